@@ -1,0 +1,27 @@
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
+
+
+def evaluate(
+    model: Input[Model],
+    examples: Input[Dataset],
+    batch_size: int,
+    slice_bins: int,
+    gallery_size: int,
+    evaluation: Output[Artifact],
+    predictions: Output[Dataset],
+    metrics: Output[Metrics],
+    val_confusion_matrix: Output[ClassificationMetrics],
+    test_confusion_matrix: Output[ClassificationMetrics],
+    report: Output[HTML],
+):
+    from components.evaluate.evaluation import SCALAR_METRICS, evaluate_model
+
+    result = evaluate_model(
+        model.path, examples.path, batch_size, slice_bins, gallery_size, evaluation.path, predictions.path, report.path
+    )
+    for split, matrix in (("val", val_confusion_matrix), ("test", test_confusion_matrix)):
+        if split in result:
+            matrix.log_confusion_matrix(result["classes"], result[split]["confusion_matrix"])
+            for name in SCALAR_METRICS:
+                metrics.log_metric(f"{split}_{name}", result[split][name])
+    metrics.metadata["data_version"] = result["data_version"]

@@ -1,0 +1,83 @@
+"""The figures of one split, from its predictions."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+SLICES = ("ink_fraction", "pixels", "aspect_ratio")
+
+
+def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> dict[str, Any]:
+    """Accuracy, macro F1, log loss and calibration error; per class and per slice; the confusion matrix.
+
+    Args:
+        rows: predictions as `evaluation.predict` returns them.
+        slice_bins: into how many equally large slices each scalar is cut.
+
+    Returns:
+        Plain data for JSON. `confusion_matrix[i][j]` counts the images of class i predicted as class j. Intervals are
+        95 % Wilson score intervals.
+    """
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    labels, predictions = rows["label"], rows["prediction"]
+    correct = labels == predictions
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predictions, labels=classes, zero_division=0)
+    return {
+        "images": len(rows),
+        "accuracy": float(correct.mean()),
+        "accuracy_interval": interval(int(correct.sum()), len(rows)),
+        "macro_f1": float(f1.mean()),
+        "log_loss": float(rows["loss"].mean()),
+        "calibration_error": calibration_error(rows["confidence"].to_numpy(), correct.to_numpy()),
+        "classes": {
+            name: {"precision": float(p), "recall": float(r), "f1": float(f), "images": int(n)}
+            for name, p, r, f, n in zip(classes, precision, recall, f1, support, strict=True)
+        },
+        "slices": slices(rows, slice_bins),
+        "confusion_matrix": confusion_matrix(labels, predictions, labels=classes).tolist(),
+    }
+
+
+def calibration_error(confidence: "np.ndarray", correct: "np.ndarray", bins: int = 15) -> float:
+    """Expected calibration error: the mean distance of accuracy and confidence over equal bins of confidence.
+
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3, with its 15 bins.
+    """
+    import numpy as np
+
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(correct[bin_of == i].mean() - confidence[bin_of == i].mean()) * (bin_of == i).mean() for i in set(bin_of)]
+    return float(sum(gaps))
+
+
+def slices(rows: "pd.DataFrame", bins: int) -> list[dict[str, Any]]:
+    """The accuracy in each quantile of each scalar, worst first."""
+    import pandas as pd
+
+    table = rows.assign(pixels=rows["width"] * rows["height"], correct=rows["label"] == rows["prediction"])
+    found = []
+    for name in SLICES:
+        for bounds, part in table.groupby(pd.qcut(table[name], bins, duplicates="drop"), observed=True):
+            right = int(part["correct"].sum())
+            found.append(
+                {
+                    "scalar": name,
+                    "from": float(max(bounds.left, table[name].min())),
+                    "to": float(bounds.right),
+                    "images": len(part),
+                    "accuracy": right / len(part),
+                    "accuracy_interval": interval(right, len(part)),
+                }
+            )
+    return sorted(found, key=lambda entry: entry["accuracy"])
+
+
+def interval(right: int, images: int) -> list[float]:
+    """The 95 % Wilson score interval of a share."""
+    from scipy.stats import binomtest
+
+    bounds = binomtest(right, images).proportion_ci(0.95, method="wilson")
+    return [float(bounds.low), float(bounds.high)]

@@ -1,0 +1,24 @@
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+
+
+def train(
+    transformed_examples: Input[Dataset],
+    transform_graph: Input[Artifact],
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    model: Output[Model],
+    history: Output[Artifact],
+    metrics: Output[Metrics],
+    report: Output[HTML],
+):
+    from components.train.training import Settings, train_model
+
+    settings = Settings(epochs, batch_size, learning_rate, seed)
+    training = train_model(
+        transformed_examples.path, transform_graph.path, settings, model.path, history.path, report.path
+    )
+    model.metadata.update(training["settings"], data_version=training["data_version"], framework="tensorflow")
+    for name in ("best_epoch", "val_accuracy", "val_loss", "parameters"):
+        metrics.log_metric(name, training[name])

@@ -1,0 +1,67 @@
+"""The validation report: counts, distributions, findings with their pictures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components import examples
+from components.report import svg, thumbnails, write_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 60  # images shown per kind of finding
+
+
+def write_validation_report(
+    output: str, folder: str, manifest: dict[str, Any], statistics: Path, found: list[dict[str, Any]], kinds: dict[str, str]
+) -> None:
+    groups = []
+    for kind, title in kinds.items():
+        findings = [finding for finding in found if finding["kind"] == kind]
+        if findings:
+            groups.append({"kind": kind, "title": title, "findings": findings, "pictured": _first_images(findings)})
+    shown = {name for group in groups for finding in group["pictured"] for name in finding["images"]}
+    write_report(
+        output,
+        "validate/report.html.j2",
+        manifest=manifest,
+        groups=groups,
+        pictures=thumbnails(folder, manifest, shown),
+        histograms=svg(_histograms(statistics, list(manifest["splits"]))),
+    )
+
+
+def _first_images(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The findings about images, as many as hold SHOWN of them."""
+    pictured, count = [], 0
+    for finding in findings:
+        if finding["images"] and count < SHOWN:
+            pictured.append(finding)
+            count += len(finding["images"])
+    return pictured
+
+
+def _histograms(statistics: Path, splits: list[str]) -> "Figure":
+    """Each scalar's distribution per split, as TFDV counted it, each with area 1."""
+    import tensorflow_data_validation as tfdv
+    from matplotlib.figure import Figure
+
+    loaded = {split: tfdv.load_statistics(str(statistics / f"{split}.tfrecord")).datasets[0] for split in splits}
+    figure = Figure(figsize=(12, 5.5), layout="constrained")
+    axes = figure.subplots(2, 4).flat
+    for axis, name in zip(axes, examples.SCALARS, strict=False):
+        for split, dataset in loaded.items():
+            feature = next(feature for feature in dataset.features if feature.path.step[0] == name)
+            buckets = feature.num_stats.histograms[0].buckets
+            total = sum(bucket.sample_count for bucket in buckets)
+            edges = [bucket.low_value for bucket in buckets] + [buckets[-1].high_value]
+            widths = [bucket.high_value - bucket.low_value or 1 for bucket in buckets]
+            density = [bucket.sample_count / total / width for bucket, width in zip(buckets, widths, strict=True)]
+            axis.stairs(density, edges, label=split, linewidth=1.5)
+        axis.set_title(name.removeprefix("image/").replace("_", " "), fontsize=10)
+        axis.tick_params(labelsize=8)
+        axis.set_yticks([])
+    last = list(figure.axes)[len(examples.SCALARS)]
+    last.legend(*figure.axes[0].get_legend_handles_labels(), loc="center", frameon=False)
+    last.axis("off")
+    return figure

@@ -1,0 +1,103 @@
+"""Statistics, schema and findings of a set of examples."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from components.examples import read_manifest
+from components.files import UserError, new_directory, new_file
+from components.validate import anomalies, image_statistics
+from components.validate.report import write_validation_report
+
+CURATED_SCHEMA = Path(__file__).parents[2] / "models" / "schema.pbtxt"
+KINDS = {
+    "schema": "the statistics do not fit the schema",
+    "skew": "train and val are distributed differently",
+    "drift": "train and test are distributed differently",
+    "imbalance": "a class is rare or common",
+    "duplicate_across_splits": "the same image is in two splits",
+    "duplicate_with_other_label": "the same image has two labels",
+    "duplicate_in_split": "the same image is twice in a split",
+    "blank": "nothing is drawn on the image",
+}
+SEVERITIES = ("error", "warning", "ignore")
+
+
+class Thresholds(NamedTuple):
+    label: float  # L-infinity distance between the splits' label distributions, 0 .. 1
+    scalar: float  # Jensen-Shannon divergence between the splits' distributions of a scalar, 0 .. 1
+    blank_contrast: float  # an image with less contrast (standard deviation of intensity, 0 .. 0.5) is blank
+    imbalance_ratio: float  # a class with this many times fewer or more images than the median class
+
+
+def validate_examples(
+    examples: str,
+    thresholds: Thresholds,
+    severity: dict[str, str],
+    beam_options: list[str],
+    statistics_output: str,
+    schema_output: str,
+    findings_output: str,
+    report_output: str,
+) -> dict[str, int]:
+    """Writes statistics per split, the schema, the findings and the report; returns the number of findings by kind.
+
+    Raises:
+        UserError: an option is wrong, or there are findings whose severity is `error`; then nothing is written.
+    """
+    _check_severity(severity)
+    manifest = read_manifest(examples)
+    with new_directory(statistics_output) as statistics_folder:
+        found = image_statistics.compute(examples, manifest, thresholds.blank_contrast, beam_options, statistics_folder)
+        schema, anomalous = anomalies.detect(statistics_folder, CURATED_SCHEMA, thresholds.label, thresholds.scalar)
+        found += anomalous + imbalanced_classes(manifest, thresholds.imbalance_ratio)
+        found = _with_severity(found, severity)
+        _stop_on_errors(found)
+        with new_directory(schema_output) as folder:
+            anomalies.write_schema(schema, folder / "schema.pbtxt")
+        with new_file(findings_output) as path:
+            path.write_text(json.dumps(found, indent=1) + "\n")
+        write_validation_report(report_output, examples, manifest, statistics_folder, found, KINDS)
+    counts = Counter(finding["kind"] for finding in found)
+    return {kind: counts[kind] for kind in KINDS}
+
+
+def imbalanced_classes(manifest: dict[str, Any], ratio: float) -> list[dict[str, Any]]:
+    """A finding for each class of a split with `ratio` times fewer or more images than the split's median class."""
+    found = []
+    for split, content in manifest["splits"].items():
+        typical = median(content["classes"].values())
+        for name, count in content["classes"].items():
+            if count * ratio <= typical or count >= typical * ratio:
+                message = f"{split}/{name} has {count:,} images, the median class of {split} {typical:,.0f}."
+                found.append({"kind": "imbalance", "message": message, "images": []})
+    return found
+
+
+def _check_severity(severity: dict[str, str]) -> None:
+    for kind, value in severity.items():
+        if kind not in KINDS:
+            raise UserError(f"severity: '{kind}' is not a kind of finding; the kinds are {', '.join(KINDS)}.")
+        if value not in SEVERITIES:
+            raise UserError(f"severity: '{kind}' is '{value}'; it must be {', '.join(SEVERITIES[:-1])} or {SEVERITIES[-1]}.")
+
+
+def _with_severity(found: list[dict[str, Any]], severity: dict[str, str]) -> list[dict[str, Any]]:
+    """The findings in the order of KINDS, with their severity, without those to ignore."""
+    order = list(KINDS)
+    found = [{**finding, "severity": severity.get(finding["kind"], "warning")} for finding in found]
+    found = [finding for finding in found if finding["severity"] != "ignore"]
+    return sorted(found, key=lambda finding: (order.index(finding["kind"]), finding["images"], finding["message"]))
+
+
+def _stop_on_errors(found: list[dict[str, Any]], shown: int = 20) -> None:
+    errors = [finding for finding in found if finding["severity"] == "error"]
+    if errors:
+        lines = [f"{error['kind']}: {error['message']} {', '.join(error['images'])}".rstrip() for error in errors[:shown]]
+        if len(errors) > shown:
+            lines.append(f"... and {len(errors) - shown:,} more")
+        raise UserError(
+            "\n".join(["the data has errors; mend it, or lower the severity of these kinds to see them in the report:", *lines])
+        )

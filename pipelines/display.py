@@ -1,0 +1,82 @@
+"""What a person sees of a run on this machine: the stages while it runs, the figures at the end."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from pipelines.local import Watcher, run_locally
+
+SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
+
+
+def run_with_progress(run: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Runs run/pipeline.yaml; on a terminal with a live table, otherwise with a line per change."""
+    console = Console(file=sys.stdout)  # bound now: stdout is redirected while kfp.local runs
+    package = run / "pipeline.yaml"
+    executors = yaml.safe_load(package.read_text())["deploymentSpec"]["executors"]
+    stages = [name.removeprefix("exec-") for name, executor in executors.items() if "container" in executor]
+    watcher = Watcher(stages)
+    if console.is_terminal:
+        with Live(get_renderable=lambda: _stages(watcher), console=console, redirect_stdout=False, redirect_stderr=False):
+            return run_locally(package, arguments, run, watcher)
+    watcher.changed = lambda stage: console.print(_line(watcher, stage), highlight=False)
+    return run_locally(package, arguments, run, watcher)
+
+
+def print_outcome(run: Path, summary: dict[str, Any]) -> None:
+    """The figures and the reports; after a failure, what the stage said."""
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    for stage, content in summary["stages"].items():
+        if content["state"] == "failed":
+            console.print(f"[red]{stage} failed:[/] {escape(content['message'])}")
+    if (run / "metrics.json").is_file():
+        console.print(_figures(json.loads((run / "metrics.json").read_text())))
+    console.print(f"{summary['state']} after {summary['seconds']:.0f} s")
+    for report in sorted(run.glob("*.html")):
+        console.print(f"{report.stem + ' report':<18} {_short(report)}")
+    console.print(f"{'log':<18} {_short(run / 'run.log')}")
+
+
+def _stages(watcher: Watcher) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for stage in watcher.states:
+        table.add_row(_line(watcher, stage))
+    return table
+
+
+def _line(watcher: Watcher, stage: str) -> str:
+    state = watcher.states[stage]
+    seconds = "" if state == "waiting" else f"{watcher.elapsed(stage):6.1f} s"
+    progress = watcher.progress.get(stage, "") if state == "running" else ""
+    return f"{SYMBOLS[state]} {stage:<10} {state:<9} {seconds}  {escape(progress)}".rstrip()
+
+
+def _figures(metrics: dict[str, Any]) -> Table:
+    table = Table(title=f"data version {metrics['data_version']}", title_justify="left")
+    for heading in ("split", "images", "accuracy", "95 % interval", "macro F1", "log loss", "calibration error"):
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split in ("val", "test"):
+        if figures := metrics.get(split):
+            low, high = figures["accuracy_interval"]
+            table.add_row(
+                split,
+                f"{figures['images']:,}",
+                f"{figures['accuracy']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{figures['macro_f1']:.3f}",
+                f"{figures['log_loss']:.3f}",
+                f"{figures['calibration_error']:.3f}",
+            )
+    return table
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path)

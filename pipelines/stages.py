@@ -1,0 +1,167 @@
+"""The stages a pipeline is made of: components/<stage>/component.yaml with a configuration applied."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+from kfp import components, dsl
+from pydantic import TypeAdapter, ValidationError
+
+from components.files import UserError
+from pipelines.config import Config, Strict, read_yaml, unknown, validated
+
+COMPONENTS = Path(__file__).parents[1] / "components"
+PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
+ARTIFACT_TYPES = ("Artifact", "ClassificationMetrics", "Dataset", "HTML", "Metrics", "Model")
+
+
+class Port(Strict):
+    """An input or output as component.yaml declares it."""
+
+    name: str
+    type: str
+    description: str = ""
+    default: str | None = None
+
+    @property
+    def is_parameter(self) -> bool:
+        return self.type in PYTHON_TYPES
+
+
+class Container(Strict):
+    image: str
+    command: list[str]
+    args: list[Any] = []
+
+
+class Implementation(Strict):
+    container: Container
+
+
+class Contract(Strict):
+    """A component.yaml."""
+
+    name: str
+    description: str = ""
+    inputs: list[Port] = []
+    outputs: list[Port] = []
+    implementation: Implementation
+
+
+class Stages:
+    """Every stage, by name, with its contract, its defaults, and the way to make a task of it."""
+
+    def __init__(self, config: Config, registry: str | None = None, tag: str | None = None) -> None:
+        """Loads and checks all components.
+
+        Raises:
+            UserError: a component.yaml is broken or differs from its function, or the config names what is not there.
+        """
+        prefix = registry if registry is not None else config.registry
+        self.config = config
+        self.contracts = {path.parent.name: _read_contract(path) for path in sorted(COMPONENTS.glob("*/component.yaml"))}
+        for stage in config.stages:
+            if stage not in self.contracts:
+                raise UserError(unknown("the config's stage", stage, self.contracts))
+        self._components = {
+            name: _load_component(contract, prefix, tag or config.tag) for name, contract in self.contracts.items()
+        }
+        self.parameters = {name: self._parameters(name) for name in self.contracts}
+
+    def task(self, stage: str, **inputs: Any) -> dsl.PipelineTask:
+        """A task of the pipeline being built: `inputs`, the configured values for the rest, the configured resources."""
+        configured = {name: value for name, value in self.parameters[stage].items() if value is not None}
+        task = self._components[stage](**{**configured, **inputs})
+        if resources := self.config.stages.get(stage):
+            if resources.cpu:
+                task.set_cpu_limit(resources.cpu)
+            if resources.memory:
+                task.set_memory_limit(resources.memory)
+            if resources.accelerator:
+                task.set_accelerator_type(resources.accelerator.type)
+                task.set_accelerator_limit(resources.accelerator.count)
+        return task
+
+    def _parameters(self, stage: str) -> dict[str, Any]:
+        """The value of each parameter: the config's, else the component's default, else None."""
+        inputs = {port.name: port for port in self.contracts[stage].inputs if port.is_parameter}
+        values = {port.name: None if port.default is None else _parsed(port, port.default) for port in inputs.values()}
+        overrides = self.config.stages[stage].parameters if stage in self.config.stages else {}
+        for name, value in overrides.items():
+            if name not in inputs:
+                raise UserError(unknown(f"the config's parameter of {stage}", name, inputs))
+            try:
+                values[name] = TypeAdapter(PYTHON_TYPES[inputs[name].type]).validate_python(value, strict=True)
+            except ValidationError:
+                raise UserError(f"the config's {stage}.{name} is {value!r}; it must be of type {inputs[name].type}.") from None
+        return values
+
+
+def _read_contract(path: Path) -> Contract:
+    contract = validated(Contract, read_yaml(path), path)
+    if contract.name != path.parent.name:
+        raise UserError(f"{path}: name is '{contract.name}'; it must be that of its folder, '{path.parent.name}'.")
+    for port in contract.inputs + contract.outputs:
+        if port.type not in (*PYTHON_TYPES, *ARTIFACT_TYPES):
+            raise UserError(f"{path}: {port.name}: {unknown('type', port.type, (*PYTHON_TYPES, *ARTIFACT_TYPES))}")
+        if port.default is not None:
+            try:
+                _parsed(port, port.default)
+            except (ValidationError, KeyError):
+                raise UserError(f"{path}: {port.name}: the default '{port.default}' is not of type {port.type}.") from None
+    _check_function(path, contract)
+    return contract
+
+
+def _parsed(port: Port, text: str) -> Any:
+    adapter = TypeAdapter(PYTHON_TYPES[port.type])
+    return adapter.validate_json(text) if port.type.startswith("Json") else adapter.validate_strings(text)
+
+
+def _check_function(path: Path, contract: Contract) -> None:
+    """Compares the contract with the interface that kfp derives from the function in component.py, field by field."""
+    source = path.with_name("component.py")
+    function = getattr(_imported(source), contract.name, None)
+    if function is None:
+        raise UserError(f"{source}: no function '{contract.name}', which {path} names.")
+    interface = dsl.component(function, base_image="python").component_spec
+    for kind, ports in (("inputs", contract.inputs), ("outputs", contract.outputs)):
+        declared = {port.name: port.type for port in ports}
+        derived = {name: _yaml_type(spec.type) for name, spec in (getattr(interface, kind) or {}).items()}
+        for name in [*declared, *derived]:
+            if name not in derived:
+                raise UserError(f"{path}: {kind}: '{name}' is not an argument of the function in {source}.")
+            if name not in declared:
+                raise UserError(f"{path}: {kind}: '{name}' is missing; the function in {source} has it.")
+            if declared[name] != derived[name]:
+                raise UserError(f"{path}: {kind}: '{name}' has type {declared[name]}; in {source} it is {derived[name]}.")
+
+
+def _imported(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_component", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError(f"{path}: no such file; it holds the component's function.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path}: cannot be imported: {type(error).__name__}: {error}.") from None
+    return module
+
+
+def _yaml_type(derived: str) -> str:
+    """`system.Dataset@0.0.1` -> `Dataset`, and `List` -> `JsonArray`, as component.yaml spells them."""
+    name = re.sub(r"^system\.|@.*$", "", derived)
+    return {"List": "JsonArray", "Dict": "JsonObject"}.get(name, name)
+
+
+def _load_component(contract: Contract, registry: str, tag: str) -> components.YamlComponent:
+    """The kfp component; a bare image name gets the registry and the tag, a full reference stays as it is."""
+    content = contract.model_dump(exclude_none=True)
+    container = content["implementation"]["container"]
+    if not re.search(r"[/:@]", container["image"]):
+        container["image"] = f"{registry.rstrip('/') + '/' if registry else ''}{container['image']}:{tag}"
+    return components.load_component_from_text(yaml.safe_dump(content, sort_keys=False))
