@@ -64,9 +64,7 @@ def plan_sample(seed: int) -> list[dict]:
             wanted += [(fault, str(label)) for label in rng.choice(CLASSES, count)]
         for fault, label in wanted:
             true = true_label(rng, fault, label)
-            images.append(
-                {"split": split, "fault": fault, "given_label": label, "true_label": true}
-            )
+            images.append({"split": split, "fault": fault, "given_label": label, "true_label": true})
     images = [images[k] for k in rng.permutation(len(images))]  # faults anywhere in a folder
     seen: Counter[str] = Counter()
     for image in images:
@@ -97,8 +95,7 @@ def pair_duplicates(rng: Generator, images: list[dict]) -> None:
             originals = [
                 other["path"]
                 for other in images
-                if (other["split"], other["given_label"], other["fault"]) == source
-                and other["path"] not in taken
+                if (other["split"], other["given_label"], other["fault"]) == source and other["path"] not in taken
             ]
             image["duplicate_of"] = str(rng.choice(originals))
             taken.add(image["duplicate_of"])
@@ -173,7 +170,7 @@ def place(rng: Generator, hand: Hand, strokes: list[Stroke], page: np.ndarray) -
     tall = hand.size * page[1] / max(span[1], 0.5)
     wide = min(tall * rng.uniform(0.95, 1.25), 0.95 * page[0] / span[0])
     scale = np.array([wide, min(tall, 1.6 * wide)])
-    corner = (page - span * scale) * (0.5 + rng.uniform(-0.28, 0.28, 2))
+    corner = (page - span * scale) * (0.5 + rng.uniform(-0.16, 0.16, 2))
     return [(stroke - low) * scale + corner for stroke in turned]
 
 
@@ -241,7 +238,7 @@ def pull(rng: Generator, start: ArrayLike, end: ArrayLike) -> Stroke:
     way = end - start
     side = np.array([-way[1], way[0]])
     first, last = rng.normal(0, [[0.03, 0.02], [0.03, 0.02]]) @ np.array([way, side])
-    bends = rng.normal(0, 0.04) + rng.normal(0, 0.02, (2, 1))
+    bends = rng.normal(0, 0.035) + rng.normal(0, 0.018, (2, 1))
     middle = np.array([start + way / 3, start + way * 2 / 3]) + side * bends
     return CUBIC @ np.array([start + first, *middle, end + last])
 

@@ -33,14 +33,16 @@ def main() -> None:
     name = options.component or PIPELINES[0]
     pipeline = build_pipeline(name, stages)
     given = _data(options)
-    if options.component:
+    artifacts: dict[str, str] = {}
+    if options.component and not (options.component == "ingest" and options.data):
         earlier = local.find_run(options.runs, options.experiment, options.from_run)
+        artifacts = earlier["artifacts"]
         given = {**_from_run(stages.contracts[name], earlier), **given}
     arguments = _arguments(pipeline, given, options.param)
 
     run = local.new_run(options.runs, options.experiment, name)
     write_pipeline(pipeline, run / "pipeline.yaml")
-    summary = display.run_with_progress(run, arguments)
+    summary = display.run_with_progress(run, arguments, artifacts)
     _keep_results(run, summary)
     display.print_outcome(run, summary)
     sys.exit(EXIT_CODES[summary["state"]])
@@ -51,7 +53,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--local", action="store_true", required=True, help="run on this machine, through kfp.local")
     parser.add_argument("--data", type=Path, help="folder with train/<class>/ and val/<class>/: the parameter data_uri")
     parser.add_argument("--test-data", type=Path, help="folder of class folders, the test split: test_data_uri")
-    parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the pipeline")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the pipeline"
+    )
     parser.add_argument("--experiment", default="default", help="the runs it belongs to (default: %(default)s)")
     parser.add_argument("--config", default="local", help="a name in pipelines/config (default: %(default)s)")
     parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
@@ -71,13 +75,11 @@ def _data(options: argparse.Namespace) -> dict[str, str]:
 def _from_run(contract: "Contract", earlier: dict[str, Any]) -> dict[str, Any]:
     """The arguments that repeat a stage: the parameters it had in that run, and the artifacts the run left."""
     arguments = dict(earlier["stages"].get(contract.name, {}).get("parameters", {}))
-    uris = {name: artifact["uri"] for stage in earlier["stages"].values() for name, artifact in stage["artifacts"].items()}
-    uris |= {name.removesuffix("_uri"): uri for name, uri in earlier["arguments"].items() if name.endswith("_uri")}
     for port in contract.inputs:
         if not port.is_parameter:
-            if port.name not in uris:
+            if port.name not in earlier["artifacts"]:
                 raise UserError(f"run {earlier['run']} has no artifact '{port.name}'; take one that came so far.")
-            arguments[f"{port.name}_uri"] = uris[port.name]
+            arguments[f"{port.name}_uri"] = earlier["artifacts"][port.name]
     return arguments
 
 
@@ -98,7 +100,7 @@ def _arguments(pipeline: "BaseComponent", given: dict[str, Any], params: list[st
         if name not in inputs:
             raise UserError(unknown("the parameter", name, inputs))
         kind = {"List": "JsonArray", "Dict": "JsonObject"}.get(inputs[name].type, inputs[name].type)
-        adapter = TypeAdapter(PYTHON_TYPES[kind])
+        adapter: TypeAdapter[Any] = TypeAdapter(PYTHON_TYPES[kind])
         try:
             arguments[name] = adapter.validate_json(text) if kind.startswith("Json") else adapter.validate_strings(text)
         except ValidationError:

@@ -17,7 +17,7 @@ from pipelines.local import Watcher, run_locally
 SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
 
 
-def run_with_progress(run: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+def run_with_progress(run: Path, arguments: dict[str, Any], artifacts: dict[str, str]) -> dict[str, Any]:
     """Runs run/pipeline.yaml; on a terminal with a live table, otherwise with a line per change."""
     console = Console(file=sys.stdout)  # bound now: stdout is redirected while kfp.local runs
     package = run / "pipeline.yaml"
@@ -25,10 +25,12 @@ def run_with_progress(run: Path, arguments: dict[str, Any]) -> dict[str, Any]:
     stages = [name.removeprefix("exec-") for name, executor in executors.items() if "container" in executor]
     watcher = Watcher(stages)
     if console.is_terminal:
-        with Live(get_renderable=lambda: _stages(watcher), console=console, redirect_stdout=False, redirect_stderr=False):
-            return run_locally(package, arguments, run, watcher)
+        with Live(
+            get_renderable=lambda: _stages(watcher), console=console, redirect_stdout=False, redirect_stderr=False
+        ):
+            return run_locally(package, arguments, artifacts, run, watcher)
     watcher.changed = lambda stage: console.print(_line(watcher, stage), highlight=False)
-    return run_locally(package, arguments, run, watcher)
+    return run_locally(package, arguments, artifacts, run, watcher)
 
 
 def print_outcome(run: Path, summary: dict[str, Any]) -> None:

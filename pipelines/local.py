@@ -39,25 +39,31 @@ def new_run(runs: Path, experiment: str, pipeline: str) -> Path:
 
 
 def find_run(runs: Path, experiment: str, name: str) -> dict[str, Any]:
-    """The summary of the run of that name or path, or of the experiment's latest one for `latest`."""
+    """The summary of the run of that name or path, or of the experiment's latest success for `latest`."""
     if name == "latest":
         summaries = sorted((runs / experiment).glob(f"*/{SUMMARY}"))
-        if not summaries:
-            raise UserError(f"{runs / experiment}: no runs yet; run the pipeline first.")
-        path = summaries[-1]
+        succeeded = [path for path in summaries if json.loads(path.read_text())["state"] == "succeeded"]
+        if not succeeded:
+            raise UserError(f"{runs / experiment}: no run succeeded yet; run the pipeline first.")
+        path = succeeded[-1]
     else:
         candidates = [Path(name) / SUMMARY, runs / experiment / name / SUMMARY]
         path = next((candidate for candidate in candidates if candidate.is_file()), candidates[-1])
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
-        raise UserError(f"{path.parent}: not a run; --from-run takes the name or the folder of an earlier run.") from None
+        raise UserError(
+            f"{path.parent}: not a run; --from-run takes the name or the folder of an earlier run."
+        ) from None
 
 
-def run_locally(package: Path, arguments: dict[str, Any], run: Path, watch: "Watcher") -> dict[str, Any]:
+def run_locally(
+    package: Path, arguments: dict[str, Any], artifacts: dict[str, str], run: Path, watch: "Watcher"
+) -> dict[str, Any]:
     """Runs the compiled pipeline `package` with kfp.local, its artifacts and run.json below the folder `run`.
 
-    Whatever happens, the children are gone and run.json is written when this returns or raises.
+    `artifacts` are the URIs of an earlier run, by name: the summary lists them with this run's own, so that any stage can
+    go on from here. Whatever happens, the children are gone and run.json is written when this ends.
 
     Returns:
         The summary, as in run.json: `state` is succeeded, failed or cancelled.
@@ -69,11 +75,11 @@ def run_locally(package: Path, arguments: dict[str, Any], run: Path, watch: "Wat
     for text in (str(run), *(value for value in arguments.values() if isinstance(value, str))):
         if "python3" in text:  # kfp.local replaces it in every argument by the path of the interpreter
             raise UserError(f"{text}: kfp.local cannot handle paths that contain 'python3'; move or rename it.")
-    summary = {
+    summary: dict[str, Any] = {
         "run": run.name,
         "pipeline": package.stem,
         "state": "running",
-        "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "arguments": arguments,
     }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -82,7 +88,9 @@ def run_locally(package: Path, arguments: dict[str, Any], run: Path, watch: "Wat
     succeeded = False
     try:
         with (run / "run.log").open("w") as log, _interrupt_on_sigterm(), contextlib.chdir(ROOT):
-            local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(run / "artifacts"), raise_on_error=False)
+            local.init(
+                local.SubprocessRunner(use_venv=False), pipeline_root=str(run / "artifacts"), raise_on_error=False
+            )
             with contextlib.redirect_stdout(_Log(log, watch)), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that the image names hold no 'python'
                 pipeline(**arguments)
@@ -95,6 +103,8 @@ def run_locally(package: Path, arguments: dict[str, Any], run: Path, watch: "Wat
         _remove_partial(run)
         summary["seconds"] = round(time.monotonic() - started, 1)
         summary["stages"] = _stages(spec, arguments, run, watch)
+        own = {name: each["uri"] for stage in summary["stages"].values() for name, each in stage["artifacts"].items()}
+        summary["artifacts"] = {**artifacts, **own}
         with new_file(run / SUMMARY) as path:
             path.write_text(json.dumps(summary, indent=1) + "\n")
     return summary
@@ -153,7 +163,7 @@ class _Log(io.TextIOBase):
 
 def _stages(spec: dict[str, Any], arguments: dict[str, Any], run: Path, watch: Watcher) -> dict[str, Any]:
     """Each stage's state, seconds, parameters and artifacts (URI and metadata)."""
-    stages = {}
+    stages: dict[str, Any] = {}
     for stage, state in watch.states.items():
         stages[stage] = {
             "state": "cancelled" if state == "running" else state,
@@ -162,7 +172,9 @@ def _stages(spec: dict[str, Any], arguments: dict[str, Any], run: Path, watch: W
             "artifacts": {},
         }
         if state == "failed":
-            words = [line for line in watch.output[stage] if not _NOISE.match(line) and not line.startswith(f"{stage}: ")]
+            words = [
+                line for line in watch.output[stage] if not _NOISE.match(line) and not line.startswith(f"{stage}: ")
+            ]
             stages[stage]["message"] = "\n".join(words[-30:])
         for output in (run / "artifacts").glob(f"*/{stage}/executor_output.json"):
             for name, artifact in json.loads(output.read_text()).get("artifacts", {}).items():
@@ -173,15 +185,15 @@ def _stages(spec: dict[str, Any], arguments: dict[str, Any], run: Path, watch: W
 
 def _parameters(spec: dict[str, Any], stage: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """The values the compiled pipeline gives the stage: constants, or the pipeline's own parameters."""
-    defaults = {
-        name: parameter.get("defaultValue") for name, parameter in spec["root"]["inputDefinitions"]["parameters"].items()
-    }
+    pipeline_inputs = spec["root"]["inputDefinitions"]["parameters"]
+    given = {**{name: parameter.get("defaultValue") for name, parameter in pipeline_inputs.items()}, **arguments}
+    stage_inputs = spec["components"][f"comp-{stage}"]["inputDefinitions"].get("parameters", {})
     values = {}
     for name, source in spec["root"]["dag"]["tasks"][stage]["inputs"].get("parameters", {}).items():
-        if "runtimeValue" in source:
-            values[name] = source["runtimeValue"]["constant"]
-        else:
-            values[name] = {**defaults, **arguments}[source["componentInputParameter"]]
+        constant = source.get("runtimeValue")
+        value = constant["constant"] if constant else given[source["componentInputParameter"]]
+        # the compiled YAML writes every number as a float
+        values[name] = int(value) if stage_inputs[name]["parameterType"] == "NUMBER_INTEGER" else value
     return values
 
 

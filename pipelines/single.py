@@ -37,4 +37,5 @@ def build(stages: Stages, stage: str) -> BaseComponent:
             for name, kind, default in signature
         ]
     )
-    return dsl.pipeline(name=stage, description=contract.description)(single)
+    # Not the stage's own name: kfp would take the pipeline for the component inside it when it loads the YAML.
+    return dsl.pipeline(name=f"single-{stage}", description=contract.description)(single)

@@ -24,7 +24,7 @@ class Port(Strict):
     name: str
     type: str
     description: str = ""
-    default: str | None = None
+    default: Any = None
 
     @property
     def is_parameter(self) -> bool:
@@ -62,7 +62,9 @@ class Stages:
         """
         prefix = registry if registry is not None else config.registry
         self.config = config
-        self.contracts = {path.parent.name: _read_contract(path) for path in sorted(COMPONENTS.glob("*/component.yaml"))}
+        self.contracts = {
+            path.parent.name: _read_contract(path) for path in sorted(COMPONENTS.glob("*/component.yaml"))
+        }
         for stage in config.stages:
             if stage not in self.contracts:
                 raise UserError(unknown("the config's stage", stage, self.contracts))
@@ -72,7 +74,7 @@ class Stages:
         self.parameters = {name: self._parameters(name) for name in self.contracts}
 
     def task(self, stage: str, **inputs: Any) -> dsl.PipelineTask:
-        """A task of the pipeline being built: `inputs`, the configured values for the rest, the configured resources."""
+        """A task of the pipeline being built, with `inputs`, the configured values for the rest, and the resources."""
         configured = {name: value for name, value in self.parameters[stage].items() if value is not None}
         task = self._components[stage](**{**configured, **inputs})
         if resources := self.config.stages.get(stage):
@@ -88,15 +90,17 @@ class Stages:
     def _parameters(self, stage: str) -> dict[str, Any]:
         """The value of each parameter: the config's, else the component's default, else None."""
         inputs = {port.name: port for port in self.contracts[stage].inputs if port.is_parameter}
-        values = {port.name: None if port.default is None else _parsed(port, port.default) for port in inputs.values()}
+        values = {port.name: None if port.default is None else _default(port) for port in inputs.values()}
         overrides = self.config.stages[stage].parameters if stage in self.config.stages else {}
         for name, value in overrides.items():
             if name not in inputs:
                 raise UserError(unknown(f"the config's parameter of {stage}", name, inputs))
             try:
-                values[name] = TypeAdapter(PYTHON_TYPES[inputs[name].type]).validate_python(value, strict=True)
+                values[name] = _typed(inputs[name], value)
             except ValidationError:
-                raise UserError(f"the config's {stage}.{name} is {value!r}; it must be of type {inputs[name].type}.") from None
+                raise UserError(
+                    f"the config's {stage}.{name} is {value!r}; it must be of type {inputs[name].type}."
+                ) from None
         return values
 
 
@@ -108,17 +112,31 @@ def _read_contract(path: Path) -> Contract:
         if port.type not in (*PYTHON_TYPES, *ARTIFACT_TYPES):
             raise UserError(f"{path}: {port.name}: {unknown('type', port.type, (*PYTHON_TYPES, *ARTIFACT_TYPES))}")
         if port.default is not None:
-            try:
-                _parsed(port, port.default)
-            except (ValidationError, KeyError):
-                raise UserError(f"{path}: {port.name}: the default '{port.default}' is not of type {port.type}.") from None
+            _check_default(path, port)
     _check_function(path, contract)
     return contract
 
 
-def _parsed(port: Port, text: str) -> Any:
-    adapter = TypeAdapter(PYTHON_TYPES[port.type])
-    return adapter.validate_json(text) if port.type.startswith("Json") else adapter.validate_strings(text)
+def _check_default(path: Path, port: Port) -> None:
+    try:
+        _default(port)
+    except (ValidationError, KeyError):
+        form = (
+            f"must be {port.type}"
+            if not port.type.startswith("Json")
+            else "must be JSON text in quotes, as kfp wants it"
+        )
+        raise UserError(f"{path}: {port.name}: the default {port.default!r} {form}.") from None
+
+
+def _default(port: Port) -> Any:
+    if port.type.startswith("Json"):
+        return TypeAdapter(PYTHON_TYPES[port.type]).validate_json(port.default)
+    return _typed(port, port.default)
+
+
+def _typed(port: Port, value: Any) -> Any:
+    return TypeAdapter(PYTHON_TYPES[port.type]).validate_python(value, strict=True)
 
 
 def _check_function(path: Path, contract: Contract) -> None:
@@ -137,7 +155,9 @@ def _check_function(path: Path, contract: Contract) -> None:
             if name not in declared:
                 raise UserError(f"{path}: {kind}: '{name}' is missing; the function in {source} has it.")
             if declared[name] != derived[name]:
-                raise UserError(f"{path}: {kind}: '{name}' has type {declared[name]}; in {source} it is {derived[name]}.")
+                raise UserError(
+                    f"{path}: {kind}: '{name}' has type {declared[name]}; in {source} it is {derived[name]}."
+                )
 
 
 def _imported(path: Path) -> ModuleType:

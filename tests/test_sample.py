@@ -19,9 +19,7 @@ COPIES = {"duplicate", "conflicting_duplicate"}
 
 def run(out: Path, seed: int = 123, **env: str) -> subprocess.CompletedProcess:
     command = [sys.executable, str(SCRIPT), "--out", str(out), "--seed", str(seed)]
-    return subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, **env}, check=False
-    )
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env}, check=False)
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -43,7 +43,9 @@ def evaluate_model(
     training = _read_training(model)
     classes = manifest["classes"]
     if training["classes"] != classes:
-        raise UserError(f"the model knows the classes {training['classes']}, the examples have {classes}; train on these examples.")
+        raise UserError(
+            f"the model knows the classes {training['classes']}, the examples have {classes}; train on these examples."
+        )
     predictions = predict(model, examples, manifest, batch_size)
     result: dict[str, Any] = {
         "data_version": manifest["data_version"],

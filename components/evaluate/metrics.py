@@ -24,7 +24,9 @@ def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> 
 
     labels, predictions = rows["label"], rows["prediction"]
     correct = labels == predictions
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predictions, labels=classes, zero_division=0)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predictions, labels=classes, zero_division=0
+    )
     return {
         "images": len(rows),
         "accuracy": float(correct.mean()),
@@ -49,7 +51,9 @@ def calibration_error(confidence: "np.ndarray", correct: "np.ndarray", bins: int
     import numpy as np
 
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(correct[bin_of == i].mean() - confidence[bin_of == i].mean()) * (bin_of == i).mean() for i in set(bin_of)]
+    gaps = [
+        abs(correct[bin_of == i].mean() - confidence[bin_of == i].mean()) * (bin_of == i).mean() for i in set(bin_of)
+    ]
     return float(sum(gaps))
 
 

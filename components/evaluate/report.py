@@ -9,7 +9,12 @@ if TYPE_CHECKING:
 
 
 def write_evaluation_report(
-    output: str, examples: str, manifest: dict[str, Any], predictions: "pd.DataFrame", result: dict[str, Any], gallery_size: int
+    output: str,
+    examples: str,
+    manifest: dict[str, Any],
+    predictions: "pd.DataFrame",
+    result: dict[str, Any],
+    gallery_size: int,
 ) -> None:
     galleries = {split: _worst(predictions, split, gallery_size) for split in manifest["splits"]}
     shown = {row["filename"] for rows in galleries.values() for row in rows}

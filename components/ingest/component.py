@@ -16,7 +16,16 @@ def ingest(
     from components.ingest.ingestion import ingest_folders
 
     manifest = ingest_folders(
-        data_uri, test_data_uri, data_version, classes, on_bad_image, max_images, max_pixels, shards, workers, examples.path
+        data_uri,
+        test_data_uri,
+        data_version,
+        classes,
+        on_bad_image,
+        max_images,
+        max_pixels,
+        shards,
+        workers,
+        examples.path,
     )
     examples.metadata["data_version"] = manifest["data_version"]
     examples.metadata["quarantined"] = len(manifest["quarantined"])

@@ -73,7 +73,9 @@ def _split_folders(data: str, test_data: str) -> dict[str, Path]:
     splits = {split: root / split for split in SPLITS if split != "test" or (root / split).is_dir()}
     if test_data:
         if "test" in splits:
-            raise UserError(f"{splits['test']}: the data has a test split already; leave out test_data_uri {test_data}.")
+            raise UserError(
+                f"{splits['test']}: the data has a test split already; leave out test_data_uri {test_data}."
+            )
         splits["test"] = Path(test_data)
     for split, folder in splits.items():
         if not folder.is_dir():
@@ -93,7 +95,9 @@ def _check_class_folders(folder: Path, names: list[str]) -> None:
             raise UserError(f"{entry}: not one of the classes {', '.join(names)}; rename it or list it in `classes`.")
     for name in names:
         if not (folder / name).is_dir():
-            raise UserError(f"{folder / name}: no such folder, but the class exists elsewhere; every split needs each class.")
+            raise UserError(
+                f"{folder / name}: no such folder, but the class exists elsewhere; every split needs each class."
+            )
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -9,6 +9,9 @@ from PIL import Image, ImageOps, ImageStat
 from components import examples
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+KEPT = ("PNG", "JPEG", "MPO")  # TensorFlow decodes these; Pillow calls a JPEG with a second picture MPO
+PNG_END = b"IEND\xae\x42\x60\x82"
+ORIENTATION = 0x0112  # in the EXIF data: 2 .. 8 are mirrored or turned
 
 
 class BadImage(Exception):
@@ -24,9 +27,8 @@ def image_features(data: bytes, max_pixels: int) -> dict[str, Any]:
     Raises:
         BadImage: the bytes are no such image, are damaged, or hold more than `max_pixels` pixels.
     """
-    image = _load(data, max_pixels)
-    picture = _as_seen(image)
-    kept = picture is image and image.format in ("PNG", "JPEG", "MPO")
+    image, picture = _load(data, max_pixels)
+    kept = picture is image and image.format in KEPT
     return {
         examples.ENCODED: data if kept else _png(picture),
         examples.FORMAT: b"jpeg" if kept and image.format != "PNG" else b"png",
@@ -39,7 +41,8 @@ def image_features(data: bytes, max_pixels: int) -> dict[str, Any]:
     }
 
 
-def _load(data: bytes, max_pixels: int) -> Image.Image:
+def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Image]:
+    """The image as it is stored and as a person sees it; the same object if nothing differs."""
     if not data:
         raise BadImage("the file is empty")
     try:
@@ -49,6 +52,9 @@ def _load(data: bytes, max_pixels: int) -> Image.Image:
             if image.width * image.height > max_pixels:
                 raise BadImage(f"{image.width} x {image.height} pixels; max_pixels allows {max_pixels:,}")
             image.load()
+            picture = _as_seen(image)
+            if picture is image and image.format in KEPT:
+                _check_for_tensorflow(data, image.format)
     except BadImage:
         raise
     except Image.UnidentifiedImageError:
@@ -57,21 +63,46 @@ def _load(data: bytes, max_pixels: int) -> Image.Image:
         raise BadImage(f"a decompression bomb; max_pixels allows {max_pixels:,}") from None
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise BadImage(f"damaged ({error})") from None
-    return image
+    return image, picture
+
+
+def _check_for_tensorflow(data: bytes, file_format: str) -> None:
+    """TensorFlow refuses damage that Pillow overlooks, and would stop the stages that decode."""
+    if file_format == "PNG":
+        Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # the checksums, except the last
+        if PNG_END not in data:
+            raise BadImage("damaged (the end is missing)")
+        return
+    import tensorflow as tf
+
+    try:
+        tf.io.decode_jpeg(data, ratio=8)  # the quickest that reads all of it
+    except tf.errors.InvalidArgumentError:
+        raise BadImage("damaged (TensorFlow cannot decode it)") from None
 
 
 def _as_seen(image: Image.Image) -> Image.Image:
     """The same object if it is plain 8 bit gray or RGB, else an L or RGB image that looks the same on white."""
-    if image.getexif().get(0x0112, 1) != 1:  # orientation
+    if image.getexif().get(ORIENTATION) in range(2, 9):
         return _as_seen(ImageOps.exif_transpose(image))
+    if image.mode.startswith("I"):
+        return _eight_bit(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     if image.mode in ("L", "RGB"):
         return image
-    if image.mode.startswith("I"):  # 16 bit gray: 0..65535 is black..white
-        return image.convert("I").point(lambda value: value / 257).convert("L")
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16 bit gray, where 0 .. 65535 is black .. white and one value may be transparent."""
+    import numpy as np
+
+    values = np.asarray(image)
+    gray = np.round(values / 257).astype(np.uint8)
+    gray[values == image.info.get("transparency", -1)] = 255
+    return Image.fromarray(gray)
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -5,7 +5,8 @@ from typing import Any
 
 from components.examples import write_manifest
 from components.files import UserError, new_directory
-from components.ingest import folders, shards as sharding
+from components.ingest import folders
+from components.ingest import shards as sharding
 from components.ingest.shards import Written
 
 
@@ -55,7 +56,9 @@ def ingest_folders(
 def _check_cap(images: list[folders.ImageFile], max_images: int) -> None:
     counted = sum(image.split != "test" for image in images)
     if counted > max_images:
-        raise UserError(f"train and val hold {counted:,} images; max_images allows {max_images:,}: remove {counted - max_images:,}.")
+        raise UserError(
+            f"train and val hold {counted:,} images; max_images allows {max_images:,}: remove {counted - max_images:,}."
+        )
 
 
 def _describe(bad: list[tuple[str, str, str]], shown: int = 20) -> str:

@@ -40,8 +40,10 @@ def plan_shards(images: list[ImageFile], shards: int) -> list[Shard]:
     return plan
 
 
-def write_shards(folder: Path, plan: list[Shard], labels: dict[str, int], max_pixels: int, workers: int) -> list[Written]:
-    """Writes each shard into `folder` with `workers` processes (0: one per core). A worker holds one image at a time."""
+def write_shards(
+    folder: Path, plan: list[Shard], labels: dict[str, int], max_pixels: int, workers: int
+) -> list[Written]:
+    """Writes each shard into `folder` with `workers` processes (0: one per core), each holding one image at a time."""
     # A fork server imports TensorFlow once for all workers; forking after TensorFlow has started threads would hang.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kfp.dsl", "tensorflow", "components.ingest.image"])

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 
 def write_training_report(output: str, history: list[dict[str, float]], training: dict[str, Any]) -> None:
-    write_report(output, "train/report.html.j2", training=training, curves=svg(_curves(history, training["best_epoch"])))
+    write_report(
+        output, "train/report.html.j2", training=training, curves=svg(_curves(history, training["best_epoch"]))
+    )
 
 
 def _curves(history: list[dict[str, float]], best_epoch: int) -> "Figure":

@@ -22,13 +22,15 @@ def export(model: "keras.Model", transform_graph: str, classes: list[str], folde
     class Classifier(tf.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.transform = tft.TFTransformOutput(transform_graph).transform_features_layer()
+            self.layer = tft.TFTransformOutput(transform_graph).transform_features_layer()
             self.model = model
             self.classes = tf.constant(classes)
 
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
         def __call__(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            images = self.transform({ENCODED: image_bytes[:, tf.newaxis]})[IMAGE]
+            # Converting the layer with AutoGraph takes seconds and changes nothing.
+            transform = tf.autograph.experimental.do_not_convert(self.layer)
+            images = transform({ENCODED: image_bytes[:, tf.newaxis]})[IMAGE]
             probabilities = tf.nn.softmax(self.model(images, training=False))
             label = tf.argmax(probabilities, axis=1)
             return {"probabilities": probabilities, "label": label, "class": tf.gather(self.classes, label)}

@@ -27,7 +27,12 @@ class Settings(NamedTuple):
 
 
 def train_model(
-    transformed_examples: str, transform_graph: str, settings: Settings, model_output: str, history_output: str, report_output: str
+    transformed_examples: str,
+    transform_graph: str,
+    settings: Settings,
+    model_output: str,
+    history_output: str,
+    report_output: str,
 ) -> dict[str, Any]:
     """Adam, cross-entropy from logits, the weights of the epoch with the best `val_accuracy`.
 
@@ -103,12 +108,16 @@ def _fit(model: "keras.Model", splits: dict[str, Any], settings: Settings) -> li
         steps_per_execution=32,  # one call into TensorFlow for so many steps
         jit_compile=False,  # XLA is slower for this model on CPUs
     )
+    model.optimizer.build(model.trainable_variables)  # or the first step is traced twice
     rows: list[dict[str, float]] = []
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
         rows.append({"epoch": epoch + 1, **logs})
         best = max(row["val_accuracy"] for row in rows)
-        print(f"train: epoch {epoch + 1}/{settings.epochs}, val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}", flush=True)
+        print(
+            f"train: epoch {epoch + 1}/{settings.epochs}, val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}",
+            flush=True,
+        )
 
     with tempfile.TemporaryDirectory() as temporary:
         weights = f"{temporary}/best.weights.h5"

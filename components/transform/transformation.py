@@ -50,13 +50,16 @@ def _analyze(paths: list[str], schema: str, beam_options: list[str], graph: Path
 
     parsed = Parse((Path(schema) / "schema.pbtxt").read_text(), Schema())
     source = tfxio.TFExampleRecord(file_pattern=paths, schema=parsed, telemetry_descriptors=["transform"])
-    with tempfile.TemporaryDirectory() as temporary, beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
-        with tft_beam.Context(temp_dir=temporary, use_deep_copy_optimization=True):
-            train = (pipeline | source.BeamSource(), source.TensorAdapterConfig())
-            transform_fn = train | tft_beam.AnalyzeDataset(preprocessing_fn)
-            _ = transform_fn | tft_beam.WriteTransformFn(str(graph))
-            raw_metadata = tft.DatasetMetadata(parsed)
-            _ = raw_metadata | tft_beam.WriteMetadata(str(graph / tft.TFTransformOutput.RAW_METADATA_DIR), pipeline)
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline,
+        tft_beam.Context(temp_dir=temporary, use_deep_copy_optimization=True),
+    ):
+        train = (pipeline | source.BeamSource(), source.TensorAdapterConfig())
+        transform_fn = train | tft_beam.AnalyzeDataset(preprocessing_fn)
+        _ = transform_fn | tft_beam.WriteTransformFn(str(graph))
+        raw_metadata = tft.DatasetMetadata(parsed)
+        _ = raw_metadata | tft_beam.WriteMetadata(str(graph / tft.TFTransformOutput.RAW_METADATA_DIR), pipeline)
 
 
 def _transform(

@@ -8,43 +8,27 @@ from components.files import UserError
 from components.validate.image_statistics import FEATURES
 
 if TYPE_CHECKING:
-    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+    from tensorflow_metadata.proto.v0.anomalies_pb2 import Anomalies
+    from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
+    from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
 UNSEEN_FEATURES = (examples.ENCODED, examples.FILENAME, examples.SHA256)  # part of the schema, not of the statistics
 
+Statistics = dict[str, "DatasetFeatureStatisticsList"]  # by split
 
-def detect(
-    statistics: Path, curated: Path, label_threshold: float, scalar_threshold: float
-) -> tuple["Schema", list[dict[str, Any]]]:
-    """The schema (the curated one if that file exists, else inferred from train), and a finding per anomaly.
 
-    TFDV calls a difference between train and val `skew`, and one between train and test `drift`: the L-infinity
-    distance of the label distributions, the Jensen-Shannon divergence of the scalars.
+def load_statistics(folder: Path, splits: list[str]) -> Statistics:
+    import tensorflow_data_validation as tfdv
+
+    return {split: tfdv.load_statistics(str(folder / f"{split}.tfrecord")) for split in splits}
+
+
+def read_schema(path: Path) -> "Schema":
+    """The curated schema.
+
+    Raises:
+        UserError: the file is not a schema, or leaves features out.
     """
-    import tensorflow_data_validation as tfdv
-
-    loaded = {path.stem: tfdv.load_statistics(str(path)) for path in sorted(statistics.glob("*.tfrecord"))}
-    schema = _read_schema(curated) if curated.exists() else _infer_schema(loaded["train"])
-    seen = _seen_part(schema)
-    found = []
-    for split, split_statistics in loaded.items():
-        anomalies = tfdv.validate_statistics(split_statistics, seen)
-        found += [{**finding, "kind": "schema"} for finding in _findings(anomalies, split)]
-    _set_comparators(seen, label_threshold, scalar_threshold)
-    for kind, split, role in (("skew", "val", "serving_statistics"), ("drift", "test", "previous_statistics")):
-        if split in loaded:
-            compared = tfdv.validate_statistics(loaded["train"], seen, **{role: loaded[split]})
-            found += [{**finding, "kind": kind} for finding in _findings(compared, f"train against {split}", comparison=True)]
-    return schema, found
-
-
-def write_schema(schema: "Schema", path: Path) -> None:
-    import tensorflow_data_validation as tfdv
-
-    tfdv.write_schema_text(schema, str(path))
-
-
-def _read_schema(path: Path) -> "Schema":
     import tensorflow_data_validation as tfdv
     from google.protobuf.text_format import ParseError
 
@@ -58,11 +42,12 @@ def _read_schema(path: Path) -> "Schema":
     return schema
 
 
-def _infer_schema(train_statistics: Any) -> "Schema":
+def infer_schema(statistics: Statistics) -> "Schema":
+    """What TFDV infers from the train split, with the features that the statistics leave out."""
     import tensorflow_data_validation as tfdv
     from tensorflow_metadata.proto.v0 import schema_pb2
 
-    schema = tfdv.infer_schema(train_statistics, infer_feature_shape=True)
+    schema = tfdv.infer_schema(statistics["train"], infer_feature_shape=True)
     for name in UNSEEN_FEATURES:
         feature = schema.feature.add(name=name, type=schema_pb2.BYTES)
         feature.presence.min_fraction = 1
@@ -71,33 +56,93 @@ def _infer_schema(train_statistics: Any) -> "Schema":
     return schema
 
 
-def _seen_part(schema: "Schema") -> "Schema":
-    seen = type(schema)()
-    seen.CopyFrom(schema)
-    for feature in list(seen.feature):
-        if feature.name in UNSEEN_FEATURES:
-            seen.feature.remove(feature)
-    return seen
+def schema_findings(
+    statistics: Statistics, schema: "Schema", folder: str, manifest: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """A finding per anomaly of each split's statistics, with the images that lie outside the feature's domain."""
+    import tensorflow_data_validation as tfdv
+
+    features = {feature.name: feature for feature in schema.feature}
+    found = []
+    for split, split_statistics in statistics.items():
+        anomalies = tfdv.validate_statistics(split_statistics, _seen_part(schema))
+        for name, message in _reasons(anomalies, comparisons=False):
+            images = _outside(features[name], schema, folder, manifest, split) if name in features else []
+            found.append({"kind": "schema", "message": f"{split}: {name}: {message}", "images": images})
+    return found
 
 
-def _set_comparators(schema: "Schema", label_threshold: float, scalar_threshold: float) -> None:
-    for feature in schema.feature:
+def comparison_findings(
+    statistics: Statistics, schema: "Schema", label_threshold: float, scalar_threshold: float
+) -> list[dict[str, Any]]:
+    """A finding per feature that train and another split have in different distributions.
+
+    Measured are the L-infinity distance of the labels and the Jensen-Shannon divergence of the scalars. TFDV's words
+    are kept: train against val is `skew`, train against test is `drift`.
+    """
+    import tensorflow_data_validation as tfdv
+
+    compared = _seen_part(schema)
+    for feature in compared.feature:
         for comparator in (feature.skew_comparator, feature.drift_comparator):
             if feature.name == examples.CLASS:
                 comparator.infinity_norm.threshold = label_threshold
             elif feature.name in examples.SCALARS:
                 comparator.jensen_shannon_divergence.threshold = scalar_threshold
+    found = []
+    for kind, split, role in (("skew", "val", "serving_statistics"), ("drift", "test", "previous_statistics")):
+        if split in statistics:
+            anomalies = tfdv.validate_statistics(statistics["train"], compared, **{role: statistics[split]})
+            for name, message in _reasons(anomalies, comparisons=True):
+                found.append({"kind": kind, "message": f"train against {split}: {name}: {message}", "images": []})
+    return found
 
 
-def _findings(anomalies: Any, where: str, comparison: bool = False) -> list[dict[str, Any]]:
+def write_schema(schema: "Schema", path: Path) -> None:
+    import tensorflow_data_validation as tfdv
+
+    tfdv.write_schema_text(schema, str(path))
+
+
+def _seen_part(schema: "Schema") -> "Schema":
+    seen = type(schema)()
+    seen.CopyFrom(schema)
+    for feature in schema.feature:
+        if feature.name in UNSEEN_FEATURES:
+            seen.feature.remove(feature)
+    return seen
+
+
+def _reasons(anomalies: "Anomalies", comparisons: bool) -> list[tuple[str, str]]:
+    """Feature and description of each anomaly that is, or is not, one of comparing two splits."""
     from tensorflow_metadata.proto.v0.anomalies_pb2 import AnomalyInfo
 
-    comparisons = {
-        value for name, value in AnomalyInfo.Type.items() if "COMPARATOR" in name and name.endswith(("HIGH", "HIGH_NUM"))
-    }
+    kinds = (AnomalyInfo.COMPARATOR_L_INFTY_HIGH, AnomalyInfo.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH)
     return [
-        {"message": f"{where}: {name}: {reason.description}", "images": []}
+        (name, reason.description)
         for name, info in sorted(anomalies.anomaly_info.items())
         for reason in info.reason
-        if (reason.type in comparisons) == comparison
+        if (reason.type in kinds) == comparisons
     ]
+
+
+def _outside(feature: "Feature", schema: "Schema", folder: str, manifest: dict[str, Any], split: str) -> list[str]:
+    """The images of a split whose value of the feature is not in its domain."""
+    named = {domain.name: domain for domain in schema.string_domain}
+    kind = feature.WhichOneof("domain_info")
+    found = []
+    for example in examples.read_examples(examples.shard_paths(folder, manifest, split)):
+        values = example.features.feature[feature.name]
+        if kind in ("int_domain", "float_domain"):
+            domain = getattr(feature, kind)
+            value = (values.int64_list.value or values.float_list.value)[0]
+            low, high = domain.HasField("min"), domain.HasField("max")
+            outside = (low and value < domain.min) or (high and value > domain.max)
+        elif kind in ("domain", "string_domain"):
+            domain = named[feature.domain] if kind == "domain" else feature.string_domain
+            outside = values.bytes_list.value[0].decode() not in domain.value
+        else:
+            outside = False
+        if outside:
+            found.append(examples.text(example, examples.FILENAME))
+    return sorted(found)

@@ -87,4 +87,8 @@ def _duplicates(_: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, An
         kind = "duplicate_across_splits"
     else:
         kind = "duplicate_in_split"
-    yield {"kind": kind, "message": f"{len(group)} files, the same bytes.", "images": [row["filename"] for row in group]}
+    yield {
+        "kind": kind,
+        "message": f"{len(group)} files, the same bytes.",
+        "images": [row["filename"] for row in group],
+    }

@@ -1,6 +1,5 @@
 """The validation report: counts, distributions, findings with their pictures."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components import examples
@@ -9,13 +8,20 @@ from components.report import svg, thumbnails, write_report
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from components.validate.anomalies import Statistics
+
 SHOWN = 60  # images shown per kind of finding
 
 
 def write_validation_report(
-    output: str, folder: str, manifest: dict[str, Any], statistics: Path, found: list[dict[str, Any]], kinds: dict[str, str]
+    output: str,
+    folder: str,
+    manifest: dict[str, Any],
+    statistics: "Statistics",
+    found: list[dict[str, Any]],
+    kinds: dict[str, str],
 ) -> None:
-    groups = []
+    groups: list[dict[str, Any]] = []
     for kind, title in kinds.items():
         findings = [finding for finding in found if finding["kind"] == kind]
         if findings:
@@ -27,7 +33,7 @@ def write_validation_report(
         manifest=manifest,
         groups=groups,
         pictures=thumbnails(folder, manifest, shown),
-        histograms=svg(_histograms(statistics, list(manifest["splits"]))),
+        histograms=svg(_histograms(statistics)),
     )
 
 
@@ -41,17 +47,16 @@ def _first_images(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return pictured
 
 
-def _histograms(statistics: Path, splits: list[str]) -> "Figure":
+def _histograms(statistics: "Statistics") -> "Figure":
     """Each scalar's distribution per split, as TFDV counted it, each with area 1."""
-    import tensorflow_data_validation as tfdv
     from matplotlib.figure import Figure
 
-    loaded = {split: tfdv.load_statistics(str(statistics / f"{split}.tfrecord")).datasets[0] for split in splits}
     figure = Figure(figsize=(12, 5.5), layout="constrained")
     axes = figure.subplots(2, 4).flat
     for axis, name in zip(axes, examples.SCALARS, strict=False):
-        for split, dataset in loaded.items():
-            feature = next(feature for feature in dataset.features if feature.path.step[0] == name)
+        for split, split_statistics in statistics.items():
+            features = split_statistics.datasets[0].features
+            feature = next(feature for feature in features if feature.path.step[0] == name)
             buckets = feature.num_stats.histograms[0].buckets
             total = sum(bucket.sample_count for bucket in buckets)
             edges = [bucket.low_value for bucket in buckets] + [buckets[-1].high_value]

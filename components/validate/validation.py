@@ -51,15 +51,20 @@ def validate_examples(
     manifest = read_manifest(examples)
     with new_directory(statistics_output) as statistics_folder:
         found = image_statistics.compute(examples, manifest, thresholds.blank_contrast, beam_options, statistics_folder)
-        schema, anomalous = anomalies.detect(statistics_folder, CURATED_SCHEMA, thresholds.label, thresholds.scalar)
-        found += anomalous + imbalanced_classes(manifest, thresholds.imbalance_ratio)
+        statistics = anomalies.load_statistics(statistics_folder, list(manifest["splits"]))
+        schema = (
+            anomalies.read_schema(CURATED_SCHEMA) if CURATED_SCHEMA.exists() else anomalies.infer_schema(statistics)
+        )
+        found += anomalies.schema_findings(statistics, schema, examples, manifest)
+        found += anomalies.comparison_findings(statistics, schema, thresholds.label, thresholds.scalar)
+        found += imbalanced_classes(manifest, thresholds.imbalance_ratio)
         found = _with_severity(found, severity)
         _stop_on_errors(found)
         with new_directory(schema_output) as folder:
             anomalies.write_schema(schema, folder / "schema.pbtxt")
         with new_file(findings_output) as path:
             path.write_text(json.dumps(found, indent=1) + "\n")
-        write_validation_report(report_output, examples, manifest, statistics_folder, found, KINDS)
+        write_validation_report(report_output, examples, manifest, statistics, found, KINDS)
     counts = Counter(finding["kind"] for finding in found)
     return {kind: counts[kind] for kind in KINDS}
 
@@ -81,7 +86,9 @@ def _check_severity(severity: dict[str, str]) -> None:
         if kind not in KINDS:
             raise UserError(f"severity: '{kind}' is not a kind of finding; the kinds are {', '.join(KINDS)}.")
         if value not in SEVERITIES:
-            raise UserError(f"severity: '{kind}' is '{value}'; it must be {', '.join(SEVERITIES[:-1])} or {SEVERITIES[-1]}.")
+            raise UserError(
+                f"severity: '{kind}' is '{value}'; it must be {', '.join(SEVERITIES[:-1])} or {SEVERITIES[-1]}."
+            )
 
 
 def _with_severity(found: list[dict[str, Any]], severity: dict[str, str]) -> list[dict[str, Any]]:
@@ -95,9 +102,16 @@ def _with_severity(found: list[dict[str, Any]], severity: dict[str, str]) -> lis
 def _stop_on_errors(found: list[dict[str, Any]], shown: int = 20) -> None:
     errors = [finding for finding in found if finding["severity"] == "error"]
     if errors:
-        lines = [f"{error['kind']}: {error['message']} {', '.join(error['images'])}".rstrip() for error in errors[:shown]]
+        lines = [
+            f"{error['kind']}: {error['message']} {', '.join(error['images'])}".rstrip() for error in errors[:shown]
+        ]
         if len(errors) > shown:
             lines.append(f"... and {len(errors) - shown:,} more")
         raise UserError(
-            "\n".join(["the data has errors; mend it, or lower the severity of these kinds to see them in the report:", *lines])
+            "\n".join(
+                [
+                    "the data has errors; mend it, or lower the severity of these kinds to see them in the report:",
+                    *lines,
+                ]
+            )
         )

@@ -1,0 +1,48 @@
+# `make` lists the targets. PYTHON is any Python 3.11; on Debian 13 and Ubuntu 24.04 also 3.12 or 3.13.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAGES := $(notdir $(patsubst %/component.yaml,%,$(wildcard components/*/component.yaml)))
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+run: $(VENV)/ready ## set up, draw the sample data, run all five stages on it, show the evaluation
+	$(BIN)/python sample.py
+	$(BIN)/python compile.py
+	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
+
+test: $(VENV)/ready ## set up and run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready ## check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmark: $(VENV)/ready ## measure the stages; writes build/benchmark.json
+	$(BIN)/python benchmarks/run.py
+
+lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
+	$(LOCK) --universal --python-version 3.11 --all-extras --group dev --output-file requirements.lock
+	$(foreach stage,$(STAGES),$(LOCK) --python-version 3.13 --python-platform x86_64-manylinux_2_39 --extra $(stage) \
+		--constraint requirements.lock --output-file containers/$(stage)/requirements.txt &&) true
+
+LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-index-url --no-annotate \
+	--custom-compile-command 'make lock'
+
+# uv installs the lock in a fraction of pip's time; pip takes over where uv finds no index. The lock holds everything, so
+# --no-deps spares pip the search. pyfarmhash (of TFDV) is built from source, hence the compiler.
+$(VENV)/ready: requirements.lock
+	@command -v g++ >/dev/null || { echo "g++ is missing; on Debian: apt-get install g++ python3-dev python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock || \
+		$(PIP) --no-deps --require-hashes -r requirements.lock
+	touch $@
+
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help run test lint benchmark lock

@@ -1,0 +1,291 @@
+"""compile.py from outside: a copy of the project is edited, the command is run, what it writes is read."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, run_python
+
+STAGES = ["evaluate", "ingest", "train", "transform", "validate"]
+KINDS = {
+    "String": "STRING",
+    "Integer": "NUMBER_INTEGER",
+    "Float": "NUMBER_DOUBLE",
+    "Boolean": "BOOLEAN",
+    "JsonArray": "LIST",
+    "JsonObject": "STRUCT",
+}
+
+
+def compiled(project: Path, *options: str) -> dict[str, Any]:
+    """The YAML of each pipeline that a successful `python compile.py` writes, by name."""
+    result = run_python("compile.py", *options, cwd=project)
+    assert result.returncode == 0, result.stderr
+    return {Path(line).stem: yaml.safe_load((project / line).read_text()) for line in result.stdout.splitlines()}
+
+
+def refused(project: Path, *options: str) -> str:
+    """The one line with which `python compile.py` refuses, having written nothing."""
+    result = run_python("compile.py", *options, cwd=project)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"[^\n]+\n", result.stderr), result.stderr
+    assert not (project / "build").exists()
+    return result.stderr
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def contract(stage: str) -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "components" / stage / "component.yaml").read_text())
+
+
+def ports(stage: str, kind: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Name and type in the compiled YAML's words, of the stage's parameters and of its artifacts."""
+    types = {port["name"]: port["type"] for port in contract(stage).get(kind, [])}
+    parameters = {name: KINDS[type_] for name, type_ in types.items() if type_ in KINDS}
+    return parameters, {name: f"system.{type_}" for name, type_ in types.items() if type_ not in KINDS}
+
+
+def definitions(spec: dict[str, Any], kind: str) -> tuple[dict[str, str], dict[str, str]]:
+    content = spec.get(kind, {})
+    parameters = {name: value["parameterType"] for name, value in content.get("parameters", {}).items()}
+    artifacts = {name: value["artifactType"]["schemaTitle"] for name, value in content.get("artifacts", {}).items()}
+    return parameters, artifacts
+
+
+def container(pipeline: dict[str, Any], stage: str) -> dict[str, Any]:
+    return pipeline["deploymentSpec"]["executors"][f"exec-{stage}"]["container"]
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    output = tmp_path_factory.mktemp("compile") / "build"
+    return run_python("compile.py", "--output", output), output
+
+
+@pytest.fixture(scope="module")
+def pipelines(build: tuple[subprocess.CompletedProcess[str], Path]) -> dict[str, Any]:
+    return {path.stem: yaml.safe_load(path.read_text()) for path in build[1].rglob("*.yaml")}
+
+
+def test_says_which_files_it_wrote_and_writes_no_others(build):
+    result, output = build
+    assert (result.returncode, result.stderr) == (0, "")
+    written = [str(path) for path in output.rglob("*") if path.is_file()]
+    assert sorted(result.stdout.splitlines()) == sorted(written)
+    assert {path.relative_to(output).as_posix() for path in map(Path, written)} == {
+        "training.yaml",
+        *(f"components/{stage}.yaml" for stage in STAGES),
+    }
+
+
+def test_writes_the_same_bytes_again_and_imports_nothing_heavy(build, tmp_path: Path):
+    first = build[1]
+    heavy = ("tensorflow", "keras", "apache_beam", "tensorflow_data_validation", "pandas", "numpy", "matplotlib")
+    script = (
+        "import sys, compile; from pipelines import display, local; compile.main(); import submit;"
+        f"print('heavy:', [name for name in {heavy} if name in sys.modules])"
+    )
+    result = run_python("-c", script, "--output", tmp_path / "build")
+    assert result.stdout.endswith("heavy: []\n"), result.stdout + result.stderr
+    again = {path.relative_to(tmp_path / "build"): path.read_bytes() for path in tmp_path.rglob("*.yaml")}
+    assert again == {path.relative_to(first): path.read_bytes() for path in first.rglob("*.yaml")}
+    assert len(again) == 1 + len(STAGES)
+
+
+@pytest.mark.parametrize("name", ["training", *STAGES])
+def test_output_parses_strictly_into_the_kfp_proto(build, name: str):
+    from google.protobuf.json_format import ParseDict
+    from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
+
+    path = build[1] / ("training.yaml" if name == "training" else f"components/{name}.yaml")
+    specification, *platforms = yaml.safe_load_all(path.read_text())
+    parsed = ParseDict(specification, PipelineSpec(), ignore_unknown_fields=False)
+    for platform in platforms:
+        ParseDict(platform, PlatformSpec(), ignore_unknown_fields=False)
+    tasks = {task for task in parsed.root.dag.tasks if not task.startswith("importer")}
+    assert tasks == (set(STAGES) if name == "training" else {name})
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_in_both_pipelines_has_the_interface_and_command_of_its_yaml(pipelines, stage: str):
+    implementation = contract(stage)["implementation"]["container"]
+    for pipeline in (pipelines["training"], pipelines[stage]):
+        component = pipeline["components"][f"comp-{stage}"]
+        assert definitions(component, "inputDefinitions") == ports(stage, "inputs")
+        assert definitions(component, "outputDefinitions") == ports(stage, "outputs")
+        executor = container(pipeline, stage)
+        assert executor["image"] == f"{stage}:local"
+        assert executor["command"] == implementation["command"]
+        assert executor["args"] == [*implementation["args"][:-1], "{{$}}"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_single_step_pipeline_imports_each_artifact_from_a_uri_parameter(pipelines, stage: str):
+    parameters, artifacts = ports(stage, "inputs")
+    pipeline = pipelines[stage]
+    uris = {f"{name}_uri": "STRING" for name in artifacts}
+    assert definitions(pipeline["root"], "inputDefinitions") == ({**parameters, **uris}, {})
+    tasks = pipeline["root"]["dag"]["tasks"]
+    assert len(tasks) == 1 + len(artifacts)
+    for name, schema in artifacts.items():
+        importer = tasks[stage]["inputs"]["artifacts"][name]["taskOutputArtifact"]["producerTask"]
+        assert tasks[importer]["inputs"]["parameters"]["uri"]["componentInputParameter"] == f"{name}_uri"
+        kind = pipeline["deploymentSpec"]["executors"][f"exec-{importer}"]["importer"]["typeSchema"]["schemaTitle"]
+        assert kind == schema
+
+
+def test_registry_and_tag_complete_bare_image_names_only(project: Path):
+    for stage, image in (
+        ("train", "ghcr.io/team/train:7"),
+        ("transform", "mirror/transform"),
+        ("validate", "v@sha256:0"),
+    ):
+        edit(project / f"components/{stage}/component.yaml", f"image: {stage}", f"image: {image}")
+    pipelines = compiled(project, "--registry", "registry.example/team/", "--tag", "abc123")
+    for pipeline in (pipelines["training"], pipelines["ingest"]):
+        assert container(pipeline, "ingest")["image"] == "registry.example/team/ingest:abc123"
+    images = {stage: container(pipelines["training"], stage)["image"] for stage in STAGES}
+    assert images == {
+        "ingest": "registry.example/team/ingest:abc123",
+        "evaluate": "registry.example/team/evaluate:abc123",
+        "train": "ghcr.io/team/train:7",
+        "transform": "mirror/transform",
+        "validate": "v@sha256:0",
+    }
+
+
+def test_edits_of_a_component_yaml_show_in_the_next_compile(project: Path):
+    path = project / "components/train/component.yaml"
+    edit(path, "default: 100", "default: 7")
+    edit(path, "image: train", "image: trainer")
+    edit(path, "args:\n", "args:\n    - --extra\n")
+    edit(path, "Of Adam.", "Of the optimizer.")
+    pipelines = compiled(project)
+    for name in ("training", "train"):
+        assert pipelines[name]["root"]["inputDefinitions"]["parameters"]["epochs"]["defaultValue"] == 7
+        assert container(pipelines[name], "train")["image"] == "trainer:local"
+        assert container(pipelines[name], "train")["args"][0] == "--extra"
+    assert "Of the optimizer." in (project / "build/components/train.yaml").read_text()
+
+
+def test_configuration_sets_defaults_constants_images_and_resources(project: Path):
+    (project / "pipelines/config/lab.yaml").write_text(
+        "registry: lab.example\n"
+        "tag: t1\n"
+        "stages:\n"
+        "  train: {parameters: {epochs: 3, learning_rate: 1}, cpu: '3', memory: 5G,"
+        " accelerator: {type: nvidia.com/gpu, count: 2}}\n"
+        "  validate: {parameters: {imbalance_ratio: 9.5, severity: {blank: error}}}\n"
+    )
+    pipelines = compiled(project, "--config", "lab")
+    training = pipelines["training"]
+    assert training["root"]["inputDefinitions"]["parameters"]["epochs"]["defaultValue"] == 3
+    assert training["root"]["inputDefinitions"]["parameters"]["learning_rate"]["defaultValue"] == 1
+    given = training["root"]["dag"]["tasks"]["validate"]["inputs"]["parameters"]
+    assert given["imbalance_ratio"]["runtimeValue"]["constant"] == 9.5
+    assert given["severity"]["runtimeValue"]["constant"] == {"blank": "error"}
+    assert pipelines["validate"]["root"]["inputDefinitions"]["parameters"]["imbalance_ratio"]["defaultValue"] == 9.5
+    executor = container(training, "train")
+    assert executor["image"] == "lab.example/train:t1"
+    assert executor["resources"]["resourceCpuLimit"] == "3"
+    assert executor["resources"]["resourceMemoryLimit"] == "5G"
+    assert executor["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
+    assert executor["resources"]["accelerator"]["resourceCount"] == "2"
+
+
+YAML, CODE = "component.yaml", "component.py"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "named"),
+    [
+        pytest.param(YAML, "inputs:", "inputs: [", [YAML, "line"], id="broken syntax"),
+        pytest.param(YAML, "default: 100", "defualt: 100", [YAML, "defualt"], id="unknown key"),
+        pytest.param(
+            YAML, "type: Integer", "type: Intger", [YAML, "epochs", "Did you mean Integer?"], id="unknown type"
+        ),
+        pytest.param(
+            YAML, "default: 100", "default: many", [YAML, "epochs", "'many'", "Integer"], id="default no number"
+        ),
+        pytest.param(YAML, "default: 100", "default: 1.5", [YAML, "epochs", "1.5", "Integer"], id="default no integer"),
+        pytest.param(YAML, "default: 100", "default: '100'", [YAML, "epochs", "'100'"], id="default in quotes"),
+        pytest.param(
+            YAML, "type: Dataset", "type: Dataset\n  default: x", [YAML, "transformed_examples"], id="artifact"
+        ),
+        pytest.param(
+            YAML, "- name: epochs\n  type: Integer\n  default: 100\n", "", [YAML, "'epochs'"], id="input missing"
+        ),
+        pytest.param(CODE, "    epochs: int,\n", "", [YAML, CODE, "'epochs'"], id="argument missing"),
+        pytest.param(
+            CODE, "epochs: int", "epochs: float", [YAML, CODE, "'epochs'", "Float", "Integer"], id="other type"
+        ),
+        pytest.param(CODE, "epochs: int", "epochs", [CODE, "epochs"], id="argument without type"),
+        pytest.param(CODE, "epochs: int", "epochs: complex", [CODE, "epochs"], id="argument of a type kfp has not"),
+        pytest.param(
+            CODE, "Output[Model]", "Output[Dataset]", [YAML, "'model'", "Model", "Dataset"], id="other output"
+        ),
+        pytest.param(YAML, "- name: history\n", "- name: log\n", [YAML, "'log'"], id="output not in function"),
+        pytest.param(CODE, "    history: Output[Artifact],\n", "", [YAML, CODE, "'history'"], id="output missing"),
+        pytest.param(CODE, "def train(", "def trian(", [YAML, CODE, "'train'"], id="function missing"),
+        pytest.param(
+            CODE, "def train(", "import nowhere\ndef train(", [CODE, "nowhere"], id="import of what is not there"
+        ),
+        pytest.param(CODE, "def train(", "def train((", [CODE, "SyntaxError"], id="syntax error in Python"),
+        pytest.param(
+            CODE, "def train(", "raise ValueError('a\\nb')\ndef train(", [CODE, "a b"], id="raises when imported"
+        ),
+        pytest.param(
+            YAML, "name: train", "name: training", [YAML, "'training'", "'train'"], id="not the folder's name"
+        ),
+        pytest.param(YAML, "    image: train\n", "", [YAML, "image"], id="no image"),
+    ],
+)
+def test_broken_component_is_one_sentence(project: Path, file: str, old: str, new: str, named: list[str]):
+    edit(project / "components/train" / file, old, new)
+    message = refused(project)
+    assert "components/train/" in message
+    assert [word for word in named if word not in message] == []
+
+
+def test_component_without_code_is_one_sentence(project: Path):
+    (project / "components/train/component.py").unlink()
+    assert "components/train/component.py: no such file" in refused(project)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        pytest.param("stages: [", ["line"], id="broken syntax"),
+        pytest.param("regstry: x", ["regstry"], id="unknown field"),
+        pytest.param("stages: {train: {memroy: 1G}}", ["stages.train.memroy"], id="unknown field of a stage"),
+        pytest.param("stages: {trian: {}}", ["'trian'", "Did you mean train?"], id="unknown stage"),
+        pytest.param(
+            "stages: {train: {parameters: {epohcs: 1}}}", ["train", "'epohcs'", "Did you mean epochs?"], id="parameter"
+        ),
+        pytest.param("stages: {train: {parameters: {epochs: many}}}", ["train.epochs", "'many'", "Integer"], id="type"),
+        pytest.param(
+            "stages: {train: {parameters: {epochs: true}}}", ["train.epochs", "True", "Integer"], id="boolean"
+        ),
+        pytest.param("stages: {train: {cpu: 2}}", ["stages.train.cpu", "string"], id="quantity without quotes"),
+    ],
+)
+def test_broken_configuration_is_one_sentence(project: Path, content: str, named: list[str]):
+    (project / "pipelines/config/mine.yaml").write_text(content)
+    message = refused(project, "--config", "mine")
+    assert [word for word in ["config/mine.yaml", *named] if word not in message] == []
+
+
+def test_unknown_configuration_lists_those_there_are(project: Path):
+    message = refused(project, "--config", "lcoal")
+    assert "lcoal.yaml" in message
+    for path in (project / "pipelines/config").glob("*.yaml"):
+        assert path.stem in message
