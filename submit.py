@@ -40,6 +40,7 @@ def main() -> None:
         given = {**_from_run(stages.contracts[name], earlier), **given}
     arguments = _arguments(pipeline, given, options.param)
 
+    local.check_paths(options.runs / options.experiment, arguments)
     run = local.new_run(options.runs, options.experiment, name)
     write_pipeline(pipeline, run / "pipeline.yaml")
     summary = display.run_with_progress(run, arguments, artifacts)

@@ -42,7 +42,7 @@ def _temporary(target: str | Path) -> Path:
 def _renamed_at_the_end(temporary: Path, target: Path) -> Iterator[None]:
     try:
         yield
-        if target.is_dir():  # a folder cannot be replaced by a rename
+        if target.is_dir() or temporary.is_dir():  # a rename replaces a file by a file only
             _remove(target)
         os.replace(temporary, target)
     except BaseException:

@@ -37,6 +37,11 @@ class Config(Strict):
     registry: str = ""  # where the stage images are, such as europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
     tag: str = "local"
     stages: dict[str, StageConfig] = {}
+    _path: Path
+
+    @property
+    def path(self) -> Path:
+        return self._path
 
 
 def load_config(name: str) -> Config:
@@ -49,14 +54,16 @@ def load_config(name: str) -> Config:
     if not path.is_file():
         names = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
         raise UserError(f"{path}: no such configuration; there are {', '.join(names)}.")
-    return validated(Config, read_yaml(path), path)
+    config = validated(Config, read_yaml(path), path)
+    config._path = path
+    return config
 
 
 def read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
 
 
 def validated(model: type[Model], content: Any, path: Path) -> Model:
@@ -67,6 +74,10 @@ def validated(model: type[Model], content: Any, path: Path) -> Model:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {field}: {first['msg']}.") from None
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> str:

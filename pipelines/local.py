@@ -27,6 +27,13 @@ _ANSI = re.compile(r"\x1b\[\d+m")
 _NOISE = re.compile(r"^$|^[\[{}\"\]]|^\d{4}-\d\d-\d\d |^(WARNING|[IWE]0000|To enable the following)")
 
 
+def check_paths(runs: Path, arguments: dict[str, Any]) -> None:
+    """Refuses what kfp.local would garble: it replaces `python3` in every argument by the path of the interpreter."""
+    for value in (str(runs.resolve()), *arguments.values()):
+        if isinstance(value, str) and "python3" in value:
+            raise UserError(f"{value}: kfp.local cannot handle paths that contain 'python3'; move or rename it.")
+
+
 def new_run(runs: Path, experiment: str, pipeline: str) -> Path:
     """Makes the folder runs/<experiment>/<time>-<pipeline>; never an existing one."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -62,8 +69,8 @@ def run_locally(
 ) -> dict[str, Any]:
     """Runs the compiled pipeline `package` with kfp.local, its artifacts and run.json below the folder `run`.
 
-    `artifacts` are the URIs of an earlier run, by name: the summary lists them with this run's own, so that any stage can
-    go on from here. Whatever happens, the children are gone and run.json is written when this ends.
+    `artifacts` are the URIs of an earlier run, by name: the summary lists them with this run's own, so that any stage
+    can go on from here. Whatever happens, the children are gone and run.json is written when this ends.
 
     Returns:
         The summary, as in run.json: `state` is succeeded, failed or cancelled.
@@ -72,20 +79,16 @@ def run_locally(
 
     spec = yaml.safe_load(package.read_text())
     pipeline = components.load_component_from_file(str(package))
-    for text in (str(run), *(value for value in arguments.values() if isinstance(value, str))):
-        if "python3" in text:  # kfp.local replaces it in every argument by the path of the interpreter
-            raise UserError(f"{text}: kfp.local cannot handle paths that contain 'python3'; move or rename it.")
     summary: dict[str, Any] = {
         "run": run.name,
-        "pipeline": package.stem,
-        "state": "running",
+        "pipeline": spec["pipelineInfo"]["name"],
+        "state": "failed",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "arguments": arguments,
     }
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     started = time.monotonic()
-    succeeded = False
     try:
         with (run / "run.log").open("w") as log, _interrupt_on_sigterm(), contextlib.chdir(ROOT):
             local.init(
@@ -94,8 +97,8 @@ def run_locally(
             with contextlib.redirect_stdout(_Log(log, watch)), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that the image names hold no 'python'
                 pipeline(**arguments)
-        succeeded = bool(watch.states) and all(state == "succeeded" for state in watch.states.values())
-        summary["state"] = "succeeded" if succeeded else "failed"
+        if all(state == "succeeded" for state in watch.states.values()):
+            summary["state"] = "succeeded"
     except KeyboardInterrupt:
         summary["state"] = "cancelled"
     finally:

@@ -11,7 +11,7 @@ from kfp import components, dsl
 from pydantic import TypeAdapter, ValidationError
 
 from components.files import UserError
-from pipelines.config import Config, Strict, read_yaml, unknown, validated
+from pipelines.config import Config, Strict, one_line, read_yaml, unknown, validated
 
 COMPONENTS = Path(__file__).parents[1] / "components"
 PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
@@ -67,7 +67,7 @@ class Stages:
         }
         for stage in config.stages:
             if stage not in self.contracts:
-                raise UserError(unknown("the config's stage", stage, self.contracts))
+                raise UserError(unknown(f"{config.path}: the stage", stage, self.contracts))
         self._components = {
             name: _load_component(contract, prefix, tag or config.tag) for name, contract in self.contracts.items()
         }
@@ -94,12 +94,12 @@ class Stages:
         overrides = self.config.stages[stage].parameters if stage in self.config.stages else {}
         for name, value in overrides.items():
             if name not in inputs:
-                raise UserError(unknown(f"the config's parameter of {stage}", name, inputs))
+                raise UserError(unknown(f"{self.config.path}: the parameter of {stage}", name, inputs))
             try:
                 values[name] = _typed(inputs[name], value)
             except ValidationError:
                 raise UserError(
-                    f"the config's {stage}.{name} is {value!r}; it must be of type {inputs[name].type}."
+                    f"{self.config.path}: {stage}.{name} is {value!r}; it must be of type {inputs[name].type}."
                 ) from None
         return values
 
@@ -145,7 +145,10 @@ def _check_function(path: Path, contract: Contract) -> None:
     function = getattr(_imported(source), contract.name, None)
     if function is None:
         raise UserError(f"{source}: no function '{contract.name}', which {path} names.")
-    interface = dsl.component(function, base_image="python").component_spec
+    try:
+        interface = dsl.component(function, base_image="python").component_spec
+    except Exception as error:  # such as a TypeError that names the argument without a type
+        raise UserError(f"{source}: kfp cannot take the function '{contract.name}': {one_line(error)}.") from None
     for kind, ports in (("inputs", contract.inputs), ("outputs", contract.outputs)):
         declared = {port.name: port.type for port in ports}
         derived = {name: _yaml_type(spec.type) for name, spec in (getattr(interface, kind) or {}).items()}
@@ -168,7 +171,7 @@ def _imported(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise UserError(f"{path}: cannot be imported: {type(error).__name__}: {error}.") from None
+        raise UserError(f"{path}: cannot be imported: {type(error).__name__}: {one_line(error)}.") from None
     return module
 
 

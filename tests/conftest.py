@@ -1,6 +1,7 @@
 """A tiny data set, and what each stage makes of it: made once, and only as far as a test needs it."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,22 @@ class Folders(NamedTuple):
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Folders:
     """42 drawn numerals of three classes; tests that change them work on a copy."""
     return draw_folders(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def own(tiny: Folders, tmp_path: Path) -> Folders:
+    """A copy of the tiny data that the test may change."""
+    return copy_folders(tiny, tmp_path)
+
+
+def copy_folders(folders: Folders, root: Path) -> Folders:
+    return Folders(shutil.copytree(folders.data, root / "data"), shutil.copytree(folders.test, root / "test"))
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every path below a folder with its bytes (a folder has none), what is hidden included."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in paths}
 
 
 def draw_folders(root: Path) -> Folders:
@@ -105,3 +122,45 @@ def copy_project(target: Path) -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     return copy_project(tmp_path / "project")
+
+
+def run_killed(code: str, when: str, *arguments: str | Path) -> int:
+    """Runs Python code that is killed the moment it prints something with `when`; returns its process group."""
+    import signal
+    import subprocess
+
+    kill = (
+        "import builtins, os, signal, sys\n"
+        f"builtins.print = lambda *texts, **_: {when!r} in str(texts) and os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", kill + code, *map(str, arguments)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        process.wait(timeout=120)
+    assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+    return process.pid
+
+
+def ends_soon(group: int, seconds: float = 10) -> bool:
+    """Whether every process of the group ends; if not, it is killed."""
+    import signal
+    import time
+
+    for _ in range(int(seconds / 0.1)):
+        if not _is_running(group):
+            return True
+        time.sleep(0.1)
+    os.killpg(group, signal.SIGKILL)
+    return False
+
+
+def _is_running(group: int) -> bool:
+    """Zombies do not count: in a container perhaps nobody collects them."""
+    import psutil
+
+    for process in psutil.process_iter(["status"]):
+        try:
+            if os.getpgid(process.pid) == group and process.info["status"] != psutil.STATUS_ZOMBIE:
+                return True
+        except ProcessLookupError:
+            continue
+    return False

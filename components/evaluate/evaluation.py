@@ -27,8 +27,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Writes `metrics.json`, the predictions as CSV (a row per image, worst first) and the report.
 
-    The train split is predicted as well, for its rows and its gallery: a training image that the model disagrees with
-    after training on it is likely mislabelled. It has no metrics.
+    The train split is predicted as well, for its rows and its gallery: a training image with a high loss after training
+    is likely mislabelled. It has no metrics.
 
     Returns:
         The content of `metrics.json`.

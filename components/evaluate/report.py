@@ -16,15 +16,20 @@ def write_evaluation_report(
     result: dict[str, Any],
     gallery_size: int,
 ) -> None:
-    galleries = {split: _worst(predictions, split, gallery_size) for split in manifest["splits"]}
+    # A long training learns even wrong labels by heart: of train the costliest images are shown, mistaken or not.
+    listed = {split: _mistakes(predictions, split) for split in manifest["splits"] if split != "train"}
+    listed["train"] = predictions[predictions["split"] == "train"]
+    columns = ["filename", "label", "prediction", "confidence", "loss"]
+    galleries = {split: rows[columns].head(gallery_size).to_dict("records") for split, rows in listed.items()}
     shown = {row["filename"] for rows in galleries.values() for row in rows}
     write_report(
         output,
         "evaluate/report.html.j2",
         result=result,
         splits={split: result[split] for split in ("test", "val") if split in result},
-        confusions={split: _confusions(predictions, split) for split in manifest["splits"]},
+        confusions={split: _confusions(rows) for split, rows in listed.items()},
         galleries=galleries,
+        train_images=manifest["splits"]["train"]["images"],
         wrong={split: len(_mistakes(predictions, split)) for split in manifest["splits"]},
         pictures=thumbnails(examples, manifest, shown),
     )
@@ -34,13 +39,8 @@ def _mistakes(predictions: "pd.DataFrame", split: str) -> "pd.DataFrame":
     return predictions[(predictions["split"] == split) & (predictions["label"] != predictions["prediction"])]
 
 
-def _worst(predictions: "pd.DataFrame", split: str, gallery_size: int) -> list[dict[str, Any]]:
-    columns = ["filename", "label", "prediction", "confidence", "loss"]
-    return _mistakes(predictions, split)[columns].head(gallery_size).to_dict("records")
-
-
-def _confusions(predictions: "pd.DataFrame", split: str, shown: int = 8) -> list[tuple[str, str, int]]:
-    """The most frequent mistakes of a split: given label, predicted label, images."""
-    counts = _mistakes(predictions, split).groupby(["label", "prediction"]).size()
+def _confusions(mistakes: "pd.DataFrame", shown: int = 8) -> list[tuple[str, str, int]]:
+    """The most frequent of these mistakes: given label, predicted label, images."""
+    counts = mistakes.groupby(["label", "prediction"]).size()
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return [(label, prediction, count) for (label, prediction), count in ranked[:shown]]

@@ -31,6 +31,8 @@ def list_images(data: str, test_data: str, classes: list[str]) -> tuple[list[Ima
     """
     splits = _split_folders(data, test_data)
     names = classes or sorted({folder.name for path in splits.values() for folder in _visible(path)})
+    if len(names) > len(set(names)):
+        raise UserError(f"classes is {', '.join(names)}; each name may be there once.")
     images = []
     for split, folder in splits.items():
         _check_class_folders(folder, names)
@@ -54,9 +56,18 @@ def data_version(folder: str, md5s: dict[str, str]) -> str:
     for path in root.rglob("*"):
         if path.is_file():
             relpath = path.relative_to(root).as_posix()
-            entries.append({"md5": md5s.get(relpath) or md5(path.read_bytes()), "relpath": relpath})
+            entries.append({"md5": md5s.get(relpath) or _file_md5(path), "relpath": relpath})
     entries.sort(key=lambda entry: entry["relpath"])
     return md5(json.dumps(entries, sort_keys=True).encode()) + ".dir"
+
+
+def _file_md5(path: Path) -> str:
+    try:
+        return md5(path.read_bytes())
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}), so the data has no version; mend it or give data_version."
+        ) from None
 
 
 def md5(data: bytes) -> str:
@@ -101,4 +112,11 @@ def _check_class_folders(folder: Path, names: list[str]) -> None:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror}); allow the user of this run to.") from None
+    for path in paths:
+        if path.name != path.name.encode(errors="replace").decode():
+            raise UserError(f"{ascii(str(path))}: the name is not UTF-8; rename it.")
+    return paths

@@ -10,7 +10,7 @@ from components import examples
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 KEPT = ("PNG", "JPEG", "MPO")  # TensorFlow decodes these; Pillow calls a JPEG with a second picture MPO
-PNG_END = b"IEND\xae\x42\x60\x82"
+PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 ORIENTATION = 0x0112  # in the EXIF data: 2 .. 8 are mirrored or turned
 
 

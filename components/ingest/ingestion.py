@@ -40,13 +40,17 @@ def ingest_folders(
         bad = sorted((image.filename, str(image.path), reason) for shard in written for image, reason in shard.bad)
         if bad and on_bad_image == "fail":
             raise UserError(_describe(bad))
+        splits = _splits(written, names)
+        for split, content in splits.items():
+            if not content["images"]:
+                raise UserError(f"the {split} split has no good image left; {_describe(bad)}")
         md5s = {name: md5 for shard in written for name, md5 in shard.md5s.items()}
         manifest = {
             "data_uri": data_uri,
             "test_data_uri": test_data_uri,
             "data_version": data_version or folders.data_version(data_uri, md5s),
             "classes": names,
-            "splits": _splits(written, names),
+            "splits": splits,
             "quarantined": [{"path": filename, "reason": reason} for filename, _, reason in bad],
         }
         write_manifest(folder, manifest)

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -48,11 +49,24 @@ def write_shards(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["kfp.dsl", "tensorflow", "components.ingest.image"])
     written = []
-    with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, len(plan)), context) as pool:
+    processes = min(workers or os.cpu_count() or 1, len(plan))
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
         for result in pool.map(partial(_write_shard, folder=folder, labels=labels, max_pixels=max_pixels), plan):
             written.append(result)
             print(f"ingest: {len(written)} of {len(plan)} shards, {result.shard.name}", flush=True)
     return written
+
+
+def _end_with_parent() -> None:
+    """Ends this worker when its parent was killed, so that no later attempt finds it still writing."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _write_shard(shard: Shard, folder: Path, labels: dict[str, int], max_pixels: int) -> Written:
@@ -79,15 +93,17 @@ def _write_shard(shard: Shard, folder: Path, labels: dict[str, int], max_pixels:
 
 
 def _read(image: ImageFile, max_pixels: int) -> bytes:
-    if not image.path.resolve().is_relative_to(image.root.resolve()):
-        raise BadImage(f"a link that leaves {image.root}")
-    if image.path.is_dir():
-        raise BadImage("a folder; images lie directly in their class folder")
     try:
+        if not image.path.resolve().is_relative_to(image.root.resolve()):
+            raise BadImage(f"a link that leaves {image.root}")
+        if image.path.is_dir():
+            raise BadImage("a folder; images lie directly in their class folder")
+        if image.path.exists() and not image.path.is_file():
+            raise BadImage("not a regular file")  # opening a pipe would wait for ever
         with image.path.open("rb") as file:
             data = file.read(8 * max_pixels + 1)  # no picture of that size needs more
-    except OSError as error:
-        raise BadImage(f"cannot be read ({error.strerror})") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: Python < 3.13, for links in a circle
+        raise BadImage(f"cannot be read ({getattr(error, 'strerror', error)})") from None
     if len(data) > 8 * max_pixels:
         raise BadImage(f"larger than {8 * max_pixels:,} bytes")
     return data

@@ -1,0 +1,298 @@
+"""What ingest stores of an image, as TensorFlow decodes it, against arrays that numpy alone has built."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from components import examples as ex
+from components.ingest.image import BadImage, image_features
+
+MAX_PIXELS = 1_000_000
+RNG = np.random.default_rng(0)
+GRAY = RNG.integers(0, 256, (11, 7), np.uint8)
+COLOR = RNG.integers(0, 256, (11, 7, 3), np.uint8)
+ALPHA = RNG.integers(0, 256, (11, 7), np.uint8)
+INDEX = RNG.integers(0, 4, (11, 7), np.uint8)
+PALETTE = np.array([[250, 0, 10], [0, 240, 20], [30, 0, 230], [7, 77, 177]], np.uint8)
+INK = np.where(RNG.random((11, 7)) < 0.5, 0, 255).astype(np.uint8)
+DEEP = RNG.integers(0, 65536, (11, 7), np.uint16)
+JPEG_LOSS = 8  # levels; JPEG keeps slow waves almost exactly
+WAVE = np.round(127 + 100 * np.sin(np.arange(40)[:, None] / 12 + np.arange(24) / 9)).astype(np.uint8)
+WAVES = np.stack([WAVE, 255 - WAVE, np.full_like(WAVE, 90)], axis=-1)
+
+# What each EXIF orientation asks a viewer to do with the stored pixels.
+ORIENTATIONS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+class Case(NamedTuple):
+    data: bytes
+    seen: np.ndarray  # [height, width] or [height, width, 3]
+    tolerance: int = 0
+    kept: bool = False
+
+
+def saved(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def indexed() -> Image.Image:
+    image = Image.fromarray(INDEX, "P")
+    image.putpalette(PALETTE.tobytes())
+    return image
+
+
+def on_white(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., None] / 255
+    return np.round(pixels.reshape(*alpha.shape, -1) * share + 255 * (1 - share)).astype(np.uint8).squeeze()
+
+
+def oriented(image: Image.Image, orientation: Any) -> Image.Exif:
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def big_endian(deep: np.ndarray) -> list[bytes]:
+    return [row.tobytes() for row in deep.astype(">u2")]
+
+
+def chunk(name: bytes, data: bytes, spoilt: bool = False) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data) ^ spoilt)
+
+
+def png(
+    depth: int, color: int, rows: list[bytes], *extra: bytes, width: int, height: int = 0, spoilt: bool = False
+) -> bytes:
+    """A PNG written by hand, with the chunks `extra`; `spoilt` is the checksum of the pixels."""
+    header = struct.pack(">IIBBBBB", width, height or len(rows), depth, color, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)), spoilt)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(extra) + pixels + chunk(b"IEND", b"")
+
+
+def cases() -> dict[str, Case]:
+    gray, color, palette = Image.fromarray(GRAY), Image.fromarray(COLOR), indexed()
+    gray_alpha = Image.merge("LA", (gray, Image.fromarray(ALPHA)))
+    color_alpha = Image.fromarray(np.dstack([COLOR, ALPHA]))
+    ink, deep = Image.fromarray(INK).convert("1"), Image.fromarray(DEEP)
+    wave, waves = Image.fromarray(WAVE), Image.fromarray(WAVES)
+    second = Image.fromarray(255 - INDEX * 50)
+    cmyk = Image.frombytes("CMYK", WAVE.shape[::-1], np.dstack([WAVES, np.full_like(WAVE, 40)]).tobytes())
+    printed = np.round((255.0 - WAVES) * (255 - 40) / 255)
+    best = {"quality": 90, "subsampling": 0}
+    found = {
+        "PNG 1": Case(saved(ink, "PNG"), INK),
+        "PNG L": Case(saved(gray, "PNG"), GRAY, kept=True),
+        "PNG L of 2 bit": Case(png(2, 0, [b"\x1b"], width=4), np.array([[0, 85, 170, 255]]), kept=True),
+        "PNG L, one gray transparent": Case(
+            saved(gray, "PNG", transparency=int(GRAY[0, 0])), np.where(GRAY[0, 0] == GRAY, 255, GRAY)
+        ),
+        "PNG LA": Case(saved(gray_alpha, "PNG"), on_white(GRAY, ALPHA), 1),
+        "PNG P": Case(saved(palette, "PNG"), PALETTE[INDEX]),
+        "PNG P, one entry transparent": Case(
+            saved(palette, "PNG", transparency=2), np.where((INDEX == 2)[..., None], 255, PALETTE[INDEX])
+        ),
+        "PNG P, entries half transparent": Case(
+            saved(palette, "PNG", transparency=bytes([255, 128, 60, 0])),
+            on_white(PALETTE[INDEX], np.array([255, 128, 60, 0])[INDEX]),
+            1,
+        ),
+        "PNG RGB": Case(saved(color, "PNG"), COLOR, kept=True),
+        "PNG RGB, one color transparent": Case(
+            saved(color, "PNG", transparency=tuple(map(int, COLOR[0, 0]))),
+            np.where((COLOR[0, 0] == COLOR).all(axis=-1, keepdims=True), 255, COLOR),
+        ),
+        "PNG RGB of 16 bit": Case(png(16, 2, big_endian(COLOR * np.uint16(257)), width=7), COLOR, kept=True),
+        "PNG RGBA": Case(saved(color_alpha, "PNG"), on_white(COLOR, ALPHA), 1),
+        "PNG I;16": Case(saved(deep, "PNG"), np.round(DEEP / 257)),
+        "PNG I;16, one gray transparent": Case(
+            png(16, 0, big_endian(DEEP), chunk(b"tRNS", big_endian(DEEP)[0][:2]), width=7),
+            np.where(DEEP[0, 0] == DEEP, 255, np.round(DEEP / 257)),
+        ),
+        "JPEG L": Case(saved(wave, "JPEG", **best), WAVE, JPEG_LOSS, kept=True),
+        "JPEG RGB": Case(saved(waves, "JPEG", **best), WAVES, JPEG_LOSS, kept=True),
+        "JPEG RGB, progressive": Case(saved(waves, "JPEG", **best, progressive=True), WAVES, JPEG_LOSS, kept=True),
+        "JPEG CMYK": Case(saved(cmyk, "JPEG", **best), printed, JPEG_LOSS),
+        "BMP 1": Case(saved(ink, "BMP"), INK),
+        "BMP L": Case(saved(gray, "BMP"), GRAY),
+        "BMP P": Case(saved(palette, "BMP"), PALETTE[INDEX]),
+        "BMP RGB": Case(saved(color, "BMP"), COLOR),
+        "GIF P": Case(saved(palette, "GIF"), PALETTE[INDEX]),
+        "GIF P, one entry transparent": Case(
+            saved(palette, "GIF", transparency=1), np.where((INDEX == 1)[..., None], 255, PALETTE[INDEX])
+        ),
+        "GIF L": Case(saved(gray, "GIF"), GRAY),
+        "GIF animation": Case(saved(palette, "GIF", save_all=True, append_images=[second]), PALETTE[INDEX]),
+    }
+    for number, turned in ORIENTATIONS.items():
+        exif = oriented(waves, number)
+        found[f"PNG RGB turned by EXIF {number}"] = Case(saved(waves, "PNG", exif=exif), turned(WAVES))
+        found[f"JPEG RGB turned by EXIF {number}"] = Case(
+            saved(waves, "JPEG", **best, exif=exif), turned(WAVES), JPEG_LOSS
+        )
+    exif = oriented(deep, 6)
+    found["PNG I;16 turned by EXIF 6"] = Case(saved(deep, "PNG", exif=exif), np.rot90(np.round(DEEP / 257), -1))
+    for number in (0, 1, 9):  # 0 and 9 mean nothing, and cameras write them
+        data = saved(waves, "JPEG", **best, exif=oriented(waves, number))
+        found[f"JPEG RGB with EXIF {number}"] = Case(data, WAVES, JPEG_LOSS, kept=True)
+    return found
+
+
+CASES = cases()
+
+
+def decoded(features: dict[str, Any], channels: int = 3) -> np.ndarray:
+    import tensorflow as tf
+
+    return tf.io.decode_image(features[ex.ENCODED], channels=channels, expand_animations=False).numpy()
+
+
+def luma(seen: np.ndarray) -> np.ndarray:
+    return seen.astype(float) if seen.ndim == 2 else seen @ [0.299, 0.587, 0.114]  # ITU-R BT.601
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_tensorflow_decodes_what_a_person_sees(case: Case) -> None:
+    features = image_features(case.data, MAX_PIXELS)
+    expected = case.seen if case.seen.ndim == 3 else np.stack([case.seen] * 3, axis=-1)
+    actual = decoded(features)
+    assert actual.shape == expected.shape
+    assert np.abs(actual.astype(int) - expected).max() <= case.tolerance
+    assert (features[ex.HEIGHT], features[ex.WIDTH]) == expected.shape[:2]
+    assert features[ex.CHANNELS] == decoded(features, channels=0).shape[-1]
+    stored = Image.open(io.BytesIO(features[ex.ENCODED]))
+    assert stored.format.lower().encode() == features[ex.FORMAT]
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_bytes_are_kept_only_of_plain_png_and_jpeg(case: Case) -> None:
+    assert (image_features(case.data, MAX_PIXELS)[ex.ENCODED] == case.data) == case.kept
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_scalars_describe_what_a_person_sees(case: Case) -> None:
+    features = image_features(case.data, MAX_PIXELS)
+    gray = luma(case.seen)
+    off = (case.tolerance + 0.5) / 255  # a gray rounded from a color is off by half a level
+    assert features[ex.MEAN_INTENSITY] == pytest.approx(gray.mean() / 255, abs=off)
+    assert features[ex.CONTRAST] == pytest.approx(gray.std() / 255, abs=off)
+    unsure = (np.abs(gray - 127.5) <= off * 255).mean()
+    assert features[ex.INK_FRACTION] == pytest.approx((gray < 127.5).mean(), abs=unsure + 1e-9)
+    assert features[ex.ASPECT_RATIO] == case.seen.shape[1] / case.seen.shape[0]
+    assert features[ex.BYTES] == len(case.data)
+
+
+def test_scalars_of_gray_are_exact() -> None:
+    features = image_features(saved(Image.fromarray(GRAY), "PNG"), MAX_PIXELS)
+    assert features[ex.MEAN_INTENSITY] == pytest.approx(GRAY.mean() / 255)
+    assert features[ex.CONTRAST] == pytest.approx(GRAY.std() / 255)
+    assert features[ex.INK_FRACTION] == pytest.approx((GRAY < 128).mean())
+
+
+@pytest.mark.parametrize(("level", "ink"), [(0, 1), (127, 1), (128, 0), (255, 0)])
+def test_scalars_of_an_even_page(level: int, ink: float) -> None:
+    features = image_features(saved(Image.new("L", (5, 3), level), "PNG"), MAX_PIXELS)
+    assert features[ex.CONTRAST] == 0
+    assert features[ex.INK_FRACTION] == ink
+    assert features[ex.MEAN_INTENSITY] == pytest.approx(level / 255)
+
+
+WHOLE = saved(Image.fromarray(GRAY), "PNG")
+WHOLE_JPEG = saved(Image.fromarray(WAVES), "JPEG")
+BAD = {
+    "empty": (b"", "empty"),
+    "text": (b"not an image\n" * 50, "not a PNG, JPEG, BMP or GIF"),
+    "another format": (saved(Image.fromarray(GRAY), "TIFF"), "not a PNG, JPEG, BMP or GIF"),
+    "half a PNG": (WHOLE[: len(WHOLE) // 2], "damaged"),
+    "half a JPEG": (WHOLE_JPEG[: len(WHOLE_JPEG) // 2], "damaged"),
+    "half a BMP": (saved(Image.fromarray(COLOR), "BMP")[:120], "damaged"),
+    "half a GIF": (saved(Image.fromarray(GRAY), "GIF")[:-30], "damaged"),
+    "PNG without its end": (WHOLE[:-12], "damaged"),
+    "PNG with a cut end": (WHOLE[:-3], "damaged"),
+    "PNG with a wrong checksum": (png(8, 0, [b"\x10\x80"], width=2, spoilt=True), "damaged"),
+    "PNG without its palette": (png(8, 3, [b"\0\1"], width=2), "damaged"),
+    "PNG with broken EXIF": (png(8, 0, [b"\0\1"], chunk(b"eXIf", b"nothing"), width=2), "damaged"),
+    "JPEG with a broken end": (WHOLE_JPEG[:-1] + b"\xd1", "damaged"),
+    "a bomb": (png(8, 0, [b"\0"], width=60_000, height=60_000), "decompression bomb"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), BAD.values(), ids=BAD)
+def test_bad_image_says_why(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        image_features(data, MAX_PIXELS)
+
+
+def test_max_pixels_is_the_most_allowed() -> None:
+    data = saved(Image.fromarray(GRAY), "PNG")
+    assert image_features(data, GRAY.size)[ex.WIDTH] == GRAY.shape[1]
+    with pytest.raises(BadImage, match=f"7 x 11 pixels; max_pixels allows {GRAY.size - 1}"):
+        image_features(data, GRAY.size - 1)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    kind=st.sampled_from(["PNG 1", "PNG L", "PNG LA", "PNG RGB", "PNG RGBA", "PNG I;16", "BMP 1", "BMP L", "BMP RGB"]),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_picture_round_trips(kind: str, height: int, width: int, seed: int) -> None:
+    file_format, mode = kind.split()
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (height, width, 3), np.uint8)
+    alpha = rng.integers(0, 256, (height, width), np.uint8)
+    image, seen = {
+        "1": lambda: (Image.fromarray(pixels[..., 0] // 128 * 255).convert("1"), pixels[..., 0] // 128 * 255),
+        "L": lambda: (Image.fromarray(pixels[..., 0].copy()), pixels[..., 0]),
+        "LA": lambda: (Image.fromarray(np.dstack([pixels[..., 0], alpha]), "LA"), on_white(pixels[..., :1], alpha)),
+        "RGB": lambda: (Image.fromarray(pixels), pixels),
+        "RGBA": lambda: (Image.fromarray(np.dstack([pixels, alpha])), on_white(pixels, alpha)),
+        "I;16": lambda: (Image.fromarray(pixels[..., 0] * np.uint16(257)), pixels[..., 0]),
+    }[mode]()
+    features = image_features(saved(image, file_format), MAX_PIXELS)
+    expected = np.broadcast_to(seen.reshape(height, width, -1), (height, width, 3))
+    actual = decoded(features)
+    assert actual.shape == expected.shape
+    assert np.abs(actual.astype(int) - expected).max() <= ("A" in mode)  # Pillow rounds its own way when it blends
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Random bytes, or one of the images above cut or with bits flipped."""
+    data = bytearray(draw(st.sampled_from([case.data for case in CASES.values()])))
+    how = draw(st.sampled_from(["random", "cut", "flip", "flip", "flip"]))
+    if how == "random":
+        return draw(st.sampled_from([b"", *(bytes(data[:size]) for size in (2, 8, 40))])) + draw(st.binary())
+    if how == "cut":
+        return bytes(data[: draw(st.integers(0, len(data) - 1))])
+    for bit in draw(st.lists(st.integers(0, 8 * len(data) - 1), min_size=1, max_size=3)):
+        data[bit // 8] ^= 1 << bit % 8
+    return bytes(data)
+
+
+@settings(max_examples=1000, deadline=None, derandomize=True)
+@given(damaged())
+def test_damage_is_refused_or_does_no_harm(data: bytes) -> None:
+    try:
+        features = image_features(data, MAX_PIXELS)
+    except BadImage:
+        return
+    assert decoded(features).shape == (features[ex.HEIGHT], features[ex.WIDTH], 3)

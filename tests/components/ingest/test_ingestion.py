@@ -1,0 +1,475 @@
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+from components import examples as ex
+from components.files import UserError
+from components.ingest.folders import ImageFile, data_version, list_images
+from components.ingest.image import BadImage, image_features
+from components.ingest.ingestion import ingest_folders
+from components.ingest.shards import _read
+from tests.conftest import CLASSES, IMAGES, Folders, contents, ends_soon, run_killed
+
+MAX_PIXELS = 1_000_000
+
+
+def ingest(folders: Folders, output: Path, **changed: Any) -> dict[str, Any]:
+    options = {
+        "data_uri": str(folders.data),
+        "test_data_uri": str(folders.test),
+        "data_version": "",
+        "classes": [],
+        "on_bad_image": "fail",
+        "max_images": 10_000,
+        "max_pixels": MAX_PIXELS,
+        "shards": 2,
+        "workers": 1,
+    }
+    assert changed.keys() <= options.keys()
+    return ingest_folders(**{**options, **changed}, output=str(output))
+
+
+def image_files(folders: Folders) -> dict[str, Path]:
+    """Every image that is not hidden, by the name that the examples carry."""
+    found = {}
+    for root, prefix in ((folders.data, ""), (folders.test, "test/")):
+        for path in root.rglob("*.*"):
+            if path.is_file() and not path.name.startswith("."):
+                found[prefix + path.relative_to(root).as_posix()] = path
+    return found
+
+
+def stored(output: Path, split: str) -> list[Any]:
+    return list(ex.read_examples(ex.shard_paths(output, ex.read_manifest(output), split)))
+
+
+# --- what is written ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("plain") / "examples"
+    ingest(tiny, output)
+    return output
+
+
+def test_manifest_counts_what_the_folders_hold(tiny: Folders, plain: Path) -> None:
+    manifest = ex.read_manifest(plain)
+    assert manifest["classes"] == CLASSES
+    assert manifest["quarantined"] == []
+    assert list(manifest["splits"]) == ["train", "val", "test"]
+    for split, content in manifest["splits"].items():
+        folder = tiny.test if split == "test" else tiny.data / split
+        assert content["classes"] == {name: len(list((folder / name).iterdir())) for name in CLASSES}
+        assert content["images"] == sum(content["classes"].values()) == len(CLASSES) * IMAGES[split]
+        assert [shard["images"] for shard in content["shards"]] == [
+            len(list(ex.read_examples([str(plain / shard["name"])]))) for shard in content["shards"]
+        ]
+
+
+def test_every_image_is_there_once_with_its_label_and_hash(tiny: Folders, plain: Path) -> None:
+    expected, actual = {}, Counter()
+    for filename, path in image_files(tiny).items():
+        data = path.read_bytes()
+        name = path.parent.name
+        expected[filename] = (name, CLASSES.index(name), hashlib.sha256(data).hexdigest(), data)
+    for split in ex.SPLITS:
+        for example in stored(plain, split):
+            feature = example.features.feature
+            filename = ex.text(example, ex.FILENAME)
+            actual[filename] += 1
+            assert filename.startswith(f"{split}/")
+            name, label, sha256, data = expected[filename]
+            assert ex.text(example, ex.CLASS) == name
+            assert feature[ex.LABEL].int64_list.value == [label]
+            assert ex.text(example, ex.SHA256) == sha256
+            assert feature[ex.ENCODED].bytes_list.value == [data]
+    assert actual == Counter(expected.keys())
+
+
+def test_examples_hold_the_features_of_their_image(tiny: Folders, plain: Path) -> None:
+    files = image_files(tiny)
+    for example in stored(plain, "val"):
+        for name, value in image_features(files[ex.text(example, ex.FILENAME)].read_bytes(), MAX_PIXELS).items():
+            feature = example.features.feature[name]
+            values = feature.bytes_list.value or feature.int64_list.value or feature.float_list.value
+            assert list(values) == [pytest.approx(value) if isinstance(value, float) else value], name
+
+
+def test_classes_are_mixed_within_each_shard(tiny: Folders, plain: Path) -> None:
+    names = [ex.text(example, ex.CLASS) for example in stored(plain, "train")]
+    changes = sum(before != after for before, after in zip(names, names[1:], strict=False))
+    assert changes > 2 * (len(CLASSES) - 1), "sorted by class there are as many changes as classes, less one"
+    for shard in ex.read_manifest(plain)["splits"]["train"]["shards"]:
+        found = {ex.text(example, ex.CLASS) for example in ex.read_examples([str(plain / shard["name"])])}
+        assert found == set(CLASSES)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 0])
+def test_bytes_do_not_depend_on_the_run_or_the_workers(
+    workers: int, tiny: Folders, plain: Path, tmp_path: Path
+) -> None:
+    ingest(tiny, tmp_path / "again", workers=workers)
+    assert contents(tmp_path / "again") == contents(plain)
+
+
+@pytest.mark.parametrize("shards", [1, 3, 1000])
+def test_number_of_shards(shards: int, tiny: Folders, tmp_path: Path) -> None:
+    manifest = ingest(tiny, tmp_path / "examples", shards=shards)
+    for split, content in manifest["splits"].items():
+        count = min(shards, content["images"])  # no shard is empty
+        names = [shard["name"] for shard in content["shards"]]
+        assert names == [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
+        sizes = [shard["images"] for shard in content["shards"]]
+        assert sum(sizes) == content["images"]
+        assert max(sizes) - min(sizes) <= 1
+    assert {path.name for path in (tmp_path / "examples").iterdir()} == {
+        "examples.json",
+        *(shard["name"] for content in manifest["splits"].values() for shard in content["shards"]),
+    }
+
+
+def test_given_classes_set_the_order_of_the_labels(tiny: Folders, tmp_path: Path) -> None:
+    order = CLASSES[::-1]
+    assert ingest(tiny, tmp_path / "examples", classes=order)["classes"] == order
+    labels = {
+        (ex.text(example, ex.CLASS), example.features.feature[ex.LABEL].int64_list.value[0])
+        for example in stored(tmp_path / "examples", "test")
+    }
+    assert labels == {(name, label) for label, name in enumerate(order)}
+
+
+def test_hidden_files_are_not_images(own: Folders, plain: Path, tmp_path: Path) -> None:
+    for folder in (own.data, own.data / "train", own.data / "train" / CLASSES[0], own.test, own.test / CLASSES[0]):
+        (folder / ".DS_Store").write_bytes(b"\0\1")
+    (own.data / ".cache").mkdir()
+    manifest = ingest(own, tmp_path / "examples")
+    assert manifest["splits"] == ex.read_manifest(plain)["splits"]
+
+
+def test_split_without_test_data(tiny: Folders, plain: Path, tmp_path: Path) -> None:
+    splits = ingest(tiny, tmp_path / "examples", test_data_uri="")["splits"]
+    expected = ex.read_manifest(plain)["splits"]
+    assert splits == {split: expected[split] for split in ("train", "val")}
+
+
+def test_test_split_may_lie_inside_the_data(own: Folders, plain: Path, tmp_path: Path) -> None:
+    shutil.move(own.test, own.data / "test")
+    splits = ingest(own, tmp_path / "examples", test_data_uri="")["splits"]
+    assert splits == ex.read_manifest(plain)["splits"]
+
+
+def test_link_inside_the_data_set_is_an_image(own: Folders, tmp_path: Path) -> None:
+    original = own.data / "train" / CLASSES[1] / "00.png"
+    link = own.data / "val" / CLASSES[0] / "link.png"
+    link.symlink_to(os.path.relpath(original, link.parent))
+    ingest(own, tmp_path / "examples")
+    found = {ex.text(example, ex.FILENAME): example for example in stored(tmp_path / "examples", "val")}
+    example = found[f"val/{CLASSES[0]}/link.png"]
+    assert example.features.feature[ex.ENCODED].bytes_list.value == [original.read_bytes()]
+    assert ex.text(example, ex.CLASS) == CLASSES[0]
+
+
+# --- the data version --------------------------------------------------------------------------
+
+
+def test_data_version_is_the_one_of_dvc(own: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    from dvc.repo import Repo
+
+    folder = own.data / "train" / CLASSES[0]
+    (folder / ".DS_Store").write_bytes(b"hidden")
+    (own.data / "notes.txt").write_text("beside the splits")
+    (folder / "00.png").rename(folder / "Zwölf & one.png")
+    (folder / "link.png").symlink_to("01.png")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    Repo.init(str(tmp_path)).add(str(own.data))
+    expected = yaml.safe_load((tmp_path / "data.dvc").read_text())["outs"][0]["md5"]
+    assert ingest(own, tmp_path / "examples")["data_version"] == expected
+    (own.data / "notes.txt").write_text("changed")
+    assert data_version(str(own.data), {}) != expected
+
+
+def test_given_data_version_is_passed_on(tiny: Folders, plain: Path, tmp_path: Path) -> None:
+    manifest = ingest(tiny, tmp_path / "examples", data_version="0123.dir")
+    assert manifest == {**ex.read_manifest(plain), "data_version": "0123.dir"}
+
+
+# --- bad input: each is named, and nothing is written ------------------------------------------
+
+
+def remove(path: Path) -> Path:
+    shutil.rmtree(path)
+    return path
+
+
+def empty(path: Path) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    return path
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def link(path: Path, target: Path) -> Path:
+    path.symlink_to(target)
+    return path
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def misnamed(path: Path) -> str:
+    os.rename(path, os.fsencode(path.parent) + b"/\xff.png")
+    return f"{path.parent}/\\udcff.png"
+
+
+def outside(folders: Folders) -> Path:
+    """An image that is not part of the data set."""
+    path = folders.data.parent / "outside" / "00.png"
+    path.parent.mkdir()
+    return shutil.copy(folders.data / "train/i/00.png", path)
+
+
+def whole(folders: Folders) -> bytes:
+    return (folders.data / "train/i/00.png").read_bytes()
+
+
+def bomb() -> bytes:
+    data = bytearray(b"BM" + bytes(52))  # a BMP of 54 bytes that claims 60,000 x 60,000 pixels
+    data[10], data[14], data[26], data[28] = 54, 40, 1, 24
+    data[18:26] = (60_000).to_bytes(4, "little") * 2
+    return bytes(data)
+
+
+BAD_IMAGES: dict[str, tuple[Callable[[Folders], Path], str]] = {
+    "not an image": (lambda f: write(f.data / "train/i/a.png", b"text"), "not a PNG, JPEG, BMP or GIF image"),
+    "truncated": (lambda f: write(f.data / "val/v/a.png", whole(f)[:-50]), "damaged"),
+    "empty": (lambda f: write(f.test / "x/a.png", b""), "the file is empty"),
+    "bomb": (lambda f: write(f.data / "train/x/a.bmp", bomb()), "a decompression bomb"),
+    "too large to be read": (lambda f: write(f.data / "train/x/a.bmp", bomb() + bytes(9 * MAX_PIXELS)), "larger than"),
+    "link that leaves the folder": (lambda f: link(f.data / "train/i/a.png", outside(f)), "a link that leaves"),
+    "link from the test folder to the data": (
+        lambda f: link(f.test / "i/a.png", f.data / "train/i/00.png"),
+        "a link that leaves",
+    ),
+    "link to nothing": (lambda f: link(f.data / "train/i/a.png", Path("nothing")), "cannot be read"),
+    "link to itself": (lambda f: link(f.data / "train/i/a.png", Path("a.png")), "cannot be read"),
+    "folder among the images": (lambda f: empty(f.data / "train/i/a"), "a folder"),
+    "pipe": (lambda f: pipe(f.data / "train/i/a.png"), "not a regular file"),
+}
+BAD_FOLDERS: dict[str, tuple[Callable[[Folders], Path | str], str]] = {
+    "no data": (lambda f: remove(f.data), "no such folder"),
+    "no test data": (lambda f: remove(f.test), "no such folder"),
+    "no train split": (lambda f: remove(f.data / "train"), "no such folder"),
+    "no val split": (lambda f: remove(f.data / "val"), "no such folder"),
+    "split without classes": (lambda f: empty(f.data / "val"), "no images"),
+    "test data without classes": (lambda f: empty(f.test), "no images"),
+    "class without images": (lambda f: empty(f.data / "val/v"), "no images"),
+    "class missing in one split": (lambda f: remove(f.data / "val/v"), "every split needs each class"),
+    "class missing in test": (lambda f: remove(f.test / "x"), "every split needs each class"),
+    "class in one split only": (
+        lambda f: f.data / "val/iii" if write(f.data / "train/iii/a.png", whole(f)) else Path(),
+        "every split needs each class",
+    ),
+    "link to a class folder": (lambda f: link(f.data / "train/iii", outside(f).parent), "is a link"),
+    "link to a split": (
+        lambda f: link(remove(f.data / "val"), shutil.copytree(f.data / "train", f.test.parent / "away")) / "i/00.png",
+        "a link that leaves",
+    ),
+    "file beside the class folders": (lambda f: write(f.data / "train/a.png", whole(f)), "beside the class folders"),
+    "unknown split": (lambda f: write(f.data / "valid/i/a.png", b"").parents[1], "not a split"),
+    "two test splits": (lambda f: shutil.copytree(f.test, f.data / "test"), "has a test split already"),
+    "name that is not UTF-8": (lambda f: misnamed(f.data / "train/i/00.png"), "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "reason"), {**BAD_IMAGES, **BAD_FOLDERS}.values(), ids=[*BAD_IMAGES, *BAD_FOLDERS])
+def test_bad_input_is_named_and_leaves_nothing(
+    spoil: Callable[[Folders], Path | str], reason: str, own: Folders, tmp_path: Path
+) -> None:
+    path = spoil(own)
+    (tmp_path / "outputs").mkdir()
+    with pytest.raises(UserError, match=reason) as caught:
+        ingest(own, tmp_path / "outputs" / "examples")
+    assert str(path) in str(caught.value)
+    assert contents(tmp_path / "outputs") == {}
+
+
+def test_all_bad_images_are_named_at_once(own: Folders, tmp_path: Path) -> None:
+    paths = [write(own.data / split / name / "a.png", b"") for split in ("train", "val") for name in CLASSES]
+    with pytest.raises(UserError, match=f"{len(paths)} bad images") as caught:
+        ingest(own, tmp_path / "examples")
+    assert all(f"{path}: the file is empty" in str(caught.value) for path in paths)
+
+
+def test_unknown_class_is_named(tiny: Folders, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not one of the classes i, v;") as caught:
+        ingest(tiny, tmp_path / "examples", classes=["i", "v"])
+    assert str(tiny.data / "train/x") in str(caught.value)
+
+
+def test_class_without_folder_is_named(tiny: Folders, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder") as caught:
+        ingest(tiny, tmp_path / "examples", classes=[*CLASSES, "xl"])
+    assert str(tiny.data / "train/xl") in str(caught.value)
+
+
+def test_cap_counts_train_and_val(tiny: Folders, tmp_path: Path) -> None:
+    held = len(CLASSES) * (IMAGES["train"] + IMAGES["val"])
+    ingest(tiny, tmp_path / "examples", max_images=held)
+    with pytest.raises(UserError, match=f"hold {held} images; max_images allows {held - 1}: remove 1"):
+        ingest(tiny, tmp_path / "more", max_images=held - 1)
+    assert os.listdir(tmp_path) == ["examples"]
+
+
+def test_max_pixels_names_the_largest_image(tiny: Folders, tmp_path: Path) -> None:
+    sizes = {path: Image.open(path).width * Image.open(path).height for path in image_files(tiny).values()}
+    largest = max(sizes, key=sizes.__getitem__)
+    with pytest.raises(UserError, match="1 bad image;") as caught:
+        ingest(tiny, tmp_path / "examples", max_pixels=sizes[largest] - 1)
+    assert f"{largest}: " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore'; it must be fail or quarantine"),
+        ({"shards": 0}, "shards is 0"),
+        ({"workers": -1}, "workers is -1"),
+        ({"classes": ["i", "v", "v", "x"]}, "each name may be there once"),
+    ],
+)
+def test_wrong_option_is_refused(option: dict[str, Any], message: str, tiny: Folders, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        ingest(tiny, tmp_path / "examples", **option)
+    assert contents(tmp_path) == {}
+
+
+# --- quarantine --------------------------------------------------------------------------------
+
+
+def test_quarantine_leaves_bad_images_out_and_lists_them(own: Folders, plain: Path, tmp_path: Path) -> None:
+    bad = {"train/i/a.png": b"", "train/x/b.png": b"text", "val/v/c.png": whole(own)[:-50]}
+    for filename, data in bad.items():
+        write(own.data / filename, data)
+    manifest = ingest(own, tmp_path / "examples", on_bad_image="quarantine", data_version="1.dir")
+    assert manifest == ex.read_manifest(tmp_path / "examples")
+    assert [entry["path"] for entry in manifest["quarantined"]] == sorted(bad)
+    reasons = [entry["reason"] for entry in manifest["quarantined"]]
+    assert [reason.split()[0] for reason in reasons] == ["the", "not", "damaged"]
+    for split, content in ex.read_manifest(plain)["splits"].items():
+        assert manifest["splits"][split]["classes"] == content["classes"]
+        assert manifest["splits"][split]["images"] == content["images"]
+        names = {ex.text(example, ex.FILENAME) for example in stored(tmp_path / "examples", split)}
+        assert names == {ex.text(example, ex.FILENAME) for example in stored(plain, split)}
+
+
+def test_quarantine_does_not_change_the_data_version(own: Folders, tmp_path: Path) -> None:
+    write(own.data / "train/i/a.png", b"")
+    outside_link = link(own.data / "train/i/b.png", outside(own))
+    expected = data_version(str(own.data), {})
+    manifest = ingest(own, tmp_path / "examples", on_bad_image="quarantine")
+    assert [entry["path"] for entry in manifest["quarantined"]] == ["train/i/a.png", "train/i/b.png"]
+    assert outside_link.is_symlink()
+    assert manifest["data_version"] == expected
+
+
+def test_split_without_a_good_image_stops_quarantine(own: Folders, tmp_path: Path) -> None:
+    for path in (own.data / "val").rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="the val split has no good image left") as caught:
+        ingest(own, tmp_path / "examples", on_bad_image="quarantine")
+    assert str(own.data / "val/i/00.png") in str(caught.value)
+    assert not (tmp_path / "examples").exists()
+
+
+# --- permissions -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reachable() -> Iterator[Folders]:
+    """A small data set that every user may read; pytest's own folders are closed to others."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o755)
+        for split in ("data/train", "data/val", "test"):
+            (root / split / "i").mkdir(parents=True)
+            Image.new("L", (4, 4)).save(root / split / "i" / "00.png")
+        yield Folders(root / "data", root / "test")
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    user = os.geteuid()
+    path.chmod(0)
+    if user == 0:  # root reads everything
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        path.chmod(mode)
+
+
+@pytest.mark.parametrize("folder", ["data", "data/train", "data/train/i"])
+def test_unreadable_folder_is_named(folder: str, reachable: Folders) -> None:
+    path = reachable.data.parent / folder
+    list_images(str(reachable.data), "", [])
+    with unreadable(path), pytest.raises(UserError, match="cannot be read") as caught:
+        list_images(str(reachable.data), "", [])
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("closed", ["data/train/i/00.png", "data/train/i"])
+def test_unreadable_image_is_a_bad_image(closed: str, reachable: Folders) -> None:
+    image = ImageFile(reachable.data / "train/i/00.png", reachable.data, "train", "i")
+    assert _read(image, MAX_PIXELS) == image.path.read_bytes()
+    with unreadable(reachable.data.parent / closed), pytest.raises(BadImage, match="cannot be read .Permission denied"):
+        _read(image, MAX_PIXELS)
+
+
+def test_data_with_an_unreadable_file_has_no_version(reachable: Folders) -> None:
+    path = reachable.data / "train/i/00.png"
+    with unreadable(path), pytest.raises(UserError, match="cannot be read") as caught:
+        data_version(str(reachable.data), {})
+    assert str(path) in str(caught.value)
+
+
+# --- killed ------------------------------------------------------------------------------------
+
+EIGHT_SHARDS = """
+from components.ingest.ingestion import ingest_folders
+data, test, output = sys.argv[1:]
+ingest_folders(data, test, "", [], "fail", 10_000, 1_000_000, 8, 1, output)
+"""
+
+
+def test_killed_ingest_leaves_no_process_and_runs_again(tiny: Folders, tmp_path: Path) -> None:
+    output = tmp_path / "killed" / "examples"
+    group = run_killed(EIGHT_SHARDS, "ingest: 1 of", tiny.data, tiny.test, output)
+    assert os.listdir(output.parent) == [".partial.examples"], "it was killed in mid-write"
+    assert ends_soon(group), "a worker outlived the run that was killed"
+
+    ingest(tiny, output, shards=8)
+    ingest(tiny, tmp_path / "clean" / "examples", shards=8)
+    assert contents(output.parent) == contents(tmp_path / "clean")

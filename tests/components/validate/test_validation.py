@@ -1,0 +1,315 @@
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from components import examples as ex
+from components.files import UserError
+from components.ingest.ingestion import ingest_folders
+from components.validate import anomalies, validation
+from components.validate.image_statistics import FEATURES
+from components.validate.validation import Thresholds, validate_examples
+from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
+from tests.pages import Page
+
+THRESHOLDS = Thresholds(label=0.1, scalar=0.9, blank_contrast=0.02, imbalance_ratio=3)
+OUTPUTS = ("statistics", "schema", "findings", "report")
+EVIL = """<script>alert('1')<|script> & "quoted".png"""
+
+
+class Validated(NamedTuple):
+    folder: Path
+    counts: dict[str, int]
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        return json.loads((self.folder / "findings").read_text())
+
+    def images(self, kind: str) -> set[tuple[str, ...]]:
+        return {tuple(finding["images"]) for finding in self.findings if finding["kind"] == kind}
+
+    def messages(self, kind: str) -> list[str]:
+        return [finding["message"] for finding in self.findings if finding["kind"] == kind]
+
+
+def ingest(folders: Folders, output: Path) -> Path:
+    ingest_folders(
+        str(folders.data), str(folders.test), "1.dir", [], "fail", 10_000, 10_000_000, 2, 1, str(output / "examples")
+    )
+    return output / "examples"
+
+
+def validate(
+    examples: Path, folder: Path, severity: dict[str, str] | None = None, thresholds: Thresholds = THRESHOLDS
+) -> Validated:
+    outputs = [str(folder / name) for name in OUTPUTS]
+    return Validated(folder, validate_examples(str(examples), thresholds, severity or {}, BEAM, *outputs))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def inferred(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """No curated schema, unless a test sets one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "CURATED_SCHEMA", tmp_path_factory.mktemp("models") / "schema.pbtxt")
+        yield
+
+
+# --- faults put into the data, and nothing else found ------------------------------------------
+
+
+def repaint(path: Path, level: int) -> bytes:
+    Image.new("L", (60, 50), level).save(path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def faulty(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data with one fault of each kind; the test split has three times as many x as the others."""
+    root = tmp_path_factory.mktemp("faulty")
+    data, test = copy_folders(tiny, root)
+    (data / "val/i/leak.png").write_bytes((data / "train/i/00.png").read_bytes())
+    (test / "x/conflict.png").write_bytes((data / "train/v/01.png").read_bytes())
+    (data / f"train/x/{EVIL}").write_bytes((data / "train/x/02.png").read_bytes())
+    repaint(data / "train/v/white.png", 255)
+    repaint(test / "v/black.png", 0)
+    for number in range(6):
+        picture = Image.open(test / f"x/{number % 2:02d}.png")
+        picture.putpixel((0, 0), 10 + number)  # or it would be a duplicate
+        picture.save(test / f"x/more {number}.png")
+    return ingest(Folders(data, test), root)
+
+
+@pytest.fixture(scope="module")
+def found(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> Validated:
+    return validate(faulty, tmp_path_factory.mktemp("found"))
+
+
+DUPLICATES = {
+    "duplicate_across_splits": {("train/i/00.png", "val/i/leak.png")},
+    "duplicate_with_other_label": {("test/x/conflict.png", "train/v/01.png")},
+    "duplicate_in_split": {("train/x/02.png", f"train/x/{EVIL}")},
+    "blank": {("train/v/white.png",), ("test/v/black.png",)},
+}
+
+
+@pytest.mark.parametrize(("kind", "images"), DUPLICATES.items(), ids=DUPLICATES)
+def test_finding_names_exactly_the_faulty_images(kind: str, images: set[tuple[str, ...]], found: Validated) -> None:
+    assert found.images(kind) == images
+    assert found.counts[kind] == len(images)
+
+
+def test_imbalance_names_the_class_and_its_split(faulty: Path, found: Validated) -> None:
+    counts = ex.read_manifest(faulty)["splits"]["test"]["classes"]
+    assert counts == {"i": 2, "v": 3, "x": 9}
+    assert found.messages("imbalance") == ["test/x has 9 images, the median class of test 3."]
+
+
+@pytest.mark.parametrize(
+    ("counts", "ratio", "expected"),
+    [
+        ([10, 10, 10], 2, []),
+        ([10, 10, 5], 2, ["c"]),
+        ([10, 10, 6], 2, []),
+        ([10, 20, 10], 2, ["b"]),
+        ([10, 19, 10], 2, []),
+        ([10, 0, 40], 2, ["b", "c"]),
+        ([1, 1, 1], 3, []),
+    ],
+)
+def test_imbalance_is_measured_against_the_median_class(counts: list[int], ratio: float, expected: list[str]) -> None:
+    manifest = {"splits": {"val": {"classes": dict(zip("abc", counts, strict=True))}}}
+    findings = validation.imbalanced_classes(manifest, ratio)
+    assert [finding["message"].split()[0] for finding in findings] == [f"val/{name}" for name in expected]
+
+
+def test_counts_are_those_of_the_findings(found: Validated) -> None:
+    kinds = [finding["kind"] for finding in found.findings]
+    assert found.counts == {kind: kinds.count(kind) for kind in validation.KINDS}
+    assert {finding["severity"] for finding in found.findings} == {"warning"}
+
+
+def test_clean_data_has_no_findings_about_images(validated: Path) -> None:
+    findings = json.loads((validated / "findings").read_text())
+    assert not {"imbalance", *DUPLICATES} & {finding["kind"] for finding in findings}
+
+
+# --- statistics and schema ---------------------------------------------------------------------
+
+
+def test_statistics_count_the_images_and_never_their_bytes(faulty: Path, found: Validated) -> None:
+    import tensorflow_data_validation as tfdv
+
+    manifest = ex.read_manifest(faulty)
+    assert {path.stem for path in (found.folder / "statistics").iterdir()} == set(manifest["splits"])
+    for split, content in manifest["splits"].items():
+        (dataset,) = tfdv.load_statistics(str(found.folder / "statistics" / f"{split}.tfrecord")).datasets
+        assert dataset.num_examples == content["images"]
+        features = {feature.path.step[0]: feature for feature in dataset.features}
+        assert features.keys() == set(FEATURES)
+        assert not {ex.ENCODED, ex.FILENAME, ex.SHA256} & features.keys()
+        ranks = features[ex.CLASS].string_stats.rank_histogram.buckets
+        assert {bucket.label: bucket.sample_count for bucket in ranks} == content["classes"]
+        stored = [
+            example.features.feature[ex.MEAN_INTENSITY].float_list.value[0]
+            for example in ex.read_examples(ex.shard_paths(faulty, manifest, split))
+        ]
+        assert features[ex.MEAN_INTENSITY].num_stats.mean == pytest.approx(np.mean(stored))
+
+
+def test_inferred_schema_holds_every_feature_of_the_examples(faulty: Path, found: Validated) -> None:
+    import tensorflow_data_validation as tfdv
+
+    schema = tfdv.load_schema_text(str(found.folder / "schema" / "schema.pbtxt"))
+    example = next(ex.read_examples(ex.shard_paths(faulty, ex.read_manifest(faulty), "train")))
+    assert {feature.name for feature in schema.feature} == set(example.features.feature)
+    assert {feature.presence.min_fraction for feature in schema.feature} == {1}
+    assert sorted(tfdv.get_domain(schema, ex.CLASS).value) == CLASSES
+
+
+def test_inferred_schema_can_be_curated_and_its_violations_are_findings(
+    faulty: Path, found: Validated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tensorflow_data_validation as tfdv
+
+    schema = tfdv.load_schema_text(str(found.folder / "schema" / "schema.pbtxt"))
+    tfdv.get_domain(schema, ex.CLASS).value.remove("x")
+    curated = tmp_path / "curated.pbtxt"
+    tfdv.write_schema_text(schema, str(curated))
+    monkeypatch.setattr(validation, "CURATED_SCHEMA", curated)
+
+    again = validate(faulty, tmp_path, {kind: "ignore" for kind in validation.KINDS if kind != "schema"})
+    assert {finding["kind"] for finding in again.findings} == {"schema"}
+    messages = again.messages("schema")
+    assert [message.split(":")[0] for message in messages] == ["test", "train", "val"]
+    assert all(f"{ex.CLASS}: " in message and "x" in message for message in messages)
+    assert found.messages("schema") == [], "the inferred schema fits"
+    written = tfdv.load_schema_text(str(tmp_path / "schema" / "schema.pbtxt"))
+    assert written == schema
+
+
+def test_broken_curated_schema_is_named(examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "schema.pbtxt"
+    path.write_text("feature { name: ")
+    monkeypatch.setattr(validation, "CURATED_SCHEMA", path)
+    with pytest.raises(UserError, match="not a schema") as caught:
+        validate(examples, tmp_path / "outputs")
+    assert str(path) in str(caught.value)
+    assert contents(tmp_path / "outputs") == {}
+
+
+def test_feature_missing_in_the_curated_schema_is_named(found: Validated, tmp_path: Path) -> None:
+    path = tmp_path / "schema.pbtxt"
+    written = (found.folder / "schema" / "schema.pbtxt").read_text()
+    for name in (*FEATURES, ex.ENCODED, ex.FILENAME, ex.SHA256):
+        path.write_text(written.replace(f'"{name}"', '"other"'))
+        with pytest.raises(UserError, match=f"the features {name} are missing") as caught:
+            anomalies.detect(found.folder / "statistics", path, 0.1, 0.1)
+        assert str(path) in str(caught.value)
+
+
+# --- skew and drift ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shifted(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Validated:
+    """Test is a copy of train; val is its negative, with other shares of the classes."""
+    root = tmp_path_factory.mktemp("shifted")
+    data, test = copy_folders(tiny, root)
+    for path in [*(data / "val").rglob("*.png"), *test.rglob("*.png")]:
+        path.unlink()
+    for path in (data / "train").rglob("*.png"):
+        name = path.parent.name
+        (test / name / path.name).write_bytes(path.read_bytes())
+        if name == CLASSES[0] or path.name < "02.png":
+            ImageOps.invert(Image.open(path)).save(data / "val" / name / path.name)
+    thresholds = Thresholds(0.05, 0.05, 0.02, 100)
+    return validate(
+        ingest(Folders(data, test), root), root / "outputs", {"duplicate_across_splits": "ignore"}, thresholds
+    )
+
+
+def test_other_distribution_of_val_is_skew(shifted: Validated) -> None:
+    features = {re.match(r"train against val: (\S+): ", message)[1] for message in shifted.messages("skew")}
+    assert {ex.CLASS, ex.MEAN_INTENSITY, ex.INK_FRACTION} <= features
+    assert shifted.counts["skew"] == len(shifted.messages("skew"))
+
+
+def test_equal_distribution_of_test_is_no_drift(shifted: Validated) -> None:
+    assert shifted.counts["drift"] == 0
+
+
+def test_other_distribution_of_test_is_drift(faulty: Path, found: Validated) -> None:
+    splits = ex.read_manifest(faulty)["splits"]
+    shares = [
+        np.array(list(splits[split]["classes"].values())) / splits[split]["images"] for split in ("train", "test")
+    ]
+    distance = np.abs(shares[0] - shares[1]).max()
+    assert distance > THRESHOLDS.label
+    (message,) = (message for message in found.messages("drift") if ex.CLASS in message)
+    assert message.startswith("train against test: ")
+    assert float(re.search(r"previous is ([\d.]+)", message)[1]) == pytest.approx(distance, abs=1e-5)
+
+
+# --- severity ----------------------------------------------------------------------------------
+
+
+def test_error_stops_with_the_images_named_and_ignored_kinds_hidden(faulty: Path, tmp_path: Path) -> None:
+    severity = {"duplicate_with_other_label": "error", "blank": "error", "duplicate_across_splits": "ignore"}
+    with pytest.raises(UserError, match="the data has errors") as caught:
+        validate(faulty, tmp_path / "outputs", severity)
+    lines = str(caught.value).splitlines()[1:]
+    expected = [", ".join(images) for kind in severity for images in DUPLICATES[kind] if severity[kind] == "error"]
+    assert sorted(line.split(". ")[-1] for line in lines) == sorted(expected)
+    assert "leak.png" not in str(caught.value)
+    assert contents(tmp_path / "outputs") == {}
+
+
+@pytest.mark.parametrize(
+    ("severity", "message"),
+    [
+        ({"blanks": "error"}, "'blanks' is not a kind of finding; the kinds are schema, .*blank"),
+        ({"blank": "fatal"}, "'blank' is 'fatal'; it must be error, warning or ignore"),
+    ],
+)
+def test_wrong_severity_is_refused(severity: dict[str, str], message: str, examples: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        validate(examples, tmp_path, severity)
+    assert os.listdir(tmp_path) == []
+
+
+def test_examples_without_manifest_are_refused(examples: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="examples.json: cannot be read"):
+        validate(examples.parent, tmp_path)
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def test_report_is_one_file_without_outside_addresses(found: Validated) -> None:
+    assert (found.folder / "report").is_file()
+    Page(found.folder / "report").check_self_contained()
+
+
+def test_report_escapes_what_comes_from_the_data(found: Validated) -> None:
+    page = Page(found.folder / "report")
+    assert "<script" not in page.source
+    assert f"train/x/{EVIL}" in page.values("alt")
+    assert f"train/x/{EVIL}" in page.text
+
+
+def test_report_shows_every_finding_with_its_pictures(faulty: Path, found: Validated) -> None:
+    page = Page(found.folder / "report")
+    shown = [name for images in DUPLICATES.values() for names in images for name in names]
+    assert sorted(page.values("alt")) == sorted(shown)
+    pictures = page.values("src")
+    assert len(pictures) == len(shown)
+    assert all(address.startswith("data:image/png;base64,") for address in pictures)
+    for finding in found.findings:
+        assert finding["message"] in page.text
+    for content in ex.read_manifest(faulty)["splits"].values():
+        assert f"{content['images']}" in page.text

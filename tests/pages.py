@@ -1,0 +1,34 @@
+"""What a browser would make of a report."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+ADDRESSES = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
+
+
+class Page(HTMLParser):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.text = ""
+        self.source = path.read_text()
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def values(self, *names: str) -> list[str]:
+        """The values of these attributes, in the order of the page."""
+        return [value for name, value in self.attributes if name in names]
+
+    def check_self_contained(self) -> None:
+        assert all(address.startswith(("data:", "#")) for address in self.values(*ADDRESSES))
+        assert not {"script", "link", "iframe", "object", "embed", "base"} & self.tags
+        assert "@import" not in self.source
+        assert set(re.findall(r"url\(\s*['\"]?(.)", self.source)) <= {"#"}

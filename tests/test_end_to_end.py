@@ -1,0 +1,405 @@
+"""The whole pipeline and each stage alone, as a user runs them: processes, files, and what a terminal shows."""
+
+import contextlib
+import csv
+import fcntl
+import hashlib
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+from tests.conftest import IMAGES, ROOT, Folders, copy_project, run_python
+
+REAL = ROOT / "../shared/data/roman-numerals"
+STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
+CLASSES = ["x", "v", "i"]  # not in the order of the alphabet: the order of the labels is the configuration's
+CONFIG = {
+    "ingest": {"parameters": {"classes": CLASSES, "shards": 2}},
+    "validate": {"parameters": {"scalar_threshold": 0.9, "severity": {"schema": "warning"}}},
+    "train": {"parameters": {"epochs": 50, "batch_size": 8}},
+}
+
+
+class Run(NamedTuple):
+    folder: Path
+    summary: dict[str, Any]
+    output: str
+    digests: dict[str, str]  # of its files, when it had ended
+
+    def artifact(self, stage: str, name: str) -> Path:
+        return Path(self.summary["stages"][stage]["artifacts"][name]["uri"])
+
+    def metadata(self, stage: str, name: str) -> dict[str, Any]:
+        return self.summary["stages"][stage]["artifacts"][name]["metadata"]
+
+    def metrics(self) -> dict[str, Any]:
+        return json.loads((self.folder / "metrics.json").read_text())
+
+    def predictions(self) -> list[dict[str, str]]:
+        with self.artifact("evaluate", "predictions").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to work in: with the project, and in it a configuration `tiny`."""
+    folder = tmp_path_factory.mktemp("workplace")
+    project = copy_project(folder / "project")
+    (project / "pipelines/config/tiny.yaml").write_text(yaml.safe_dump({"stages": CONFIG}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def training(workplace: Path, tiny: Folders) -> Run:
+    """The one run of the whole pipeline."""
+    return submit(workplace, "--config", "tiny", *data_options(tiny), "--param", "epochs=2", "--param", "seed=7")
+
+
+@pytest.fixture(scope="session")
+def retrained(workplace: Path, training: Run) -> Run:
+    """The training stage again, with the parameters and on the artifacts of that run."""
+    options = ["--component", "train", "--from-run", training.folder, "--experiment", "again"]
+    return submit(workplace, *options)
+
+
+def data_options(folders: Folders) -> list[Any]:
+    return ["--data", folders.data, "--test-data", folders.test]
+
+
+def submit(workplace: Path, *options: Any, code: int = 0) -> Run:
+    before = set(workplace.glob("runs/*/*"))
+    result = run_python(workplace / "project/submit.py", "--local", *options, cwd=workplace)
+    assert (result.returncode, result.stderr) == (code, ""), result.stdout + result.stderr
+    return only_run(set(workplace.glob("runs/*/*")) - before, result.stdout)
+
+
+def only_run(folders: Iterable[Path], output: str) -> Run:
+    (folder,) = folders
+    return Run(folder, json.loads((folder / "run.json").read_text()), output, digests(folder))
+
+
+def digests(artifact: Path) -> dict[str, str]:
+    """The files below a folder, or the file."""
+    files = [path for path in [artifact, *sorted(artifact.rglob("*"))] if path.is_file()]
+    assert files
+    return {path.relative_to(artifact).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def image_files(folders: Folders) -> dict[str, Path]:
+    """Every image by the name the stages give it: split/class/file."""
+    named = {path.relative_to(folders.data).as_posix(): path for path in folders.data.glob("*/*/*")}
+    return named | {f"test/{path.relative_to(folders.test).as_posix()}": path for path in folders.test.glob("*/*")}
+
+
+def test_pipeline_prints_each_stage_the_accuracy_and_the_reports(training: Run, workplace: Path):
+    said = re.findall(r"^. (\w+) +(running|succeeded) +[\d.]+ s$", training.output, re.MULTILINE)
+    assert said == [(stage, state) for stage in STAGES for state in ("running", "succeeded")]
+    for split in ("val", "test"):
+        figures = training.metrics()[split]
+        assert re.search(
+            rf"^│ {split} +│ +{figures['images']} │ +{figures['accuracy']:.3f} │", training.output, re.MULTILINE
+        )
+    for stage in ("validate", "train", "evaluate"):
+        (path,) = re.findall(rf"^{stage} report +(\S+)$", training.output, re.MULTILINE)
+        report = workplace / path
+        assert report.read_bytes() == training.artifact(stage, "report").read_bytes()
+        assert report.read_text().lstrip().lower().startswith("<!doctype html>")
+    assert "\x1b" not in training.output  # no colours where no terminal is
+
+
+def test_summary_holds_states_parameters_and_every_artifact(training: Run, tiny: Folders):
+    summary = training.summary
+    assert (summary["state"], summary["pipeline"], summary["run"]) == ("succeeded", "training", training.folder.name)
+    assert summary["arguments"]["data_uri"] == str(tiny.data)
+    assert sorted(summary["stages"]) == sorted(STAGES)
+    assert 0 < sum(stage["seconds"] for stage in summary["stages"].values()) <= summary["seconds"]
+    for name, stage in summary["stages"].items():
+        assert stage["state"] == "succeeded"
+        contract = yaml.safe_load((ROOT / "components" / name / "component.yaml").read_text())
+        assert sorted(stage["artifacts"]) == sorted(port["name"] for port in contract["outputs"])
+        for port in contract["outputs"]:
+            artifact = training.artifact(name, port["name"])
+            assert artifact.is_relative_to(training.folder)
+            assert artifact.exists() or "Metrics" in port["type"]  # those live in their metadata alone
+    train = summary["stages"]["train"]["parameters"]
+    assert train == {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7}  # command, config, default
+    assert summary["stages"]["validate"]["parameters"]["severity"] == {"schema": "warning"}
+    assert summary["stages"]["ingest"]["parameters"]["classes"] == CLASSES
+
+
+def test_counts_add_up_to_the_files(training: Run, tiny: Folders):
+    manifest = json.loads((training.artifact("ingest", "examples") / "examples.json").read_text())
+    metadata = training.metadata("ingest", "examples")
+    files = Counter(tuple(name.split("/")[:2]) for name in image_files(tiny))
+    assert manifest["classes"] == CLASSES
+    assert list(manifest["splits"]) == list(IMAGES)
+    for split, content in manifest["splits"].items():
+        assert content["classes"] == {name: files[split, name] for name in CLASSES}
+        assert content["images"] == sum(content["classes"].values()) == len(CLASSES) * IMAGES[split]
+        assert content["images"] == sum(shard["images"] for shard in content["shards"])
+        assert len(content["shards"]) == 2
+        assert (metadata[f"{split}_images"], metadata[f"{split}_classes"]) == (content["images"], content["classes"])
+        assert training.metadata("transform", "transformed_examples")[f"{split}_images"] == content["images"]
+    assert metadata["data_version"] == manifest["data_version"] == training.metrics()["data_version"]
+
+
+def test_every_image_has_one_prediction_and_every_prediction_an_image(training: Run, tiny: Folders):
+    files, rows = image_files(tiny), training.predictions()
+    assert sorted(row["filename"] for row in rows) == sorted(files)
+    for row in rows:
+        assert row["sha256"] == hashlib.sha256(files[row["filename"]].read_bytes()).hexdigest()
+        assert f"{row['split']}/{row['label']}/" in row["filename"]
+        probabilities = {name: float(row[f"probability_{name}"]) for name in CLASSES}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
+        assert probabilities[row["prediction"]] == max(probabilities.values())
+        assert float(row["confidence"]) == pytest.approx(max(probabilities.values()))
+        assert float(row["loss"]) == pytest.approx(-np.log(max(probabilities[row["label"]], 1.2e-7)), abs=1e-3)
+
+
+def test_saved_model_reproduces_the_predictions_from_the_files(training: Run, tiny: Folders):
+    import tensorflow as tf
+
+    files, rows = image_files(tiny), training.predictions()
+    signature = tf.saved_model.load(str(training.artifact("train", "model"))).signatures["serving_default"]
+    result = signature(image_bytes=tf.constant([files[row["filename"]].read_bytes() for row in rows]))
+    expected = np.array([[float(row[f"probability_{name}"]) for name in CLASSES] for row in rows])
+    np.testing.assert_allclose(result["probabilities"].numpy(), expected, rtol=1e-3, atol=1e-6)
+    assert [name.decode() for name in result["class"].numpy()] == [row["prediction"] for row in rows]
+
+
+def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):
+    metrics = training.metrics()
+    assert json.loads((training.artifact("evaluate", "evaluation") / "metrics.json").read_text()) == metrics
+    assert json.loads((workplace / "results/metrics.json").read_text()) == metrics
+    assert metrics["settings"] == training.summary["stages"]["train"]["parameters"]
+    for split in ("val", "test"):
+        rows = [row for row in training.predictions() if row["split"] == split]
+        pairs = Counter((row["label"], row["prediction"]) for row in rows)
+        confusion = [[pairs[given, predicted] for predicted in CLASSES] for given in CLASSES]
+        assert metrics[split]["confusion_matrix"] == confusion
+        assert metrics[split]["images"] == len(rows)
+        assert metrics[split]["accuracy"] == pytest.approx(np.trace(confusion) / len(rows))
+        assert metrics[split]["log_loss"] == pytest.approx(np.mean([float(row["loss"]) for row in rows]), rel=1e-4)
+        recalls = {name: confusion[i][i] / sum(confusion[i]) for i, name in enumerate(CLASSES)}
+        assert {name: figures["recall"] for name, figures in metrics[split]["classes"].items()} == recalls
+        drawn = training.metadata("evaluate", f"{split}_confusion_matrix")["confusionMatrix"]
+        assert [row["row"] for row in drawn["rows"]] == confusion
+        assert [each["displayName"] for each in drawn["annotationSpecs"]] == CLASSES
+        assert training.metadata("evaluate", "metrics")[f"{split}_accuracy"] == metrics[split]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "artifact"), [("ingest", "examples"), ("transform", "transformed_examples")], ids=["ingest", "transform"]
+)
+def test_stage_alone_repeats_its_part_of_the_run_byte_for_byte(
+    training: Run, workplace: Path, stage: str, artifact: str
+):
+    again = submit(workplace, "--component", stage, "--from-run", training.folder)
+    assert list(again.summary["stages"]) == [stage]
+    assert again.summary["stages"][stage]["parameters"] == training.summary["stages"][stage]["parameters"]
+    assert digests(again.artifact(stage, artifact)) == digests(training.artifact(stage, artifact))
+    assert again.metadata(stage, artifact) == training.metadata(stage, artifact)
+
+
+def test_training_again_with_the_same_seed_gives_the_same(training: Run, retrained: Run):
+    history = training.artifact("train", "history").read_bytes()
+    assert len(history.splitlines()) == 1 + 2  # epochs
+    assert retrained.artifact("train", "history").read_bytes() == history
+    assert retrained.metadata("train", "metrics") == training.metadata("train", "metrics")
+    best = training.metadata("train", "metrics")["val_accuracy"]
+    assert training.metrics()["val"]["accuracy"] == pytest.approx(best)  # evaluate sees what train saw
+
+
+def test_evaluating_the_latest_run_gives_the_same_metrics_and_a_smaller_gallery(
+    training: Run, retrained: Run, workplace: Path
+):
+    options = ["--component", "evaluate", "--experiment", "again", "--param", "gallery_size=5"]
+    again = submit(workplace, *options)
+    assert again.summary["arguments"]["model_uri"] == str(retrained.artifact("train", "model"))
+    assert again.summary["arguments"]["examples_uri"] == str(training.artifact("ingest", "examples"))
+    assert again.metrics() == training.metrics()
+    assert again.predictions() == training.predictions()
+    wrong = Counter(row["split"] for row in training.predictions() if row["label"] != row["prediction"])
+    assert max(wrong.values()) > 5
+    for run, size in ((training, 60), (again, 5)):
+        report = run.artifact("evaluate", "report").read_text()
+        assert report.count("<figure><img ") == sum(min(count, size) for count in wrong.values())
+
+
+def test_later_runs_leave_an_earlier_one_as_it_was(training: Run, retrained: Run):
+    assert retrained.folder != training.folder
+    assert digests(training.folder) == training.digests
+
+
+def test_terminal_shows_stage_progress_and_time(training: Run, workplace: Path):
+    script = workplace / "project/submit.py"
+    options = ["--component", "validate", "--from-run", training.folder, "--experiment", "terminal"]
+    code, shown = on_terminal([sys.executable, script, "--local", *options], workplace)
+    assert code == 0, shown
+    assert "\x1b[" in shown
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown))
+    states = [match.groups() for line in lines if (match := re.match(r"\S validate +(\w+) +([\d.]+) s", line))]
+    assert len({seconds for state, seconds in states if state == "running"}) > 4  # it counts
+    assert states[-1][0] == "succeeded"
+    assert [line for line in lines if re.match(r"▶ validate +running +[\d.]+ s +statistics of \w+$", line)]
+    again = only_run((workplace / "runs/terminal").iterdir(), shown)
+    for artifact in ("findings", "schema"):
+        assert digests(again.artifact("validate", artifact)) == digests(training.artifact("validate", artifact))
+    assert again.metadata("validate", "metrics") == training.metadata("validate", "metrics")
+
+
+def on_terminal(command: list[Any], folder: Path, timeout: float = 300) -> tuple[int, str]:
+    """Exit code and everything that a terminal of 100 columns receives."""
+    terminal, inner = os.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        environment.pop(name, None)
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=folder, stdin=inner, stdout=inner, stderr=inner, env=environment
+    )
+    os.close(inner)
+    shown = b""
+    end = time.monotonic() + timeout
+    try:
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+            while (data := os.read(terminal, 65536)) and time.monotonic() < end:
+                shown += data
+        return process.wait(10), shown.decode()
+    finally:
+        process.terminate()
+        os.close(terminal)
+
+
+def test_bad_image_fails_the_run_in_one_sentence(workplace: Path, own: Folders):
+    broken = own.data / "val/v/02.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    run = submit(workplace, "--config", "tiny", *data_options(own), "--experiment", "bad", code=1)
+    assert str(broken) in run.output
+    assert "on_bad_image" in run.output
+    assert "Traceback" not in run.output
+    stages = run.summary["stages"]
+    assert run.summary["state"] == "failed"
+    assert {name: stage["state"] for name, stage in stages.items()} == {
+        **dict.fromkeys(STAGES, "waiting"),
+        "ingest": "failed",
+    }
+    assert str(broken) in stages["ingest"]["message"]
+    assert leftovers(run.folder) == []
+    assert not (run.folder / "metrics.json").exists()
+
+
+def leftovers(run: Path) -> list[Path]:
+    """What stages that did not end well must not leave: artifacts, whole or half."""
+    return [path for path in run.glob("artifacts/*/*/*") if path.name != "executor_output.json"]
+
+
+def writing_shards(run: Path) -> bool:
+    return any(run.rglob(".partial.examples"))
+
+
+def training_goes_on(run: Path) -> bool:
+    return "train: epoch 2/" in (run / "run.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("stage", "is_reached", "sent", "to_group"),
+    [
+        pytest.param("ingest", writing_shards, signal.SIGINT, True, id="Ctrl-C while ingest writes"),
+        pytest.param("train", training_goes_on, signal.SIGTERM, False, id="SIGTERM to submit while train fits"),
+    ],
+)
+def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
+    workplace: Path,
+    training: Run,
+    tiny: Folders,
+    stage: str,
+    is_reached: Callable[[Path], bool],
+    sent: signal.Signals,
+    to_group: bool,
+):
+    whole = ["--config", "tiny", *data_options(tiny)]
+    alone = ["--component", stage, "--from-run", training.folder, "--param", "epochs=100000"]
+    options = ["--experiment", f"cancelled-{stage}", *(whole if stage == "ingest" else alone)]
+    command = [sys.executable, workplace / "project/submit.py", "--local", *options]
+    runs = workplace / f"runs/cancelled-{stage}"
+    with in_own_session(command, workplace) as process:
+        wait_until(lambda: any(is_reached(log.parent) for log in runs.glob("*/run.log")) or process.poll() is not None)
+        assert len(session(process.pid)) > 1
+        if to_group:
+            os.killpg(process.pid, sent)
+        else:
+            process.send_signal(sent)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, output
+        wait_until(lambda: not session(process.pid), seconds=2)
+    run = only_run(runs.iterdir(), output)
+    assert run.summary["state"] == "cancelled"
+    assert run.summary["stages"][stage]["state"] == "cancelled"
+    assert {content["state"] for name, content in run.summary["stages"].items() if name != stage} <= {"waiting"}
+    assert "Traceback" not in output
+    assert leftovers(run.folder) == []
+    assert not any(run.folder.rglob(".partial.*"))
+
+
+@contextlib.contextmanager
+def in_own_session(command: list[Any], folder: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        list(map(str, command)), cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        for left in session(process.pid):
+            left.kill()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def session(leader: int) -> list[psutil.Process]:
+    """The living processes of the session, whoever is their parent by now."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the competition's images are not beside the project")
+def test_competition_images_have_their_known_counts_and_faults(workplace: Path):
+    folders = Folders(REAL / "data", REAL / "label_book")
+    options = ["--experiment", "real", "--component"]
+    ingested = submit(workplace, *options, "ingest", *data_options(folders))
+    metadata = ingested.metadata("ingest", "examples")
+    assert [metadata[f"{split}_images"] for split in ("train", "val", "test")] == [2067, 813, 52]
+    validated = submit(workplace, *options, "validate")
+    findings = json.loads(validated.artifact("validate", "findings").read_text())
+    kinds = Counter(finding["kind"] for finding in findings)
+    assert kinds["duplicate_across_splits"] == 52
+    (blank,) = [finding["images"] for finding in findings if finding["kind"] == "blank"]
+    assert [name for name in blank if name.startswith("train/vi/aac26b40")] == blank
+    assert len(blank) == 1
+    report = (validated.folder / "validate.html").read_text()
+    assert blank[0] in report
+    assert {kind: count for kind, count in validated.metadata("validate", "metrics").items() if count} == kinds

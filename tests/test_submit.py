@@ -1,0 +1,102 @@
+"""What submit.py refuses before anything runs: one sentence, exit code 1, no run."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, run_python
+
+PARAMETERS = (
+    "data_uri",
+    "test_data_uri",
+    "data_version",
+    "on_bad_image",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder to work in, with an empty folder for --data, which no refusal comes to read."""
+    for name in ("images", "python3/images"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def refused(workplace: Path, *options: str) -> str:
+    """The one line with which submit.py refuses to run; nothing is made or changed."""
+    before = {path: path.read_bytes() if path.is_file() else None for path in workplace.rglob("*")}
+    result = run_python(ROOT / "submit.py", "--local", *options, cwd=workplace)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"[^\n]+\n", result.stderr), result.stderr
+    assert {path: path.read_bytes() if path.is_file() else None for path in workplace.rglob("*")} == before
+    return result.stderr
+
+
+def leave_run(workplace: Path, state: str, content: str | None = None) -> None:
+    """An earlier run of which only ingest left an artifact."""
+    run = workplace / "runs/default/20260101-000000-training"
+    run.mkdir(parents=True)
+    examples = {"uri": str(run / "artifacts/ingest/examples"), "metadata": {}}
+    summary = {
+        "run": run.name,
+        "state": state,
+        "arguments": {},
+        "stages": {"ingest": {"state": "succeeded", "parameters": {}, "artifacts": {"examples": examples}}},
+        "artifacts": {"examples": examples["uri"]},
+    }
+    (run / "run.json").write_text(json.dumps(summary) if content is None else content)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        pytest.param("--data images --param epohcs=2", ["'epohcs'", "Did you mean epochs?", *PARAMETERS], id="unknown"),
+        pytest.param("--data images --param epochs", ["NAME=VALUE", *PARAMETERS], id="no value"),
+        pytest.param("--data images --param epochs=many", ["epochs=many", "Integer", *PARAMETERS], id="no number"),
+        pytest.param("--data images --param epochs=2.5", ["epochs=2.5", "Integer", *PARAMETERS], id="no integer"),
+        pytest.param("--data images --param learning_rate=", ["learning_rate=", "Float", *PARAMETERS], id="no float"),
+        pytest.param("--component ingest --data images --param classes=[1", ["classes=[1", "JsonArray"], id="no JSON"),
+        pytest.param(
+            "--component ingest --data images --param epochs=2", ["'epochs'", "max_images"], id="of other stage"
+        ),
+        pytest.param("", ["data_uri", "--data"], id="no data"),
+        pytest.param("--data nowhere", ["nowhere: no such folder", "--data"], id="data not there"),
+        pytest.param(
+            "--data images --test-data nowhere", ["nowhere: no such folder", "--test-data"], id="test not there"
+        ),
+        pytest.param("--component trian", ["'trian'", "Did you mean train?", "evaluate"], id="unknown stage"),
+        pytest.param("--data images --config lcoal", ["lcoal", "local", "sample"], id="unknown configuration"),
+        pytest.param("--component train", ["runs/default", "run the pipeline first"], id="no earlier run"),
+        pytest.param("--component train --from-run lost", ["runs/default/lost", "--from-run"], id="that run not there"),
+        pytest.param("--data python3/images", ["python3/images", "python3"], id="data path that kfp garbles"),
+        pytest.param("--data images --runs python3/runs", ["python3/runs"], id="runs path that kfp garbles"),
+        pytest.param("--data images --experiment python3.11", ["runs/python3.11"], id="experiment that kfp garbles"),
+    ],
+)
+def test_refuses_in_one_sentence_and_makes_no_run(workplace: Path, options: str, named: list[str]):
+    message = refused(workplace, *options.split())
+    assert [word for word in named if word not in message] == []
+
+
+@pytest.mark.parametrize("chosen", [[], ["--from-run", "20260101-000000-training"]], ids=["latest", "named"])
+def test_refuses_a_stage_whose_artifacts_the_earlier_run_lacks(workplace: Path, chosen: list[str]):
+    leave_run(workplace, "succeeded")
+    message = refused(workplace, "--component", "train", *chosen)
+    assert "20260101-000000-training" in message
+    assert "'transformed_examples'" in message
+
+
+def test_latest_run_is_a_successful_one(workplace: Path):
+    leave_run(workplace, "failed")
+    assert "no run succeeded yet" in refused(workplace, "--component", "validate")
+
+
+def test_refuses_a_run_whose_summary_is_damaged(workplace: Path):
+    leave_run(workplace, "succeeded", content="{")
+    assert "not a run" in refused(workplace, "--component", "validate", "--from-run", "20260101-000000-training")
