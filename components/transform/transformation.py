@@ -87,7 +87,8 @@ def _transform_shard(name: str, examples: Path, graph: Path, batch_size: int, ou
     with tf.io.TFRecordWriter(str(output / name)) as writer:
         for batch in batches.as_numpy_iterator():
             for record in encoder.encode(_record_batch(batch)):
-                writer.write(record)
+                # The encoder writes the features of an example in a random order.
+                writer.write(tf.train.Example.FromString(record).SerializeToString(deterministic=True))
 
 
 @cache

@@ -1,0 +1,352 @@
+import json
+import math
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components import examples as ex
+from components.evaluate.evaluation import evaluate_model
+from components.evaluate.metrics import SLICES, calibration_error, interval, slices, split_metrics
+from components.files import UserError
+from components.ingest.ingestion import ingest_folders
+from tests.conftest import CLASSES, Folders, contents, copy_folders
+from tests.pages import Page
+
+EVIL = """<script>alert('1')<|script> & "quoted".png"""
+GALLERY = 4
+BINS = 3
+OUTPUTS = ("evaluation", "predictions", "report")
+
+
+class Evaluated(NamedTuple):
+    folder: Path
+    result: dict[str, Any]
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "predictions")
+
+
+def evaluate(model: Path, examples: Path, folder: Path, **changed: int) -> Evaluated:
+    options = {"batch_size": 5, "slice_bins": BINS, "gallery_size": GALLERY}
+    assert changed.keys() <= options.keys()
+    outputs = [str(folder / name) for name in OUTPUTS]
+    return Evaluated(folder, evaluate_model(str(model), str(examples), *{**options, **changed}.values(), *outputs))
+
+
+@pytest.fixture(scope="module")
+def raw(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data with file names that a report must escape, one of them wrongly labelled on purpose."""
+    root = tmp_path_factory.mktemp("raw")
+    data, test = copy_folders(tiny, root)
+    for folder in (data / "train", data / "val", test):
+        for name in CLASSES:
+            shutil.copy(folder / CLASSES[0] / "00.png", folder / name / EVIL)
+    ingest_folders(str(data), str(test), "other.dir", CLASSES, "fail", 10_000, 10_000_000, 2, 1, str(root / "examples"))
+    return root / "examples"
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    return evaluate(trained / "model", raw, tmp_path_factory.mktemp("evaluated"))
+
+
+def images(raw: Path) -> dict[str, Any]:
+    manifest = ex.read_manifest(raw)
+    return {
+        ex.text(example, ex.FILENAME): example
+        for split in manifest["splits"]
+        for example in ex.read_examples(ex.shard_paths(raw, manifest, split))
+    }
+
+
+# --- predictions -------------------------------------------------------------------------------
+
+
+def test_one_row_per_image_of_every_split(raw: Path, evaluated: Evaluated) -> None:
+    expected = images(raw)
+    rows = evaluated.predictions
+    assert Counter(rows["filename"]) == Counter(expected.keys())
+    for row in rows.itertuples():
+        example = expected[row.filename]
+        assert row.sha256 == ex.text(example, ex.SHA256)
+        assert row.label == ex.text(example, ex.CLASS)
+        assert row.split == row.filename.split("/")[0]
+        assert row.width == example.features.feature[ex.WIDTH].int64_list.value[0]
+        assert row.ink_fraction == pytest.approx(
+            example.features.feature[ex.INK_FRACTION].float_list.value[0], rel=1e-5
+        )
+
+
+def test_probabilities_are_those_of_the_saved_model(trained: Path, raw: Path, evaluated: Evaluated) -> None:
+    import tensorflow as tf
+
+    signature = tf.saved_model.load(str(trained / "model")).signatures["serving_default"]
+    stored, rows = images(raw), evaluated.predictions
+    encoded = [stored[name].features.feature[ex.ENCODED].bytes_list.value[0] for name in rows["filename"]]
+    outputs = signature(image_bytes=tf.constant(encoded))
+    probabilities = rows[[f"probability_{name}" for name in CLASSES]].to_numpy()
+    np.testing.assert_allclose(probabilities, outputs["probabilities"], rtol=1e-4, atol=1e-6)
+    assert rows["prediction"].tolist() == [name.decode() for name in outputs["class"].numpy()]
+    np.testing.assert_allclose(rows["confidence"], probabilities.max(axis=1))
+    labels = rows["label"].map(CLASSES.index).to_numpy()
+    np.testing.assert_allclose(rows["loss"], -np.log(probabilities[np.arange(len(rows)), labels]), rtol=1e-4, atol=1e-6)
+
+
+def test_rows_come_by_split_and_the_worst_first(evaluated: Evaluated) -> None:
+    rows = evaluated.predictions
+    assert rows["split"].drop_duplicates().tolist() == ["train", "val", "test"]
+    for _, part in rows.groupby("split", sort=False):
+        assert part["loss"].is_monotonic_decreasing
+        assert part["loss"].nunique() > 1
+
+
+def test_batches_and_runs_change_nothing(trained: Path, raw: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    again = evaluate(trained / "model", raw, tmp_path / "again")
+    assert contents(again.folder) == contents(evaluated.folder)
+    other = evaluate(trained / "model", raw, tmp_path / "other", batch_size=64).predictions
+    key = ["split", "filename"]
+    pd.testing.assert_frame_equal(
+        other.sort_values(key, ignore_index=True),
+        evaluated.predictions.sort_values(key, ignore_index=True),
+        rtol=1e-3,  # the CPU adds up in another order
+    )
+
+
+# --- metrics -----------------------------------------------------------------------------------
+
+
+def random_rows(seed: int, count: int = 300) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    label = rng.choice(CLASSES, count)
+    probabilities = rng.dirichlet(np.ones(len(CLASSES)), count)
+    truth = np.array([CLASSES.index(name) for name in label])
+    probabilities[np.arange(count), truth] += 0.5
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return pd.DataFrame(
+        {
+            "label": label,
+            "prediction": np.array(CLASSES)[probabilities.argmax(axis=1)],
+            "confidence": probabilities.max(axis=1),
+            "loss": -np.log(probabilities[np.arange(count), truth]),
+            "ink_fraction": rng.random(count),
+            "width": rng.integers(20, 400, count),
+            "height": rng.integers(20, 400, count),
+            "aspect_ratio": rng.choice([0.5, 1.0, 2.0], count),
+        }
+    )
+
+
+def check_metrics(metrics: dict[str, Any], rows: pd.DataFrame, bins: int) -> None:
+    """Everything again, counted by hand from the predictions."""
+    count, right = len(rows), int((rows["label"] == rows["prediction"]).sum())
+    assert metrics["images"] == count
+    assert metrics["accuracy"] == pytest.approx(right / count)
+    assert metrics["accuracy_interval"] == pytest.approx(wilson(right, count))
+    assert metrics["log_loss"] == pytest.approx(sum(rows["loss"]) / count, rel=1e-4)
+    pairs = Counter(zip(rows["label"], rows["prediction"], strict=True))
+    assert metrics["confusion_matrix"] == [[pairs[given, said] for said in CLASSES] for given in CLASSES]
+    f1s = []
+    for name in CLASSES:
+        given = sum(number for pair, number in pairs.items() if pair[0] == name)
+        said = sum(number for pair, number in pairs.items() if pair[1] == name)
+        hits = pairs[name, name]
+        f1s.append(2 * hits / (given + said) if given + said else 0)
+        assert metrics["classes"][name] == pytest.approx(
+            {
+                "precision": hits / said if said else 0,
+                "recall": hits / given if given else 0,
+                "f1": f1s[-1],
+                "images": given,
+            }
+        )
+    assert metrics["macro_f1"] == pytest.approx(sum(f1s) / len(f1s))
+    assert metrics["calibration_error"] == pytest.approx(expected_calibration_error(rows), abs=1e-5)
+    check_slices(metrics["slices"], rows, bins)
+
+
+def check_slices(found: list[dict[str, Any]], rows: pd.DataFrame, bins: int) -> None:
+    values = rows.assign(pixels=rows["width"] * rows["height"])
+    assert [entry["accuracy"] for entry in found] == sorted(entry["accuracy"] for entry in found)
+    for scalar in SLICES:
+        parts = sorted((entry for entry in found if entry["scalar"] == scalar), key=lambda entry: entry["from"])
+        assert 1 <= len(parts) <= bins
+        assert sum(part["images"] for part in parts) == len(rows), "an image is in no slice, or in two"
+        assert parts[0]["from"] == pytest.approx(values[scalar].min(), rel=1e-5)
+        assert parts[-1]["to"] == pytest.approx(values[scalar].max(), rel=1e-5)
+        for before, after in zip(parts, parts[1:], strict=False):
+            assert before["from"] < before["to"] <= after["from"]
+        for part in parts:
+            right = part["accuracy"] * part["images"]
+            assert right == pytest.approx(round(right))
+            assert part["accuracy_interval"] == pytest.approx(wilson(round(right), part["images"]))
+        hits = (values["label"] == values["prediction"]).sum()
+        assert sum(part["accuracy"] * part["images"] for part in parts) == pytest.approx(hits)
+
+
+def wilson(right: int, count: int) -> list[float]:
+    """Wilson, Probable Inference, 1927."""
+    z = 1.959963984540054
+    share = right / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return [middle - half, middle + half]
+
+
+def expected_calibration_error(rows: pd.DataFrame) -> float:
+    total = 0.0
+    for low in range(15):
+        inside = [
+            row
+            for row in rows.itertuples()
+            if low <= row.confidence * 15 < low + 1 or (low == 14 and row.confidence == 1)
+        ]
+        total += abs(sum((row.label == row.prediction) - row.confidence for row in inside)) / len(rows)
+    return total
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_metrics_follow_from_the_predictions(split: str, evaluated: Evaluated) -> None:
+    rows = evaluated.predictions
+    check_metrics(evaluated.result[split], rows[rows["split"] == split], BINS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_metrics_of_random_predictions(seed: int) -> None:
+    rows = random_rows(seed)
+    check_metrics(split_metrics(rows, CLASSES, 4), rows, 4)
+
+
+def test_metrics_with_a_class_that_is_never_predicted() -> None:
+    rows = random_rows(5)
+    rows["prediction"] = CLASSES[0]
+    check_metrics(split_metrics(rows, CLASSES, 4), rows, 4)
+
+
+def test_slices_of_images_that_are_all_alike() -> None:
+    rows = random_rows(6).assign(width=32, height=32, aspect_ratio=1.0)
+    check_slices(slices(rows, 4), rows, 4)
+
+
+def test_slices_hold_the_images_between_their_bounds() -> None:
+    rows = random_rows(7)
+    found = [entry for entry in slices(rows, 4) if entry["scalar"] == "ink_fraction"]
+    assert len(found) == 4
+    for entry in found:
+        above = rows["ink_fraction"] > entry["from"]
+        if entry["from"] == rows["ink_fraction"].min():
+            above[:] = True
+        part = rows[above & (rows["ink_fraction"] <= entry["to"])]
+        assert entry["images"] == len(part) == pytest.approx(len(rows) / 4, abs=1)
+        assert entry["accuracy"] == pytest.approx((part["label"] == part["prediction"]).mean())
+
+
+@pytest.mark.parametrize(
+    ("confidence", "correct", "expected"),
+    [
+        ([0.9] * 4 + [0.5] * 6, [1, 1, 1, 0] + [1, 1, 1, 0, 0, 0], 0.4 * 0.15),
+        ([1.0] * 3, [1, 1, 1], 0),
+        ([1.0] * 3, [0, 0, 0], 1),
+        ([0.61, 0.65], [1, 0], 0.13),  # one bin, from 0.6 to 0.667: |0.5 - 0.63|
+        ([0.61, 0.69], [1, 0], (0.39 + 0.69) / 2),  # two bins
+    ],
+)
+def test_calibration_error_of_a_known_case(confidence: list[float], correct: list[int], expected: float) -> None:
+    assert calibration_error(np.array(confidence), np.array(correct, bool)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "expected"), [(8, 10, (0.490, 0.943)), (0, 10, (0, 0.278)), (5, 5, (0.566, 1))]
+)
+def test_interval_of_a_known_case(right: int, count: int, expected: tuple[float, float]) -> None:
+    assert interval(right, count) == pytest.approx(expected, abs=5e-4)
+    assert interval(right, count) == pytest.approx(wilson(right, count))
+
+
+def test_metrics_file_holds_the_result_with_its_origin(trained: Path, raw: Path, evaluated: Evaluated) -> None:
+    written = json.loads((evaluated.folder / "evaluation" / "metrics.json").read_text())
+    assert written == evaluated.result
+    training = json.loads((trained / "model" / "training.json").read_text())
+    assert written["data_version"] == ex.read_manifest(raw)["data_version"]
+    assert written["trained_on"] == training["data_version"] != written["data_version"]
+    assert written["settings"] == training["settings"]
+    assert written["classes"] == CLASSES
+
+
+# --- refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["batch_size", "slice_bins", "gallery_size"])
+def test_option_below_one_is_refused(option: str, trained: Path, raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{option} is 0; it must be 1 or more"):
+        evaluate(trained / "model", raw, tmp_path, **{option: 0})
+    assert os.listdir(tmp_path) == []
+
+
+def test_model_of_other_classes_is_refused(trained: Path, raw: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    training = json.loads((model / "training.json").read_text())
+    (model / "training.json").write_text(json.dumps({**training, "classes": CLASSES[::-1]}))
+    with pytest.raises(UserError, match=r"the model knows the classes \['x', 'v', 'i'\], the examples have"):
+        evaluate(model, raw, tmp_path / "outputs")
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("left", [None, '{"classes": '], ids=["missing", "cut"])
+def test_model_without_its_record_is_refused(left: str | None, raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    if left:
+        (tmp_path / "model" / "training.json").write_text(left)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        evaluate(tmp_path / "model", raw, tmp_path / "outputs")
+    assert str(tmp_path / "model" / "training.json") in str(caught.value)
+    assert os.listdir(tmp_path) == ["model"]
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def test_report_is_one_file_without_outside_addresses(evaluated: Evaluated) -> None:
+    Page(evaluated.folder / "report").check_self_contained()
+
+
+def test_galleries_show_the_worst_first(evaluated: Evaluated) -> None:
+    rows = evaluated.predictions
+    mistakes = rows[rows["label"] != rows["prediction"]]
+    expected: list[str] = []
+    for split, candidates in (("train", rows), ("test", mistakes), ("val", mistakes)):
+        worst = candidates[candidates["split"] == split].nlargest(GALLERY, "loss")["filename"]
+        assert len(worst) > 1
+        expected += worst.tolist()
+    page = Page(evaluated.folder / "report")
+    assert page.values("alt") == expected
+    pictures = page.values("src")
+    assert len(pictures) == len(expected)
+    assert all(address.startswith("data:image/png;base64,") for address in pictures)
+
+
+def test_report_escapes_file_names(trained: Path, raw: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    everything = evaluate(trained / "model", raw, tmp_path, gallery_size=1000)
+    page = Page(everything.folder / "report")
+    shown = [name for name in page.values("alt") if name.endswith(EVIL)]
+    assert {f"train/{name}/{EVIL}" for name in CLASSES} <= set(shown)
+    assert "<script" not in page.source
+    assert f"train/{CLASSES[0]}/{EVIL}" in page.text
+
+
+def test_report_shows_the_confusion_matrix_and_scores(evaluated: Evaluated) -> None:
+    page = Page(evaluated.folder / "report")
+    words = page.text.split()
+    for split in ("val", "test"):
+        metrics = evaluated.result[split]
+        assert f"{100 * metrics['accuracy']:.1f}" in words
+        assert f"{metrics['log_loss']:.3f}" in words
+        for count in (count for row in metrics["confusion_matrix"] for count in row if count):
+            assert str(count) in words
+    assert evaluated.result["trained_on"] in page.text

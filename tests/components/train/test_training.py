@@ -1,0 +1,163 @@
+import csv
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from components import examples as ex
+from components.files import UserError
+from components.train.training import Settings, train_model
+from models.resnet import build_model
+from tests.conftest import CLASSES, contents
+from tests.pages import Page
+
+SETTINGS = Settings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1)  # those of the fixture `trained`
+
+
+class Trained(NamedTuple):
+    folder: Path
+
+    @property
+    def training(self) -> dict[str, Any]:
+        return json.loads((self.folder / "model" / "training.json").read_text())
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        with (self.folder / "history").open(newline="") as file:
+            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        import tensorflow as tf
+
+        reader = tf.train.load_checkpoint(str(self.folder / "model" / "variables" / "variables"))
+        return {
+            name: reader.get_tensor(name)
+            for name, dtype in reader.get_variable_to_dtype_map().items()
+            if dtype == tf.float32
+        }
+
+    def predict(self, examples: Path, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The outputs for the encoded images of a split, and their labels."""
+        import tensorflow as tf
+
+        paths = ex.shard_paths(examples, ex.read_manifest(examples), split)
+        features = [example.features.feature for example in ex.read_examples(paths)]
+        model = tf.saved_model.load(str(self.folder / "model"))
+        encoded = tf.constant([feature[ex.ENCODED].bytes_list.value[0] for feature in features])
+        outputs = model.signatures["serving_default"](image_bytes=encoded)
+        labels = np.array([feature[ex.LABEL].int64_list.value[0] for feature in features])
+        return {name: tensor.numpy() for name, tensor in outputs.items()}, labels
+
+
+def train(transformed: Path, folder: Path, settings: Settings) -> Trained:
+    outputs = [str(folder / name) for name in ("model", "history", "report")]
+    train_model(str(transformed / "examples"), str(transformed / "graph"), settings, *outputs)
+    return Trained(folder)
+
+
+@pytest.fixture(scope="module")
+def first(trained: Path) -> Trained:
+    return Trained(trained)
+
+
+@pytest.fixture(scope="module")
+def other_seed(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """One epoch more than `first`, which changes nothing in the epochs before."""
+    return train(transformed, tmp_path_factory.mktemp("other"), SETTINGS._replace(seed=2, epochs=3))
+
+
+def test_signature_gives_probabilities_label_and_class(first: Trained, examples: Path) -> None:
+    outputs, labels = first.predict(examples, "train")
+    assert outputs.keys() == {"probabilities", "label", "class"}
+    assert outputs["probabilities"].shape == (len(labels), len(CLASSES))
+    np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), 1, rtol=1e-5)
+    assert np.ptp(outputs["probabilities"], axis=0).min() > 0, "the images make no difference"
+    np.testing.assert_array_equal(outputs["label"], outputs["probabilities"].argmax(axis=1))
+    assert [name.decode() for name in outputs["class"]] == [CLASSES[label] for label in outputs["label"]]
+
+
+@pytest.mark.parametrize("run", ["first", "other_seed"])
+def test_saved_model_scores_on_raw_images_what_the_best_epoch_scored(
+    run: str, examples: Path, request: pytest.FixtureRequest
+) -> None:
+    trained: Trained = request.getfixturevalue(run)
+    outputs, labels = trained.predict(examples, "val")
+    history = trained.history
+    best = max(history, key=lambda row: row["val_accuracy"])  # the first of equals
+    assert best["val_accuracy"] == pytest.approx((outputs["label"] == labels).mean())
+    loss = -np.log(outputs["probabilities"][np.arange(len(labels)), labels])
+    assert best["val_loss"] == pytest.approx(loss.mean(), rel=1e-3)
+    for row in history:
+        if row is not best:
+            assert row["val_loss"] != pytest.approx(loss.mean(), rel=1e-3), "the epochs cannot be told apart"
+    recorded = trained.training
+    assert recorded["best_epoch"] == best["epoch"]
+    assert recorded["val_accuracy"] == pytest.approx(best["val_accuracy"])
+    assert recorded["val_loss"] == pytest.approx(best["val_loss"])
+
+
+def test_best_epoch_is_not_always_the_last(first: Trained, other_seed: Trained) -> None:
+    """Otherwise the test above could not tell the best weights from the last."""
+    assert any(trained.training["best_epoch"] < len(trained.history) for trained in (first, other_seed))
+
+
+def test_record_says_what_was_trained_on_what(first: Trained, transformed: Path) -> None:
+    manifest = ex.read_manifest(transformed / "examples")
+    training = first.training
+    assert training["classes"] == manifest["classes"]
+    assert training["data_version"] == manifest["data_version"]
+    assert training["settings"] == SETTINGS._asdict()
+    assert training["parameters"] == build_model(len(CLASSES)).count_params()
+
+
+def test_history_has_a_row_per_epoch(first: Trained) -> None:
+    assert [row["epoch"] for row in first.history] == [1, 2]
+    for row in first.history:
+        assert row.keys() >= {"loss", "accuracy", "val_loss", "val_accuracy"}
+        assert 0 <= row["accuracy"] <= 1
+        assert row["loss"] > 0
+
+
+def test_same_seed_gives_the_same_model(first: Trained, transformed: Path, tmp_path: Path) -> None:
+    again = train(transformed, tmp_path, SETTINGS)
+    assert contents(tmp_path)["history"] == contents(first.folder)["history"]
+    assert again.training == first.training
+    expected, actual = first.weights(), again.weights()
+    assert expected.keys() == actual.keys()
+    assert sum(weight.size for weight in expected.values()) >= first.training["parameters"]
+    for name, weight in expected.items():
+        np.testing.assert_array_equal(actual[name], weight, err_msg=name)
+
+
+def test_other_seed_gives_another_model(first: Trained, other_seed: Trained) -> None:
+    assert first.history[0]["loss"] != other_seed.history[0]["loss"]
+    actual = other_seed.weights()
+    assert any((weight != actual[name]).any() for name, weight in first.weights().items())
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("epochs", 0),
+        ("batch_size", -1),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("seed", -1),
+        ("seed", 2**32),
+    ],
+)
+def test_setting_out_of_range_is_refused(setting: str, value: float, transformed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{setting} is {value}; it must be"):
+        train(transformed, tmp_path, SETTINGS._replace(**{setting: value}))
+    assert os.listdir(tmp_path) == []
+
+
+def test_report_is_one_file_with_curves_and_figures(first: Trained) -> None:
+    page = Page(first.folder / "report")
+    page.check_self_contained()
+    assert "svg" in page.tags
+    for text in ("accuracy", "loss", "best epoch", f"{first.training['val_accuracy']:.3f}", "learning rate", "0.001"):
+        assert text in page.text

@@ -1,0 +1,109 @@
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from components import examples as ex
+from components.files import UserError
+from components.transform.transformation import transform_examples
+from models.preprocessing import IMAGE, LABEL, SIZE
+from tests.conftest import BEAM, contents, ends_soon, run_killed
+
+
+def transform(examples: Path, schema: Path, folder: Path, batch_size: int = 16) -> dict[str, Any]:
+    outputs = [str(folder / "examples"), str(folder / "graph")]
+    return transform_examples(str(examples), str(schema), batch_size, BEAM, *outputs)
+
+
+def stored(folder: Path, split: str) -> list[Any]:
+    return [
+        example.features.feature
+        for example in ex.read_examples(ex.shard_paths(folder, ex.read_manifest(folder), split))
+    ]
+
+
+@pytest.mark.parametrize("split", ex.SPLITS)
+def test_images_are_decoded_and_resized_in_the_same_order(split: str, examples: Path, transformed: Path) -> None:
+    import tensorflow as tf
+
+    raw, results = stored(examples, split), stored(transformed / "examples", split)
+    assert len(raw) == len(results) > 0
+    for before, after in zip(raw, results, strict=True):
+        picture = tf.io.decode_image(before[ex.ENCODED].bytes_list.value[0], channels=3)
+        assert set(after) == {IMAGE, LABEL}
+        actual = np.reshape(after[IMAGE].float_list.value, (*SIZE, 3))
+        np.testing.assert_allclose(actual, tf.image.resize(picture, (32, 32)).numpy(), atol=1e-3)
+        assert list(after[LABEL].int64_list.value) == list(before[ex.LABEL].int64_list.value)
+
+
+def test_manifest_is_that_of_the_examples_with_new_checksums(examples: Path, transformed: Path) -> None:
+    before, after = ex.read_manifest(examples), ex.read_manifest(transformed / "examples")  # checks each shard
+    changed = []
+    for split, content in before["splits"].items():
+        for old, new in zip(content["shards"], after["splits"][split]["shards"], strict=True):
+            changed.append(old.pop("sha256") != new.pop("sha256"))
+    assert all(changed)
+    assert before == after
+
+
+@pytest.mark.parametrize("batch_size", [16, 5], ids=["same batches", "other batches"])
+def test_bytes_do_not_depend_on_the_run_or_the_batches(
+    batch_size: int, examples: Path, validated: Path, transformed: Path, tmp_path: Path
+) -> None:
+    transform(examples, validated / "schema", tmp_path, batch_size)
+    assert contents(tmp_path / "examples") == contents(transformed / "examples")
+
+
+def test_graph_gives_the_transformed_examples(examples: Path, transformed: Path) -> None:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    output = tft.TFTransformOutput(str(transformed / "graph"))
+    paths = ex.shard_paths(examples, ex.read_manifest(examples), "val")
+    records = list(tf.data.TFRecordDataset(paths).as_numpy_iterator())
+    features = output.transform_features_layer()(tf.io.parse_example(records, output.raw_feature_spec()))
+    expected = stored(transformed / "examples", "val")
+    assert features[IMAGE].shape == (len(records), *SIZE, 3)
+    np.testing.assert_array_equal(
+        np.reshape(features[IMAGE], (len(records), -1)), [feature[IMAGE].float_list.value for feature in expected]
+    )
+    np.testing.assert_array_equal(features[LABEL], [feature[LABEL].int64_list.value[0] for feature in expected])
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_size_below_one_is_refused(batch_size: int, examples: Path, validated: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"batch_size is {batch_size}; it must be 1 or more"):
+        transform(examples, validated / "schema", tmp_path, batch_size)
+    assert os.listdir(tmp_path) == []
+
+
+def test_examples_with_a_changed_shard_are_refused(examples: Path, validated: Path, tmp_path: Path) -> None:
+    spoilt = shutil.copytree(examples, tmp_path / "spoilt")
+    shard = sorted(spoilt.glob("train-*"))[0]
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(UserError, match="differs from its checksum") as caught:
+        transform(spoilt, validated / "schema", tmp_path / "outputs")
+    assert str(shard) in str(caught.value)
+    assert not (tmp_path / "outputs").exists()
+
+
+TRANSFORM = """
+from components.transform.transformation import transform_examples
+examples, schema, output, graph = sys.argv[1:]
+transform_examples(examples, schema, 16, ["--runner=FnApiRunner"], output, graph)
+"""
+
+
+def test_killed_transform_runs_again(examples: Path, validated: Path, transformed: Path, tmp_path: Path) -> None:
+    group = run_killed(
+        TRANSFORM, "transforming all", examples, validated / "schema", tmp_path / "examples", tmp_path / "graph"
+    )
+    assert sorted(os.listdir(tmp_path)) == [".partial.examples", ".partial.graph"], "it was killed in mid-write"
+    assert ends_soon(group)
+    transform(examples, validated / "schema", tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["examples", "graph"]
+    assert contents(tmp_path / "examples") == contents(transformed / "examples")
+    assert contents(tmp_path / "graph").keys() == contents(transformed / "graph").keys()
