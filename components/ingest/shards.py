@@ -50,7 +50,7 @@ def write_shards(
     context.set_forkserver_preload(["kfp.dsl", "tensorflow", "components.ingest.image"])
     written = []
     processes = min(workers or os.cpu_count() or 1, len(plan))
-    with ProcessPoolExecutor(processes, context) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
         for result in pool.map(partial(_write_shard, folder=folder, labels=labels, max_pixels=max_pixels), plan):
             written.append(result)
             print(f"ingest: {len(written)} of {len(plan)} shards, {result.shard.name}", flush=True)
