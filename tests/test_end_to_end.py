@@ -234,11 +234,15 @@ def test_evaluating_the_latest_run_gives_the_same_metrics_and_a_smaller_gallery(
     assert again.summary["arguments"]["examples_uri"] == str(training.artifact("ingest", "examples"))
     assert again.metrics() == training.metrics()
     assert again.predictions() == training.predictions()
-    wrong = Counter(row["split"] for row in training.predictions() if row["label"] != row["prediction"])
-    assert max(wrong.values()) > 5
+    # of train every image may be shown, of the others the mistakes
+    listed = Counter(
+        row["split"] for row in training.predictions() if row["split"] == "train" or row["label"] != row["prediction"]
+    )
+    assert listed["train"] > 5
+    assert max(listed["val"], listed["test"]) > 5
     for run, size in ((training, 60), (again, 5)):
         report = run.artifact("evaluate", "report").read_text()
-        assert report.count("<figure><img ") == sum(min(count, size) for count in wrong.values())
+        assert report.count("<figure><img ") == sum(min(count, size) for count in listed.values())
 
 
 def test_later_runs_leave_an_earlier_one_as_it_was(training: Run, retrained: Run):

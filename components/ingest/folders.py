@@ -82,6 +82,9 @@ def _split_folders(data: str, test_data: str) -> dict[str, Path]:
     if unknown:
         raise UserError(f"{unknown[0]}: not a split; the folders of a data set are {', '.join(SPLITS)}.")
     splits = {split: root / split for split in SPLITS if split != "test" or (root / split).is_dir()}
+    for folder in splits.values():
+        if folder.is_symlink():
+            raise UserError(f"{folder}: the split is a link; put the images themselves there.")
     if test_data:
         if "test" in splits:
             raise UserError(

@@ -4,7 +4,7 @@ import io
 import warnings
 from typing import Any
 
-from PIL import Image, ImageOps, ImageStat
+from PIL import Image, ImageOps
 
 from components import examples
 
@@ -112,11 +112,14 @@ def _png(picture: Image.Image) -> bytes:
 
 
 def _ink(picture: Image.Image) -> dict[str, float]:
-    gray = picture.convert("L")
-    histogram = gray.histogram()
-    stat = ImageStat.Stat(histogram)
+    import numpy as np
+
+    gray = picture if picture.mode == "L" else picture.convert("L")
+    shares = np.array(gray.histogram()) / (gray.width * gray.height)
+    levels = np.arange(256) / 255
+    mean = float(shares @ levels)
     return {
-        examples.MEAN_INTENSITY: stat.mean[0] / 255,
-        examples.CONTRAST: stat.stddev[0] / 255,
-        examples.INK_FRACTION: sum(histogram[:128]) / (gray.width * gray.height),
+        examples.MEAN_INTENSITY: mean,
+        examples.CONTRAST: float(np.sqrt(shares @ (levels - mean) ** 2)),
+        examples.INK_FRACTION: float(shares[:128].sum()),
     }

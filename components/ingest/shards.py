@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import stat
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -94,11 +95,12 @@ def _write_shard(shard: Shard, folder: Path, labels: dict[str, int], max_pixels:
 
 def _read(image: ImageFile, max_pixels: int) -> bytes:
     try:
-        if not image.path.resolve().is_relative_to(image.root.resolve()):
+        if image.path.is_symlink() and not image.path.resolve().is_relative_to(image.root.resolve()):
             raise BadImage(f"a link that leaves {image.root}")
-        if image.path.is_dir():
+        mode = image.path.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise BadImage("a folder; images lie directly in their class folder")
-        if image.path.exists() and not image.path.is_file():
+        if not stat.S_ISREG(mode):
             raise BadImage("not a regular file")  # opening a pipe would wait for ever
         with image.path.open("rb") as file:
             data = file.read(8 * max_pixels + 1)  # no picture of that size needs more
