@@ -110,8 +110,6 @@ def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 600): 
 
 def copy_project(target: Path) -> Path:
     """The project as `compile.py` and `submit.py` need it, for tests that edit it."""
-    import shutil
-
     for name in ("components", "models", "pipelines"):
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("compile.py", "submit.py"):

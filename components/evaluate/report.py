@@ -16,9 +16,9 @@ def write_evaluation_report(
     result: dict[str, Any],
     gallery_size: int,
 ) -> None:
+    mistakes = {split: _mistakes(predictions, split) for split in manifest["splits"]}
     # A long training learns even wrong labels by heart: of train the costliest images are shown, mistaken or not.
-    listed = {split: _mistakes(predictions, split) for split in manifest["splits"] if split != "train"}
-    listed["train"] = predictions[predictions["split"] == "train"]
+    listed = {**mistakes, "train": predictions[predictions["split"] == "train"]}
     columns = ["filename", "label", "prediction", "confidence", "loss"]
     galleries = {split: rows[columns].head(gallery_size).to_dict("records") for split, rows in listed.items()}
     shown = {row["filename"] for rows in galleries.values() for row in rows}
@@ -27,10 +27,10 @@ def write_evaluation_report(
         "evaluate/report.html.j2",
         result=result,
         splits={split: result[split] for split in ("test", "val") if split in result},
-        confusions={split: _confusions(rows) for split, rows in listed.items()},
+        confusions={split: _confusions(rows) for split, rows in mistakes.items()},
         galleries=galleries,
         train_images=manifest["splits"]["train"]["images"],
-        wrong={split: len(_mistakes(predictions, split)) for split in manifest["splits"]},
+        wrong={split: len(rows) for split, rows in mistakes.items()},
         pictures=thumbnails(examples, manifest, shown),
     )
 
