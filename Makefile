@@ -26,10 +26,12 @@ benchmark: $(VENV)/ready ## measure the stages; writes build/benchmark.json
 	$(BIN)/python benchmarks/run.py
 
 lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
-	$(LOCK) --universal --python-version 3.11 --all-extras --group dev --output-file requirements.lock
-	$(foreach stage,$(STAGES),$(LOCK) --python-version 3.13 --python-platform x86_64-manylinux_2_39 --extra $(stage) \
-		--constraint requirements.lock --output-file containers/$(stage)/requirements.txt &&) true
+	$(LOCK) --universal --python-version 3.11 $(addprefix --extra ,submit $(STAGES)) --group dev --output-file requirements.lock
+	$(IMAGE_LOCK) --extra tensorflow --output-file containers/requirements.txt
+	$(IMAGE_LOCK) --extra train-gpu --output-file containers/train/requirements-gpu.txt
+	$(foreach stage,$(STAGES),$(IMAGE_LOCK) --extra $(stage) --output-file containers/$(stage)/requirements.txt &&) true
 
+IMAGE_LOCK = $(LOCK) --python-version 3.13 --python-platform x86_64-manylinux_2_39 --constraint requirements.lock
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
 
