@@ -3,11 +3,14 @@
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+
+from tests.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = Path(__file__).parents[1]
@@ -98,6 +101,21 @@ def trained(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     outputs = [str(folder / name) for name in ("model", "history", "report")]
     train_model(str(transformed / "examples"), str(transformed / "graph"), Settings(2, 8, 1e-3, 1), *outputs)
     return folder
+
+
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Cloud Storage server on this machine, one for all tests."""
+    with running_server(tmp_path_factory.mktemp("gcs") / "objects") as url:
+        yield url
+
+
+@pytest.fixture
+def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Gcs:
+    """A client, an empty bucket, and the environment in which this process and its children use that server."""
+    for name, value in {EMULATOR: gcs_server, **HANGS_WITHOUT}.items():
+        monkeypatch.setenv(name, value)
+    return open_bucket(gcs_server)
 
 
 def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 600):  # -> subprocess.CompletedProcess[str]
