@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 from components import examples as ex
 from components.files import UserError
+from components.train.serving import transform_images
 from components.train.training import Settings, train_model
+from components.transform.transformation import transform_examples
 from models.resnet import build_model
-from tests.conftest import CLASSES, contents
+from tests.conftest import BEAM, CLASSES, contents
 from tests.pages import Page
 
 SETTINGS = Settings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1)  # those of the fixture `trained`
@@ -161,3 +165,26 @@ def test_report_is_one_file_with_curves_and_figures(first: Trained) -> None:
     assert "svg" in page.tags
     for text in ("accuracy", "loss", "best epoch", f"{first.training['val_accuracy']:.3f}", "learning rate", "0.001"):
         assert text in page.text
+
+
+def test_feature_that_the_schema_lets_be_absent_changes_nothing(
+    transformed: Path, examples: Path, validated: Path, tmp_path: Path
+) -> None:
+    import tensorflow as tf
+
+    schema = text_format.Parse((validated / "schema" / "schema.pbtxt").read_text(), Schema())
+    (feature,) = [feature for feature in schema.feature if feature.name == ex.ASPECT_RATIO]
+    feature.ClearField("shape")
+    feature.value_count.max = 1
+    (tmp_path / "schema.pbtxt").write_text(text_format.MessageToString(schema))
+    graph = tmp_path / "graph"
+    transform_examples(str(examples), str(tmp_path), 16, BEAM, str(tmp_path / "examples"), str(graph))
+    paths = ex.shard_paths(examples, ex.read_manifest(examples), "val")
+    encoded = tf.constant(
+        [example.features.feature[ex.ENCODED].bytes_list.value[0] for example in ex.read_examples(paths)]
+    )
+    images = [
+        transform_images(tf.saved_model.load(str(folder / "transform_fn")).transform_fn, encoded)
+        for folder in (graph, transformed / "graph")
+    ]
+    np.testing.assert_array_equal(*images)
