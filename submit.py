@@ -1,117 +1,128 @@
-"""Runs a pipeline, or one stage of it, on this machine."""
+"""Runs a pipeline, or one stage of it: on a Kubeflow Pipelines endpoint, or with --local on this machine."""
 
 import argparse
 import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.files import UserError, new_file
 
-if TYPE_CHECKING:
-    from kfp.dsl.base_component import BaseComponent
-
-    from pipelines.stages import Contract
-
-RESULTS = Path("results")  # the figures of the last run, for `dvc metrics`
-EXIT_CODES = {"succeeded": 0, "failed": 1, "cancelled": 130}
+RESULTS = Path("results")  # the figures of the last run, for `dvc metrics` and `dvc plots`
+EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeout": 124, "interrupted": 130}
 
 
 def main() -> None:
     options = _options()
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
+    if options.local:
+        state = _run_locally(options)
+    else:
+        from pipelines.cluster.commands import run
 
-    from compile import PIPELINES, build_pipeline, write_pipeline
-    from pipelines import display, local
-    from pipelines.config import load_config, unknown
+        state = run(options)
+    sys.exit(EXIT_CODES[state])
+
+
+def _options() -> argparse.Namespace:
+    from pipelines.config import Endpoint
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Exit codes: 0 success, 1 failure, 3 the run was cancelled, 124 --timeout is over, 130 Ctrl-C.",
+    )
+    parser.add_argument("--experiment", default="default", help="the runs it belongs to (default: %(default)s)")
+    parser.add_argument("--config", help="a name in pipelines/config (default: gke, with --local: local)")
+    parser.add_argument("--data", help="the images: a folder tracked by DVC, or gs://BUCKET/FOLDER; locally any folder")
+    parser.add_argument("--test-data", help="the test split, likewise, if --data has none")
+    parser.add_argument("--rev", help="the version of the data: a commit, tag or branch of git")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the pipeline"
+    )
+    parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
+    parser.add_argument("--from-run", default="latest", metavar="RUN", help="that earlier run (default: %(default)s)")
+
+    local = parser.add_argument_group("on this machine")
+    local.add_argument("--local", action="store_true", help="run here, through kfp.local")
+    local.add_argument(
+        "--runner", choices=["subprocess", "docker"], default="subprocess", help="docker: each stage in its image"
+    )
+    local.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+
+    cluster = parser.add_argument_group("on a cluster")
+    cluster.add_argument("--wait", action="store_true", help="show the run until it ends, then fetch its results")
+    cluster.add_argument("--timeout", type=float, metavar="MINUTES", help="wait no longer than this")
+    cluster.add_argument("--no-cache", action="store_true", help="run every stage, whatever is in KFP's cache")
+    cluster.add_argument("--force", action="store_true", help="take images tagged latest or of uncommitted code")
+    action = cluster.add_mutually_exclusive_group()
+    action.add_argument("--check", action="store_true", help="try everything that a run needs, start nothing")
+    action.add_argument("--list", action="store_true", help="list the newest runs of the experiment")
+    action.add_argument("--attach", metavar="RUN", help="wait for this run: its id, its name, or latest")
+    action.add_argument("--terminate", metavar="RUN", help="end this run")
+    action.add_argument("--recurring", metavar="NAME", help="with --cron: run again and again, under this name")
+    change = cluster.add_mutually_exclusive_group()
+    change.add_argument("--cron", metavar="'S M H D M W'", help="when --recurring runs: six fields, seconds first")
+    for name in ("pause", "resume", "delete"):
+        change.add_argument(f"--{name}", dest="change", action="store_const", const=name, help=f"{name} --recurring")
+
+    connection = parser.add_argument_group("connection", "Given here, as KFP_HOST and so on, or in the config.")
+    for name, field in Endpoint.model_fields.items():
+        connection.add_argument(f"--{name.replace('_', '-')}", help=field.description)
+
+    options = parser.parse_args()
+    options.config = options.config or ("local" if options.local else "gke")
+    if bool(options.recurring) != bool(options.cron or options.change):
+        parser.error("--recurring NAME goes with --cron, --pause, --resume or --delete")
+    return options
+
+
+def _run_locally(options: argparse.Namespace) -> str:
+    """Runs the pipeline or the stage, shows what came out, and returns its final state."""
+    from pipelines import arguments, display, local, packages
+    from pipelines.config import load_config
     from pipelines.stages import Stages
 
-    stages = Stages(load_config(options.config))
-    if options.component and options.component not in stages.contracts:
-        raise UserError(unknown("the component", options.component, stages.contracts))
-    name = options.component or PIPELINES[0]
-    pipeline = build_pipeline(name, stages)
-    given = _data(options)
+    config = load_config(options.config)
+    stages = Stages(config)
+    name = packages.chosen(options.component, stages)
+    pipeline = packages.build(name, stages)
+    given = _local_data(options, config.dvc_remote)
     artifacts: dict[str, str] = {}
     if options.component and not (options.component == "ingest" and options.data):
         earlier = local.find_run(options.runs, options.experiment, options.from_run)
         artifacts = earlier["artifacts"]
-        given = {**_from_run(stages.contracts[name], earlier), **given}
-    arguments = _arguments(pipeline, given, options.param)
+        parameters = earlier["stages"].get(name, {}).get("parameters", {})
+        given = {**arguments.from_run(stages.contracts[name], earlier["run"], parameters, artifacts), **given}
+    values = arguments.checked(pipeline, given, options.param)
 
-    local.check_paths(options.runs / options.experiment, arguments)
+    local.check_paths(options.runs / options.experiment, values)
     run = local.new_run(options.runs, options.experiment, name)
-    write_pipeline(pipeline, run / "pipeline.yaml")
-    summary = display.run_with_progress(run, arguments, artifacts)
+    packages.write(pipeline, run / "pipeline.yaml")
+    summary = display.run_with_progress(run, values, artifacts)
     _keep_results(run, summary)
     display.print_outcome(run, summary)
-    sys.exit(EXIT_CODES[summary["state"]])
+    return summary["state"]
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--local", action="store_true", required=True, help="run on this machine, through kfp.local")
-    parser.add_argument("--data", type=Path, help="folder with train/<class>/ and val/<class>/: the parameter data_uri")
-    parser.add_argument("--test-data", type=Path, help="folder of class folders, the test split: test_data_uri")
-    parser.add_argument(
-        "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the pipeline"
-    )
-    parser.add_argument("--experiment", default="default", help="the runs it belongs to (default: %(default)s)")
-    parser.add_argument("--config", default="local", help="a name in pipelines/config (default: %(default)s)")
-    parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
-    parser.add_argument("--from-run", default="latest", metavar="RUN", help="that earlier run (default: %(default)s)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
-    return parser.parse_args()
+def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:
+    """A folder as it is, one of its versions in the DVC remote, or a place in Cloud Storage."""
+    from pipelines.data import resolve
 
-
-def _data(options: argparse.Namespace) -> dict[str, str]:
-    folders = {"data_uri": options.data, "test_data_uri": options.test_data}
-    for folder in folders.values():
-        if folder and not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; --data and --test-data name folders of images.")
-    return {name: str(folder.resolve()) for name, folder in folders.items() if folder}
-
-
-def _from_run(contract: "Contract", earlier: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that repeat a stage: the parameters it had in that run, and the artifacts the run left."""
-    arguments = dict(earlier["stages"].get(contract.name, {}).get("parameters", {}))
-    for port in contract.inputs:
-        if not port.is_parameter:
-            if port.name not in earlier["artifacts"]:
-                raise UserError(f"run {earlier['run']} has no artifact '{port.name}'; take one that came so far.")
-            arguments[f"{port.name}_uri"] = earlier["artifacts"][port.name]
-    return arguments
-
-
-def _arguments(pipeline: "BaseComponent", given: dict[str, Any], params: list[str]) -> dict[str, Any]:
-    """`given` and each NAME=VALUE of `params`, checked against the pipeline's parameters."""
-    from pydantic import TypeAdapter, ValidationError
-
-    from pipelines.config import unknown
-    from pipelines.stages import PYTHON_TYPES
-
-    inputs = pipeline.component_spec.inputs or {}
-    known = [f"{name} ({spec.type})" for name, spec in inputs.items()]
-    arguments = dict(given)
-    for param in params:
-        name, separator, text = param.partition("=")
-        if not separator:
-            raise UserError(f"--param {param}: must be NAME=VALUE. The parameters are: {', '.join(known)}.")
-        if name not in inputs:
-            raise UserError(unknown("the parameter", name, inputs))
-        kind = {"List": "JsonArray", "Dict": "JsonObject"}.get(inputs[name].type, inputs[name].type)
-        adapter: TypeAdapter[Any] = TypeAdapter(PYTHON_TYPES[kind])
-        try:
-            arguments[name] = adapter.validate_json(text) if kind.startswith("Json") else adapter.validate_strings(text)
-        except ValidationError:
-            raise UserError(f"--param {param}: not of type {kind}. The parameters are: {', '.join(known)}.") from None
-    for name in arguments.keys() - inputs.keys():
-        raise UserError(unknown("the parameter", name, inputs))
-    missing = [name for name, spec in inputs.items() if not spec.optional and name not in arguments]
-    if missing:
-        raise UserError(f"{', '.join(missing)}: no value; give it with --data, or --param NAME=VALUE.")
-    return arguments
+    given = {}
+    for parameter, data in (("data_uri", options.data), ("test_data_uri", options.test_data)):
+        if data and data.startswith("gs://"):
+            given[parameter] = data
+        elif data and options.rev:
+            version = resolve(Path(data), options.rev, remote or None)
+            given[parameter] = version.uri
+            if parameter == "data_uri":
+                given["data_version"] = version.version
+        elif data:
+            if not Path(data).is_dir():
+                raise UserError(f"{data}: no such folder; --data and --test-data name folders of images.")
+            given[parameter] = str(Path(data).resolve())
+    return given
 
 
 def _keep_results(run: Path, summary: dict[str, Any]) -> None:

@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.files import UserError
 
@@ -19,29 +19,87 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Cpu = Annotated[str, Field(pattern=r"^\d+(\.\d+)?m?$")]  # Kubernetes quantities
+Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?([EPTGMK]i?)?$")]
+Duration = Annotated[str, Field(pattern=r"^\d+s$")]
+
+
+class Resources(Strict):
+    cpu: Cpu | None = None
+    memory: Memory | None = None
+
+
 class Accelerator(Strict):
     type: str  # the resource's name, such as nvidia.com/gpu
     count: int = 1
 
 
+class Toleration(Strict):
+    key: str | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: str | None = None
+    effect: Literal["NoExecute", "NoSchedule", "PreferNoSchedule"] | None = None
+
+
 class StageConfig(Strict):
-    """What differs from the component's defaults, and what the stage may use on a cluster (Kubernetes quantities)."""
+    """What differs from the component's defaults, and what the stage may use on a cluster."""
 
     parameters: dict[str, Any] = {}
-    cpu: str | None = None
-    memory: str | None = None
+    requests: Resources = Resources()
+    limits: Resources = Resources()
     accelerator: Accelerator | None = None
+    node_selector: dict[str, str] = {}
+    tolerations: list[Toleration] = []
+    retries: int = Field(default=0, ge=0)
+    backoff: Duration = "60s"  # before the first retry; doubled before each one more
+    timeout: int | None = Field(default=None, gt=0)  # seconds
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    caching: bool = True
+
+
+class Endpoint(Strict):
+    """Where Kubeflow Pipelines answers, and how it knows who asks.
+
+    Without a host the kubeconfig leads there. A host on googleusercontent.com (the inverse proxy) gets a token of
+    your Google credentials, one behind IAP its `client_id`'s, and `token_file` serves any other.
+    """
+
+    host: str = Field(default="", description="its address, https://...; empty: the cluster of the kubeconfig")
+    namespace: str = Field(default="kubeflow", description="the Kubernetes namespace it is installed in")
+    user_namespace: str = Field(default="", description="the namespace of the runs; in multi-user mode only")
+    kube_context: str = Field(default="", description="of the kubeconfig; empty: the current one")
+    client_id: str = Field(default="", description="the OAuth client id of IAP")
+    token_file: str = Field(
+        default="", description="a file with a bearer token; it may change while a run is waited for"
+    )
+    ca_file: str = Field(default="", description="the certificate authority of the host's certificate")
+    ui: str = Field(default="", description="the address of its pages, if not the host")
 
 
 class Config(Strict):
+    name: str  # its file's
+    endpoint: Endpoint = Endpoint()
+    pipeline_root: str = ""  # where a cluster keeps artifacts: gs://BUCKET/FOLDER
+    service_account: str = ""  # the Kubernetes service account of the runs
+    dvc_remote: str = ""  # where the cluster reads data versions; empty: DVC's default remote
     registry: str = ""  # where the stage images are, such as europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
-    tag: str = "local"
+    tag: str = ""  # of the images; empty: the git commit of what is in them
+    defaults: StageConfig = StageConfig()  # of every stage
     stages: dict[str, StageConfig] = {}
-    _path: Path
 
     @property
     def path(self) -> Path:
-        return self._path
+        return CONFIGS / f"{self.name}.yaml"
+
+    def without_cache(self) -> "Config":
+        off = {"caching": False}
+        stages = {name: stage.model_copy(update=off) for name, stage in self.stages.items()}
+        return self.model_copy(update={"defaults": self.defaults.model_copy(update=off), "stages": stages})
+
+    def stage(self, name: str) -> StageConfig:
+        """The stage's own settings over the defaults."""
+        own = self.stages.get(name, StageConfig())
+        return self.defaults.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})
 
 
 def load_config(name: str) -> Config:
@@ -54,9 +112,8 @@ def load_config(name: str) -> Config:
     if not path.is_file():
         names = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
         raise UserError(f"{path}: no such configuration; there are {', '.join(names)}.")
-    config = validated(Config, read_yaml(path), path)
-    config._path = path
-    return config
+    content = read_yaml(path) or {}
+    return validated(Config, {**content, "name": name} if isinstance(content, dict) else content, path)
 
 
 def read_yaml(path: Path) -> Any:
@@ -76,7 +133,7 @@ def validated(model: type[Model], content: Any, path: Path) -> Model:
         raise UserError(f"{path}: {field}: {first['msg']}.") from None
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 

@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.local import Watcher, run_locally
+from pipelines.local import Watcher, read_spec, run_locally
 
 SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
 
@@ -21,7 +20,7 @@ def run_with_progress(run: Path, arguments: dict[str, Any], artifacts: dict[str,
     """Runs run/pipeline.yaml; on a terminal with a live table, otherwise with a line per change."""
     console = Console(file=sys.stdout)  # bound now: stdout is redirected while kfp.local runs
     package = run / "pipeline.yaml"
-    executors = yaml.safe_load(package.read_text())["deploymentSpec"]["executors"]
+    executors = read_spec(package)["deploymentSpec"]["executors"]
     stages = [name.removeprefix("exec-") for name, executor in executors.items() if "container" in executor]
     watcher = Watcher(stages)
     if console.is_terminal:
@@ -40,11 +39,16 @@ def print_outcome(run: Path, summary: dict[str, Any]) -> None:
         if content["state"] == "failed":
             console.print(f"[red]{stage} failed:[/] {escape(content['message'])}")
     if (run / "metrics.json").is_file():
-        console.print(_figures(json.loads((run / "metrics.json").read_text())))
+        print_figures(run / "metrics.json")
     console.print(f"{summary['state']} after {summary['seconds']:.0f} s")
     for report in sorted(run.glob("*.html")):
         console.print(f"{report.stem + ' report':<18} {_short(report)}")
     console.print(f"{'log':<18} {_short(run / 'run.log')}")
+
+
+def print_figures(metrics: Path) -> None:
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    console.print(_figures(json.loads(metrics.read_text())))
 
 
 def _stages(watcher: Watcher) -> Table:
@@ -56,9 +60,14 @@ def _stages(watcher: Watcher) -> Table:
 
 def _line(watcher: Watcher, stage: str) -> str:
     state = watcher.states[stage]
-    seconds = "" if state == "waiting" else f"{watcher.elapsed(stage):6.1f} s"
     progress = watcher.progress.get(stage, "") if state == "running" else ""
-    return f"{SYMBOLS[state]} {stage:<10} {state:<9} {seconds}  {escape(progress)}".rstrip()
+    return stage_line(stage, state, watcher.elapsed(stage), progress)
+
+
+def stage_line(stage: str, state: str, seconds: float | None, progress: str = "") -> str:
+    """A stage's line with rich's markup: symbol, name, state, seconds, progress."""
+    time_taken = "" if state == "waiting" or seconds is None else f"{seconds:6.1f} s"
+    return f"{SYMBOLS.get(state, SYMBOLS['waiting'])} {stage:<10} {state:<9} {time_taken}  {escape(progress)}".rstrip()
 
 
 def _figures(metrics: dict[str, Any]) -> Table:

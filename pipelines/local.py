@@ -64,6 +64,11 @@ def find_run(runs: Path, experiment: str, name: str) -> dict[str, Any]:
         ) from None
 
 
+def read_spec(package: Path) -> dict[str, Any]:
+    """The pipeline spec; a second document, what Kubernetes is told, has no meaning here."""
+    return next(yaml.safe_load_all(package.read_text()))
+
+
 def run_locally(
     package: Path, arguments: dict[str, Any], artifacts: dict[str, str], run: Path, watch: "Watcher"
 ) -> dict[str, Any]:
@@ -77,7 +82,7 @@ def run_locally(
     """
     from kfp import components, local
 
-    spec = yaml.safe_load(package.read_text())
+    spec = read_spec(package)
     pipeline = components.load_component_from_file(str(package))
     summary: dict[str, Any] = {
         "run": run.name,

@@ -38,4 +38,7 @@ def build(stages: Stages, stage: str) -> BaseComponent:
         ]
     )
     # Not the stage's own name: kfp would take the pipeline for the component inside it when it loads the YAML.
-    return dsl.pipeline(name=f"single-{stage}", description=contract.description)(single)
+    decorate = dsl.pipeline(
+        name=f"single-{stage}", description=contract.description, pipeline_root=stages.pipeline_root
+    )
+    return decorate(single)

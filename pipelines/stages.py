@@ -11,7 +11,8 @@ from kfp import components, dsl
 from pydantic import TypeAdapter, ValidationError
 
 from components.files import UserError
-from pipelines.config import Config, Strict, one_line, read_yaml, unknown, validated
+from pipelines.config import Config, StageConfig, Strict, one_line, read_yaml, unknown, validated
+from pipelines.versions import image_tag
 
 COMPONENTS = Path(__file__).parents[1] / "components"
 PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
@@ -61,6 +62,7 @@ class Stages:
             UserError: a component.yaml is broken or differs from its function, or the config names what is not there.
         """
         prefix = registry if registry is not None else config.registry
+        self.tag = tag or config.tag or image_tag()
         self.config = config
         self.contracts = {
             path.parent.name: _read_contract(path) for path in sorted(COMPONENTS.glob("*/component.yaml"))
@@ -69,29 +71,23 @@ class Stages:
             if stage not in self.contracts:
                 raise UserError(unknown(f"{config.path}: the stage", stage, self.contracts))
         self._components = {
-            name: _load_component(contract, prefix, tag or config.tag) for name, contract in self.contracts.items()
+            name: _load_component(contract, prefix, self.tag) for name, contract in self.contracts.items()
         }
         self.parameters = {name: self._parameters(name) for name in self.contracts}
+        self.pipeline_root = config.pipeline_root or None
 
     def task(self, stage: str, **inputs: Any) -> dsl.PipelineTask:
         """A task of the pipeline being built, with `inputs`, the configured values for the rest, and the resources."""
         configured = {name: value for name, value in self.parameters[stage].items() if value is not None}
         task = self._components[stage](**{**configured, **inputs})
-        if resources := self.config.stages.get(stage):
-            if resources.cpu:
-                task.set_cpu_limit(resources.cpu)
-            if resources.memory:
-                task.set_memory_limit(resources.memory)
-            if resources.accelerator:
-                task.set_accelerator_type(resources.accelerator.type)
-                task.set_accelerator_limit(resources.accelerator.count)
+        _configure(task, self.config.stage(stage))
         return task
 
     def _parameters(self, stage: str) -> dict[str, Any]:
         """The value of each parameter: the config's, else the component's default, else None."""
         inputs = {port.name: port for port in self.contracts[stage].inputs if port.is_parameter}
         values = {port.name: None if port.default is None else _default(port) for port in inputs.values()}
-        overrides = self.config.stages[stage].parameters if stage in self.config.stages else {}
+        overrides = self.config.stage(stage).parameters
         for name, value in overrides.items():
             if name not in inputs:
                 raise UserError(unknown(f"{self.config.path}: the parameter of {stage}", name, inputs))
@@ -102,6 +98,34 @@ class Stages:
                     f"{self.config.path}: {stage}.{name} is {value!r}; it must be of type {inputs[name].type}."
                 ) from None
         return values
+
+
+def _configure(task: dsl.PipelineTask, config: StageConfig) -> None:
+    """What the cluster is told of the task; a run on this machine leaves it aside."""
+    from kfp import kubernetes
+
+    for set_quantity, quantity in (
+        (task.set_cpu_request, config.requests.cpu),
+        (task.set_cpu_limit, config.limits.cpu),
+        (task.set_memory_request, config.requests.memory),
+        (task.set_memory_limit, config.limits.memory),
+    ):
+        if quantity:
+            set_quantity(quantity)
+    if config.accelerator:
+        task.set_accelerator_type(config.accelerator.type)
+        task.set_accelerator_limit(config.accelerator.count)
+    if config.retries:
+        task.set_retry(config.retries, config.backoff, backoff_factor=2)
+    task.set_caching_options(config.caching)
+    for label, value in config.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for toleration in config.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump(exclude_none=True))
+    if config.timeout:
+        kubernetes.set_timeout(task, config.timeout)
+    if config.image_pull_policy:
+        kubernetes.set_image_pull_policy(task, config.image_pull_policy)
 
 
 def _read_contract(path: Path) -> Contract:

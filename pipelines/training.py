@@ -9,7 +9,11 @@ from pipelines.stages import Stages
 def build(stages: Stages) -> BaseComponent:
     settings = stages.parameters["train"]
 
-    @dsl.pipeline(name="training", description="One turn of the data: ingest, validate, transform, train, evaluate.")
+    @dsl.pipeline(
+        name="training",
+        description="One turn of the data: ingest, validate, transform, train, evaluate.",
+        pipeline_root=stages.pipeline_root,
+    )
     def training(
         # the data
         data_uri: str,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.versions import image_tag
 from tests.conftest import ROOT, run_python
 
 STAGES = ["evaluate", "ingest", "train", "transform", "validate"]
@@ -123,7 +124,7 @@ def test_stage_in_both_pipelines_has_the_interface_and_command_of_its_yaml(pipel
         assert definitions(component, "inputDefinitions") == ports(stage, "inputs")
         assert definitions(component, "outputDefinitions") == ports(stage, "outputs")
         executor = container(pipeline, stage)
-        assert executor["image"] == f"{stage}:local"
+        assert executor["image"] == f"{stage}:{image_tag()}"
         assert executor["command"] == implementation["command"]
         assert executor["args"] == [*implementation["args"][:-1], "{{$}}"]
 
@@ -172,7 +173,7 @@ def test_edits_of_a_component_yaml_show_in_the_next_compile(project: Path):
     pipelines = compiled(project)
     for name in ("training", "train"):
         assert pipelines[name]["root"]["inputDefinitions"]["parameters"]["epochs"]["defaultValue"] == 7
-        assert container(pipelines[name], "train")["image"] == "trainer:local"
+        assert container(pipelines[name], "train")["image"] == "trainer:unversioned"
         assert container(pipelines[name], "train")["args"][0] == "--extra"
     assert pipelines["train"]["pipelineInfo"]["description"].startswith("Trains another model")
 
@@ -182,7 +183,7 @@ def test_configuration_sets_defaults_constants_images_and_resources(project: Pat
         "registry: lab.example\n"
         "tag: t1\n"
         "stages:\n"
-        "  train: {parameters: {epochs: 3, learning_rate: 1}, cpu: '3', memory: 5G,"
+        "  train: {parameters: {epochs: 3, learning_rate: 1}, limits: {cpu: '3', memory: 5G},"
         " accelerator: {type: nvidia.com/gpu, count: 2}}\n"
         "  validate: {parameters: {imbalance_ratio: 9.5, severity: {blank: error}}}\n"
     )
@@ -271,7 +272,9 @@ def test_component_without_code_is_one_sentence(project: Path):
             "stages: {train: {parameters: {epohcs: 1}}}", ["train", "'epohcs'", "Did you mean epochs?"], id="parameter"
         ),
         pytest.param("stages: {train: {parameters: {epochs: many}}}", ["train.epochs", "'many'", "Integer"], id="type"),
-        pytest.param("stages: {train: {cpu: 2}}", ["stages.train.cpu", "string"], id="quantity without quotes"),
+        pytest.param(
+            "stages: {train: {limits: {cpu: 2}}}", ["stages.train.limits.cpu", "string"], id="quantity without quotes"
+        ),
     ],
 )
 def test_broken_configuration_is_one_sentence(project: Path, content: str, named: list[str]):

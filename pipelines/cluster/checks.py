@@ -1,0 +1,117 @@
+"""`submit.py --check`: everything a run on a cluster needs, tried one by one."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from components.files import UserError
+from pipelines.cluster import storage
+from pipelines.cluster.connection import Cluster, healthz
+from pipelines.config import one_line
+
+MANIFESTS = ", ".join(
+    f"application/vnd.{kind}+json"
+    for kind in (
+        "oci.image.index.v1",
+        "oci.image.manifest.v1",
+        "docker.distribution.manifest.list.v2",
+        "docker.distribution.manifest.v2",
+    )
+)
+
+
+def run_checks(checks: dict[str, Callable[[], str]]) -> Iterator[tuple[str, bool, str]]:
+    """Yields for each check its name, whether it passed, and what it found or what to do."""
+    for name, check in checks.items():
+        try:
+            yield name, True, check()
+        except UserError as error:
+            yield name, False, str(error)
+
+
+def check_endpoint(cluster: Cluster) -> str:
+    import kfp
+
+    answer = cluster.call(healthz)
+    version = str(answer.get("tag_name", "unknown"))
+    if version[:1].isdigit() and version.split(".")[0] != kfp.__version__.split(".")[0]:
+        raise UserError(
+            f"{cluster.name} runs Kubeflow Pipelines {version}; this project needs version 2: upgrade the cluster."
+        )
+    multi_user = bool(answer.get("multi_user"))
+    if multi_user and not cluster.endpoint.user_namespace:
+        raise UserError(f"{cluster.name} is in multi-user mode; name your namespace with --user-namespace.")
+    return f"{cluster.name}: Kubeflow Pipelines {version}, kfp {kfp.__version__} here"
+
+
+def check_credentials(cluster: Cluster) -> str:
+    namespace = cluster.endpoint.user_namespace or None
+    cluster.call(lambda client: client.list_experiments(page_size=1, namespace=namespace))
+    return "accepted"
+
+
+def check_experiment(cluster: Cluster, name: str) -> str:
+    namespace = cluster.endpoint.user_namespace or None
+
+    def read(client: Any) -> str:
+        try:
+            client.get_experiment(experiment_name=name, namespace=namespace)
+        except ValueError:
+            return f"{name}: not there yet, the first run makes it"
+        return f"{name}: readable"
+
+    return cluster.call(read)
+
+
+def check_bucket(root: str) -> str:
+    storage.check_writable(root)
+    return f"{root}: written, read back, deleted"
+
+
+def check_images(images: list[str]) -> str:
+    """Asks the registry for each image's manifest.
+
+    Raises:
+        UserError: an image is not there, or the registry cannot be asked.
+    """
+    missing = [image for image in images if not _is_there(image)]
+    if missing:
+        raise UserError(f"{', '.join(missing)}: not in the registry; run: make images push REGISTRY=...")
+    return f"{len(images)} images tagged {images[0].rsplit(':', 1)[1]}"
+
+
+def _is_there(image: str) -> bool:
+    import requests
+
+    host, _, path = image.partition("/")
+    if "." not in host and ":" not in host and host != "localhost":
+        raise UserError(f"{image}: has no registry; set `registry` in the config.")
+    name, _, tag = path.rpartition(":")
+    scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
+    headers = {"Accept": MANIFESTS}
+    if host.endswith((".pkg.dev", "gcr.io")):
+        headers["Authorization"] = f"Bearer {_google_token(image)}"
+    try:
+        answer = requests.head(f"{scheme}://{host}/v2/{name}/manifests/{tag}", headers=headers, timeout=20)
+    except requests.RequestException as error:
+        raise UserError(f"{host}: the registry does not answer ({one_line(error)}); is `registry` right?") from None
+    if answer.status_code in (401, 403):
+        raise UserError(
+            f"{image}: the registry does not let you read ({answer.status_code}); "
+            "ask for the role Artifact Registry Reader, or run: gcloud auth application-default login"
+        )
+    return answer.ok
+
+
+def _google_token(image: str) -> str:
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+    from google.auth.transport.requests import Request
+
+    try:
+        credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
+        credentials.refresh(Request())
+    except GoogleAuthError as error:
+        raise UserError(
+            f"{image}: no Google credentials ({one_line(error)}); run: gcloud auth application-default login"
+        ) from None
+    return str(credentials.token)

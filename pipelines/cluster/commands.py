@@ -1,0 +1,274 @@
+"""What submit.py does on a cluster: check, run, wait, list, terminate, repeat."""
+
+import argparse
+import datetime
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from components.files import UserError
+from pipelines import arguments, packages, results
+from pipelines.cluster import checks, runs, storage, waiting
+from pipelines.cluster.connection import Cluster, endpoint
+from pipelines.config import Config, Endpoint, load_config
+from pipelines.data import DataVersion, resolve
+from pipelines.display import print_figures
+from pipelines.local import read_spec
+from pipelines.stages import Stages
+from pipelines.versions import is_release
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Run
+
+RESULTS = Path("results")
+
+
+class Data(NamedTuple):
+    """Where the cluster finds the images, and which version they are, as far as that is known before the run."""
+
+    arguments: dict[str, str]
+    versions: list[str]
+
+
+def run(options: argparse.Namespace) -> str:
+    """Does what the options say; returns the final state of a run that was waited for, otherwise `succeeded`."""
+    config = load_config(options.config)
+    cluster = Cluster(endpoint(config, {name: getattr(options, name) for name in Endpoint.model_fields}))
+    if options.check:
+        return _check(options, config, cluster)
+    if options.list:
+        return _list(options, cluster)
+    if options.terminate:
+        return _terminate(options, cluster)
+    if options.attach:
+        found = runs.find(cluster, options.attach, options.experiment)
+        return _wait(options, config, cluster, found)
+    if options.change:
+        runs.change_schedule(cluster, options.recurring, options.change)
+        _print(f"recurring run {options.recurring}: {options.change}d")
+        return "succeeded"
+    return _submit(options, config, cluster)
+
+
+def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> str:
+    """Compiles, uploads and starts a run, or makes it a recurring one."""
+    stages = Stages(config.without_cache() if options.no_cache else config)
+    if not is_release(stages.tag) and not options.force:
+        raise UserError(
+            f"the images' tag is {stages.tag}, which names no fixed code: commit first and make the images, "
+            "or insist with --force."
+        )
+    name = packages.chosen(options.component, stages)
+    pipeline = packages.build(name, stages)
+    data = _data(options, config)
+    given: dict[str, Any] = dict(data.arguments)
+    if options.component and not (options.component == "ingest" and options.data):
+        given = {**_from_run(options, config, cluster, stages), **given}
+    values = arguments.checked(pipeline, given, options.param)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        package = Path(temporary, f"{name}.yaml")
+        packages.write(pipeline, package)
+        version = runs.version_name(package, stages.tag)
+        uploaded = runs.pipeline_version(cluster, pipeline.name, package, version)
+    submission = runs.Submission(
+        options.recurring or _run_name(pipeline.name, data, stages.tag),
+        _description(options, data, values, stages.tag),
+        options.experiment,
+        uploaded,
+        values,
+        config.pipeline_root,
+        config.service_account,
+    )
+    if options.cron:
+        runs.schedule(cluster, submission, options.cron)
+        _print(f"recurring run {options.recurring} of {pipeline.name}, version {version}: {options.cron}")
+        return "succeeded"
+    started = runs.start(cluster, submission)
+    _print(f"started {started.display_name}\n{cluster.address(f'runs/details/{started.run_id}')}")
+    return _wait(options, config, cluster, started) if options.wait else "succeeded"
+
+
+def _data(options: argparse.Namespace, config: Config) -> Data:
+    given: dict[str, str] = {}
+    versions = []
+    for parameter, data in (("data_uri", options.data), ("test_data_uri", options.test_data)):
+        if not data:
+            continue
+        if data.startswith("gs://"):
+            given[parameter] = data
+            versions.append(data)
+            continue
+        version = _resolved(data, options.rev, config.dvc_remote)
+        given[parameter] = version.uri
+        versions.append(version.version)
+        if parameter == "data_uri":
+            given["data_version"] = version.version
+    return Data(given, versions)
+
+
+def _resolved(data: str, rev: str | None, remote: str) -> DataVersion:
+    version = resolve(Path(data), rev, remote or None)
+    if not version.uri.startswith("gs://"):
+        raise UserError(
+            f"{data}: its DVC remote is a folder of this machine ({version.uri}), which no cluster can read; "
+            "set `dvc_remote` in the config to a gs:// remote, and dvc push there."
+        )
+    return version
+
+
+def _from_run(options: argparse.Namespace, config: Config, cluster: Cluster, stages: Stages) -> dict[str, Any]:
+    """The arguments that repeat the stage on an earlier run: its parameters, and what it wrote or was given."""
+    earlier = runs.find(cluster, options.from_run, options.experiment, succeeded=True)
+    contract = stages.contracts[options.component]
+    before = (earlier.runtime_config and earlier.runtime_config.parameters) or {}
+    written = storage.find_artifacts(_root(earlier, config), _pipeline_name(cluster, earlier), earlier.run_id)
+    artifacts = {name.removesuffix("_uri"): uri for name, uri in before.items() if name.endswith("_uri")}
+    artifacts |= {
+        output: uri
+        for (stage, output), uri in written.items()
+        if stage in stages.contracts and output in {port.name for port in stages.contracts[stage].outputs}
+    }
+    names = {port.name for port in contract.inputs if port.is_parameter}
+    parameters = {name: value for name, value in before.items() if name in names}
+    return arguments.from_run(contract, earlier.display_name, parameters, artifacts)
+
+
+def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V2beta1Run") -> str:
+    """Shows the run until it ends; after a success its results are in results/."""
+    again = f"python submit.py --config {config.name} --attach {run.run_id}"
+    limit = options.timeout * 60 if options.timeout else None
+    pipeline = _pipeline_name(cluster, run)
+    stages = list(Stages(config).contracts)
+    if pipeline.startswith("single-"):
+        stages = [pipeline.removeprefix("single-")]
+    try:
+        run = waiting.wait(cluster, run.run_id, stages, limit)
+    except waiting.StillRunning:
+        _print(f"not finished after {options.timeout:g} minutes; the run goes on. To wait on: {again}")
+        return "timeout"
+    except KeyboardInterrupt:
+        _print(f"\nthe run goes on. To wait on: {again}")
+        return "interrupted"
+    state = waiting.FINAL[run.state]
+    for message in waiting.messages(run):
+        _print(message)
+    took = waiting.seconds(run.created_at, run.finished_at)
+    _print(f"{state} after {took or 0:.0f} s")
+    if state == "succeeded" and "evaluate" in stages:
+        _keep_results(_root(run, config), pipeline, run.run_id)
+    return state
+
+
+def _keep_results(root: str, pipeline: str, run_id: str) -> None:
+    written = storage.find_artifacts(root, pipeline, run_id)
+    if ("evaluate", "evaluation") not in written:
+        raise UserError(
+            f"{root}/{pipeline}/{run_id}: no evaluation; the stage came from the cache of an earlier run. "
+            "Set `caching: false` for evaluate in the config."
+        )
+    with tempfile.TemporaryDirectory() as temporary:
+        evaluation = storage.fetch(written["evaluate", "evaluation"], Path(temporary, "evaluation"))
+        history = None
+        if ("train", "history") in written:
+            history = storage.fetch(written["train", "history"], Path(temporary, "history"))
+        results.keep(evaluation, history, RESULTS)
+    print_figures(RESULTS / "metrics.json")
+    _print(f"results in {RESULTS}/")
+
+
+def _check(options: argparse.Namespace, config: Config, cluster: Cluster) -> str:
+    stages = Stages(config)
+
+    def check_data() -> str:
+        if not options.data:
+            return "not tried; name the images with --data"
+        return ", ".join(_data(options, config).versions)
+
+    def check_images() -> str:
+        with tempfile.TemporaryDirectory() as temporary:
+            package = Path(temporary, "pipeline.yaml")
+            packages.write(packages.build(packages.PIPELINES[0], stages), package)
+            executors = read_spec(package)["deploymentSpec"]["executors"].values()
+        return checks.check_images(sorted(executor["container"]["image"] for executor in executors))
+
+    failed = False
+    for name, passed, message in checks.run_checks(
+        {
+            "endpoint": lambda: checks.check_endpoint(cluster),
+            "credentials": lambda: checks.check_credentials(cluster),
+            "experiment": lambda: checks.check_experiment(cluster, options.experiment),
+            "bucket": lambda: checks.check_bucket(config.pipeline_root),
+            "data": check_data,
+            "images": check_images,
+        }
+    ):
+        failed |= not passed
+        _print(f"{'[green]✓[/]' if passed else '[red]✗[/]'} {name:<12} {escape(message)}", markup=True)
+    return "failed" if failed else "succeeded"
+
+
+def _list(options: argparse.Namespace, cluster: Cluster) -> str:
+    table = Table(title=f"experiment {options.experiment}", title_justify="left")
+    for heading in ("run", "state", "started", "seconds", "id"):
+        table.add_column(heading, justify="right" if heading == "seconds" else "left", overflow="fold")
+    for run in runs.newest(cluster, options.experiment):
+        took = waiting.seconds(run.created_at, run.finished_at)
+        table.add_row(
+            escape(run.display_name),
+            waiting.STATES.get(run.state, "waiting"),
+            f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if run.created_at else "",
+            f"{took:,.0f}" if took is not None else "",
+            run.run_id,
+        )
+    console = Console(file=sys.stdout)
+    console.print(table if table.row_count else f"experiment {options.experiment}: no runs yet", highlight=False)
+    return "succeeded"
+
+
+def _terminate(options: argparse.Namespace, cluster: Cluster) -> str:
+    found = runs.find(cluster, options.terminate, options.experiment)
+    if found.state in waiting.FINAL:
+        raise UserError(f"run {found.display_name}: has ended already ({waiting.FINAL[found.state]}).")
+    runs.terminate(cluster, found.run_id)
+    _print(f"terminating {found.display_name}")
+    return "succeeded"
+
+
+def _run_name(pipeline: str, data: Data, tag: str) -> str:
+    """Such as `training 1f0e3d9a a1b2c3d4e5f6 20261122-142501`: pipeline, data version, code, time in UTC."""
+    version = data.arguments.get("data_version", "")[:8]
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    return " ".join(part for part in (pipeline, version, tag, stamp) if part)
+
+
+def _description(options: argparse.Namespace, data: Data, values: dict[str, Any], tag: str) -> str:
+    lines = {
+        "data": ", ".join(data.versions) or values.get("data_version", ""),
+        "revision": options.rev,
+        "code": tag,
+        "config": options.config,
+        "from run": options.from_run if options.component else None,
+        "overridden": ", ".join(options.param) or "nothing",
+    }
+    return "\n".join(f"{name}: {value}" for name, value in lines.items() if value)
+
+
+def _pipeline_name(cluster: Cluster, run: "V2beta1Run") -> str:
+    pipeline_id = run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id
+    if not pipeline_id:
+        raise UserError(f"run {run.display_name}: was not started from an uploaded pipeline.")
+    return cluster.call(lambda client: client.get_pipeline(pipeline_id)).display_name
+
+
+def _root(run: "V2beta1Run", config: Config) -> str:
+    return ((run.runtime_config and run.runtime_config.pipeline_root) or config.pipeline_root).rstrip("/")
+
+
+def _print(text: str, markup: bool = False) -> None:
+    Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=markup).print(text)

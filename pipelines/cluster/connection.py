@@ -1,0 +1,192 @@
+"""The connection to a Kubeflow Pipelines endpoint: who asks, when to ask again, and what a failure means."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from components.files import UserError
+from pipelines.config import Config, Endpoint, one_line, validated
+
+if TYPE_CHECKING:
+    import kfp
+
+Answer = TypeVar("Answer")
+
+
+def endpoint(config: Config, flags: dict[str, str | None]) -> Endpoint:
+    """The config's endpoint; the environment's KFP_HOST, KFP_TOKEN_FILE, ... go before it, and `flags` before those."""
+    settings = config.endpoint.model_dump()
+    for field in Endpoint.model_fields:
+        given = flags.get(field) or os.environ.get(f"KFP_{field.upper()}")
+        if given:
+            settings[field] = given
+    _check(settings)
+    return validated(Endpoint, settings, config.path)
+
+
+class Cluster:
+    """An endpoint that is asked through the real kfp.Client, again after a failure that may pass."""
+
+    def __init__(self, settings: Endpoint) -> None:
+        self.endpoint = settings
+        self.name = settings.host or "the kubeconfig's cluster"
+        self._client: kfp.Client | None = None
+
+    def call(self, request: Callable[["kfp.Client"], Answer], patience: float = 5) -> Answer:
+        """What `request` returns; for `patience` seconds it is asked again, with new credentials after a 401.
+
+        Raises:
+            UserError: there is still no answer, or a refusal.
+            kfp_server_api.ApiException: 404 and 409, about which the caller knows more.
+        """
+        from kfp_server_api.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        end = time.monotonic() + patience
+        pause = 0.25
+        while True:
+            try:
+                self._client = self._client or connect(self.endpoint)
+                with contextlib.redirect_stdout(io.StringIO()):  # kfp.Client prints addresses of its own
+                    return request(self._client)
+            except (ApiException, HTTPError) as error:
+                status = getattr(error, "status", None)
+                if status in (404, 409):
+                    raise
+                if not _may_pass(error, status) or time.monotonic() + pause > end:
+                    raise UserError(explanation(error, self.endpoint)) from None
+                if status == 401:
+                    self._client = None
+            time.sleep(pause)
+            pause = min(2 * pause, 15)
+
+    def address(self, page: str) -> str:
+        """The address of a page of Kubeflow Pipelines, such as runs/details/ID."""
+        return f"{(self.endpoint.ui or self.endpoint.host).rstrip('/')}/#/{page}"
+
+
+def connect(settings: Endpoint) -> "kfp.Client":
+    """A kfp.Client for these settings, which has not necessarily asked anything yet.
+
+    Raises:
+        UserError: the credentials that the settings ask for are not there.
+    """
+    warnings.simplefilter("ignore")
+    logging.getLogger("kubernetes").setLevel(logging.CRITICAL)
+    import kfp
+    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+
+    class Client(kfp.Client):
+        def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+            """Asks once, where kfp's own goes on for half a minute with stack traces."""
+            return self.healthzs.healthz_service_get_healthz()
+
+    options: dict[str, Any] = {"namespace": settings.namespace, "ssl_ca_cert": settings.ca_file or None}
+    if settings.token_file:
+        options["credentials"] = ServiceAccountTokenVolumeCredentials(settings.token_file)
+    if not settings.host:
+        _check_kubeconfig(settings)
+        return Client(kube_context=settings.kube_context or None, **options)
+    if settings.client_id:
+        options["client_id"] = settings.client_id
+    elif settings.host.rstrip("/").endswith(".googleusercontent.com"):
+        options["existing_token"] = _google_token()
+    with contextlib.redirect_stdout(io.StringIO()):
+        return Client(settings.host, **options)
+
+
+def healthz(client: "kfp.Client") -> dict[str, Any]:
+    """The answer in full, with `tag_name`, the server's version, which the client's model leaves out."""
+    return json.loads(client.healthzs.healthz_service_get_healthz(_preload_content=False).data)
+
+
+def explanation(error: Exception, settings: Endpoint) -> str:
+    """What the failure means, and what to do."""
+    host = settings.host or "the kubeconfig's cluster"
+    status = getattr(error, "status", None)
+    if status is None:
+        reason = one_line(getattr(error, "reason", None) or error)
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            return f"{host}: its certificate is not trusted; name its authority with --ca-file or KFP_CA_FILE."
+        hint = "is the port-forward running, the address (--host or KFP_HOST) right?"
+        return f"{host}: no answer ({reason.split(': ', 1)[-1]}); {hint}"
+    message = _message(error)
+    if status == 401:
+        return f"{host}: the credentials are not accepted (401); {_cure(settings)}"
+    if status == 403:
+        return f"{host}: not allowed (403): {message}; ask who runs the cluster for the role."
+    if status == 404:
+        return f"{host}: not found (404): {message}; is this the address of Kubeflow Pipelines?"
+    return f"{host}: answered {status}: {message}"
+
+
+def _check(settings: dict[str, str]) -> None:
+    host = settings["host"]
+    if host and not host.startswith(("https://", "http://")):
+        raise UserError(f"--host {host}: must begin with https:// (http:// for a port-forward).")
+    for flag, field in (("--token-file", "token_file"), ("--ca-file", "ca_file")):
+        path = settings[field]
+        if path and not os.access(path, os.R_OK):
+            raise UserError(f"{flag} {path}: no such file, or it cannot be read.")
+
+
+def _check_kubeconfig(settings: Endpoint) -> None:
+    """kfp.Client only prints that there is none, and goes on with an address of its own."""
+    from kubernetes.client import Configuration
+    from kubernetes.config import ConfigException, load_kube_config
+
+    if Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists():
+        return  # inside a cluster
+    try:
+        load_kube_config(client_configuration=Configuration(), context=settings.kube_context or None)
+    except (ConfigException, TypeError) as error:
+        raise UserError(
+            f"no endpoint: neither --host nor a kubeconfig ({one_line(error).rstrip('.')}); "
+            "for a GKE cluster: gcloud container clusters get-credentials CLUSTER."
+        ) from None
+
+
+def _google_token() -> str:
+    from kfp.client.auth import get_gcp_access_token
+
+    logging.getLogger().setLevel(logging.ERROR)
+    token = get_gcp_access_token()
+    if not token:
+        raise UserError("no Google credentials for the inverse proxy; run: gcloud auth application-default login")
+    return token
+
+
+def _may_pass(error: Exception, status: int | None) -> bool:
+    if status is None:
+        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    return status in (401, 408, 429) or status >= 500
+
+
+def _cure(settings: Endpoint) -> str:
+    if settings.token_file:
+        return f"put a fresh token into {settings.token_file}."
+    if settings.client_id:
+        return "does your account have the role IAP-secured Web App User, and is --client-id right?"
+    if not settings.host:
+        return "run: gcloud container clusters get-credentials CLUSTER"
+    if settings.host.rstrip("/").endswith(".googleusercontent.com"):
+        return "run: gcloud auth application-default login"
+    return "give --token-file, --client-id (IAP), or leave out --host to use the kubeconfig."
+
+
+def _message(error: Exception) -> str:
+    """The server's own words: JSON from Kubeflow Pipelines, HTML perhaps from a proxy before it."""
+    body = getattr(error, "body", None) or b""
+    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
+    try:
+        content = json.loads(text)
+        return one_line(content.get("message") or content.get("error") or text)
+    except (ValueError, AttributeError):
+        return str(getattr(error, "reason", "")) or "no reason given"

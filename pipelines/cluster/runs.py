@@ -1,0 +1,204 @@
+"""Pipelines, versions, experiments and runs on an endpoint: what is there is used, what is missing is made."""
+
+import hashlib
+import json
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from components.files import UserError
+from pipelines.cluster.connection import Cluster
+
+if TYPE_CHECKING:
+    import kfp
+    from kfp_server_api import V2beta1PipelineVersion, V2beta1RecurringRun, V2beta1Run
+
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Submission(NamedTuple):
+    """What a run is made of."""
+
+    name: str
+    description: str
+    experiment: str
+    version: "V2beta1PipelineVersion"
+    arguments: dict[str, Any]
+    pipeline_root: str
+    service_account: str
+
+
+def version_name(package: Path, tag: str) -> str:
+    """<tag>-<hash of the YAML>: the same code and settings have the same name, others another."""
+    return f"{tag}-{hashlib.sha256(package.read_bytes()).hexdigest()[:8]}"
+
+
+def pipeline_version(cluster: Cluster, pipeline: str, package: Path, version: str) -> "V2beta1PipelineVersion":
+    """The version of that name; the pipeline and the version are uploaded if they are not there."""
+    from kfp_server_api.exceptions import ApiException
+
+    def uploaded(client: Any) -> Any:
+        """Asks first each time: an upload whose answer was lost may have arrived."""
+        try:
+            pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
+            found = client.list_pipeline_versions(pipeline_id, filter=_named(version)).pipeline_versions
+            return found[0] if found else client.upload_pipeline_version(str(package), version, pipeline_id)
+        except ApiException as error:
+            if error.status == 409:  # somebody else was quicker
+                raise ApiException(
+                    status=503, reason=f"{pipeline} {version}: exists already, but is not listed"
+                ) from None
+            raise
+
+    return cluster.call(uploaded)
+
+
+def experiment_id(cluster: Cluster, name: str) -> str:
+    namespace = cluster.endpoint.user_namespace or None
+    return cluster.call(lambda client: client.create_experiment(name, namespace=namespace)).experiment_id
+
+
+def start(cluster: Cluster, submission: Submission) -> "V2beta1Run":
+    """Starts the run; its name is its own, so that a run whose answer was lost is found and not started twice."""
+    from kfp_server_api import V2beta1Run
+
+    experiment = experiment_id(cluster, submission.experiment)
+    body = V2beta1Run(
+        experiment_id=experiment,
+        display_name=submission.name,
+        description=submission.description,
+        pipeline_version_reference=_reference(submission.version),
+        runtime_config=_runtime_config(submission),
+        service_account=submission.service_account or None,
+    )
+
+    def started(client: Any) -> Any:
+        found = client.list_runs(experiment_id=experiment, filter=_named(submission.name)).runs
+        return found[0] if found else client.runs.run_service_create_run(body)
+
+    return cluster.call(started)
+
+
+def find(cluster: Cluster, name: str, experiment: str, succeeded: bool = False) -> "V2beta1Run":
+    """The run of that id or name (the newest one), or for `latest` the experiment's newest, if need be a success.
+
+    Raises:
+        UserError: there is none.
+    """
+    from kfp_server_api.exceptions import ApiException
+
+    if UUID.fullmatch(name):
+        try:
+            return cluster.call(lambda client: client.get_run(name))
+        except ApiException:
+            raise UserError(f"run {name}: there is no such run; --list shows the newest.") from None
+    named = None if name == "latest" else _named(name)
+    runs = newest(cluster, experiment if name == "latest" else None, named)
+    if name == "latest" and succeeded:
+        runs = [run for run in runs if run.state == "SUCCEEDED"]
+    if not runs:
+        raise UserError(f"run {name}: there is none in experiment {experiment}; --list shows the newest.")
+    return cluster.call(lambda client: client.get_run(runs[0].run_id))
+
+
+def newest(cluster: Cluster, experiment: str | None, condition: str | None = None, count: int = 20) -> list[Any]:
+    """The newest runs of an experiment, or of all, newest first."""
+    namespace = cluster.endpoint.user_namespace or None
+
+    def listed(client: Any) -> Any:
+        try:
+            within = client.get_experiment(experiment_name=experiment, namespace=namespace).experiment_id
+        except ValueError:
+            return []
+        return client.list_runs(experiment_id=within, **options).runs or []
+
+    options = {"page_size": count, "sort_by": "created_at desc", "filter": condition}
+    if experiment:
+        return cluster.call(listed)
+    return cluster.call(lambda client: client.list_runs(namespace=namespace, **options).runs or [])
+
+
+def terminate(cluster: Cluster, run_id: str) -> None:
+    cluster.call(lambda client: client.terminate_run(run_id))
+
+
+def schedule(cluster: Cluster, submission: Submission, cron: str) -> "V2beta1RecurringRun":
+    """Makes the recurring run of that name; one that is there already is replaced, when the new one exists."""
+    if len(cron.split()) != 6:
+        raise UserError(
+            f"--cron '{cron}': needs six fields, seconds first, such as '0 30 2 * * *' for 2:30 every night."
+        )
+    earlier = {run.recurring_run_id for run in recurring_runs(cluster, submission.name)}
+    experiment = experiment_id(cluster, submission.experiment)
+
+    def created(client: Any) -> Any:
+        for run in _recurring_runs(client, cluster, submission.name):
+            if run.recurring_run_id not in earlier:  # made by a request whose answer was lost
+                return run
+        return client.create_recurring_run(
+            experiment,
+            submission.name,
+            submission.description,
+            cron_expression=cron,
+            no_catchup=True,
+            params=submission.arguments,
+            pipeline_id=submission.version.pipeline_id,
+            version_id=submission.version.pipeline_version_id,
+            pipeline_root=submission.pipeline_root or None,
+            service_account=submission.service_account or None,
+        )
+
+    run = cluster.call(created)
+    for old in earlier:
+        cluster.call(partial(_changed, change="delete", recurring_run_id=old))
+    return run
+
+
+def change_schedule(cluster: Cluster, name: str, change: str) -> None:
+    """`change` is pause, resume or delete.
+
+    Raises:
+        UserError: there is no recurring run of that name.
+    """
+    found = recurring_runs(cluster, name)
+    if not found:
+        raise UserError(f"--recurring {name}: there is no recurring run of that name; --cron makes one.")
+    for run in found:
+        cluster.call(partial(_changed, change=change, recurring_run_id=run.recurring_run_id))
+
+
+def recurring_runs(cluster: Cluster, name: str) -> list[Any]:
+    return cluster.call(lambda client: _recurring_runs(client, cluster, name))
+
+
+def _recurring_runs(client: Any, cluster: Cluster, name: str) -> list[Any]:
+    namespace = cluster.endpoint.user_namespace or None
+    return client.list_recurring_runs(namespace=namespace, filter=_named(name)).recurring_runs or []
+
+
+def _changed(client: "kfp.Client", change: str, recurring_run_id: str) -> None:
+    changes = {
+        "pause": client.disable_recurring_run,
+        "resume": client.enable_recurring_run,
+        "delete": client.delete_recurring_run,
+    }
+    changes[change](recurring_run_id)
+
+
+def _reference(version: "V2beta1PipelineVersion") -> Any:
+    from kfp_server_api import V2beta1PipelineVersionReference
+
+    return V2beta1PipelineVersionReference(
+        pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
+    )
+
+
+def _runtime_config(submission: Submission) -> Any:
+    from kfp_server_api import V2beta1RuntimeConfig
+
+    return V2beta1RuntimeConfig(parameters=submission.arguments, pipeline_root=submission.pipeline_root or None)
+
+
+def _named(name: str) -> str:
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})

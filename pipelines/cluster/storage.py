@@ -1,0 +1,114 @@
+"""What runs on a cluster leave in Cloud Storage: found, fetched, and whether one may write there."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.files import UserError, new_directory, new_file
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Client
+
+
+def find_artifacts(root: str, pipeline: str, run_id: str) -> dict[tuple[str, str], str]:
+    """The URIs of what the run itself wrote, by stage and output; nothing of stages taken from KFP's cache.
+
+    KFP's driver puts an output at <root>/<pipeline>/<run>/<task>/<one id per attempt>/<output>.
+
+    Raises:
+        UserError: the bucket cannot be listed.
+    """
+    bucket, prefix = _split(root)
+    folder = f"{prefix}{pipeline}/{run_id}/"
+    found = {}
+    with _explained(root):
+        blobs = sorted(_client().list_blobs(bucket, prefix=folder), key=lambda blob: blob.updated)
+    for blob in blobs:  # of several attempts the last one counts
+        stage, *rest = blob.name.removeprefix(folder).split("/")
+        if len(rest) >= 2:
+            found[stage, rest[1]] = f"gs://{bucket}/{folder}{stage}/{rest[0]}/{rest[1]}"
+    return found
+
+
+def fetch(uri: str, target: Path) -> Path:
+    """Copies the object or all objects below `uri` to `target`, a file or a folder, checked against their checksums.
+
+    Raises:
+        UserError: there is nothing at `uri`, or it cannot be read.
+    """
+    bucket, prefix = _split(uri)
+    name = prefix.rstrip("/")
+    with _explained(uri):
+        client = _client()
+        blobs = {blob.name: blob for blob in client.list_blobs(bucket, prefix=name)}
+        if name in blobs:
+            with new_file(target) as path:
+                blobs[name].download_to_filename(str(path), checksum="crc32c")
+            return target
+        below = {path.removeprefix(f"{name}/"): blob for path, blob in blobs.items() if path.startswith(f"{name}/")}
+        if not below:
+            raise UserError(f"{uri}: there is nothing; did the run that made it end well?")
+        with new_directory(target) as folder:
+            for relpath, blob in below.items():
+                path = (folder / relpath).resolve()
+                if not path.is_relative_to(folder.resolve()):
+                    raise UserError(f"gs://{bucket}/{blob.name}: its name leads out of the folder; remove it.")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                blob.download_to_filename(str(path), checksum="crc32c")
+    return target
+
+
+def check_writable(root: str) -> None:
+    """Writes an object below `root`, reads it back and deletes it.
+
+    Raises:
+        UserError: one of these failed.
+    """
+    bucket, prefix = _split(root)
+    content = uuid.uuid4().hex
+    with _explained(root):
+        blob = _client().bucket(bucket).blob(f"{prefix}.check-{content}")
+        blob.upload_from_string(content, checksum="crc32c")
+        same = blob.download_as_text() == content
+        blob.delete()
+    if not same:
+        raise UserError(f"{root}: what was read back is not what was written.")
+
+
+def _client() -> "Client":
+    from google.cloud import storage
+
+    return storage.Client()
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """gs://BUCKET/FOLDER -> BUCKET, FOLDER/"""
+    if not uri.startswith("gs://"):
+        raise UserError(f"'{uri}': not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER.")
+    bucket, _, prefix = uri.removeprefix("gs://").partition("/")
+    return bucket, f"{prefix.rstrip('/')}/" if prefix.rstrip("/") else ""
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, Unauthorized
+    from google.auth.exceptions import GoogleAuthError
+    from requests.exceptions import RequestException
+
+    def word(error: Any) -> str:
+        return str(getattr(error, "message", error)).splitlines()[0]
+
+    try:
+        yield
+    except GoogleAuthError as error:
+        raise UserError(
+            f"{uri}: no Google credentials ({word(error)}); run: gcloud auth application-default login"
+        ) from None
+    except NotFound:
+        raise UserError(f"{uri}: no such bucket or object; is it written right in the config?") from None
+    except (Forbidden, Unauthorized) as error:
+        raise UserError(f"{uri}: not allowed ({word(error)}); ask for the role Storage Object User.") from None
+    except (GoogleAPICallError, RequestException) as error:
+        raise UserError(f"{uri}: Cloud Storage cannot be used ({word(error)}).") from None

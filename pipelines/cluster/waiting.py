@@ -1,0 +1,104 @@
+"""Waiting for a run on a cluster: what its tasks do, until it ends in whatever state."""
+
+import contextlib
+import datetime
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from pipelines.cluster.connection import Cluster
+from pipelines.display import stage_line
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Run
+
+FINAL = {"SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
+STATES = {**FINAL, "PENDING": "waiting", "RUNNING": "running", "CANCELING": "cancelling", "PAUSED": "paused"}
+PATIENCE = 600  # seconds without an answer
+
+
+class StillRunning(Exception):
+    """The time to wait is over; the run goes on."""
+
+
+def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) -> "V2beta1Run":
+    """The run in its final state; on a terminal with a live table, otherwise with a line per change.
+
+    Raises:
+        StillRunning: `limit` seconds are over.
+        UserError: the endpoint gave no answer for ten minutes.
+    """
+    end = time.monotonic() + limit if limit else float("inf")
+    shown: dict[str, str] = {}
+    pause = 0.5
+    with _display(stages) as show:
+        while True:
+            run = cluster.call(lambda client: client.get_run(run_id), min(PATIENCE, max(end - time.monotonic(), 0)))
+            tasks = _stages(run, stages)
+            show(tasks)
+            if run.state in FINAL:
+                return run
+            states = {stage: state for stage, (state, _) in tasks.items()}
+            pause = 0.5 if states != shown else min(1.5 * pause, 5)
+            shown = states
+            if time.monotonic() + pause > end:
+                raise StillRunning
+            time.sleep(pause)
+
+
+def messages(run: "V2beta1Run") -> list[str]:
+    """What went wrong, as the server says it: of the run, and of each task that failed."""
+    tasks = _tasks(run)
+    failed = {task.display_name: task.error.message for task in tasks if task.state == "FAILED" and task.error}
+    found = [f"{name}: {message}" for name, message in failed.items()]
+    if run.error and run.error.message not in failed.values():
+        found.insert(0, run.error.message)
+    return found
+
+
+def seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
+    """How long something took, or takes until now; the server writes year 1970 or earlier for `not yet`."""
+    if not start or start.year <= 1970:
+        return None
+    if not end or end.year <= 1970:
+        end = datetime.datetime.now(datetime.UTC)
+    return (end - start).total_seconds()
+
+
+def _stages(run: "V2beta1Run", stages: list[str]) -> dict[str, tuple[str, float | None]]:
+    """The state and the seconds of each stage."""
+    tasks = {task.display_name: task for task in _tasks(run)}
+    found = {}
+    for stage in stages:
+        task = tasks.get(stage)
+        state = STATES.get(task.state, "waiting") if task else "waiting"
+        found[stage] = (state, seconds(task.start_time or task.create_time, task.end_time) if task else None)
+    return found
+
+
+def _tasks(run: "V2beta1Run") -> list[Any]:
+    return (run.run_details and run.run_details.task_details) or []
+
+
+@contextlib.contextmanager
+def _display(stages: list[str]) -> Iterator[Callable[[dict[str, tuple[str, float | None]]], None]]:
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    shown = dict.fromkeys(stages, "waiting")
+
+    def print_changes(tasks: dict[str, tuple[str, float | None]]) -> None:
+        for stage, (state, seconds) in tasks.items():
+            if shown[stage] != state:
+                shown[stage] = state
+                console.print(stage_line(stage, state, seconds))
+
+    if not console.is_terminal:
+        yield print_changes
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield lambda tasks: live.update(
+            Group(*(stage_line(stage, state, seconds) for stage, (state, seconds) in tasks.items())), refresh=True
+        )

@@ -1,0 +1,36 @@
+"""The version of the code: the git commit that the images are tagged with. `python -m pipelines.versions` prints it."""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+IN_IMAGES = ("components", "containers", "models", ".dockerignore")
+UNKNOWN = "unversioned"
+
+
+def image_tag() -> str:
+    """The last commit that changed what goes into the images, so that data and docs need no new ones.
+
+    It ends in `-dirty` when there are changes that no commit has; outside a git repository it is `unversioned`.
+    """
+    commit = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *IN_IMAGES)
+    if not commit:
+        return UNKNOWN
+    return f"{commit}-dirty" if _git("status", "--porcelain", "--", *IN_IMAGES) else commit
+
+
+def is_release(tag: str) -> bool:
+    """Whether the tag names one code for ever, as KFP's cache supposes."""
+    return tag not in (UNKNOWN, "latest") and not tag.endswith("-dirty")
+
+
+def _git(*arguments: str) -> str:
+    try:
+        result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
+
+
+if __name__ == "__main__":
+    print(image_tag())
