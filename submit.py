@@ -16,12 +16,10 @@ EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeou
 def main() -> None:
     options = _options()
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
-    if options.local:
-        state = _run_locally(options)
-    else:
-        from pipelines.cluster.commands import run
-
-        state = run(options)
+    try:
+        state = _run_locally(options) if options.local else _run_on_cluster(options)
+    except KeyboardInterrupt:
+        state = "interrupted"
     sys.exit(EXIT_CODES[state])
 
 
@@ -72,9 +70,36 @@ def _options() -> argparse.Namespace:
 
     options = parser.parse_args()
     options.config = options.config or ("local" if options.local else "gke")
-    if bool(options.recurring) != bool(options.cron or options.change):
-        parser.error("--recurring NAME goes with --cron, --pause, --resume or --delete")
+    if problem := _contradiction(options):
+        parser.error(problem)
     return options
+
+
+def _contradiction(options: argparse.Namespace) -> str | None:
+    """What is wrong with options that are right one by one."""
+    if options.local:
+        names = ("wait", "timeout", "no_cache", "force", "check", "list", "attach", "terminate", "recurring")
+        for name in names:
+            if getattr(options, name):
+                return f"--{name.replace('_', '-')} is for a cluster; leave out --local"
+    elif options.runner != "subprocess":
+        return "--runner goes with --local"
+    if bool(options.recurring) != bool(options.cron or options.change):
+        return "--recurring NAME goes with --cron, --pause, --resume or --delete"
+    if options.timeout and not (options.wait or options.attach):
+        return "--timeout goes with --wait or --attach"
+    if options.rev and not options.data:
+        return "--rev goes with --data, the folder it is a version of"
+    for data in (options.data, options.test_data):
+        if options.rev and data and data.startswith("gs://"):
+            return f"--rev goes with a folder tracked by DVC, not with {data}"
+    return None
+
+
+def _run_on_cluster(options: argparse.Namespace) -> str:
+    from pipelines.cluster.commands import run
+
+    return run(options)
 
 
 def _run_locally(options: argparse.Namespace) -> str:

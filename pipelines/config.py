@@ -137,6 +137,10 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
+def first_sentence(error: object) -> str:
+    return one_line(getattr(error, "message", error)).split(". ")[0].rstrip(".")
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that does not exist, with the nearest one that does and the list."""
     known = sorted(known)

@@ -6,7 +6,7 @@ from typing import Any
 from components.files import UserError
 from pipelines.cluster import storage
 from pipelines.cluster.connection import Cluster, healthz
-from pipelines.config import one_line
+from pipelines.config import first_sentence
 
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
@@ -93,7 +93,9 @@ def _is_there(image: str) -> bool:
     try:
         answer = requests.head(f"{scheme}://{host}/v2/{name}/manifests/{tag}", headers=headers, timeout=20)
     except requests.RequestException as error:
-        raise UserError(f"{host}: the registry does not answer ({one_line(error)}); is `registry` right?") from None
+        raise UserError(
+            f"{host}: the registry does not answer ({type(error).__name__}); is `registry` in the config right?"
+        ) from None
     if answer.status_code in (401, 403):
         raise UserError(
             f"{image}: the registry does not let you read ({answer.status_code}); "
@@ -112,6 +114,6 @@ def _google_token(image: str) -> str:
         credentials.refresh(Request())
     except GoogleAuthError as error:
         raise UserError(
-            f"{image}: no Google credentials ({one_line(error)}); run: gcloud auth application-default login"
+            f"{image}: no Google credentials ({first_sentence(error)}); run: gcloud auth application-default login"
         ) from None
     return str(credentials.token)

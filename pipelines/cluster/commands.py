@@ -215,8 +215,8 @@ def _check(options: argparse.Namespace, config: Config, cluster: Cluster) -> str
 
 def _list(options: argparse.Namespace, cluster: Cluster) -> str:
     table = Table(title=f"experiment {options.experiment}", title_justify="left")
-    for heading in ("run", "state", "started", "seconds", "id"):
-        table.add_column(heading, justify="right" if heading == "seconds" else "left", overflow="fold")
+    for heading in ("run", "state", "started", "seconds"):
+        table.add_column(heading, justify="right" if heading == "seconds" else "left", no_wrap=True)
     for run in runs.newest(cluster, options.experiment):
         took = waiting.seconds(run.created_at, run.finished_at)
         table.add_row(
@@ -224,10 +224,9 @@ def _list(options: argparse.Namespace, cluster: Cluster) -> str:
             waiting.STATES.get(run.state, "waiting"),
             f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if run.created_at else "",
             f"{took:,.0f}" if took is not None else "",
-            run.run_id,
         )
-    console = Console(file=sys.stdout)
-    console.print(table if table.row_count else f"experiment {options.experiment}: no runs yet", highlight=False)
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    console.print(table if table.row_count else f"experiment {options.experiment}: no runs yet")
     return "succeeded"
 
 
@@ -241,10 +240,10 @@ def _terminate(options: argparse.Namespace, cluster: Cluster) -> str:
 
 
 def _run_name(pipeline: str, data: Data, tag: str) -> str:
-    """Such as `training 1f0e3d9a a1b2c3d4e5f6 20261122-142501`: pipeline, data version, code, time in UTC."""
+    """Such as training-1f0e3d9a-a1b2c3d4e5f6-20261122-142501: pipeline, data version, code, time in UTC."""
     version = data.arguments.get("data_version", "")[:8]
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    return " ".join(part for part in (pipeline, version, tag, stamp) if part)
+    return "-".join(part for part in (pipeline, version, tag, stamp) if part)
 
 
 def _description(options: argparse.Namespace, data: Data, values: dict[str, Any], tag: str) -> str:

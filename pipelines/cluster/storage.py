@@ -4,9 +4,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.files import UserError, new_directory, new_file
+from pipelines.config import first_sentence
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
@@ -97,18 +98,17 @@ def _explained(uri: str) -> Iterator[None]:
     from google.auth.exceptions import GoogleAuthError
     from requests.exceptions import RequestException
 
-    def word(error: Any) -> str:
-        return str(getattr(error, "message", error)).splitlines()[0]
-
     try:
         yield
     except GoogleAuthError as error:
         raise UserError(
-            f"{uri}: no Google credentials ({word(error)}); run: gcloud auth application-default login"
+            f"{uri}: no Google credentials ({first_sentence(error)}); run: gcloud auth application-default login"
         ) from None
     except NotFound:
         raise UserError(f"{uri}: no such bucket or object; is it written right in the config?") from None
     except (Forbidden, Unauthorized) as error:
-        raise UserError(f"{uri}: not allowed ({word(error)}); ask for the role Storage Object User.") from None
+        raise UserError(
+            f"{uri}: not allowed ({first_sentence(error)}); ask for the role Storage Object User."
+        ) from None
     except (GoogleAPICallError, RequestException) as error:
-        raise UserError(f"{uri}: Cloud Storage cannot be used ({word(error)}).") from None
+        raise UserError(f"{uri}: Cloud Storage cannot be used ({first_sentence(error)}).") from None

@@ -70,14 +70,13 @@ def seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> f
 
 
 def _stages(run: "V2beta1Run", stages: list[str]) -> dict[str, tuple[str, float | None]]:
-    """The state and the seconds of each stage."""
-    tasks = {task.display_name: task for task in _tasks(run)}
-    found = {}
-    for stage in stages:
-        task = tasks.get(stage)
-        state = STATES.get(task.state, "waiting") if task else "waiting"
-        found[stage] = (state, seconds(task.start_time or task.create_time, task.end_time) if task else None)
-    return found
+    """The state and the seconds of each stage, those that began first in front."""
+    found: dict[str, tuple[str, float | None]] = {}
+    for task in sorted(_tasks(run), key=lambda task: str(task.start_time or task.create_time)):
+        if task.display_name in stages:
+            state = STATES.get(task.state, "waiting")
+            found[task.display_name] = (state, seconds(task.start_time or task.create_time, task.end_time))
+    return found | {stage: ("waiting", None) for stage in stages if stage not in found}
 
 
 def _tasks(run: "V2beta1Run") -> list[Any]:
