@@ -28,7 +28,7 @@ def evaluate_model(
     """Writes `metrics.json`, the predictions as CSV (a row per image, worst first) and the report.
 
     The train split is predicted as well, for its rows and its gallery: a training image with a high loss after training
-    is likely mislabelled. It has no metrics.
+    is likely mislabelled. Of its metrics there is only the number of its images.
 
     Returns:
         The content of `metrics.json`.
@@ -54,9 +54,8 @@ def evaluate_model(
         "classes": classes,
     }
     for split in manifest["splits"]:
-        if split != "train":
-            rows = predictions[predictions["split"] == split]
-            result[split] = split_metrics(rows, classes, slice_bins)
+        rows = predictions[predictions["split"] == split]
+        result[split] = {"images": len(rows)} if split == "train" else split_metrics(rows, classes, slice_bins)
     with new_directory(evaluation_output) as folder:
         (folder / "metrics.json").write_text(json.dumps(result, indent=1) + "\n")
         with new_file(predictions_output) as path:
