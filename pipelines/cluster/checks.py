@@ -1,5 +1,6 @@
 """`submit.py --check`: everything a run on a cluster needs, tried one by one."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from pipelines.cluster import storage
 from pipelines.cluster.connection import Cluster, healthz
 from pipelines.config import first_sentence
 
+OLDEST = (2, 3)  # the first whose stages may run as another user than root (kubeflow/pipelines#10857)
 MANIFESTS = ", ".join(
     f"application/vnd.{kind}+json"
     for kind in (
@@ -33,10 +35,9 @@ def check_endpoint(cluster: Cluster) -> str:
 
     answer = cluster.call(healthz)
     version = str(answer.get("tag_name", "unknown"))
-    if version[:1].isdigit() and version.split(".")[0] != kfp.__version__.split(".")[0]:
-        raise UserError(
-            f"{cluster.name} runs Kubeflow Pipelines {version}; this project needs version 2: upgrade the cluster."
-        )
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
+    if numbers and not OLDEST <= numbers < (3,):
+        raise UserError(f"{cluster.name} runs Kubeflow Pipelines {version}; this project needs 2.3 or a newer 2.x.")
     multi_user = bool(answer.get("multi_user"))
     if multi_user and not cluster.endpoint.user_namespace:
         raise UserError(f"{cluster.name} is in multi-user mode; name your namespace with --user-namespace.")
