@@ -1,0 +1,205 @@
+"""What the API server of Kubeflow Pipelines 2.x refuses, how it lists, and what it tells of a run: plain functions."""
+
+import base64
+import json
+import operator
+import re
+import uuid
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from urllib.parse import unquote_plus
+
+Json = dict[str, Any]
+
+NEVER = "1970-01-01T00:00:00Z"  # when that ended which has not ended, as the real server writes it
+ENDED = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED")
+
+# What a list may be filtered and sorted by, beside its id.
+KEYS = {"name", "display_name", "description", "created_at", "finished_at", "state", "status", "storage_state"}
+OPERATIONS: dict[Any, Callable[[Any, Any], bool]] = {"EQUALS": operator.eq, "NOT_EQUALS": operator.ne}
+OPERATIONS |= {"IS_SUBSTRING": operator.contains, "IN": lambda value, values: value in values["values"]}
+OPERATIONS |= {number: OPERATIONS[name] for number, name in zip((1, 2, 9, 8), [*OPERATIONS], strict=True)}
+
+INT64 = ("max_concurrency", "interval_second")  # a text or a number, as protobuf's JSON has it
+PYTHON_TYPES: Json = {"str": str, "datetime": str, "int": int, "bool": bool}
+PARAMETER_TYPES: Json = {"STRING": str, "BOOLEAN": bool, "LIST": list, "STRUCT": dict}
+NUMBER = (int, float)
+
+
+class Frame(NamedTuple):
+    """What a poll sees: the state of the run, and of the tasks that have begun.
+
+    A task may also be CACHED, or OMITTED because one before it failed.
+    """
+
+    state: str
+    tasks: dict[str, str] = {}
+
+
+class Refusal(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def progress(tasks: list[str], failed: str = "", cached: tuple[str, ...] = ()) -> list[Frame]:
+    """The frames of a run whose tasks come one after another, up to success or to the failure of one."""
+    frames, done = [Frame("PENDING")], dict[str, str]()
+    for task in tasks:
+        frames.append(Frame("RUNNING", {**done, task: "RUNNING"}))
+        if task == failed:
+            return [*frames, Frame("FAILED", {**dict.fromkeys(tasks, "OMITTED"), **done, task: "FAILED"})]
+        done[task] = "CACHED" if task in cached else "SUCCEEDED"
+    return [*frames, Frame("SUCCEEDED", done)]
+
+
+def require(value: str | None, message: str) -> str:
+    if not value:
+        raise Refusal(400, message)
+    return value
+
+
+def check_model(data: Any, model: str, where: str) -> None:
+    """Refuses what the models of kfp_server_api do not have: unknown fields, values of enums and wrong types."""
+    import kfp_server_api.models
+
+    if model.startswith("dict("):  # no request has a list
+        for key, value in data.items():
+            check_model(value, model[len("dict(str, ") : -1], f"{where}.{key}")
+    elif model in PYTHON_TYPES:
+        expected = (str, int) if where.endswith(INT64) else PYTHON_TYPES[model]
+        if isinstance(data, bool) != (model == "bool") or not isinstance(data, expected):
+            raise Refusal(400, f"{where}: {data!r} is not of type {model}")
+    elif model != "object":
+        kind = getattr(kfp_server_api.models, model)
+        if not kind.openapi_types and data not in kind.allowable_values:
+            raise Refusal(400, f"{where}: {data!r} is none of {kind.allowable_values}")
+        types = {key: kind.openapi_types[field] for field, key in kind.attribute_map.items()}
+        for key, value in (data or {}).items() if types else ():
+            if key not in types:
+                raise Refusal(400, f'{where}: unknown field "{key}"')
+            check_model(value, types[key], f"{where}.{key}")
+
+
+def parsed_specs(documents: list[Json]) -> list[Json]:
+    """The pipeline's and perhaps the platform's, through protobuf, which leaves out fields of default value."""
+    from google.protobuf import json_format
+    from kfp.pipeline_spec import pipeline_spec_pb2
+
+    messages = [pipeline_spec_pb2.PipelineSpec(), pipeline_spec_pb2.PlatformSpec()]
+    try:
+        specs = [json_format.ParseDict(pair[0], pair[1]) for pair in zip(documents, messages, strict=False)]
+    except json_format.ParseError as error:
+        raise Refusal(400, f"invalid v2 pipeline spec: {error}") from None
+    if not specs or not specs[0].pipeline_info.name:
+        raise Refusal(400, "invalid v2 pipeline spec: name is empty")
+    return [json_format.MessageToDict(spec) for spec in specs]
+
+
+def check_parameters(spec: Json, given: Json) -> None:
+    """As the real server does when a run is created."""
+    declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    for name, parameter in declared.items():
+        kind = parameter["parameterType"]
+        if name not in given:
+            if "defaultValue" not in parameter and not parameter.get("isOptional"):
+                raise Refusal(400, f"parameter {name} is not optional, yet has neither default value nor user value")
+        elif isinstance(given[name], bool) != (kind == "BOOLEAN") or not isinstance(
+            given[name], PARAMETER_TYPES.get(kind, NUMBER)
+        ):
+            raise Refusal(400, f"input parameter {name} requires type {kind}, but the parameter value is not of it")
+    if extra := given.keys() - declared.keys():
+        raise Refusal(400, f"parameter(s) provided are not required by pipeline: {', '.join(sorted(extra))}")
+
+
+def tasks_in_order(spec: Json) -> list[str]:
+    tasks, ordered = spec["root"]["dag"]["tasks"], list[str]()
+    while len(ordered) < len(tasks):
+        ready = [name for name, task in tasks.items() if set(task.get("dependentTasks", [])) <= set(ordered)]
+        ordered += sorted(set(ready) - set(ordered))
+    return ordered
+
+
+def page_of(kind: str, name: str, items: list[Json], query: dict[str, str]) -> Json:
+    token = json.loads(base64.b64decode(query["page_token"])) if query.get("page_token") else {}
+    asked = {key: query[key] for key in ("sort_by", "filter") if query.get(key)}
+    if token and asked and asked != token["asked"]:
+        raise Refusal(400, "page token does not match the supplied sort by and/or filtering criteria")
+    asked = token.get("asked", asked)
+    items = _sorted(kind, _filtered(kind, items, asked.get("filter", "")), asked.get("sort_by", ""))
+    start = token.get("start", 0)
+    end = start + min(int(query.get("page_size") or 0) or 20, 200)
+    page = {name: items[start:end], "total_size": len(items)}
+    if end < len(items):
+        page["next_page_token"] = base64.b64encode(json.dumps({"start": end, "asked": asked}).encode()).decode()
+    return {key: value for key, value in page.items() if value}
+
+
+def _filtered(kind: str, items: list[Json], text: str) -> list[Json]:
+    # The real server decodes the filter once more than HTTP does: a plus sign in a name becomes a space.
+    for predicate in json.loads(unquote_plus(text)).get("predicates", []) if text else []:
+        values = [value for key, value in predicate.items() if re.fullmatch(r"[a-z]+(_v|V)alues?", key)]
+        field, holds = _field(kind, predicate.get("key", "")), OPERATIONS.get(predicate.get("operation"))
+        if not holds or len(values) != 1:
+            raise Refusal(400, f"failed to parse valid filter from {text!r}")
+        items = [item for item in items if holds(item.get(field, ""), values[0])]
+    return items
+
+
+def _sorted(kind: str, items: list[Json], sort_by: str) -> list[Json]:
+    key, _, order = (sort_by or "created_at").lower().partition(" ")
+    if order not in ("", "asc", "desc"):
+        raise Refusal(400, f"Received invalid sort by format {sort_by!r}")
+    field = _field(kind, key)
+    return sorted(items, key=lambda item: (item.get(field, ""), item[f"{kind}_id"]), reverse=order == "desc")
+
+
+def _field(kind: str, key: str) -> str:
+    if key not in KEYS | {"id", f"{kind}_id"}:
+        raise Refusal(400, f"Invalid field: {key!r} on listable type {kind}")
+    return {"name": "display_name", "id": f"{kind}_id"}.get(key, key)
+
+
+def _nodes(workflow: str, frame: Frame) -> Iterator[tuple[str, str, str]]:
+    """Key, display name and state of each node of the Argo workflow: per task a driver, the task, and its container."""
+    yield from (("", workflow, frame.state), ("root-driver", "root-driver", "SUCCEEDED"), ("root", "root", frame.state))
+    for task, state in frame.tasks.items():
+        yield f"{task}-driver", f"{task}-driver", "OMITTED" if state == "OMITTED" else "SUCCEEDED"
+        yield task, task, "SUCCEEDED" if state == "CACHED" else state
+        if state != "OMITTED":
+            yield f"{task}.executor", "executor", "SKIPPED" if state == "CACHED" else state
+
+
+def task_details(run: Json, frame: Frame, now: str) -> list[Json]:
+    """The nodes by their ids, which have no order that means something.
+
+    As in the real server's answers a node has no error and no pod's name, but the name of the one that comes after it,
+    and one that was omitted has no state.
+    """
+    before = {task["task_id"]: task for task in run.get("run_details", {}).get("task_details", [])}
+    workflow = f"{re.sub('[^a-z0-9]+', '-', run['display_name'].lower())}-{run['run_id'][:5]}"
+    nodes = list(_nodes(workflow, frame))
+    ids = [f"{workflow}-{zlib.crc32(key.encode())}" if key else workflow for key, _, _ in nodes]
+    details = {}
+    for number, (key, name, state) in enumerate(nodes):
+        task_id = str(uuid.uuid5(uuid.UUID(run["run_id"]), key))
+        known = before.get(task_id, {"start_time": now, "end_time": NEVER, "state_history": []})
+        ends = state in ENDED and known["end_time"] == NEVER
+        detail = {
+            "run_id": run["run_id"],
+            "task_id": task_id,
+            "display_name": name,
+            "create_time": run["created_at"],
+            "start_time": known["start_time"],
+            "end_time": now if ends else known["end_time"],
+            "state": state,
+            "state_history": with_state(known["state_history"], state, now),
+            "child_tasks": [{"pod_name": node} for node in ids[number + 1 : number + 2]],
+        }
+        details[ids[number]] = detail if state != "OMITTED" else {k: v for k, v in detail.items() if "state" not in k}
+    return [details[node] for node in sorted(details)]
+
+
+def with_state(history: list[Json], state: str, now: str) -> list[Json]:
+    return history if history and history[-1]["state"] == state else [*history, {"update_time": now, "state": state}]
