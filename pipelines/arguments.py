@@ -51,6 +51,6 @@ def from_run(contract: Contract, run: str, parameters: dict[str, Any], artifacts
     for port in contract.inputs:
         if not port.is_parameter:
             if port.name not in artifacts:
-                raise UserError(f"run {run} has no artifact '{port.name}'; take one that came so far.")
+                raise UserError(f"run {run} has no artifact '{port.name}' of its own; take a run that made it.")
             arguments[f"{port.name}_uri"] = artifacts[port.name]
     return arguments

@@ -76,6 +76,16 @@ class Stages:
         self.parameters = {name: self._parameters(name) for name in self.contracts}
         self.pipeline_root = config.pipeline_root or None
 
+    @property
+    def artifact_parameters(self) -> set[str]:
+        """The parameters of single-stage pipelines that take an artifact's URI."""
+        return {
+            f"{port.name}_uri"
+            for contract in self.contracts.values()
+            for port in contract.inputs
+            if not port.is_parameter
+        }
+
     def task(self, stage: str, **inputs: Any) -> dsl.PipelineTask:
         """A task of the pipeline being built, with `inputs`, the configured values for the rest, and the resources."""
         configured = {name: value for name, value in self.parameters[stage].items() if value is not None}

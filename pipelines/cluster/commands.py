@@ -127,16 +127,13 @@ def _from_run(options: argparse.Namespace, config: Config, cluster: Cluster, sta
     earlier = runs.find(cluster, options.from_run, options.experiment, succeeded=True)
     contract = stages.contracts[options.component]
     before = (earlier.runtime_config and earlier.runtime_config.parameters) or {}
-    written = storage.find_artifacts(_root(earlier, config), _pipeline_name(cluster, earlier), earlier.run_id)
-    artifacts = {name.removesuffix("_uri"): uri for name, uri in before.items() if name.endswith("_uri")}
-    artifacts |= {
-        output: uri
-        for (stage, output), uri in written.items()
-        if stage in stages.contracts and output in {port.name for port in stages.contracts[stage].outputs}
-    }
+    given = {name.removesuffix("_uri"): uri for name, uri in before.items() if name in stages.artifact_parameters}
+    # A run of one stage was given the artifacts of another run, which has more of them.
+    folders = [*{uri.rsplit("/", 3)[0] for uri in given.values()}, _folder(cluster, earlier, config)]
+    written = {output: uri for folder in folders for (_, output), uri in storage.find_artifacts(folder).items()}
     names = {port.name for port in contract.inputs if port.is_parameter}
     parameters = {name: value for name, value in before.items() if name in names}
-    return arguments.from_run(contract, earlier.display_name, parameters, artifacts)
+    return arguments.from_run(contract, earlier.display_name, parameters, {**written, **given})
 
 
 def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V2beta1Run") -> str:
@@ -161,15 +158,15 @@ def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V
     took = waiting.seconds(run.created_at, run.finished_at)
     _print(f"{state} after {took or 0:.0f} s")
     if state == "succeeded" and "evaluate" in stages:
-        _keep_results(_root(run, config), pipeline, run.run_id)
+        _keep_results(_folder(cluster, run, config))
     return state
 
 
-def _keep_results(root: str, pipeline: str, run_id: str) -> None:
-    written = storage.find_artifacts(root, pipeline, run_id)
+def _keep_results(folder: str) -> None:
+    written = storage.find_artifacts(folder)
     if ("evaluate", "evaluation") not in written:
         raise UserError(
-            f"{root}/{pipeline}/{run_id}: no evaluation; the stage came from the cache of an earlier run. "
+            f"{folder}: no evaluation; the stage came from the cache of an earlier run. "
             "Set `caching: false` for evaluate in the config."
         )
     with tempfile.TemporaryDirectory() as temporary:
@@ -265,8 +262,10 @@ def _pipeline_name(cluster: Cluster, run: "V2beta1Run") -> str:
     return cluster.call(lambda client: client.get_pipeline(pipeline_id)).display_name
 
 
-def _root(run: "V2beta1Run", config: Config) -> str:
-    return ((run.runtime_config and run.runtime_config.pipeline_root) or config.pipeline_root).rstrip("/")
+def _folder(cluster: Cluster, run: "V2beta1Run", config: Config) -> str:
+    """Where the run writes its artifacts."""
+    root = (run.runtime_config and run.runtime_config.pipeline_root) or config.pipeline_root
+    return f"{root.rstrip('/')}/{_pipeline_name(cluster, run)}/{run.run_id}"
 
 
 def _print(text: str, markup: bool = False) -> None:

@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from google.cloud.storage import Client
 
 
-def find_artifacts(root: str, pipeline: str, run_id: str) -> dict[tuple[str, str], str]:
-    """The URIs of what the run itself wrote, by stage and output; nothing of stages taken from KFP's cache.
+def find_artifacts(folder: str) -> dict[tuple[str, str], str]:
+    """The URIs of what a run wrote, by stage and output; nothing of stages taken from KFP's cache.
 
-    KFP's driver puts an output at <root>/<pipeline>/<run>/<task>/<one id per attempt>/<output>.
+    KFP's driver puts an output at <root>/<pipeline>/<run>/<stage>/<id of the attempt>/<output>; `folder` is the part
+    up to the run.
 
     Raises:
         UserError: the bucket cannot be listed.
     """
-    bucket, prefix = _split(root)
-    folder = f"{prefix}{pipeline}/{run_id}/"
+    bucket, prefix = _split(folder)
     found = {}
-    with _explained(root):
-        blobs = sorted(_client().list_blobs(bucket, prefix=folder), key=lambda blob: blob.updated)
+    with _explained(folder):
+        blobs = sorted(_client().list_blobs(bucket, prefix=prefix), key=lambda blob: blob.updated)
     for blob in blobs:  # of several attempts the last one counts
-        stage, *rest = blob.name.removeprefix(folder).split("/")
+        stage, *rest = blob.name.removeprefix(prefix).split("/")
         if len(rest) >= 2:
-            found[stage, rest[1]] = f"gs://{bucket}/{folder}{stage}/{rest[0]}/{rest[1]}"
+            found[stage, rest[1]] = f"gs://{bucket}/{prefix}{stage}/{rest[0]}/{rest[1]}"
     return found
 
 
