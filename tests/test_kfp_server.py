@@ -96,7 +96,7 @@ def test_experiments_are_made_once(client: Client):
     names = [experiment.display_name for experiment in client.list_experiments().experiments]
     assert names == ["Default", "images"]
     with refused(409):
-        client.experiments.experiment_service_create_experiment(body={"display_name": "images"})
+        client.experiments.experiment_service_create_experiment({"display_name": "images"})
     with refused(404) as refusal:
         client.get_experiment(experiment_id="lost")
     error = json.loads(refusal.value.body)
@@ -197,7 +197,7 @@ def test_a_run_needs_what_it_refers_to(server: KfpServer, client: Client, packag
 )
 def test_fields_that_the_api_does_not_have_are_refused(client: Client, change: dict[str, Any], named: str):
     with refused(400) as refusal:
-        client.runs.run_service_create_run(body={"display_name": "a run", **change})
+        client.runs.run_service_create_run({"display_name": "a run", **change})
     assert named in json.loads(refusal.value.body)["error"]
 
 
