@@ -1,0 +1,94 @@
+"""What each Dockerfile brings into its image: the modules that the stage imports, and no others."""
+
+import ast
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+STAGES = sorted(path.parent.name for path in ROOT.glob("components/*/component.yaml"))
+EVERYWHERE = ("ARG BASE", "FROM common AS packages")  # the first and the last of the lines that all Dockerfiles share
+
+
+def dockerfile(stage: str) -> str:
+    return (ROOT / "containers" / stage / "Dockerfile").read_text()
+
+
+def copied_files(stage: str) -> set[Path]:
+    """The files below the root that its COPY lines take from the working tree, folders unfolded."""
+    lines = re.findall(r"^COPY (?!--from)(.+) (\S+)$", dockerfile(stage), re.MULTILINE)
+    sources = [ROOT / source for names, _ in lines for source in names.split() if not source.startswith("containers")]
+    assert all(source.exists() for source in sources)
+    unfolded = [file for source in sources for file in ([source] if source.is_file() else source.rglob("*"))]
+    return {file for file in unfolded if file.is_file() and "__pycache__" not in file.parts}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that the file imports at any place, and what it imports from them: `a.b` and `a.b.c`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def project_files(stage: str) -> tuple[set[Path], set[str]]:
+    """The project's modules that the stage's step leads to, and every module from elsewhere that those import."""
+    files, foreign = set(), set()
+    left = [ROOT / "components" / stage / "component.py"]
+    while left:
+        files.add(path := left.pop())
+        for name in imports(path):
+            file = ROOT / f"{name.replace('.', '/')}.py"
+            if file.is_file():
+                left += {file} - files
+            elif name.split(".")[0] not in ("components", "models"):
+                foreign.add(name)
+    return files, foreign
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_image_holds_the_modules_that_the_stage_imports_and_no_others(stage: str):
+    assert {path for path in copied_files(stage) if path.suffix == ".py"} == project_files(stage)[0]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_image_holds_the_templates_of_its_reports(stage: str):
+    copied = copied_files(stage)
+    own = ROOT / "components" / stage / "report.html.j2"
+    assert (own in copied) == (ROOT / "components/report.html.j2" in copied) == own.is_file()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_lock_of_the_image_holds_every_package_that_the_stage_imports(stage: str):
+    lock = (ROOT / "containers" / stage / "requirements.txt").read_text()
+    locked = {name.lower().replace("_", "-") for name in re.findall(r"^([\w.-]+)(?:\[.+\])?==", lock, re.MULTILINE)}
+    known = packages_distributions()
+    packages = {name.split(".")[0] for name in project_files(stage)[1]} - sys.stdlib_module_names
+    assert "kfp" in packages
+    for package in packages:
+        distributions = {name.lower().replace("_", "-") for name in known[package]}
+        assert distributions & locked, f"{package} is not in containers/{stage}/requirements.txt"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_first_layers_are_the_same_in_every_image(stage: str):
+    first, last = EVERYWHERE
+    shared = {text[text.index(first) : text.index(last)] for text in (dockerfile(stage), dockerfile(STAGES[0]))}
+    assert len(shared) == 1
+
+
+def test_common_packages_have_the_same_version_in_every_lock():
+    def versions(path: Path) -> set[str]:
+        return set(re.findall(r"^[^\s#]+==\S+", path.read_text(), re.MULTILINE))
+
+    common = versions(ROOT / "containers/requirements.txt")
+    assert any(line.startswith("tensorflow==") for line in common)
+    for lock in (ROOT / "containers").glob("*/requirements*.txt"):
+        assert common <= versions(lock), lock
