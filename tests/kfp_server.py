@@ -96,7 +96,7 @@ class KfpServer:
         self.stored: dict[str, dict[str, Json]] = {k: {} for k in [*COLLECTIONS.values(), "pipeline_version"]}
         self.specs: dict[str, Json] = {}  # the pipeline specs by the id of their version
         self.scripts: dict[str, Iterator[Frame]] = {}  # by the id of the run
-        self._clock = itertools.count(int(time.time()) - 3600)  # a second per event: the order is never in doubt
+        self._clock = itertools.count(int(time.time()) - 60)  # a second per event: the order is never in doubt
         self._lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.stand_in = self  # type: ignore[attr-defined]
@@ -408,7 +408,7 @@ class _Handler(BaseHTTPRequestHandler):
             if status >= 500:
                 return status, HTML
             if status:
-                raise Refusal(status, "Refused on purpose.")
+                raise Refusal(status, "Not Found" if status == 404 else "Refused on purpose.")
             return 200, json.dumps(server.answer(request)).encode()
         except Refusal as refusal:
             message, code = str(refusal), GRPC_CODES.get(refusal.status, 2)
