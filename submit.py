@@ -151,17 +151,18 @@ def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:
 
 
 def _keep_results(run: Path, summary: dict[str, Any]) -> None:
-    """Copies the reports beside run.json, where a browser opens them, and the metrics to results/."""
+    """Copies the reports beside run.json, where a browser opens them, and the figures to results/."""
+    from pipelines import results
+
     for stage, content in summary["stages"].items():
         if report := content["artifacts"].get("report"):
             shutil.copyfile(report["uri"], run / f"{stage}.html")
-    evaluation = summary["stages"].get("evaluate", {"artifacts": {}})["artifacts"].get("evaluation")
-    if evaluation and summary["state"] == "succeeded":
-        metrics = Path(evaluation["uri"], "metrics.json").read_text()
+    if summary["state"] == "succeeded" and "evaluate" in summary["stages"]:
+        evaluation = Path(summary["artifacts"]["evaluation"])
         with new_file(run / "metrics.json") as path:
-            path.write_text(metrics)
-        with new_file(RESULTS / "metrics.json") as path:
-            path.write_text(metrics)
+            shutil.copyfile(evaluation / "metrics.json", path)
+        history = summary["artifacts"].get("history")
+        results.keep(evaluation, Path(history) if history else None, RESULTS)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """The pipelines that there are, and their compiled packages."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from components.files import UserError, new_file
 from pipelines.config import unknown
@@ -37,3 +39,14 @@ def write(pipeline: "BaseComponent", path: Path) -> None:
 
     with new_file(path) as temporary:
         Compiler().compile(pipeline, str(temporary))
+
+
+def read_spec(package: Path) -> dict[str, Any]:
+    """The pipeline spec of a compiled package; a second document is for Kubernetes alone."""
+    return next(yaml.safe_load_all(package.read_text()))
+
+
+def stage_images(spec: dict[str, Any]) -> dict[str, str]:
+    """The image of each stage."""
+    executors = spec["deploymentSpec"]["executors"].items()
+    return {name.removeprefix("exec-"): each["container"]["image"] for name, each in executors if "container" in each}

@@ -19,9 +19,17 @@ def image_tag() -> str:
     return f"{commit}-dirty" if _git("status", "--porcelain", "--", *IN_IMAGES) else commit
 
 
-def is_release(tag: str) -> bool:
-    """Whether the tag names one code for ever, as KFP's cache supposes."""
-    return tag not in (UNKNOWN, "latest") and not tag.endswith("-dirty")
+def is_fixed(image: str) -> bool:
+    """Whether the image's reference means the same code for ever, as KFP's cache supposes."""
+    if "@sha256:" in image:
+        return True
+    tag = image.rpartition("/")[2].partition(":")[2]
+    return tag not in ("", "latest", UNKNOWN) and not tag.endswith("-dirty")
+
+
+def commit() -> str:
+    """The commit that is checked out, with `-dirty` where files differ from it; empty outside a git repository."""
+    return _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
 
 
 def _git(*arguments: str) -> str:

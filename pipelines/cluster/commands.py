@@ -18,9 +18,8 @@ from pipelines.cluster.connection import Cluster, endpoint
 from pipelines.config import Config, Endpoint, load_config
 from pipelines.data import DataVersion, resolve
 from pipelines.display import print_figures
-from pipelines.local import read_spec
 from pipelines.stages import Stages
-from pipelines.versions import is_release
+from pipelines.versions import commit, is_fixed
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
@@ -37,6 +36,9 @@ class Data(NamedTuple):
 
 def run(options: argparse.Namespace) -> str:
     """Does what the options say; returns the final state of a run that was waited for, otherwise `succeeded`."""
+    runs.check_name("--experiment", options.experiment)
+    if options.recurring:
+        runs.check_name("--recurring", options.recurring)
     config = load_config(options.config)
     cluster = Cluster(endpoint(config, {name: getattr(options, name) for name in Endpoint.model_fields}))
     if options.check:
@@ -58,11 +60,6 @@ def run(options: argparse.Namespace) -> str:
 def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> str:
     """Compiles, uploads and starts a run, or makes it a recurring one."""
     stages = Stages(config.without_cache() if options.no_cache else config)
-    if not is_release(stages.tag) and not options.force:
-        raise UserError(
-            f"the images' tag is {stages.tag}, which names no fixed code: commit first and make the images, "
-            "or insist with --force."
-        )
     name = packages.chosen(options.component, stages)
     pipeline = packages.build(name, stages)
     data = _data(options, config)
@@ -74,6 +71,8 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary, f"{name}.yaml")
         packages.write(pipeline, package)
+        if not options.force:
+            _check_images(package)
         version = runs.version_name(package, stages.tag)
         uploaded = runs.pipeline_version(cluster, pipeline.name, package, version)
     submission = runs.Submission(
@@ -92,6 +91,18 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
     started = runs.start(cluster, submission)
     _print(f"started {started.display_name}\n{cluster.address(f'runs/details/{started.run_id}')}")
     return _wait(options, config, cluster, started) if options.wait else "succeeded"
+
+
+def _check_images(package: Path) -> list[str]:
+    """The images of the package, each of which must be named for ever."""
+    images = list(packages.stage_images(packages.read_spec(package)).values())
+    for image in images:
+        if not is_fixed(image):
+            raise UserError(
+                f"{image}: its tag can mean another code tomorrow; commit, then make images and push, "
+                "or insist with --force."
+            )
+    return images
 
 
 def _data(options: argparse.Namespace, config: Config) -> Data:
@@ -145,16 +156,15 @@ def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V
     if pipeline.startswith("single-"):
         stages = [pipeline.removeprefix("single-")]
     try:
-        run = waiting.wait(cluster, run.run_id, stages, limit)
+        run, state = waiting.wait(cluster, run.run_id, stages, limit)
     except waiting.StillRunning:
         _print(f"not finished after {options.timeout:g} minutes; the run goes on. To wait on: {again}")
         return "timeout"
     except KeyboardInterrupt:
         _print(f"\nthe run goes on. To wait on: {again}")
         return "interrupted"
-    state = waiting.FINAL[run.state]
-    for message in waiting.messages(run):
-        _print(message)
+    for stage in waiting.failed(run):
+        _print(f"{stage} failed; its log is at {cluster.address(f'runs/details/{run.run_id}')}")
     took = waiting.seconds(run.created_at, run.finished_at)
     _print(f"{state} after {took or 0:.0f} s")
     if state == "succeeded" and "evaluate" in stages:
@@ -191,8 +201,7 @@ def _check(options: argparse.Namespace, config: Config, cluster: Cluster) -> str
         with tempfile.TemporaryDirectory() as temporary:
             package = Path(temporary, "pipeline.yaml")
             packages.write(packages.build(packages.PIPELINES[0], stages), package)
-            executors = read_spec(package)["deploymentSpec"]["executors"].values()
-        return checks.check_images(sorted(executor["container"]["image"] for executor in executors))
+            return checks.check_images(_check_images(package))
 
     failed = False
     for name, passed, message in checks.run_checks(
@@ -247,7 +256,8 @@ def _description(options: argparse.Namespace, data: Data, values: dict[str, Any]
     lines = {
         "data": ", ".join(data.versions) or values.get("data_version", ""),
         "revision": options.rev,
-        "code": tag,
+        "code": commit(),
+        "images": tag,
         "config": options.config,
         "from run": options.from_run if options.component else None,
         "overridden": ", ".join(options.param) or "nothing",

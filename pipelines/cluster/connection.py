@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import socket
 import time
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import kfp
 
 Answer = TypeVar("Answer")
+SILENCE = 30  # seconds after which a connection that says nothing counts as lost
 
 
 def endpoint(config: Config, flags: dict[str, str | None]) -> Endpoint:
@@ -39,12 +41,14 @@ class Cluster:
         self.name = settings.host or "the kubeconfig's cluster"
         self._client: kfp.Client | None = None
 
-    def call(self, request: Callable[["kfp.Client"], Answer], patience: float = 5) -> Answer:
+    def call(
+        self, request: Callable[["kfp.Client"], Answer], patience: float = 5, expected: tuple[int, ...] = ()
+    ) -> Answer:
         """What `request` returns; for `patience` seconds it is asked again, with new credentials after a 401.
 
         Raises:
             UserError: there is still no answer, or a refusal.
-            kfp_server_api.ApiException: 404 and 409, about which the caller knows more.
+            kfp_server_api.ApiException: a refusal with an `expected` status.
         """
         from kfp_server_api.exceptions import ApiException
         from urllib3.exceptions import HTTPError
@@ -58,7 +62,7 @@ class Cluster:
                     return request(self._client)
             except (ApiException, HTTPError) as error:
                 status = getattr(error, "status", None)
-                if status in (404, 409):
+                if status in expected:
                     raise
                 if not _may_pass(error, status) or time.monotonic() + pause > end:
                     raise UserError(explanation(error, self.endpoint)) from None
@@ -69,7 +73,8 @@ class Cluster:
 
     def address(self, page: str) -> str:
         """The address of a page of Kubeflow Pipelines, such as runs/details/ID."""
-        return f"{(self.endpoint.ui or self.endpoint.host).rstrip('/')}/#/{page}"
+        host = self.endpoint.ui or self.endpoint.host or "http://localhost:8080"  # where a port-forward usually puts it
+        return f"{host.rstrip('/')}/#/{page}"
 
 
 def connect(settings: Endpoint) -> "kfp.Client":
@@ -83,7 +88,22 @@ def connect(settings: Endpoint) -> "kfp.Client":
     import kfp
     from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
+    socket.setdefaulttimeout(SILENCE)  # the generated client has none of its own
+
     class Client(kfp.Client):
+        def _load_config(self, *settings: Any) -> Any:
+            """Keeps the proxy's path in the address, which a kubeconfig's token drops (kubeflow/pipelines#8313)."""
+            config = super()._load_config(*settings)
+            host, refresh = config.host, config.refresh_api_key_hook
+            if refresh:
+
+                def refresh_and_keep_host(config: Any) -> None:
+                    refresh(config)
+                    config.host = host
+
+                config.refresh_api_key_hook = refresh_and_keep_host
+            return config
+
         def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
             """Asks once, where kfp's own goes on for half a minute with stack traces."""
             return self.healthzs.healthz_service_get_healthz()

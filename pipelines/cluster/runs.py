@@ -54,6 +54,12 @@ def pipeline_version(cluster: Cluster, pipeline: str, package: Path, version: st
     return cluster.call(uploaded)
 
 
+def check_name(option: str, name: str) -> None:
+    """Refuses what the API server decodes twice, and then does not find."""
+    if any(character in name for character in "+%") or not name.strip():
+        raise UserError(f"{option} '{name}': must be a name without + and %.")
+
+
 def experiment_id(cluster: Cluster, name: str) -> str:
     namespace = cluster.endpoint.user_namespace or None
     return cluster.call(lambda client: client.create_experiment(name, namespace=namespace)).experiment_id
@@ -90,7 +96,7 @@ def find(cluster: Cluster, name: str, experiment: str, succeeded: bool = False) 
 
     if UUID.fullmatch(name):
         try:
-            return cluster.call(lambda client: client.get_run(name))
+            return cluster.call(lambda client: client.get_run(name), expected=(404,))
         except ApiException:
             raise UserError(f"run {name}: there is no such run; --list shows the newest.") from None
     named = None if name == "latest" else _named(name)

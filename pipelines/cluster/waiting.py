@@ -25,8 +25,10 @@ class StillRunning(Exception):
     """The time to wait is over; the run goes on."""
 
 
-def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) -> "V2beta1Run":
-    """The run in its final state; on a terminal with a live table, otherwise with a line per change.
+def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) -> tuple["V2beta1Run", str]:
+    """The run when it has ended, and how: succeeded, failed, cancelled or skipped.
+
+    Meanwhile it shows the stages, on a terminal in a live table, otherwise with a line per change.
 
     Raises:
         StillRunning: `limit` seconds are over.
@@ -35,13 +37,16 @@ def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) 
     end = time.monotonic() + limit if limit else float("inf")
     shown: dict[str, str] = {}
     pause = 0.5
+    cancelling = False
     with _display(stages) as show:
         while True:
             run = cluster.call(lambda client: client.get_run(run_id), min(PATIENCE, max(end - time.monotonic(), 0)))
             tasks = _stages(run, stages)
             show(tasks)
-            if run.state in FINAL:
-                return run
+            history = [run.state, *(status.state for status in run.state_history or [])]
+            cancelling |= "CANCELING" in history
+            if run.state in FINAL:  # the server may call a run failed that was cancelled
+                return run, "cancelled" if cancelling and run.state == "FAILED" else FINAL[run.state]
             states = {stage: state for stage, (state, _) in tasks.items()}
             pause = 0.5 if states != shown else min(1.5 * pause, 5)
             shown = states
@@ -50,14 +55,9 @@ def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) 
             time.sleep(pause)
 
 
-def messages(run: "V2beta1Run") -> list[str]:
-    """What went wrong, as the server says it: of the run, and of each task that failed."""
-    tasks = _tasks(run)
-    failed = {task.display_name: task.error.message for task in tasks if task.state == "FAILED" and task.error}
-    found = [f"{name}: {message}" for name, message in failed.items()]
-    if run.error and run.error.message not in failed.values():
-        found.insert(0, run.error.message)
-    return found
+def failed(run: "V2beta1Run") -> list[str]:
+    """The tasks that failed; why, only their logs say."""
+    return [task.display_name for task in _tasks(run) if task.state == "FAILED"]
 
 
 def seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
