@@ -99,7 +99,7 @@ def connect(settings: Endpoint) -> "kfp.Client":
 
                 def refresh_and_keep_host(config: Any) -> None:
                     refresh(config)
-                    config.host = host
+                    config.host, config.refresh_api_key_hook = host, refresh_and_keep_host
 
                 config.refresh_api_key_hook = refresh_and_keep_host
             return config
