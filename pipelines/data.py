@@ -162,11 +162,10 @@ def _pushed(repo: "Repo", folder: _Folder, rev: str | None, out: "Output", remot
         version = DataVersion(odb.fs.unstrip_protocol(path), out.hash_info.value)
         found = _in_bucket(version.uri, odb.fs.fs_args, place)
     if not found:
-        every = "--all-commits " if rev else ""
-        raise UserError(
-            f"{folder.given}: version {version.version} is not in {place}; run "
-            f"`dvc push {every}-r {name} {folder.name}` in {folder.root}."
-        )
+        # not `dvc push --all-tags`: of older revisions it mistakes the path of a remote that is a folder
+        command = f"`git checkout {rev}` and " if rev else ""
+        command += f"`dvc push -r {name} {folder.name}`"
+        raise UserError(f"{folder.given}: version {version.version} is not in {place}; run {command} in {folder.root}.")
     return version
 
 

@@ -25,9 +25,12 @@ def keep(evaluation: Path, history: Path | None, results: Path) -> None:
     Raises:
         UserError: the evaluation cannot be read, or `results` cannot be written.
     """
-    files = _files(_read(evaluation / "metrics.json"))
-    if history:
-        files["plots/training.csv"] = history.read_text()
+    try:
+        files = _files(json.loads((evaluation / "metrics.json").read_text()))
+        if history:
+            files["plots/training.csv"] = history.read_text()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{evaluation}: its figures cannot be taken ({error}); run the pipeline again.") from None
     possible = {"plots/training.csv", *(f"plots/{table}/{split}.csv" for table in TABLES for split in SPLITS)}
     try:
         with contextlib.ExitStack() as stack:
@@ -41,7 +44,9 @@ def keep(evaluation: Path, history: Path | None, results: Path) -> None:
 
 def _files(result: dict[str, Any]) -> dict[str, str]:
     """The content of each file, by its path in results/."""
-    origin = {name: result[name] for name in ("data_version", "trained_on", "settings")}
+    origin = {name: result[name] for name in ("data_version", "settings")}
+    if result["trained_on"] != result["data_version"]:
+        origin["trained_on"] = result["trained_on"]
     figures = {
         split: {name: result[split][name] for name in FIGURES if name in result[split]}
         for split in SPLITS
@@ -63,13 +68,6 @@ def _pairs(classes: list[str], matrix: list[list[int]]) -> Iterable[dict[str, An
         for prediction, count in zip(classes, counts, strict=True):
             for _ in range(count):
                 yield {"label": label, "prediction": prediction}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); run the evaluate stage again.") from None
 
 
 def _json(content: dict[str, Any]) -> str:

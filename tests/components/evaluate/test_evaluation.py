@@ -15,6 +15,7 @@ from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import SLICES, calibration_error, interval, slices, split_metrics
 from components.files import UserError
 from components.ingest.ingestion import ingest_folders
+from pipelines.results import keep
 from tests.conftest import CLASSES, Folders, contents, copy_folders
 from tests.pages import Page
 
@@ -277,6 +278,20 @@ def test_metrics_file_holds_the_result_with_its_origin(trained: Path, raw: Path,
     assert written["trained_on"] == training["data_version"] != written["data_version"]
     assert written["settings"] == training["settings"]
     assert written["classes"] == CLASSES
+    assert written["train"] == {"images": (evaluated.predictions["split"] == "train").sum()}
+
+
+def test_evaluation_has_what_the_comparison_of_data_versions_needs(evaluated: Evaluated, tmp_path: Path) -> None:
+    keep(evaluated.folder / "evaluation", None, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["data_version"] == evaluated.result["data_version"]
+    assert metrics["trained_on"] == evaluated.result["trained_on"]
+    for split in ("val", "test"):
+        rows = evaluated.predictions[evaluated.predictions["split"] == split]
+        assert metrics[split]["accuracy"] == evaluated.result[split]["accuracy"]
+        confusion = pd.read_csv(tmp_path / f"plots/confusion/{split}.csv")
+        pairs = Counter(zip(confusion["label"], confusion["prediction"], strict=True))
+        assert pairs == Counter(zip(rows["label"], rows["prediction"], strict=True))
 
 
 # --- refused -----------------------------------------------------------------------------------
