@@ -204,6 +204,7 @@ def test_configuration_sets_defaults_constants_images_and_resources(project: Pat
 
 
 YAML, CODE = "component.yaml", "component.py"
+EPOCHS = "- name: epochs\n  type: Integer\n  default: 100\n  description: Passes over the train split.\n"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,11 @@ YAML, CODE = "component.yaml", "component.py"
             YAML, "type: Dataset", "type: Dataset\n  default: x", [YAML, "transformed_examples"], id="artifact"
         ),
         pytest.param(
-            YAML, "- name: epochs\n  type: Integer\n  default: 100\n", "", [YAML, "'epochs'"], id="input missing"
+            YAML,
+            "- name: epochs\n  type: Integer\n  default: 100\n  description: Passes over the train split.\n",
+            "",
+            [YAML, "'epochs'"],
+            id="input missing",
         ),
         pytest.param(CODE, "    epochs: int,\n", "", [YAML, CODE, "'epochs'"], id="argument missing"),
         pytest.param(
