@@ -4,6 +4,7 @@ import argparse
 import datetime
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,6 +40,8 @@ def run(options: argparse.Namespace) -> str:
     runs.check_name("--experiment", options.experiment)
     if options.recurring:
         runs.check_name("--recurring", options.recurring)
+    if options.cron:
+        runs.check_cron(options.cron)
     config = load_config(options.config)
     cluster = Cluster(endpoint(config, {name: getattr(options, name) for name in Endpoint.model_fields}))
     if options.check:
@@ -246,10 +249,12 @@ def _terminate(options: argparse.Namespace, cluster: Cluster) -> str:
 
 
 def _run_name(pipeline: str, data: Data, tag: str) -> str:
-    """Such as training-1f0e3d9a-a1b2c3d4e5f6-20261122-142501: pipeline, data version, code, time in UTC."""
+    """Such as training-1f0e3d9a-a1b2c3d4e5f6-20261122-142501-7c31: pipeline, data version, code, time in UTC, and a
+    few random characters, because the name tells runs apart.
+    """
     version = data.arguments.get("data_version", "")[:8]
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    return "-".join(part for part in (pipeline, version, tag, stamp) if part)
+    return "-".join(part for part in (pipeline, version, tag, stamp, uuid.uuid4().hex[:4]) if part)
 
 
 def _description(options: argparse.Namespace, data: Data, values: dict[str, Any], tag: str) -> str:

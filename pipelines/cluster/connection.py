@@ -115,7 +115,7 @@ def connect(settings: Endpoint) -> "kfp.Client":
         _check_kubeconfig(settings)
         return Client(kube_context=settings.kube_context or None, **options)
     if settings.client_id:
-        options["client_id"] = settings.client_id
+        options["existing_token"] = _iap_token(settings.client_id)
     elif settings.host.rstrip("/").endswith(".googleusercontent.com"):
         options["existing_token"] = _google_token()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -180,6 +180,22 @@ def _google_token() -> str:
     token = get_gcp_access_token()
     if not token:
         raise UserError("no Google credentials for the inverse proxy; run: gcloud auth application-default login")
+    return token
+
+
+def _iap_token(client_id: str) -> str:
+    """An ID token; Google gives none for a user's own credentials."""
+    from google.auth.exceptions import GoogleAuthError
+    from kfp.client.auth import get_auth_token
+
+    token = None
+    with contextlib.suppress(GoogleAuthError):
+        token, _ = get_auth_token(client_id, None, None)
+    if not token:
+        raise UserError(
+            "no credentials of a Google service account, which IAP wants; "
+            "run: gcloud auth application-default login --impersonate-service-account=ACCOUNT"
+        )
     return token
 
 

@@ -60,6 +60,13 @@ def check_name(option: str, name: str) -> None:
         raise UserError(f"{option} '{name}': must be a name without + and %.")
 
 
+def check_cron(cron: str) -> None:
+    if len(cron.split()) != 6:
+        raise UserError(
+            f"--cron '{cron}': needs six fields, seconds first, such as '0 30 2 * * *' for 2:30 every night."
+        )
+
+
 def experiment_id(cluster: Cluster, name: str) -> str:
     namespace = cluster.endpoint.user_namespace or None
     return cluster.call(lambda client: client.create_experiment(name, namespace=namespace)).experiment_id
@@ -131,10 +138,6 @@ def terminate(cluster: Cluster, run_id: str) -> None:
 
 def schedule(cluster: Cluster, submission: Submission, cron: str) -> "V2beta1RecurringRun":
     """Makes the recurring run of that name; one that is there already is replaced, when the new one exists."""
-    if len(cron.split()) != 6:
-        raise UserError(
-            f"--cron '{cron}': needs six fields, seconds first, such as '0 30 2 * * *' for 2:30 every night."
-        )
     earlier = {run.recurring_run_id for run in recurring_runs(cluster, submission.name)}
     experiment = experiment_id(cluster, submission.experiment)
 
