@@ -168,7 +168,9 @@ def test_every_image_has_one_prediction_and_every_prediction_an_image(training: 
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-4)
         assert probabilities[row["prediction"]] == max(probabilities.values())
         assert float(row["confidence"]) == pytest.approx(max(probabilities.values()))
-        assert float(row["loss"]) == pytest.approx(-np.log(max(probabilities[row["label"]], np.finfo(np.float32).eps)), abs=1e-3)
+        assert float(row["loss"]) == pytest.approx(
+            -np.log(max(probabilities[row["label"]], np.finfo(np.float32).eps)), abs=1e-3
+        )
 
 
 def test_saved_model_reproduces_the_predictions_from_the_files(training: Run, tiny: Folders):
