@@ -65,7 +65,7 @@ def examples(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.ingest.ingestion import ingest_folders
 
     output = tmp_path_factory.mktemp("ingest") / "examples"
-    ingest_folders(str(tiny.data), str(tiny.test), "", CLASSES, "fail", 10_000, 50_000_000, 2, 1, str(output))
+    ingest_folders(str(tiny.data), str(tiny.test), "", CLASSES, "fail", 10_000, 50_000_000, 2, BEAM, str(output))
     return output
 
 

@@ -10,7 +10,7 @@ def ingest(
     max_images: int,
     max_pixels: int,
     shards: int,
-    workers: int,
+    beam_options: list,
     examples: Output[Dataset],
 ):
     from components.ingest.ingestion import ingest_folders
@@ -24,7 +24,7 @@ def ingest(
         max_images,
         max_pixels,
         shards,
-        workers,
+        beam_options,
         examples.path,
     )
     examples.metadata["data_version"] = manifest["data_version"]

@@ -1,13 +1,21 @@
-"""Labelled image folders -> a folder of TFRecord shards with its manifest."""
+"""A labelled data set -> a folder of TFRecord shards with its manifest, in one Beam pipeline."""
 
+import json
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from components.examples import write_manifest
+from components.beam import local_copy, new_pipeline, take, work_folder
+from components.examples import shard_name, write_manifest
 from components.files import UserError, new_directory
-from components.ingest import folders
-from components.ingest import shards as sharding
-from components.ingest.shards import Written
+from components.ingest import md5s
+from components.ingest.layout import Layout, read_layout
+from components.ingest.shards import Settings, shard_of, write_shard
+from components.ingest.sources import File, Source
+
+Part = tuple[int, tuple[str, ...]]  # the position of its source in Layout.sources, and one of Source.parts
 
 
 def ingest_folders(
@@ -19,7 +27,7 @@ def ingest_folders(
     max_images: int,
     max_pixels: int,
     shards: int,
-    workers: int,
+    beam_options: list[str],
     output: str,
 ) -> dict[str, Any]:
     """Writes the shards and `examples.json` to `output`, and returns the manifest (see components/examples.py).
@@ -29,27 +37,28 @@ def ingest_folders(
     """
     if on_bad_image not in ("fail", "quarantine"):
         raise UserError(f"on_bad_image is '{on_bad_image}'; it must be fail or quarantine.")
-    if shards < 1 or workers < 0:
-        raise UserError(f"shards is {shards} and workers is {workers}; shards must be 1 or more, workers 0 or more.")
-    images, names = folders.list_images(data_uri, test_data_uri, classes)
-    _check_cap(images, max_images)
-    labels = {name: label for label, name in enumerate(names)}
+    if shards < 1:
+        raise UserError(f"shards is {shards}; it must be 1 or more.")
+    layout = read_layout(data_uri, test_data_uri, classes)
+    version = _known_version(layout.data, data_version)
+    versioned = () if version else tuple(split.name for split in layout.splits if split.source is layout.data)
+    labels = {name: label for label, name in enumerate(layout.classes)}
     with new_directory(output) as folder:
-        plan = sharding.plan_shards(images, shards)
-        written = sharding.write_shards(folder, plan, labels, max_pixels, workers)
-        bad = sorted((image.filename, str(image.path), reason) for shard in written for image, reason in shard.bad)
-        if bad and on_bad_image == "fail":
-            raise UserError(_describe(bad))
-        splits = _splits(written, names)
+        with work_folder(beam_options, folder) as work:
+            written = _run(layout, Settings(labels, max_pixels, shards, versioned, work), max_images, beam_options)
+            bad = sorted(image for result in written for image in result.get("bad", []))
+            if bad and on_bad_image == "fail":
+                raise UserError(_describe(bad))
+            version = version or _version(written)
+            splits = {split.name: _take_split(split.name, written, layout.classes, folder) for split in layout.splits}
         for split, content in splits.items():
             if not content["images"]:
                 raise UserError(f"the {split} split has no good image left; {_describe(bad)}")
-        md5s = {name: md5 for shard in written for name, md5 in shard.md5s.items()}
         manifest = {
             "data_uri": data_uri,
             "test_data_uri": test_data_uri,
-            "data_version": data_version or folders.data_version(data_uri, md5s),
-            "classes": names,
+            "data_version": version,
+            "classes": layout.classes,
             "splits": splits,
             "quarantined": [{"path": filename, "reason": reason} for filename, _, reason in bad],
         }
@@ -57,28 +66,125 @@ def ingest_folders(
     return manifest
 
 
-def _check_cap(images: list[folders.ImageFile], max_images: int) -> None:
-    counted = sum(image.split != "test" for image in images)
+def _known_version(data: Source, given: str) -> str:
+    if data.version and given not in ("", data.version):
+        raise UserError(f"data_version is {given}, but data_uri names {data.version}; leave data_version empty.")
+    return data.version or given
+
+
+def _run(layout: Layout, settings: Settings, max_images: int, beam_options: list[str]) -> list[dict[str, Any]]:
+    """Lists the files, many folders at once, and writes the shards; returns what write_shard yields.
+
+    Raises:
+        UserError: a worker failed, or the data as listed is refused.
+    """
+    import apache_beam as beam
+
+    addresses = {(split.name, name): split.address(name) for split in layout.splits for name in layout.classes}
+    results = f"{settings.work}/results"
+    with new_pipeline(beam_options) as pipeline:
+        listed = (
+            pipeline
+            | "folders" >> beam.Create(_parts(layout, bool(settings.versioned)))  # spread over the workers
+            | "list" >> beam.FlatMap(_list, layout.sources)
+        )
+        files = listed | "files" >> beam.Filter(lambda found: isinstance(found, File))
+        failures = listed | "failures" >> beam.Filter(lambda found: isinstance(found, str))
+        counts = (
+            files
+            | "images" >> beam.Filter(lambda file: file.is_image)
+            | "classes" >> beam.Map(lambda file: tuple(file.name.split("/")[:2]))
+            | "counts" >> beam.combiners.Count.PerElement()
+        )
+        # The input of the writers, so that no image is read before all are listed and counted.
+        refusal = (
+            pipeline
+            | "addresses" >> beam.Create([addresses])
+            | "check"
+            >> beam.Map(_refusal, max_images, counts=beam.pvalue.AsDict(counts), failures=beam.pvalue.AsList(failures))
+        )
+        written = (
+            files
+            | "by shard" >> beam.Map(lambda file, shards: (shard_of(file, shards), file), settings.shards)
+            | "shards" >> beam.GroupByKey()
+            | "write" >> beam.FlatMap(write_shard, beam.pvalue.AsSingleton(refusal), settings)
+        )
+        refused = refusal | "refused" >> beam.FlatMap(lambda reason: [{"failure": reason}] if reason else [])
+        _ = (
+            (written, refused)
+            | "results" >> beam.Flatten()
+            | "as JSON" >> beam.Map(json.dumps)
+            | "write results" >> beam.io.WriteToText(results, shard_name_template="")
+        )
+    with local_copy(results) as path, path.open() as lines:
+        found = [json.loads(line) for line in lines]
+    for reason in sorted(result["failure"] for result in found if "failure" in result):
+        raise UserError(reason)
+    return found
+
+
+def _parts(layout: Layout, versioned: bool) -> list[Part]:
+    """What to list: the class folders and, for the data version, what lies beside them."""
+    parts = []
+    for position, source in enumerate(layout.sources):
+        splits = [split.folders for split in layout.splits if split.source is source]
+        folders = [(*split, name) for split in splits for name in layout.classes]
+        if versioned and source is layout.data:
+            folders += [(), *splits]
+        parts += [(position, part) for part in source.parts(folders)]
+    return parts
+
+
+def _list(part: Part, sources: list[Source]) -> Iterator[Any]:
+    """Yields the files of a part; if it cannot be listed, the reason."""
+    position, folders = part
+    try:
+        yield from sources[position].files(folders)
+    except UserError as error:
+        yield str(error)
+
+
+def _refusal(
+    addresses: dict[tuple[str, str], str], max_images: int, counts: dict[tuple[str, str], int], failures: list[str]
+) -> str:
+    """Why the data as listed is refused, or nothing. `addresses` has every class of every split."""
+    if failures:
+        return min(failures)
+    for split_and_class, address in addresses.items():
+        if split_and_class not in counts:
+            return f"{address}: no images in this folder; add some or remove the class everywhere."
+    counted = sum(count for (split, _), count in counts.items() if split != "test")
     if counted > max_images:
-        raise UserError(
+        return (
             f"train and val hold {counted:,} images; max_images allows {max_images:,}: remove {counted - max_images:,}."
         )
+    return ""
 
 
-def _describe(bad: list[tuple[str, str, str]], shown: int = 20) -> str:
-    lines = [f"{path}: {reason}" for _, path, reason in bad[:shown]]
+def _version(written: list[dict[str, Any]]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for address in (result["md5s"] for result in written if result["md5s"]):
+            paths.append(Path(folder) / Path(address).name)
+            take(address, paths[-1])
+        return md5s.data_version(paths)
+
+
+def _take_split(split: str, written: list[dict[str, Any]], classes: list[str], folder: Path) -> dict[str, Any]:
+    """Takes the shards of a split, numbered on without those that got no image, and counts."""
+    results = [result for result in written if result["split"] == split and result["classes"]]
+    counts = sum((Counter(result["classes"]) for result in results), Counter())
+    shards = []
+    for index, result in enumerate(sorted(results, key=lambda result: result["number"])):
+        name = shard_name(split, index, len(results))
+        take(result["address"], folder / name)
+        shards.append({"name": name, "images": sum(result["classes"].values()), "sha256": result["sha256"]})
+    return {"images": counts.total(), "classes": {name: counts[name] for name in classes}, "shards": shards}
+
+
+def _describe(bad: list[list[str]], shown: int = 20) -> str:
+    lines = [f"{address}: {reason}" for _, address, reason in bad[:shown]]
     if len(bad) > shown:
         lines.append(f"... and {len(bad) - shown:,} more")
     count = "1 bad image" if len(bad) == 1 else f"{len(bad):,} bad images"
     return "\n".join([f"{count}; mend or remove them, or set on_bad_image to quarantine to leave them out:", *lines])
-
-
-def _splits(written: list[Written], names: list[str]) -> dict[str, Any]:
-    splits: dict[str, Any] = {}
-    for result in written:
-        split = splits.setdefault(result.shard.split, {"images": 0, "classes": dict.fromkeys(names, 0), "shards": []})
-        split["images"] += len(result.images)
-        for name, count in Counter(image.class_name for image in result.images).items():
-            split["classes"][name] += count
-        split["shards"].append({"name": result.shard.name, "images": len(result.images), "sha256": result.sha256})
-    return splits

@@ -1,114 +1,168 @@
-"""Images into TFRecord shards, many at once."""
+"""Images into TFRecord shards, each shard by one worker of a Beam pipeline."""
 
+import contextlib
 import hashlib
-import multiprocessing
 import os
-import stat
-import threading
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from components import examples
-from components.ingest.folders import ImageFile, md5
+from components.beam import exists, local_target
+from components.files import UserError
+from components.ingest import buckets, folders
 from components.ingest.image import BadImage, image_features
+from components.ingest.md5s import write_md5s
+from components.ingest.sources import File
+
+Key = tuple[str, int]  # of a shard: its split and number
+OTHERS = "others"  # in the place of the split: files that count for the data version only
+FAILED = "failed"  # a file in the work folder: a shard could not be written, so that the others are not needed
 
 
-class Shard(NamedTuple):
-    name: str
-    split: str
-    images: list[ImageFile]
+class Settings(NamedTuple):
+    labels: dict[str, int]  # by class name
+    max_pixels: int
+    shards: int  # per split
+    versioned: tuple[str, ...]  # the splits whose files count for the data version
+    work: str  # the folder to write to
+
+    @property
+    def max_bytes(self) -> int:
+        return 8 * self.max_pixels  # no picture of that size needs more
 
 
-class Written(NamedTuple):
-    shard: Shard
-    sha256: str
-    images: list[ImageFile]
-    bad: list[tuple[ImageFile, str]]  # the file and what is wrong with it
-    md5s: dict[str, str]  # of every file that could be read, by filename
+class Prepared(NamedTuple):
+    file: File
+    md5: str
+    record: bytes  # a serialized tf.train.Example; empty for a bad image
+    problem: str  # why it is bad
 
 
-def plan_shards(images: list[ImageFile], shards: int) -> list[Shard]:
-    """At most `shards` per split, of equal size, in an order that mixes the classes and depends on the names alone."""
-    plan = []
-    for split in dict.fromkeys(image.split for image in images):
-        members = [image for image in images if image.split == split]
-        members.sort(key=lambda image: hashlib.sha256(image.filename.encode()).digest())
-        count = min(shards, len(members))
-        bounds = [len(members) * i // count for i in range(count + 1)]
-        for i in range(count):
-            plan.append(Shard(examples.shard_name(split, i, count), split, members[bounds[i] : bounds[i + 1]]))
-    return plan
+def shard_of(file: File, shards: int) -> Key:
+    """By the hash of the name, so that it is the same on every runner and the classes are mixed."""
+    split = file.name.partition("/")[0] if file.is_image else OTHERS
+    return split, int.from_bytes(_hash(file), "big") * shards >> 256
 
 
-def write_shards(
-    folder: Path, plan: list[Shard], labels: dict[str, int], max_pixels: int, workers: int
-) -> list[Written]:
-    """Writes each shard into `folder` with `workers` processes (0: one per core), each holding one image at a time."""
-    # A fork server imports TensorFlow once for all workers; forking after TensorFlow has started threads would hang.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kfp.dsl", "tensorflow", "components.ingest.image"])
-    written = []
-    processes = min(workers or os.cpu_count() or 1, len(plan))
-    with ProcessPoolExecutor(processes, context, initializer=_end_with_parent) as pool:
-        for result in pool.map(partial(_write_shard, folder=folder, labels=labels, max_pixels=max_pixels), plan):
-            written.append(result)
-            print(f"ingest: {len(written)} of {len(plan)} shards, {result.shard.name}", flush=True)
-    return written
+def write_shard(element: tuple[Key, Iterable[File]], refusal: str, settings: Settings) -> Iterator[dict[str, Any]]:
+    """Writes the images of a shard to `<split>-<number>` in the work folder, in the order of the names' hashes.
+
+    For the data version it writes `<split>-<number>.md5` as well (see md5s.py).
+
+    Yields:
+        What was written, or the failure; nothing if the data is refused or another shard failed.
+    """
+    (split, number), files = element
+    failed = f"{settings.work}/{FAILED}"
+    if refusal or exists(failed):
+        return
+    write = _write_md5s if split == OTHERS else _write_images
+    try:
+        yield {"split": split, "number": number, **write(sorted(files, key=_hash), split, number, settings)}
+    except UserError as error:  # as data: raised here it would be a stack trace in the end, after some retries
+        with local_target(failed) as path:
+            path.touch()
+        yield {"failure": str(error)}
 
 
-def _end_with_parent() -> None:
-    """Ends this worker when its parent was killed, so that no later attempt finds it still writing."""
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _write_shard(shard: Shard, folder: Path, labels: dict[str, int], max_pixels: int) -> Written:
+def _write_images(files: list[File], split: str, number: int, settings: Settings) -> dict[str, Any]:
     import tensorflow as tf
 
-    path = folder / shard.name
-    good, bad, md5s = [], [], {}
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for image in shard.images:
-            try:
-                data = _read(image, max_pixels)
-                md5s[image.filename] = md5(data)
-                features = image_features(data, max_pixels)
-            except BadImage as reason:
-                bad.append((image, str(reason)))
-                continue
-            features[examples.FILENAME] = image.filename.encode()
-            features[examples.SHA256] = hashlib.sha256(data).hexdigest().encode()
-            features[examples.CLASS] = image.class_name.encode()
-            features[examples.LABEL] = labels[image.class_name]
-            writer.write(_serialized(features))
-            good.append(image)
-    return Written(shard, examples.file_sha256(path), good, bad, md5s)
+    address = f"{settings.work}/{split}-{number}"
+    versioned = split in settings.versioned
+    classes: Counter[str] = Counter()
+    bad, md5s = [], []
+    with local_target(address) as path:
+        with tf.io.TFRecordWriter(str(path)) as writer, _reading(files) as (read, threads):
+            prepare = partial(_prepare, read=read, versioned=versioned, settings=settings)
+            for prepared in _many_at_once(prepare, files, threads):
+                name = prepared.file.name
+                md5s.append((name, prepared.md5))
+                if prepared.record:
+                    writer.write(prepared.record)
+                    classes[name.split("/")[1]] += 1
+                else:
+                    bad.append((name, prepared.file.shown, prepared.problem))
+        sha256 = examples.file_sha256(path)
+    print(f"ingest: {split} shard {number + 1} of {settings.shards}, {classes.total():,} images", flush=True)
+    return {
+        "address": address,
+        "sha256": sha256,
+        "classes": classes,
+        "bad": bad,
+        "md5s": _with_md5s(md5s, f"{address}.md5") if versioned else "",
+    }
 
 
-def _read(image: ImageFile, max_pixels: int) -> bytes:
+def _write_md5s(files: list[File], split: str, number: int, settings: Settings) -> dict[str, Any]:
+    md5s = [(file.name, file.md5 or _content_md5(file)) for file in files]
+    return {"md5s": _with_md5s(md5s, f"{settings.work}/{split}-{number}.md5")}
+
+
+def _with_md5s(md5s: list[tuple[str, str]], address: str) -> str:
+    with local_target(address) as path:
+        write_md5s(md5s, path)
+    return address
+
+
+@contextlib.contextmanager
+def _reading(files: list[File]) -> Iterator[tuple[Callable[[File, int], bytes], int]]:
+    """How to read these files, and how many at once."""
+    if files[0].address.startswith("gs://"):
+        with buckets.new_client(files[0].shown) as client:
+            yield partial(buckets.read, client=client), buckets.CONNECTIONS
+    else:
+        yield folders.read, os.cpu_count() or 1
+
+
+def _many_at_once(function: Callable[[File], Prepared], files: list[File], threads: int) -> Iterator[Prepared]:
+    """The results in the order of the files, with few of them in memory."""
+    pending: deque[Future[Prepared]] = deque()
+    pool = ThreadPoolExecutor(threads)
     try:
-        if image.path.is_symlink() and not image.path.resolve().is_relative_to(image.root.resolve()):
-            raise BadImage(f"a link that leaves {image.root}")
-        mode = image.path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise BadImage("a folder; images lie directly in their class folder")
-        if not stat.S_ISREG(mode):
-            raise BadImage("not a regular file")  # opening a pipe would wait for ever
-        with image.path.open("rb") as file:
-            data = file.read(8 * max_pixels + 1)  # no picture of that size needs more
-    except (OSError, RuntimeError) as error:  # RuntimeError: Python < 3.13, for links in a circle
-        raise BadImage(f"cannot be read ({getattr(error, 'strerror', error)})") from None
-    if len(data) > 8 * max_pixels:
-        raise BadImage(f"larger than {8 * max_pixels:,} bytes")
-    return data
+        for file in files:
+            pending.append(pool.submit(function, file))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare(file: File, read: Callable[[File, int], bytes], versioned: bool, settings: Settings) -> Prepared:
+    md5, record, problem = file.md5, b"", file.problem
+    try:
+        if not problem:
+            data = read(file, settings.max_bytes)
+            md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+            if file.md5 not in ("", md5):
+                raise UserError(f"{file.shown}: differs from its md5, {file.md5}; upload or push it again.")
+            record = _record(file.name, data, settings)
+    except BadImage as reason:
+        problem = str(reason)
+    return Prepared(file, md5 or (_content_md5(file) if versioned else ""), record, problem)
+
+
+def _record(name: str, data: bytes, settings: Settings) -> bytes:
+    features = image_features(data, settings.max_pixels)
+    class_name = name.split("/")[1]
+    features[examples.FILENAME] = name.encode()
+    features[examples.SHA256] = hashlib.sha256(data).hexdigest().encode()
+    features[examples.CLASS] = class_name.encode()
+    features[examples.LABEL] = settings.labels[class_name]
+    return _serialized(features)
+
+
+def _content_md5(file: File) -> str:
+    return buckets.content_md5(file) if file.address.startswith("gs://") else folders.content_md5(file)
+
+
+def _hash(file: File) -> bytes:
+    return hashlib.sha256(file.name.encode()).digest()
 
 
 def _serialized(features: dict[str, Any]) -> bytes:

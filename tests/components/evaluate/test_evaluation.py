@@ -16,7 +16,7 @@ from components.evaluate.metrics import SLICES, calibration_error, interval, sli
 from components.files import UserError
 from components.ingest.ingestion import ingest_folders
 from pipelines.results import keep
-from tests.conftest import CLASSES, Folders, contents, copy_folders
+from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
 from tests.pages import Page
 
 EVIL = """<script>alert('1')<|script> & "quoted".png"""
@@ -49,7 +49,9 @@ def raw(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in (data / "train", data / "val", test):
         for name in CLASSES:
             shutil.copy(folder / CLASSES[0] / "00.png", folder / name / EVIL)
-    ingest_folders(str(data), str(test), "other.dir", CLASSES, "fail", 10_000, 10_000_000, 2, 1, str(root / "examples"))
+    ingest_folders(
+        str(data), str(test), "other.dir", CLASSES, "fail", 10_000, 10_000_000, 2, BEAM, str(root / "examples")
+    )
     return root / "examples"
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -16,11 +17,9 @@ from PIL import Image
 
 from components import examples as ex
 from components.files import UserError
-from components.ingest.folders import ImageFile, data_version, list_images
-from components.ingest.image import BadImage, image_features
+from components.ingest.image import image_features
 from components.ingest.ingestion import ingest_folders
-from components.ingest.shards import _read
-from tests.conftest import CLASSES, IMAGES, Folders, contents, ends_soon, run_killed
+from tests.conftest import BEAM, CLASSES, IMAGES, Folders, contents, ends_soon, run_killed
 
 MAX_PIXELS = 1_000_000
 
@@ -35,7 +34,7 @@ def ingest(folders: Folders, output: Path, **changed: Any) -> dict[str, Any]:
         "max_images": 10_000,
         "max_pixels": MAX_PIXELS,
         "shards": 2,
-        "workers": 1,
+        "beam_options": BEAM,
     }
     assert changed.keys() <= options.keys()
     return ingest_folders(**{**options, **changed}, output=str(output))
@@ -117,28 +116,54 @@ def test_classes_are_mixed_within_each_shard(tiny: Folders, plain: Path) -> None
         assert found == set(CLASSES)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 0])
-def test_bytes_do_not_depend_on_the_run_or_the_workers(
-    workers: int, tiny: Folders, plain: Path, tmp_path: Path
-) -> None:
-    ingest(tiny, tmp_path / "again", workers=workers)
+RUNNERS = {
+    "the same again": BEAM,
+    "threads": [*BEAM, "--direct_num_workers=3", "--direct_running_mode=multi_threading"],
+    "processes": [*BEAM, "--direct_num_workers=2", "--direct_running_mode=multi_processing"],
+    "the runner of small data": ["--runner=BundleBasedDirectRunner"],
+}
+
+
+@pytest.mark.parametrize("options", RUNNERS.values(), ids=RUNNERS)
+def test_bytes_do_not_depend_on_the_runner(options: list[str], tiny: Folders, plain: Path, tmp_path: Path) -> None:
+    ingest(tiny, tmp_path / "again", beam_options=options)
     assert contents(tmp_path / "again") == contents(plain)
+
+
+@pytest.mark.parametrize("options", [BEAM, RUNNERS["processes"]], ids=["one process", "processes"])
+def test_workers_may_write_below_a_temporary_location(
+    options: list[str], tiny: Folders, plain: Path, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    ingest(tiny, tmp_path / "outputs" / "again", beam_options=[*options, f"--temp_location={shared}"])
+    assert contents(tmp_path / "outputs" / "again") == contents(plain)
+    assert contents(shared) == {}, "what the workers left is removed"
 
 
 @pytest.mark.parametrize("shards", [1, 3, 1000])
 def test_number_of_shards(shards: int, tiny: Folders, tmp_path: Path) -> None:
     manifest = ingest(tiny, tmp_path / "examples", shards=shards)
     for split, content in manifest["splits"].items():
-        count = min(shards, content["images"])  # no shard is empty
-        names = [shard["name"] for shard in content["shards"]]
-        assert names == [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
-        sizes = [shard["images"] for shard in content["shards"]]
+        names, sizes = zip(*((shard["name"], shard["images"]) for shard in content["shards"]), strict=True)
+        count = len(names)
+        assert list(names) == [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
+        assert 0 not in sizes
         assert sum(sizes) == content["images"]
-        assert max(sizes) - min(sizes) <= 1
+        assert min(shards, content["images"]) / 2 < count <= shards, "the images are spread"
     assert {path.name for path in (tmp_path / "examples").iterdir()} == {
         "examples.json",
         *(shard["name"] for content in manifest["splits"].values() for shard in content["shards"]),
     }
+
+
+def test_order_of_the_images_does_not_depend_on_the_shards(tiny: Folders, plain: Path, tmp_path: Path) -> None:
+    ingest(tiny, tmp_path / "examples", shards=7)
+    for split in ex.SPLITS:
+        names, more = (
+            [ex.text(e, ex.FILENAME) for e in stored(folder, split)] for folder in (plain, tmp_path / "examples")
+        )
+        assert names == more
+        assert names != sorted(names)
 
 
 def test_given_classes_set_the_order_of_the_labels(tiny: Folders, tmp_path: Path) -> None:
@@ -199,7 +224,18 @@ def test_data_version_is_the_one_of_dvc(own: Folders, tmp_path: Path, monkeypatc
     expected = yaml.safe_load((tmp_path / "data.dvc").read_text())["outs"][0]["md5"]
     assert ingest(own, tmp_path / "examples")["data_version"] == expected
     (own.data / "notes.txt").write_text("changed")
-    assert data_version(str(own.data), {}) != expected
+    assert ingest(own, tmp_path / "examples")["data_version"] != expected
+
+
+def version_of(folder: Path) -> str:
+    """In the form of DVC, which the test above checks."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    entries = [
+        {"md5": hashlib.md5(path.read_bytes()).hexdigest(), "relpath": path.relative_to(folder).as_posix()}
+        for path in paths
+    ]
+    manifest = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]))
+    return f"{hashlib.md5(manifest.encode()).hexdigest()}.dir"
 
 
 def test_given_data_version_is_passed_on(tiny: Folders, plain: Path, tmp_path: Path) -> None:
@@ -354,7 +390,7 @@ def test_max_pixels_names_the_largest_image(tiny: Folders, tmp_path: Path) -> No
     [
         ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore'; it must be fail or quarantine"),
         ({"shards": 0}, "shards is 0"),
-        ({"workers": -1}, "workers is -1"),
+        ({"beam_options": ["--runner=NoSuchRunner"]}, "beam_options: Unexpected pipeline runner: NoSuchRunner"),
         ({"classes": ["i", "v", "v", "x"]}, "each name may be there once"),
     ],
 )
@@ -386,7 +422,7 @@ def test_quarantine_leaves_bad_images_out_and_lists_them(own: Folders, plain: Pa
 def test_quarantine_does_not_change_the_data_version(own: Folders, tmp_path: Path) -> None:
     write(own.data / "train/i/a.png", b"")
     outside_link = link(own.data / "train/i/b.png", outside(own))
-    expected = data_version(str(own.data), {})
+    expected = version_of(own.data)
     manifest = ingest(own, tmp_path / "examples", on_bad_image="quarantine")
     assert [entry["path"] for entry in manifest["quarantined"]] == ["train/i/a.png", "train/i/b.png"]
     assert outside_link.is_symlink()
@@ -431,28 +467,37 @@ def unreadable(path: Path) -> Iterator[None]:
         path.chmod(mode)
 
 
-@pytest.mark.parametrize("folder", ["data", "data/train", "data/train/i"])
-def test_unreadable_folder_is_named(folder: str, reachable: Folders) -> None:
+def refused_unreadable(closed: Path, folders: Folders, **options: Any) -> str:
+    """The sentence of an ingest that may not read `closed`."""
+    output = folders.data.parent / "outputs"
+    output.mkdir()
+    output.chmod(0o777)
+    with unreadable(closed), pytest.raises(UserError) as caught:
+        ingest(folders, output / "examples", **options)
+    assert contents(output) == {}
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["data", "data/train", "data/train/i", "data/.hidden", "data/val/i/folder"])
+def test_unreadable_folder_is_named(folder: str, plain: Path, reachable: Folders) -> None:
     path = reachable.data.parent / folder
-    list_images(str(reachable.data), "", [])
-    with unreadable(path), pytest.raises(UserError, match="cannot be read") as caught:
-        list_images(str(reachable.data), "", [])
-    assert str(path) in str(caught.value)
+    path.mkdir(exist_ok=True)
+    sentence = refused_unreadable(path, reachable)
+    assert sentence == f"{path}: cannot be read (Permission denied); allow the user of this run to."
 
 
-@pytest.mark.parametrize("closed", ["data/train/i/00.png", "data/train/i"])
-def test_unreadable_image_is_a_bad_image(closed: str, reachable: Folders) -> None:
-    image = ImageFile(reachable.data / "train/i/00.png", reachable.data, "train", "i")
-    assert _read(image, MAX_PIXELS) == image.path.read_bytes()
-    with unreadable(reachable.data.parent / closed), pytest.raises(BadImage, match="cannot be read .Permission denied"):
-        _read(image, MAX_PIXELS)
-
-
-def test_data_with_an_unreadable_file_has_no_version(reachable: Folders) -> None:
+def test_unreadable_image_is_a_bad_image(plain: Path, reachable: Folders) -> None:
     path = reachable.data / "train/i/00.png"
-    with unreadable(path), pytest.raises(UserError, match="cannot be read") as caught:
-        data_version(str(reachable.data), {})
-    assert str(path) in str(caught.value)
+    sentence = refused_unreadable(path, reachable, data_version="1.dir")
+    assert f"{path}: cannot be read (Permission denied)" in sentence.splitlines()
+
+
+@pytest.mark.parametrize("name", ["train/i/00.png", ".hidden"])
+def test_data_with_an_unreadable_file_has_no_version(name: str, plain: Path, reachable: Folders) -> None:
+    path = reachable.data / name
+    path.touch()
+    sentence = refused_unreadable(path, reachable)
+    assert sentence.startswith(f"{path}: cannot be read (Permission denied), so the data has no version")
 
 
 # --- killed ------------------------------------------------------------------------------------
@@ -460,13 +505,13 @@ def test_data_with_an_unreadable_file_has_no_version(reachable: Folders) -> None
 EIGHT_SHARDS = """
 from components.ingest.ingestion import ingest_folders
 data, test, output = sys.argv[1:]
-ingest_folders(data, test, "", [], "fail", 10_000, 1_000_000, 8, 1, output)
+ingest_folders(data, test, "", [], "fail", 10_000, 1_000_000, 8, ["--runner=FnApiRunner"], output)
 """
 
 
 def test_killed_ingest_leaves_no_process_and_runs_again(tiny: Folders, tmp_path: Path) -> None:
     output = tmp_path / "killed" / "examples"
-    group = run_killed(EIGHT_SHARDS, "ingest: 1 of", tiny.data, tiny.test, output)
+    group = run_killed(EIGHT_SHARDS, "ingest: train shard", tiny.data, tiny.test, output)
     assert os.listdir(output.parent) == [".partial.examples"], "it was killed in mid-write"
     assert ends_soon(group), "a worker outlived the run that was killed"
 

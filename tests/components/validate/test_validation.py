@@ -39,7 +39,7 @@ class Validated(NamedTuple):
 
 def ingest(folders: Folders, output: Path) -> Path:
     ingest_folders(
-        str(folders.data), str(folders.test), "1.dir", [], "fail", 10_000, 10_000_000, 2, 1, str(output / "examples")
+        str(folders.data), str(folders.test), "1.dir", [], "fail", 10_000, 10_000_000, 2, BEAM, str(output / "examples")
     )
     return output / "examples"
 
