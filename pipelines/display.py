@@ -11,25 +11,26 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.local import Watcher, read_spec, run_locally
+from pipelines.local import Watcher, run_locally
+from pipelines.packages import read_spec, stage_images
 
 SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
 
 
-def run_with_progress(run: Path, arguments: dict[str, Any], artifacts: dict[str, str]) -> dict[str, Any]:
+def run_with_progress(
+    run: Path, arguments: dict[str, Any], artifacts: dict[str, str], runner: str = "subprocess"
+) -> dict[str, Any]:
     """Runs run/pipeline.yaml; on a terminal with a live table, otherwise with a line per change."""
     console = Console(file=sys.stdout)  # bound now: stdout is redirected while kfp.local runs
     package = run / "pipeline.yaml"
-    executors = read_spec(package)["deploymentSpec"]["executors"]
-    stages = [name.removeprefix("exec-") for name, executor in executors.items() if "container" in executor]
-    watcher = Watcher(stages)
+    watcher = Watcher(list(stage_images(read_spec(package))))
     if console.is_terminal:
         with Live(
             get_renderable=lambda: _stages(watcher), console=console, redirect_stdout=False, redirect_stderr=False
         ):
-            return run_locally(package, arguments, artifacts, run, watcher)
+            return run_locally(package, arguments, artifacts, run, watcher, runner)
     watcher.changed = lambda stage: console.print(_line(watcher, stage), highlight=False)
-    return run_locally(package, arguments, artifacts, run, watcher)
+    return run_locally(package, arguments, artifacts, run, watcher, runner)
 
 
 def print_outcome(run: Path, summary: dict[str, Any]) -> None:

@@ -12,11 +12,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
-
-import yaml
+from typing import TYPE_CHECKING, Any, TextIO
 
 from components.files import UserError, new_file
+from pipelines import docker
+from pipelines.packages import read_spec, stage_images
+
+if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
 
 ROOT = Path(__file__).parents[1]
 SUMMARY = "run.json"
@@ -64,16 +67,25 @@ def find_run(runs: Path, experiment: str, name: str) -> dict[str, Any]:
         ) from None
 
 
-def read_spec(package: Path) -> dict[str, Any]:
-    """The pipeline spec; a second document, what Kubernetes is told, has no meaning here."""
-    return next(yaml.safe_load_all(package.read_text()))
+def check_runner(runner: str, pipeline: "BaseComponent") -> None:
+    """Refuses, with a UserError, to run the pipeline where the runner `docker` finds no Docker or not the images."""
+    from google.protobuf.json_format import MessageToDict
+
+    if runner == "docker":
+        docker.check_images(stage_images(MessageToDict(pipeline.pipeline_spec)).values())
 
 
 def run_locally(
-    package: Path, arguments: dict[str, Any], artifacts: dict[str, str], run: Path, watch: "Watcher"
+    package: Path,
+    arguments: dict[str, Any],
+    artifacts: dict[str, str],
+    run: Path,
+    watch: "Watcher",
+    runner: str = "subprocess",
 ) -> dict[str, Any]:
     """Runs the compiled pipeline `package` with kfp.local, its artifacts and run.json below the folder `run`.
 
+    The runner is `subprocess`, this Python with the code of this folder, or `docker`, the stages' images.
     `artifacts` are the URIs of an earlier run, by name: the summary lists them with this run's own, so that any stage
     can go on from here. Whatever happens, the children are gone and run.json is written when this ends.
 
@@ -96,9 +108,8 @@ def run_locally(
     started = time.monotonic()
     try:
         with (run / "run.log").open("w") as log, _interrupt_on_sigterm(), contextlib.chdir(ROOT):
-            local.init(
-                local.SubprocessRunner(use_venv=False), pipeline_root=str(run / "artifacts"), raise_on_error=False
-            )
+            chosen = docker.new_runner(run, arguments) if runner == "docker" else local.SubprocessRunner(use_venv=False)
+            local.init(chosen, pipeline_root=str(run / "artifacts"), raise_on_error=False)
             with contextlib.redirect_stdout(_Log(log, watch)), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that the image names hold no 'python'
                 pipeline(**arguments)

@@ -1,0 +1,106 @@
+"""`--runner docker`: each stage in a container of its own image, through kfp's DockerRunner.
+
+kfp's handler of containers mounts nothing but the outputs, leaves those to root, keeps the ended containers, and may
+take a failure for a success (kubeflow/pipelines#13332). The handler here takes its place.
+"""
+
+import codecs
+import json
+import os
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.files import UserError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from kfp.local import DockerRunner
+    from kfp.local.status import Status
+
+READ_ONLY, WRITABLE = "ro", "rw"
+
+
+def connect() -> "DockerClient":
+    """The Docker or Podman of DOCKER_HOST, or else the first whose socket answers.
+
+    Raises:
+        UserError: none does.
+    """
+    import docker
+    import requests
+
+    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    sockets = ("/var/run/docker.sock", f"{runtime}/podman/podman.sock", "/run/podman/podman.sock")
+    hosts = [os.environ.get("DOCKER_HOST")] if "DOCKER_HOST" in os.environ else [f"unix://{path}" for path in sockets]
+    for host in hosts:
+        try:
+            client = docker.from_env(environment={**os.environ, "DOCKER_HOST": host})
+            client.ping()
+            return client
+        except (docker.errors.DockerException, requests.RequestException):
+            pass
+    raise UserError(
+        f"No Docker or Podman answers at {' or '.join(map(str, hosts))}; start one (for Podman: systemctl --user start "
+        "podman.socket), name another by DOCKER_HOST, or leave out --runner docker."
+    )
+
+
+def check_images(images: Iterable[str]) -> None:
+    """Refuses to run where Docker or an image is missing, with a UserError."""
+    import docker
+
+    client = connect()
+    for image in images:
+        try:
+            client.images.get(image)
+        except docker.errors.NotFound:
+            raise UserError(
+                f"{image}: no such image on this machine; build it with `make images`, or pull it."
+            ) from None
+
+
+def new_runner(run: Path, arguments: dict[str, Any]) -> "DockerRunner":
+    """kfp's runner, whose containers may write to the folder `run` and read every folder that `arguments` name."""
+    from kfp import local
+    from kfp.local import docker_task_handler
+
+    named = [value for value in arguments.values() if isinstance(value, str) and value.startswith("/")]
+    mounts = {path: READ_ONLY for path in named if Path(path).exists()} | {str(run): WRITABLE}
+    docker_task_handler.DockerTaskHandler = partial(_Container, connect(), mounts)
+    return local.DockerRunner()
+
+
+class _Container:
+    """What kfp.local asks of a task handler: the arguments that it gives, and `run`."""
+
+    def __init__(
+        self, client: "DockerClient", mounts: dict[str, str], *, image: str, full_command: list[str], **unused: Any
+    ) -> None:
+        self._client, self._mounts, self._image, self._command = client, mounts, image, full_command
+
+    def run(self) -> "Status":
+        """Runs the stage as the caller's user and prints what it says; nothing of the container is left."""
+        from kfp.local.status import Status
+
+        container = self._client.containers.run(
+            self._image,
+            self._command,
+            detach=True,
+            user=f"{os.getuid()}:{os.getgid()}",
+            userns_mode="keep-id" if self._is_rootless_podman() else None,
+            volumes={path: {"bind": path, "mode": mode} for path, mode in self._mounts.items()},
+        )
+        try:
+            for text in codecs.iterdecode(container.logs(stream=True), "utf-8", "replace"):
+                print(text, end="")
+            code = container.wait()["StatusCode"]
+        finally:
+            container.remove(force=True)
+        output = json.loads(self._command[self._command.index("--executor_input") + 1])["outputs"]["outputFile"]
+        return Status.SUCCESS if code == 0 and Path(output).is_file() else Status.FAILURE
+
+    def _is_rootless_podman(self) -> bool:
+        components = self._client.version().get("Components", [])
+        return os.getuid() != 0 and any(component["Name"] == "Podman Engine" for component in components)
