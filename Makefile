@@ -25,6 +25,28 @@ lint: $(VENV)/ready ## check style, formatting and types
 benchmark: $(VENV)/ready ## measure the stages; writes build/benchmark.json
 	$(BIN)/python benchmarks/run.py
 
+images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1
+	@test -n "$(BUILDER)" || { echo "No docker, podman or buildah works here; install one, or start its daemon."; exit 1; }
+	for stage in $(STAGES); do \
+		$(BUILD_$(BUILDER)) -f containers/$$stage/Dockerfile -t $(IMAGE)$$stage:$(TAG) --build-arg REVISION=$(TAG) \
+			$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(GPU),--build-arg REQUIREMENTS=requirements-gpu.txt) \
+			$(BUILD_FLAGS) . || exit; \
+	done
+
+push: ## push them: REGISTRY=europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
+	@test -n "$(REGISTRY)" || { echo "Where to? Give REGISTRY=, and build with the same: make images push REGISTRY=..."; exit 1; }
+	for stage in $(STAGES); do $(BUILDER) push $(PUSH_FLAGS) $(IMAGE)$$stage:$(TAG) || exit; done
+
+BUILDER ?= $(shell for builder in docker podman buildah; do $$builder info >/dev/null 2>&1 && echo $$builder && break; done)
+BUILD_docker := DOCKER_BUILDKIT=1 docker build
+BUILD_podman := podman build --layers
+BUILD_buildah := buildah build --layers
+TAG ?= $(shell $(PYTHON) -m pipelines.versions)
+IMAGE := $(if $(REGISTRY),$(REGISTRY:/=)/)
+
+test-images: $(VENV)/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
+	$(BIN)/python -m pytest -m images tests/test_images.py
+
 lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 	$(LOCK) --universal --python-version 3.11 $(addprefix --extra ,submit $(STAGES)) --group dev --output-file requirements.lock
 	$(IMAGE_LOCK) --extra tensorflow --output-file containers/requirements.txt
@@ -47,4 +69,4 @@ $(VENV)/ready: requirements.lock
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test lint benchmark lock
+.PHONY: help run test lint benchmark images push test-images lock
