@@ -33,7 +33,8 @@ def connect() -> "DockerClient":
 
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
     sockets = ("/var/run/docker.sock", f"{runtime}/podman/podman.sock", "/run/podman/podman.sock")
-    hosts = [os.environ.get("DOCKER_HOST")] if "DOCKER_HOST" in os.environ else [f"unix://{path}" for path in sockets]
+    given = os.environ.get("DOCKER_HOST")
+    hosts = [given] if given else [f"unix://{path}" for path in sockets]
     for host in hosts:
         try:
             client = docker.from_env(environment={**os.environ, "DOCKER_HOST": host})
@@ -42,7 +43,7 @@ def connect() -> "DockerClient":
         except (docker.errors.DockerException, requests.RequestException):
             pass
     raise UserError(
-        f"No Docker or Podman answers at {' or '.join(map(str, hosts))}; start one (for Podman: systemctl --user start "
+        f"No Docker or Podman answers at {' or '.join(hosts)}; start one (for Podman: systemctl --user start "
         "podman.socket), name another by DOCKER_HOST, or leave out --runner docker."
     )
 
