@@ -42,7 +42,7 @@ def new_pipeline(options: list[str]) -> "beam.Pipeline":
 
 def for_workers(path: str, uri: str, options: list[str]) -> str:
     """The address at which workers find an artifact."""
-    return uri if uri and _temp_location(options) else path
+    return (uri if uri and _temp_location(options) else path).rstrip("/")
 
 
 @contextlib.contextmanager
@@ -69,17 +69,19 @@ def work_folder(options: list[str], beside: Path) -> Iterator[str]:
 
 
 def take(source: str, target: Path) -> None:
-    """Moves a file or folder that workers wrote to this machine, where nothing of that name may be yet."""
+    """Brings a file or folder that workers wrote to this machine."""
     from apache_beam.io.filesystems import FileSystems
 
-    if not _is_remote(source):
+    if _is_remote(source):
+        below = [file.path for file in FileSystems.match([f"{source}/**"])[0].metadata_list]
+        for address in below or [source]:
+            path = Path(f"{target}{address.removeprefix(source)}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _download(address, path)
+    elif os.path.isdir(source):
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    else:
         shutil.move(source, target)
-        return
-    below = [file.path for file in FileSystems.match([f"{source}/**"])[0].metadata_list]
-    for address in below or [source]:
-        path = Path(f"{target}{address.removeprefix(source)}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _download(address, path)
 
 
 @contextlib.contextmanager

@@ -74,7 +74,8 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
 
 
 def shard_paths(folder: str | Path, manifest: dict[str, Any], split: str) -> list[str]:
-    return [str(Path(folder) / shard["name"]) for shard in manifest["splits"][split]["shards"]]
+    """The addresses of a split's shards; `folder` may be a URI."""
+    return [f"{folder}/{shard['name']}" for shard in manifest["splits"][split]["shards"]]
 
 
 def read_examples(paths: list[str]) -> Iterator[Any]:

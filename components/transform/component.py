@@ -12,7 +12,13 @@ def transform(
     from components.transform.transformation import transform_examples
 
     manifest = transform_examples(
-        examples.path, schema.path, batch_size, beam_options, transformed_examples.path, transform_graph.path
+        examples.path,
+        schema.path,
+        batch_size,
+        beam_options,
+        transformed_examples.path,
+        transform_graph.path,
+        examples.uri,
     )
     transformed_examples.metadata["data_version"] = manifest["data_version"]
     for split, content in manifest["splits"].items():

@@ -1,11 +1,11 @@
 """TensorFlow Transform over Beam: analyse the train split, then apply the transform graph to every shard."""
 
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.beam import for_workers, local_copy, local_target, new_pipeline, take, work_folder
 from components.examples import file_sha256, read_manifest, shard_paths, write_manifest
 from components.files import UserError, new_directory
 from models.preprocessing import preprocessing_fn
@@ -15,90 +15,101 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import tensorflow as tf
 
+GRAPH = "graph"  # the folder below the work folder
+
 
 def transform_examples(
-    examples: str, schema: str, batch_size: int, beam_options: list[str], examples_output: str, graph_output: str
+    examples: str,
+    schema: str,
+    batch_size: int,
+    beam_options: list[str],
+    examples_output: str,
+    graph_output: str,
+    examples_uri: str = "",
 ) -> dict[str, Any]:
     """Writes the transform graph and, shard by shard in the same order, the transformed examples.
 
+    `examples_uri` is where workers on other machines find the examples.
+
     Returns:
         The manifest of the transformed examples.
+
+    Raises:
+        UserError: an option is wrong, or a shard is missing or changed.
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
     manifest = read_manifest(examples)
+    address = for_workers(examples, examples_uri, beam_options)
     with new_directory(graph_output) as graph, new_directory(examples_output) as output:
-        print("transform: analysing train", flush=True)
-        _analyze(shard_paths(examples, manifest, "train"), schema, beam_options, graph)
-        print("transform: transforming all splits", flush=True)
-        _transform(examples, manifest, graph, batch_size, beam_options, output)
-        for content in manifest["splits"].values():
-            for shard in content["shards"]:
+        with work_folder(beam_options, output) as work:
+            print("transform: analysing train", flush=True)
+            _analyze(shard_paths(address, manifest, "train"), schema, beam_options, work)
+            print("transform: transforming all splits", flush=True)
+            _transform(address, manifest, batch_size, beam_options, work)
+            take(f"{work}/{GRAPH}", graph)
+            for shard in (shard for content in manifest["splits"].values() for shard in content["shards"]):
+                take(f"{work}/{shard['name']}", output / shard["name"])
                 shard["sha256"] = file_sha256(output / shard["name"])
         write_manifest(output, manifest)
     return manifest
 
 
-def _analyze(paths: list[str], schema: str, beam_options: list[str], graph: Path) -> None:
-    import apache_beam as beam
+def _analyze(paths: list[str], schema: str, beam_options: list[str], work: str) -> None:
     import tensorflow_transform as tft
     import tensorflow_transform.beam as tft_beam
-    from apache_beam.options.pipeline_options import PipelineOptions
     from google.protobuf.text_format import Parse
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
     from tfx_bsl.public import tfxio
 
     parsed = Parse((Path(schema) / "schema.pbtxt").read_text(), Schema())
     source = tfxio.TFExampleRecord(file_pattern=paths, schema=parsed, telemetry_descriptors=["transform"])
+    graph = f"{work}/{GRAPH}"
     with (
-        tempfile.TemporaryDirectory() as temporary,
-        beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline,
-        tft_beam.Context(temp_dir=temporary, use_deep_copy_optimization=True),
+        new_pipeline(beam_options) as pipeline,
+        tft_beam.Context(temp_dir=f"{work}/temporary", use_deep_copy_optimization=True),
     ):
         train = (pipeline | source.BeamSource(), source.TensorAdapterConfig())
         transform_fn = train | tft_beam.AnalyzeDataset(preprocessing_fn)
-        _ = transform_fn | tft_beam.WriteTransformFn(str(graph))
+        _ = transform_fn | tft_beam.WriteTransformFn(graph)
         raw_metadata = tft.DatasetMetadata(parsed)
-        _ = raw_metadata | tft_beam.WriteMetadata(str(graph / tft.TFTransformOutput.RAW_METADATA_DIR), pipeline)
+        _ = raw_metadata | tft_beam.WriteMetadata(f"{graph}/{tft.TFTransformOutput.RAW_METADATA_DIR}", pipeline)
 
 
-def _transform(
-    examples: str, manifest: dict[str, Any], graph: Path, batch_size: int, beam_options: list[str], output: Path
-) -> None:
+def _transform(examples: str, manifest: dict[str, Any], batch_size: int, beam_options: list[str], work: str) -> None:
     """One task per shard, so that the order of the examples, and with it every byte, is the same on any runner."""
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
 
-    names = [Path(path).name for split in manifest["splits"] for path in shard_paths(examples, manifest, split)]
-    with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
+    names = [shard["name"] for content in manifest["splits"].values() for shard in content["shards"]]
+    with new_pipeline(beam_options) as pipeline:
         _ = (
             pipeline
-            | "shards" >> beam.Create(names)
-            | "one task each" >> beam.Reshuffle()
-            | "transform" >> beam.Map(_transform_shard, Path(examples), graph, batch_size, output)
+            | "shards" >> beam.Create(names)  # spread over the workers
+            | "transform" >> beam.Map(_transform_shard, examples, batch_size, work)
         )
 
 
-def _transform_shard(name: str, examples: Path, graph: Path, batch_size: int, output: Path) -> None:
+def _transform_shard(name: str, examples: str, batch_size: int, work: str) -> None:
     import tensorflow as tf
 
-    apply_graph, encoder = _load_graph(graph)
-    batches = tf.data.TFRecordDataset(str(examples / name)).batch(batch_size).map(apply_graph, tf.data.AUTOTUNE)
-    with tf.io.TFRecordWriter(str(output / name)) as writer:
-        for batch in batches.as_numpy_iterator():
-            for record in encoder.encode(_record_batch(batch)):
-                # The encoder writes the features of an example in a random order.
-                writer.write(tf.train.Example.FromString(record).SerializeToString(deterministic=True))
+    apply_graph, encoder = _load_graph(f"{work}/{GRAPH}")
+    with local_copy(f"{examples}/{name}") as source, local_target(f"{work}/{name}") as target:
+        batches = tf.data.TFRecordDataset(str(source)).batch(batch_size).map(apply_graph, tf.data.AUTOTUNE)
+        with tf.io.TFRecordWriter(str(target)) as writer:
+            for batch in batches.as_numpy_iterator():
+                for record in encoder.encode(_record_batch(batch)):
+                    # The encoder writes the features of an example in a random order.
+                    writer.write(tf.train.Example.FromString(record).SerializeToString(deterministic=True))
 
 
 @cache
-def _load_graph(graph: Path) -> tuple[Callable[["tf.Tensor"], dict[str, "tf.Tensor"]], Any]:
+def _load_graph(graph: str) -> tuple[Callable[["tf.Tensor"], dict[str, "tf.Tensor"]], Any]:
     """Serialized examples to transformed features, and the encoder of the result; once per worker process."""
     import tensorflow as tf
     import tensorflow_transform as tft
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
-    transform_graph = tft.TFTransformOutput(str(graph))
+    transform_graph = tft.TFTransformOutput(graph)
     raw_spec = transform_graph.raw_feature_spec()
     layer = transform_graph.transform_features_layer()
 

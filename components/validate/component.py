@@ -19,7 +19,15 @@ def validate(
 
     thresholds = Thresholds(label_threshold, scalar_threshold, blank_contrast, imbalance_ratio)
     counts = validate_examples(
-        examples.path, thresholds, severity, beam_options, statistics.path, schema.path, findings.path, report.path
+        examples.path,
+        thresholds,
+        severity,
+        beam_options,
+        statistics.path,
+        schema.path,
+        findings.path,
+        report.path,
+        examples.uri,
     )
     for kind, count in counts.items():
         metrics.log_metric(kind, count)

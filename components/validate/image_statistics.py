@@ -1,12 +1,12 @@
 """One Beam pipeline over all splits: TFDV statistics, and the duplicates and blanks that TFDV cannot see."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from components import examples
+from components.beam import local_copy, new_pipeline, take, work_folder
 
 # What statistics are about. Never the encoded image, and not its names, of which there is one per image.
 FEATURES = (examples.LABEL, examples.CLASS, examples.FORMAT, examples.CHANNELS, *examples.SCALARS)
@@ -15,16 +15,18 @@ FEATURES = (examples.LABEL, examples.CLASS, examples.FORMAT, examples.CHANNELS, 
 def compute(
     folder: str, manifest: dict[str, Any], blank_contrast: float, beam_options: list[str], output: Path
 ) -> list[dict[str, Any]]:
-    """Writes `<split>.tfrecord` with a DatasetFeatureStatisticsList to `output`; returns findings about images."""
+    """Writes `<split>.tfrecord` with a DatasetFeatureStatisticsList to `output`; returns findings about images.
+
+    `folder` is where the workers find the examples, a path or a URI.
+    """
     import apache_beam as beam
     import tensorflow_data_validation as tfdv
-    from apache_beam.options.pipeline_options import PipelineOptions
     from tfx_bsl.public import tfxio
 
     to_record_batches = tfxio.TFExampleBeamRecord(physical_format="inmem", telemetry_descriptors=["validate"])
     options = tfdv.StatsOptions(feature_allowlist=list(FEATURES))
-    with tempfile.TemporaryDirectory() as temporary:
-        with beam.Pipeline(options=PipelineOptions(beam_options)) as pipeline:
+    with work_folder(beam_options, output) as work:
+        with new_pipeline(beam_options) as pipeline:
             images = []
             for split in manifest["splits"]:
                 print(f"validate: statistics of {split}", flush=True)
@@ -39,7 +41,7 @@ def compute(
                     records
                     | f"{split} as record batches" >> to_record_batches.BeamSource()
                     | f"{split} statistics" >> tfdv.GenerateStatistics(options)
-                    | f"write {split}" >> tfdv.WriteStatisticsToTFRecord(str(output / f"{split}.tfrecord"))
+                    | f"write {split}" >> tfdv.WriteStatisticsToTFRecord(f"{work}/{split}.tfrecord")
                 )
             rows = images | "all images" >> beam.Flatten()
             blanks = rows | "blanks" >> beam.FlatMap(_blank, threshold=blank_contrast)
@@ -52,9 +54,11 @@ def compute(
                 (blanks, duplicates)
                 | "findings" >> beam.Flatten()
                 | "as JSON" >> beam.Map(json.dumps)
-                | "write findings" >> beam.io.WriteToText(f"{temporary}/findings", shard_name_template="")
+                | "write findings" >> beam.io.WriteToText(f"{work}/findings", shard_name_template="")
             )
-        with open(f"{temporary}/findings") as lines:
+        for split in manifest["splits"]:
+            take(f"{work}/{split}.tfrecord", output / f"{split}.tfrecord")
+        with local_copy(f"{work}/findings") as path, path.open() as lines:
             return [json.loads(line) for line in lines]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from components.beam import for_workers
 from components.examples import read_manifest
 from components.files import UserError, new_directory, new_file
 from components.validate import anomalies, image_statistics
@@ -41,8 +42,11 @@ def validate_examples(
     schema_output: str,
     findings_output: str,
     report_output: str,
+    examples_uri: str = "",
 ) -> dict[str, int]:
     """Writes statistics per split, the schema, the findings and the report; returns the number of findings by kind.
+
+    `examples_uri` is where workers on other machines find the examples.
 
     Raises:
         UserError: an option is wrong, or there are findings whose severity is `error`; then nothing is written.
@@ -50,7 +54,8 @@ def validate_examples(
     _check_severity(severity)
     manifest = read_manifest(examples)
     with new_directory(statistics_output) as statistics_folder:
-        found = image_statistics.compute(examples, manifest, thresholds.blank_contrast, beam_options, statistics_folder)
+        address = for_workers(examples, examples_uri, beam_options)
+        found = image_statistics.compute(address, manifest, thresholds.blank_contrast, beam_options, statistics_folder)
         statistics = anomalies.load_statistics(statistics_folder, list(manifest["splits"]))
         schema = (
             anomalies.read_schema(CURATED_SCHEMA) if CURATED_SCHEMA.exists() else anomalies.infer_schema(statistics)
