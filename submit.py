@@ -34,7 +34,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--config", help="a name in pipelines/config (default: gke, with --local: local)")
     parser.add_argument("--data", help="the images: a folder tracked by DVC, or gs://BUCKET/FOLDER; locally any folder")
     parser.add_argument("--test-data", help="the test split, likewise, if --data has none")
-    parser.add_argument("--rev", help="the version of the data: a commit, tag or branch of git")
+    parser.add_argument("--rev", help="which version of --data: a commit, tag or branch of git")
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the pipeline"
     )
@@ -90,9 +90,8 @@ def _contradiction(options: argparse.Namespace) -> str | None:
         return "--timeout goes with --wait or --attach"
     if options.rev and not options.data:
         return "--rev goes with --data, the folder it is a version of"
-    for data in (options.data, options.test_data):
-        if options.rev and data and data.startswith("gs://"):
-            return f"--rev goes with a folder tracked by DVC, not with {data}"
+    if options.rev and options.data.startswith("gs://"):
+        return f"--rev goes with a folder tracked by DVC, not with {options.data}"
     return None
 
 
@@ -135,18 +134,14 @@ def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:
     from pipelines.data import resolve
 
     given = {}
+    if options.rev:
+        version = resolve(Path(options.data), options.rev, remote or None)
+        given = {"data_uri": version.uri, "data_version": version.version}
     for parameter, data in (("data_uri", options.data), ("test_data_uri", options.test_data)):
-        if data and data.startswith("gs://"):
-            given[parameter] = data
-        elif data and options.rev:
-            version = resolve(Path(data), options.rev, remote or None)
-            given[parameter] = version.uri
-            if parameter == "data_uri":
-                given["data_version"] = version.version
-        elif data:
-            if not Path(data).is_dir():
+        if data and parameter not in given:
+            if not data.startswith("gs://") and not Path(data).is_dir():
                 raise UserError(f"{data}: no such folder; --data and --test-data name folders of images.")
-            given[parameter] = str(Path(data).resolve())
+            given[parameter] = data if data.startswith("gs://") else str(Path(data).resolve())
     return given
 
 

@@ -111,14 +111,14 @@ def _check_images(package: Path) -> list[str]:
 def _data(options: argparse.Namespace, config: Config) -> Data:
     given: dict[str, str] = {}
     versions = []
-    for parameter, data in (("data_uri", options.data), ("test_data_uri", options.test_data)):
+    for parameter, data, rev in (("data_uri", options.data, options.rev), ("test_data_uri", options.test_data, None)):
         if not data:
             continue
         if data.startswith("gs://"):
             given[parameter] = data
             versions.append(data)
             continue
-        version = _resolved(data, options.rev, config.dvc_remote)
+        version = _resolved(data, rev, config.dvc_remote)
         given[parameter] = version.uri
         versions.append(version.version)
         if parameter == "data_uri":
