@@ -9,6 +9,8 @@ STAGES := $(notdir $(patsubst %/component.yaml,%,$(wildcard components/*/compone
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
+setup: $(VENV)/ready ## install everything into .venv
+
 run: $(VENV)/ready ## set up, draw the sample data, run all five stages on it, show the evaluation
 	$(BIN)/python sample.py
 	$(BIN)/python compile.py
@@ -21,6 +23,9 @@ lint: $(VENV)/ready ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/ready ## write docs/components.md anew from the components
+	$(BIN)/python -m pipelines.reference
 
 benchmark: $(VENV)/ready ## measure the stages; writes build/benchmark.json
 	$(BIN)/python benchmarks/run.py
@@ -69,4 +74,4 @@ $(VENV)/ready: requirements.lock
 
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help run test lint benchmark images push test-images lock
+.PHONY: help setup run test lint docs benchmark images push test-images lock

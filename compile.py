@@ -1,6 +1,7 @@
 """Compiles every pipeline, and every component as a pipeline of its own, to build/*.yaml."""
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 
@@ -27,4 +28,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup && . .venv/bin/activate")

@@ -14,12 +14,14 @@ EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeou
 
 
 def main() -> None:
-    options = _options()
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
     try:
+        options = _options()
         state = _run_locally(options) if options.local else _run_on_cluster(options)
     except KeyboardInterrupt:
         state = "interrupted"
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup && . .venv/bin/activate")
     sys.exit(EXIT_CODES[state])
 
 
