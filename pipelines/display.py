@@ -73,7 +73,7 @@ def stage_line(stage: str, state: str, seconds: float | None, progress: str = ""
 
 def _figures(metrics: dict[str, Any]) -> Table:
     table = Table(title=f"data version {metrics['data_version']}", title_justify="left")
-    for heading in ("split", "images", "accuracy", "95 % interval", "macro F1", "log loss", "calibration error"):
+    for heading in ("split", "images", "accuracy", "95 %", "macro F1", "log loss", "calibration"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split in ("val", "test"):
         if figures := metrics.get(split):
@@ -82,7 +82,7 @@ def _figures(metrics: dict[str, Any]) -> Table:
                 split,
                 f"{figures['images']:,}",
                 f"{figures['accuracy']:.3f}",
-                f"{low:.3f} to {high:.3f}",
+                f"{low:.3f}-{high:.3f}",
                 f"{figures['macro_f1']:.3f}",
                 f"{figures['log_loss']:.3f}",
                 f"{figures['calibration_error']:.3f}",
