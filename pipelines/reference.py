@@ -17,7 +17,7 @@ TARGET = Path(__file__).parents[1] / "docs" / "components.md"
 HEAD = """\
 # The stages
 
-Made by `python -m pipelines.reference` from `components/*/component.yaml`: edit those, and make it anew.
+Made by `make docs` from `components/*/component.yaml`: edit those, and make it anew.
 
 First the stages of the training pipeline, in its order, then others. A parameter marked with * is also one of that
 pipeline, so that `--param NAME=VALUE` sets it for one run. The others are set in `pipelines/config/*.yaml` under
