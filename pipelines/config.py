@@ -91,10 +91,9 @@ class Config(Strict):
     def path(self) -> Path:
         return CONFIGS / f"{self.name}.yaml"
 
-    def without_cache(self) -> "Config":
-        off = {"caching": False}
-        stages = {name: stage.model_copy(update=off) for name, stage in self.stages.items()}
-        return self.model_copy(update={"defaults": self.defaults.model_copy(update=off), "stages": stages})
+    def without_cache(self, *stages: str) -> "Config":
+        off = {name: self.stage(name).model_copy(update={"caching": False}) for name in stages}
+        return self.model_copy(update={"stages": {**self.stages, **off}})
 
     def stage(self, name: str) -> StageConfig:
         """The stage's own settings over the defaults."""

@@ -62,10 +62,10 @@ def run(options: argparse.Namespace) -> str:
 
 def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> str:
     """Compiles, uploads and starts a run, or makes it a recurring one."""
-    stages = Stages(config.without_cache() if options.no_cache else config)
+    data = _data(options, config)
+    stages = Stages(_with_caching(options, config, data))
     name = packages.chosen(options.component, stages)
     pipeline = packages.build(name, stages)
-    data = _data(options, config)
     given: dict[str, Any] = dict(data.arguments)
     if options.component and not (options.component == "ingest" and options.data):
         given = {**_from_run(options, config, cluster, stages), **given}
@@ -94,6 +94,13 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
     started = runs.start(cluster, submission)
     _print(f"started {started.display_name}\n{cluster.address(f'runs/details/{started.run_id}')}")
     return _wait(options, config, cluster, started) if options.wait else "succeeded"
+
+
+def _with_caching(options: argparse.Namespace, config: Config, data: Data) -> Config:
+    """KFP's cache knows data by its address: where that names no version, ingest must look for itself."""
+    if options.no_cache:
+        return config.without_cache(*Stages(config).contracts)
+    return config if "data_version" in data.arguments else config.without_cache("ingest")
 
 
 def _check_images(package: Path) -> list[str]:
@@ -166,7 +173,7 @@ def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V
     except KeyboardInterrupt:
         _print(f"\nthe run goes on. To wait on: {again}")
         return "interrupted"
-    for stage in waiting.failed(run):
+    for stage in waiting.failed(run, stages):
         _print(f"{stage} failed; its log is at {cluster.address(f'runs/details/{run.run_id}')}")
     took = waiting.seconds(run.created_at, run.finished_at)
     _print(f"{state} after {took or 0:.0f} s")
@@ -235,6 +242,8 @@ def _list(options: argparse.Namespace, cluster: Cluster) -> str:
             f"{took:,.0f}" if took is not None else "",
         )
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a name that is cut is no use to --attach
     console.print(table if table.row_count else f"experiment {options.experiment}: no runs yet")
     return "succeeded"
 

@@ -81,7 +81,7 @@ def check_writable(root: str) -> None:
 def _client() -> "Client":
     from google.cloud import storage
 
-    return storage.Client()
+    return storage.Client(project=None)  # asked for nothing that belongs to a project
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -55,9 +55,13 @@ def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) 
             time.sleep(pause)
 
 
-def failed(run: "V2beta1Run") -> list[str]:
-    """The tasks that failed; why, only their logs say."""
-    return [task.display_name for task in _tasks(run) if task.state == "FAILED"]
+def failed(run: "V2beta1Run", stages: list[str]) -> list[str]:
+    """The stages that failed, themselves or their drivers; why, only their logs say.
+
+    The run's tasks also have the workflow and every node of it in which something failed.
+    """
+    names = {task.display_name for task in _tasks(run) if task.state == "FAILED"}
+    return [stage for stage in stages if names & {stage, f"{stage}-driver"}]
 
 
 def seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
