@@ -57,9 +57,8 @@ def _picture(encoded: bytes) -> str:
     """A PNG of at most LONGEST_SIDE pixels as a data: address."""
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(encoded))
-    picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
-    picture.quantize(16).save(buffer, "PNG")
+    picture.quantize(16, Image.Quantize.FASTOCTREE).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,524 @@
+"""review.html in a real browser, used as a person uses it: by keyboard, and by touch on a phone."""
+
+import csv
+import hashlib
+import io
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.audit.decisions import read_decisions
+from components.audit.review import write_review
+from sample import draw_page
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it drives the browser")
+Page, expect = playwright.Page, playwright.expect
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed; on Debian: apt-get install chromium")
+CLASSES = ["i", "ii", "iii", "iv", "v"]
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        yield running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+
+
+@pytest.fixture
+def context(browser: Any) -> Iterator[Any]:
+    """A browser that has kept nothing yet, without a network."""
+    with browser.new_context(viewport={"width": 1000, "height": 700}, offline=True) as context:
+        yield context
+
+
+@pytest.fixture
+def opened(context: Any, tmp_path: Path) -> Open:
+    """Opens the review of these rows in a new tab; a script that fails there fails the test."""
+
+    def opened(rows: list[dict[str, Any]], classes: list[str] = CLASSES, data_version: str = "1" * 32 + ".dir") -> Any:
+        page = new_page(context)
+        page.goto(written(tmp_path / "review.html", rows, classes, data_version).as_uri())
+        return page
+
+    return opened
+
+
+def new_page(context: Any) -> Any:
+    page = context.new_page()
+    page.on("pageerror", lambda error: pytest.fail(f"in the page: {error}"))
+    page.on("filechooser", lambda _: None)  # else the first one may open before it is caught
+    page.on("dialog", lambda dialog: pytest.fail(f"the page opened a dialog: {dialog.message}"))
+    return page
+
+
+def written(path: Path, rows: list[dict[str, Any]], classes: list[str] = CLASSES, data_version: str = "1") -> Path:
+    write_review(str(path), rows, ((row["filename"], picture(row["sha256"])) for row in rows), classes, data_version)
+    return path
+
+
+def picture(sha256: str, size: tuple[int, int] = (60, 40)) -> bytes:
+    """A stroke on paper, another one for each hash."""
+    page = Image.new("L", size, 255)
+    x = int(sha256[:4], 16) % (size[0] - 8)
+    page.paste(0, (x, 4, x + 6, size[1] - 4))
+    buffer = io.BytesIO()
+    page.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def issue(number: int, **cells: Any) -> dict[str, Any]:
+    """A row of issues.csv: train/i/<number>.png, which the judge takes for ii."""
+    filename = f"train/i/{number}.png"
+    return {
+        "rank": number,
+        "sha256": hashlib.sha256(filename.encode()).hexdigest(),
+        "filename": filename,
+        "split": "train",
+        "label": "i",
+        "kinds": "label",
+        "action": "relabel",
+        "new_label": "ii",
+        "confidence": 0.91,
+        "prediction": "ii",
+        "probability": 0.934,
+        "label_probability": 0.004,
+        "group": "",
+        "why": "The judge reads ii.",
+        "decision": "",
+        "decided_label": "",
+        **cells,
+    }
+
+
+def issues(count: int) -> list[dict[str, Any]]:
+    return [issue(number) for number in range(1, count + 1)]
+
+
+def press(page: Any, keys: str) -> None:
+    """Presses keys that are separated by spaces."""
+    for key in keys.split():
+        page.keyboard.press(key)
+
+
+def expect_progress(page: Any, text: str) -> None:
+    expect(page.locator("#progress")).to_have_text(text)
+
+
+def save(page: Any, target: Path) -> Path:
+    with page.expect_download() as download:
+        press(page, "w")
+    assert download.value.suggested_filename == "decisions.csv"
+    download.value.save_as(target)
+    return target
+
+
+def decisions(path: Path, rows: list[dict[str, Any]], classes: list[str] = CLASSES) -> list[tuple[int, str, str]]:
+    """What read_decisions finds in a file: rank of the image, decision, new label."""
+    examples = {(row["sha256"], row["filename"]): row["label"] for row in rows}
+    ranks = {row["filename"]: row["rank"] for row in rows}
+    return [(ranks[one.filename], one.decision, one.new_label) for one in read_decisions(path, examples, classes)]
+
+
+def test_shows_what_there_is_to_know(opened: Open):
+    rows = [issue(1, kinds="label;near_duplicate", why="Nine of ten judges read ii."), issue(2, prediction="")]
+    page = opened(rows)
+    image = page.get_by_role("region", name="Image", exact=True)
+    for text in ("1 of 2", "label", "near duplicate", "93 %", "< 1 %", "Nine of ten judges read ii.", "train/i/1.png"):
+        expect(image.get_by_text(text, exact=True)).to_be_visible()
+    expect(page.locator("#beliefs")).to_have_text("given labeli< 1 %model thinksii93 %")
+    expect(page.get_by_role("button", name="Relabel to ii")).to_be_enabled()
+    picture = page.get_by_role("img", name="train/i/1.png, given label i")
+    assert picture.evaluate("async image => (await image.decode(), image.naturalWidth)") == 60
+    press(page, "ArrowRight")
+    expect(page.locator("#beliefs")).to_have_text("given labeli< 1 %")
+
+
+def test_asks_nobody_for_anything(opened: Open, context: Any):
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
+    page = opened(issues(3))
+    press(page, "k g ? Escape")
+    assert {url.split(":")[0] for url in asked} <= {"file", "data"}
+    assert sum(url.startswith("file:") for url in asked) == 1
+
+
+def test_every_decision_by_keyboard_ends_up_in_the_file(opened: Open, tmp_path: Path):
+    rows = issues(9)
+    page = opened(rows)
+    press(page, "k d s a")
+    press(page, "r 4")  # by number
+    press(page, "r i v Enter")  # by name, although iv and v and i match too
+    press(page, "r Enter")  # what the audit suggests is marked
+    press(page, "r ArrowDown Enter")
+    expect_progress(page, "8 of 9 decided")
+    expect(page.locator("#counts")).to_have_text("1 keep · 5 relabel · 1 drop · 1 skip")
+    file = save(page, tmp_path / "decisions.csv")
+    relabelled = [(4, "relabel", "ii"), (5, "relabel", "iv"), (6, "relabel", "iv"), (7, "relabel", "ii")]
+    assert decisions(file, rows) == [(1, "keep", ""), (2, "drop", ""), *relabelled, (8, "relabel", "iii")]
+    with file.open(newline="") as lines:
+        saved = list(csv.DictReader(lines))
+    assert list(saved[0]) == ["sha256", "filename", "label", "decision", "new_label", "decided_at"]
+    assert [row["decision"] for row in saved[:3]] == ["keep", "drop", "skip"]
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["decided_at"]) for row in saved)
+
+
+def test_undo_goes_back_step_by_step(opened: Open, tmp_path: Path):
+    rows = issues(3)
+    page = opened(rows)
+    press(page, "k d ArrowLeft ArrowLeft a")  # the first image is decided twice
+    expect(page.locator("#counts")).to_have_text("1 relabel · 1 drop")
+    press(page, "u")
+    expect(page.locator("#name")).to_have_text("train/i/1.png")
+    expect(page.locator("#verdict")).to_have_text("Decided: keep")
+    press(page, "u u u")
+    expect_progress(page, "0 of 3 decided")
+    expect(page.get_by_role("button", name="Undo")).to_be_disabled()
+    assert decisions(save(page, tmp_path / "decisions.csv"), rows) == []
+
+
+def test_relabel_to_the_given_label_keeps(opened: Open):
+    page = opened(issues(2))
+    press(page, "r 1")
+    expect(page.locator("#counts")).to_have_text("1 keep")
+
+
+def test_escape_leaves_the_choice_of_a_class(opened: Open):
+    page = opened(issues(2))
+    press(page, "r v Escape k")
+    expect(page.locator("#counts")).to_have_text("1 keep")
+
+
+def test_what_is_typed_but_is_no_class_decides_nothing(opened: Open):
+    page = opened(issues(2))
+    press(page, "r q Enter")
+    expect(page.get_by_text("No such class.")).to_be_visible()
+    expect_progress(page, "0 of 2 decided")
+
+
+@pytest.mark.parametrize(
+    ("classes", "keys", "chosen"),
+    [
+        (["cat", "cow", "crab"], "c r Enter", "crab"),
+        (["Ant", "ant", "an"], "a n t Enter", "ant"),
+        ([str(digit) for digit in range(10)], "1 Enter", "1"),  # a name, not the first class
+        ([f"class {chr(97 + index)}" for index in range(10)], "0", "class j"),
+        ([chr(97 + index) * 3 for index in range(26)], "1 2 Enter", "lll"),
+        ([f"n{index}" for index in range(100)], "9 9 Enter", "n99"),
+    ],
+)
+def test_any_class_names(opened: Open, tmp_path: Path, classes: list[str], keys: str, chosen: str):
+    rows = [issue(1, label=classes[2], new_label="", prediction="", action="look")]
+    page = opened(rows, classes)
+    press(page, f"r {keys}")
+    assert page.locator("#verdict").text_content() in (f"Decided: relabel to {chosen}", "Decided: keep")
+    expected = (1, "keep", "") if chosen == classes[2] else (1, "relabel", chosen)
+    assert decisions(save(page, tmp_path / "decisions.csv"), rows, classes) == [expected]
+
+
+def test_accepting_what_the_audit_suggests(opened: Open, tmp_path: Path):
+    copies = [issue(number, action="keep_one", kinds="exact_duplicate", group="g1") for number in (1, 3, 5)]
+    for copy in copies:
+        copy["sha256"] = copies[0]["sha256"]
+    rows = sorted([*copies, issue(2, action="drop"), issue(4, action="look")], key=lambda row: row["rank"])
+    page = opened(rows)
+    group = page.get_by_role("region", name="Duplicates")
+    expect(group.get_by_role("button")).to_have_count(3)
+    expect(group.get_by_text("train, same bytes")).to_have_count(2)
+    press(page, "ArrowRight ArrowRight a")  # the second copy is the one to keep
+    expect(page.get_by_role("button", name="No suggestion")).to_be_disabled()
+    press(page, "a ArrowLeft ArrowLeft")
+    expect(group).to_be_hidden()
+    press(page, "a")
+    expected = [(1, "drop", ""), (2, "drop", ""), (3, "keep", "")]
+    assert sorted(decisions(save(page, tmp_path / "decisions.csv"), rows)) == [*expected, (5, "drop", "")]
+    press(page, "u u")  # what was accepted with one key is undone with one
+    expect_progress(page, "0 of 5 decided")
+
+
+def test_filters_by_keyboard(opened: Open):
+    others = [issue(3, label="v", filename="train/v/3.png", kinds="outlier;label"), issue(4, kinds="outlier")]
+    page = opened([*issues(2), *others])
+    press(page, "f ArrowDown ArrowDown ArrowDown ArrowDown ArrowDown Escape")
+    expect(page.locator("#position")).to_have_text("1 of 1 shown, rank 3")
+    press(page, "f Home Tab ArrowDown ArrowDown Escape")
+    expect(page.locator("#position")).to_have_text("1 of 2 shown, rank 3")
+    press(page, "k f Tab Home Tab ArrowDown Escape")  # undecided
+    expect(page.locator("#position")).to_have_text("3 of 3 shown, rank 4")
+    press(page, "Home d")
+    expect(page.locator("#position")).to_have_text("1 of 2 shown, rank 2")
+    press(page, "d d")
+    expect(page.get_by_text("No image passes these filters.")).to_be_visible()
+    expect_progress(page, "4 of 4 decided: save decisions.csv")
+    page.get_by_role("button", name="Show all images").press("Enter")
+    expect(page.locator("#position")).to_contain_text("of 4")
+
+
+def test_decisions_are_there_when_the_page_is_opened_again(opened: Open, tmp_path: Path):
+    rows = issues(4)
+    page = opened(rows)
+    press(page, "k a")
+    page.reload()
+    expect_progress(page, "2 of 4 decided")
+    expect(page.locator("#position")).to_have_text("3 of 4")
+    press(page, "d")
+    again = opened(rows)
+    assert decisions(save(again, tmp_path / "decisions.csv"), rows) == [
+        (1, "keep", ""),
+        (2, "relabel", "ii"),
+        (3, "drop", ""),
+    ]
+    expect_progress(opened(rows, data_version="another"), "0 of 4 decided")
+
+
+def test_what_another_audit_of_the_same_version_listed_is_not_lost(opened: Open, tmp_path: Path):
+    rows = issues(3)
+    press(opened(rows), "k d k")
+    page = opened(rows[:1])
+    expect_progress(page, "1 of 1 decided: save decisions.csv")
+    expect(page.locator("#counts")).to_have_text("1 keep · 2 on images not listed here")
+    found = decisions(save(page, tmp_path / "decisions.csv"), rows)
+    assert found == [(1, "keep", ""), (2, "drop", ""), (3, "keep", "")]
+
+
+def load(page: Any, file: Path) -> None:
+    with page.expect_file_chooser() as chooser:
+        press(page, "o")
+    chooser.value.set_files(file)
+
+
+def test_goes_on_in_another_browser(opened: Open, tmp_path: Path):
+    rows = issues(5)
+    first = opened(rows, data_version="here")
+    press(first, "k a s")
+    file = save(first, tmp_path / "decisions.csv")
+    page = opened(rows, data_version="there")
+    load(page, file)
+    expect_progress(page, "3 of 5 decided")
+    expect(page.locator("#position")).to_have_text("4 of 5")
+    press(page, "d")
+    found = decisions(save(page, file), rows)
+    assert found == [(1, "keep", ""), (2, "relabel", "ii"), (4, "drop", "")]
+    press(page, "u u")
+    expect_progress(page, "0 of 5 decided")
+
+
+def test_loads_what_a_spreadsheet_saved(opened: Open, tmp_path: Path):
+    rows = [issue(1, filename='train/i/;"1".png'), *issues(4)[1:]]
+    cells = [
+        {**rows[0], "decision": "Relabel", "decided_label": "v"},
+        {**rows[1], "decision": "relabel", "decided_label": "vv"},
+        {**rows[2], "filename": "train/i/other.png", "decision": "drop"},
+        rows[3],
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=";")
+    writer.writeheader()
+    writer.writerows(cells)
+    file = tmp_path / "issues.csv"
+    file.write_text("\ufeff" + text.getvalue())
+    page = opened(rows)
+    load(page, file)
+    expect(page.get_by_role("status")).to_have_text(
+        "issues.csv: 1 decision taken over. 1 left out, on images that this page does not list."
+        " 1 left out, with an unknown word or class."
+    )
+    assert decisions(save(page, tmp_path / "decisions.csv"), rows) == [(1, "relabel", "v")]
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "PK\x03\x04"])
+def test_refuses_a_file_that_holds_no_decisions(opened: Open, tmp_path: Path, content: str):
+    page = opened(issues(1))
+    (tmp_path / "other.csv").write_text(content)
+    load(page, tmp_path / "other.csv")
+    expect(page.get_by_role("status")).to_contain_text("other.csv has no columns sha256, filename and decision")
+
+
+def test_grid_by_keyboard(opened: Open, tmp_path: Path):
+    rows = issues(20)
+    page = opened(rows)
+    press(page, "g")
+    cards = page.get_by_role("region", name="Images").get_by_role("button")
+    expect(cards).to_have_count(20)
+    columns = cards.evaluate_all("cards => cards.filter(card => card.offsetTop === cards[0].offsetTop).length")
+    assert 3 <= columns < 10
+    press(page, "ArrowDown d ArrowLeft ArrowLeft k")
+    press(page, "End r 5")
+    expect(cards.nth(columns)).to_contain_text("drop")
+    expect(cards.nth(19)).to_be_focused()
+    expected = [(columns, "keep", ""), (columns + 1, "drop", ""), (20, "relabel", "v")]
+    assert decisions(save(page, tmp_path / "decisions.csv"), rows) == expected
+    press(page, "Home ArrowRight Enter")
+    expect(page.locator("#name")).to_have_text("train/i/2.png")
+
+
+def test_help_names_the_keys(opened: Open):
+    page = opened(issues(1))
+    press(page, "?")
+    help = page.get_by_role("dialog", name="Keys")
+    for word in ("keep", "relabel", "drop", "skip", "undo", "save decisions.csv"):
+        expect(help.get_by_text(re.compile(f"^{word}"))).to_be_visible()
+    press(page, "k Escape")
+    expect(help).to_be_hidden()
+    expect_progress(page, "0 of 1 decided")
+
+
+def test_the_focus_is_seen_and_reaches_everything(opened: Open):
+    page = opened(issues(1))
+    seen = []
+    for _ in range(16):
+        press(page, "Tab")
+        name, outline = page.evaluate(
+            "() => [document.activeElement.id, getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        seen.append(name)
+        assert outline != "none" or name in ("", "main")
+    assert {"class", "kind", "decision", "view", "save", "load", "help", "accept", "keep", "relabel", "drop"} < {*seen}
+
+
+def test_an_audit_that_found_nothing(opened: Open, tmp_path: Path):
+    page = opened([])
+    expect(page.get_by_text("The audit found no suspicious image.")).to_be_visible()
+    press(page, "k a r g u ArrowRight")
+    assert decisions(save(page, tmp_path / "decisions.csv"), []) == []
+
+
+HOSTILE = [
+    "</script><script>window.hacked = 1</script>",
+    "<img src=x onerror='window.hacked = 1'>",
+    "${window.hacked = 1} {{ 7 * 7 }}",
+    "\"' onmouseover='window.hacked = 1",
+    '=HYPERLINK(1),;\t"x"\r\n\u2028',
+    "__proto__",
+]
+
+
+def labels(given: str, suggested: str) -> dict[str, str]:
+    return {"label": given, "prediction": suggested, "new_label": suggested}
+
+
+def test_hostile_names_are_only_text(opened: Open, tmp_path: Path):
+    rows = [
+        issue(number, filename=f"train/{name}/{name}.png", why=name, kinds=name, group=name, **labels(name, following))
+        for number, (name, following) in enumerate(zip(HOSTILE, HOSTILE[1:] + HOSTILE[:1], strict=True), 1)
+    ]
+    page = opened(rows, HOSTILE, data_version=HOSTILE[0])
+    for row in rows:
+        assert page.locator("#name").text_content() == row["filename"]
+        press(page, "r Enter")
+    press(page, "g ? Escape")
+    assert page.evaluate("[window.hacked, document.querySelectorAll('script').length]") == [None, 2]
+    following = [(number, "relabel", HOSTILE[number % len(HOSTILE)]) for number in range(1, len(rows) + 1)]
+    file = save(page, tmp_path / "decisions.csv")
+    assert decisions(file, rows, HOSTILE) == following
+    other = opened(rows, HOSTILE)
+    load(other, file)
+    expect_progress(other, "6 of 6 decided: save decisions.csv")
+    assert decisions(save(other, file), rows, HOSTILE) == following
+
+
+def test_a_store_that_others_have_filled_is_not_believed(opened: Open):
+    rows = issues(2)
+    page = opened(rows)
+    press(page, "k")
+    page.evaluate('localStorage.setItem(localStorage.key(0), \'[null, 7, {"decision": "explode"}]\')')
+    page.reload()
+    expect_progress(page, "0 of 2 decided")
+    page.evaluate("localStorage.setItem(localStorage.key(0), '{')")
+    page.reload()
+    press(page, "d")
+    expect_progress(page, "1 of 2 decided")
+
+
+def test_in_the_sandboxed_frame_of_the_kubeflow_ui(context: Any, tmp_path: Path):
+    rows = issues(3)
+    html = written(tmp_path / "review.html", rows).read_text()
+    page = new_page(context)
+    page.set_content("<iframe sandbox='allow-scripts' style='width: 900px; height: 600px'></iframe>")
+    page.locator("iframe").evaluate("(frame, html) => { frame.srcdoc = html; }", html)
+    frame = page.frame_locator("iframe")
+    expect(frame.get_by_role("alert")).to_have_text(
+        "This browser does not keep decisions here: save decisions.csv before you close the page."
+    )
+    frame.get_by_role("main").focus()
+    press(page, "k a d u")
+    expect(frame.locator("#progress")).to_have_text("2 of 3 decided")
+    press(page, "w")
+    content = frame.get_by_role("textbox", name="Content of decisions.csv").input_value()
+    (tmp_path / "decisions.csv").write_text(content)
+    assert decisions(tmp_path / "decisions.csv", rows) == [(1, "keep", ""), (2, "relabel", "ii")]
+
+
+@pytest.mark.parametrize("classes", [CLASSES, [f"a_class_with_a_rather_long_name_{index}" for index in range(60)]])
+def test_on_a_phone(browser: Any, tmp_path: Path, classes: list[str]):
+    rows = [
+        issue(number, **labels(*classes[:2]), group="g", filename=f"train/{classes[0]}/{'x' * 90}{number}.png")
+        for number in (1, 2)
+    ]
+    with browser.new_context(viewport={"width": 360, "height": 640}, is_mobile=True, has_touch=True) as context:
+        page = new_page(context)
+        page.goto(written(tmp_path / "review.html", rows, classes).as_uri())
+
+        def check_width() -> None:
+            assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+        check_width()
+        buttons = [button.bounding_box() for button in page.get_by_role("button").all()]
+        assert all(box["height"] >= 44 and box["x"] >= 0 and box["x"] + box["width"] <= 360 for box in buttons)
+        page.get_by_role("button", name="Relabel", exact=True).tap()
+        check_width()
+        page.get_by_role("dialog").get_by_role("option").last.tap()
+        page.get_by_role("button", name="Keep", exact=True).tap()
+        expect(page.locator("#counts")).to_have_text("1 keep · 1 relabel")
+        page.get_by_role("button", name="Grid").tap()
+        check_width()
+
+
+def test_light_and_dark(opened: Open):
+    page = opened(issues(1))
+    brightness = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    page.emulate_media(color_scheme="light")
+    assert min(page.evaluate(brightness)) > 230
+    page.emulate_media(color_scheme="dark")
+    assert max(page.evaluate(brightness)) < 40
+
+
+def test_a_thousand_images(context: Any, tmp_path: Path):
+    scans = []
+    for number in range(10):
+        draw_page(np.random.default_rng(number), "vii").save(buffer := io.BytesIO(), "PNG")
+        scans.append(buffer.getvalue())
+    rows, path = issues(1000), tmp_path / "review.html"
+    write_review(str(path), rows, ((row["filename"], scans[row["rank"] % 10]) for row in reversed(rows)), CLASSES, "1")
+    assert path.stat().st_size < 8_000_000
+    page = new_page(context)
+    start = time.monotonic()
+    page.goto(path.as_uri())
+    expect(page.locator("#position")).to_have_text("1 of 1000")
+    press(page, "g")
+    expect(page.get_by_role("region", name="Images").get_by_role("button")).to_have_count(1000)
+    press(page, " ".join("k" * 20))
+    expect_progress(page, "20 of 1000 decided")
+    assert time.monotonic() - start < 10
+
+
+def test_pictures_are_small_and_those_of_other_images_left_out(tmp_path: Path):
+    rows = issues(2)
+    large = [(row["filename"], picture(row["sha256"], (900, 600))) for row in rows]
+    path = tmp_path / "review.html"
+    write_review(str(path), rows, [("train/i/other.png", b"no picture"), *large], CLASSES, "1")
+    assert path.stat().st_size < 60_000
+
+
+def test_a_missing_picture_leaves_no_page(tmp_path: Path):
+    with pytest.raises(KeyError, match="train/i/2.png"):
+        write_review(str(tmp_path / "review.html"), issues(2), [("train/i/1.png", picture("0" * 64))], CLASSES, "1")
+    assert list(tmp_path.iterdir()) == []
