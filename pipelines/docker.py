@@ -83,24 +83,32 @@ class _Container:
 
     def run(self) -> "Status":
         """Runs the stage as the caller's user and prints what it says; nothing of the container is left."""
+        import docker
         from kfp.local.status import Status
 
-        container = self._client.containers.run(
+        try:
+            code = self._exit_code()
+        except docker.errors.APIError as error:
+            print(f"{self._image}: its container cannot run: {error.explanation}")
+            return Status.FAILURE
+        output = json.loads(self._command[self._command.index("--executor_input") + 1])["outputs"]["outputFile"]
+        return Status.SUCCESS if code == 0 and Path(output).is_file() else Status.FAILURE
+
+    def _exit_code(self) -> int:
+        container = self._client.containers.create(
             self._image,
             self._command,
-            detach=True,
             user=f"{os.getuid()}:{os.getgid()}",
             userns_mode="keep-id" if self._is_rootless_podman() else None,
             volumes={path: {"bind": path, "mode": mode} for path, mode in self._mounts.items()},
         )
         try:
-            for text in codecs.iterdecode(container.logs(stream=True), "utf-8", "replace"):
+            container.start()
+            for text in codecs.iterdecode(container.logs(stream=True, follow=True), "utf-8", "replace"):
                 print(text, end="")
-            code = container.wait()["StatusCode"]
+            return container.wait()["StatusCode"]
         finally:
             container.remove(force=True)
-        output = json.loads(self._command[self._command.index("--executor_input") + 1])["outputs"]["outputFile"]
-        return Status.SUCCESS if code == 0 and Path(output).is_file() else Status.FAILURE
 
     def _is_rootless_podman(self) -> bool:
         components = self._client.version().get("Components", [])
