@@ -83,8 +83,8 @@ def check_images(images: list[str]) -> str:
 def _is_there(image: str) -> bool:
     import requests
 
-    host, _, path = image.partition("/")
-    if "." not in host and ":" not in host and host != "localhost":
+    host, slash, path = image.partition("/")
+    if not slash or ("." not in host and ":" not in host and host != "localhost"):
         raise UserError(f"{image}: has no registry; set `registry` in the config.")
     name, _, tag = path.rpartition(":")
     scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"

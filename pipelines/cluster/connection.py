@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import ssl
 import time
 import warnings
 from collections.abc import Callable
@@ -60,7 +61,7 @@ class Cluster:
                 self._client = self._client or connect(self.endpoint)
                 with contextlib.redirect_stdout(io.StringIO()):  # kfp.Client prints addresses of its own
                     return request(self._client)
-            except (ApiException, HTTPError) as error:
+            except (ApiException, HTTPError, OSError) as error:  # OSError: the token's file is being replaced
                 status = getattr(error, "status", None)
                 if status in expected:
                     raise
@@ -84,7 +85,7 @@ def connect(settings: Endpoint) -> "kfp.Client":
         UserError: the credentials that the settings ask for are not there.
     """
     warnings.simplefilter("ignore")
-    logging.getLogger("kubernetes").setLevel(logging.CRITICAL)
+    logging.disable()  # what the libraries log; what went wrong is told in one sentence
     import kfp
     from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
 
@@ -132,6 +133,8 @@ def explanation(error: Exception, settings: Endpoint) -> str:
     host = settings.host or "the kubeconfig's cluster"
     status = getattr(error, "status", None)
     if status is None:
+        if isinstance(error, OSError) and error.filename:
+            return f"{error.filename}: cannot be read ({error.strerror}); put a fresh token there."
         reason = one_line(getattr(error, "reason", None) or error)
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             return f"{host}: its certificate is not trusted; name its authority with --ca-file or KFP_CA_FILE."
@@ -153,8 +156,12 @@ def _check(settings: dict[str, str]) -> None:
         raise UserError(f"--host {host}: must begin with https:// (http:// for a port-forward).")
     for flag, field in (("--token-file", "token_file"), ("--ca-file", "ca_file")):
         path = settings[field]
-        if path and not os.access(path, os.R_OK):
+        if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
             raise UserError(f"{flag} {path}: no such file, or it cannot be read.")
+    try:
+        ssl.create_default_context(cafile=settings["ca_file"] or None)
+    except ssl.SSLError:
+        raise UserError(f"--ca-file {settings['ca_file']}: has no certificate; it must be a file in PEM.") from None
 
 
 def _check_kubeconfig(settings: Endpoint) -> None:
@@ -176,7 +183,6 @@ def _check_kubeconfig(settings: Endpoint) -> None:
 def _google_token() -> str:
     from kfp.client.auth import get_gcp_access_token
 
-    logging.getLogger().setLevel(logging.ERROR)
     token = get_gcp_access_token()
     if not token:
         raise UserError("no Google credentials for the inverse proxy; run: gcloud auth application-default login")
@@ -223,6 +229,6 @@ def _message(error: Exception) -> str:
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
     try:
         content = json.loads(text)
-        return one_line(content.get("message") or content.get("error") or text)
+        return one_line(next(filter(None, map(content.get, ("message", "error", "error_message"))), text))
     except (ValueError, AttributeError):
         return str(getattr(error, "reason", "")) or "no reason given"
