@@ -7,7 +7,7 @@ take a failure for a success (kubeflow/pipelines#13332). The handler here takes 
 import codecs
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,14 +63,20 @@ def check_images(images: Iterable[str]) -> None:
 
 
 def new_runner(run: Path, arguments: dict[str, Any]) -> "DockerRunner":
-    """kfp's runner, whose containers may write to the folder `run` and read every folder that `arguments` name."""
+    """kfp's runner, whose containers may write to the folder `run` and read what is at the paths in `arguments`."""
     from kfp import local
     from kfp.local import docker_task_handler
 
-    named = [value for value in arguments.values() if isinstance(value, str) and value.startswith("/")]
-    mounts = {path: READ_ONLY for path in named if Path(path).exists()} | {str(run): WRITABLE}
+    mounts = dict.fromkeys(_folders(arguments), READ_ONLY) | {str(run): WRITABLE}
     docker_task_handler.DockerTaskHandler = partial(_Container, connect(), mounts)
     return local.DockerRunner()
+
+
+def _folders(arguments: dict[str, Any]) -> Iterator[str]:
+    """What arguments name; for a version in a DVC remote, STORE/ab/cdef.dir, the whole store: that is but its list."""
+    for value in arguments.values():
+        if isinstance(value, str) and value.startswith("/") and Path(value).exists():
+            yield str(Path(value).parents[1]) if value.endswith(".dir") else value
 
 
 class _Container:
