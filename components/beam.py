@@ -62,10 +62,10 @@ def work_folder(options: list[str], beside: Path) -> Iterator[str]:
     try:
         yield folder
     finally:
-        if not _is_remote(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
+        try:
             FileSystems.delete([f"{folder}/"])  # the slash: with all that is in it
+        except Exception as error:  # the results are there, or the reason why not: this is no reason to fail
+            print(f"{folder}: left there, since it could not be removed ({_one_line(error)})", flush=True)
 
 
 def take(source: str, target: Path) -> None:

@@ -15,6 +15,7 @@ from tests.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 ROOT = Path(__file__).parents[1]
 BEAM = ["--runner=FnApiRunner"]
+PROCESSES = [*BEAM, "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 CLASSES = ["i", "v", "x"]
 IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
 

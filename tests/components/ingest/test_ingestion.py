@@ -19,7 +19,7 @@ from components import examples as ex
 from components.files import UserError
 from components.ingest.image import image_features
 from components.ingest.ingestion import ingest_folders
-from tests.conftest import BEAM, CLASSES, IMAGES, Folders, contents, ends_soon, run_killed
+from tests.conftest import BEAM, CLASSES, IMAGES, PROCESSES, Folders, contents, ends_soon, run_killed
 
 MAX_PIXELS = 1_000_000
 
@@ -119,7 +119,6 @@ def test_classes_are_mixed_within_each_shard(tiny: Folders, plain: Path) -> None
 RUNNERS = {
     "the same again": BEAM,
     "threads": [*BEAM, "--direct_num_workers=3", "--direct_running_mode=multi_threading"],
-    "processes": [*BEAM, "--direct_num_workers=2", "--direct_running_mode=multi_processing"],
     "the runner of small data": ["--runner=BundleBasedDirectRunner"],
 }
 
@@ -130,7 +129,7 @@ def test_bytes_do_not_depend_on_the_runner(options: list[str], tiny: Folders, pl
     assert contents(tmp_path / "again") == contents(plain)
 
 
-@pytest.mark.parametrize("options", [BEAM, RUNNERS["processes"]], ids=["one process", "processes"])
+@pytest.mark.parametrize("options", [BEAM, PROCESSES], ids=["one process", "processes"])
 def test_workers_may_write_below_a_temporary_location(
     options: list[str], tiny: Folders, plain: Path, tmp_path: Path
 ) -> None:

@@ -10,12 +10,14 @@ from components import examples as ex
 from components.files import UserError
 from components.transform.transformation import transform_examples
 from models.preprocessing import IMAGE, LABEL, SIZE
-from tests.conftest import BEAM, contents, ends_soon, run_killed
+from tests.conftest import BEAM, PROCESSES, contents, ends_soon, run_killed
 
 
-def transform(examples: Path, schema: Path, folder: Path, batch_size: int = 16) -> dict[str, Any]:
+def transform(
+    examples: Path, schema: Path, folder: Path, batch_size: int = 16, options: list[str] = BEAM, uri: str = ""
+) -> dict[str, Any]:
     outputs = [str(folder / "examples"), str(folder / "graph")]
-    return transform_examples(str(examples), str(schema), batch_size, BEAM, *outputs)
+    return transform_examples(str(examples), str(schema), batch_size, options, *outputs, uri)
 
 
 def stored(folder: Path, split: str) -> list[Any]:
@@ -55,6 +57,34 @@ def test_bytes_do_not_depend_on_the_run_or_the_batches(
 ) -> None:
     transform(examples, validated / "schema", tmp_path, batch_size)
     assert contents(tmp_path / "examples") == contents(transformed / "examples")
+
+
+def test_workers_need_no_disk_of_the_stage(examples: Path, validated: Path, transformed: Path, tmp_path: Path) -> None:
+    """With a temporary location they read the examples by their URI, and write below that location."""
+    shared, outputs = tmp_path / "shared", tmp_path / "outputs"
+    options = [*PROCESSES, f"--temp_location={shared}"]
+    transform(examples, validated / "schema", outputs, options=options, uri=str(examples))
+    assert contents(outputs / "examples") == contents(transformed / "examples")
+    assert contents(outputs / "graph").keys() == contents(transformed / "graph").keys()
+    assert contents(shared) == {}, "what the workers left is removed"
+
+
+def test_workers_elsewhere_read_the_examples_by_their_uri(examples: Path, validated: Path, tmp_path: Path) -> None:
+    elsewhere = shutil.copytree(examples, tmp_path / "elsewhere")
+    shard = sorted(elsewhere.glob("val-*"))[0]
+    shard.write_bytes(2 * shard.read_bytes())  # which shows where they read
+    options = [*BEAM, f"--temp_location={tmp_path / 'shared'}"]
+    transform(examples, validated / "schema", tmp_path / "outputs", options=options, uri=str(elsewhere))
+    before, after = (
+        len(list(ex.read_examples([str(f / shard.name)]))) for f in (examples, tmp_path / "outputs/examples")
+    )
+    assert after == 2 * before
+
+
+def test_wrong_beam_option_is_refused(examples: Path, validated: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="beam_options: --direct_num_worker is not an option of Beam; did you mean"):
+        transform(examples, validated / "schema", tmp_path, options=[*BEAM, "--direct_num_worker=2"])
+    assert os.listdir(tmp_path) == []
 
 
 def test_graph_gives_the_transformed_examples(examples: Path, transformed: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from components.ingest.ingestion import ingest_folders
 from components.validate import anomalies, validation
 from components.validate.image_statistics import FEATURES
 from components.validate.validation import Thresholds, validate_examples
-from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
+from tests.conftest import BEAM, CLASSES, PROCESSES, Folders, contents, copy_folders
 from tests.pages import Page
 
 THRESHOLDS = Thresholds(label=0.1, scalar=0.9, blank_contrast=0.02, imbalance_ratio=3)
@@ -45,10 +46,15 @@ def ingest(folders: Folders, output: Path) -> Path:
 
 
 def validate(
-    examples: Path, folder: Path, severity: dict[str, str] | None = None, thresholds: Thresholds = THRESHOLDS
+    examples: Path,
+    folder: Path,
+    severity: dict[str, str] | None = None,
+    thresholds: Thresholds = THRESHOLDS,
+    options: list[str] = BEAM,
+    uri: str = "",
 ) -> Validated:
     outputs = [str(folder / name) for name in OUTPUTS]
-    return Validated(folder, validate_examples(str(examples), thresholds, severity or {}, BEAM, *outputs))
+    return Validated(folder, validate_examples(str(examples), thresholds, severity or {}, options, *outputs, uri))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -224,6 +230,55 @@ def test_feature_missing_in_the_curated_schema_is_named(found: Validated, tmp_pa
         with pytest.raises(UserError, match=f"the features {name} are missing") as caught:
             anomalies.read_schema(path)
         assert str(path) in str(caught.value)
+
+
+# --- workers -----------------------------------------------------------------------------------
+
+
+def in_order(folder: Path) -> dict[str, Any]:
+    """The outputs with what TFDV orders and rounds as the workers happen to finish put into one order."""
+    import tensorflow_data_validation as tfdv
+    from google.protobuf.json_format import MessageToDict
+
+    schema = MessageToDict(tfdv.load_schema_text(str(folder / "schema" / "schema.pbtxt")))
+    for kind in ("feature", "stringDomain"):
+        schema[kind].sort(key=lambda message: message["name"])
+    found = {name: (folder / name).read_text() for name in ("findings", "report")}
+    for path in sorted((folder / "statistics").iterdir()):
+        features = MessageToDict(tfdv.load_statistics(str(path)).datasets[0])["features"]
+        by_name = {feature["path"]["step"][0]: feature for feature in features}
+        found[path.name] = json.loads(
+            json.dumps(by_name, sort_keys=True), parse_float=lambda text: f"{float(text):.9g}"
+        )
+    return {**found, "schema": schema}
+
+
+def test_outputs_do_not_depend_on_the_workers(faulty: Path, found: Validated, tmp_path: Path) -> None:
+    """Nor on a disk that they share with the stage: they write below a temporary location."""
+    shared = tmp_path / "shared"
+    options = [*PROCESSES, f"--temp_location={shared}"]
+    again = validate(faulty, tmp_path / "outputs", options=options, uri=str(faulty))
+    assert again.counts == found.counts
+    assert in_order(again.folder) == in_order(found.folder)
+    assert contents(shared) == {}, "what the workers left is removed"
+
+
+def test_workers_elsewhere_read_the_examples_by_their_uri(faulty: Path, tmp_path: Path) -> None:
+    import tensorflow_data_validation as tfdv
+
+    elsewhere = shutil.copytree(faulty, tmp_path / "elsewhere")
+    shard = sorted(elsewhere.glob("val-*"))[0]
+    images = len(list(ex.read_examples([str(shard)])))
+    shard.write_bytes(2 * shard.read_bytes())  # which shows where they read
+    validate(faulty, tmp_path, options=[*BEAM, f"--temp_location={tmp_path / 'shared'}"], uri=str(elsewhere))
+    (dataset,) = tfdv.load_statistics(str(tmp_path / "statistics" / "val.tfrecord")).datasets
+    assert dataset.num_examples == ex.read_manifest(faulty)["splits"]["val"]["images"] + images
+
+
+def test_wrong_beam_option_is_refused(faulty: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="beam_options: 'FnApiRunner' is not an option; write it as --name=value"):
+        validate(faulty, tmp_path, options=["FnApiRunner"])
+    assert os.listdir(tmp_path) == []
 
 
 # --- skew and drift ----------------------------------------------------------------------------
