@@ -10,7 +10,7 @@ from components.report import write_report
 
 LONGEST_SIDE = 200  # pixels
 TEXTS = ("sha256", "filename", "split", "label", "action", "new_label", "prediction", "group", "why")
-SHARES = ("confidence", "probability", "label_probability")  # 0 .. 1
+SHARES = ("probability", "label_probability")  # 0 .. 1
 
 
 def write_review(
@@ -60,5 +60,5 @@ def _picture(encoded: bytes) -> str:
     picture = Image.open(io.BytesIO(encoded)).convert("RGB")
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
     buffer = io.BytesIO()
-    picture.quantize(16, Image.Quantize.FASTOCTREE).save(buffer, "PNG")
+    picture.quantize(16).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
