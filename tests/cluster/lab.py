@@ -119,7 +119,7 @@ class Lab(NamedTuple):
 
 def finished(process: Process) -> Outcome:
     try:
-        stdout, stderr = process.communicate(timeout=90)
+        stdout, stderr = process.communicate(timeout=300)
     finally:
         process.kill()
     return Outcome(process.args, process.returncode, stdout, stderr)
@@ -186,7 +186,7 @@ def clean_environment(folder: Path, gcs_environment: dict[str, str]) -> dict[str
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("KFP_", "KUBE", "GOOGLE_", "CLOUDSDK_", "DVC_"))
+        if not name.startswith(("KFP_", "KUBE", "GOOGLE_", "CLOUDSDK_", "DVC_", "FORCE_", "NO_COLOR", "TTY_"))
     }
     own = {
         "HOME": str(folder),

@@ -13,7 +13,8 @@ import requests
 
 from tests.cluster.lab import STAGES, Lab, together
 from tests.gcs import free_port
-from tests.kfp_server import Fault, KfpServer
+from tests.kfp_rules import Json
+from tests.kfp_server import Fault, KfpServer, Request
 
 REGISTRY = Path("/usr/bin/docker-registry")  # Debian's docker-registry
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -116,7 +117,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str):
 
 
 class OldServer(KfpServer):
-    def answer(self, request):
+    def answer(self, request: Request) -> Json:
         answer = super().answer(request)
         return {**answer, "tag_name": "2.2.0"} if request.path == "/healthz" else answer
 

@@ -119,6 +119,7 @@ def test_what_keeps_it_away_is_one_sentence(lab: Lab, tmp_path: Path):
     for message, (options, expected) in zip(messages, cases, strict=True):
         assert re.fullmatch(expected, message), (options, message)
     assert by_user == messages[-1]
+    assert {request.method for request in private.requests} == {"GET"}
 
 
 def test_a_proxy_before_a_server_that_stays_away(lab: Lab):

@@ -62,11 +62,15 @@ def test_a_version_is_named_to_the_cluster_by_its_manifest_in_the_bucket(lab: La
     (spec,) = packages(lab.server).values()
     assert cached_stages(spec) == set(STAGES) - {"evaluate"}
 
-    not_pushed, of_a_folder, unknown = together(
+    pushed, checked, not_pushed, of_a_folder, unknown = together(
+        lambda: lab.submit("--check", *data, "--rev", "v2"),
+        lambda: lab.submit("--check", *data),
         lambda: lab.refused(*data),
         lambda: lab.refused(*data[:2], "--rev", "v2"),
         lambda: lab.refused(*data, "--rev", "v9"),
     )
+    assert re.search(rf"^✓ data +{version(home, 'v2')}$", pushed.stdout, re.M)
+    assert re.search(rf"^✗ data +{re.escape(not_pushed)}$", checked.stdout, re.M)
     assert f"version {version(home, 'v3')} is not in the DVC remote 'gcs' ({lab.gcs.uri}/dvc)" in not_pushed
     assert f"run `dvc push -r gcs data` in {home}." in not_pushed
     assert re.search(
