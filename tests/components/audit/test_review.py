@@ -190,10 +190,18 @@ def test_undo_goes_back_step_by_step(opened: Open, tmp_path: Path):
     assert decisions(save(page, tmp_path / "decisions.csv"), rows) == []
 
 
-def test_relabel_to_the_given_label_keeps(opened: Open):
+def test_relabel_to_the_given_label_keeps(opened: Open, tmp_path: Path):
     page = opened(issues(2))
     press(page, "r 1")
     expect(page.locator("#counts")).to_have_text("1 keep")
+    assert ",i,keep,," in save(page, tmp_path / "decisions.csv").read_text()
+
+
+def test_a_key_that_is_held_decides_once(opened: Open):
+    page = opened(issues(5))
+    for _ in range(3):
+        page.keyboard.down("k")
+    expect_progress(page, "1 of 5 decided")
 
 
 def test_escape_leaves_the_choice_of_a_class(opened: Open):
@@ -284,6 +292,16 @@ def test_decisions_are_there_when_the_page_is_opened_again(opened: Open, tmp_pat
     expect_progress(opened(rows, data_version="another"), "0 of 4 decided")
 
 
+def test_two_tabs_share_their_decisions(opened: Open, tmp_path: Path):
+    rows = issues(3)
+    one, other = opened(rows), opened(rows)
+    press(one, "k")
+    expect_progress(other, "1 of 3 decided")
+    press(other, "ArrowRight d")
+    expect_progress(one, "2 of 3 decided")
+    assert decisions(save(one, tmp_path / "decisions.csv"), rows) == [(1, "keep", ""), (2, "drop", "")]
+
+
 def test_what_another_audit_of_the_same_version_listed_is_not_lost(opened: Open, tmp_path: Path):
     rows = issues(3)
     press(opened(rows), "k d k")
@@ -317,12 +335,13 @@ def test_goes_on_in_another_browser(opened: Open, tmp_path: Path):
 
 
 def test_loads_what_a_spreadsheet_saved(opened: Open, tmp_path: Path):
-    rows = [issue(1, filename='train/i/;"1".png'), *issues(4)[1:]]
+    rows = [issue(1, filename='train/i/;"1".png'), *issues(5)[1:]]
     cells = [
         {**rows[0], "decision": "Relabel", "decided_label": "v"},
         {**rows[1], "decision": "relabel", "decided_label": "vv"},
         {**rows[2], "filename": "train/i/other.png", "decision": "drop"},
-        rows[3],
+        {**rows[3], "decision": "delete"},
+        rows[4],
     ]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), delimiter=";")
@@ -334,7 +353,7 @@ def test_loads_what_a_spreadsheet_saved(opened: Open, tmp_path: Path):
     load(page, file)
     expect(page.get_by_role("status")).to_have_text(
         "issues.csv: 1 decision taken over. 1 left out, on images that this page does not list."
-        " 1 left out, with an unknown word or class."
+        " 2 left out, with an unknown word or class."
     )
     assert decisions(save(page, tmp_path / "decisions.csv"), rows) == [(1, "relabel", "v")]
 
@@ -365,6 +384,16 @@ def test_grid_by_keyboard(opened: Open, tmp_path: Path):
     assert last["y"] + last["height"] <= footer["y"]
     press(page, "Home ArrowRight Enter")
     expect(page.locator("#name")).to_have_text("train/i/2.png")
+
+
+def test_grid_goes_on_where_a_decided_image_vanishes(opened: Open):
+    page = opened(issues(4))
+    press(page, "f Tab Tab ArrowDown Escape g ArrowRight d")
+    cards = page.get_by_role("region", name="Images").get_by_role("button")
+    expect(cards).to_have_count(3)
+    expect(cards.nth(1)).to_be_focused()
+    press(page, "Enter")
+    expect(page.locator("#name")).to_have_text("train/i/3.png")
 
 
 def test_help_names_the_keys(opened: Open):
@@ -459,9 +488,13 @@ def test_in_the_sandboxed_frame_of_the_kubeflow_ui(context: Any, tmp_path: Path)
     press(page, "k a d u")
     expect(frame.locator("#progress")).to_have_text("2 of 3 decided")
     press(page, "w")
+    unsaved = frame.locator("#save.unsaved")  # the frame may have refused the file
+    expect(unsaved).to_have_count(1)
     content = frame.get_by_role("textbox", name="Content of decisions.csv").input_value()
     (tmp_path / "decisions.csv").write_text(content)
     assert decisions(tmp_path / "decisions.csv", rows) == [(1, "keep", ""), (2, "relabel", "ii")]
+    frame.get_by_role("button", name="Copy").press("Enter")
+    expect(unsaved).to_have_count(0)
 
 
 @pytest.mark.parametrize("classes", [CLASSES, [f"a_class_with_a_rather_long_name_{index}" for index in range(60)]])
