@@ -63,7 +63,10 @@ def work_folder(options: list[str], beside: Path) -> Iterator[str]:
         yield folder
     finally:
         try:
-            FileSystems.delete([f"{folder}/"])  # the slash: with all that is in it
+            if _is_remote(folder):
+                FileSystems.delete([f"{folder}/"])  # the slash: with all that is in it
+            else:  # of a folder with a slash, Beam removes the files alone
+                shutil.rmtree(folder)
         except Exception as error:  # the results are there, or the reason why not: this is no reason to fail
             print(f"{folder}: left there, since it could not be removed ({_one_line(error)})", flush=True)
 
