@@ -5,8 +5,10 @@ It needs root on a Debian host, and ../shared/tools/base-image. A run must pass 
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from components.files import UserError
+from pipelines import docker
 from tests import test_end_to_end as end_to_end
 from tests.conftest import ROOT, Folders, copy_project, run_python
 from tests.test_end_to_end import REAL, STAGES, Run, image_files, only_run
@@ -197,11 +201,39 @@ def dvc_version(folder: Path) -> str:
     return hashlib.md5(json.dumps(entries).encode()).hexdigest() + ".dir"
 
 
+def test_docker_runs_a_stage_for_the_user_and_keeps_no_container(
+    images: dict[str, Image], workplace: Path, sample: Folders, tmp_path: Path
+):
+    try:
+        client = docker.connect()
+    except UserError as error:
+        pytest.skip(str(error))
+    name = images["ingest"].name
+    output_of("buildah", "push", name, f"docker-archive:{tmp_path}/image.tar:{name}")
+    with (tmp_path / "image.tar").open("rb") as file:
+        client.images.load(file)
+    started = int(time.time())
+    containers = {container.id for container in client.containers.list(all=True)}
+    options = ["--local", "--config", "sample", "--runner", "docker", "--experiment", "docker", "--component", "ingest"]
+    script = workplace / "project/submit.py"
+    result = run_python(script, *options, *end_to_end.data_options(sample), cwd=workplace)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+    run = only_run((workplace / "runs/docker").iterdir(), result.stdout)
+    files = Counter(name.split("/")[0] for name in image_files(sample))
+    assert {split: run.metadata("ingest", "examples")[f"{split}_images"] for split in files} == files
+    assert {path.stat().st_uid for path in run.folder.rglob("*")} == {os.getuid()}
+    filters = {"type": "container", "event": "start"}
+    events = client.events(since=started, until=int(time.time()) + 1, decode=True, filters=filters)
+    assert name in [event["from"] for event in events]
+    assert {container.id for container in client.containers.list(all=True)} == containers
+
+
 def test_stages_pass_their_tests_on_the_python_of_the_images(base: str):
     output_of("nice", "buildah", "build", "--layers", *BUILD_FLAGS, "--build-arg", f"BASE={base}",
               "--tag", f"tests:{TAG}", "--file", ROOT / "containers/tests/Dockerfile", ROOT)  # fmt: skip
-    tests = ["tests/components", "tests/models"]
-    run = ["sh", "-c", f"cd {ROOT} && python3 -m pytest -p no:cacheprovider --color=no {' '.join(tests)}"]
+    # Without pytest's comparisons: of large files they take all memory.
+    tests = "python3 -m pytest -p no:cacheprovider --color=no --tb=short --assert=plain tests/components tests/models"
+    run = ["sh", "-c", f"cd {ROOT} && {tests}"]
     said = run_in(f"localhost/tests:{TAG}", *run, volumes=(f"{ROOT}:{ROOT}:ro",))
     assert " passed" in said.splitlines()[-1]
 
