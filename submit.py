@@ -52,7 +52,7 @@ def _options() -> argparse.Namespace:
 
     cluster = parser.add_argument_group("on a cluster")
     cluster.add_argument("--wait", action="store_true", help="show the run until it ends, then fetch its results")
-    cluster.add_argument("--timeout", type=float, metavar="MINUTES", help="wait no longer than this")
+    cluster.add_argument("--timeout", type=minutes, metavar="MINUTES", help="wait no longer than this")
     cluster.add_argument("--no-cache", action="store_true", help="run every stage, whatever is in KFP's cache")
     cluster.add_argument("--force", action="store_true", help="take images tagged latest or of uncommitted code")
     action = cluster.add_mutually_exclusive_group()
@@ -77,17 +77,32 @@ def _options() -> argparse.Namespace:
     return options
 
 
+def minutes(text: str) -> float:
+    """argparse names the function in what it says of a wrong value."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
 def _contradiction(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are right one by one."""
+
+    def first(*names: str) -> str | None:
+        return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)
+
     if options.local:
-        names = ("wait", "timeout", "no_cache", "force", "check", "list", "attach", "terminate", "recurring")
-        for name in names:
-            if getattr(options, name):
-                return f"--{name.replace('_', '-')} is for a cluster; leave out --local"
+        if name := first("wait", "timeout", "no_cache", "force", "check", "list", "attach", "terminate", "recurring"):
+            return f"{name} is for a cluster; leave out --local"
     elif options.runner != "subprocess":
         return "--runner goes with --local"
     if bool(options.recurring) != bool(options.cron or options.change):
         return "--recurring NAME goes with --cron, --pause, --resume or --delete"
+    starts = not (options.list or options.attach or options.terminate or options.change)
+    if not starts and (name := first("data", "test_data", "rev", "param", "component", "no_cache", "force", "wait")):
+        return f"{name} is for starting a run"
+    if options.wait and options.cron:
+        return "--wait is for one run; --cron makes it run again and again"
     if options.timeout and not (options.wait or options.attach):
         return "--timeout goes with --wait or --attach"
     if options.rev and not options.data:

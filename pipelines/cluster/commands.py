@@ -100,7 +100,8 @@ def _with_caching(options: argparse.Namespace, config: Config, data: Data) -> Co
     """KFP's cache knows data by its address: where that names no version, ingest must look for itself."""
     if options.no_cache:
         return config.without_cache(*Stages(config).contracts)
-    return config if "data_version" in data.arguments else config.without_cache("ingest")
+    versioned = data.versions and all(version.endswith(".dir") for version in data.versions)
+    return config if versioned else config.without_cache("ingest")
 
 
 def _check_images(package: Path) -> list[str]:
@@ -237,7 +238,7 @@ def _list(options: argparse.Namespace, cluster: Cluster) -> str:
         took = waiting.seconds(run.created_at, run.finished_at)
         table.add_row(
             escape(run.display_name),
-            waiting.STATES.get(run.state, "waiting"),
+            waiting.state(run),
             f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if run.created_at else "",
             f"{took:,.0f}" if took is not None else "",
         )
@@ -251,7 +252,7 @@ def _list(options: argparse.Namespace, cluster: Cluster) -> str:
 def _terminate(options: argparse.Namespace, cluster: Cluster) -> str:
     found = runs.find(cluster, options.terminate, options.experiment)
     if found.state in waiting.FINAL:
-        raise UserError(f"run {found.display_name}: has ended already ({waiting.FINAL[found.state]}).")
+        raise UserError(f"run {found.display_name}: has ended already ({waiting.state(found)}).")
     runs.terminate(cluster, found.run_id)
     _print(f"terminating {found.display_name}")
     return "succeeded"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, Group
 from rich.live import Live
 
+from components.files import UserError
 from pipelines.cluster.connection import Cluster
 from pipelines.display import stage_line
 
@@ -37,22 +38,33 @@ def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) 
     end = time.monotonic() + limit if limit else float("inf")
     shown: dict[str, str] = {}
     pause = 0.5
-    cancelling = False
+    was_cancelled = False
     with _display(stages) as show:
         while True:
-            run = cluster.call(lambda client: client.get_run(run_id), min(PATIENCE, max(end - time.monotonic(), 0)))
+            try:
+                run = cluster.call(lambda client: client.get_run(run_id), min(PATIENCE, max(end - time.monotonic(), 0)))
+            except UserError:
+                if time.monotonic() + pause > end:
+                    raise StillRunning from None
+                raise
             tasks = _stages(run, stages)
             show(tasks)
-            history = [run.state, *(status.state for status in run.state_history or [])]
-            cancelling |= "CANCELING" in history
-            if run.state in FINAL:  # the server may call a run failed that was cancelled
-                return run, "cancelled" if cancelling and run.state == "FAILED" else FINAL[run.state]
+            was_cancelled |= state(run) in ("cancelling", "cancelled")
+            if run.state in FINAL:  # not every server's history says that it was cancelled
+                return run, "cancelled" if was_cancelled and run.state == "FAILED" else state(run)
             states = {stage: state for stage, (state, _) in tasks.items()}
             pause = 0.5 if states != shown else min(1.5 * pause, 5)
             shown = states
             if time.monotonic() + pause > end:
                 raise StillRunning
             time.sleep(pause)
+
+
+def state(run: "V2beta1Run") -> str:
+    """The run's state in one word; servers may call a run failed that was cancelled."""
+    if run.state == "FAILED" and any(status.state == "CANCELING" for status in run.state_history or []):
+        return "cancelled"
+    return STATES.get(run.state, "waiting")
 
 
 def failed(run: "V2beta1Run", stages: list[str]) -> list[str]:
