@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.beam import local_copy, new_pipeline, take, work_folder
+from components.beam import local_copy, local_target, new_pipeline, take, work_folder
 from components.examples import shard_name, write_manifest
 from components.files import UserError, new_directory
 from components.ingest import md5s
@@ -112,12 +112,12 @@ def _run(layout: Layout, settings: Settings, max_images: int, beam_options: list
         refused = refusal | "refused" >> beam.FlatMap(lambda reason: [{"failure": reason}] if reason else [])
         _ = (
             (written, refused)
-            | "results" >> beam.Flatten()
-            | "as JSON" >> beam.Map(json.dumps)
-            | "write results" >> beam.io.WriteToText(results, shard_name_template="")
+            | "both" >> beam.Flatten()
+            | "results" >> beam.combiners.ToList()
+            | "write results" >> beam.Map(_write_json, results)
         )
-    with local_copy(results) as path, path.open() as lines:
-        found = [json.loads(line) for line in lines]
+    with local_copy(results) as path:
+        found = json.loads(path.read_text())
     for reason in sorted(result["failure"] for result in found if "failure" in result):
         raise UserError(reason)
     return found
@@ -133,6 +133,11 @@ def _parts(layout: Layout, versioned: bool) -> list[Part]:
             folders += [(), *splits]
         parts += [(position, part) for part in source.parts(folders)]
     return parts
+
+
+def _write_json(content: Any, address: str) -> None:
+    with local_target(address) as path:
+        path.write_text(json.dumps(content))
 
 
 def _list(part: Part, sources: list[Source]) -> Iterator[Any]:

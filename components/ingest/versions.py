@@ -10,7 +10,7 @@ import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from components.files import UserError
 from components.ingest.sources import CLASS_DEPTH, Child, File, Source, joined
@@ -84,14 +84,12 @@ def read_manifest(uri: str) -> Iterator[tuple[str, str]]:
         hashed = _Hashed(file)
         previous = ""
         try:
-            for entry in ijson.items(hashed, "item"):
+            for entry in _entries(ijson.basic_parse(hashed)):
                 reason = _fault(entry, previous)
                 if reason:
                     raise UserError(f"{uri}: the entry {_shown(entry)} {reason}; no DVC wrote it: push the data again.")
                 previous = entry["relpath"]
                 yield previous, entry["md5"]
-            while hashed.read(2**16):
-                pass
         except ijson.JSONError as error:
             raise UserError(f"{uri}: not a DVC manifest ({' '.join(str(error).split())}).") from None
     if not previous:
@@ -104,9 +102,34 @@ def _md5_in(uri: str) -> str:
     return "".join(uri.split("/")[-2:])
 
 
-def _fault(entry: object, previous: str) -> str:
+def _entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
+    """The flat objects of a list, from the events of ijson. Its own `items` needs memory by the square of the depth."""
+    import ijson
+
+    nested = ijson.JSONError("not a list of flat objects")
+    if next(events)[0] != "start_array":
+        raise nested
+    for event, value in events:
+        if event == "end_array":
+            continue  # ijson raises if anything follows
+        if event != "start_map":
+            raise nested
+        entry, key = {}, ""
+        for event, value in events:
+            if event == "end_map":
+                break
+            if event in ("start_map", "start_array"):
+                raise nested
+            if event == "map_key":
+                key = value
+            else:
+                entry[key] = value
+        yield entry
+
+
+def _fault(entry: dict[str, Any], previous: str) -> str:
     """What is wrong with an entry, if anything. DVC sorts them, so that two of one path are neighbours."""
-    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("md5", "relpath")):
+    if not all(isinstance(entry.get(key), str) for key in ("md5", "relpath")):
         return "has no md5 and relpath"
     relpath = entry["relpath"]
     if not MD5.fullmatch(entry["md5"]):
@@ -120,7 +143,7 @@ def _fault(entry: object, previous: str) -> str:
     return ""
 
 
-def _shown(entry: object) -> str:
+def _shown(entry: dict[str, Any]) -> str:
     short = reprlib.Repr()
     short.maxstring = 200
     return short.repr(entry)
@@ -152,5 +175,9 @@ def _opened(uri: str) -> Iterator[BinaryIO]:
             yield file
         return
     bucket, name = buckets.ADDRESS.fullmatch(uri).groups()  # type: ignore[union-attr]
-    with buckets.new_client(uri) as client, client.bucket(bucket).blob(name).open("rb", chunk_size=2**20) as file:
+    with (
+        buckets.new_client(uri) as client,
+        buckets.explained(uri),
+        client.bucket(bucket).blob(name).open("rb", chunk_size=2**20) as file,
+    ):
         yield file
