@@ -1,0 +1,132 @@
+"""Which images of train and val a person should look at first, and why: issues.csv."""
+
+import csv
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from components import examples as ex
+from components.audit.duplicates import Print, duplicate_groups, fingerprint
+from components.audit.judging import Settings, judged
+from components.audit.pictures import ink, views
+from components.audit.ranking import COLUMNS, Described, ranked
+from components.files import UserError, new_file
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SPLITS = ("train", "val")  # test is never audited: it only measures
+
+
+class Images(NamedTuple):
+    described: list[Described]
+    views: "np.ndarray"  # uint8 [images, views, side, side]
+    prints: list[Print]
+
+
+def audit_examples(examples: str, settings: Settings, issues_output: str) -> dict[str, Any]:
+    """Writes issues.csv, a row per image of train and val, those to look at first on top.
+
+    Finished folds are kept in a folder beside the output until it is written: an audit that was killed continues.
+
+    Returns:
+        The data version, the settings, the classes and the number of images by kind of issue and by action.
+
+    Raises:
+        UserError: a setting is out of range, the examples are damaged, or there are too few to judge.
+    """
+    check(settings)
+    manifest = ex.read_manifest(examples)
+    images = read_images(examples, manifest)
+    work = _work_folder(issues_output, manifest, settings)
+    rows = audit_images(images, manifest["classes"], settings, work)
+    with new_file(issues_output) as path:
+        write_issues(rows, path)
+    shutil.rmtree(work)
+    return {
+        "data_version": manifest["data_version"],
+        "settings": settings._asdict(),
+        "classes": manifest["classes"],
+        "images": len(rows),
+        "kinds": dict(Counter(kind for row in rows for kind in row["kinds"].split(";") if kind)),
+        "actions": dict(Counter(row["action"] for row in rows if row["action"])),
+    }
+
+
+def audit_images(images: Images, classes: list[str], settings: Settings, work: Path) -> list[dict[str, Any]]:
+    """The rows of issues.csv; `work` is a folder for what is finished.
+
+    Raises:
+        UserError: there are too few images to judge.
+    """
+    import numpy as np
+
+    labels = np.array([image.label for image in images.described])
+    groups = duplicate_groups([image.sha256 for image in images.described], images.prints)
+    _check_enough(labels, groups, classes, settings.folds)
+    found = judged(images.views, labels, groups, len(classes), settings, work)
+    return ranked(images.described, found, groups, classes)
+
+
+def read_images(folder: str, manifest: dict[str, Any]) -> Images:
+    """The images of train and val; in memory is only their ink, 5 KiB each.
+
+    Raises:
+        UserError: there is none.
+    """
+    import numpy as np
+
+    described, pictures, prints = [], [], []
+    for split in SPLITS:
+        if split in manifest["splits"]:
+            for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
+                found = ink(example.features.feature[ex.ENCODED].bytes_list.value[0])
+                label = example.features.feature[ex.LABEL].int64_list.value[0]
+                names = (ex.text(example, ex.SHA256), ex.text(example, ex.FILENAME))
+                described.append(Described(*names, split, label, not found.any()))
+                pictures.append(views(found))
+                prints.append(fingerprint(found))
+    if not described:
+        raise UserError(f"{folder}: no image in train or val to audit; rerun ingest on a folder with train/ or val/.")
+    return Images(described, np.stack(pictures), prints)
+
+
+def write_issues(rows: list[dict[str, Any]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def check(settings: Settings) -> None:
+    """Raises a UserError if a setting is out of range."""
+    for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1)):
+        if getattr(settings, name) < least:
+            raise UserError(f"{name} is {getattr(settings, name)}; it must be {least} or more.")
+    if not 0 <= settings.seed < 2**31:
+        raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
+
+
+def _check_enough(labels: "np.ndarray", groups: "np.ndarray", classes: list[str], folds: int) -> None:
+    for label, name in enumerate(classes):
+        different = len(set(groups[labels == label]))
+        if different < folds:
+            raise UserError(
+                f"the class {name} has {different} different images in train and val, fewer than the {folds} folds; "
+                "add images, or audit with fewer folds."
+            )
+
+
+def _work_folder(issues_output: str, manifest: dict[str, Any], settings: Settings) -> Path:
+    """Beside the output; what an audit of other images or settings left there is cleared."""
+    work = Path(issues_output).with_name(f".{Path(issues_output).name}.folds")
+    task = json.dumps([manifest, settings._asdict()])
+    marker = work / "task.json"
+    if not marker.exists() or marker.read_text() != task:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        with new_file(marker) as path:
+            path.write_text(task)
+    return work
