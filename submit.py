@@ -138,9 +138,10 @@ def _run_locally(options: argparse.Namespace) -> str:
     values = arguments.checked(pipeline, given, options.param)
 
     local.check_paths(options.runs / options.experiment, values)
+    local.check_runner(options.runner, pipeline)
     run = local.new_run(options.runs, options.experiment, name)
     packages.write(pipeline, run / "pipeline.yaml")
-    summary = display.run_with_progress(run, values, artifacts)
+    summary = display.run_with_progress(run, values, artifacts, options.runner)
     _keep_results(run, summary)
     display.print_outcome(run, summary)
     return summary["state"]

@@ -370,7 +370,8 @@ def test_no_manifest_leads_outside_the_data_set(tmp_path_factory: pytest.TempPat
     Path(uri).unlink()
     assert not refusal or refusal.startswith(f"{uri}: ")
     for file in files:
-        assert file.problem or file.name in {listed["relpath"] for listed in content}
+        # ijson reads half of a surrogate pair as a question mark
+        assert file.problem or file.name in {listed["relpath"].encode(errors="replace").decode() for listed in content}
         assert not {"", ".", ".."} & set(file.name.split("/"))
         if not file.problem:
             assert Path(file.address).resolve().parent.parent == (remote / "files" / "md5").resolve()
