@@ -144,7 +144,7 @@ def _run_locally(options: argparse.Namespace) -> str:
     summary = display.run_with_progress(run, values, artifacts, options.runner)
     _keep_results(run, summary)
     display.print_outcome(run, summary)
-    return summary["state"]
+    return "interrupted" if summary["state"] == "cancelled" else summary["state"]
 
 
 def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:

@@ -208,7 +208,8 @@ def _iap_token(client_id: str) -> str:
 def _may_pass(error: Exception, status: int | None) -> bool:
     if status is None:
         return "CERTIFICATE_VERIFY_FAILED" not in str(error)
-    return status in (401, 408, 429) or status >= 500
+    # 409: somebody else made it since it was looked for, so that it will be found
+    return status in (401, 408, 409, 429) or status >= 500
 
 
 def _cure(settings: Endpoint) -> str:

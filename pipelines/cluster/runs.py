@@ -36,20 +36,12 @@ def version_name(package: Path, tag: str) -> str:
 
 def pipeline_version(cluster: Cluster, pipeline: str, package: Path, version: str) -> "V2beta1PipelineVersion":
     """The version of that name; the pipeline and the version are uploaded if they are not there."""
-    from kfp_server_api.exceptions import ApiException
 
     def uploaded(client: Any) -> Any:
         """Asks first each time: an upload whose answer was lost may have arrived."""
-        try:
-            pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
-            found = client.list_pipeline_versions(pipeline_id, filter=_named(version)).pipeline_versions
-            return found[0] if found else client.upload_pipeline_version(str(package), version, pipeline_id)
-        except ApiException as error:
-            if error.status == 409:  # somebody else was quicker
-                raise ApiException(
-                    status=503, reason=f"{pipeline} {version}: exists already, but is not listed"
-                ) from None
-            raise
+        pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
+        found = client.list_pipeline_versions(pipeline_id, filter=_named(version)).pipeline_versions
+        return found[0] if found else client.upload_pipeline_version(str(package), version, pipeline_id)
 
     return cluster.call(uploaded)
 
