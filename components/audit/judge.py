@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 BATCH = 32  # pictures
 LEARNING_RATE = 2e-3  # at its peak, after the first epoch
 FEATURES = "features"  # the layer
+NEIGHBOURS = 5
 LOOKS = 3  # at each view, when predicting: as it is, then warped slightly
 
 
@@ -22,15 +23,21 @@ class Verdict(NamedTuple):
     """On each of some pictures."""
 
     probabilities: "np.ndarray"  # float [pictures, classes]
-    typicality: "np.ndarray"  # float [pictures], from 0 (unlike everything that the judge knows) to 1
+    distance: "np.ndarray"  # float [pictures], cosine, from those of the same label: 0 alike to 1 unlike them all
 
 
 def learn_and_judge(
-    views: "np.ndarray", labels: "np.ndarray", unseen: "np.ndarray", classes: int, epochs: int, seed: int
+    views: "np.ndarray",
+    labels: "np.ndarray",
+    unseen: "np.ndarray",
+    unseen_labels: "np.ndarray",
+    classes: int,
+    epochs: int,
+    seed: int,
 ) -> Verdict:
     """The verdict on the `unseen` pictures of a judge that learns the others.
 
-    `views` and `unseen` are uint8 [pictures, views, side, side], `labels` is int [pictures].
+    `views` and `unseen` are uint8 [pictures, views, side, side], the labels int [pictures].
     """
     import keras
     import numpy as np
@@ -41,7 +48,8 @@ def learn_and_judge(
     tf.config.experimental.enable_op_determinism()
     model = _model(views.shape[-1], classes)
     _fit(model, views, np.eye(classes, dtype=np.float32)[labels], epochs, seed)
-    return Verdict(_probabilities(model, unseen, seed), _typicality(model, views, unseen))
+    known, new = _features(model, views), _features(model, unseen)
+    return Verdict(_probabilities(model, unseen, seed), _distance(known, labels, new, unseen_labels))
 
 
 def _probabilities(model: "keras.Model", unseen: "np.ndarray", seed: int) -> "np.ndarray":
@@ -58,21 +66,29 @@ def _probabilities(model: "keras.Model", unseen: "np.ndarray", seed: int) -> "np
     return np.mean(looks, axis=0)
 
 
-def _typicality(model: "keras.Model", views: "np.ndarray", unseen: "np.ndarray") -> "np.ndarray":
-    """How near the unseen pictures are to those learned, in the model's last features."""
+def _features(model: "keras.Model", pictures: "np.ndarray") -> "np.ndarray":
+    """What the model's last layer sees, the mean of all views, float32 [pictures, features]."""
     import keras
     import numpy as np
-    from cleanlab.outlier import OutOfDistribution
 
-    embedding = keras.Model(model.inputs, model.get_layer(FEATURES).output)
+    features = keras.Model(model.inputs, model.get_layer(FEATURES).output)
+    views = range(pictures.shape[1])
+    return np.mean(
+        [features.predict(pictures[:, view, ..., None], batch_size=256, verbose=0) for view in views], axis=0
+    )
 
-    def features(pictures: np.ndarray) -> np.ndarray:
-        parts = [embedding.predict(pictures[:, v, ..., None], batch_size=256, verbose=0) for v in range(views.shape[1])]
-        return np.mean(parts, axis=0)
 
-    scorer = OutOfDistribution()
-    scorer.fit(features=features(views), verbose=False)
-    return scorer.score(features=features(unseen))
+def _distance(known: "np.ndarray", labels: "np.ndarray", new: "np.ndarray", new_labels: "np.ndarray") -> "np.ndarray":
+    """How far each new picture is from the nearest known ones of its label, by their features."""
+    import numpy as np
+    from sklearn.neighbors import NearestNeighbors
+
+    distance = np.ones(len(new), np.float32)
+    for label in np.intersect1d(labels, new_labels):
+        alike = known[labels == label]
+        nearest = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(alike)), metric="cosine").fit(alike)
+        distance[new_labels == label] = nearest.kneighbors(new[new_labels == label])[0].mean(axis=1)
+    return distance
 
 
 def _fit(model: "keras.Model", pictures: "np.ndarray", targets: "np.ndarray", epochs: int, seed: int) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-TRUST = 0.2  # least probability of a label that the next repeat learns from
+BELIEF = 0.2  # least probability of a label that the next repeat learns from
 
 
 class Settings(NamedTuple):
@@ -23,34 +23,63 @@ class Settings(NamedTuple):
 def judged(
     views: "np.ndarray", labels: "np.ndarray", groups: "np.ndarray", classes: int, settings: Settings, work: Path
 ) -> Verdict:
-    """The mean verdict of all repeats; each learns only from images whose label those before it did not doubt.
+    """The mean verdict of all repeats; each learns only from images whose label those before it believed.
 
     `views` is uint8 [images, views, side, side], `labels` and `groups` are int [images]. A fold that is finished is
-    kept in `work`, and taken over by the next call.
+    kept in `work`, and taken over by the next call. Folds run side by side, one per core; on a GPU one at a time.
     """
+    import joblib
     import numpy as np
+    import tensorflow as tf
     from cleanlab.rank import get_label_quality_scores
 
-    trusted = np.ones(len(labels), bool)
+    workers = 1 if tf.config.list_physical_devices("GPU") else joblib.cpu_count()
+    believed = np.ones(len(labels), bool)
     verdicts: list[Verdict] = []
     for repeat in range(settings.repeats):
         numbers = fold_numbers(labels, groups, settings.folds, settings.seed + repeat)
-        verdict = Verdict(np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32))
+        tasks = []
         for fold in range(settings.folds):
-            print(f"audit: repeat {repeat + 1}/{settings.repeats}, fold {fold + 1}/{settings.folds}", flush=True)
-            unseen, learned = numbers == fold, (numbers != fold) & trusted
-            kept = work / f"{repeat}-{fold}.npz"
-            if not kept.exists():
-                seed = settings.seed + repeat * settings.folds + fold
-                found = learn_and_judge(views[learned], labels[learned], views[unseen], classes, settings.epochs, seed)
-                with new_file(kept) as path, path.open("wb") as file:
-                    np.savez(file, **found._asdict())
-            with np.load(kept) as parts:
-                verdict.probabilities[unseen], verdict.typicality[unseen] = parts["probabilities"], parts["typicality"]
+            seed = settings.seed + repeat * settings.folds + fold
+            task = (views, labels, numbers == fold, believed, classes, settings.epochs, seed, _kept(work, repeat, fold))
+            tasks.append(joblib.delayed(judge_fold)(*task))
+        verdict = Verdict(np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32))
+        for fold, found in enumerate(joblib.Parallel(min(workers, settings.folds))(tasks)):
+            verdict.probabilities[numbers == fold], verdict.distance[numbers == fold] = found
         verdicts.append(verdict)
         mean = Verdict(*(np.mean(parts, axis=0) for parts in zip(*verdicts, strict=True)))
-        trusted = get_label_quality_scores(labels, mean.probabilities) >= TRUST
+        believed = get_label_quality_scores(labels, mean.probabilities) >= BELIEF
+        print(f"audit: repeat {repeat + 1}/{settings.repeats}, {(~believed).sum()} labels doubted", flush=True)
     return mean
+
+
+def judge_fold(
+    views: "np.ndarray",
+    labels: "np.ndarray",
+    unseen: "np.ndarray",
+    believed: "np.ndarray",
+    classes: int,
+    epochs: int,
+    seed: int,
+    kept: Path,
+) -> Verdict:
+    """The verdict on the `unseen` images, bool [images], from the file `kept` if it is there."""
+    import numpy as np
+    import tensorflow as tf
+
+    if not kept.exists():
+        tf.config.threading.set_intra_op_parallelism_threads(1)  # the same sums on any number of cores
+        learned = ~unseen & believed
+        verdict = learn_and_judge(views[learned], labels[learned], views[unseen], labels[unseen], classes, epochs, seed)
+        with new_file(kept) as path, path.open("wb") as file:
+            np.savez(file, **verdict._asdict())
+        print(f"audit: {kept.stem} is finished", flush=True)
+    with np.load(kept) as parts:
+        return Verdict(parts["probabilities"], parts["distance"])
+
+
+def _kept(work: Path, repeat: int, fold: int) -> Path:
+    return work / f"repeat-{repeat + 1}-fold-{fold + 1}.npz"
 
 
 def fold_numbers(labels: "np.ndarray", groups: "np.ndarray", folds: int, seed: int) -> "np.ndarray":

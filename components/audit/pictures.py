@@ -33,10 +33,8 @@ def strokes(found: "np.ndarray") -> "np.ndarray":
     rows, columns = found.shape
     cut = (left == 0) | (top == 0) | (left + width == columns) | (top + height == rows)
     area[0] = 0  # the paper
-    free = np.where(cut, 0, area)
-    if free.max() < DUST * area.max():
-        return found
-    kept = free >= DUST * free.max()
+    kept = (area >= DUST * area.max()) & ~cut
+    kept[area.argmax()] = True
     kept[0] = False
     return np.where(kept[parts], found, np.uint8(0))
 

@@ -26,7 +26,7 @@ COLUMNS = (
     "decision",
     "decided_label",
 )
-UNLIKE = 0.1  # weight of being unlike all other images, beside that of being unlike the label
+UNLIKE = 0.4  # weight of the distance from images of the same label, beside that of the label's probability
 DOUBT = 0.3  # a label with a smaller probability is doubted
 SURE = 0.6  # a prediction with this probability is worth a new label
 LOST = 0.4  # a prediction with a smaller one is none: perhaps no image of any class
@@ -57,7 +57,7 @@ def ranked(images: list[Described], verdict: Verdict, groups: "np.ndarray", clas
     import numpy as np
 
     doubts = doubt(np.array([image.label for image in images]), verdict)
-    odd = verdict.typicality <= np.quantile(verdict.typicality, ODD)
+    odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
     members = defaultdict(list)
     for image, group in zip(images, groups, strict=True):
         members[group].append(image)
@@ -77,8 +77,8 @@ def doubt(labels: "np.ndarray", verdict: Verdict) -> "np.ndarray":
     from cleanlab.rank import get_label_quality_scores
     from scipy.stats import rankdata
 
-    quality = get_label_quality_scores(labels, verdict.probabilities)
-    return 1 - quality + UNLIKE * (1 - rankdata(verdict.typicality) / len(labels))
+    quality = get_label_quality_scores(labels, verdict.probabilities, adjust_pred_probs=True)
+    return 1 - quality + UNLIKE * rankdata(verdict.distance) / len(labels)
 
 
 def _tier(finding: Finding) -> int:
@@ -104,7 +104,9 @@ def _finding(
     if suggested and best >= SURE:
         return Finding(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.")
     if "ambiguous" in kinds and odd:
-        return Finding(kinds, "drop", suggested, 1 - best, "It looks like no class, and like no other image.")
+        return Finding(
+            kinds, "drop", suggested, 1 - best, "It looks like no class, and unlike the other images of its own."
+        )
     if "conflicting_duplicate" in kinds:
         other = next(twin for twin in twins if twin.label != image.label)
         return Finding(

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -126,17 +127,19 @@ def test_a_killed_audit_continues_and_gives_the_same(faulty: Path, tmp_path: Pat
     audit_examples(str(faulty), settings, str(whole))
     call = f"audit_examples({str(faulty)!r}, Settings{tuple(settings)}, {str(killed)!r})"
     code = f"from components.audit.audit import *; {call}"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
+    )
     folds = killed.with_name(".issues.csv.folds")
-    until(lambda: (folds / "0-1.npz").exists())
-    process.kill()
+    until(lambda: (folds / "repeat-1-fold-1.npz").exists())
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not killed.exists()
-    finished = {path: path.stat().st_mtime_ns for path in folds.glob("*-*.npz")}
-    os.link(folds / "0-0.npz", tmp_path / "kept.npz")  # says whether it was written again
+    os.link(folds / "repeat-1-fold-1.npz", tmp_path / "kept.npz")
+    before = (tmp_path / "kept.npz").stat().st_mtime_ns
     audit_examples(str(faulty), settings, str(killed))
-    assert finished
-    assert (tmp_path / "kept.npz").stat().st_nlink == 1
+    assert (tmp_path / "kept.npz").stat().st_mtime_ns == before
+    assert list(contents(killed.parent)) == ["issues.csv"]
     assert killed.read_bytes() == whole.read_bytes()
 
 
