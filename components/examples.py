@@ -21,6 +21,7 @@ from components.files import UserError
 
 MANIFEST = "examples.json"
 SPLITS = ("train", "val", "test")
+AUGMENTED = ".augmented-"  # in the name of a file that curate made of another image: x.augmented-3.png
 
 ENCODED = "image/encoded"  # PNG or JPEG bytes, 8 bit, gray or RGB
 FORMAT = "image/format"
