@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +34,29 @@ def resolve(path: Path, rev: str | None = None, remote: str | None = None) -> Da
     Raises:
         UserError: there is no such version, it is not committed or not pushed, or the remote cannot be read.
     """
+    with repository_of(path) as (repo, folder):
+        out = _at_revision(repo, folder, rev) if rev else _on_disk(repo, folder)
+        return pushed(repo, folder, rev, out, remote)
+
+
+class Folder(NamedTuple):
+    given: Path  # as the user wrote it
+    root: str  # of its DVC repository
+    relpath: str  # in its repository
+
+    @property
+    def path(self) -> Path:
+        return Path(self.root, self.relpath)
+
+    @property
+    def name(self) -> str:
+        """As a shell takes it, in the root of the repository."""
+        return shlex.quote(self.relpath)
+
+
+@contextmanager
+def repository_of(path: Path) -> "Iterator[tuple[Repo, Folder]]":
+    """The DVC repository that `path` lies in, and its place there; what DVC raises becomes a UserError."""
     from dvc.config import Config
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
@@ -41,9 +66,7 @@ def resolve(path: Path, rev: str | None = None, remote: str | None = None) -> Da
         root = Repo.find_root(str(_nearest_folder(folder)))
         # today's remotes for older revisions too, which may not know them yet
         with Repo(root, config=Config(Repo.find_dvc_dir(root))) as repo:
-            tracked = _Folder(path, repo.root_dir, os.path.relpath(folder, repo.root_dir))
-            out = _at_revision(repo, tracked, rev) if rev else _on_disk(repo, tracked)
-            return _pushed(repo, tracked, rev, out, remote)
+            yield repo, Folder(path, repo.root_dir, os.path.relpath(folder, repo.root_dir))
     except NotDvcRepoError:
         raise UserError(
             f"{path}: not in a DVC repository; run `git init` and `dvc init` in the folder above the images, and "
@@ -53,53 +76,69 @@ def resolve(path: Path, rev: str | None = None, remote: str | None = None) -> Da
         raise UserError(f"{path}: DVC cannot use its repository ({one_line(error)}); mend what it names.") from None
 
 
-class _Folder(NamedTuple):
-    given: Path  # as the user wrote it
-    root: str  # of its repository
-    relpath: str  # in its repository
-
-    @property
-    def name(self) -> str:
-        """As a shell takes it, in the root of the repository."""
-        return shlex.quote(self.relpath)
-
-
 def _nearest_folder(path: Path) -> Path:
     """The folder itself or the first one above it: a revision may hold what is not on disk."""
     return next(parent for parent in (path, *path.parents) if parent.is_dir())
 
 
-def _on_disk(repo: "Repo", folder: _Folder) -> "Output":
+def _on_disk(repo: "Repo", folder: Folder) -> "Output":
+    out = tracked(repo, folder)
+    if not out.exists:
+        raise UserError(f"{folder.given}: not on disk; run `dvc pull {folder.name}` in {folder.root}.")
+    check_committed(repo, folder, out)
+    return out
+
+
+def tracked(repo: "Repo", folder: Folder) -> "Output":
+    """What DVC tracks at this place in the workspace.
+
+    Raises:
+        UserError: nothing, or not the folder as a whole, or it has no version.
+    """
     from dvc.exceptions import OutputNotFoundError
 
     try:
-        out = _output(repo, folder)
+        return _output(repo, folder)
     except OutputNotFoundError:
-        if parts := [out.fs_path for out in repo.index.outs if repo.fs.isin(out.fs_path, _place(repo, folder))]:
+        if parts := tracked_parts(repo, folder):
             raise UserError(f"{folder.given}: DVC tracks only parts of it; give one of {', '.join(parts)}.") from None
         raise UserError(
             f"{folder.given}: not tracked by DVC; run `dvc add {folder.name}` in {folder.root}, commit and `dvc push`."
         ) from None
-    stage = Path(out.stage.path)
-    pointer = os.path.relpath(stage if stage.suffix == ".dvc" else stage.with_name("dvc.lock"), folder.root)
-    record = f"dvc add {folder.name}" if stage.suffix == ".dvc" else "dvc repro"
-    status = out.workspace_status().values()
-    if "deleted" in status:
-        raise UserError(f"{folder.given}: not on disk; run `dvc pull {folder.name}` in {folder.root}.")
-    if status:
+
+
+def tracked_parts(repo: "Repo", folder: Folder) -> list[str]:
+    """The paths below the folder that DVC tracks one by one."""
+    return [out.fs_path for out in repo.index.outs if repo.fs.isin(out.fs_path, _place(repo, folder))]
+
+
+def check_committed(repo: "Repo", folder: Folder, out: "Output") -> None:
+    """What is on disk, if it is there, is what git's HEAD says.
+
+    Raises:
+        UserError: it differs from its .dvc file, or that one from HEAD.
+    """
+    pointer = os.path.relpath(pointer_of(out), folder.root)
+    record = f"dvc add {folder.name}" if pointer.endswith(".dvc") else "dvc repro"
+    if out.exists and out.workspace_status():
         raise UserError(
             f"{folder.given}: differs from {pointer}; run `{record}` in {folder.root}, commit {pointer} and "
             f"`dvc push`, or undo the changes with `dvc checkout {folder.name}`."
         )
-    if out.hash_info != _committed(repo, folder):
+    if out.hash_info != committed(repo, folder):
         raise UserError(
             f"{folder.given}: its version is not committed; run `git add {shlex.quote(pointer)}` and `git commit` "
             f"in {folder.root}."
         )
-    return out
 
 
-def _committed(repo: "Repo", folder: _Folder) -> Any:
+def pointer_of(out: "Output") -> Path:
+    """The file that holds its version: data.dvc, or the dvc.lock of a stage's output."""
+    stage = Path(out.stage.path)
+    return stage if stage.suffix == ".dvc" else stage.with_name("dvc.lock")
+
+
+def committed(repo: "Repo", folder: Folder) -> Any:
     """The hash that HEAD has for the folder; None if it has none, or if there is no commit at all."""
     from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
     from dvc.scm import SCMError
@@ -111,7 +150,7 @@ def _committed(repo: "Repo", folder: _Folder) -> Any:
         return None
 
 
-def _at_revision(repo: "Repo", folder: _Folder, rev: str) -> "Output":
+def _at_revision(repo: "Repo", folder: Folder, rev: str) -> "Output":
     from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
     from dvc.scm import SCMError, resolve_rev
 
@@ -129,11 +168,11 @@ def _at_revision(repo: "Repo", folder: _Folder, rev: str) -> "Output":
         ) from None
 
 
-def _place(repo: "Repo", folder: _Folder) -> str:
+def _place(repo: "Repo", folder: Folder) -> str:
     return repo.fs.normpath(repo.fs.join(repo.root_dir, *Path(folder.relpath).parts))
 
 
-def _output(repo: "Repo", folder: _Folder) -> "Output":
+def _output(repo: "Repo", folder: Folder) -> "Output":
     """What DVC tracks at this place, in the workspace or in the revision that `repo` is switched to."""
     place = _place(repo, folder)
     out = repo.find_outs_by_path(place, strict=False)[0]
@@ -150,9 +189,13 @@ def _output(repo: "Repo", folder: _Folder) -> "Output":
     return out
 
 
-def _pushed(repo: "Repo", folder: _Folder, rev: str | None, out: "Output", remote: str | None) -> DataVersion:
-    name = (remote or out.remote or repo.config["core"].get("remote", "")).lower()  # as DVC reads its config
-    odb = _remote(repo, folder, name, out.hash_name)
+def pushed(repo: "Repo", folder: Folder, rev: str | None, out: "Output", remote: str | None) -> DataVersion:
+    """The version of `out` in the DVC remote.
+
+    Raises:
+        UserError: it is not there, or the remote cannot be read.
+    """
+    name, odb = open_remote(repo, folder, remote or out.remote, out.hash_name)
     place = f"the DVC remote '{name}' ({repo.config['remote'][name]['url']})"
     path = odb.oid_to_path(out.hash_info.value)
     if odb.fs.protocol == "local":
@@ -169,8 +212,14 @@ def _pushed(repo: "Repo", folder: _Folder, rev: str | None, out: "Output", remot
     return version
 
 
-def _remote(repo: "Repo", folder: _Folder, name: str, hash_name: str) -> "HashFileDB":
+def open_remote(repo: "Repo", folder: Folder, remote: str | None, hash_name: str = "md5") -> tuple[str, "HashFileDB"]:
+    """The DVC remote of that name, or the default one: its name in DVC's config, and its files.
+
+    Raises:
+        UserError: there is none, or ingest cannot read one of its kind.
+    """
     known = repo.config["remote"]
+    name = (remote or repo.config["core"].get("remote", "")).lower()  # as DVC reads its config
     if not known:
         raise UserError(
             f"{folder.given}: its repository has no DVC remote; run `dvc remote add --default NAME gs://BUCKET/dvc` "
@@ -185,15 +234,15 @@ def _remote(repo: "Repo", folder: _Folder, name: str, hash_name: str) -> "HashFi
         raise UserError(unknown("the DVC remote", name, known))
     url = known[name]["url"]
     try:
-        remote = repo.cloud.get_remote(name)
-        is_readable = remote.fs.protocol in ("local", "gs")
+        store = repo.cloud.get_remote(name)
+        is_readable = store.fs.protocol in ("local", "gs")
     except ImportError:  # DVC's plug-in for the others is not here
         is_readable = False
     if not is_readable:
         raise UserError(f"the DVC remote '{name}' is {url}; ingest reads gs:// and folders, so push to one of those.")
-    if remote.worktree or remote.fs.version_aware:
+    if store.worktree or store.fs.version_aware:
         raise UserError(f"the DVC remote '{name}' ({url}) keeps cloud versions, not DVC's own; push to another one.")
-    return repo.cloud.get_remote_odb(name, hash_name=hash_name)
+    return name, repo.cloud.get_remote_odb(name, hash_name=hash_name)
 
 
 def _in_bucket(uri: str, settings: dict[str, Any], place: str) -> bool:
