@@ -1,0 +1,221 @@
+"""The same numeral once more, by another hand: random changes of a picture.
+
+What is changed is drawn first, as plain data for the manifest, and then done: operations on a picture, each with its
+parameters, give the same picture again.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from components.files import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# The most of each change, to both sides unless it says otherwise.
+ROTATION = 20.0  # degrees
+SHEAR = 0.15  # columns per row
+ZOOM = 1.3  # factor of the size
+STRETCH = 1.15  # factor of the width, and of the height to the other side
+SHIFT = 0.2  # share of the picture's side
+CLIP = 0.04  # share of the ink's box that may leave the picture: more, and vi might lose its i
+ELASTIC = 0.015  # share of the shorter side, standard deviation of the shift at each knot
+KNOTS = 4  # of the elastic field, on each side
+THICKER = 0.015  # share of the shorter side that strokes gain in width
+THINNER = 0.006  # that they lose
+CONTRAST = (0.7, 1.0)  # factor of the difference from the paper
+BRIGHTNESS = (-25, 0)  # tones
+EDGE = 0.02  # share of the ink on each side that its box leaves out: dust is not the numeral
+VANISHED = 0.6  # a thinning that leaves less of the ink is not done
+LONGEST_SIDE = 512  # pixels; of a larger picture the model, at 32 x 32, sees no more
+DIRECTIONS = {"horizontal": 1, "vertical": 0}  # as cv2.flip names them
+
+
+class Augmentation(NamedTuple):
+    max_images: int  # of train and val
+    augment_to: int  # number of images of train and val; 0 for no augmentation
+    hard_weight: float
+    flips: dict[str, list[str]]  # class -> DIRECTIONS in which a flipped numeral is still that numeral
+    seed: int
+
+
+def check(augmentation: Augmentation) -> None:
+    """Raises a UserError if a setting is out of range."""
+    if augmentation.max_images < 1:
+        raise UserError(f"max_images is {augmentation.max_images}; it must be 1 or more.")
+    if not 0 <= augmentation.augment_to <= augmentation.max_images:
+        raise UserError(
+            f"augment_to is {augmentation.augment_to}; it must be from 0 to max_images, {augmentation.max_images}."
+        )
+    if not 0 <= augmentation.hard_weight < float("inf"):
+        raise UserError(f"hard_weight is {augmentation.hard_weight}; it must be 0 or more.")
+    if not 0 <= augmentation.seed < 2**31:
+        raise UserError(f"seed is {augmentation.seed}; it must be from 0 to 2147483647.")
+    for name, directions in augmentation.flips.items():
+        if not isinstance(directions, list) or not all(direction in DIRECTIONS for direction in directions):
+            raise UserError(f"flips has {directions!r} for {name}; it must be a list of {' and '.join(DIRECTIONS)}.")
+
+
+def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
+    """Random operations with their parameters, the same for a seed."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+
+    def between(low: float, high: float) -> float:
+        return round(float(rng.uniform(low, high)), 4)
+
+    def factor(most: float) -> float:
+        return round(float(np.exp(rng.uniform(-1, 1) * np.log(most))), 4)
+
+    flips = [{"operation": "flip", "direction": direction} for direction in directions if rng.random() < 0.5]
+    return [
+        {"operation": "reduce", "longest_side": LONGEST_SIDE},
+        *flips,
+        {
+            "operation": "affine",
+            "rotation": between(-ROTATION, ROTATION),
+            "shear": between(-SHEAR, SHEAR),
+            "zoom": factor(ZOOM),
+            "stretch": factor(STRETCH),
+            "shift": [between(-SHIFT, SHIFT), between(-SHIFT, SHIFT)],
+        },
+        {"operation": "elastic", "deviation": between(0, ELASTIC), "seed": int(rng.integers(2**31))},
+        {"operation": "stroke", "width": between(-THINNER, THICKER)},
+        {"operation": "brightness", "contrast": between(*CONTRAST), "brightness": between(*BRIGHTNESS)},
+    ]
+
+
+def augmented(picture: "np.ndarray", operations: Iterable[dict[str, Any]]) -> "np.ndarray":
+    """The picture, uint8 [height, width] or [height, width, 3], after the operations."""
+    for step in operations:
+        parameters = {name: value for name, value in step.items() if name != "operation"}
+        picture = OPERATIONS[step["operation"]](picture, **parameters)
+    return picture
+
+
+def _reduce(picture: "np.ndarray", longest_side: int) -> "np.ndarray":
+    import cv2
+
+    scale = longest_side / max(picture.shape)
+    if scale >= 1:
+        return picture
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _flip(picture: "np.ndarray", direction: str) -> "np.ndarray":
+    import cv2
+
+    return cv2.flip(picture, DIRECTIONS[direction])
+
+
+def _affine(
+    picture: "np.ndarray", rotation: float, shear: float, zoom: float, stretch: float, shift: list[float]
+) -> "np.ndarray":
+    """Turned and stretched about the middle, then moved; less so where the ink would leave the picture."""
+    import cv2
+    import numpy as np
+
+    size = np.array(picture.shape[1::-1], float)  # width, height
+    angle = np.deg2rad(rotation)
+    turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    matrix = turned @ np.array([[1, shear], [0, 1]]) @ np.diag([zoom * stretch, zoom / stretch])
+    corners = _ink_corners(picture) - size / 2
+    extent = np.ptp(corners @ matrix.T, axis=0)
+    matrix *= min(1.0, *(size / np.maximum(extent * (1 - 2 * CLIP), 1)))
+    box = corners @ matrix.T + size / 2
+    clip = CLIP * np.ptp(box, axis=0)
+    to_left, to_right = box.min(axis=0) + clip, size - box.max(axis=0) + clip  # pixels there are for a shift
+    moved = np.clip(np.array(shift) * size, -to_left, to_right)
+    offset = size / 2 + moved - matrix @ (size / 2)
+    transform = np.column_stack([matrix, offset])
+    return cv2.warpAffine(
+        picture,
+        transform,
+        picture.shape[1::-1],
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=_paper(picture),
+    )
+
+
+def _elastic(picture: "np.ndarray", deviation: float, seed: int) -> "np.ndarray":
+    """Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003; smooth by interpolated knots."""
+    import cv2
+    import numpy as np
+
+    height, width = picture.shape[:2]
+    knots = np.random.default_rng(seed).normal(0, deviation * min(height, width), (KNOTS, KNOTS, 2))
+    moved = cv2.resize(knots.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    x = moved[..., 0] + np.arange(width, dtype=np.float32)
+    y = moved[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_paper(picture))
+
+
+def _stroke(picture: "np.ndarray", width: float) -> "np.ndarray":
+    """Strokes wider by this share of the picture's shorter side, or narrower."""
+    import cv2
+
+    side = round(abs(width) * min(picture.shape[:2])) + 1
+    if side == 1:
+        return picture
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    is_dark = sum(_paper(picture)) >= 128 * len(_paper(picture))
+    changed = (cv2.erode if (width > 0) == is_dark else cv2.dilate)(picture, kernel)
+    if width < 0 and _ink(changed).sum() < VANISHED * _ink(picture).sum():
+        return picture
+    return changed
+
+
+def _brightness(picture: "np.ndarray", contrast: float, brightness: float) -> "np.ndarray":
+    import numpy as np
+
+    paper = np.array(_paper(picture), np.float32)
+    tones = (picture - paper) * np.float32(contrast) + paper + np.float32(brightness)
+    return np.rint(np.clip(tones, 0, 255)).astype(np.uint8)
+
+
+OPERATIONS = {
+    "reduce": _reduce,
+    "flip": _flip,
+    "affine": _affine,
+    "elastic": _elastic,
+    "stroke": _stroke,
+    "brightness": _brightness,
+}
+
+
+def _paper(picture: "np.ndarray") -> tuple[float, ...]:
+    """The tone of the paper in each channel: the median along the picture's border."""
+    import numpy as np
+
+    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    return tuple(float(tone) for tone in np.atleast_1d(np.median(border, axis=0)))
+
+
+def _ink(picture: "np.ndarray") -> "np.ndarray":
+    """How far each pixel is from the paper, float32 [height, width]."""
+    import numpy as np
+
+    distance = np.abs(picture.astype(np.float32) - np.array(_paper(picture), np.float32))
+    return distance if distance.ndim == 2 else distance.mean(axis=2)
+
+
+def _ink_corners(picture: "np.ndarray") -> "np.ndarray":
+    """The corners of the box that holds the ink, but for EDGE of it on each side: float [4, 2], x and y in pixels."""
+    import numpy as np
+
+    ink = _ink(picture)
+    ink = np.where(ink > ink.max() / 2, ink, 0)
+    spans = [_span(ink.sum(axis=axis, dtype=float)) for axis in (0, 1)]
+    return np.array([(x, y) for x in spans[0] for y in spans[1]], float)
+
+
+def _span(mass: "np.ndarray") -> tuple[int, int]:
+    import numpy as np
+
+    if not mass.any():
+        return 0, len(mass)
+    share = np.cumsum(mass) / mass.sum()
+    return int(np.searchsorted(share, EDGE, "right")), int(np.searchsorted(share, 1 - EDGE, "left")) + 1
