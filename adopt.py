@@ -1,0 +1,128 @@
+"""Makes a curated folder the next DVC version of the images: shows what that changes, and with --yes does it."""
+
+import argparse
+import sys
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pipelines.adopt import Plan, Version
+    from pipelines.curated import Curated
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")  # the libraries' notes about Python versions
+    options = _options()
+    try:
+        _adopt(options)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup && . .venv/bin/activate")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Without --yes nothing is changed. A run that was killed goes on when it is started again.",
+    )
+    parser.add_argument("--data", required=True, type=Path, help="the folder tracked by DVC, or one that is to be made")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--curated", metavar="FOLDER", help="what curate made: a folder, or gs://BUCKET/FOLDER")
+    source.add_argument(
+        "--from-run", default="latest", metavar="RUN", help="the local run that made it (default: %(default)s)"
+    )
+    parser.add_argument("--experiment", default="default", help="the runs it is one of (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+
+    action = parser.add_argument_group("to do")
+    action.add_argument("--yes", action="store_true", help="exchange the images, and `dvc add` them")
+    action.add_argument("--commit", action="store_true", help="commit the version, with results/ if they are of it")
+    action.add_argument("-m", "--message", default="", help="of the commit (default: what changed, in numbers)")
+    action.add_argument("--tag", default="", help="tag the commit")
+    action.add_argument(
+        "--push", nargs="?", const="", metavar="REMOTE", help="`dvc push` (default: to DVC's default remote)"
+    )
+    options = parser.parse_args()
+    if (options.tag or options.message) and not options.commit:
+        parser.error("--tag and --message go with --commit")
+    return options
+
+
+def _adopt(options: argparse.Namespace) -> None:
+    from pipelines import adopt, curated, data
+
+    wishes = adopt.Wishes(options.commit, options.message, options.tag, options.push)
+    place = options.curated or curated.of_run(options.runs, options.experiment, options.from_run)
+    with data.repository_of(options.data) as (repo, folder), curated.opened(place) as source:
+        plan = adopt.plan(repo, folder, source, wishes)
+        _show(plan, source)
+        if not options.yes:
+            print("Nothing is changed yet; --yes does it.")
+            return
+        print()
+        adopt.carry_out(repo, plan, source, lambda step: print(f"done: {step}"))
+        if options.commit:
+            print(
+                f"`git push` is left to you{', with the tag: git push origin ' + options.tag if options.tag else ''}."
+            )
+
+
+def _show(plan: "Plan", source: "Curated") -> None:
+    from rich.console import Console
+
+    from pipelines.curated import MANIFEST, is_image
+
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
+    console.print(_images(plan.now, plan.next))
+    if plan.changes:
+        console.print(", ".join(f"{count:,} {name}" for name, count in plan.changes._asdict().items()))
+        if plan.changes.added and plan.now.name:
+            console.print("What is added is not of the version now: was the curated folder made of another one?")
+    beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
+    if beside:
+        console.print(f"The new version does not have: {', '.join(beside)}")
+    console.print("\nTo do:")
+    if plan.on_disk != plan.next.name:
+        console.print(f"    give {plan.folder.given} the content of {source.shown}")
+    for command in plan.commands:
+        console.print(f"    {command}")
+
+
+def _images(now: "Version", upcoming: "Version") -> "Table":
+    """The number of images of each class and split, in both versions."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from components.examples import SPLITS
+    from pipelines.curated import is_image
+
+    def counted(version: "Version") -> Counter[tuple[str, str]]:
+        names = [name.split("/") for name in version.md5s if is_image(name)]
+        return Counter((split, label) for split, label, _ in names)
+
+    before, after = counted(now), counted(upcoming)
+    splits = [split for split in SPLITS if any(split == found for found, _ in before + after)]
+    table = Table("images", *splits)
+    for label in sorted({label for _, label in before + after}):
+        table.add_row(escape(label), *(_change(before[split, label], after[split, label]) for split in splits))
+    table.add_section()
+    totals = [
+        [sum(count for (found, _), count in each.items() if found == split) for each in (before, after)]
+        for split in splits
+    ]
+    table.add_row("all", *(_change(*pair) for pair in totals))
+    return table
+
+
+def _change(before: int, after: int) -> str:
+    return f"{before:,} -> {after:,}" if before != after else f"{before:,}"
+
+
+if __name__ == "__main__":
+    main()

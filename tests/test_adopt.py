@@ -1,0 +1,673 @@
+"""A curated folder becomes a DVC version: announced, adopted, refused, killed in between; in real repositories."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import adopt
+from components.files import UserError
+from pipelines import curated as curated_folders
+from pipelines.data import resolve
+from tests.conftest import ROOT, contents
+from tests.gcs import Gcs
+
+
+class File(NamedTuple):
+    """What curate wrote: a file and its source."""
+
+    name: str
+    text: str
+    source: str
+    source_text: str
+
+
+DATA = {
+    "train/i/0.png": "i0",
+    "train/i/1.png": "a v, really",
+    "train/i/2.png": "junk",
+    "train/i/0.augmented-9.png": "of an earlier turn",
+    "train/v/0.png": "v0",
+    "train/v/1.png": "v1",
+    "val/i/0.png": "val i",
+    "val/v/0.png": "val v",
+    "notes.txt": "beside the images",
+}
+CURATED = [
+    File("train/i/0.png", "i0", "train/i/0.png", "i0"),
+    File("train/i/0.augmented-0.png", "i0 turned", "train/i/0.png", "i0"),
+    File("train/i/0.augmented-1.png", "i0 bent", "train/i/0.png", "i0"),
+    File("train/v/1-2.png", "a v, really", "train/i/1.png", "a v, really"),
+    File("train/v/0.png", "v0 cleaned", "train/v/0.png", "v0"),
+    File("val/v/1.png", "v1", "train/v/1.png", "v1"),
+    File("val/i/0.png", "val i", "val/i/0.png", "val i"),
+    File("val/v/0.png", "val v", "val/v/0.png", "val v"),
+    File("test/i/0.png", "test i", "test/i/0.png", "test i"),
+]
+CHANGES = "1 relabelled, 1 moved, 1 edited, 1 removed, 1 added, 2 augmented"
+EVERYTHING = ("--yes", "--commit", "--tag", "v3", "--push")
+
+
+class Place(NamedTuple):
+    home: Path  # a git and DVC repository with data/, tagged v2, and its remote ../store
+    made: Path  # the curated folder
+    version: str  # that `dvc add` gives it, in another repository
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What DVC keeps per machine goes into a temporary folder; git knows who commits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("dvc")))
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        for who in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{who}_NAME", "tests")
+            patch.setenv(f"GIT_{who}_EMAIL", "tests@localhost")
+        yield
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("adopt")
+    home = new_repository(root / "home")
+    (home / ".gitignore").write_text("/runs\n")
+    write(home / "data", DATA)
+    track(home, push=True)
+    commit(home, "v2")
+    write_curated(home / "runs/default/20260101-000000-improvement/artifacts/data", CURATED)
+    leave_run(home, "20260101-000000-improvement", "succeeded", "data")
+    other = new_repository(root / "other")
+    write_curated(other / "data", CURATED)
+    track(other)
+    return root
+
+
+@pytest.fixture
+def place(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A copy that the test may change, and works in."""
+    for name in ("home", "store"):
+        shutil.copytree(template / name, tmp_path / "team" / name, symlinks=True)
+    home = tmp_path / "team/home"
+    leave_run(home, "20260101-000000-improvement", "succeeded", "data")
+    monkeypatch.chdir(home)
+    made = home / "runs/default/20260101-000000-improvement/artifacts/data"
+    return Place(home, made, pointer((template / "other/data.dvc").read_text()))
+
+
+def new_repository(root: Path) -> Path:
+    from dvc.repo import Repo
+
+    root.mkdir(parents=True)
+    git(root, "init", "--quiet", "--initial-branch=main")
+    Repo.init(str(root)).close()
+    (root / ".dvc/config").write_text("[core]\n    remote = store\n['remote \"store\"']\n    url = ../../store\n")
+    return root
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def write_curated(folder: Path, files: list[File]) -> None:
+    write(folder, {file.name: file.text for file in files})
+    with (folder / "manifest.csv").open("w", newline="") as target:
+        writer = csv.writer(target)
+        writer.writerow(["filename", "sha256", "source_filename", "source_sha256", "label", "operations", "seed"])
+        for file in files:
+            label = file.name.split("/")[1] if file.name.count("/") > 1 else ""
+            writer.writerow([file.name, sha256(file.text), file.source, sha256(file.source_text), label, "[]", 1])
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def leave_run(home: Path, name: str, state: str, data: str | None = None) -> None:
+    run = home / "runs/default" / name
+    run.mkdir(parents=True, exist_ok=True)
+    artifacts = {"data": str(run / "artifacts" / data)} if data else {"examples": str(run / "artifacts/examples")}
+    (run / "run.json").write_text(json.dumps({"run": name, "state": state, "stages": {}, "artifacts": artifacts}))
+
+
+def track(root: Path, *, push: bool = False) -> None:
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        repo.add(str(root / "data"))
+        if push:
+            repo.push()
+
+
+def commit(root: Path, tag: str) -> None:
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", tag)
+    git(root, "tag", tag)
+
+
+def git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def pointer(text: str) -> str:
+    found = re.search(r"md5: (\w+\.dir)", text)
+    assert found
+    return found[1]
+
+
+def dvc(root: Path, *arguments: str) -> None:
+    from dvc.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        assert main([*arguments, "--quiet"]) == 0
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """adopt.py in this process, with --data data; returns what it prints."""
+
+    def call(*options: str | Path, data: str | Path = "data") -> str:
+        monkeypatch.setattr(sys, "argv", ["adopt.py", "--data", str(data), *map(str, options)])
+        capsys.readouterr()
+        adopt.main()
+        return capsys.readouterr().out
+
+    return call
+
+
+@pytest.fixture
+def refused(run: Callable[..., str], place: Place) -> Callable[..., str]:
+    """The one sentence with which adopt.py refuses, whatever else it was asked to do; nothing is changed."""
+
+    def call(*options: str | Path, data: str | Path = "data") -> str:
+        before = state(place.home)
+        with pytest.raises(UserError) as caught:
+            run(*options, data=data)
+        message = str(caught.value)
+        assert re.fullmatch(r"[^\n]+[.?]", message), message
+        assert state(place.home) == before
+        return message
+
+    return call
+
+
+def state(home: Path) -> dict[str, Any]:
+    """All that a person would miss."""
+    names = [path.name for path in home.parent.iterdir()]
+    return {
+        "files": {
+            name: content
+            for name, content in contents(home).items()
+            if not name.startswith((".git/", ".dvc/tmp", ".dvc/cache")) and name not in (".dvc", ".git")
+        },
+        "cache": contents(home / ".dvc/cache"),
+        "store": contents(home.parent / "store"),
+        "beside": sorted(names),
+        "git": [git(home, *command.split()) for command in ("log --format=%H --all", "tag", "status --porcelain")],
+    }
+
+
+def adopted(place: Place) -> dict[str, bytes | None]:
+    return contents(place.made)
+
+
+# --- shown and done ----------------------------------------------------------------------------
+
+
+def table(output: str) -> dict[str, list[str]]:
+    rows = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in output.splitlines()]
+    return {row[0]: row[1:] for row in rows if row}
+
+
+def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Callable[..., str]):
+    before = state(place.home)
+    output = run("--commit", "--tag", "v3", "--push")
+    assert state(place.home) == before
+    assert f"data: {pointer((place.home / 'data.dvc').read_text())} -> {place.version}\n" in output
+    assert table(output) == {
+        "images": ["train", "val", "test"],
+        "i": ["4 -> 3", "1", "0 -> 1"],
+        "v": ["2", "1 -> 2", "0"],
+        "all": ["6 -> 5", "2 -> 3", "0 -> 1"],
+    }
+    assert f"\n{CHANGES}\n" in output
+    assert "The new version does not have: notes.txt\n" in output
+    todo = output.split("To do:\n")[1].splitlines()
+    assert [line.strip() for line in todo[:5]] == [
+        f"give data the content of {place.made}",
+        "dvc add data",
+        f"git add data.dvc && git commit -m 'Data version {place.version[:8]}: {CHANGES}'",
+        "git tag v3",
+        "dvc push data",
+    ]
+
+
+def test_the_version_is_the_one_that_was_announced_and_runs_by_its_tag(place: Place, run: Callable[..., str]):
+    announced = run()
+    old = resolve(place.home / "data")
+    run(*EVERYTHING)
+    version = resolve(place.home / "data", "v3")
+    assert version == resolve(place.home / "data")
+    assert version.version == place.version
+    assert f"-> {version.version}\n" in announced
+    assert contents(place.home / "data") == adopted(place)
+    assert git(place.home, "status", "--porcelain") == ""
+    assert git(place.home, "show", "--format=%s", "--name-only", "v3").split("\n") == [
+        f"Data version {place.version[:8]}: {CHANGES}",
+        "",
+        "data.dvc",
+    ]
+    assert resolve(place.home / "data", "v2") == old
+    dvc(place.home, "checkout", "data.dvc")  # nothing to do
+    git(place.home, "checkout", "--quiet", "v2")
+    dvc(place.home, "checkout")
+    assert {name: text.decode() for name, text in contents(place.home / "data").items() if text is not None} == DATA
+
+
+def test_what_is_edited_afterwards_leaves_the_run_and_the_cache_alone(place: Place, run: Callable[..., str]):
+    before = contents(place.made)
+    run("--yes")
+    for path in (place.home / "data").rglob("*.png"):
+        path.chmod(0o644)
+        path.write_text("edited")
+    assert contents(place.made) == before
+    dvc(place.home, "checkout", "--force", "data")
+    assert contents(place.home / "data") == before
+
+
+def test_yes_alone_adds_and_the_rest_can_follow(place: Place, run: Callable[..., str]):
+    head = git(place.home, "rev-parse", "HEAD")
+    run("--yes")
+    assert pointer((place.home / "data.dvc").read_text()) == place.version
+    assert git(place.home, "rev-parse", "HEAD") == head
+    output = run(*EVERYTHING)
+    assert f"\n{CHANGES}\n" in output
+    assert "give data" not in output
+    assert resolve(place.home / "data", "v3").version == place.version
+    once = state(place.home)
+    run(*EVERYTHING)
+    assert state(place.home) == once
+
+
+def test_results_of_that_version_are_committed_with_it(place: Place, run: Callable[..., str]):
+    write(place.home / "results", {"metrics.json": json.dumps({"data_version": place.version}), "plots/x.csv": "1\n"})
+    run("--yes", "--commit", "-m", "Version 3: 'cleaned'")
+    shown = git(place.home, "show", "--format=%s", "--name-only", "HEAD").split()
+    assert shown == ["Version", "3:", "'cleaned'", "data.dvc", "results/metrics.json", "results/plots/x.csv"]
+
+
+@pytest.mark.parametrize("content", ['{"data_version": "0123.dir"}', "[]", "{", "{}"])
+def test_other_results_are_left(place: Place, run: Callable[..., str], content: str):
+    write(place.home / "results", {"metrics.json": content})
+    run("--yes", "--commit")
+    assert git(place.home, "status", "--porcelain") == "?? results/"
+
+
+def test_first_version(place: Place, run: Callable[..., str]):
+    output = run("--yes", "--commit", "--tag", "first", "--push", data="images")
+    assert f"images: no version -> {place.version}\n" in output
+    assert git(place.home, "show", "--format=", "--name-only", "first").split() == [".gitignore", "images.dvc"]
+    assert resolve(place.home / "images", "first").version == place.version
+    assert contents(place.home / "images") == adopted(place)
+
+
+@pytest.mark.parametrize("cache_type", ["hardlink", "symlink", "copy"])
+def test_any_kind_of_dvc_link(place: Place, run: Callable[..., str], cache_type: str):
+    dvc(place.home, "config", "cache.type", cache_type)
+    dvc(place.home, "checkout", "--relink")
+    git(place.home, "commit", "--quiet", "--all", "-m", "links")
+    run(*EVERYTHING)
+    assert resolve(place.home / "data").version == place.version
+    assert {name: (place.home / "data" / name).read_text() for name in (file.name for file in CURATED)} == {
+        file.name: file.text for file in CURATED
+    }
+    git(place.home, "checkout", "--quiet", "v2")
+    dvc(place.home, "checkout")
+    assert {name: (place.home / "data" / name).read_text() for name in DATA} == DATA
+
+
+def test_folder_that_is_not_on_disk(place: Place, run: Callable[..., str]):
+    shutil.rmtree(place.home / "data")
+    assert f"\n{CHANGES}\n" in run(*EVERYTHING)
+    assert resolve(place.home / "data", "v3").version == place.version
+
+
+def test_old_images_may_be_in_the_remote_alone(place: Place, run: Callable[..., str]):
+    shutil.rmtree(place.home / ".dvc/cache")
+    run(*EVERYTHING)
+    assert resolve(place.home / "data", "v3").version == place.version
+
+
+def test_curated_of_another_version_is_said_to_be(place: Place, run: Callable[..., str]):
+    write(place.home / "data", {"train/v/1.png": "improved by hand since"})
+    track(place.home)
+    commit(place.home, "by-hand")
+    output = run()
+    assert "0 moved, 1 edited, 2 removed, 2 added" in output
+    assert "was the curated folder made of another one?" in output
+
+
+def test_latest_run_is_the_latest_success_that_curated(place: Place, run: Callable[..., str]):
+    leave_run(place.home, "20260102-000000-improvement", "failed", "data")
+    leave_run(place.home, "20260103-000000-training", "succeeded")
+    assert f"give data the content of {place.made}\n" in run()
+    assert f"give data the content of {place.made}\n" in run("--from-run", "20260101-000000-improvement")
+
+
+def test_as_a_user_runs_it(place: Place):
+    command = [sys.executable, str(ROOT / "adopt.py"), "--data", "data"]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=place.home)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.endswith("Nothing is changed yet; --yes does it.\n")
+    refused = subprocess.run([*command, "--from-run", "lost", "--yes"], capture_output=True, text=True, cwd=place.home)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(r"runs/default/lost: not a run[^\n]+\.\n", refused.stderr)
+
+
+# --- refused -----------------------------------------------------------------------------------
+
+
+def edit(home: Path) -> None:
+    (home / "data/train/i/0.png").write_text("a better i")
+
+
+def edit_and_track(home: Path) -> None:
+    edit(home)
+    track(home)
+
+
+def stage_other(home: Path) -> None:
+    (home / "other.txt").write_text("mine")
+    git(home, "add", "other.txt")
+
+
+def lose_cache_and_remote(home: Path) -> None:
+    shutil.rmtree(home / ".dvc/cache")
+    shutil.rmtree(home.parent / "store")
+
+
+def make_by_a_stage(home: Path) -> None:
+    stage = {"stages": {"clean": {"cmd": "cp -r data clean", "deps": ["data"], "outs": ["clean"]}}}
+    (home / "dvc.yaml").write_text(json.dumps(stage))
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "data", "named"),
+    [
+        pytest.param(edit, [], "data", "data: differs from data.dvc; run `dvc add data`", id="edited"),
+        pytest.param(edit_and_track, [], "data", "data: its version is not committed", id="not committed"),
+        pytest.param(
+            lambda home: (home / "data/train/i/mine.png").write_text("new"), [], "data", "differs", id="image added"
+        ),
+        pytest.param(lose_cache_and_remote, [], "data", "could not be restored", id="not restorable"),
+        pytest.param(
+            lambda home: write(home / "images", DATA), [], "images", "run `dvc add images` in HOME", id="untracked"
+        ),
+        pytest.param(lambda home: None, [], "data/train", "only a part of data", id="part"),
+        pytest.param(lambda home: None, [], ".", "lies in the other", id="repository"),
+        pytest.param(lambda home: None, [], "data.dvc", "data.dvc: a file", id="file"),
+        pytest.param(lambda home: None, [], "../outside", "not in a DVC repository", id="no repository"),
+        pytest.param(make_by_a_stage, [], "clean", "has no version yet", id="stage"),
+        pytest.param(stage_other, ["--commit"], "data", "other changes are staged (other.txt)", id="staged"),
+        pytest.param(lambda home: None, ["--commit", "--tag", "v2"], "data", "the tag 'v2' exists", id="tag exists"),
+        pytest.param(lambda home: None, ["--commit", "--tag", "v 3"], "data", "'v 3': not a name", id="bad tag"),
+        pytest.param(lambda home: None, ["--commit", "--tag=-d"], "data", "'-d': not a name", id="tag like an option"),
+        pytest.param(lambda home: None, ["--push", "stroe"], "data", "'stroe'", id="unknown remote"),
+        pytest.param(
+            lambda home: (home / ".dvcignore").write_text("*.csv\n"), [], "data", "data/manifest.csv", id="ignored"
+        ),
+        pytest.param(
+            lambda home: leave_run(home, "20260101-000000-improvement", "succeeded"),
+            [],
+            "data",
+            "runs/default: no run made a curated folder yet",
+            id="no curated folder",
+        ),
+        pytest.param(
+            lambda home: leave_run(home, "x", "succeeded"),
+            ["--from-run", "x"],
+            "data",
+            "x: this run made no curated folder",
+            id="not of that run",
+        ),
+        pytest.param(lambda home: None, ["--curated", "nowhere"], "data", "nowhere: no such folder", id="nowhere"),
+        pytest.param(lambda home: None, ["--curated", "data"], "data", "data/manifest.csv", id="not curated"),
+    ],
+)
+def test_refuses(
+    place: Place, refused: Callable[..., str], change: Callable[[Path], Any], options: list[str], data: str, named: str
+):
+    change(place.home)
+    assert named.replace("HOME", str(place.home)) in refused("--yes", *options, data=data)
+
+
+def test_advice_for_what_cannot_be_restored_helps(place: Place, refused: Callable[..., str], run: Callable[..., str]):
+    lose_cache_and_remote(place.home)
+    assert "run `dvc add data`" in refused("--yes")
+    dvc(place.home, "add", "data")
+    run("--yes", "--commit")
+    git(place.home, "checkout", "--quiet", "v2")
+    dvc(place.home, "checkout")
+    assert {name: (place.home / "data" / name).read_text() for name in DATA} == DATA
+
+
+def test_refuses_where_git_knows_nobody(
+    place: Place, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.delenv(f"GIT_{name}_NAME")
+        monkeypatch.delenv(f"GIT_{name}_EMAIL")
+    git(place.home, "config", "user.useConfigOnly", "true")
+    assert "git does not know who commits" in refused("--yes", "--commit")
+
+
+def test_refuses_where_there_is_no_git(tmp_path: Path, place: Place, run: Callable[..., str]):
+    from dvc.repo import Repo
+
+    (tmp_path / "plain").mkdir()
+    Repo.init(str(tmp_path / "plain"), no_scm=True).close()
+    with pytest.raises(UserError, match="run `git init`"):
+        run("--yes", data=tmp_path / "plain/data")
+    assert not (tmp_path / "plain/data").exists()
+
+
+def test_a_commit_that_a_hook_refuses_can_follow(place: Place, run: Callable[..., str]):
+    hook = place.home / ".git/hooks/pre-commit"
+    hook.write_text("#!/bin/sh\necho not today >&2; exit 1\n")
+    hook.chmod(0o755)
+    with pytest.raises(UserError, match=r"git commit failed in .+ \(not today\)"):
+        run(*EVERYTHING)
+    hook.unlink()
+    run(*EVERYTHING)
+    assert resolve(place.home / "data", "v3").version == place.version
+
+
+@pytest.mark.parametrize("options", [["--tag", "v3"], ["-m", "x"], ["--curated", "x", "--from-run", "y"]])
+def test_contradictions_are_usage_errors(place: Place, run: Callable[..., str], options: list[str]):
+    with pytest.raises(SystemExit) as caught:
+        run(*options)
+    assert caught.value.code == 2
+
+
+# --- a curated folder that is not as curate made it --------------------------------------------
+
+
+def rewrite(old: str, new: str) -> Callable[[Path], None]:
+    def change(made: Path) -> None:
+        text = (made / "manifest.csv").read_text()
+        assert old in text
+        (made / "manifest.csv").write_text(text.replace(old, new))
+
+    return change
+
+
+def link_out(made: Path) -> None:
+    (made / "train/i/0.png").unlink()
+    (made / "train/i/0.png").symlink_to(made / "train/v/0.png")
+
+
+def add_to_manifest(*names: str) -> Callable[[Path], None]:
+    return lambda made: write_curated(made, [*CURATED, *(File(name, "x", "train/i/0.png", "i0") for name in names)])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        pytest.param(lambda made: shutil.rmtree(made), "no such folder", id="gone"),
+        pytest.param(lambda made: (made / "manifest.csv").unlink(), "manifest.csv: cannot be read", id="no manifest"),
+        pytest.param(lambda made: (made / "train/i/0.png").write_text("0i"), "train/i/0.png: differs", id="changed"),
+        pytest.param(lambda made: (made / "train/i/0.png").unlink(), "train/i/0.png: cannot be read", id="removed"),
+        pytest.param(lambda made: (made / "train/i/9.png").write_text("9"), "i/9.png: curate did not", id="added"),
+        pytest.param(link_out, "train/i/0.png: curate did not make it", id="link"),
+        pytest.param(rewrite("filename,sha256", "file,sha256"), "has no column 'filename'", id="column"),
+        pytest.param(lambda made: write_curated(made, []), "lists no images", id="empty"),
+        pytest.param(lambda made: (made / "manifest.csv").write_bytes(b"\xff\xfe"), "cannot be read", id="no text"),
+        pytest.param(rewrite("train/i/1.png", "../1.png"), "no split/class/file", id="source elsewhere"),
+        pytest.param(add_to_manifest("train/i/1.png", "train/i/1.png"), "there twice", id="twice"),
+        pytest.param(add_to_manifest("manifest.csv.png"), "no split/class/file", id="beside the splits"),
+        pytest.param(
+            lambda made: (made / "manifest.csv").write_text((made / "manifest.csv").read_text() + "train/i/8.png\n"),
+            "no split/class/file",
+            id="short row",
+        ),
+    ],
+)
+def test_refuses_a_curated_folder(place: Place, refused: Callable[..., str], change: Callable[[Path], Any], named: str):
+    change(place.made)
+    assert named in refused("--yes")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../../../escaped.png", "train/../../x.png", "/tmp/x/y.png", "train//x.png", "train/i/.x.png", "a/i/x.png"],
+)
+def test_a_hostile_manifest_leads_nowhere(place: Place, refused: Callable[..., str], name: str):
+    text = (place.made / "manifest.csv").read_text()
+    (place.made / "manifest.csv").write_text(text + f'"{name}",{sha256("x")},train/i/0.png,{sha256("i0")},i,[],1\n')
+    assert "no split/class/file" in refused("--yes")
+
+
+@given(st.text(max_size=30))
+def test_names_of_images_stay_below_their_folder(name: str):
+    if curated_folders.is_image(name):
+        folder = Path("/somewhere/data")
+        path = Path(os.path.normpath(folder / name))
+        assert path.is_relative_to(folder)
+        assert len(path.relative_to(folder).parts) == 3
+
+
+def test_what_a_file_browser_leaves_there_is_not_taken(place: Place, run: Callable[..., str]):
+    (place.made / "train/.DS_Store").write_text("x")
+    run("--yes")
+    assert ".DS_Store" not in {path.name for path in (place.home / "data").rglob("*")}
+    assert pointer((place.home / "data.dvc").read_text()) == place.version
+
+
+# --- in Cloud Storage --------------------------------------------------------------------------
+
+
+def test_from_a_bucket_to_a_bucket(place: Place, run: Callable[..., str], gcs: Gcs):
+    settings = f"url = {gcs.uri}/dvc\nendpointurl = {gcs.url}\nallow_anonymous_login = true\n"
+    (place.home / ".dvc/config.local").write_text(f"['remote \"cloud\"']\n{settings}")
+    uri = gcs.upload(place.made, "runs/curate/1/data")
+    output = run("--curated", uri, "--yes", "--commit", "--tag", "v3", "--push", "cloud")
+    assert f"{CHANGES}\n" in output
+    assert contents(place.home / "data") == adopted(place)
+    version = resolve(place.home / "data", "v3", "cloud")
+    assert version.version == place.version
+    assert version.uri.startswith(f"{gcs.uri}/dvc/")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        pytest.param(lambda gcs: gcs.bucket.blob("d/manifest.csv").delete(), "there is nothing", id="no manifest"),
+        pytest.param(lambda gcs: gcs.bucket.blob("d/val/v/0.png").delete(), "not all of its images", id="missing"),
+        pytest.param(
+            lambda gcs: gcs.bucket.blob("d/val/v/0.png").upload_from_string("other"), "differs", id="replaced"
+        ),
+        pytest.param(
+            lambda gcs: gcs.bucket.blob("d/manifest.csv").upload_from_string(
+                f"filename,sha256,source_filename,source_sha256\n../../x.png,{sha256('x')},train/i/0.png,0\n"
+            ),
+            "no split/class/file",
+            id="hostile",
+        ),
+    ],
+)
+def test_refuses_a_folder_in_a_bucket(
+    place: Place, refused: Callable[..., str], gcs: Gcs, change: Callable[[Gcs], Any], named: str
+):
+    uri = gcs.upload(place.made, "d")
+    change(gcs)
+    message = refused("--yes", "--curated", uri)
+    assert named in message
+    assert uri in message
+
+
+# --- killed ------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+moment, number = sys.argv.pop(1), int(sys.argv.pop(1))
+
+def watch(event, arguments):
+    global number
+    if eval(moment, {"event": event, "what": str(arguments)}):
+        number -= 1
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(watch)
+import adopt
+adopt.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "number", "is_on_disk"),
+    [
+        pytest.param("event == 'open' and '/.partial.data/' in what", 3, "old", id="copying"),
+        pytest.param("event == 'os.rename' and '/home/.partial.old.data' in what", 1, "old", id="before the exchange"),
+        pytest.param("event == 'os.rename' and '/home/.partial.data' in what", 1, "", id="in the exchange"),
+        pytest.param("event == 'shutil.rmtree' and '/.partial.old.data' in what", 1, "new", id="exchanged"),
+        pytest.param("event == 'os.remove' and '0.png' in what", 1, "new", id="removing the old ones"),
+        pytest.param("event == 'open' and '/home/data.dvc' in what and \"'w\" in what", 1, "new", id="dvc add"),
+        pytest.param("event == 'subprocess.Popen' and \"'commit'\" in what", 1, "new", id="commit"),
+        pytest.param("event == 'subprocess.Popen' and \"'tag'\" in what", 1, "new", id="tag"),
+        pytest.param("event == 'os.rename' and '/store/' in what", 2, "new", id="push"),
+    ],
+)
+def test_killed_it_leaves_the_old_or_the_new_and_completes(
+    place: Place, run: Callable[..., str], moment: str, number: int, is_on_disk: str
+):
+    folders = {"old": contents(place.home / "data"), "new": adopted(place)}
+    options = ["--data", "data", *EVERYTHING]
+    command = [sys.executable, "-c", KILLED, moment, str(number), *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(command, cwd=place.home, env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert contents(place.home / "data") == folders.get(is_on_disk, {})
+
+    run(*EVERYTHING)
+    assert resolve(place.home / "data", "v3").version == place.version
+    assert contents(place.home / "data") == folders["new"]
+    assert git(place.home, "status", "--porcelain", "--ignored") == "!! data/\n!! runs/"
+    assert git(place.home, "log", "--format=%s").split("\n") == [f"Data version {place.version[:8]}: {CHANGES}", "v2"]
+    assert not list(place.home.glob(".partial*"))
