@@ -4,7 +4,7 @@ What is changed is drawn first, as plain data for the manifest, and then done: o
 parameters, give the same picture again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.files import UserError
@@ -163,20 +163,22 @@ def _stroke(picture: "np.ndarray", width: float) -> "np.ndarray":
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     is_dark = sum(_paper(picture)) >= 128 * len(_paper(picture))
     changed = (cv2.erode if (width > 0) == is_dark else cv2.dilate)(picture, kernel)
-    if width < 0 and _ink(changed).sum() < VANISHED * _ink(picture).sum():
+    if width < 0 and _ink(changed).sum(dtype=float) < VANISHED * _ink(picture).sum(dtype=float):
         return picture
     return changed
 
 
 def _brightness(picture: "np.ndarray", contrast: float, brightness: float) -> "np.ndarray":
+    import cv2
     import numpy as np
 
-    paper = np.array(_paper(picture), np.float32)
-    tones = (picture - paper) * np.float32(contrast) + paper + np.float32(brightness)
-    return np.rint(np.clip(tones, 0, 255)).astype(np.uint8)
+    paper = np.array(_paper(picture))
+    tones = (np.arange(256)[:, None] - paper) * contrast + paper + brightness
+    table = np.rint(np.clip(tones, 0, 255)).astype(np.uint8)  # [256, channels]
+    return cv2.LUT(picture, table[:, None])
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[..., "np.ndarray"]] = {
     "reduce": _reduce,
     "flip": _flip,
     "affine": _affine,
@@ -195,11 +197,12 @@ def _paper(picture: "np.ndarray") -> tuple[float, ...]:
 
 
 def _ink(picture: "np.ndarray") -> "np.ndarray":
-    """How far each pixel is from the paper, float32 [height, width]."""
+    """How far each pixel is from the paper, uint8 [height, width]."""
+    import cv2
     import numpy as np
 
-    distance = np.abs(picture.astype(np.float32) - np.array(_paper(picture), np.float32))
-    return distance if distance.ndim == 2 else distance.mean(axis=2)
+    distance = cv2.absdiff(picture, np.full_like(picture, _paper(picture)))
+    return distance if distance.ndim == 2 else distance.max(axis=2)
 
 
 def _ink_corners(picture: "np.ndarray") -> "np.ndarray":
@@ -207,8 +210,8 @@ def _ink_corners(picture: "np.ndarray") -> "np.ndarray":
     import numpy as np
 
     ink = _ink(picture)
-    ink = np.where(ink > ink.max() / 2, ink, 0)
-    spans = [_span(ink.sum(axis=axis, dtype=float)) for axis in (0, 1)]
+    is_ink = ink > ink.max() // 2
+    spans = [_span(is_ink.sum(axis=axis)) for axis in (0, 1)]
     return np.array([(x, y) for x in spans[0] for y in spans[1]], float)
 
 

@@ -49,7 +49,7 @@ def read_hardness(path: str, images: Iterable[Image], classes: list[str]) -> Har
     val = {image.filename: image.sha256 for image in images if image.split == "val"}
     rows = _read_predictions(path)
     rows = rows[rows["split"].eq("val") & rows["filename"].isin(val)]
-    if dict(zip(rows["filename"], rows["sha256"], strict=True)) != val:
+    if not val or dict(zip(rows["filename"], rows["sha256"], strict=True)) != val:
         raise UserError(f"{path}: not predictions of the val images of these examples; evaluate a model on them.")
     wrong = (rows["label"] != rows["prediction"]).to_numpy(float)
     average = float(wrong.mean())

@@ -52,10 +52,9 @@ def curate_examples(
     outcomes = planning.plan(images, read_issues(issues, images, classes), people, policy, classes)
     numbers = _copies(outcomes, images, predictions, augmentation, classes)
     found = targets(outcomes, numbers, cleaning)
-    with new_directory(data_output) as folder:
+    with new_directory(data_output) as folder, new_file(changes_output) as path:
         rows = write_images(folder, examples, manifest, found, augmentation)
-        with new_file(changes_output) as path:
-            _write_changes(path, outcomes, found)
+        _write_changes(path, outcomes, found)
         write_curation_report(report_output, examples, manifest, outcomes, found, folder)
     return _counts(outcomes, [row["filename"] for row in rows])
 

@@ -90,7 +90,7 @@ def _decided(
             return outcome.dropped("person", "")
         return outcome._replace(label=decision.new_label or image.label, decided_by="person")
     if image.sha256 in labels:
-        return outcome._replace(label=labels[image.sha256], decided_by="person", why="So is a copy of it.")
+        return outcome._replace(label=labels[image.sha256], decided_by="person", why="As decided for a copy of it.")
     return _by_policy(outcome, issue, policy) if image.split in policy.splits else outcome
 
 

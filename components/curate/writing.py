@@ -142,7 +142,7 @@ def _decoded(encoded: bytes) -> "np.ndarray":
     import cv2
     import numpy as np
 
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_ANYCOLOR)
 
 
 def _png(picture: "np.ndarray") -> bytes:
