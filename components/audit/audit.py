@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,10 @@ from components.audit.duplicates import Print, duplicate_groups, fingerprint
 from components.audit.judging import Settings, judged
 from components.audit.pictures import ink, views
 from components.audit.ranking import COLUMNS, Described, ranked
+from components.audit.report import kinds_of, shown, write_audit_report
+from components.audit.review import write_review
 from components.files import UserError, new_file
+from components.report import thumbnails
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,32 +30,44 @@ class Images(NamedTuple):
     prints: list[Print]
 
 
-def audit_examples(examples: str, settings: Settings, issues_output: str) -> dict[str, Any]:
-    """Writes issues.csv, a row per image of train and val, those to look at first on top.
+def audit_examples(
+    examples: str,
+    settings: Settings,
+    review_size: int,
+    gallery_size: int,
+    issues_output: str,
+    review_output: str,
+    report_output: str,
+) -> dict[str, Any]:
+    """Writes issues.csv, a row per image of train and val, those to look at first on top; the page on which a person
+    decides about the first `review_size` of the doubted ones; and the report, with `gallery_size` images per gallery.
 
-    Finished folds are kept in a folder beside the output until it is written: an audit that was killed continues.
+    Finished folds are kept in a folder beside the issues until all is written: an audit that was killed continues.
 
     Returns:
-        The data version, the settings, the classes and the number of images by kind of issue and by action.
+        The data version, the number of images, and of images by kind of issue and by action.
 
     Raises:
         UserError: a setting is out of range, the examples are damaged, or there are too few to judge.
     """
-    check(settings)
+    check(settings, review_size, gallery_size)
     manifest = ex.read_manifest(examples)
+    classes, version = manifest["classes"], manifest["data_version"]
     images = read_images(examples, manifest)
     work = _work_folder(issues_output, manifest, settings)
-    rows = audit_images(images, manifest["classes"], settings, work)
+    rows = audit_images(images, classes, settings, work)
     with new_file(issues_output) as path:
         write_issues(rows, path)
+        doubted = [row for row in rows if row["kinds"]][:review_size]
+        write_review(review_output, doubted, _pictures(examples, manifest), classes, version)
+        pictures = thumbnails(examples, manifest, shown(rows, gallery_size))
+        write_audit_report(report_output, rows, pictures, classes, version, gallery_size)
     shutil.rmtree(work)
     return {
-        "data_version": manifest["data_version"],
-        "settings": settings._asdict(),
-        "classes": manifest["classes"],
+        "data_version": version,
         "images": len(rows),
-        "kinds": dict(Counter(kind for row in rows for kind in row["kinds"].split(";") if kind)),
-        "actions": dict(Counter(row["action"] for row in rows if row["action"])),
+        "kinds": Counter(kind for row in rows for kind in kinds_of(row)),
+        "actions": Counter(row["action"] for row in rows if row["action"]),
     }
 
 
@@ -82,6 +98,8 @@ def read_images(folder: str, manifest: dict[str, Any]) -> Images:
     for split in SPLITS:
         if split in manifest["splits"]:
             for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
+                if ex.AUGMENTED in ex.text(example, ex.FILENAME):
+                    continue  # made of another image here, and made anew when that has changed
                 found = ink(example.features.feature[ex.ENCODED].bytes_list.value[0])
                 label = example.features.feature[ex.LABEL].int64_list.value[0]
                 names = (ex.text(example, ex.SHA256), ex.text(example, ex.FILENAME))
@@ -93,6 +111,13 @@ def read_images(folder: str, manifest: dict[str, Any]) -> Images:
     return Images(described, np.stack(pictures), prints)
 
 
+def _pictures(folder: str, manifest: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+    for split in SPLITS:
+        if split in manifest["splits"]:
+            for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
+                yield ex.text(example, ex.FILENAME), example.features.feature[ex.ENCODED].bytes_list.value[0]
+
+
 def write_issues(rows: list[dict[str, Any]], path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
@@ -100,11 +125,12 @@ def write_issues(rows: list[dict[str, Any]], path: Path) -> None:
         writer.writerows(rows)
 
 
-def check(settings: Settings) -> None:
+def check(settings: Settings, review_size: int, gallery_size: int) -> None:
     """Raises a UserError if a setting is out of range."""
-    for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1)):
-        if getattr(settings, name) < least:
-            raise UserError(f"{name} is {getattr(settings, name)}; it must be {least} or more.")
+    given = {**settings._asdict(), "review_size": review_size, "gallery_size": gallery_size}
+    for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1), ("review_size", 1), ("gallery_size", 1)):
+        if given[name] < least:
+            raise UserError(f"{name} is {given[name]}; it must be {least} or more.")
     if not 0 <= settings.seed < 2**31:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
 

@@ -21,6 +21,8 @@ COLUMNS = (
     "prediction",
     "probability",
     "label_probability",
+    "label_score",
+    "outlier_score",
     "group",
     "why",
     "decision",
@@ -56,7 +58,8 @@ def ranked(images: list[Described], verdict: Verdict, groups: "np.ndarray", clas
     """
     import numpy as np
 
-    doubts = doubt(np.array([image.label for image in images]), verdict)
+    quality, strangeness = scores(np.array([image.label for image in images]), verdict)
+    doubts = 1 - quality + UNLIKE * strangeness
     odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
     members = defaultdict(list)
     for image, group in zip(images, groups, strict=True):
@@ -66,19 +69,22 @@ def ranked(images: list[Described], verdict: Verdict, groups: "np.ndarray", clas
         probabilities, group = verdict.probabilities[number], members[groups[number]]
         finding = _finding(image, probabilities, bool(odd[number]), group, classes)
         row = _row(image, probabilities, finding, classes)
+        row["label_score"] = round(float(quality[number]), 4)
+        row["outlier_score"] = round(float(strangeness[number]), 4)
         row["group"] = int(groups[number]) + 1 if len(group) > 1 else ""
         order = (_tier(finding), -doubts[number], image.split != "val", image.filename)
         rows.append((order, row))
     return [{**row, "rank": rank} for rank, (_, row) in enumerate(sorted(rows, key=lambda pair: pair[0]), start=1)]
 
 
-def doubt(labels: "np.ndarray", verdict: Verdict) -> "np.ndarray":
-    """How far each label is to be doubted, float [images] from 0 to 1 + UNLIKE."""
+def scores(labels: "np.ndarray", verdict: Verdict) -> tuple["np.ndarray", "np.ndarray"]:
+    """cleanlab's label quality, the probability of the label adjusted by class, and the rank of the distance from
+    images of the same label; each float [images], 0 to 1."""
     from cleanlab.rank import get_label_quality_scores
     from scipy.stats import rankdata
 
     quality = get_label_quality_scores(labels, verdict.probabilities, adjust_pred_probs=True)
-    return 1 - quality + UNLIKE * rankdata(verdict.distance) / len(labels)
+    return quality, rankdata(verdict.distance) / len(labels)
 
 
 def _tier(finding: Finding) -> int:

@@ -3,13 +3,14 @@
 import csv
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +18,13 @@ from PIL import Image
 
 from components.audit.audit import audit_examples
 from components.audit.judging import Settings
+from components.audit.report import write_audit_report
+from components.examples import AUGMENTED, read_manifest
 from components.files import UserError
 from tests.conftest import BEAM, ROOT, contents
 
 CLASSES = ["i", "v", "x"]
+OUTPUTS = ["issues.csv", "review.html", "report.html"]
 SETTINGS = Settings(folds=2, repeats=1, epochs=40, seed=1)
 FAULTS = {
     "train/v/flipped.png": "x",
@@ -44,6 +48,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 draw_page(rng, label).save(folder / f"{number:02d}.png")
     for number, (filename, truth) in enumerate(FAULTS.items()):
         draw_page(np.random.default_rng([7, number]), truth).save(root / "data" / filename)
+    draw_page(np.random.default_rng(8), "x").save(root / f"data/train/v/00{AUGMENTED}1.png")
     blank_page(0).save(root / "data/train/v/blank.png")
     shutil.copyfile(root / "data/val/i/00.png", root / "data/train/i/copy.png")
     picture = Image.open(root / "data/train/x/03.png")
@@ -61,11 +66,19 @@ def ingested(data: Path, root: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def issues(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    output = tmp_path_factory.mktemp("audit") / "issues.csv"
-    audit_examples(str(faulty), SETTINGS, str(output))
-    assert list(contents(output.parent)) == ["issues.csv"]
-    return read(output)
+def audit(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return audited(faulty, SETTINGS, tmp_path_factory.mktemp("audit"))
+
+
+@pytest.fixture(scope="module")
+def issues(audit: Path) -> list[dict[str, str]]:
+    return read(audit / "issues.csv")
+
+
+def audited(examples: Path, settings: Settings, folder: Path) -> Path:
+    audit_examples(str(examples), settings, 1000, 5, *(str(folder / name) for name in OUTPUTS))
+    assert sorted(contents(folder)) == sorted(OUTPUTS)
+    return folder
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -121,33 +134,57 @@ def test_most_good_images_need_nothing(issues: list[dict[str, str]]):
     assert int(good[0]["rank"]) == len(issues) - len(good) + 1
 
 
+def test_images_made_of_others_are_left_out(faulty: Path, issues: list[dict[str, str]]):
+    manifest = read_manifest(faulty)
+    assert sum(manifest["splits"][split]["images"] for split in ("train", "val")) == len(issues) + 1
+    assert not [issue for issue in issues if AUGMENTED in issue["filename"]]
+
+
+def test_report_shows_each_kind_with_its_first_images(audit: Path, issues: list[dict[str, str]]):
+    report = (audit / "report.html").read_text()
+    kinds = Counter(kind for issue in issues for kind in issue["kinds"].split(";") if kind)
+    assert f"No ink: {kinds['blank']}</h2>" in report
+    assert f"Another label fits better: {kinds['label']}</h2>" in report
+    gallery = report[report.index("Another label fits better") :].partition("</div>")[0]
+    first = [issue for issue in issues if "label" in issue["kinds"].split(";")][:5]
+    assert re.findall(r'alt="([^"]+)"', gallery) == [issue["filename"] for issue in first]
+    assert ("http://" in report.replace("http://www.w3.org", "")) is False
+
+
+def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list[dict[str, str]]):
+    review = (audit / "review.html").read_text()
+    assert {issue["filename"] for issue in issues if f'"{issue["filename"]}"' in review} == {
+        issue["filename"] for issue in issues if issue["kinds"]
+    }
+
+
+def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
+    write_audit_report(str(tmp_path / "report.html"), [], {}, CLASSES, "1.dir", 5)
+    assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
+
+
 def test_a_killed_audit_continues_and_gives_the_same(faulty: Path, tmp_path: Path):
     settings = SETTINGS._replace(repeats=2, epochs=2)
-    whole, killed = tmp_path / "whole.csv", tmp_path / "killed" / "issues.csv"
-    audit_examples(str(faulty), settings, str(whole))
-    call = f"audit_examples({str(faulty)!r}, Settings{tuple(settings)}, {str(killed)!r})"
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    audited(faulty, settings, whole)
+    outputs = [str(killed / name) for name in OUTPUTS]
+    call = f"audit_examples({str(faulty)!r}, Settings{tuple(settings)}, 1000, 5, *{outputs})"
     code = f"from components.audit.audit import *; {call}"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
     )
-    folds = killed.with_name(".issues.csv.folds")
-    until(lambda: (folds / "repeat-1-fold-1.npz").exists())
+    folds = killed / ".issues.csv.folds"
+    while not (folds / "repeat-1-fold-1.npz").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not killed.exists()
+    assert not set(OUTPUTS) & set(contents(killed))
     os.link(folds / "repeat-1-fold-1.npz", tmp_path / "kept.npz")
     before = (tmp_path / "kept.npz").stat().st_mtime_ns
-    audit_examples(str(faulty), settings, str(killed))
+    audited(faulty, settings, killed)
     assert (tmp_path / "kept.npz").stat().st_mtime_ns == before
-    assert list(contents(killed.parent)) == ["issues.csv"]
-    assert killed.read_bytes() == whole.read_bytes()
-
-
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert contents(killed) == contents(whole)
 
 
 @pytest.mark.parametrize(
@@ -162,5 +199,5 @@ def until(condition: Any) -> None:
 )
 def test_a_wrong_setting_is_named(faulty: Path, tmp_path: Path, setting: dict[str, int], sentence: str):
     with pytest.raises(UserError, match=sentence):
-        audit_examples(str(faulty), SETTINGS._replace(**setting), str(tmp_path / "issues.csv"))
-    assert not (tmp_path / "issues.csv").exists()
+        audited(faulty, SETTINGS._replace(**setting), tmp_path)
+    assert not set(OUTPUTS) & set(contents(tmp_path))
