@@ -98,7 +98,7 @@ def tracked(repo: "Repo", folder: Folder) -> "Output":
     from dvc.exceptions import OutputNotFoundError
 
     try:
-        return _output(repo, folder)
+        return output(repo, folder)
     except OutputNotFoundError:
         if parts := tracked_parts(repo, folder):
             raise UserError(f"{folder.given}: DVC tracks only parts of it; give one of {', '.join(parts)}.") from None
@@ -145,7 +145,7 @@ def committed(repo: "Repo", folder: Folder) -> Any:
 
     try:
         with repo.switch("HEAD"):
-            return _output(repo, folder).hash_info
+            return output(repo, folder).hash_info
     except (OutputNotFoundError, NotDvcRepoError, SCMError):
         return None
 
@@ -156,7 +156,7 @@ def _at_revision(repo: "Repo", folder: Folder, rev: str) -> "Output":
 
     try:
         with repo.switch(resolve_rev(repo.scm, rev)):
-            return _output(repo, folder)
+            return output(repo, folder)
     except SCMError:
         raise UserError(
             f"'{rev}': no such tag, branch or commit in {folder.root}; `git log --all` lists them."
@@ -172,7 +172,7 @@ def _place(repo: "Repo", folder: Folder) -> str:
     return repo.fs.normpath(repo.fs.join(repo.root_dir, *Path(folder.relpath).parts))
 
 
-def _output(repo: "Repo", folder: Folder) -> "Output":
+def output(repo: "Repo", folder: Folder) -> "Output":
     """What DVC tracks at this place, in the workspace or in the revision that `repo` is switched to."""
     place = _place(repo, folder)
     out = repo.find_outs_by_path(place, strict=False)[0]
