@@ -63,15 +63,15 @@ def _class_plots(classes: dict[str, Any]) -> list["Markup"]:
 def _forest(title: str, changes: dict[str, dict[str, float]]) -> "Markup":
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6, 0.9 + 0.27 * len(changes)), layout="constrained")
+    figure = Figure(figsize=(4.6, 0.9 + 0.27 * len(changes)))
     axis = figure.subplots()
     axis.axvline(0, color=NEUTRAL, linewidth=1)
-    for row, change in enumerate(changes.values()):
-        color = GOOD if change["low"] > 0 else BAD if change["high"] < 0 else NEUTRAL
-        axis.plot([change["low"], change["high"]], [row, row], color=color, linewidth=2)
-        axis.plot(change["change"], row, "o", color=color, markersize=6)
+    rows, shown = range(len(changes)), changes.values()
+    colors = [GOOD if each["low"] > 0 else BAD if each["high"] < 0 else NEUTRAL for each in shown]
+    axis.hlines(rows, [each["low"] for each in shown], [each["high"] for each in shown], colors=colors, linewidth=2)
+    axis.scatter([each["change"] for each in shown], rows, c=colors, s=36, zorder=3)
     # A class may be called "$5".
-    axis.set_yticks(range(len(changes)), labels=[*changes], parse_math=False)
+    axis.set_yticks(rows, labels=[*changes], parse_math=False)
     axis.set(title=f"Change of {title}", ylim=(len(changes) - 0.4, -0.6))
     axis.grid(axis="x", alpha=0.3)
     axis.spines[["top", "right", "left"]].set_visible(False)
