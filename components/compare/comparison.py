@@ -180,8 +180,8 @@ def _compare_split(
     bootstrap: Bootstrap,
     trained_on: dict[str, "np.ndarray"],
 ) -> dict[str, Any]:
-    codes = [pairs[name].map(classes.index).to_numpy() for name in ("label", "before", "after")]
-    of_classes, macro_f1 = class_changes(*codes, len(classes), bootstrap)
+    labels, before, after = (pairs[name].map(classes.index).to_numpy() for name in ("label", "before", "after"))
+    of_classes, macro_f1 = class_changes(labels, before, after, len(classes), bootstrap)
     images = pairs["label"].value_counts()
     overall = _accuracy(pairs, bootstrap)
     seen = trained_on["before"] | trained_on["after"]

@@ -63,8 +63,8 @@ def class_changes(
         else None
         for i in range(classes)
     ]
-    macro = [np.nan_to_num(f1).mean(axis=1) for f1 in f1s]
-    return of_classes, _change(*macro, bootstrap)
+    macro_before, macro_after = (np.nan_to_num(f1).mean(axis=1) for f1 in f1s)
+    return of_classes, _change(macro_before, macro_after, bootstrap)
 
 
 def mcnemar_p(newly_right: int, newly_wrong: int) -> float:

@@ -1,0 +1,510 @@
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components import examples as ex
+from components.compare.comparison import Inputs, compare_evaluations, scalar_metrics
+from components.compare.paired import Bootstrap, accuracy_change, mcnemar_p
+from components.evaluate.evaluation import evaluate_model
+from components.evaluate.metrics import split_metrics
+from components.files import UserError
+from components.ingest.ingestion import ingest_folders
+from tests.conftest import BEAM, CLASSES, Folders, contents
+from tests.pages import Page
+
+NAMES = ["NA", "$v$", "7"]  # classes that a table reader or a plot could take for something else
+EVIL = """<script>alert('1')<|script> & "quoted".png"""
+BOOTSTRAP = Bootstrap(200, 0.9, 4)
+GALLERY = 2
+
+
+class Versions(NamedTuple):
+    """The stage's inputs in a folder, to be changed and read again."""
+
+    folder: Path
+    examples: Path
+
+    def read(self, name: str) -> pd.DataFrame:
+        return pd.read_csv(self.folder / name, dtype={"label": str, "prediction": str}, keep_default_na=False)
+
+    def write(self, name: str, rows: pd.DataFrame) -> None:
+        rows.to_csv(self.folder / name, index=False, float_format="%.6g")
+
+    def evaluate(self, name: str, data_version: str) -> None:
+        """Writes the evaluation that belongs to the predictions."""
+        rows = self.read(f"{name}_predictions")
+        splits = {split: rows[rows["split"] == split] for split in ex.SPLITS}
+        metrics = {
+            "data_version": data_version,
+            "trained_on": data_version,
+            "settings": {"epochs": 2, "seed": 1},
+            "classes": NAMES,
+            "train": {"images": len(splits["train"])},
+            **{split: split_metrics(splits[split], NAMES, 3) for split in ("val", "test") if len(splits[split])},
+        }
+        self.edit(name, metrics)
+
+    def edit(self, name: str, metrics: dict[str, Any]) -> None:
+        path = self.folder / f"{name}_evaluation" / "metrics.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({**(json.loads(path.read_text()) if path.exists() else {}), **metrics}))
+
+    def compare(self, output: str = "outputs", **changed: Any) -> dict[str, Any]:
+        names = [name for name in Inputs._fields if name != "examples"]
+        inputs = Inputs(*(str(self.folder / name) for name in names), str(self.examples))
+        options = {"bootstrap": BOOTSTRAP, "slice_bins": 3, "gallery_size": GALLERY}
+        outputs = [str(self.folder / output / name) for name in ("comparison", "report")]
+        return compare_evaluations(inputs, *{**options, **changed}.values(), *outputs)
+
+    def page(self) -> Page:
+        return Page(self.folder / "outputs" / "report")
+
+
+@pytest.fixture(scope="module")
+def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    """The tiny data under other class names, and the predictions of three models that nobody trained.
+
+    Of 12 val images the first model has 6 right, the second 8: 4 newly right, 2 newly wrong. In the new version the
+    train images lack two and hold a val image, one is relabelled, and there are three augmented ones.
+    """
+    root = tmp_path_factory.mktemp("made")
+    for split in ex.SPLITS:
+        folder = tiny.test if split == "test" else tiny.data / split
+        for name, alias in zip(CLASSES, NAMES, strict=True):
+            shutil.copytree(folder / name, root / "data" / split / alias)
+    (root / "data/val/NA/00.png").rename(root / "data/val/NA" / EVIL)
+    ingest_folders(str(root / "data"), "", "", NAMES, "fail", 10_000, 10_000_000, 2, BEAM, str(root / "examples"))
+    versions = Versions(root / "versions", root / "examples")
+    versions.folder.mkdir()
+    before = described(versions.examples)
+    yardstick = before.copy()
+    right, wrong = before["label"], before["label"].map(dict(zip(NAMES, NAMES[1:] + NAMES[:1], strict=True)))
+    number = before.groupby("split").cumcount()
+    before["prediction"] = right.where(number % 2 == 0, wrong)
+    yardstick["prediction"] = right.where((number % 3 > 0), wrong)
+    versions.write("before_predictions", before)
+    versions.write("yardstick_predictions", yardstick)
+    train = yardstick.index[yardstick["split"] == "train"]
+    after = yardstick.drop(index=train[:2])
+    after.loc[train[2], ["label", "filename"]] = ["7", "train/7/relabelled.png"]
+    leaked = after[after["split"] == "val"].tail(1).assign(split="train", filename="train/7/leaked.png")
+    drawn = [
+        after.loc[train[2:3]].assign(filename=f"train/7/x.augmented-{n}.png", sha256=f"{n:064x}") for n in range(3)
+    ]
+    versions.write("after_predictions", pd.concat([after, leaked, *drawn]))
+    versions.evaluate("before", ex.read_manifest(versions.examples)["data_version"])
+    versions.evaluate("after", "new.dir")
+    return versions
+
+
+def described(examples: Path) -> pd.DataFrame:
+    """The images as evaluate describes them, with a loss and a confidence, by split and name."""
+    manifest = ex.read_manifest(examples)
+    rows = [
+        {
+            "split": split,
+            "filename": ex.text(example, ex.FILENAME),
+            "sha256": ex.text(example, ex.SHA256),
+            "label": ex.text(example, ex.CLASS),
+            "ink_fraction": example.features.feature[ex.INK_FRACTION].float_list.value[0],
+            "aspect_ratio": example.features.feature[ex.ASPECT_RATIO].float_list.value[0],
+            "height": example.features.feature[ex.HEIGHT].int64_list.value[0],
+            "width": example.features.feature[ex.WIDTH].int64_list.value[0],
+        }
+        for split in manifest["splits"]
+        for example in ex.read_examples(ex.shard_paths(examples, manifest, split))
+    ]
+    table = pd.DataFrame(rows).sort_values(["split", "filename"], ignore_index=True)
+    random = np.random.default_rng(1).random((2, len(table)))
+    return table.assign(confidence=0.5 + random[0] / 2, loss=random[1])
+
+
+@pytest.fixture
+def versions(made: Versions, tmp_path: Path) -> Versions:
+    """A copy that the test may change."""
+    return Versions(shutil.copytree(made.folder, tmp_path / "versions"), made.examples)
+
+
+@pytest.fixture(scope="module")
+def compared(made: Versions, tmp_path_factory: pytest.TempPathFactory) -> tuple[Versions, dict[str, Any]]:
+    folder = shutil.copytree(made.folder, tmp_path_factory.mktemp("compared") / "versions")
+    versions = Versions(folder, made.examples)
+    return versions, versions.compare()
+
+
+def pairs_of(versions: Versions, split: str) -> pd.DataFrame:
+    before, yardstick = versions.read("before_predictions"), versions.read("yardstick_predictions")
+    after = yardstick.set_index("filename")["prediction"]
+    rows = before[before["split"] == split].rename(columns={"prediction": "before"})
+    return rows.assign(after=after.loc[rows["filename"]].to_numpy())
+
+
+# --- figures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_accuracy_is_that_of_both_models_on_the_same_images(
+    split: str, compared: tuple[Versions, dict[str, Any]]
+) -> None:
+    versions, result = compared
+    pairs, figures = pairs_of(versions, split), result["splits"][split]
+    before, after = (pairs[name] == pairs["label"] for name in ("before", "after"))
+    assert figures["images"] == len(pairs)
+    assert figures["accuracy"]["before"] == before.mean()
+    assert figures["accuracy"]["after"] == after.mean()
+    assert figures["accuracy"] == accuracy_change(before.to_numpy(), after.to_numpy(), BOOTSTRAP)
+    assert figures["newly_right"] == (after & ~before).sum() > 0
+    assert figures["newly_wrong"] == (before & ~after).sum() > 0
+    assert figures["mcnemar_p"] == mcnemar_p(figures["newly_right"], figures["newly_wrong"])
+
+
+def test_images_that_changed_sides_are_listed_the_surest_mistake_first(
+    compared: tuple[Versions, dict[str, Any]],
+) -> None:
+    versions, result = compared
+    losses = {
+        name: versions.read(f"{name}_predictions").set_index("filename")["loss"] for name in ("before", "yardstick")
+    }
+    pairs = pairs_of(versions, "val")
+    before, after = (pairs[name] == pairs["label"] for name in ("before", "after"))
+    for name, which, loss in (
+        ("newly_right_images", after & ~before, losses["before"]),
+        ("newly_wrong_images", before & ~after, losses["yardstick"]),
+    ):
+        expected = pairs[which].sort_values("filename", key=lambda names, loss=loss: -loss.loc[names].to_numpy())
+        assert result["splits"]["val"][name] == expected[["filename", "label", "before", "after"]].to_dict("records")
+
+
+def test_classes_and_slices_agree_with_both_evaluations(versions: Versions) -> None:
+    versions.write("after_predictions", versions.read("yardstick_predictions"))
+    versions.evaluate("after", "new.dir")
+    result = versions.compare()
+    for name in ("before", "after"):
+        evaluation = json.loads((versions.folder / f"{name}_evaluation/metrics.json").read_text())
+        for split in ("val", "test"):
+            figures = result["splits"][split]
+            assert figures["macro_f1"][name] == pytest.approx(evaluation[split]["macro_f1"])
+            for label, expected in evaluation[split]["classes"].items():
+                found = figures["classes"][label]
+                assert found["images"] == expected["images"]
+                assert found["recall"][name] == pytest.approx(expected["recall"])
+                assert found["f1"][name] == pytest.approx(expected["f1"])
+            slices = {(each["scalar"], each["from"], each["to"]): each for each in figures["slices"]}
+            assert len(slices) == len(evaluation[split]["slices"]) > 3
+            for expected in evaluation[split]["slices"]:
+                found = slices[expected["scalar"], expected["from"], expected["to"]]
+                assert found["images"] == expected["images"]
+                assert found["accuracy"][name] == pytest.approx(expected["accuracy"])
+
+
+def test_own_split_of_the_new_data_stands_beside(compared: tuple[Versions, dict[str, Any]], versions: Versions) -> None:
+    _, result = compared
+    evaluation = json.loads((versions.folder / "after_evaluation/metrics.json").read_text())
+    for split in ("val", "test"):
+        expected = {name: evaluation[split][name] for name in ("images", "accuracy", "accuracy_interval", "macro_f1")}
+        assert result["splits"][split]["new_data"] == {**expected, "same_images": True}
+    after = versions.read("after_predictions")
+    after.loc[after["split"] == "val", "label"] = "7"
+    versions.write("after_predictions", after)
+    versions.evaluate("after", "new.dir")
+    changed = versions.compare()["splits"]["val"]
+    assert changed["new_data"]["same_images"] is False
+    assert changed["new_data"]["accuracy"] != result["splits"]["val"]["accuracy"]["after"]
+    assert changed["accuracy"] == result["splits"]["val"]["accuracy"], "the yardstick holds the labels before"
+    assert "other images or labels" in versions.page().text
+
+
+def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[Versions, dict[str, Any]]) -> None:
+    versions, result = compared
+    pairs = pairs_of(versions, "val")
+    figures = result["splits"]["val"]
+    assert figures["trained_on"] == {"before": 0, "after": 1}
+    rest = pairs.iloc[:-1]  # the last was leaked
+    assert figures["unseen"]["images"] == len(rest) == 11
+    assert figures["unseen"]["accuracy"]["after"] == pytest.approx((rest["after"] == rest["label"]).mean())
+    assert result["splits"]["test"]["trained_on"] == {"before": 0, "after": 0}
+    assert result["splits"]["test"]["unseen"] is None
+    assert (
+        "0 of these val images are, byte for byte, in the train split of the version before, 1" in versions.page().text
+    )
+
+
+def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, dict[str, Any]]) -> None:
+    data = compared[1]["data"]
+    totals = {name: count for name, count in data.items() if isinstance(count, int)}
+    assert totals == {"relabelled": 1, "moved": 0, "dropped": 2, "added": 1, "altered": 0, "augmented": 3}
+    assert [each["to"] for each in data["relabels"]] == ["7"]
+    assert sum(each["before"] for each in data["images"]["train"].values()) == 24
+    assert sum(each["after"] for each in data["images"]["train"].values()) == 23
+    assert data["images"]["train"]["7"]["augmented_after"] == 3
+
+
+def test_file_and_metrics_hold_the_result(compared: tuple[Versions, dict[str, Any]]) -> None:
+    versions, result = compared
+    assert json.loads((versions.folder / "outputs/comparison/comparison.json").read_text()) == result
+    assert result["after"] == {
+        "data_version": "new.dir",
+        "trained_on": "new.dir",
+        "settings": {"epochs": 2, "seed": 1},
+    }
+    val, metrics = result["splits"]["val"], scalar_metrics(result)
+    assert metrics["val_accuracy_before"] == val["accuracy"]["before"]
+    assert metrics["val_accuracy"] == val["accuracy"]["after"]
+    assert metrics["val_accuracy_change_low"] == val["accuracy"]["low"]
+    assert metrics["test_mcnemar_p"] == result["splits"]["test"]["mcnemar_p"]
+    assert metrics["images_augmented"] == 3
+    assert all(isinstance(value, int | float) for value in metrics.values())
+
+
+def test_verdict_says_what_happened(compared: tuple[Versions, dict[str, Any]]) -> None:
+    figures = compared[1]["splits"]["val"]
+    accuracy = figures["accuracy"]
+    assert figures["verdict"] == (
+        f"On the 12 untouched val images the accuracy went from 0.500 to 0.667 (+0.167, 90 % {accuracy['low']:.3f} to "
+        f"{accuracy['high']:.3f}; McNemar p = 0.688)."
+    )
+
+
+def test_same_model_on_the_same_data_changes_nothing(versions: Versions) -> None:
+    for name in ("yardstick_predictions", "after_predictions"):
+        versions.write(name, versions.read("before_predictions"))
+    versions.evaluate("after", "new.dir")
+    result = versions.compare()
+    for split in ("val", "test"):
+        figures = result["splits"][split]
+        assert figures["accuracy"]["change"] == figures["accuracy"]["low"] == figures["accuracy"]["high"] == 0
+        assert (figures["newly_right"], figures["newly_wrong"], figures["mcnemar_p"]) == (0, 0, 1)
+        assert "the accuracy stayed at 0.500 (+0.000, 90 % 0.000 to 0.000; McNemar p = 1.000)" in figures["verdict"]
+    assert not any(count for count in result["data"].values() if isinstance(count, int))
+    assert versions.page().values("src") == []
+
+
+def test_order_of_the_rows_and_another_run_change_no_byte(
+    compared: tuple[Versions, dict[str, Any]], versions: Versions
+) -> None:
+    for name in ("before_predictions", "after_predictions", "yardstick_predictions"):
+        versions.write(name, versions.read(name).sample(frac=1, random_state=3))
+    versions.compare()
+    assert contents(versions.folder / "outputs") == contents(compared[0].folder / "outputs")
+
+
+def test_without_test_images_val_alone_is_compared(versions: Versions) -> None:
+    for name in ("before_predictions", "after_predictions", "yardstick_predictions"):
+        rows = versions.read(name)
+        versions.write(name, rows[rows["split"] != "test"])
+    for name in ("before", "after"):
+        path = versions.folder / f"{name}_evaluation/metrics.json"
+        metrics = json.loads(path.read_text())
+        del metrics["test"]
+        path.write_text(json.dumps(metrics))
+    result = versions.compare()
+    assert list(result["splits"]) == ["val"]
+    assert not any(name.startswith("test") for name in scalar_metrics(result))
+    assert "Test" not in versions.page().text
+
+
+def test_class_without_yardstick_images_has_no_figures(versions: Versions) -> None:
+    for name in ("before_predictions", "yardstick_predictions"):
+        rows = versions.read(name)
+        versions.write(name, rows[(rows["split"] != "val") | (rows["label"] != "7")])
+    versions.evaluate("before", ex.read_manifest(versions.examples)["data_version"])
+    result = versions.compare()
+    assert result["splits"]["val"]["classes"]["7"] == {"images": 0, "recall": None, "f1": None}
+    assert result["splits"]["val"]["new_data"]["same_images"] is False
+    assert "no images" in versions.page().text
+
+
+def test_what_evaluate_makes_is_read(trained: Path, examples: Path, tmp_path: Path) -> None:
+    evaluation, predictions, report = (str(tmp_path / name) for name in ("evaluation", "predictions", "evaluated"))
+    evaluated = evaluate_model(str(trained / "model"), str(examples), 16, 3, 4, evaluation, predictions, report)
+    inputs = Inputs(evaluation, predictions, evaluation, predictions, predictions, str(examples))
+    result = compare_evaluations(inputs, BOOTSTRAP, 3, 4, str(tmp_path / "comparison"), str(tmp_path / "report"))
+    for split in ("val", "test"):
+        accuracy = evaluated[split]["accuracy"]
+        assert result["splits"][split]["accuracy"] == {
+            "before": accuracy,
+            "after": accuracy,
+            "change": 0,
+            "low": 0,
+            "high": 0,
+        }
+
+
+# --- the report --------------------------------------------------------------------------------
+
+
+def test_report_is_one_file_that_begins_with_the_verdicts(compared: tuple[Versions, dict[str, Any]]) -> None:
+    versions, result = compared
+    page = versions.page()
+    page.check_self_contained()
+    places = [page.text.index(result["splits"][split]["verdict"]) for split in ("val", "test")]
+    assert places == sorted(places)
+    assert places[1] < page.text.index("On the same images")
+
+
+def test_galleries_show_the_first_and_tell_the_total(compared: tuple[Versions, dict[str, Any]]) -> None:
+    versions, result = compared
+    page = versions.page()
+    expected = [
+        row["filename"]
+        for split in ("val", "test")
+        for name in ("newly_right_images", "newly_wrong_images")
+        for row in result["splits"][split][name][:GALLERY]
+    ]
+    assert page.values("alt") == expected
+    assert all(address.startswith("data:image/png;base64,") for address in page.values("src"))
+    assert "Val, newly right: 4 images, the first 2 shown" in page.text
+    assert "Val, newly wrong: 2 images" in page.text
+    assert "Val, newly wrong: 2 images, the first" not in page.text
+
+
+def test_report_escapes_names(versions: Versions) -> None:
+    before = versions.read("before_predictions")
+    evil = before["filename"].str.endswith(EVIL)
+    before.loc[evil, "prediction"] = "7"
+    versions.write("before_predictions", before)
+    yardstick = versions.read("yardstick_predictions")
+    yardstick.loc[yardstick["filename"].str.endswith(EVIL), "prediction"] = "NA"
+    versions.write("yardstick_predictions", yardstick)
+    versions.compare(gallery_size=100)
+    page = versions.page()
+    assert [name for name in page.values("alt") if name.endswith(EVIL)] == [f"val/NA/{EVIL}"]
+    assert "<script" not in page.source
+    assert page.source.count("$v$") >= 4  # as it is, in the plots too
+
+
+def test_other_settings_and_a_model_of_other_data_are_told(versions: Versions) -> None:
+    versions.edit("after", {"settings": {"epochs": 50, "seed": 1, "patience": 3}, "trained_on": "third.dir"})
+    versions.compare()
+    text = " ".join(versions.page().text.split())
+    assert "Not the data alone changed: epochs from 2 to 50, patience from not set to 3." in text
+    assert "The model after was trained on another data version: third.dir" in text
+
+
+# --- refused -----------------------------------------------------------------------------------
+
+
+def refused(versions: Versions, words: str, **changed: Any) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        versions.compare(**changed)
+    assert str(caught.value).endswith(".")
+    assert "\n" not in str(caught.value)
+    assert not (versions.folder / "outputs").exists() or os.listdir(versions.folder / "outputs") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ("resamples is 99; it must be 100 or more", {"bootstrap": BOOTSTRAP._replace(resamples=99)}),
+        ("seed is -1; it must be 0 or more", {"bootstrap": BOOTSTRAP._replace(seed=-1)}),
+        ("confidence_level is 1.0; it must be above 0", {"bootstrap": BOOTSTRAP._replace(confidence_level=1.0)}),
+        ("confidence_level is nan; it must", {"bootstrap": BOOTSTRAP._replace(confidence_level=float("nan"))}),
+        ("slice_bins is 0; it must be 1 or more", {"slice_bins": 0}),
+        ("gallery_size is 0; it must be 1 or more", {"gallery_size": 0}),
+    ],
+)
+def test_option_out_of_range_is_refused(versions: Versions, words: str, changed: dict[str, Any]) -> None:
+    refused(versions, words, **changed)
+
+
+def test_versions_of_other_classes_are_refused(versions: Versions) -> None:
+    versions.edit("after", {"classes": ["NA", "$v$"]})
+    refused(versions, r"before has the classes NA, \$v\$, 7, the new one NA, \$v\$; only")
+
+
+def test_examples_of_another_version_are_refused(versions: Versions) -> None:
+    versions.edit("before", {"data_version": "other.dir"})
+    refused(versions, "examples are of the data version .*, before_evaluation of other.dir; give the examples")
+
+
+@pytest.mark.parametrize("name", ["before", "after"])
+def test_predictions_of_another_run_are_refused(versions: Versions, name: str) -> None:
+    rows = versions.read(f"{name}_predictions")
+    versions.write(f"{name}_predictions", rows.drop(index=rows[rows["split"] == "val"].index[0]))
+    refused(versions, f"{name}_predictions have 11 val images, {name}_evaluation 12; give both of one run")
+
+
+def spoil_yardstick(versions: Versions, how: str) -> None:
+    rows = versions.read("yardstick_predictions")
+    val = rows[rows["split"] == "val"].index
+    if how == "fewer":
+        rows = rows.drop(index=val[1])
+    elif how == "none":
+        rows = rows.drop(index=val)
+    elif how == "more":
+        rows = pd.concat([rows, rows.loc[val[:1]].assign(filename="val/7/new.png")])
+    elif how == "bytes":
+        rows.loc[val[0], "sha256"] = "0" * 64
+    else:
+        rows.loc[val[0], "label"] = "7"
+    versions.write("yardstick_predictions", rows)
+
+
+@pytest.mark.parametrize("how", ["fewer", "none", "more", "bytes", "label"])
+def test_yardstick_of_other_images_is_refused(versions: Versions, how: str) -> None:
+    spoil_yardstick(versions, how)
+    refused(versions, r"yardstick_predictions: its val images are not those of before_predictions \(val/.*evaluate the")
+
+
+def test_nothing_to_compare_on_is_refused(versions: Versions) -> None:
+    for name in ("before_predictions", "yardstick_predictions"):
+        rows = versions.read(name)
+        versions.write(name, rows[rows["split"] == "train"])
+    path = versions.folder / "before_evaluation/metrics.json"
+    metrics = json.loads(path.read_text())
+    path.write_text(json.dumps({name: each for name, each in metrics.items() if name not in ("val", "test")}))
+    refused(versions, "before_predictions: has no val or test image; there is nothing")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"{}", b"\x89PNG\r\n\x1a\n\x00", b"split,filename\nval,val/i/a.png\n", None],
+    ids=["empty", "blank", "json", "picture", "other columns", "absent"],
+)
+@pytest.mark.parametrize("name", ["before_predictions", "yardstick_predictions"])
+def test_files_that_are_no_predictions_are_refused(versions: Versions, name: str, content: bytes | None) -> None:
+    (versions.folder / name).unlink()
+    if content is not None:
+        (versions.folder / name).write_bytes(content)
+    refused(versions, f"{name}: is no table of predictions .*give the one that evaluate made")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("loss", "high", "is no table of predictions .*'high'"),
+        ("loss", "", "is no table of predictions"),
+        ("label", "viii", "has the label 'viii', which is none of NA, "),
+        ("prediction", "", "has the prediction '', which is none of NA, "),
+        ("split", "extra", "has the split 'extra', which is none of train, val, test"),
+        ("filename", f"val/NA/{EVIL}", r"has val/NA/<script>.* twice"),
+    ],
+)
+def test_broken_rows_are_refused(versions: Versions, column: str, value: str, words: str) -> None:
+    rows = versions.read("after_predictions").astype({column: object})
+    rows.loc[0, column] = value
+    versions.write("after_predictions", rows)
+    refused(versions, f"after_predictions: {words}")
+
+
+@pytest.mark.parametrize("left", [None, "", "[]", '{"classes": []}', '{"data_version": 3}'])
+def test_folder_that_is_no_evaluation_is_refused(versions: Versions, left: str | None) -> None:
+    path = versions.folder / "after_evaluation/metrics.json"
+    path.unlink()
+    if left is not None:
+        path.write_text(left)
+    refused(versions, r"after_evaluation/metrics.json: cannot be read .*give the output `evaluation` of evaluate")
+
+
+def test_examples_without_an_image_to_show_are_refused(versions: Versions) -> None:
+    for name in ("before_predictions", "yardstick_predictions"):
+        rows = versions.read(name)
+        rows["filename"] = rows["filename"].str.replace("val/", "val/other-")
+        versions.write(name, rows)
+    refused(versions, "examples: val/other-.* of before_predictions is not in them; give those that were predicted")
