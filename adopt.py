@@ -67,9 +67,7 @@ def _adopt(options: argparse.Namespace) -> None:
         print()
         adopt.carry_out(repo, plan, source, lambda step: print(f"done: {step}"))
         if options.commit:
-            print(
-                f"`git push` is left to you{', with the tag: git push origin ' + options.tag if options.tag else ''}."
-            )
+            print(f"What is left to you: git push{f' && git push origin {options.tag}' if options.tag else ''}")
 
 
 def _show(plan: "Plan", source: "Curated") -> None:
@@ -80,13 +78,15 @@ def _show(plan: "Plan", source: "Curated") -> None:
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
     console.print(_images(plan.now, plan.next))
-    if plan.changes:
+    if plan.changes is None:
+        console.print("The files of the version now are not in DVC's cache, so they count as none.")
+    else:
         console.print(", ".join(f"{count:,} {name}" for name, count in plan.changes._asdict().items()))
         if plan.changes.added and plan.now.name:
             console.print("What is added is not of the version now: was the curated folder made of another one?")
     beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
     if beside:
-        console.print(f"The new version does not have: {', '.join(beside)}")
+        console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
     console.print("\nTo do:")
     if plan.on_disk != plan.next.name:
         console.print(f"    give {plan.folder.given} the content of {source.shown}")
@@ -96,7 +96,6 @@ def _show(plan: "Plan", source: "Curated") -> None:
 
 def _images(now: "Version", upcoming: "Version") -> "Table":
     """The number of images of each class and split, in both versions."""
-    from rich.markup import escape
     from rich.table import Table
 
     from components.examples import SPLITS
@@ -110,7 +109,7 @@ def _images(now: "Version", upcoming: "Version") -> "Table":
     splits = [split for split in SPLITS if any(split == found for found, _ in before + after)]
     table = Table("images", *splits)
     for label in sorted({label for _, label in before + after}):
-        table.add_row(escape(label), *(_change(before[split, label], after[split, label]) for split in splits))
+        table.add_row(label, *(_change(before[split, label], after[split, label]) for split in splits))
     table.add_section()
     totals = [
         [sum(count for (found, _), count in each.items() if found == split) for each in (before, after)]

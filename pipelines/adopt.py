@@ -268,15 +268,15 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, done: Callable[[str], 
     Raises:
         UserError: the folder or the curated one was changed meanwhile, or git or DVC refuses.
     """
+    from dvc.repo import lock_repo
+
     folder, wishes = plan.folder, plan.wishes
     git = _git_root(repo, folder)
     steps = iter(plan.commands)
-    try:
+    with lock_repo(repo):  # nor does another DVC or adopt.py work there meanwhile
         _exchange(repo, plan, curated)
-    except OSError as error:
-        raise UserError(f"{error.filename or folder.given}: {error.strerror}; mend that and run again.") from None
-    done(f"{folder.given} has the content of {curated.shown}")
-    (stage,) = repo.add(str(folder.path))
+        repo.scm_context.quiet = wishes.commit  # its advice to run `git add`
+        (stage,) = repo.add(str(folder.path))
     if stage.outs[0].hash_info.value != plan.next.name:
         raise UserError(
             f"{folder.given}: is now {stage.outs[0].hash_info.value}, not {plan.next.name}; who changed it?"
@@ -299,19 +299,23 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, done: Callable[[str], 
 
 def _exchange(repo: "Repo", plan: Plan, curated: Curated) -> None:
     """The curated files for those in the folder, unless they are there already."""
-    target = plan.folder.path
-    old = target.with_name(f".partial.old.{target.name}")
-    if old.exists():  # an attempt was killed when the new ones were in place
-        shutil.rmtree(old)
-    if plan.on_disk != plan.next.name:
-        with new_directory(target) as new:
+    folder = plan.folder
+    old = folder.path.with_name(f".partial.old.{folder.path.name}")
+    try:
+        if old.exists():  # an attempt was killed when the new ones were in place
+            shutil.rmtree(old)
+        if plan.on_disk == plan.next.name:
+            return
+        with new_directory(folder.path) as new:
             _copy(curated, new)
-            if _on_disk(repo, plan.folder).name != plan.on_disk:
-                raise UserError(f"{plan.folder.given}: was changed meanwhile; run again.")
-            if target.exists():  # new_directory would remove it file by file
-                target.rename(old)
+            if _on_disk(repo, folder).name != plan.on_disk:
+                raise UserError(f"{folder.given}: was changed meanwhile; run again.")
+            if folder.path.exists():  # new_directory would remove it file by file
+                folder.path.rename(old)
         if old.exists():
             shutil.rmtree(old)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder.given}: {error.strerror}; mend that and run again.") from None
 
 
 def _copy(curated: Curated, new: Path) -> None:

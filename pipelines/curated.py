@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,10 +45,9 @@ def of_run(runs: Path, experiment: str, name: str) -> str:
         if "data" not in run["artifacts"]:
             raise UserError(f"{run['run']}: this run made no curated folder; take one of the improvement pipeline.")
         return run["artifacts"]["data"]
-    summaries = [json.loads(path.read_text()) for path in sorted((runs / experiment).glob(f"*/{SUMMARY}"))]
-    made = [
-        each["artifacts"]["data"] for each in summaries if each["state"] == "succeeded" and "data" in each["artifacts"]
-    ]
+    paths = sorted((runs / experiment).glob(f"*/{SUMMARY}"))
+    succeeded = [run for path in paths if (run := find_run(runs, experiment, path.parent.name))["state"] == "succeeded"]
+    made = [run["artifacts"]["data"] for run in succeeded if "data" in run["artifacts"]]
     if not made:
         raise UserError(f"{runs / experiment}: no run made a curated folder yet; run the improvement pipeline.")
     return made[-1]
@@ -124,8 +122,9 @@ def _images(folder: Path, shown: str) -> list[Image]:
 def is_image(name: str) -> bool:
     """Whether a path in a data set is that of an image: split/class/file, nothing hidden, and nowhere else."""
     parts = name.split("/")
-    plain = not set("\\\0") & set(name) and all(part and not part.startswith(".") for part in parts)
-    return plain and len(parts) == 3 and parts[0] in SPLITS
+    plain = not any(character < " " or character == "\\" for character in name)
+    shown = all(part and not part.startswith(".") for part in parts)
+    return plain and shown and len(parts) == 3 and parts[0] in SPLITS
 
 
 def is_augmented(name: str) -> bool:

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import adopt
+from components.curate import writing
 from components.files import UserError
 from pipelines import curated as curated_folders
 from pipelines.data import resolve
@@ -128,7 +129,7 @@ def write_curated(folder: Path, files: list[File]) -> None:
     write(folder, {file.name: file.text for file in files})
     with (folder / "manifest.csv").open("w", newline="") as target:
         writer = csv.writer(target)
-        writer.writerow(["filename", "sha256", "source_filename", "source_sha256", "label", "operations", "seed"])
+        writer.writerow(writing.COLUMNS)
         for file in files:
             label = file.name.split("/")[1] if file.name.count("/") > 1 else ""
             writer.writerow([file.name, sha256(file.text), file.source, sha256(file.source_text), label, "[]", 1])
@@ -247,7 +248,7 @@ def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Calla
         "all": ["6 -> 5", "2 -> 3", "0 -> 1"],
     }
     assert f"\n{CHANGES}\n" in output
-    assert "The new version does not have: notes.txt\n" in output
+    assert "The new version does not have what lies beside the images: notes.txt\n" in output
     todo = output.split("To do:\n")[1].splitlines()
     assert [line.strip() for line in todo[:5]] == [
         f"give data the content of {place.made}",
@@ -312,7 +313,7 @@ def test_results_of_that_version_are_committed_with_it(place: Place, run: Callab
     assert shown == ["Version", "3:", "'cleaned'", "data.dvc", "results/metrics.json", "results/plots/x.csv"]
 
 
-@pytest.mark.parametrize("content", ['{"data_version": "0123.dir"}', "[]", "{", "{}"])
+@pytest.mark.parametrize("content", ['{"data_version": "0123.dir"}', "[]", "{"])
 def test_other_results_are_left(place: Place, run: Callable[..., str], content: str):
     write(place.home / "results", {"metrics.json": content})
     run("--yes", "--commit")
@@ -327,7 +328,7 @@ def test_first_version(place: Place, run: Callable[..., str]):
     assert contents(place.home / "images") == adopted(place)
 
 
-@pytest.mark.parametrize("cache_type", ["hardlink", "symlink", "copy"])
+@pytest.mark.parametrize("cache_type", ["hardlink", "symlink"])
 def test_any_kind_of_dvc_link(place: Place, run: Callable[..., str], cache_type: str):
     dvc(place.home, "config", "cache.type", cache_type)
     dvc(place.home, "checkout", "--relink")
@@ -498,6 +499,13 @@ def test_a_commit_that_a_hook_refuses_can_follow(place: Place, run: Callable[...
     assert resolve(place.home / "data", "v3").version == place.version
 
 
+def test_refuses_while_another_dvc_works_there(place: Place, refused: Callable[..., str]):
+    from dvc.repo import Repo, lock_repo
+
+    with Repo(str(place.home)) as other, lock_repo(other):
+        assert "Unable to acquire lock" in refused("--yes")
+
+
 @pytest.mark.parametrize("options", [["--tag", "v3"], ["-m", "x"], ["--curated", "x", "--from-run", "y"]])
 def test_contradictions_are_usage_errors(place: Place, run: Callable[..., str], options: list[str]):
     with pytest.raises(SystemExit) as caught:
@@ -570,6 +578,11 @@ def test_names_of_images_stay_below_their_folder(name: str):
         path = Path(os.path.normpath(folder / name))
         assert path.is_relative_to(folder)
         assert len(path.relative_to(folder).parts) == 3
+
+
+def test_reads_the_manifest_that_curate_writes():
+    assert curated_folders.MANIFEST == writing.MANIFEST
+    assert set(curated_folders.Image._fields) < set(writing.COLUMNS)
 
 
 def test_what_a_file_browser_leaves_there_is_not_taken(place: Place, run: Callable[..., str]):
@@ -646,7 +659,6 @@ adopt.main()
         pytest.param("event == 'open' and '/.partial.data/' in what", 3, "old", id="copying"),
         pytest.param("event == 'os.rename' and '/home/.partial.old.data' in what", 1, "old", id="before the exchange"),
         pytest.param("event == 'os.rename' and '/home/.partial.data' in what", 1, "", id="in the exchange"),
-        pytest.param("event == 'shutil.rmtree' and '/.partial.old.data' in what", 1, "new", id="exchanged"),
         pytest.param("event == 'os.remove' and '0.png' in what", 1, "new", id="removing the old ones"),
         pytest.param("event == 'open' and '/home/data.dvc' in what and \"'w\" in what", 1, "new", id="dvc add"),
         pytest.param("event == 'subprocess.Popen' and \"'commit'\" in what", 1, "new", id="commit"),
