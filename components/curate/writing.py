@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("filename", "sha256", "source_filename", "source_sha256", "label", "operations", "seed")
-LONGEST_NAME = 240  # bytes; file systems take 255, and a number and .png may follow
+LONGEST_NAME = 255  # bytes, on most file systems
 
 
 class Target(NamedTuple):
@@ -46,27 +47,23 @@ def targets(outcomes: Iterable[Outcome], copies: dict[str, int], cleaning: list[
         steps = cleaning if outcome.split in CURATED else []
         folder = f"{outcome.split}/{outcome.label}"
         source = PurePosixPath(image.filename)
-        filename = _free(folder, source.stem, ".png" if steps else image.suffix, image.sha256, taken)
+        filename = _free(folder, source.stem, ".png" if steps else image.suffix, LONGEST_NAME, image.sha256, taken)
         names = []
-        if copies.get(image.filename):
-            start = _free(folder, PurePosixPath(filename).stem, ex.AUGMENTED, image.sha256, taken)
-            names = [f"{start}{number}.png" for number in range(1, copies[image.filename] + 1)]
+        if number_of_copies := copies.get(image.filename):
+            longest = LONGEST_NAME - len(f"{number_of_copies}.png")
+            start = _free(folder, PurePosixPath(filename).stem, ex.AUGMENTED, longest, image.sha256, taken)
+            names = [f"{start}{number}.png" for number in range(1, number_of_copies + 1)]
         found[image.filename] = Target(outcome, filename, names, steps)
     return found
 
 
-def _free(folder: str, stem: str, end: str, sha256: str, taken: set[str]) -> str:
-    """A name that is not taken yet, and takes it: with the hash, and then a number, if need be."""
-    ends = [end, f".{sha256[:8]}{end}", *(f".{sha256[:8]}-{number}{end}" for number in range(1, len(taken) + 1))]
-    for name in (f"{folder}/{_cut(stem, LONGEST_NAME - len(end.encode()))}{end}" for end in ends):
-        if name not in taken:
-            taken.add(name)
-            return name
-    raise AssertionError("more names than there are taken ones cannot all be taken")
-
-
-def _cut(stem: str, longest: int) -> str:
-    return stem.encode()[:longest].decode(errors="ignore")
+def _free(folder: str, stem: str, end: str, longest: int, sha256: str, taken: set[str]) -> str:
+    """A name of at most `longest` bytes that is not taken yet, and takes it: if need be with the hash and a number."""
+    ends = chain([end, f".{sha256[:8]}{end}"], (f".{sha256[:8]}-{number}{end}" for number in count(1)))
+    names = (f"{folder}/{stem.encode()[: longest - len(end.encode())].decode(errors='ignore')}{end}" for end in ends)
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
 
 
 def write_images(

@@ -1,0 +1,211 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.curate import augmentation as au
+from components.curate.augmentation import Augmentation, augmented, check, drawn
+from components.files import UserError
+from sample import draw_page
+
+BOTH = ["horizontal", "vertical"]
+SEEDS = [[1, 2**255 + number, number] for number in range(200)]
+GOOD = Augmentation(10_000, 10_000, 1.0, {"i": ["horizontal"]}, 1)
+
+
+def page(name: str = "vi", number: int = 0) -> np.ndarray:
+    return np.array(draw_page(np.random.default_rng(number), name).convert("L"))
+
+
+def only(picture: np.ndarray, operation: str, **parameters: Any) -> np.ndarray:
+    return augmented(picture, [{"operation": operation, **parameters}])
+
+
+def affine(picture: np.ndarray, **changed: Any) -> np.ndarray:
+    neutral = {"rotation": 0.0, "shear": 0.0, "zoom": 1.0, "stretch": 1.0, "shift": [0.0, 0.0]}
+    return only(picture, "affine", **{**neutral, **changed})
+
+
+def bar(height: int = 100, width: int = 120, tone: int = 240) -> np.ndarray:
+    """An upright bar in the middle of light paper."""
+    picture = np.full((height, width), tone, np.uint8)
+    picture[height // 4 : -height // 4, width // 2 - 5 : width // 2 + 5] = 20
+    return picture
+
+
+def box(picture: np.ndarray) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the dark pixels."""
+    rows, columns = np.nonzero(picture < 130)
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+# --- what is drawn -----------------------------------------------------------------------------
+
+
+def test_same_seed_draws_the_same_and_another_draws_other() -> None:
+    assert drawn(SEEDS[0], BOTH) == drawn(SEEDS[0], BOTH)
+    texts = {json.dumps(drawn(seed, BOTH)) for seed in SEEDS}
+    assert len(texts) == len(SEEDS)
+
+
+def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
+    found = [{step["operation"]: step for step in drawn(seed, [])} for seed in SEEDS]
+    limits = {
+        ("affine", "rotation"): (-20, 20),
+        ("affine", "shear"): (-au.SHEAR, au.SHEAR),
+        ("affine", "zoom"): (1 / au.ZOOM, au.ZOOM),
+        ("affine", "stretch"): (1 / au.STRETCH, au.STRETCH),
+        ("elastic", "deviation"): (0, au.ELASTIC),
+        ("stroke", "width"): (-au.THINNER, au.THICKER),
+        ("brightness", "contrast"): au.CONTRAST,
+        ("brightness", "brightness"): au.BRIGHTNESS,
+    }
+    for (operation, name), (low, high) in limits.items():
+        values = np.array([steps[operation][name] for steps in found])
+        assert low - 1e-4 <= values.min() < low + 0.1 * (high - low)
+        assert high + 1e-4 >= values.max() > high - 0.1 * (high - low)
+    shifts = np.array([steps["affine"]["shift"] for steps in found])
+    assert np.abs(shifts).max() <= au.SHIFT
+    assert all("flip" not in steps for steps in found)
+
+
+@pytest.mark.parametrize("directions", [["horizontal"], BOTH])
+def test_flips_are_as_allowed_in_half_of_the_pictures(directions: list[str]) -> None:
+    flips = [step["direction"] for seed in SEEDS for step in drawn(seed, directions) if step["operation"] == "flip"]
+    assert set(flips) == set(directions)
+    for direction in directions:
+        assert 0.35 < flips.count(direction) / len(SEEDS) < 0.65
+
+
+# --- what is done ------------------------------------------------------------------------------
+
+
+def test_operations_read_from_the_manifest_give_the_same_picture() -> None:
+    for seed in SEEDS[:10]:
+        operations = drawn(seed, BOTH)
+        again = augmented(page(), json.loads(json.dumps(operations)))
+        np.testing.assert_array_equal(augmented(page(), operations), again)
+        assert not np.array_equal(again, page())
+
+
+def test_gray_stays_gray_and_colour_stays_colour_of_the_same_size() -> None:
+    gray = page()
+    colour = np.stack([gray, gray // 2 + 100, gray], axis=-1)
+    for seed in SEEDS[:5]:
+        for picture in (gray, colour):
+            changed = augmented(picture, drawn(seed, []))
+            assert (changed.shape, changed.dtype) == (picture.shape, np.uint8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([None, 3]), st.integers(0, 2**31), st.integers(0, 255))
+def test_whatever_picture_can_be_augmented(height: int, width: int, channels: int | None, seed: int, most: int) -> None:
+    shape = (height, width) if channels is None else (height, width, channels)
+    picture = np.random.default_rng(seed).integers(0, most + 1, shape, np.uint8)
+    assert augmented(picture, drawn([seed, 0, 1], BOTH)).shape == shape
+
+
+def test_flips_are_mirrors() -> None:
+    np.testing.assert_array_equal(only(page(), "flip", direction="horizontal"), page()[:, ::-1])
+    np.testing.assert_array_equal(only(page(), "flip", direction="vertical"), page()[::-1])
+
+
+def test_affine_turns_shifts_zooms_and_stretches() -> None:
+    left, top, right, bottom = box(bar())
+    np.testing.assert_array_equal(affine(bar()), bar())
+    assert box(affine(bar(), shift=[0.1, -0.2])) == (left + 12, top - 20, right + 12, bottom - 20)
+    turned = box(affine(bar(), rotation=90.0))
+    assert turned[2] - turned[0] == pytest.approx(bottom - top, abs=2)
+    zoomed = box(affine(bar(), zoom=1.2))
+    assert zoomed[3] - zoomed[1] == pytest.approx(1.2 * (bottom - top), abs=2)
+    stretched = box(affine(bar(), stretch=2.0))
+    assert stretched[2] - stretched[0] == pytest.approx(2 * (right - left), abs=2)
+    assert stretched[3] - stretched[1] == pytest.approx((bottom - top) / 2, abs=2)
+
+
+def test_new_corners_are_paper_not_black() -> None:
+    for tone in (240, 200):
+        turned = affine(bar(tone=tone), rotation=20.0, zoom=0.7)
+        assert {int(turned[y, x]) for y in (0, -1) for x in (0, -1)} == {tone}
+    colour = np.full((60, 60, 3), (250, 220, 190), np.uint8)
+    np.testing.assert_array_equal(affine(colour, rotation=20.0), colour)
+
+
+@pytest.mark.parametrize("shift", [[-0.9, 0.0], [0.9, 0.0], [0.0, -0.9], [0.0, 0.9], [0.9, 0.9]])
+@pytest.mark.parametrize("zoom", [0.7, 1.0, 2.5])
+def test_hardly_any_ink_leaves_the_picture(shift: list[float], zoom: float) -> None:
+    for number in range(5):
+        picture = page("viii", number)
+        moved = affine(picture, shift=shift, zoom=zoom)
+        assert ink(moved) / ink(picture) > 0.75 * min(zoom, fitting(picture)) ** 2
+
+
+def ink(picture: np.ndarray) -> int:
+    return int((picture < np.median(picture) - 60).sum())
+
+
+def fitting(picture: np.ndarray) -> float:
+    """The largest zoom at which the ink fits the picture."""
+    rows, columns = np.nonzero(picture < np.median(picture) - 60)
+    height, width = picture.shape
+    return float(min(height / (np.ptp(rows) + 1), width / (np.ptp(columns) + 1)))
+
+
+def test_elastic_moves_a_little_and_smoothly() -> None:
+    picture = page()
+    moved = only(picture, "elastic", deviation=0.015, seed=7)
+    assert not np.array_equal(moved, picture)
+    assert ink(moved) == pytest.approx(ink(picture), rel=0.1)
+    np.testing.assert_array_equal(only(picture, "elastic", deviation=0.0, seed=7), picture)
+
+
+@pytest.mark.parametrize("inverted", [False, True], ids=["dark ink", "light ink"])
+def test_stroke_thickens_and_thins(inverted: bool) -> None:
+    picture = 255 - bar() if inverted else bar()
+
+    def width(changed: np.ndarray) -> int:
+        left, _, right, _ = box(255 - changed if inverted else changed)
+        return right - left
+
+    assert width(only(picture, "stroke", width=0.04)) == 14
+    assert width(only(picture, "stroke", width=-0.02)) == 8
+    np.testing.assert_array_equal(only(picture, "stroke", width=0.001), picture)
+
+
+def test_thin_strokes_are_not_thinned_away() -> None:
+    thin = np.full((100, 100), 240, np.uint8)
+    thin[20:80, 50:52] = 20
+    np.testing.assert_array_equal(only(thin, "stroke", width=-0.02), thin)
+
+
+def test_brightness_moves_the_paper_and_contrast_the_ink() -> None:
+    changed = only(bar(), "brightness", contrast=0.5, brightness=-20.0)
+    assert set(np.unique(changed)) == {240 - 20, 240 - 110 - 20}
+    assert set(np.unique(only(bar(tone=10), "brightness", contrast=1.0, brightness=-25.0))) == {0}
+
+
+def test_large_pictures_become_smaller() -> None:
+    large = np.full((300, 1024), 255, np.uint8)
+    assert only(large, "reduce", longest_side=512).shape == (150, 512)
+    assert only(large[:, :512], "reduce", longest_side=512).shape == (300, 512)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"max_images": 0}, "max_images is 0; it must be 1 or more"),
+        ({"augment_to": -1}, "augment_to is -1; it must be from 0 to max_images, 10000"),
+        ({"augment_to": 10_001}, "augment_to is 10001; it must be from 0 to max_images, 10000"),
+        ({"hard_weight": -0.5}, "hard_weight is -0.5; it must be 0 or more"),
+        ({"hard_weight": float("nan")}, "hard_weight is nan; it must be 0 or more"),
+        ({"seed": -1}, "seed is -1; it must be from 0 to 2147483647"),
+        ({"flips": {"x": "vertical"}}, "flips has 'vertical' for x; it must be a list of horizontal and vertical"),
+        ({"flips": {"x": ["up"]}}, r"flips has \['up'\] for x; it must be a list"),
+    ],
+)
+def test_settings_out_of_range_are_named(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(GOOD._replace(**changed))

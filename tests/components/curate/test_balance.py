@@ -1,0 +1,123 @@
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.curate.balance import copies, read_hardness, shares
+from components.curate.planning import Outcome
+from components.curate.reading import SCALARS, Image
+from components.files import UserError
+
+CLASSES = ["i", "v"]
+
+
+def images(split: str, name: str, count: int, aspect_ratio: float = 1.0) -> list[Image]:
+    return [
+        Image(
+            f"{split}/{name}/{aspect_ratio}-{number}.png",
+            f"{number:064x}",
+            split,
+            name,
+            ".png",
+            (aspect_ratio, 0.1, 0.3),
+        )
+        for number in range(count)
+    ]
+
+
+def written(folder: Path, val: list[Image], wrong: int, split: str = "val") -> str:
+    """Predictions of these images, the first `wrong` of which are mistakes."""
+    rows = [
+        {
+            "split": split,
+            "filename": image.filename,
+            "sha256": image.sha256,
+            "label": image.label,
+            "prediction": "other" if number < wrong else image.label,
+            **dict(zip(SCALARS, image.scalars, strict=True)),
+        }
+        for number, image in enumerate(val)
+    ]
+    path = folder / "predictions"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return str(path)
+
+
+def test_classes_become_equal_where_val_has_no_mistakes(tmp_path: Path) -> None:
+    val = [*images("val", "i", 10), *images("val", "v", 10)]
+    train = [Outcome(image, "train", image.label) for image in [*images("train", "i", 7), *images("train", "v", 20)]]
+    hardness = read_hardness(written(tmp_path, val, 0), val, CLASSES)
+    found = copies(train, 61, hardness, 1.0)
+    counts = Counter(outcome.label for outcome in train)
+    counts.update({name: sum(found[o.image.filename] for o in train if o.label == name) for name in CLASSES})
+    assert sorted(counts.values()) == [30, 31]
+    assert {found[outcome.image.filename] for outcome in train if outcome.label == "i"} <= {3, 4}
+
+
+def test_a_class_that_val_gets_wrong_becomes_larger(tmp_path: Path) -> None:
+    val = [*images("val", "v", 100), *images("val", "i", 100)]
+    train = [Outcome(image, "train", image.label) for image in [*images("train", "i", 50), *images("train", "v", 50)]]
+    hardness = read_hardness(written(tmp_path, val, 50), val, CLASSES)
+    assert hardness.classes == pytest.approx({"v": 52.5 / 110, "i": 2.5 / 110})
+    for weight in (0.0, 1.0, 3.0):
+        found = copies(train, 1000, hardness, weight)
+        v, i = (50 + sum(found[o.image.filename] for o in train if o.label == name) for name in ("v", "i"))
+        assert v + i == 1000
+        assert v / i == pytest.approx((1 + weight * 52.5 / 110) / (1 + weight * 2.5 / 110), abs=0.01)
+
+
+def test_images_of_a_slice_that_val_gets_wrong_are_augmented_more(tmp_path: Path) -> None:
+    val = [*images("val", "i", 100, aspect_ratio=3.0), *images("val", "i", 100, aspect_ratio=1.0)]
+    train = [*images("train", "i", 10, aspect_ratio=2.9), *images("train", "i", 10, aspect_ratio=0.9)]
+    outcomes = [Outcome(image, "train", "i") for image in train]
+    hardness = read_hardness(written(tmp_path, val, 100), val, ["i"])
+    wide, narrow = hardness.of(train[0]), hardness.of(train[-1])
+    assert wide - narrow > 0.25  # one of three scalars, and nearly all of its errors
+    found = copies(outcomes, 1000, hardness, 1.0)
+    ratio = (10 + sum(found[image.filename] for image in train[:10])) / (
+        10 + sum(found[image.filename] for image in train[10:])
+    )
+    assert ratio == pytest.approx((1 + wide) / (1 + narrow), abs=0.01)
+    assert set(copies(outcomes, 1000, hardness, 0.0).values()) == {49}
+
+
+def test_order_of_the_images_changes_nothing(tmp_path: Path) -> None:
+    val = images("val", "i", 10)
+    train = [Outcome(image, "train", "i") for image in images("train", "i", 7)]
+    hardness = read_hardness(written(tmp_path, val, 3), val, ["i"])
+    assert copies(train, 24, hardness, 1.0) == copies(train[::-1], 24, hardness, 1.0)
+
+
+def test_predictions_of_other_images_are_refused(tmp_path: Path) -> None:
+    val = images("val", "i", 10)
+    for rows in (val[:9], [*val[:9], val[9]._replace(sha256="f" * 64)], [*val, val[0]]):
+        path = written(tmp_path, rows, 0)
+        if len(rows) == 11:
+            path = written(tmp_path, rows, 0, split="train")
+        with pytest.raises(UserError, match="not predictions of the val images of these examples"):
+            read_hardness(path, val, ["i"])
+
+
+@pytest.mark.parametrize("content", [None, "", "split,filename\nval,x\n", "\0\1"])
+def test_predictions_that_are_none_are_refused(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "predictions"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match="cannot be read") as caught:
+        read_hardness(str(path), images("val", "i", 1), ["i"])
+    assert str(path) in str(caught.value)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 100), st.integers(1, 30)), min_size=1, max_size=12), st.integers(0, 1000))
+def test_shares_add_up_and_none_is_below_its_least(parts: list[tuple[float, int]], total: int) -> None:
+    weights, least = [list(column) for column in zip(*parts, strict=True)]
+    found = shares(total, weights, least)
+    assert sum(found) == max(total, sum(least))
+    assert all(number >= low for number, low in zip(found, least, strict=True))
+    raised = [(number, weight) for number, weight, low in zip(found, weights, least, strict=True) if number > low]
+    for number, weight in raised:
+        for other, other_weight in raised:
+            assert abs(number / weight - other / other_weight) <= 1 / weight + 1 / other_weight

@@ -1,0 +1,550 @@
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from components import examples as ex
+from components.curate.augmentation import Augmentation, augmented
+from components.curate.cleaning import cleaned
+from components.curate.curation import CHANGES, curate_examples
+from components.curate.planning import Policy
+from components.curate.writing import COLUMNS
+from components.files import UserError
+from components.ingest.ingestion import ingest_folders
+from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
+from tests.gcs import Gcs
+from tests.pages import Page
+
+EVIL = """<script>alert('1')<|script> & "quoted".png"""
+LONG = f"train/v/{'ä' * 125}.png"  # 254 bytes
+LEFT = "train/x/00.augmented-1.png"
+POLICY = Policy(["train"], 0.9, 0.9, 2.0, "drop")
+AUGMENTATION = Augmentation(10_000, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, 1)
+OUTPUTS = ("data", "changes", "report")
+ISSUES = ["rank", "sha256", "filename", "split", "label", "kinds", "action", "new_label", "confidence", "prediction"]
+ISSUES += ["probability", "label_probability", "group", "why", "decision", "decided_label"]
+
+# What the audit says of the images below, by file name.
+SAID: dict[str, dict[str, Any]] = {
+    "train/v/00.png": {"action": "relabel", "new_label": "i", "confidence": 0.97, "why": "It looks like <i>."},
+    "train/v/01.png": {"action": "relabel", "new_label": "x", "confidence": 0.7, "why": "Perhaps x."},
+    "train/x/01.png": {"action": "drop", "confidence": 1, "why": "There is no ink."},
+    "val/x/01.png": {"action": "drop", "confidence": 1, "why": "There is no ink."},
+    "train/i/02.png": {"action": "keep_one", "confidence": 1, "group": 1},
+    "train/i/copy.png": {"action": "keep_one", "confidence": 1, "group": 1},
+    "train/v/03.png": {"action": "look", "confidence": 0.8, "group": 2},
+    "val/v/twin.png": {"action": "keep_one", "confidence": 1, "group": 2},
+}
+POLICYS = {
+    "train/v/00.png": ("relabelled", "policy", "i"),
+    "train/x/01.png": ("dropped", "policy", ""),
+    "train/i/copy.png": ("dropped", "duplicate", ""),
+    "train/v/03.png": ("dropped", "duplicate", ""),
+    "train/i/leak.png": ("dropped", "duplicate", ""),
+}
+
+
+class Inputs(NamedTuple):
+    data: Folders
+    examples: Path
+    issues: Path
+    predictions: Path
+
+
+class Curated(NamedTuple):
+    folder: Path
+    counts: dict[str, int]
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def images(self) -> dict[str, bytes]:
+        found = contents(self.data)
+        return {name: content for name, content in found.items() if content is not None and name != "manifest.csv"}
+
+    @property
+    def manifest(self) -> dict[str, dict[str, str]]:
+        return {row["filename"]: row for row in rows(self.data / "manifest.csv")}
+
+    @property
+    def changes(self) -> dict[str, dict[str, str]]:
+        return {row["filename"]: row for row in rows(self.folder / "changes")}
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def inputs(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """The tiny data with what a curation has to deal with, and what other stages say of it."""
+    root = tmp_path_factory.mktemp("inputs")
+    data, test = copy_folders(tiny, root)
+    train = data / "train"
+    shutil.copy(train / "i" / "02.png", train / "i" / "copy.png")
+    shutil.copy(train / "v" / "03.png", data / "val" / "v" / "twin.png")
+    shutil.copy(test / "i" / "00.png", train / "i" / "leak.png")
+    shutil.move(train / "v" / "07.png", data.parent / "data" / LONG)
+    shutil.move(train / "v" / "06.png", train / "v" / EVIL)
+    shutil.copy(train / "x" / "00.png", data.parent / "data" / LEFT)
+    picture = Image.open(train / "x" / "07.png").convert("RGB")
+    (train / "x" / "07.png").unlink()
+    picture.save(train / "x" / "07.bmp")
+    picture.rotate(10, fillcolor="white").save(train / "x" / "06.jpg")  # the name of 06.png, but for its end
+    cv2.imwrite(str(train / "x" / "deep.png"), np.asarray(picture).astype(np.uint16)[::-1] * 257)
+    examples = root / "examples"
+    ingest_folders(str(data), str(test), "before.dir", CLASSES, "fail", 10_000, 10_000_000, 2, BEAM, str(examples))
+    found = [describe(example, split) for split, example in every(examples)]
+    write_issues(root / "issues", [row for row in found if row["split"] != "test"])
+    wrong = {"val/v/00.png": "i", "val/v/01.png": "x", "test/i/00.png": "x"}
+    predicted = [{**row, "prediction": wrong.get(row["filename"], row["label"])} for row in found]
+    pd.DataFrame(predicted).to_csv(root / "predictions", index=False)
+    return Inputs(Folders(data, test), examples, root / "issues", root / "predictions")
+
+
+def every(examples: Path) -> Iterator[tuple[str, Any]]:
+    manifest = ex.read_manifest(examples)
+    for split in manifest["splits"]:
+        for example in ex.read_examples(ex.shard_paths(examples, manifest, split)):
+            yield split, example
+
+
+def describe(example: Any, split: str) -> dict[str, Any]:
+    names = {"filename": ex.FILENAME, "sha256": ex.SHA256, "label": ex.CLASS}
+    scalars = ("aspect_ratio", "ink_fraction", "contrast")
+    values = {name: example.features.feature[f"image/{name}"].float_list.value[0] for name in scalars}
+    return {"split": split, **{name: ex.text(example, feature) for name, feature in names.items()}, **values}
+
+
+def write_issues(path: Path, found: list[dict[str, Any]], **said: dict[str, Any]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ISSUES, restval="", extrasaction="ignore")
+        writer.writeheader()
+        audited = [row for row in found if row["filename"] != LEFT]
+        for rank, row in enumerate(sorted(audited, key=lambda row: row["filename"]), start=1):
+            probabilities = {"prediction": row["label"], "probability": 0.9, "label_probability": 0.9}
+            defaults = {"rank": rank, "confidence": 0.9, **probabilities}
+            writer.writerow({**defaults, **row, **{**SAID, **said}.get(row["filename"], {})})
+
+
+def write_decisions(path: Path, inputs: Inputs, decisions: dict[str, tuple[str, str]]) -> str:
+    """decisions.csv as review.html saves it: (decision, new label) by file name."""
+    known = {row["filename"]: row for row in rows(inputs.issues)}
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sha256", "filename", "label", "decision", "new_label", "decided_at"])
+        for filename, (decision, new_label) in decisions.items():
+            row = known[filename]
+            writer.writerow([row["sha256"], filename, row["label"], decision, new_label, "2026-01-01T00:00:00Z"])
+    return str(path)
+
+
+def curate(
+    inputs: Inputs,
+    folder: Path,
+    decisions: str = "",
+    policy: Policy = POLICY,
+    cleaning: list[str] | None = None,
+    **changed: Any,
+) -> Curated:
+    counts = curate_examples(
+        str(inputs.examples),
+        str(inputs.issues),
+        str(inputs.predictions),
+        decisions,
+        policy,
+        cleaning or [],
+        AUGMENTATION._replace(**changed),
+        *(str(folder / name) for name in OUTPUTS),
+    )
+    assert sorted(os.listdir(folder)) == sorted(OUTPUTS)
+    return Curated(folder, counts)
+
+
+@pytest.fixture(scope="module")
+def curated(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Curated:
+    return curate(inputs, tmp_path_factory.mktemp("curated"))
+
+
+def source_bytes(inputs: Inputs, filename: str) -> bytes:
+    split, _, rest = filename.partition("/")
+    return (inputs.data.test / rest if split == "test" else inputs.data.data / filename).read_bytes()
+
+
+def encoded(inputs: Inputs) -> dict[str, bytes]:
+    return {
+        ex.text(example, ex.FILENAME): example.features.feature[ex.ENCODED].bytes_list.value[0]
+        for _, example in every(inputs.examples)
+    }
+
+
+# --- what becomes of each image ----------------------------------------------------------------
+
+
+def test_changes_say_what_became_of_each_image(inputs: Inputs, curated: Curated) -> None:
+    changes = curated.changes
+    assert list(next(iter(changes.values()))) == list(CHANGES)
+    labels = {ex.text(example, ex.FILENAME): ex.text(example, ex.CLASS) for _, example in every(inputs.examples)}
+    assert changes.keys() == labels.keys() - {LEFT}
+    for filename, row in changes.items():
+        assert row["sha256"] == hashlib.sha256(source_bytes(inputs, filename)).hexdigest()
+        assert row["label"] == labels[filename]
+        expected = POLICYS.get(filename, ("kept", "", row["label"]))
+        assert (row["action"], row["decided_by"], row["new_label"]) == expected
+        assert row["new_filename"] in curated.manifest or expected[0] == "dropped"
+    assert changes["train/v/00.png"]["why"] == "It looks like <i>."
+    assert curated.counts == {
+        "relabelled": 1,
+        "dropped": 4,
+        "moved": 0,
+        "augmented": 75 - len(changes) + 4 + 6,
+        "train_images": 75 - 13,
+        "val_images": 13,
+    }
+
+
+def test_images_that_stay_are_the_same_bytes_under_their_names(inputs: Inputs, curated: Curated) -> None:
+    kept = {filename for filename, row in curated.changes.items() if row["action"] == "kept"}
+    converted = {"train/x/07.bmp": "train/x/07.png"}
+    for filename in kept:
+        new = converted.get(filename, filename)
+        expected = encoded(inputs)[filename] if filename in converted else source_bytes(inputs, filename)
+        assert curated.images[new] == expected
+        assert curated.changes[filename]["new_filename"] == new
+        row = curated.manifest[new]
+        assert (row["source_filename"], row["operations"], row["seed"]) == (filename, "[]", "")
+    assert len(kept) == 3 * (8 + 4 + 2) + 5 - len(POLICYS)
+
+
+def test_relabelled_image_goes_to_its_class_beside_the_one_of_its_name(inputs: Inputs, curated: Curated) -> None:
+    new = curated.changes["train/v/00.png"]["new_filename"]
+    sha256 = curated.changes["train/v/00.png"]["sha256"]
+    assert new == f"train/i/00.{sha256[:8]}.png"
+    assert curated.images[new] == source_bytes(inputs, "train/v/00.png")
+    assert curated.images["train/i/00.png"] == source_bytes(inputs, "train/i/00.png")
+    assert curated.manifest[new]["label"] == "i"
+
+
+def test_people_decide_before_the_policy(inputs: Inputs, tmp_path: Path) -> None:
+    decisions = {
+        "train/v/00.png": ("keep", ""),
+        "train/x/01.png": ("relabel", "v"),
+        "val/x/02.png": ("drop", ""),
+        "val/x/03.png": ("relabel", "i"),
+        "train/i/copy.png": ("keep", ""),
+        "train/i/00.png": ("skip", ""),
+    }
+    path = write_decisions(tmp_path / "decisions.csv", inputs, decisions)
+    found = curate(inputs, tmp_path / "outputs", path).changes
+    said = {filename: (row["action"], row["new_label"]) for filename, row in found.items()}
+    by_people = {filename for filename, row in found.items() if row["decided_by"] == "person"}
+    assert said["train/v/00.png"] == ("kept", "v")
+    assert said["train/x/01.png"] == ("relabelled", "v")
+    assert said["val/x/02.png"] == ("dropped", "")
+    assert said["val/x/03.png"] == ("relabelled", "i")
+    assert said["train/i/copy.png"] == ("kept", "i")
+    assert said["train/i/02.png"] == ("dropped", "")
+    assert by_people == decisions.keys() - {"train/i/00.png"}
+
+
+def test_an_edited_issues_csv_is_accepted(inputs: Inputs, tmp_path: Path) -> None:
+    edited = pd.read_csv(inputs.issues, dtype=str, keep_default_na=False)
+    edited.loc[edited["filename"] == "train/v/00.png", "decision"] = "drop"
+    edited.to_csv(tmp_path / "edited.csv", index=False)
+    changes = curate(inputs, tmp_path / "outputs", str(tmp_path / "edited.csv")).changes
+    assert (changes["train/v/00.png"]["action"], changes["train/v/00.png"]["decided_by"]) == ("dropped", "person")
+
+
+def test_decisions_come_from_a_bucket(inputs: Inputs, gcs: Gcs, tmp_path: Path) -> None:
+    write_decisions(tmp_path / "decisions.csv", inputs, {"train/v/00.png": ("drop", "")})
+    gcs.bucket.blob("a b/decisions.csv").upload_from_filename(str(tmp_path / "decisions.csv"))
+    changes = curate(inputs, tmp_path / "outputs", f"{gcs.uri}/a b/decisions.csv").changes
+    assert (changes["train/v/00.png"]["action"], changes["train/v/00.png"]["decided_by"]) == ("dropped", "person")
+
+
+# --- augmentation ------------------------------------------------------------------------------
+
+
+def test_train_is_augmented_up_to_the_number_and_balanced(curated: Curated) -> None:
+    per_class: dict[str, Counter[str]] = defaultdict(Counter)
+    for filename in curated.images:
+        split, name, _ = filename.split("/")
+        per_class[split][name] += 1
+    assert per_class["train"].total() + per_class["val"].total() == 75
+    assert per_class["val"] == {"i": 4, "v": 5, "x": 4}
+    assert max(per_class["train"].values()) - min(per_class["train"].values()) <= 3
+    assert max(per_class["train"], key=per_class["train"].__getitem__) == "v"  # which val gets wrong
+
+
+def test_augmented_images_come_of_train_alone(curated: Curated) -> None:
+    made = [row for row in curated.manifest.values() if ex.AUGMENTED in row["filename"]]
+    assert len(made) == curated.counts["augmented"] > 20
+    for row in made:
+        source = curated.changes[row["source_filename"]]
+        assert source["new_filename"].startswith("train/")
+        assert row["filename"].startswith(f"train/{source['new_label']}/")
+        assert row["seed"] == "1"
+        assert len(row["filename"].rpartition("/")[2].encode()) <= 255
+    assert LEFT not in {row["source_filename"] for row in made}
+    copies = Counter(row["source_filename"] for row in made)
+    v = [filename for filename, row in curated.changes.items() if row["new_filename"].startswith("train/v/")]
+    assert max(copies[filename] for filename in v) - min(copies[filename] for filename in v) <= 1
+
+
+def test_manifest_tells_how_to_make_each_image_again(inputs: Inputs, tmp_path: Path) -> None:
+    found = curate(inputs, tmp_path, cleaning=["median", "crop"])
+    assert list(next(iter(found.manifest.values()))) == list(COLUMNS)
+    assert found.manifest.keys() == found.images.keys()
+    sources = encoded(inputs)
+    for filename, row in found.manifest.items():
+        assert row["sha256"] == hashlib.sha256(found.images[filename]).hexdigest()
+        assert row["source_sha256"] == found.changes[row["source_filename"]]["sha256"]
+        assert row["label"] == filename.split("/")[1]
+        operations = json.loads(row["operations"])
+        picture = decoded(sources[row["source_filename"]])
+        steps = [step["operation"] for step in operations][:2]
+        assert steps == ([] if filename.startswith("test/") else ["median", "crop"])
+        again = augmented(cleaned(picture, steps), operations[2:])
+        np.testing.assert_array_equal(decoded(found.images[filename]), again)
+
+
+def decoded(content: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR)
+
+
+def test_gray_stays_gray_and_colour_colour(inputs: Inputs, curated: Curated) -> None:
+    sources = encoded(inputs)
+    shapes = set()
+    for filename, row in curated.manifest.items():
+        if ex.AUGMENTED in filename:
+            source = decoded(sources[row["source_filename"]])
+            assert decoded(curated.images[filename]).shape == source.shape
+            shapes.add(source.ndim)
+    assert shapes == {2, 3}
+
+
+def test_nothing_is_augmented_on_request(inputs: Inputs, tmp_path: Path) -> None:
+    found = curate(inputs, tmp_path, augment_to=0)
+    assert found.counts["augmented"] == 0
+    assert {row["operations"] for row in found.manifest.values()} == {"[]"}
+    assert len(found.manifest) == len(found.changes) - found.counts["dropped"]
+
+
+def test_same_inputs_and_seed_give_the_same_bytes_whatever_the_cores(
+    inputs: Inputs, curated: Curated, tmp_path: Path
+) -> None:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        again = curate(inputs, tmp_path / "again")
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert contents(again.folder) == contents(curated.folder)
+
+
+def test_another_seed_augments_otherwise_and_leaves_the_rest(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
+    other = curate(inputs, tmp_path, seed=2)
+    assert other.images.keys() == curated.images.keys()
+    assert other.changes == curated.changes
+    for filename, content in other.images.items():
+        assert (content == curated.images[filename]) == (ex.AUGMENTED not in filename)
+
+
+def test_next_turn_makes_the_augmented_images_anew(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
+    """Ingest takes the folder as it is, and curation finds the same originals in it."""
+    manifest = ingest_folders(
+        str(curated.data), "", "", CLASSES, "fail", 75, 10_000_000, 2, BEAM, str(tmp_path / "examples")
+    )
+    splits = manifest["splits"]
+    assert splits["train"]["images"] + splits["val"]["images"] == 75
+    assert splits["test"]["images"] == 6
+    found = [describe(example, split) for split, example in every(tmp_path / "examples")]
+    originals = [row for row in found if ex.AUGMENTED not in row["filename"]]
+    write_issues(tmp_path / "issues", [{**row, "split": row["split"]} for row in originals if row["split"] != "test"])
+    predicted = [{**row, "prediction": row["label"]} for row in found]
+    pd.DataFrame(predicted).to_csv(tmp_path / "predictions", index=False)
+    next_inputs = Inputs(inputs.data, tmp_path / "examples", tmp_path / "issues", tmp_path / "predictions")
+    second = curate(next_inputs, tmp_path / "outputs", policy=Policy([], 2, 2, 2, "keep"))
+    assert second.changes.keys() == {row["filename"] for row in originals}
+    assert {row["action"] for row in second.changes.values()} == {"kept"}
+
+
+# --- cleaning ----------------------------------------------------------------------------------
+
+
+def test_test_is_never_cleaned(inputs: Inputs, tmp_path: Path) -> None:
+    found = curate(inputs, tmp_path, cleaning=["threshold"], augment_to=0)
+    for filename, content in found.images.items():
+        if filename.startswith("test/"):
+            assert content == source_bytes(inputs, filename)
+        else:
+            assert filename.endswith(".png")
+            assert set(np.unique(decoded(content))) <= {0, 255}
+    assert "train/x/06.jpg" not in found.images
+    assert found.changes["train/x/06.jpg"]["new_filename"].startswith("train/x/06.")
+
+
+# --- mistakes of the user ----------------------------------------------------------------------
+
+
+def check_refused(message: str, inputs: Inputs, folder: Path, *arguments: Any, **changed: Any) -> str:
+    folder.mkdir(exist_ok=True)
+    before = contents(folder)
+    with pytest.raises(UserError, match=message) as caught:
+        curate(inputs, folder, *arguments, **changed)
+    assert contents(folder) == before
+    assert str(caught.value).count("\n") == 0
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sha256": "0" * 64}, "row 2, 'train/i/00.png', is no image of these examples; audit them anew"),
+        ({"filename": "train/i/none.png"}, "row 2, 'train/i/none.png', is no image of these examples"),
+        ({"label": "x"}, "row 2, 'train/i/00.png', is no image of these examples"),
+        ({"filename": "test/i/00.png"}, "row 2, 'test/i/00.png', is no image of these examples"),
+        ({"action": "burn"}, "row 2 has the unknown action 'burn'"),
+        ({"action": "relabel", "new_label": "xx"}, "row 2 has the unknown class 'xx'"),
+        ({"confidence": "high"}, "row 2 has no number"),
+        ({"confidence": "nan"}, "row 2 has a number that is none"),
+    ],
+)
+def test_issues_that_do_not_fit_are_refused(
+    changed: dict[str, str], message: str, inputs: Inputs, tmp_path: Path
+) -> None:
+    table = pd.read_csv(inputs.issues, dtype=str, keep_default_na=False)
+    for name, value in changed.items():
+        table.loc[0, name] = value
+    table.to_csv(tmp_path / "issues", index=False)
+    said = check_refused(message, inputs._replace(issues=tmp_path / "issues"), tmp_path / "outputs")
+    assert str(tmp_path / "issues") in said
+
+
+def test_issues_of_some_images_are_refused(inputs: Inputs, tmp_path: Path) -> None:
+    table = pd.read_csv(inputs.issues, dtype=str, keep_default_na=False)
+    changed = inputs._replace(issues=tmp_path / "issues")
+    table[2:].to_csv(changed.issues, index=False)
+    check_refused("no row for train/i/00.png and 1 others; audit", changed, tmp_path / "outputs")
+    pd.concat([table, table[:1]]).to_csv(changed.issues, index=False)
+    check_refused("'train/i/00.png', is there twice", changed, tmp_path / "outputs")
+    table.drop(columns="group").to_csv(changed.issues, index=False)
+    check_refused("no column group; give issues.csv as audit writes it", changed, tmp_path / "outputs")
+    changed.issues.write_bytes(b"\xff\xfe\0")
+    check_refused("cannot be read", changed, tmp_path / "outputs")
+    changed.issues.unlink()
+    check_refused("cannot be read", changed, tmp_path / "outputs")
+
+
+def test_broken_decisions_are_refused(inputs: Inputs, gcs: Gcs, tmp_path: Path) -> None:
+    path = write_decisions(tmp_path / "decisions.csv", inputs, {"train/v/00.png": ("relabel", "xx")})
+    sentence = ", line 2: the class 'xx' is unknown"
+    assert check_refused(sentence, inputs, tmp_path / "outputs", path).startswith(path)
+    uri = f"{gcs.uri}/decisions.csv"
+    check_refused("not in the bucket", inputs, tmp_path / "outputs", uri)
+    gcs.bucket.blob("decisions.csv").upload_from_filename(path)
+    assert check_refused(sentence, inputs, tmp_path / "outputs", uri).startswith(uri)
+    check_refused("names no object; write gs://", inputs, tmp_path / "outputs", gcs.uri)
+    check_refused("cannot be read", inputs, tmp_path / "outputs", str(tmp_path / "none.csv"))
+
+
+def test_predictions_of_other_images_are_refused(inputs: Inputs, tmp_path: Path) -> None:
+    table = pd.read_csv(inputs.predictions)
+    table[table["filename"] != "val/i/00.png"].to_csv(tmp_path / "predictions", index=False)
+    changed = inputs._replace(predictions=tmp_path / "predictions")
+    check_refused("not predictions of the val images of these examples", changed, tmp_path / "outputs")
+
+
+def test_more_images_than_allowed_are_refused(inputs: Inputs, tmp_path: Path) -> None:
+    message = "curation leaves 37 images in train and val; max_images allows 30: drop 7"
+    check_refused(message, inputs, tmp_path / "outputs", max_images=30, augment_to=30)
+
+
+def test_settings_out_of_range_are_refused(inputs: Inputs, tmp_path: Path) -> None:
+    check_refused("seed is -1", inputs, tmp_path / "outputs", seed=-1)
+    check_refused("duplicates is 'all'", inputs, tmp_path / "outputs", policy=POLICY._replace(duplicates="all"))
+    check_refused("cleaning has 'soap'", inputs, tmp_path / "outputs", cleaning=["soap"])
+
+
+def test_a_class_left_without_images_is_named(inputs: Inputs, tmp_path: Path) -> None:
+    every_x = {row["filename"]: ("drop", "") for row in rows(inputs.issues) if row["label"] == "x"}
+    path = write_decisions(tmp_path / "decisions.csv", inputs, every_x)
+    check_refused("curation would leave no image of the class x in", inputs, tmp_path / "outputs", path)
+
+
+def test_outputs_of_an_earlier_attempt_are_replaced(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "train" / "old.png").write_bytes(b"old")
+    (tmp_path / ".partial.data").mkdir()
+    (tmp_path / "changes").write_text("old")
+    again = curate(inputs, tmp_path)
+    assert contents(again.folder) == contents(curated.folder)
+
+
+# --- the step and its report -------------------------------------------------------------------
+
+
+def test_step_gives_the_address_of_the_data_and_the_counts(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
+    from kfp.dsl import HTML, Dataset, Metrics
+
+    from components.curate.component import curate as step
+
+    def dataset(path: Path) -> Dataset:
+        return Dataset(uri=str(path))
+
+    metrics = Metrics(uri=str(tmp_path / "metrics"))
+    step(
+        examples=dataset(inputs.examples),
+        issues=dataset(inputs.issues),
+        predictions=dataset(inputs.predictions),
+        decisions_uri="",
+        cleaning=[],
+        **{f"policy_{name}" if name == "splits" else name: value for name, value in POLICY._asdict().items()},
+        **AUGMENTATION._asdict(),
+        data=dataset(tmp_path / "data"),
+        data_uri=str(tmp_path / "data_uri"),
+        changes=dataset(tmp_path / "changes"),
+        metrics=metrics,
+        report=HTML(uri=str(tmp_path / "report")),
+    )
+    assert (tmp_path / "data_uri").read_text() == str(tmp_path / "data")
+    assert contents(tmp_path / "data") == contents(curated.data)
+    assert metrics.metadata == curated.counts
+
+
+def test_report_shows_counts_changes_and_augmented_images(curated: Curated) -> None:
+    page = Page(curated.folder / "report")
+    page.check_self_contained()
+    shown = page.values("alt")
+    assert set(POLICYS) <= set(shown)
+    for name in CLASSES:
+        assert any(filename.startswith(f"train/{name}/") and ex.AUGMENTED in filename for filename in shown)
+    words = " ".join(page.text.split())
+    train = [filename for filename in curated.images if filename.startswith("train/x/")]
+    made = sum(ex.AUGMENTED in filename for filename in train)
+    assert f"x 10 9 {made} {len(train)} 4 4 2 2" in words
+    assert "before.dir" in words
+    assert "It looks like <i>." in words
+    assert "The same picture is in val: val/v/twin.png." in words
+    assert len(page.values("src")) == len(shown)
+
+
+def test_report_escapes_file_names(inputs: Inputs, tmp_path: Path) -> None:
+    path = write_decisions(tmp_path / "decisions.csv", inputs, {f"train/v/{EVIL}": ("drop", "")})
+    page = Page(curate(inputs, tmp_path / "outputs", path).folder / "report")
+    assert f"train/v/{EVIL}" in page.values("alt")
+    assert "<script" not in page.source

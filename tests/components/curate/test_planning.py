@@ -1,0 +1,315 @@
+import hashlib
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.audit.decisions import Decision
+from components.curate.planning import MOVED, Outcome, Policy, check, plan
+from components.curate.reading import Image, Issue
+from components.files import UserError
+
+CLASSES = ["i", "v"]
+ALWAYS = Policy(["train"], 0.9, 0.9, 2.0, "drop")
+NEVER = Policy(["train", "val"], 2.0, 2.0, 2.0, "keep")
+
+
+def image(filename: str, content: str = "") -> Image:
+    split, label, _ = filename.split("/")
+    return Image(filename, hashlib.sha256((content or filename).encode()).hexdigest(), split, label, ".png", (1, 0, 0))
+
+
+def issue(image: Image, action: str = "", confidence: float = 0.95, group: str = "", **changed: Any) -> Issue:
+    new_label = CLASSES[1 - CLASSES.index(image.label)] if action == "relabel" else ""
+    return Issue(1, action, new_label, confidence, group, "because", {image.label: 0.5})._replace(**changed)
+
+
+def person(image: Image, decision: str, new_label: str = "") -> Decision:
+    return Decision(image.sha256, image.filename, image.label, decision, new_label)
+
+
+REST = [image(f"{split}/{name}/rest.png") for split in ("train", "val") for name in CLASSES]  # so that none is empty
+
+
+def planned(
+    images: list[Image], issues: dict[str, Issue] | None = None, people: list[Decision] | None = None, **changed: Any
+) -> dict[str, Outcome]:
+    """The outcome of each image by file name; an image has no issue unless given."""
+    everything = {image.filename: issue(image) for image in [*images, *REST] if image.split != "test"}
+    by_name = {decision.filename: decision for decision in people or []}
+    outcomes = plan([*images, *REST], {**everything, **(issues or {})}, by_name, ALWAYS._replace(**changed), CLASSES)
+    assert [outcome.image for outcome in outcomes] == sorted([*images, *REST])
+    return {outcome.image.filename: outcome for outcome in outcomes}
+
+
+A, B = image("train/i/a.png"), image("train/i/b.png")
+V = image("val/i/a.png")
+
+
+# --- people and the policy ---------------------------------------------------------------------
+
+
+def test_without_issues_everything_stays() -> None:
+    for outcome in planned([A, V, image("test/i/a.png")]).values():
+        assert outcome == Outcome(outcome.image, outcome.image.split, outcome.image.label)
+        assert outcome.action == "kept"
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_policy_acts_where_the_audit_is_confident(confidence: float) -> None:
+    found = planned([A, B], {A.filename: issue(A, "relabel", confidence), B.filename: issue(B, "drop", confidence)})
+    assert found[A.filename] == Outcome(A, "train", "v", "policy", "because")
+    assert found[A.filename].action == "relabelled"
+    assert found[B.filename] == Outcome(B, "", "", "policy", "because")
+    assert found[B.filename].action == "dropped"
+
+
+@pytest.mark.parametrize("action", ["relabel", "drop", "look", "keep_one", ""])
+def test_policy_leaves_what_the_audit_is_not_sure_of(action: str) -> None:
+    found = planned([A], {A.filename: issue(A, action, 0.89)})
+    assert found[A.filename].action == "kept"
+
+
+@pytest.mark.parametrize("action", ["relabel", "drop", "look"])
+def test_a_threshold_above_one_is_never_reached(action: str) -> None:
+    found = planned([A], {A.filename: issue(A, action, 1.0)}, **NEVER._asdict())
+    assert found[A.filename].action == "kept"
+
+
+def test_what_the_audit_doubts_is_dropped_on_request() -> None:
+    issues = {A.filename: issue(A, "look", 0.8), B.filename: issue(B, "look", 0.7)}
+    found = planned([A, B], issues, doubt_confidence=0.8)
+    assert [found[image.filename].action for image in (A, B)] == ["dropped", "kept"]
+
+
+def test_policy_leaves_val_unless_told() -> None:
+    issues = {V.filename: issue(V, "relabel")}
+    assert planned([V], issues)[V.filename].action == "kept"
+    assert planned([V], issues, splits=["val"])[V.filename] == Outcome(V, "val", "v", "policy", "because")
+
+
+@pytest.mark.parametrize("image", [A, V], ids=["train", "val"])
+@pytest.mark.parametrize("action", ["relabel", "drop", "look", ""])
+def test_a_persons_decision_wins(image: Image, action: str) -> None:
+    options: dict[str, Any] = {"splits": ["train", "val"], "doubt_confidence": 0.5}
+    issues = {image.filename: issue(image, action)}
+    for decision, new_label, expected in (
+        ("keep", "", Outcome(image, image.split, "i", "person")),
+        ("relabel", "v", Outcome(image, image.split, "v", "person")),
+        ("drop", "", Outcome(image, "", "", "person")),
+    ):
+        assert planned([image], issues, [person(image, decision, new_label)], **options)[image.filename] == expected
+
+
+def test_a_copy_gets_the_label_that_a_person_gave_its_twin() -> None:
+    copy = image("train/i/copy.png", A.filename)
+    found = planned([A, copy], {copy.filename: issue(copy, "drop")}, [person(A, "relabel", "v")], duplicates="keep")
+    assert (found[copy.filename].label, found[copy.filename].decided_by) == ("v", "person")
+
+
+# --- duplicates --------------------------------------------------------------------------------
+
+
+def near(*images: Image, **changed: Any) -> dict[str, Issue]:
+    """Issues that put these images into one group, the first of them first."""
+    return {
+        image.filename: issue(image, "keep_one", 1.0, "7", rank=rank, **changed) for rank, image in enumerate(images)
+    }
+
+
+def test_the_first_of_a_group_stays() -> None:
+    for first, second in ((A, B), (B, A)):
+        found = planned([A, B], near(first, second))
+        assert found[first.filename].action == "kept"
+        why = f"{first.filename} is the same picture."
+        assert found[second.filename] == Outcome(second, "", "", "duplicate", why)
+
+
+def test_duplicates_stay_on_request() -> None:
+    found = planned([A, B], near(A, B), duplicates="keep")
+    assert [found[image.filename].action for image in (A, B)] == ["kept", "kept"]
+
+
+def test_what_a_person_keeps_is_no_duplicate() -> None:
+    found = planned([A, B], near(A, B), [person(B, "keep")])
+    assert [found[image.filename].action for image in (A, B)] == ["dropped", "kept"]
+    found = planned([A, B], near(A, B), [person(A, "keep"), person(B, "keep")])
+    assert [found[image.filename].action for image in (A, B)] == ["kept", "kept"]
+
+
+def test_a_dropped_image_does_not_stand_for_its_group() -> None:
+    found = planned([A, B], near(A, B), [person(A, "drop")])
+    assert [found[image.filename].action for image in (A, B)] == ["dropped", "kept"]
+
+
+def test_of_two_labels_the_likelier_stays() -> None:
+    other = image("train/v/other.png")
+    issues = near(A, other)
+    issues[other.filename] = issues[other.filename]._replace(probabilities={"v": 0.8})
+    found = planned([A, other], issues)
+    assert found[A.filename].why == "train/v/other.png is the same picture, as v."
+    assert found[other.filename].action == "kept"
+
+
+@pytest.mark.parametrize("duplicates", ["drop", "keep"])
+def test_a_picture_of_val_leaves_train(duplicates: str) -> None:
+    twin = image("train/v/twin.png")
+    found = planned([twin, V], near(twin, V), duplicates=duplicates)
+    assert found[V.filename].action == "kept"
+    assert found[twin.filename] == Outcome(twin, "", "", "duplicate", "The same picture is in val: val/i/a.png.")
+
+
+def test_identical_files_are_found_without_a_group() -> None:
+    twin = image("train/v/twin.png", V.filename)
+    assert planned([twin, V], splits=["val"])[twin.filename].action == "dropped"
+
+
+def test_a_picture_of_val_leaves_train_although_it_is_dropped_there() -> None:
+    """The untouched val measures the next model too."""
+    found = planned([A, V], {**near(A, V), V.filename: issue(V, "drop", group="7")}, splits=["val"])
+    assert [found[image.filename].action for image in (A, V)] == ["dropped", "dropped"]
+    assert planned([A, V], near(A, V), [person(V, "drop")])[A.filename].action == "dropped"
+
+
+def test_a_person_may_prefer_train_to_val() -> None:
+    found = planned([A, V], near(A, V), [person(V, "drop"), person(A, "keep")])
+    assert [found[image.filename].action for image in (A, V)] == ["kept", "dropped"]
+    found = planned([A, V], near(A, V), [person(A, "relabel", "v")])
+    assert [found[image.filename].action for image in (A, V)] == ["dropped", "kept"]
+
+
+def test_a_file_of_test_leaves_train_whatever_was_decided() -> None:
+    test = image("test/v/x.png", A.filename)
+    found = planned([A, test], people=[person(A, "keep")])
+    assert found[A.filename] == Outcome(A, "", "", "duplicate", "The same file is in test: test/v/x.png.")
+    assert found[test.filename].action == "kept"
+
+
+# --- every class in train and val --------------------------------------------------------------
+
+
+def test_a_class_without_val_images_gets_some_of_train() -> None:
+    train = [image(f"train/i/{number}.png") for number in range(9)]
+    twins = near(*train[:4])
+    found = planned(train, twins, [person(REST[2], "drop")], duplicates="keep")
+    moved = [outcome for outcome in found.values() if outcome.action == "moved"]
+    assert MOVED * 10 <= len(moved) < 10
+    assert {(outcome.split, outcome.label, outcome.decided_by) for outcome in moved} == {("val", "i", "split")}
+    assert {outcome.why for outcome in moved} == {"val had no i left."}
+    assert len({found[image.filename].split for image in train[:4]}) == 1
+    assert found["train/v/rest.png"].action == "kept"
+
+
+def test_a_class_that_curation_would_empty_is_named() -> None:
+    for decisions in ([person(REST[0], "drop"), person(REST[2], "drop")], [person(REST[0], "relabel", "v")]):
+        with pytest.raises(UserError, match="no image of the class i in train; add images"):
+            planned([], people=decisions)
+    with pytest.raises(UserError, match="no image of the class i in val; add images"):
+        planned([A], near(A, REST[0]), [person(REST[2], "drop")], duplicates="keep")
+
+
+# --- whatever the input ------------------------------------------------------------------------
+
+
+@st.composite
+def versions(draw: st.DrawFn) -> tuple[list[Image], dict[str, Issue], dict[str, Decision], Policy]:
+    images = [
+        image(
+            f"{draw(st.sampled_from(['train', 'train', 'val', 'test']))}/{draw(st.sampled_from(CLASSES))}/{number}",
+            content,
+        )
+        for number, content in enumerate(draw(st.lists(st.sampled_from([*"abcdefghij", ""]), max_size=25)))
+    ]
+    always = [*REST[:2], *(image(f"train/{name}/more.png") for name in CLASSES)]
+    images += always if draw(st.booleans()) else [*always, *REST[2:]]  # a class may be missing in val, not in train
+    audited = [image for image in images if image.split != "test"]
+    free = {image.sha256 for image in audited if image not in always and image not in REST}
+    groups = {image.sha256: draw(st.sampled_from(["", "", "1", "2"])) for image in audited if image.sha256 in free}
+    issues = {image.filename: issue(image) for image in audited}
+    audited = [image for image in audited if image.sha256 in free]
+    issues |= {
+        image.filename: issue(
+            image,
+            draw(st.sampled_from(["relabel", "drop", "look", "keep_one", ""])),
+            draw(st.sampled_from([0.3, 0.6, 0.9, 1.0])),
+            groups[image.sha256],
+            rank=draw(st.integers(1, 99)),
+        )
+        for image in audited
+    }
+    words = {image.sha256: draw(st.sampled_from(["keep", "drop", "i", "v", ""])) for image in audited}
+    people = {}
+    for each in audited:
+        word = words[each.sha256]
+        if word in CLASSES:
+            is_new = each.label != word
+            people[each.filename] = person(each, "relabel" if is_new else "keep", word if is_new else "")
+        elif word == "drop":
+            people[each.filename] = person(each, "drop")
+    thresholds = st.sampled_from([0.0, 0.5, 0.9, 2.0])
+    splits = draw(st.sampled_from([[], ["train"], ["val"], ["train", "val"]]))
+    policy = Policy(
+        splits, draw(thresholds), draw(thresholds), draw(thresholds), draw(st.sampled_from(["drop", "keep"]))
+    )
+    return images, issues, people, policy
+
+
+@given(versions(), st.randoms())
+def test_rules_hold_for_whatever_version(version: tuple, lottery: Any) -> None:
+    images, issues, people, policy = version
+    check(policy)
+    outcomes = plan(images, issues, people, policy, CLASSES)
+    shuffled = lottery.sample(images, len(images))
+    assert plan(shuffled, issues, people, policy, CLASSES) == outcomes
+    assert [outcome.image for outcome in outcomes] == sorted(images)
+    counts = Counter((outcome.split, outcome.label) for outcome in outcomes)
+    assert all(counts[split, name] for split in ("train", "val") for name in CLASSES)
+
+    def pictures(split: str) -> set[str]:
+        inside = [outcome.image for outcome in outcomes if outcome.split == split]
+        return {issues[each.filename].group if each.filename in issues else "" for each in inside} - {""} | {
+            each.sha256 for each in inside
+        }
+
+    assert not pictures("train") & pictures("val")
+    assert not pictures("train") & pictures("test")
+    for outcome in outcomes:
+        check_outcome(outcome, people.get(outcome.image.filename), issues.get(outcome.image.filename), policy)
+
+
+def check_outcome(outcome: Outcome, decision: Decision | None, issue: Issue | None, policy: Policy) -> None:
+    before = outcome.image.split
+    assert (outcome.split == "") == (outcome.label == "")
+    assert outcome.split in ("", before) or (before, outcome.split) == ("train", "val")
+    if before == "test":
+        assert outcome == Outcome(outcome.image, "test", outcome.image.label)
+    if outcome.decided_by == "policy":
+        assert decision is None
+        assert before in policy.splits
+        assert issue is not None
+        assert issue.action in ("relabel", "drop", "look")
+    if decision is not None and decision.decision == "drop":
+        assert outcome.split == ""
+    elif decision is not None and outcome.split:
+        assert outcome.label == (decision.new_label or decision.label)
+    elif decision is not None:
+        assert (before, outcome.decided_by) == ("train", "duplicate")  # of an image in val or test
+    if before == "val" and not policy.splits and outcome.decided_by != "person":
+        assert outcome.action == "kept"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"splits": ["test"]}, "policy_splits has 'test'; it may hold train and val"),
+        ({"relabel_confidence": -0.1}, "relabel_confidence is -0.1; it must be 0 or more"),
+        ({"drop_confidence": float("nan")}, "drop_confidence is nan; it must be 0 or more"),
+        ({"doubt_confidence": -1.0}, "doubt_confidence is -1.0; it must be 0 or more"),
+        ({"duplicates": "some"}, "duplicates is 'some'; it must be drop or keep"),
+    ],
+)
+def test_settings_out_of_range_are_named(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check(ALWAYS._replace(**changed))
