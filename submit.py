@@ -40,6 +40,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the pipeline"
     )
+    parser.add_argument("--pipeline", help="training (the default) or improvement: one turn of the loop")
+    parser.add_argument("--decisions", metavar="FILE", help="decisions.csv of the review, for the improvement")
     parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
     parser.add_argument("--from-run", default="latest", metavar="RUN", help="that earlier run (default: %(default)s)")
 
@@ -99,8 +101,13 @@ def _contradiction(options: argparse.Namespace) -> str | None:
     if bool(options.recurring) != bool(options.cron or options.change):
         return "--recurring NAME goes with --cron, --pause, --resume or --delete"
     starts = not (options.list or options.attach or options.terminate or options.change)
-    if not starts and (name := first("data", "test_data", "rev", "param", "component", "no_cache", "force", "wait")):
+    of_runs = ("data", "test_data", "rev", "param", "component", "decisions", "no_cache", "force", "wait")
+    if not starts and (name := first("pipeline", *of_runs)):
         return f"{name} is for starting a run"
+    if options.pipeline and options.component:
+        return "--pipeline runs a whole pipeline, --component one stage; leave out one"
+    if options.decisions and options.pipeline != "improvement" and options.component != "curate":
+        return "--decisions goes with --pipeline improvement or --component curate"
     if options.wait and options.cron:
         return "--wait is for one run; --cron makes it run again and again"
     if options.timeout and not (options.wait or options.attach):
@@ -126,15 +133,16 @@ def _run_locally(options: argparse.Namespace) -> str:
 
     config = load_config(options.config)
     stages = Stages(config)
-    name = packages.chosen(options.component, stages)
+    name = packages.chosen(options.pipeline, options.component, stages)
     pipeline = packages.build(name, stages)
     given = _local_data(options, config.dvc_remote)
     artifacts: dict[str, str] = {}
     if options.component and not (options.component == "ingest" and options.data):
         earlier = local.find_run(options.runs, options.experiment, options.from_run)
         artifacts = earlier["artifacts"]
-        parameters = earlier["stages"].get(name, {}).get("parameters", {})
-        given = {**arguments.from_run(stages.contracts[name], earlier["run"], parameters, artifacts), **given}
+        parameters, inputs = local.given_to(earlier, name)
+        available = {**artifacts, **inputs}
+        given = {**arguments.from_run(stages.contracts[name], earlier["run"], parameters, available), **given}
     values = arguments.checked(pipeline, given, options.param)
 
     local.check_paths(options.runs / options.experiment, values)
@@ -160,6 +168,10 @@ def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:
             if not data.startswith("gs://") and not Path(data).is_dir():
                 raise UserError(f"{data}: no such folder; --data and --test-data name folders of images.")
             given[parameter] = data if data.startswith("gs://") else str(Path(data).resolve())
+    if decisions := options.decisions:
+        if not decisions.startswith("gs://") and not Path(decisions).is_file():
+            raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
+        given["decisions_uri"] = decisions if decisions.startswith("gs://") else str(Path(decisions).resolve())
     return given
 
 
@@ -167,15 +179,20 @@ def _keep_results(run: Path, summary: dict[str, Any]) -> None:
     """Copies the reports beside run.json, where a browser opens them, and the figures to results/."""
     from pipelines import results
 
-    for stage, content in summary["stages"].items():
-        if report := content["artifacts"].get("report"):
-            shutil.copyfile(report["uri"], run / f"{stage}.html")
-    if summary["state"] == "succeeded" and "evaluate" in summary["stages"]:
-        evaluation = Path(summary["artifacts"]["evaluation"])
-        with new_file(run / "metrics.json") as path:
-            shutil.copyfile(evaluation / "metrics.json", path)
+    for task, content in summary["stages"].items():
+        for output in results.REPORTS:
+            if report := content["artifacts"].get(output):
+                shutil.copyfile(report["uri"], run / results.report_name(task, output))
+    if summary["state"] != "succeeded":
+        return
+    made = {name for content in summary["stages"].values() for name in content["artifacts"]}
+    for artifact, file in (("evaluation", "metrics.json"), ("comparison", "comparison.json")):
+        if artifact in made:
+            with new_file(run / file) as path:
+                shutil.copyfile(Path(summary["artifacts"][artifact]) / file, path)
+    if "evaluation" in made:
         history = summary["artifacts"].get("history")
-        results.keep(evaluation, Path(history) if history else None, RESULTS)
+        results.keep(Path(summary["artifacts"]["evaluation"]), Path(history) if history else None, RESULTS)
 
 
 if __name__ == "__main__":

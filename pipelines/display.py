@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipelines.local import Watcher, run_locally
-from pipelines.packages import read_spec, stage_images
+from pipelines.packages import read_spec, tasks
 
+DIFFERENCES = ("relabelled", "moved", "dropped", "added", "altered", "augmented")  # of comparison.json
 SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
 
 
@@ -23,7 +24,7 @@ def run_with_progress(
     """Runs run/pipeline.yaml; on a terminal with a live table, otherwise with a line per change."""
     console = Console(file=sys.stdout)  # bound now: stdout is redirected while kfp.local runs
     package = run / "pipeline.yaml"
-    watcher = Watcher(list(stage_images(read_spec(package))))
+    watcher = Watcher(tasks(read_spec(package)))
     if console.is_terminal:
         with Live(
             get_renderable=lambda: _stages(watcher), console=console, redirect_stdout=False, redirect_stderr=False
@@ -41,15 +42,27 @@ def print_outcome(run: Path, summary: dict[str, Any]) -> None:
             console.print(f"[red]{stage} failed:[/] {escape(content['message'])}")
     if (run / "metrics.json").is_file():
         print_figures(run / "metrics.json")
+    if (run / "comparison.json").is_file():
+        print_comparison(run / "comparison.json")
     console.print(f"{summary['state']} after {summary['seconds']:.0f} s")
     for report in sorted(run.glob("*.html")):
-        console.print(f"{report.stem + ' report':<18} {_short(report)}")
-    console.print(f"{'log':<18} {_short(run / 'run.log')}")
+        name = report.stem if report.stem == "review" else f"{report.stem} report"
+        console.print(f"{name:<24} {_short(report)}")
+    console.print(f"{'log':<24} {_short(run / 'run.log')}")
 
 
 def print_figures(metrics: Path) -> None:
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     console.print(_figures(json.loads(metrics.read_text())))
+
+
+def print_comparison(comparison: Path) -> None:
+    """What the new data version changed, in a table, and how its images differ."""
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    content = json.loads(comparison.read_text())
+    console.print(_changes(content))
+    counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
+    console.print(f"images: {', '.join(counts)}")
 
 
 def _stages(watcher: Watcher) -> Table:
@@ -68,7 +81,7 @@ def _line(watcher: Watcher, stage: str) -> str:
 def stage_line(stage: str, state: str, seconds: float | None, progress: str = "") -> str:
     """A stage's line with rich's markup: symbol, name, state, seconds, progress."""
     time_taken = "" if state == "waiting" or seconds is None else f"{seconds:6.1f} s"
-    return f"{SYMBOLS.get(state, SYMBOLS['waiting'])} {stage:<10} {state:<9} {time_taken}  {escape(progress)}".rstrip()
+    return f"{SYMBOLS.get(state, SYMBOLS['waiting'])} {stage:<16} {state:<9} {time_taken}  {escape(progress)}".rstrip()
 
 
 def _figures(metrics: dict[str, Any]) -> Table:
@@ -87,6 +100,28 @@ def _figures(metrics: dict[str, Any]) -> Table:
                 f"{figures['log_loss']:.3f}",
                 f"{figures['calibration_error']:.3f}",
             )
+    return table
+
+
+def _changes(comparison: dict[str, Any]) -> Table:
+    """Both models on the images and labels of the version before; beside it, the new one on the new version's."""
+    table = Table(title="the models of before and after, on the images of before", title_justify="left")
+    level = f"{100 * comparison['confidence_level']:g} %"
+    for heading in ("split", "images", "before", "after", "change", level, "McNemar p", "on those of after"):
+        width = 13 if heading == level else None  # so that on a narrow terminal a heading is broken, and no figure
+        table.add_column(heading, justify="left" if heading == "split" else "right", min_width=width)
+    for split, figures in comparison["splits"].items():
+        accuracy, new = figures["accuracy"], figures["new_data"]
+        table.add_row(
+            split,
+            f"{figures['images']:,}",
+            f"{accuracy['before']:.3f}",
+            f"{accuracy['after']:.3f}",
+            f"{accuracy['change']:+.3f}",
+            f"{accuracy['low']:+.3f}…{accuracy['high']:+.3f}",
+            f"{figures['mcnemar_p']:.2g}",
+            f"{new['accuracy']:.3f}" if new else "",
+        )
     return table
 
 

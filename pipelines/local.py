@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from components.files import UserError, new_file
 from pipelines import docker
-from pipelines.packages import read_spec, stage_images
+from pipelines.packages import Task, images, read_spec
 
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 SUMMARY = "run.json"
 _EXECUTING = re.compile(r"Executing task '(.+)'$")
 _FINISHED = re.compile(r"Task '(.+)' finished with status (\w+)$")
+_EXECUTOR_INPUT = "Got executor_input:"  # followed by JSON
 _ANSI = re.compile(r"\x1b\[\d+m")
 # Lines of the log that are not the stage's own last words: kfp's, TensorFlow's, and the dump of the executor input.
 _NOISE = re.compile(r"^$|^[\[{}\"\]]|^\d{4}-\d\d-\d\d |^(WARNING|[IWE]0000|To enable the following)")
@@ -67,12 +68,19 @@ def find_run(runs: Path, experiment: str, name: str) -> dict[str, Any]:
         ) from None
 
 
+def given_to(run: dict[str, Any], stage: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the run gave to its last task of the stage: the parameters, and the URIs of the artifacts."""
+    tasks = [content for name, content in run["stages"].items() if name.rpartition("/")[2] == stage]
+    last = tasks[-1] if tasks else {}
+    return last.get("parameters", {}), last.get("inputs", {})
+
+
 def check_runner(runner: str, pipeline: "BaseComponent") -> None:
     """Refuses, with a UserError, to run the pipeline where the runner `docker` finds no Docker or not the images."""
     from google.protobuf.json_format import MessageToDict
 
     if runner == "docker":
-        docker.check_images(stage_images(MessageToDict(pipeline.pipeline_spec)).values())
+        docker.check_images(images(MessageToDict(pipeline.pipeline_spec)))
 
 
 def run_locally(
@@ -121,47 +129,49 @@ def run_locally(
         _end_children()
         _remove_partial(run)
         summary["seconds"] = round(time.monotonic() - started, 1)
-        summary["stages"] = _stages(spec, arguments, run, watch)
-        own = {name: each["uri"] for stage in summary["stages"].values() for name, each in stage["artifacts"].items()}
-        summary["artifacts"] = {**artifacts, **own}
+        summary["stages"] = {task.name: _outcome(task, run, watch) for task in watch.tasks}
+        summary["artifacts"] = {**artifacts, **_artifacts(watch.tasks, summary["stages"])}
         with new_file(run / SUMMARY) as path:
             path.write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
 
 class Watcher:
-    """What kfp.local's output says of each stage: state, seconds, the last line of progress, the last lines at all."""
+    """What kfp.local's output says of each task: state, seconds, the last line of progress, all lines."""
 
-    def __init__(self, stages: list[str]) -> None:
-        self.states: dict[str, str] = dict.fromkeys(stages, "waiting")
+    def __init__(self, tasks: list[Task]) -> None:
+        self.tasks = tasks
+        self.states: dict[str, str] = {task.name: "waiting" for task in tasks}
         self.seconds: dict[str, float] = {}
         self.progress: dict[str, str] = {}
-        self.output: dict[str, list[str]] = {stage: [] for stage in stages}
-        self.changed: Callable[[str], None] = lambda stage: None
-        self._running: str | None = None
+        self.output: dict[str, list[str]] = {task.name: [] for task in tasks}
+        self.changed: Callable[[str], None] = lambda name: None
+        self._by_alias = {task.alias: task for task in tasks}
+        self._running: Task | None = None
         self._started = 0.0
 
     def line(self, line: str) -> None:
         if match := _EXECUTING.search(line):
-            if match[1] in self.states:
-                self._running, self._started = match[1], time.monotonic()
-                self._set(match[1], "running")
+            if task := self._by_alias.get(match[1]):
+                self._running, self._started = task, time.monotonic()
+                self._set(task.name, "running")
         elif match := _FINISHED.search(line):
-            if match[1] in self.states:
-                self.seconds[match[1]] = round(self.elapsed(match[1]), 1)
+            if task := self._by_alias.get(match[1]):
+                self.seconds[task.name] = round(self.elapsed(task.name), 1)
                 self._running = None
-                self._set(match[1], "succeeded" if match[2] == "SUCCESS" else "failed")
+                self._set(task.name, "succeeded" if match[2] == "SUCCESS" else "failed")
         elif self._running and line:
-            self.output[self._running].append(line)
-            if line.startswith(f"{self._running}: "):
-                self.progress[self._running] = line.removeprefix(f"{self._running}: ")
+            self.output[self._running.name].append(line)
+            if line.startswith(f"{self._running.stage}: "):
+                self.progress[self._running.name] = line.removeprefix(f"{self._running.stage}: ")
 
-    def elapsed(self, stage: str) -> float:
-        return time.monotonic() - self._started if self._running == stage else self.seconds.get(stage, 0.0)
+    def elapsed(self, name: str) -> float:
+        is_running = self._running and self._running.name == name
+        return time.monotonic() - self._started if is_running else self.seconds.get(name, 0.0)
 
-    def _set(self, stage: str, state: str) -> None:
-        self.states[stage] = state
-        self.changed(stage)
+    def _set(self, name: str, state: str) -> None:
+        self.states[name] = state
+        self.changed(name)
 
 
 class _Log(io.TextIOBase):
@@ -180,40 +190,39 @@ class _Log(io.TextIOBase):
         return len(text)
 
 
-def _stages(spec: dict[str, Any], arguments: dict[str, Any], run: Path, watch: Watcher) -> dict[str, Any]:
-    """Each stage's state, seconds, parameters and artifacts (URI and metadata)."""
-    stages: dict[str, Any] = {}
-    for stage, state in watch.states.items():
-        stages[stage] = {
-            "state": "cancelled" if state == "running" else state,
-            "seconds": watch.seconds.get(stage),
-            "parameters": _parameters(spec, stage, arguments),
-            "artifacts": {},
-        }
-        if state == "failed":
-            words = [
-                line for line in watch.output[stage] if not _NOISE.match(line) and not line.startswith(f"{stage}: ")
-            ]
-            stages[stage]["message"] = "\n".join(words[-30:])
-        for output in (run / "artifacts").glob(f"*/{stage}/executor_output.json"):
-            for name, artifact in json.loads(output.read_text()).get("artifacts", {}).items():
-                kept = {key: artifact["artifacts"][0][key] for key in ("uri", "metadata")}
-                stages[stage]["artifacts"][name] = kept
-    return stages
+def _outcome(task: Task, run: Path, watch: Watcher) -> dict[str, Any]:
+    """A task's state, seconds, parameters, inputs (URIs) and artifacts (URI and metadata)."""
+    state, lines = watch.states[task.name], watch.output[task.name]
+    given = _executor_input(lines).get("inputs", {})
+    outcome: dict[str, Any] = {
+        "state": "cancelled" if state == "running" else state,
+        "seconds": watch.seconds.get(task.name),
+        "parameters": given.get("parameterValues", {}),
+        "inputs": {name: each["artifacts"][0]["uri"] for name, each in given.get("artifacts", {}).items()},
+        "artifacts": {},
+    }
+    if state == "failed":
+        words = [line for line in lines if not _NOISE.match(line) and not line.startswith(f"{task.stage}: ")]
+        outcome["message"] = "\n".join(words[-30:])
+    for output in (run / "artifacts").glob(f"*/{task.alias}/executor_output.json"):
+        for name, artifact in json.loads(output.read_text()).get("artifacts", {}).items():
+            outcome["artifacts"][name] = {key: artifact["artifacts"][0][key] for key in ("uri", "metadata")}
+    return outcome
 
 
-def _parameters(spec: dict[str, Any], stage: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The values the compiled pipeline gives the stage: constants, or the pipeline's own parameters."""
-    pipeline_inputs = spec["root"]["inputDefinitions"]["parameters"]
-    given = {**{name: parameter.get("defaultValue") for name, parameter in pipeline_inputs.items()}, **arguments}
-    stage_inputs = spec["components"][f"comp-{stage}"]["inputDefinitions"].get("parameters", {})
-    values = {}
-    for name, source in spec["root"]["dag"]["tasks"][stage]["inputs"].get("parameters", {}).items():
-        constant = source.get("runtimeValue")
-        value = constant["constant"] if constant else given[source["componentInputParameter"]]
-        # the compiled YAML writes every number as a float
-        values[name] = int(value) if stage_inputs[name]["parameterType"] == "NUMBER_INTEGER" else value
-    return values
+def _executor_input(lines: list[str]) -> dict[str, Any]:
+    """What kfp's executor was given, as it prints before it begins; nothing if it did not come to that."""
+    begin = next((number for number, line in enumerate(lines, 1) if line.endswith(_EXECUTOR_INPUT)), len(lines))
+    try:
+        return json.JSONDecoder().raw_decode("\n".join(lines[begin:]))[0]
+    except ValueError:
+        return {}
+
+
+def _artifacts(tasks: list[Task], outcomes: dict[str, Any]) -> dict[str, str]:
+    """The URIs by name; where several tasks of a stage left one, that of the last which has the stage's own name."""
+    ordered = sorted(tasks, key=lambda task: task.base_name == task.stage)
+    return {name: each["uri"] for task in ordered for name, each in outcomes[task.name]["artifacts"].items()}
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """The pipelines that there are, and their compiled packages."""
 
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -13,25 +16,41 @@ if TYPE_CHECKING:
 
     from pipelines.stages import Stages
 
-PIPELINES = ("training",)
+PIPELINES = ("training", "improvement")
 
 
-def chosen(component: str | None, stages: "Stages") -> str:
-    """The component to run alone, or the training pipeline.
+class Task(NamedTuple):
+    """A stage's place in a compiled pipeline."""
+
+    name: str  # in a part that is a pipeline itself, with the part's name in front: before/train
+    stage: str  # the component's name, and the task's own one unless it was given another
+    alias: str  # what kfp.local calls it, to which every task is in one folder: train-2
+    image: str
+
+    @property
+    def base_name(self) -> str:
+        return self.name.rpartition("/")[2]
+
+
+def chosen(pipeline: str | None, component: str | None, stages: "Stages") -> str:
+    """The component to run alone, or the pipeline.
 
     Raises:
-        UserError: there is no such component.
+        UserError: there is none of that name.
     """
     if component and component not in stages.contracts:
         raise UserError(unknown("the component", component, stages.contracts))
-    return component or PIPELINES[0]
+    if pipeline and pipeline not in PIPELINES:
+        raise UserError(unknown("the pipeline", pipeline, PIPELINES))
+    return component or pipeline or PIPELINES[0]
 
 
 def build(name: str, stages: "Stages") -> "BaseComponent":
     """The pipeline of that name, or the one that runs a single stage."""
-    from pipelines import single, training
+    from pipelines import improvement, single, training
 
-    return training.build(stages) if name == "training" else single.build(stages, name)
+    builds = {"training": training.build, "improvement": improvement.build}
+    return builds[name](stages) if name in builds else single.build(stages, name)
 
 
 def write(pipeline: "BaseComponent", path: Path) -> None:
@@ -39,6 +58,9 @@ def write(pipeline: "BaseComponent", path: Path) -> None:
 
     with new_file(path) as temporary:
         Compiler().compile(pipeline, str(temporary))
+        # At the head kfp comments on the parameters, and there writes a dictionary in another order each time.
+        text = re.sub(r"^(#.*: dict) \[Default: .*\]$", r"\1", temporary.read_text(), flags=re.MULTILINE)
+        temporary.write_text(text)
 
 
 def read_spec(package: Path) -> dict[str, Any]:
@@ -46,7 +68,45 @@ def read_spec(package: Path) -> dict[str, Any]:
     return next(yaml.safe_load_all(package.read_text()))
 
 
-def stage_images(spec: dict[str, Any]) -> dict[str, str]:
-    """The image of each stage."""
-    executors = spec["deploymentSpec"]["executors"].items()
-    return {name.removeprefix("exec-"): each["container"]["image"] for name, each in executors if "container" in each}
+def tasks(spec: dict[str, Any]) -> list[Task]:
+    """Those of a pipeline spec that run a container, each after those it depends on."""
+    return list(_tasks(spec, spec["root"]["dag"], ""))
+
+
+def sources(spec: dict[str, Any], name: str) -> dict[str, tuple[str, str]]:
+    """Where the artifacts that the task takes come from: the name of a task and of its output, by input."""
+    *parts, task = name.split("/")
+    dag = spec["root"]["dag"]
+    for part in parts:
+        dag = _component(spec, dag, part)["dag"]
+    found = {}
+    for port, given in dag["tasks"][task].get("inputs", {}).get("artifacts", {}).items():
+        source = given["taskOutputArtifact"]
+        producer, output = source["producerTask"], source["outputArtifactKey"]
+        component = _component(spec, dag, producer)
+        if "dag" in component:
+            (selector,) = component["dag"]["outputs"]["artifacts"][output]["artifactSelectors"]
+            producer, output = f"{producer}/{selector['producerSubtask']}", selector["outputArtifactKey"]
+        found[port] = "/".join([*parts, producer]), output
+    return found
+
+
+def images(spec: dict[str, Any]) -> list[str]:
+    """The images of a pipeline spec, each once."""
+    return sorted({task.image for task in tasks(spec)})
+
+
+def _tasks(spec: dict[str, Any], dag: dict[str, Any], prefix: str) -> Iterator[Task]:
+    dependencies = {name: dag["tasks"][name].get("dependentTasks", []) for name in sorted(dag["tasks"])}
+    for name in TopologicalSorter(dependencies).static_order():
+        component = _component(spec, dag, name)
+        if "dag" in component:
+            yield from _tasks(spec, component["dag"], f"{prefix}{name}/")
+        elif container := spec["deploymentSpec"]["executors"][component["executorLabel"]].get("container"):
+            stage = container["args"][container["args"].index("--function_to_execute") + 1]
+            alias = dag["tasks"][name]["componentRef"]["name"].removeprefix("comp-")
+            yield Task(f"{prefix}{name}", stage, alias, container["image"])
+
+
+def _component(spec: dict[str, Any], dag: dict[str, Any], task: str) -> dict[str, Any]:
+    return spec["components"][dag["tasks"][task]["componentRef"]["name"]]

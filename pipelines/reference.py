@@ -19,8 +19,9 @@ HEAD = """\
 
 Made by `make docs` from `components/*/component.yaml`: edit those, and make it anew.
 
-First the stages of the training pipeline, in its order, then others. A parameter marked with * is also one of that
-pipeline, so that `--param NAME=VALUE` sets it for one run. The others are set in `pipelines/config/*.yaml` under
+First the stages of the training pipeline, in its order, then those that the improvement pipeline has beside them,
+where the trainings are called `before` and `after`. A parameter marked with * is also one of the pipeline that has the
+stage, so that `--param NAME=VALUE` sets it for one run. The others are set in `pipelines/config/*.yaml` under
 `stages`, or where a stage runs alone, by `--component STAGE --param NAME=VALUE`.
 """
 
@@ -34,14 +35,19 @@ def main() -> None:
 
 def reference(stages: Stages) -> str:
     """The page in Markdown."""
-    tasks = packages.build(packages.PIPELINES[0], stages).pipeline_spec.root.dag.tasks
-    order = TopologicalSorter({name: tasks[name].dependent_tasks for name in tasks}).static_order()
-    names = dict.fromkeys([*order, *stages.contracts])
-    return "\n".join([HEAD, *(_stage(stages.contracts[name], tasks[name]) for name in names)])
+    from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
+
+    tasks: dict[str, Any] = {}
+    for pipeline in packages.PIPELINES:
+        own = packages.build(pipeline, stages).pipeline_spec.root.dag.tasks
+        order = TopologicalSorter({name: sorted(own[name].dependent_tasks) for name in sorted(own)}).static_order()
+        tasks |= {name: own[name] for name in order if name in stages.contracts}
+    others = {name: PipelineTaskSpec() for name in stages.contracts if name not in tasks}
+    return "\n".join([HEAD, *(_stage(stages.contracts[name], task) for name, task in {**tasks, **others}.items())])
 
 
 def _stage(contract: Contract, task: Any) -> str:
-    """A stage's section; `task` is its place in the pipeline, a PipelineTaskSpec, empty if it has none."""
+    """A stage's section; `task` is its place in a pipeline, a PipelineTaskSpec, empty if it has none."""
     given = {name for name, spec in task.inputs.parameters.items() if spec.component_input_parameter}
     parameters = (
         (f"`{port.name}`{' *' if port.name in given else ''}", port.type, _default(port), port.description)

@@ -70,9 +70,7 @@ class Stages:
         for stage in config.stages:
             if stage not in self.contracts:
                 raise UserError(unknown(f"{config.path}: the stage", stage, self.contracts))
-        self._components = {
-            name: _load_component(contract, prefix, self.tag) for name, contract in self.contracts.items()
-        }
+        self._prefix = prefix
         self.parameters = {name: self._parameters(name) for name in self.contracts}
         self.pipeline_root = config.pipeline_root or None
 
@@ -86,10 +84,14 @@ class Stages:
             if not port.is_parameter
         }
 
-    def task(self, stage: str, **inputs: Any) -> dsl.PipelineTask:
-        """A task of the pipeline being built, with `inputs`, the configured values for the rest, and the resources."""
+    def task(self, stage: str, name: str = "", /, **inputs: Any) -> dsl.PipelineTask:
+        """A task of the pipeline being built, with `inputs`, the configured values for the rest, and the resources.
+
+        A stage that is more than once in a pipeline needs a `name` for each task beside the first.
+        """
+        contract = self.contracts[stage].model_copy(update={"name": name or stage})
         configured = {name: value for name, value in self.parameters[stage].items() if value is not None}
-        task = self._components[stage](**{**configured, **inputs})
+        task = _load_component(contract, self._prefix, self.tag)(**{**configured, **inputs})
         _configure(task, self.config.stage(stage))
         return task
 

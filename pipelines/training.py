@@ -1,16 +1,27 @@
 """The training pipeline: images -> examples -> statistics -> transformed examples -> model -> evaluation."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from pipelines.stages import Stages
 
 
-def build(stages: Stages) -> BaseComponent:
+class Outputs(NamedTuple):
+    """What another pipeline, of which this one is a part, may use."""
+
+    examples: dsl.Dataset
+    model: dsl.Model
+    evaluation: dsl.Artifact
+    predictions: dsl.Dataset
+
+
+def build(stages: Stages, name: str = "training") -> BaseComponent:
     settings = stages.parameters["train"]
 
     @dsl.pipeline(
-        name="training",
+        name=name,
         description="One turn of the data: ingest, validate, transform, train, evaluate.",
         pipeline_root=stages.pipeline_root,
     )
@@ -25,7 +36,7 @@ def build(stages: Stages) -> BaseComponent:
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
         seed: int = settings["seed"],
-    ):
+    ) -> Outputs:
         ingest = stages.task(
             "ingest",
             data_uri=data_uri,
@@ -44,6 +55,12 @@ def build(stages: Stages) -> BaseComponent:
             learning_rate=learning_rate,
             seed=seed,
         )
-        stages.task("evaluate", model=train.outputs["model"], examples=ingest.outputs["examples"])
+        evaluate = stages.task("evaluate", model=train.outputs["model"], examples=ingest.outputs["examples"])
+        return Outputs(
+            ingest.outputs["examples"],
+            train.outputs["model"],
+            evaluate.outputs["evaluation"],
+            evaluate.outputs["predictions"],
+        )
 
     return training

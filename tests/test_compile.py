@@ -11,7 +11,9 @@ import yaml
 from pipelines.versions import image_tag
 from tests.conftest import ROOT, run_python
 
-STAGES = ["evaluate", "ingest", "train", "transform", "validate"]
+TRAINING = ["evaluate", "ingest", "train", "transform", "validate"]
+STAGES = [*TRAINING, "audit", "compare", "curate"]
+PIPELINES = {"training": set(TRAINING), "improvement": {"before", "audit", "curate", "after", "yardstick", "compare"}}
 KINDS = {
     "String": "STRING",
     "Integer": "NUMBER_INTEGER",
@@ -62,6 +64,10 @@ def definitions(spec: dict[str, Any], kind: str) -> tuple[dict[str, str], dict[s
     return parameters, artifacts
 
 
+def pipeline_with(stage: str) -> str:
+    return "training" if stage in TRAINING else "improvement"
+
+
 def container(pipeline: dict[str, Any], stage: str) -> dict[str, Any]:
     return pipeline["deploymentSpec"]["executors"][f"exec-{stage}"]["container"]
 
@@ -83,7 +89,7 @@ def test_says_which_files_it_wrote_and_writes_no_others(build):
     written = [str(path) for path in output.rglob("*") if path.is_file()]
     assert sorted(result.stdout.splitlines()) == sorted(written)
     assert {path.relative_to(output).as_posix() for path in map(Path, written)} == {
-        "training.yaml",
+        *(f"{name}.yaml" for name in PIPELINES),
         *(f"components/{stage}.yaml" for stage in STAGES),
     }
 
@@ -99,27 +105,27 @@ def test_writes_the_same_bytes_again_and_imports_nothing_heavy(build, tmp_path: 
     assert result.stdout.endswith("heavy: []\n"), result.stdout + result.stderr
     again = {path.relative_to(tmp_path / "build"): path.read_bytes() for path in tmp_path.rglob("*.yaml")}
     assert again == {path.relative_to(first): path.read_bytes() for path in first.rglob("*.yaml")}
-    assert len(again) == 1 + len(STAGES)
+    assert len(again) == len(PIPELINES) + len(STAGES)
 
 
-@pytest.mark.parametrize("name", ["training", *STAGES])
+@pytest.mark.parametrize("name", [*PIPELINES, *STAGES])
 def test_output_parses_strictly_into_the_kfp_proto(build, name: str):
     from google.protobuf.json_format import ParseDict
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
-    path = build[1] / ("training.yaml" if name == "training" else f"components/{name}.yaml")
+    path = build[1] / (f"{name}.yaml" if name in PIPELINES else f"components/{name}.yaml")
     specification, *platforms = yaml.safe_load_all(path.read_text())
     parsed = ParseDict(specification, PipelineSpec(), ignore_unknown_fields=False)
     for platform in platforms:
         ParseDict(platform, PlatformSpec(), ignore_unknown_fields=False)
     tasks = {task for task in parsed.root.dag.tasks if not task.startswith("importer")}
-    assert tasks == (set(STAGES) if name == "training" else {name})
+    assert tasks == PIPELINES.get(name, {name})
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_stage_in_both_pipelines_has_the_interface_and_command_of_its_yaml(pipelines, stage: str):
     implementation = contract(stage)["implementation"]["container"]
-    for pipeline in (pipelines["training"], pipelines[stage]):
+    for pipeline in (pipelines[pipeline_with(stage)], pipelines[stage]):
         component = pipeline["components"][f"comp-{stage}"]
         assert definitions(component, "inputDefinitions") == ports(stage, "inputs")
         assert definitions(component, "outputDefinitions") == ports(stage, "outputs")
@@ -144,6 +150,65 @@ def test_single_step_pipeline_imports_each_artifact_from_a_uri_parameter(pipelin
         assert kind == schema
 
 
+def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
+    """What is not in the second training is another: the stages, what flows between them, and the settings."""
+    spec = pipelines["improvement"]
+    root, tasks = spec["root"], spec["root"]["dag"]["tasks"]
+    dags = {name: spec["components"][f"comp-{name}"]["dag"]["tasks"] for name in ("before", "after")}
+    for name, dag in dags.items():
+        assert tasks[name]["taskInfo"]["name"] == name
+        for stage, task in dag.items():
+            assert {**task, "componentRef": {}} == {
+                **pipelines["training"]["root"]["dag"]["tasks"][stage],
+                "componentRef": {},
+            }
+            component = spec["components"][task["componentRef"]["name"]]
+            alone = pipelines["training"]["components"][f"comp-{stage}"]
+            assert {**component, "executorLabel": ""} == {**alone, "executorLabel": ""}
+            executor = spec["deploymentSpec"]["executors"][component["executorLabel"]]
+            assert executor == pipelines["training"]["deploymentSpec"]["executors"][f"exec-{stage}"]
+    given = {name: task["inputs"].get("parameters", {}) for name, task in tasks.items()}
+    both = ("epochs", "batch_size", "learning_rate", "seed")
+    assert {name: given["before"][name] for name in both} == {name: given["after"][name] for name in both}
+    produced = {"producerTask": "curate", "outputParameterKey": "data_uri"}
+    assert given["after"].keys() == {*both, "data_uri"}  # the curated folder has the test images
+    assert given["after"]["data_uri"]["taskOutputParameter"] == produced
+    assert definitions(root, "inputDefinitions")[0].keys() == {
+        *definitions(pipelines["training"]["root"], "inputDefinitions")[0],
+        "decisions_uri",
+        "augment_to",
+    }
+
+
+def test_improvement_compares_on_the_examples_of_the_version_before(pipelines):
+    tasks = pipelines["improvement"]["root"]["dag"]["tasks"]
+
+    def sources(task: str) -> dict[str, str]:
+        given = {port: each["taskOutputArtifact"] for port, each in tasks[task]["inputs"]["artifacts"].items()}
+        return {port: f"{each['producerTask']}.{each['outputArtifactKey']}" for port, each in given.items()}
+
+    before = {"examples": "before.examples"}
+    assert sources("audit") == before
+    assert sources("curate") == {**before, "issues": "audit.issues", "predictions": "before.predictions"}
+    assert sources("yardstick") == {**before, "model": "after.model"}
+    assert sources("compare") == {
+        **before,
+        **{
+            f"{turn}_{name}": f"{turn}.{name}" for turn in ("before", "after") for name in ("evaluation", "predictions")
+        },
+        "yardstick_predictions": "yardstick.predictions",
+    }
+
+
+def test_improvement_makes_no_more_images_than_ingest_takes(project: Path):
+    config = project / "pipelines/config/lab.yaml"
+    for limits, expected in (({"ingest": 500}, 500), ({"ingest": 500, "curate": 300}, 300)):
+        stages = {stage: {"parameters": {"max_images": limit}} for stage, limit in limits.items()}
+        config.write_text(yaml.safe_dump({"stages": stages}))
+        task = compiled(project, "--config", "lab")["improvement"]["root"]["dag"]["tasks"]["curate"]
+        assert task["inputs"]["parameters"]["max_images"]["runtimeValue"]["constant"] == expected
+
+
 def test_registry_and_tag_complete_bare_image_names_only(project: Path):
     for stage, image in (
         ("train", "ghcr.io/team/train:7"),
@@ -154,7 +219,7 @@ def test_registry_and_tag_complete_bare_image_names_only(project: Path):
     pipelines = compiled(project, "--registry", "registry.example/team/", "--tag", "abc123")
     for pipeline in (pipelines["training"], pipelines["ingest"]):
         assert container(pipeline, "ingest")["image"] == "registry.example/team/ingest:abc123"
-    images = {stage: container(pipelines["training"], stage)["image"] for stage in STAGES}
+    images = {stage: container(pipelines["training"], stage)["image"] for stage in TRAINING}
     assert images == {
         "ingest": "registry.example/team/ingest:abc123",
         "evaluate": "registry.example/team/evaluate:abc123",

@@ -1,5 +1,6 @@
 """What compile.py writes, read as Kubeflow Pipelines reads it: into its protobuf messages, unknown fields refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, Pipeli
 
 from tests.conftest import ROOT, copy_project, run_python
 
-STAGES = ["evaluate", "ingest", "train", "transform", "validate"]
+TRAINING = ["evaluate", "ingest", "train", "transform", "validate"]
+STAGES = [*TRAINING, "audit", "compare", "curate"]
 CONFIGS = ROOT / "pipelines" / "config"
 TAG = "0123abc"
 
@@ -40,6 +42,12 @@ stages:
     timeout: 7200
     caching: false
 """
+
+
+class Place(NamedTuple):
+    task: Any
+    container: Any
+    kubernetes: KubernetesExecutorConfig
 
 
 class Compiled(NamedTuple):
@@ -88,10 +96,27 @@ def read_package(path: Path) -> Package:
     return Package(spec, dict(deployment.executors), kubernetes)
 
 
-def packages(compiled: Compiled, stage: str) -> list[Package]:
-    """Those in which the stage is: the pipeline, and the one of the stage alone."""
-    paths = [compiled.folder / "training.yaml", compiled.folder / "components" / f"{stage}.yaml"]
-    return [read_package(path) for path in paths]
+def places(compiled: Compiled, stage: str) -> list[Place]:
+    """Every task that runs the stage: in each pipeline, in the parts of one, and alone."""
+    paths = [*compiled.folder.glob("*.yaml"), compiled.folder / "components" / f"{stage}.yaml"]
+    found = [place for path in paths for place in _places(read_package(path)) if is_of(place.container, stage)]
+    in_pipelines = {**dict.fromkeys(TRAINING, 3), "evaluate": 4}  # improvement trains twice, and has a yardstick
+    assert len(found) == in_pipelines.get(stage, 1) + 1
+    return found
+
+
+def _places(package: Package) -> Iterator[Place]:
+    components = package.spec.components
+    for dag in [package.spec.root.dag, *(each.dag for each in components.values() if each.HasField("dag"))]:
+        for task in dag.tasks.values():
+            label = components[task.component_ref.name].executor_label
+            if label and package.executors[label].HasField("container"):
+                kubernetes = package.kubernetes.get(label, KubernetesExecutorConfig())
+                yield Place(task, package.executors[label].container, kubernetes)
+
+
+def is_of(container: Any, stage: str) -> bool:
+    return f"components/{stage}/component.py" in container.args
 
 
 def settings(config: dict[str, Any], stage: str) -> dict[str, Any]:
@@ -100,20 +125,24 @@ def settings(config: dict[str, Any], stage: str) -> dict[str, Any]:
 
 def test_every_package_is_one_that_kubeflow_pipelines_takes(compiled: Compiled):
     paths = sorted(path.relative_to(compiled.folder).as_posix() for path in compiled.folder.rglob("*"))
-    assert paths == ["components", *(f"components/{stage}.yaml" for stage in STAGES), "training.yaml"]
+    assert paths == [
+        "components",
+        *(f"components/{stage}.yaml" for stage in sorted(STAGES)),
+        "improvement.yaml",
+        "training.yaml",
+    ]
     for path in compiled.folder.rglob("*.yaml"):
         package = read_package(path)
         assert package.spec.schema_version == "2.1.0"
         assert package.spec.default_pipeline_root == compiled.config.get("pipeline_root", "")
-        assert package.spec.pipeline_info.name in ("training", f"single-{path.stem}")
+        assert package.spec.pipeline_info.name in (path.stem, f"single-{path.stem}")
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_runs_its_image_with_its_resources(compiled: Compiled, stage: str):
     wanted = settings(compiled.config, stage)
     prefix = compiled.config.get("registry", "")
-    for package in packages(compiled, stage):
-        container = package.executors[f"exec-{stage}"].container
+    for _, container, _ in places(compiled, stage):
         assert container.image == f"{prefix + '/' if prefix else ''}{stage}:{TAG}"
         resources = container.resources
         for kind in ("request", "limit"):
@@ -128,8 +157,7 @@ def test_a_stage_runs_its_image_with_its_resources(compiled: Compiled, stage: st
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_tried_again_and_cached_as_configured(compiled: Compiled, stage: str):
     wanted = settings(compiled.config, stage)
-    for package in packages(compiled, stage):
-        task = package.spec.root.dag.tasks[stage]
+    for task, _, _ in places(compiled, stage):
         assert task.caching_options.enable_cache == wanted.get("caching", True)
         assert task.retry_policy.max_retry_count == wanted.get("retries", 0)
         if wanted.get("retries"):
@@ -140,8 +168,7 @@ def test_a_stage_is_tried_again_and_cached_as_configured(compiled: Compiled, sta
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_is_scheduled_as_configured(compiled: Compiled, stage: str):
     wanted = settings(compiled.config, stage)
-    for package in packages(compiled, stage):
-        kubernetes = package.kubernetes.get(f"exec-{stage}", KubernetesExecutorConfig())
+    for _, _, kubernetes in places(compiled, stage):
         assert kubernetes.active_deadline_seconds == (wanted.get("timeout") or 0)
         assert kubernetes.image_pull_policy == wanted.get("image_pull_policy", "")
         assert dict(kubernetes.node_selector.labels) == wanted.get("node_selector", {})

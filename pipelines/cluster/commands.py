@@ -5,6 +5,7 @@ import datetime
 import sys
 import tempfile
 import uuid
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,13 +13,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from components.examples import file_sha256
 from components.files import UserError
 from pipelines import arguments, packages, results
 from pipelines.cluster import checks, runs, storage, waiting
 from pipelines.cluster.connection import Cluster, endpoint
 from pipelines.config import Config, Endpoint, load_config
 from pipelines.data import DataVersion, resolve
-from pipelines.display import print_figures
+from pipelines.display import print_comparison, print_figures
 from pipelines.stages import Stages
 from pipelines.versions import commit, is_fixed
 
@@ -64,11 +66,13 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
     """Compiles, uploads and starts a run, or makes it a recurring one."""
     data = _data(options, config)
     stages = Stages(_with_caching(options, config, data))
-    name = packages.chosen(options.component, stages)
+    name = packages.chosen(options.pipeline, options.component, stages)
     pipeline = packages.build(name, stages)
     given: dict[str, Any] = dict(data.arguments)
     if options.component and not (options.component == "ingest" and options.data):
         given = {**_from_run(options, config, cluster, stages), **given}
+    if options.decisions:
+        given["decisions_uri"] = _decisions_uri(options.decisions, config.pipeline_root)
     values = arguments.checked(pipeline, given, options.param)
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -77,6 +81,8 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
         if not options.force:
             _check_images(package)
         version = runs.version_name(package, stages.tag)
+        if options.decisions and not options.decisions.startswith("gs://"):
+            storage.upload(Path(options.decisions), given["decisions_uri"])
         uploaded = runs.pipeline_version(cluster, pipeline.name, package, version)
     submission = runs.Submission(
         options.recurring or _run_name(pipeline.name, data, stages.tag),
@@ -106,7 +112,7 @@ def _with_caching(options: argparse.Namespace, config: Config, data: Data) -> Co
 
 def _check_images(package: Path) -> list[str]:
     """The images of the package, each of which must be named for ever."""
-    images = list(packages.stage_images(packages.read_spec(package)).values())
+    images = packages.images(packages.read_spec(package))
     for image in images:
         if not is_fixed(image):
             raise UserError(
@@ -144,60 +150,97 @@ def _resolved(data: str, rev: str | None, remote: str) -> DataVersion:
     return version
 
 
+def _decisions_uri(decisions: str, root: str) -> str:
+    """Where the cluster finds a person's decisions: a file goes where its content says."""
+    if decisions.startswith("gs://"):
+        return decisions
+    if not Path(decisions).is_file():
+        raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
+    return f"{root.rstrip('/')}/decisions/{file_sha256(Path(decisions))}.csv"
+
+
 def _from_run(options: argparse.Namespace, config: Config, cluster: Cluster, stages: Stages) -> dict[str, Any]:
     """The arguments that repeat the stage on an earlier run: its parameters, and what it wrote or was given."""
     earlier = runs.find(cluster, options.from_run, options.experiment, succeeded=True)
     contract = stages.contracts[options.component]
     before = (earlier.runtime_config and earlier.runtime_config.parameters) or {}
     given = {name.removesuffix("_uri"): uri for name, uri in before.items() if name in stages.artifact_parameters}
+    own = storage.find_artifacts(_folder(cluster, earlier, config))
     # A run of one stage was given the artifacts of another run, which has more of them.
-    folders = [*{uri.rsplit("/", 3)[0] for uri in given.values()}, _folder(cluster, earlier, config)]
-    written = {output: uri for folder in folders for (_, output), uri in storage.find_artifacts(folder).items()}
+    others = [storage.find_artifacts(folder) for folder in {uri.rsplit("/", 3)[0] for uri in given.values()}]
+    written = {each.output: each.uri for each in [*chain(*others), *own] if each.task in stages.contracts}
+    taken = _taken(_spec(cluster, earlier), own, options.component)
+    available = {name: uri for name, uri in {**written, **given, **taken}.items() if uri}
     names = {port.name for port in contract.inputs if port.is_parameter}
     parameters = {name: value for name, value in before.items() if name in names}
-    return arguments.from_run(contract, earlier.display_name, parameters, {**written, **given})
+    return arguments.from_run(contract, earlier.display_name, parameters, available)
+
+
+def _taken(spec: dict[str, Any], artifacts: list[storage.Artifact], stage: str) -> dict[str, str | None]:
+    """What the run's last task of the stage took from its other tasks, by input; None came from KFP's cache."""
+    tasks = packages.tasks(spec)
+    found = storage.by_task(artifacts, tasks)
+    last = [task.name for task in tasks if task.base_name == stage][-1:]
+    sources = {port: source for name in last for port, source in packages.sources(spec, name).items()}
+    names = {task.name for task in tasks}
+    return {port: found.get(source) for port, source in sources.items() if source[0] in names}
 
 
 def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V2beta1Run") -> str:
-    """Shows the run until it ends; after a success its results are in results/."""
+    """Shows the run until it ends; after a success its results are in results/, its reports below --runs."""
     again = f"python submit.py --config {config.name} --attach {run.run_id}"
     limit = options.timeout * 60 if options.timeout else None
-    pipeline = _pipeline_name(cluster, run)
-    stages = list(Stages(config).contracts)
-    if pipeline.startswith("single-"):
-        stages = [pipeline.removeprefix("single-")]
+    tasks = packages.tasks(_spec(cluster, run))
     try:
-        run, state = waiting.wait(cluster, run.run_id, stages, limit)
+        run, state = waiting.wait(cluster, run.run_id, tasks, limit)
     except waiting.StillRunning:
         _print(f"not finished after {options.timeout:g} minutes; the run goes on. To wait on: {again}")
         return "timeout"
     except KeyboardInterrupt:
         _print(f"\nthe run goes on. To wait on: {again}")
         return "interrupted"
-    for stage in waiting.failed(run, stages):
-        _print(f"{stage} failed; its log is at {cluster.address(f'runs/details/{run.run_id}')}")
+    for name in waiting.failed(run, tasks):
+        _print(f"{name} failed; its log is at {cluster.address(f'runs/details/{run.run_id}')}")
     took = waiting.seconds(run.created_at, run.finished_at)
     _print(f"{state} after {took or 0:.0f} s")
-    if state == "succeeded" and "evaluate" in stages:
-        _keep_results(_folder(cluster, run, config))
+    if state == "succeeded":
+        folder = _folder(cluster, run, config)
+        written = storage.find_artifacts(folder)
+        if "evaluate" in {task.stage for task in tasks}:
+            _keep_results(folder, written)
+        _keep_reports(storage.by_task(written, tasks), options.runs / options.experiment / run.run_id)
     return state
 
 
-def _keep_results(folder: str) -> None:
-    written = storage.find_artifacts(folder)
-    if ("evaluate", "evaluation") not in written:
+def _keep_results(folder: str, written: list[storage.Artifact]) -> None:
+    uris = {(each.task, each.output): each.uri for each in written}
+    if ("evaluate", "evaluation") not in uris:
         raise UserError(
             f"{folder}: no evaluation; the stage came from the cache of an earlier run. "
             "Set `caching: false` for evaluate in the config."
         )
     with tempfile.TemporaryDirectory() as temporary:
-        evaluation = storage.fetch(written["evaluate", "evaluation"], Path(temporary, "evaluation"))
+        evaluation = storage.fetch(uris["evaluate", "evaluation"], Path(temporary, "evaluation"))
         history = None
-        if ("train", "history") in written:
-            history = storage.fetch(written["train", "history"], Path(temporary, "history"))
+        if ("train", "history") in uris:
+            history = storage.fetch(uris["train", "history"], Path(temporary, "history"))
         results.keep(evaluation, history, RESULTS)
-    print_figures(RESULTS / "metrics.json")
+        print_figures(RESULTS / "metrics.json")
+        if ("compare", "comparison") in uris:
+            comparison = storage.fetch(uris["compare", "comparison"], Path(temporary, "comparison"))
+            print_comparison(comparison / "comparison.json")
     _print(f"results in {RESULTS}/")
+
+
+def _keep_reports(uris: dict[tuple[str, str], str], folder: Path) -> None:
+    """Fetches the pages that a person opens in a browser."""
+    reports = {
+        results.report_name(task, output): uri for (task, output), uri in uris.items() if output in results.REPORTS
+    }
+    for name, uri in reports.items():
+        storage.fetch(uri, folder / name)
+    if reports:
+        _print(f"reports in {folder}/: {', '.join(sorted(reports))}")
 
 
 def _check(options: argparse.Namespace, config: Config, cluster: Cluster) -> str:
@@ -211,7 +254,7 @@ def _check(options: argparse.Namespace, config: Config, cluster: Cluster) -> str
     def check_images() -> str:
         with tempfile.TemporaryDirectory() as temporary:
             package = Path(temporary, "pipeline.yaml")
-            packages.write(packages.build(packages.PIPELINES[0], stages), package)
+            packages.write(packages.build(packages.chosen(options.pipeline, None, stages), stages), package)
             return checks.check_images(_check_images(package))
 
     failed = False
@@ -281,10 +324,21 @@ def _description(options: argparse.Namespace, data: Data, values: dict[str, Any]
 
 
 def _pipeline_name(cluster: Cluster, run: "V2beta1Run") -> str:
-    pipeline_id = run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id
-    if not pipeline_id:
-        raise UserError(f"run {run.display_name}: was not started from an uploaded pipeline.")
+    pipeline_id = _reference(run).pipeline_id
     return cluster.call(lambda client: client.get_pipeline(pipeline_id)).display_name
+
+
+def _spec(cluster: Cluster, run: "V2beta1Run") -> dict[str, Any]:
+    """Of the pipeline as it was when the run was started."""
+    ids = _reference(run).pipeline_id, _reference(run).pipeline_version_id
+    spec = cluster.call(lambda client: client.get_pipeline_version(*ids)).pipeline_spec
+    return spec.get("pipeline_spec", spec)  # beside it may be what Kubernetes alone is told
+
+
+def _reference(run: "V2beta1Run") -> Any:
+    if not run.pipeline_version_reference:
+        raise UserError(f"run {run.display_name}: was not started from an uploaded pipeline.")
+    return run.pipeline_version_reference
 
 
 def _folder(cluster: Cluster, run: "V2beta1Run", config: Config) -> str:

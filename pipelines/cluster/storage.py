@@ -4,32 +4,55 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from components.files import UserError, new_directory, new_file
 from pipelines.config import first_sentence
+from pipelines.packages import Task
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
 
 
-def find_artifacts(folder: str) -> dict[tuple[str, str], str]:
-    """The URIs of what a run wrote, by stage and output; nothing of stages taken from KFP's cache.
+class Artifact(NamedTuple):
+    """What a task of a run wrote."""
 
-    KFP's driver puts an output at <root>/<pipeline>/<run>/<stage>/<id of the attempt>/<output>; `folder` is the part
+    task: str  # its name without that of its part of the pipeline, which nothing in the bucket tells
+    output: str
+    uri: str
+
+
+def find_artifacts(folder: str) -> list[Artifact]:
+    """What a run wrote, oldest first, so that of several attempts the last one counts; nothing from KFP's cache.
+
+    KFP's driver puts an output at <root>/<pipeline>/<run>/<task>/<id of the attempt>/<output>; `folder` is the part
     up to the run.
 
     Raises:
         UserError: the bucket cannot be listed.
     """
     bucket, prefix = _split(folder)
-    found = {}
     with _explained(folder):
         blobs = sorted(_client().list_blobs(bucket, prefix=prefix), key=lambda blob: blob.updated)
-    for blob in blobs:  # of several attempts the last one counts
-        stage, *rest = blob.name.removeprefix(prefix).split("/")
-        if len(rest) >= 2:
-            found[stage, rest[1]] = f"gs://{bucket}/{prefix}{stage}/{rest[0]}/{rest[1]}"
+    paths = [blob.name.removeprefix(prefix).split("/") for blob in blobs]
+    found = {f"gs://{bucket}/{prefix}{'/'.join(path[:3])}": (path[0], path[2]) for path in paths if len(path) >= 3}
+    return [Artifact(*names, uri) for uri, names in found.items()]
+
+
+def by_task(artifacts: list[Artifact], tasks: list[Task]) -> dict[tuple[str, str], str]:
+    """The URIs by the full name of a task, and its output.
+
+    Parts of a pipeline that have tasks of the same name come one after another: what is there after a later part has
+    begun belongs to that.
+    """
+    parts = list(dict.fromkeys(task.name.partition("/")[0] for task in tasks))
+    found, reached = {}, 0
+    for artifact in artifacts:
+        places = {parts.index(task.name.partition("/")[0]): task for task in tasks if task.base_name == artifact.task}
+        if places:
+            place = min((place for place in places if place >= reached), default=max(places))
+            reached = max(reached, place)
+            found[places[place].name, artifact.output] = artifact.uri
     return found
 
 
@@ -59,6 +82,17 @@ def fetch(uri: str, target: Path) -> Path:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 blob.download_to_filename(str(path), checksum="crc32c")
     return target
+
+
+def upload(path: Path, uri: str) -> None:
+    """Writes the file to the object `uri`.
+
+    Raises:
+        UserError: that may not be written.
+    """
+    bucket, prefix = _split(uri)
+    with _explained(uri):
+        _client().bucket(bucket).blob(prefix.rstrip("/")).upload_from_filename(str(path), checksum="crc32c")
 
 
 def check_writable(root: str) -> None:

@@ -13,6 +13,7 @@ from rich.live import Live
 from components.files import UserError
 from pipelines.cluster.connection import Cluster
 from pipelines.display import stage_line
+from pipelines.packages import Task
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
@@ -26,10 +27,10 @@ class StillRunning(Exception):
     """The time to wait is over; the run goes on."""
 
 
-def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) -> tuple["V2beta1Run", str]:
+def wait(cluster: Cluster, run_id: str, tasks: list[Task], limit: float | None) -> tuple["V2beta1Run", str]:
     """The run when it has ended, and how: succeeded, failed, cancelled or skipped.
 
-    Meanwhile it shows the stages, on a terminal in a live table, otherwise with a line per change.
+    Meanwhile it shows the tasks, on a terminal in a live table, otherwise with a line per change.
 
     Raises:
         StillRunning: `limit` seconds are over.
@@ -39,7 +40,7 @@ def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) 
     shown: dict[str, str] = {}
     pause = 0.5
     was_cancelled = False
-    with _display(stages) as show:
+    with _display([task.name for task in tasks]) as show:
         while True:
             try:
                 run = cluster.call(lambda client: client.get_run(run_id), min(PATIENCE, max(end - time.monotonic(), 0)))
@@ -47,12 +48,12 @@ def wait(cluster: Cluster, run_id: str, stages: list[str], limit: float | None) 
                 if time.monotonic() + pause > end:
                     raise StillRunning from None
                 raise
-            tasks = _stages(run, stages)
-            show(tasks)
+            now = _states(run, tasks)
+            show(now)
             was_cancelled |= state(run) in ("cancelling", "cancelled")
             if run.state in FINAL:  # not every server's history says that it was cancelled
                 return run, "cancelled" if was_cancelled and run.state == "FAILED" else state(run)
-            states = {stage: state for stage, (state, _) in tasks.items()}
+            states = {name: state for name, (state, _) in now.items()}
             pause = 0.5 if states != shown else min(1.5 * pause, 5)
             shown = states
             if time.monotonic() + pause > end:
@@ -67,13 +68,11 @@ def state(run: "V2beta1Run") -> str:
     return STATES.get(run.state, "waiting")
 
 
-def failed(run: "V2beta1Run", stages: list[str]) -> list[str]:
-    """The stages that failed, themselves or their drivers; why, only their logs say.
-
-    The run's tasks also have the workflow and every node of it in which something failed.
-    """
-    names = {task.display_name for task in _tasks(run) if task.state == "FAILED"}
-    return [stage for stage in stages if names & {stage, f"{stage}-driver"}]
+def failed(run: "V2beta1Run", tasks: list[Task]) -> list[str]:
+    """The tasks that failed, themselves or their drivers; why, only their logs say."""
+    nodes, drivers = _nodes(run, tasks), _nodes(run, tasks, "-driver")
+    failed = {name for each in (nodes, drivers) for name, node in each.items() if node.state == "FAILED"}
+    return [task.name for task in tasks if task.name in failed]
 
 
 def seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
@@ -85,18 +84,34 @@ def seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> f
     return (end - start).total_seconds()
 
 
-def _stages(run: "V2beta1Run", stages: list[str]) -> dict[str, tuple[str, float | None]]:
-    """The state and the seconds of each stage, those that began first in front."""
-    found: dict[str, tuple[str, float | None]] = {}
-    for task in sorted(_tasks(run), key=lambda task: str(task.start_time or task.create_time)):
-        if task.display_name in stages:
-            state = STATES.get(task.state, "waiting")
-            found[task.display_name] = (state, seconds(task.start_time or task.create_time, task.end_time))
-    return found | {stage: ("waiting", None) for stage in stages if stage not in found}
+def _states(run: "V2beta1Run", tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
+    """The state and the seconds of each task, those that began first in front."""
+    found = {
+        name: (STATES.get(node.state, "waiting"), seconds(node.start_time or node.create_time, node.end_time))
+        for name, node in _nodes(run, tasks).items()
+    }
+    return found | {task.name: ("waiting", None) for task in tasks if task.name not in found}
 
 
-def _tasks(run: "V2beta1Run") -> list[Any]:
-    return (run.run_details and run.run_details.task_details) or []
+def _nodes(run: "V2beta1Run", tasks: list[Task], suffix: str = "") -> dict[str, Any]:
+    """What the server says of each task that has begun, or of its driver; the earliest first.
+
+    The server's nodes have no word of the part of the pipeline that they are in, but the parts come one after another:
+    of several nodes of a name, the first belongs to the first task of that name. It also has the workflow itself, and
+    nodes around those of the tasks.
+    """
+    waiting: dict[str, list[str]] = {}
+    for task in tasks:
+        waiting.setdefault(f"{task.base_name}{suffix}", []).append(task.name)
+    nodes = {}
+    for node in sorted((run.run_details and run.run_details.task_details) or [], key=_begin):
+        if waiting.get(node.display_name):
+            nodes[waiting[node.display_name].pop(0)] = node
+    return nodes
+
+
+def _begin(node: Any) -> tuple[bool, str]:
+    return not node.start_time or node.start_time.year <= 1970, str(node.start_time)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,70 @@
+"""One turn of the loop: train, find what is wrong with the images, make the next version, train on it, compare."""
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
+from pipelines import training
+from pipelines.stages import Stages
+
+
+def build(stages: Stages) -> BaseComponent:
+    train_before, train_after = training.build(stages, "before"), training.build(stages, "after")
+    settings, curation = stages.parameters["train"], stages.parameters["curate"]
+    # What curate makes, ingest must take.
+    max_images = min(curation["max_images"], stages.parameters["ingest"]["max_images"])
+
+    @dsl.pipeline(
+        name="improvement",
+        description="The training pipeline on a data version and on the one that is made of it, and what that changed.",
+        pipeline_root=stages.pipeline_root,
+    )
+    def improvement(
+        # the data
+        data_uri: str,
+        test_data_uri: str = "",
+        data_version: str = "",
+        on_bad_image: str = stages.parameters["ingest"]["on_bad_image"],
+        # the next version
+        decisions_uri: str = curation["decisions_uri"],
+        augment_to: int = curation["augment_to"],
+        # both trainings
+        epochs: int = settings["epochs"],
+        batch_size: int = settings["batch_size"],
+        learning_rate: float = settings["learning_rate"],
+        seed: int = settings["seed"],
+    ):
+        training_settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+        before = train_before(
+            data_uri=data_uri,
+            test_data_uri=test_data_uri,
+            data_version=data_version,
+            on_bad_image=on_bad_image,
+            **training_settings,
+        )
+        audit = stages.task("audit", examples=before.outputs["examples"], seed=seed)
+        curate = stages.task(
+            "curate",
+            examples=before.outputs["examples"],
+            issues=audit.outputs["issues"],
+            predictions=before.outputs["predictions"],
+            decisions_uri=decisions_uri,
+            max_images=max_images,
+            augment_to=augment_to,
+            seed=seed,
+        )
+        after = train_after(data_uri=curate.outputs["data_uri"], **training_settings)
+        # What curation does to val and test must not show in the figures: the new model on the images as they were.
+        yardstick = stages.task(
+            "evaluate", "yardstick", model=after.outputs["model"], examples=before.outputs["examples"]
+        )
+        stages.task(
+            "compare",
+            before_evaluation=before.outputs["evaluation"],
+            before_predictions=before.outputs["predictions"],
+            after_evaluation=after.outputs["evaluation"],
+            after_predictions=after.outputs["predictions"],
+            yardstick_predictions=yardstick.outputs["predictions"],
+            examples=before.outputs["examples"],
+        )
+
+    return improvement
