@@ -21,9 +21,9 @@ them, so every figure is a difference of pairs. `comparison.json` holds everythi
              "macro_f1": CHANGE,
              "classes": {"i": {"images": 80, "recall": CHANGE, "f1": CHANGE}, ...},   # CHANGE is null without images
              "slices": [{"scalar": "pixels", "from": 14641.0, "to": 29000.0, "images": 204, "accuracy": CHANGE}, ...],
-             "trained_on": {"before": 0, "after": 12},    # of the images, those whose bytes are in the train split
+             "seen_in_training": {"before": 0, "after": 12},    # of the images: their bytes are in the train split
              "unseen": {"images": 801, "accuracy": CHANGE, "newly_right": 148, "newly_wrong": 27, "mcnemar_p": 1e-9},
-                                                          # without those; null where that is all images, or none
+                                                          # those in neither; null where that is all images, or none
              "new_data": {"images": 790, "accuracy": 0.85, "accuracy_interval": [0.82, 0.87], "macro_f1": 0.84,
                           "same_images": false},          # the new model on this split of the new version, which may
                                                           # hold other images or labels; null if there is no such split
@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from components import examples as ex
 from components.compare.data_difference import data_difference
 from components.compare.paired import CHANGE, Bootstrap, accuracy_change, class_changes, mcnemar_p
-from components.compare.reading import paired, read_evaluation, read_predictions
+from components.compare.reading import FIGURES, SPLITS, paired, read_evaluation, read_predictions
 from components.compare.report import write_comparison_report
 from components.evaluate.metrics import SLICES, slices
 from components.files import UserError, new_directory
@@ -52,9 +52,6 @@ from components.files import UserError, new_directory
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-
-SPLITS = ("val", "test")
-NEW_DATA = ("images", "accuracy", "accuracy_interval", "macro_f1")
 
 
 class Inputs(NamedTuple):
@@ -117,7 +114,7 @@ def compare_evaluations(
         **bootstrap._asdict(),
         "splits": {
             split: {
-                **_compare_split(split, pairs, classes, slice_bins, bootstrap, _trained_on(pairs, old, new)),
+                **_compare_split(split, pairs, classes, slice_bins, bootstrap, _seen_in_training(pairs, old, new)),
                 "new_data": _new_data(split, after, old, new),
                 **_changed_sides(pairs),
             }
@@ -128,6 +125,8 @@ def compare_evaluations(
     with new_directory(comparison_output) as folder:
         (folder / "comparison.json").write_text(json.dumps(result, indent=1) + "\n")
         write_comparison_report(report_output, inputs.examples, manifest, result, gallery_size)
+    for figures in result["splits"].values():
+        print(f"compare: {figures['verdict']}", flush=True)
     return result
 
 
@@ -178,13 +177,13 @@ def _compare_split(
     classes: list[str],
     slice_bins: int,
     bootstrap: Bootstrap,
-    trained_on: dict[str, "np.ndarray"],
+    seen: dict[str, "np.ndarray"],
 ) -> dict[str, Any]:
     labels, before, after = (pairs[name].map(classes.index).to_numpy() for name in ("label", "before", "after"))
     of_classes, macro_f1 = class_changes(labels, before, after, len(classes), bootstrap)
     images = pairs["label"].value_counts()
     overall = _accuracy(pairs, bootstrap)
-    seen = trained_on["before"] | trained_on["after"]
+    unseen = ~(seen["before"] | seen["after"])
     return {
         "images": len(pairs),
         "verdict": verdict(split, len(pairs), overall["accuracy"], overall["mcnemar_p"], bootstrap.confidence_level),
@@ -195,9 +194,9 @@ def _compare_split(
             for name, changes in zip(classes, of_classes, strict=True)
         },
         "slices": _slices(pairs, slice_bins, bootstrap),
-        "trained_on": {name: int(each.sum()) for name, each in trained_on.items()},
-        "unseen": {"images": int((~seen).sum()), **_accuracy(pairs[~seen], bootstrap)}
-        if seen.any() and not seen.all()
+        "seen_in_training": {name: int(each.sum()) for name, each in seen.items()},
+        "unseen": {"images": int(unseen.sum()), **_accuracy(pairs[unseen], bootstrap)}
+        if unseen.any() and not unseen.all()
         else None,
     }
 
@@ -239,7 +238,7 @@ def _slices(pairs: "pd.DataFrame", bins: int, bootstrap: Bootstrap) -> list[dict
     return entries
 
 
-def _trained_on(pairs: "pd.DataFrame", old: "pd.DataFrame", new: "pd.DataFrame") -> dict[str, "np.ndarray"]:
+def _seen_in_training(pairs: "pd.DataFrame", old: "pd.DataFrame", new: "pd.DataFrame") -> dict[str, "np.ndarray"]:
     """Which of the images are byte for byte in the train split of each version, bool [images]."""
     return {
         name: pairs["sha256"].isin(table["sha256"][table["split"] == "train"]).to_numpy()
@@ -254,7 +253,7 @@ def _new_data(split: str, after: dict[str, Any], old: "pd.DataFrame", new: "pd.D
         sorted(zip(part["sha256"], part["label"], strict=True))
         for part in (table[table["split"] == split] for table in (old, new))
     ]
-    return {**{name: after[split][name] for name in NEW_DATA}, "same_images": held[0] == held[1]}
+    return {**{name: after[split][name] for name in FIGURES}, "same_images": held[0] == held[1]}
 
 
 def _changed_sides(pairs: "pd.DataFrame") -> dict[str, list[dict[str, str]]]:

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.examples import SPLITS
+from components import examples as ex
 from components.files import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SPLITS = ("val", "test")  # what is compared
+FIGURES = ("images", "accuracy", "accuracy_interval", "macro_f1")  # that are shown of the new version's own splits
 TEXTS = ("split", "filename", "sha256", "label", "prediction")
 NUMBERS = ("loss", "ink_fraction", "aspect_ratio", "height", "width")
 
@@ -26,6 +28,9 @@ def read_evaluation(folder: str) -> dict[str, Any]:
         for name, kind in (("data_version", str), ("trained_on", str), ("settings", dict), ("classes", list)):
             if not isinstance(evaluation[name], kind):
                 raise ValueError(f"{name} is {evaluation[name]!r}")
+        for split in SPLITS:
+            if lacking := sorted(set(FIGURES) - set(evaluation.get(split, FIGURES))):
+                raise ValueError(f"{split} lacks {lacking[0]}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: cannot be read ({error!r}); give the output `evaluation` of evaluate.") from None
     return evaluation
@@ -49,7 +54,7 @@ def read_predictions(path: str, classes: list[str]) -> "pd.DataFrame":
     twice = table["filename"][table["filename"].duplicated()]
     if len(twice):
         raise UserError(f"{path}: has {twice.iloc[0]} twice; give the predictions as evaluate made them.")
-    for column, known in (("split", list(SPLITS)), ("label", classes), ("prediction", classes)):
+    for column, known in (("split", list(ex.SPLITS)), ("label", classes), ("prediction", classes)):
         other = table[column][~table[column].isin(known)]
         if len(other):
             raise UserError(

@@ -14,7 +14,8 @@ GOOD, BAD, NEUTRAL = "#2e7d32", "#c62828", "#5d6b7a"  # as in report.html.j2
 def write_comparison_report(
     output: str, examples: str, manifest: dict[str, Any], result: dict[str, Any], gallery_size: int
 ) -> None:
-    """
+    """Galleries show at most `gallery_size` images each, of those that `examples` hold.
+
     Raises:
         UserError: `examples` lacks an image that is to be shown.
     """

@@ -224,11 +224,11 @@ def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[V
     versions, result = compared
     pairs = pairs_of(versions, "val")
     figures = result["splits"]["val"]
-    assert figures["trained_on"] == {"before": 0, "after": 1}
+    assert figures["seen_in_training"] == {"before": 0, "after": 1}
     rest = pairs.iloc[:-1]  # the last was leaked
     assert figures["unseen"]["images"] == len(rest) == 11
     assert figures["unseen"]["accuracy"]["after"] == pytest.approx((rest["after"] == rest["label"]).mean())
-    assert result["splits"]["test"]["trained_on"] == {"before": 0, "after": 0}
+    assert result["splits"]["test"]["seen_in_training"] == {"before": 0, "after": 0}
     assert result["splits"]["test"]["unseen"] is None
     assert (
         "0 of these val images are, byte for byte, in the train split of the version before, 1" in versions.page().text
@@ -245,8 +245,9 @@ def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, d
     assert data["images"]["train"]["7"]["augmented_after"] == 3
 
 
-def test_file_and_metrics_hold_the_result(compared: tuple[Versions, dict[str, Any]]) -> None:
-    versions, result = compared
+def test_file_and_metrics_hold_the_result(versions: Versions, capsys: pytest.CaptureFixture[str]) -> None:
+    result = versions.compare()
+    assert capsys.readouterr().out.splitlines() == [f"compare: {each['verdict']}" for each in result["splits"].values()]
     assert json.loads((versions.folder / "outputs/comparison/comparison.json").read_text()) == result
     assert result["after"] == {
         "data_version": "new.dir",
@@ -493,7 +494,18 @@ def test_broken_rows_are_refused(versions: Versions, column: str, value: str, wo
     refused(versions, f"after_predictions: {words}")
 
 
-@pytest.mark.parametrize("left", [None, "", "[]", '{"classes": []}', '{"data_version": 3}'])
+@pytest.mark.parametrize(
+    "left",
+    [
+        None,
+        "",
+        "[]",
+        '{"classes": []}',
+        '{"data_version": 3}',
+        '{"data_version": "a", "trained_on": "a", "settings": {}, "classes": ["NA", "$v$", "7"], "val": {"images": 1}}',
+        '{"data_version": "a", "trained_on": "a", "settings": {}, "classes": ["NA", "$v$", "7"], "val": 1}',
+    ],
+)
 def test_folder_that_is_no_evaluation_is_refused(versions: Versions, left: str | None) -> None:
     path = versions.folder / "after_evaluation/metrics.json"
     path.unlink()
