@@ -81,7 +81,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
     if plan.changes is None:
         console.print("The files of the version now are not in DVC's cache, so they count as none.")
     else:
-        console.print(", ".join(f"{count:,} {name}" for name, count in plan.changes._asdict().items()))
+        console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
             console.print("What is added is not of the version now: was the curated folder made of another one?")
     beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)

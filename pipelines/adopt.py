@@ -50,7 +50,12 @@ class Changes(NamedTuple):
     edited: int  # the picture itself was changed
     removed: int
     added: int
+    added_to_test: int  # perhaps from a test split that was given to the run apart from the data
     augmented: int
+
+    def __str__(self) -> str:
+        counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in self._asdict().items() if count]
+        return ", ".join(counts) or "no changes"
 
 
 class Plan(NamedTuple):
@@ -199,13 +204,14 @@ def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -
 
 def count_changes(now: dict[str, str], curated: Curated) -> Changes:
     """What became of the images whose md5s are `now`, by what the manifest says of their names."""
-    relabelled = moved = edited = added = augmented = 0
+    relabelled = moved = edited = added = added_to_test = augmented = 0
     sources = set()
     for name, sha256, source, source_sha256 in curated.images:
         if is_augmented(name):
             augmented += 1
         elif source not in now or (sha256 == source_sha256 and now[source] != curated.md5s[name]):
-            added += 1
+            added_to_test += name.startswith("test/")
+            added += not name.startswith("test/")
         else:
             sources.add(source)
             (split, label, _), (old_split, old_label, _) = name.split("/"), source.split("/")
@@ -213,12 +219,11 @@ def count_changes(now: dict[str, str], curated: Curated) -> Changes:
             moved += split != old_split
             edited += sha256 != source_sha256
     removed = sum(is_image(name) and not is_augmented(name) for name in now.keys() - sources)
-    return Changes(relabelled, moved, edited, removed, added, augmented)
+    return Changes(relabelled, moved, edited, removed, added, added_to_test, augmented)
 
 
 def _message(version: Version, changes: Changes | None) -> str:
-    counted = [f"{count:,} {name}" for name, count in changes._asdict().items() if count] if changes else []
-    return f"Data version {version.name[:8]}: {', '.join(counted)}" if counted else f"Data version {version.name[:8]}"
+    return f"Data version {version.name[:8]}" + (f": {changes}" if changes else "")
 
 
 def _files(folder: Folder, git: Path, upcoming: Version, is_first: bool) -> list[Path]:

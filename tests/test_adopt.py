@@ -57,7 +57,7 @@ CURATED = [
     File("val/v/0.png", "val v", "val/v/0.png", "val v"),
     File("test/i/0.png", "test i", "test/i/0.png", "test i"),
 ]
-CHANGES = "1 relabelled, 1 moved, 1 edited, 1 removed, 1 added, 2 augmented"
+CHANGES = "1 relabelled, 1 moved, 1 edited, 1 removed, 1 added to test, 2 augmented"
 EVERYTHING = ("--yes", "--commit", "--tag", "v3", "--push")
 
 
@@ -247,8 +247,7 @@ def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Calla
         "v": ["2", "1 -> 2", "0"],
         "all": ["6 -> 5", "2 -> 3", "0 -> 1"],
     }
-    assert f"\n{CHANGES}\n" in output
-    assert "The new version does not have what lies beside the images: notes.txt\n" in output
+    assert f"\n{CHANGES}\nThe new version does not have what lies beside the images: notes.txt\n" in output
     todo = output.split("To do:\n")[1].splitlines()
     assert [line.strip() for line in todo[:5]] == [
         f"give data the content of {place.made}",
@@ -360,7 +359,7 @@ def test_curated_of_another_version_is_said_to_be(place: Place, run: Callable[..
     track(place.home)
     commit(place.home, "by-hand")
     output = run()
-    assert "0 moved, 1 edited, 2 removed, 2 added" in output
+    assert "1 relabelled, 1 edited, 2 removed, 1 added, 1 added to test, 2 augmented\n" in output
     assert "was the curated folder made of another one?" in output
 
 
