@@ -11,7 +11,7 @@ help: ## list the targets
 
 setup: $(VENV)/ready ## install everything into .venv
 
-run: $(VENV)/ready ## set up, draw the sample data, run all five stages on it, show the evaluation
+run: $(VENV)/ready ## set up, draw the sample data, run the training pipeline on it, show the evaluation
 	$(BIN)/python sample.py
 	$(BIN)/python compile.py
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
