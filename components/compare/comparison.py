@@ -43,8 +43,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components import examples as ex
 from components.compare.data_difference import data_difference
-from components.compare.paired import CHANGE, Bootstrap, accuracy_change, class_changes, mcnemar_p
-from components.compare.reading import FIGURES, SPLITS, paired, read_evaluation, read_predictions
+from components.compare.paired import Bootstrap, Change, accuracy_change, class_changes, mcnemar_p
+from components.compare.reading import FIGURES, SPLITS, pair_predictions, read_evaluation, read_predictions
 from components.compare.report import write_comparison_report
 from components.evaluate.metrics import SLICES, slices
 from components.files import UserError, new_directory
@@ -84,25 +84,15 @@ def compare_evaluations(
     """
     _check_options(bootstrap, slice_bins, gallery_size)
     before, after = read_evaluation(inputs.before_evaluation), read_evaluation(inputs.after_evaluation)
-    classes = before["classes"]
-    if sorted(after["classes"]) != sorted(classes):
-        raise UserError(
-            f"the version before has the classes {', '.join(classes)}, the new one {', '.join(after['classes'])}; "
-            "only versions of the same classes can be compared."
-        )
-    manifest = ex.read_manifest(inputs.examples)
-    if manifest["data_version"] != before["data_version"]:
-        raise UserError(
-            f"examples are of the data version {manifest['data_version']}, before_evaluation of "
-            f"{before['data_version']}; give the examples that it was made on."
-        )
+    manifest, classes = ex.read_manifest(inputs.examples), before["classes"]
+    _check_versions(before, after, manifest)
     old, new, yardstick = (
         read_predictions(path, classes)
         for path in (inputs.before_predictions, inputs.after_predictions, inputs.yardstick_predictions)
     )
     _check_together("before", before, old)
     _check_together("after", after, new)
-    tables = {split: paired(old, yardstick, split) for split in SPLITS if split in set(old["split"])}
+    tables = {split: pair_predictions(old, yardstick, split) for split in SPLITS if split in set(old["split"])}
     if not tables:
         raise UserError("before_predictions: has no val or test image; there is nothing to compare the models on.")
     result = {
@@ -162,6 +152,19 @@ def _check_options(bootstrap: Bootstrap, slice_bins: int, gallery_size: int) -> 
         raise UserError(f"confidence_level is {bootstrap.confidence_level}; it must be above 0 and below 1.")
 
 
+def _check_versions(before: dict[str, Any], after: dict[str, Any], manifest: dict[str, Any]) -> None:
+    if sorted(after["classes"]) != sorted(before["classes"]):
+        raise UserError(
+            f"the version before has the classes {', '.join(before['classes'])}, the new one "
+            f"{', '.join(after['classes'])}; only versions of the same classes can be compared."
+        )
+    if manifest["data_version"] != before["data_version"]:
+        raise UserError(
+            f"examples are of the data version {manifest['data_version']}, before_evaluation of "
+            f"{before['data_version']}; give the examples that it was made on."
+        )
+
+
 def _check_together(name: str, evaluation: dict[str, Any], predictions: "pd.DataFrame") -> None:
     for split in SPLITS:
         images, counted = int((predictions["split"] == split).sum()), evaluation.get(split, {}).get("images", 0)
@@ -213,7 +216,7 @@ def _accuracy(pairs: "pd.DataFrame", bootstrap: Bootstrap) -> dict[str, Any]:
     }
 
 
-def verdict(split: str, images: int, accuracy: CHANGE, p: float, confidence_level: float) -> str:
+def verdict(split: str, images: int, accuracy: Change, p: float, confidence_level: float) -> str:
     """The outcome of a split as a sentence."""
     before, after = (f"{accuracy[name]:.3f}" for name in ("before", "after"))
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"

@@ -7,12 +7,12 @@ to the Bootstrap, 1993, chapter 13). They, as the test, hold for these two model
 another seed of the training would change is not in them.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
 
-CHANGE = dict[str, float]  # before, after, change, low, high
+Change = dict[str, float]  # before, after, change, low, high
 
 
 class Bootstrap(NamedTuple):
@@ -21,7 +21,7 @@ class Bootstrap(NamedTuple):
     seed: int
 
 
-def accuracy_change(before: "np.ndarray", after: "np.ndarray", bootstrap: Bootstrap) -> CHANGE:
+def accuracy_change(before: "np.ndarray", after: "np.ndarray", bootstrap: Bootstrap) -> Change:
     """How the accuracy changes from one model to the other, over at least one image.
 
     Args:
@@ -38,7 +38,7 @@ def accuracy_change(before: "np.ndarray", after: "np.ndarray", bootstrap: Bootst
 
 def class_changes(
     labels: "np.ndarray", before: "np.ndarray", after: "np.ndarray", classes: int, bootstrap: Bootstrap
-) -> tuple[list[dict[str, CHANGE] | None], CHANGE]:
+) -> tuple[list[dict[str, Change] | None], Change]:
     """How recall and F1 of each class change (None for a class without images), and macro F1, the mean over classes.
 
     A resample without an image of a class does not count for that class.
@@ -106,7 +106,7 @@ def _scores(
     return recall, f1
 
 
-def _change(before: "np.ndarray", after: "np.ndarray", bootstrap: Bootstrap) -> dict[str, Any]:
+def _change(before: "np.ndarray", after: "np.ndarray", bootstrap: Bootstrap) -> Change:
     """From a figure's values, the first for the images themselves, the others for their resamples."""
     import numpy as np
 

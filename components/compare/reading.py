@@ -64,7 +64,7 @@ def read_predictions(path: str, classes: list[str]) -> "pd.DataFrame":
     return table.sort_values("filename", ignore_index=True)
 
 
-def paired(before: "pd.DataFrame", yardstick: "pd.DataFrame", split: str) -> "pd.DataFrame":
+def pair_predictions(before: "pd.DataFrame", yardstick: "pd.DataFrame", split: str) -> "pd.DataFrame":
     """The images of a split with what both models say of them, by file name.
 
     Returns:
@@ -80,7 +80,6 @@ def paired(before: "pd.DataFrame", yardstick: "pd.DataFrame", split: str) -> "pd
         how="outer",
         on=identity,
         indicator=True,
-        suffixes=("", "_after"),
     )
     pairs = pairs.rename(columns={"prediction": "before", "loss": "loss_before"})
     alone = pairs[pairs["_merge"] != "both"].sort_values("filename")
