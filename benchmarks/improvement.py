@@ -35,25 +35,20 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     folders = ["--data", options.data.resolve(), "--test-data", options.test_data.resolve()]
     first = run(options, f"untouched-{options.seeds[0]}", *folders, param={"seed": options.seeds[0]})
-    audit = run(options, "audit", "--component", "audit", "--from-run", first["folder"])
     for variant in options.variants:
         for seed in options.seeds:
-            figures = measured(options, variant, seed, folders, first, audit)
+            figures = measured(options, variant, seed, folders, first)
             write(options.out / "figures" / f"{variant}-{seed}.json", figures)
     print(table([json.loads(path.read_text()) for path in sorted((options.out / "figures").glob("*.json"))]))
 
 
 def measured(
-    options: argparse.Namespace,
-    variant: str,
-    seed: int,
-    folders: list[Any],
-    first: dict[str, Any],
-    audit: dict[str, Any],
+    options: argparse.Namespace, variant: str, seed: int, folders: list[Any], first: dict[str, Any]
 ) -> dict[str, Any]:
-    """The accuracies of the variant, trained with the seed."""
+    """The accuracies of the variant, trained with the seed; `first` is a run on the untouched data."""
     name = f"{variant}-{seed}"
     if variant != "untouched":
+        audit = run(options, "audit", "--component", "audit", "--from-run", first["folder"])
         settings = {**CURATIONS[variant], "seed": seed}
         curate = run(options, f"curate-{name}", "--component", "curate", "--from-run", audit["folder"], param=settings)
         folders = ["--data", curate["artifacts"]["data"]]
