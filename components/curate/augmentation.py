@@ -174,8 +174,8 @@ def _brightness(picture: "np.ndarray", contrast: float, brightness: float) -> "n
 
     paper = np.array(_paper(picture))
     tones = (np.arange(256)[:, None] - paper) * contrast + paper + brightness
-    table = np.rint(np.clip(tones, 0, 255)).astype(np.uint8)  # [256, channels]
-    return cv2.LUT(picture, table[:, None])
+    table = np.rint(np.clip(tones, 0, 255)).astype(np.uint8)
+    return cv2.LUT(picture, table.reshape(256, 1, *picture.shape[2:]))
 
 
 OPERATIONS: dict[str, Callable[..., "np.ndarray"]] = {

@@ -77,7 +77,7 @@ def _copies(
 
 
 def _write_changes(path: Path, outcomes: Iterable[Outcome], found: dict[str, Target]) -> None:
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, CHANGES)
         writer.writeheader()
         for outcome in outcomes:

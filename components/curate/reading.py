@@ -47,13 +47,9 @@ def read_images(folder: str, manifest: dict[str, Any]) -> list[Image]:
     images = []
     for split in manifest["splits"]:
         for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
-            if is_original(example, split):
+            if split not in CURATED or ex.AUGMENTED not in ex.text(example, ex.FILENAME):
                 images.append(_image(example, split))
     return images
-
-
-def is_original(example: Any, split: str) -> bool:
-    return split not in CURATED or ex.AUGMENTED not in ex.text(example, ex.FILENAME)
 
 
 def _image(example: Any, split: str) -> Image:
@@ -159,4 +155,6 @@ def _download(uri: str, path: Path) -> None:
     except NotFound:
         raise UserError(f"{uri}: not in the bucket; upload it or correct decisions_uri.") from None
     except (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError) as error:
-        raise UserError(f"{uri}: cannot be read ({' '.join(str(error).split())}); see that this run may.") from None
+        raise UserError(
+            f"{uri}: cannot be read ({' '.join(str(error).split())}); check the access of this run to it."
+        ) from None

@@ -15,7 +15,7 @@ from components import examples as ex
 from components.curate.augmentation import Augmentation, augmented, drawn
 from components.curate.cleaning import cleaned
 from components.curate.planning import Outcome
-from components.curate.reading import CURATED, is_original
+from components.curate.reading import CURATED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,7 @@ def write_images(
         for future in waiting:
             rows += future.result()
     rows.sort(key=lambda row: row["filename"])
-    with (folder / MANIFEST).open("w", newline="") as file:
+    with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
@@ -101,7 +101,7 @@ def _encoded(examples: str, manifest: dict[str, Any], found: dict[str, Target]) 
         print(f"curate: writing the images of {split}", flush=True)
         for example in ex.read_examples(ex.shard_paths(examples, manifest, split)):
             filename = ex.text(example, ex.FILENAME)
-            if is_original(example, split) and filename in found:
+            if filename in found:
                 yield found[filename], example.features.feature[ex.ENCODED].bytes_list.value[0]
 
 

@@ -185,6 +185,11 @@ def test_brightness_moves_the_paper_and_contrast_the_ink() -> None:
     changed = only(bar(), "brightness", contrast=0.5, brightness=-20.0)
     assert set(np.unique(changed)) == {240 - 20, 240 - 110 - 20}
     assert set(np.unique(only(bar(tone=10), "brightness", contrast=1.0, brightness=-25.0))) == {0}
+    colour = np.full((9, 9, 3), (250, 200, 150), np.uint8)
+    colour[4, 4] = (50, 0, 150)
+    changed = only(colour, "brightness", contrast=0.5, brightness=-10.0)
+    assert changed[0, 0].tolist() == [240, 190, 140]
+    assert changed[4, 4].tolist() == [140, 90, 140]
 
 
 def test_large_pictures_become_smaller() -> None:

@@ -239,6 +239,14 @@ def test_relabelled_image_goes_to_its_class_beside_the_one_of_its_name(inputs: I
     assert curated.manifest[new]["label"] == "i"
 
 
+def test_image_that_stays_keeps_its_name_whichever_comes_first(inputs: Inputs, tmp_path: Path) -> None:
+    path = write_decisions(tmp_path / "decisions.csv", inputs, {"train/i/05.png": ("relabel", "v")})
+    found = curate(inputs, tmp_path / "outputs", path)
+    assert found.images["train/v/05.png"] == source_bytes(inputs, "train/v/05.png")
+    assert found.images[found.changes["train/i/05.png"]["new_filename"]] == source_bytes(inputs, "train/i/05.png")
+    assert "train/i/05.png" not in found.images
+
+
 def test_people_decide_before_the_policy(inputs: Inputs, tmp_path: Path) -> None:
     decisions = {
         "train/v/00.png": ("keep", ""),
@@ -300,6 +308,7 @@ def test_augmented_images_come_of_train_alone(curated: Curated) -> None:
         assert row["seed"] == "1"
         assert len(row["filename"].rpartition("/")[2].encode()) <= 255
     assert LEFT not in {row["source_filename"] for row in made}
+    assert len({row["operations"] for row in made}) == len(made)
     copies = Counter(row["source_filename"] for row in made)
     v = [filename for filename, row in curated.changes.items() if row["new_filename"].startswith("train/v/")]
     assert max(copies[filename] for filename in v) - min(copies[filename] for filename in v) <= 1
@@ -338,7 +347,7 @@ def test_gray_stays_gray_and_colour_colour(inputs: Inputs, curated: Curated) -> 
 
 
 def test_nothing_is_augmented_on_request(inputs: Inputs, tmp_path: Path) -> None:
-    found = curate(inputs, tmp_path, augment_to=0)
+    found = curate(inputs._replace(predictions=tmp_path / "none"), tmp_path, augment_to=0)
     assert found.counts["augmented"] == 0
     assert {row["operations"] for row in found.manifest.values()} == {"[]"}
     assert len(found.manifest) == len(found.changes) - found.counts["dropped"]
