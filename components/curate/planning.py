@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from components.audit.decisions import Decision
+from components.curate.decisions import Decision
 from components.curate.reading import CURATED, Image, Issue
 from components.files import UserError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from components import examples as ex
-from components.audit.decisions import Decision, read_decisions
+from components.curate.decisions import Decision, read_decisions
 from components.files import UserError
 
 CURATED = ("train", "val")

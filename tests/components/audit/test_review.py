@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.audit.decisions import read_decisions
 from components.audit.review import write_review
+from components.curate.decisions import read_decisions
 from sample import draw_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; it drives the browser")

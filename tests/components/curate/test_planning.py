@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.audit.decisions import Decision
+from components.curate.decisions import Decision
 from components.curate.planning import MOVED, Outcome, Policy, check, plan
 from components.curate.reading import Image, Issue
 from components.files import UserError

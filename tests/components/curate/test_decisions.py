@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.audit.decisions import Decision, read_decisions
+from components.curate.decisions import Decision, read_decisions
 from components.files import UserError
 
 CLASSES = ["i", "ii", "v", "vi", "zwölf; sechs"]
