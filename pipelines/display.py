@@ -105,9 +105,9 @@ def _figures(metrics: dict[str, Any]) -> Table:
 
 def _changes(comparison: dict[str, Any]) -> Table:
     """Both models on the images and labels of the version before; beside it, the new one on the new version's."""
-    table = Table(title="the models of before and after, on the images of before", title_justify="left")
+    table = Table(title="both models on the images of before; p is McNemar's", title_justify="left")
     level = f"{100 * comparison['confidence_level']:g} %"
-    for heading in ("split", "images", "before", "after", "change", level, "McNemar p", "on those of after"):
+    for heading in ("split", "images", "before", "after", "change", level, "p", "new data"):
         width = 13 if heading == level else None  # so that on a narrow terminal a heading is broken, and no figure
         table.add_column(heading, justify="left" if heading == "split" else "right", min_width=width)
     for split, figures in comparison["splits"].items():

@@ -28,7 +28,7 @@ NUMBER = (int, float)
 
 
 class Frame(NamedTuple):
-    """What a poll sees: the state of the run, and of the tasks that have begun.
+    """What a poll sees: the state of the run, and of the tasks that have begun; in a part PART, the task PART/TASK.
 
     A task may also be CACHED, or OMITTED because one before it failed.
     """
@@ -113,12 +113,17 @@ def check_parameters(spec: Json, given: Json) -> None:
         raise Refusal(400, f"parameter(s) provided are not required by pipeline: {', '.join(sorted(extra))}")
 
 
-def tasks_in_order(spec: Json) -> list[str]:
-    tasks, ordered = spec["root"]["dag"]["tasks"], list[str]()
+def tasks_in_order(spec: Json, component: Json | None = None) -> list[str]:
+    """The names of a pipeline's tasks; of a part that is a pipeline itself, those of its tasks, PART/TASK."""
+    tasks, ordered = (component or spec["root"])["dag"]["tasks"], list[str]()
     while len(ordered) < len(tasks):
         ready = [name for name, task in tasks.items() if set(task.get("dependentTasks", [])) <= set(ordered)]
         ordered += sorted(set(ready) - set(ordered))
-    return ordered
+    names = []
+    for name in ordered:
+        part = spec["components"][tasks[name]["componentRef"]["name"]]
+        names += [f"{name}/{inner}" for inner in tasks_in_order(spec, part)] if "dag" in part else [name]
+    return names
 
 
 def page_of(kind: str, name: str, items: list[Json], query: dict[str, str]) -> Json:
@@ -162,11 +167,19 @@ def _field(kind: str, key: str) -> str:
 
 
 def _nodes(workflow: str, frame: Frame) -> Iterator[tuple[str, str, str]]:
-    """Key, display name and state of each node of the Argo workflow: per task a driver, the task, and its container."""
+    """Key, display name and state of each node of the Argo workflow: per task a driver, the task, and its container.
+
+    A part of the pipeline has a driver and a node too; its tasks' names do not say that they are in it.
+    """
     yield from (("", workflow, frame.state), ("root-driver", "root-driver", "SUCCEEDED"), ("root", "root", frame.state))
+    for part in dict.fromkeys(task.partition("/")[0] for task in frame.tasks if "/" in task):
+        states = {state for task, state in frame.tasks.items() if task.startswith(f"{part}/")}
+        yield f"{part}-driver", f"{part}-driver", "SUCCEEDED"
+        yield part, part, next((state for state in ("FAILED", "RUNNING") if state in states), "SUCCEEDED")
     for task, state in frame.tasks.items():
-        yield f"{task}-driver", f"{task}-driver", "OMITTED" if state == "OMITTED" else "SUCCEEDED"
-        yield task, task, "SUCCEEDED" if state == "CACHED" else state
+        name = task.rpartition("/")[2]
+        yield f"{task}-driver", f"{name}-driver", "OMITTED" if state == "OMITTED" else "SUCCEEDED"
+        yield task, name, "SUCCEEDED" if state == "CACHED" else state
         if state != "OMITTED":
             yield f"{task}.executor", "executor", "SKIPPED" if state == "CACHED" else state
 

@@ -32,7 +32,17 @@ CONFIG = {
     "ingest": {"parameters": {"classes": CLASSES, "shards": 2}},
     "validate": {"parameters": {"scalar_threshold": 0.9, "severity": {"schema": "warning"}}},
     "train": {"parameters": {"epochs": 50, "batch_size": 8}},
+    "audit": {"parameters": {"folds": 2, "repeats": 1, "epochs": 1}},
+    "curate": {"parameters": {"policy_splits": [], "hard_weight": 0.0}},
+    "compare": {"parameters": {"resamples": 100}},
 }
+REPORTING = ["validate", "train", "evaluate"]
+TURN = [
+    *(f"before/{stage}" for stage in STAGES),
+    *("audit", "curate"),
+    *(f"after/{stage}" for stage in STAGES),
+    *("yardstick", "compare"),
+]
 
 
 class Run(NamedTuple):
@@ -50,9 +60,8 @@ class Run(NamedTuple):
     def metrics(self) -> dict[str, Any]:
         return json.loads((self.folder / "metrics.json").read_text())
 
-    def predictions(self) -> list[dict[str, str]]:
-        with self.artifact("evaluate", "predictions").open(newline="") as file:
-            return list(csv.DictReader(file))
+    def predictions(self, task: str = "evaluate") -> list[dict[str, str]]:
+        return read_csv(self.artifact(task, "predictions"))
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +84,36 @@ def retrained(workplace: Path, training: Run) -> Run:
     """The training stage again, with the parameters and on the artifacts of that run."""
     options = ["--component", "train", "--from-run", training.folder, "--experiment", "again"]
     return submit(workplace, *options)
+
+
+@pytest.fixture(scope="session")
+def improvement(workplace: Path, tiny: Folders, training: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One turn of the loop on the same data and with the same settings, where a person took two decisions."""
+    folder = tmp_path_factory.mktemp("turn")
+    (folder / "project").symlink_to(workplace / "project")
+    rows = [decision(tiny, "train/x/00.png", "drop"), decision(tiny, "train/v/01.png", "relabel", "i")]
+    lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+    (folder / "decisions.csv").write_text("\n".join(lines) + "\n")
+    options = ["--config", "tiny", *data_options(tiny), "--decisions", "decisions.csv"]
+    parameters = ["--param", "epochs=2", "--param", "seed=7", "--param", "augment_to=45"]
+    return submit(folder, "--pipeline", "improvement", *options, *parameters)
+
+
+def decision(folders: Folders, filename: str, decided: str, label: str = "") -> dict[str, str]:
+    content = (folders.data / filename).read_bytes()
+    return {
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "filename": filename,
+        "label": filename.split("/")[1],
+        "decision": decided,
+        "new_label": label,
+        "decided_at": "2026-11-22T12:00:00Z",
+    }
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def data_options(folders: Folders) -> list[Any]:
@@ -114,7 +153,7 @@ def test_pipeline_prints_each_stage_the_accuracy_and_the_reports(training: Run, 
         assert re.search(
             rf"^│ {split} +│ +{figures['images']} │ +{figures['accuracy']:.3f} │", training.output, re.MULTILINE
         )
-    for stage in ("validate", "train", "evaluate"):
+    for stage in REPORTING:
         (path,) = re.findall(rf"^{stage} report +(\S+)$", training.output, re.MULTILINE)
         report = workplace / path
         assert report.read_bytes() == training.artifact(stage, "report").read_bytes()
@@ -394,6 +433,111 @@ def session(leader: int) -> list[psutil.Process]:
             if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
+
+
+def test_improvement_prints_each_task_and_what_changed(improvement: Run):
+    said = re.findall(r"^. ([\w/]+) +(running|succeeded) +[\d.]+ s$", improvement.output, re.MULTILINE)
+    assert said == [(task, state) for task in TURN for state in ("running", "succeeded")]
+    comparison = json.loads((improvement.folder / "comparison.json").read_text())
+    assert list(comparison["splits"]) == ["val", "test"]
+    for split, figures in comparison["splits"].items():
+        accuracy = figures["accuracy"]
+        cells = [
+            *(split, figures["images"], f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"),
+            *(f"{accuracy['change']:+.3f}", f"{accuracy['low']:+.3f}…{accuracy['high']:+.3f}"),
+            *(f"{figures['mcnemar_p']:.2g}", f"{figures['new_data']['accuracy']:.3f}"),
+        ]
+        row = "│" + "│".join(f" +{re.escape(str(cell))} +" for cell in cells).replace(" +", " *") + "│"
+        assert re.search(f"^{row}$", improvement.output, re.MULTILINE), row
+    differences = "1 relabelled, 0 moved, 1 dropped, 0 added, 0 altered, 10 augmented"
+    assert f"\nimages: {differences}\n" in improvement.output
+
+
+def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(improvement: Run):
+    parts = ("before", "after")
+    named = {f"{part}-{stage}.html": (f"{part}/{stage}", "report") for part in parts for stage in REPORTING}
+    named |= {f"{task}.html": (task, "report") for task in ("audit", "curate", "yardstick", "compare")}
+    named["review.html"] = ("audit", "review")
+    assert {path.name for path in improvement.folder.glob("*.html")} == named.keys()
+    for name, output in named.items():
+        assert (improvement.folder / name).read_bytes() == improvement.artifact(*output).read_bytes()
+        label = name.removesuffix(".html") + (" report" if name != "review.html" else "")
+        assert re.search(rf"^{label} +\S+/{name}$", improvement.output, re.MULTILINE)
+
+
+def test_improvement_begins_with_what_the_training_pipeline_gives(training: Run, improvement: Run):
+    for stage in STAGES:
+        given, alone = improvement.summary["stages"][f"before/{stage}"], training.summary["stages"][stage]
+        assert given["parameters"] == alone["parameters"]
+    for stage, name in (("ingest", "examples"), ("train", "history"), ("evaluate", "evaluation")):
+        assert digests(improvement.artifact(f"before/{stage}", name)) == digests(training.artifact(stage, name))
+
+
+def test_improvement_makes_the_version_that_was_decided_on_and_trains_on_it(improvement: Run, tiny: Folders):
+    data = improvement.artifact("curate", "data")
+    files = {path.relative_to(data).as_posix(): path for path in data.glob("*/*/*")}
+    augmented = {name for name in files if ".augmented-" in name}
+    assert len(augmented) == 45 - (24 - 1) - 12
+    assert all(name.startswith("train/") for name in augmented)
+    expected = dict(image_files(tiny))
+    del expected["train/x/00.png"]
+    relabelled = expected.pop("train/v/01.png")
+    kept = {name: path.read_bytes() for name, path in files.items() if name not in augmented}
+    (moved,) = kept.keys() - expected.keys()
+    assert moved.startswith("train/i/")
+    assert kept == {**{name: path.read_bytes() for name, path in expected.items()}, moved: relabelled.read_bytes()}
+    assert len(read_csv(data / "manifest.csv")) == len(files)
+
+    after = json.loads((improvement.artifact("after/ingest", "examples") / "examples.json").read_text())
+    counts = Counter(tuple(name.split("/")[:2]) for name in files)
+    for split, content in after["splits"].items():
+        assert content["classes"] == {name: counts[split, name] for name in CLASSES}
+    ingested = improvement.summary["stages"]["after/ingest"]["parameters"]
+    assert (ingested["data_uri"], ingested["test_data_uri"]) == (str(data), "")
+    assert improvement.summary["stages"]["after/train"]["parameters"]["epochs"] == 2
+    trained = json.loads((improvement.artifact("after/train", "model") / "training.json").read_text())
+    assert trained["data_version"] == after["data_version"] == improvement.metrics()["data_version"]
+
+
+def test_improvement_compares_both_models_on_the_images_of_before(improvement: Run, tiny: Folders):
+    comparison = json.loads((improvement.folder / "comparison.json").read_text())
+    before = improvement.metadata("before/ingest", "examples")["data_version"]
+    assert comparison["before"]["data_version"] == before
+    assert comparison["after"]["data_version"] == improvement.metrics()["data_version"] != before
+    rows = improvement.predictions("yardstick")
+    assert sorted(row["filename"] for row in rows) == sorted(image_files(tiny))
+    for split, figures in comparison["splits"].items():
+        for turn, task in (("before", "before/evaluate"), ("after", "yardstick")):
+            right = [
+                row["label"] == row["prediction"] for row in improvement.predictions(task) if row["split"] == split
+            ]
+            assert figures["images"] == len(right)
+            assert figures["accuracy"][turn] == pytest.approx(np.mean(right))
+        assert figures["new_data"]["accuracy"] == improvement.metrics()[split]["accuracy"]
+
+
+def test_improvement_keeps_the_figures_of_the_new_version(improvement: Run):
+    evaluation = improvement.artifact("after/evaluate", "evaluation")
+    assert json.loads((evaluation / "metrics.json").read_text()) == improvement.metrics()
+    results = improvement.folder.parents[2] / "results"
+    assert json.loads((results / "metrics.json").read_text())["data_version"] == improvement.metrics()["data_version"]
+    history = improvement.artifact("after/train", "history").read_text()
+    assert (results / "plots/training.csv").read_text() == history
+    artifacts = improvement.summary["artifacts"]
+    assert artifacts["evaluation"] == str(evaluation)
+    assert artifacts["model"] == str(improvement.artifact("after/train", "model"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "artifacts"), [("curate", ["data", "changes"]), ("compare", ["comparison"])], ids=["curate", "compare"]
+)
+def test_stage_of_an_improvement_alone_takes_what_it_took_then(improvement: Run, stage: str, artifacts: list[str]):
+    again = submit(improvement.folder.parents[2], "--component", stage, "--from-run", improvement.folder)
+    given, taken = (run.summary["stages"][stage] for run in (again, improvement))
+    assert (given["inputs"], given["parameters"]) == (taken["inputs"], taken["parameters"])
+    for name in artifacts:
+        assert digests(again.artifact(stage, name)) == digests(improvement.artifact(stage, name))
+    assert ("both models on the images of before" in again.output) == (stage == "compare")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the competition's images are not beside the project")

@@ -70,6 +70,12 @@ def leave_run(workplace: Path, state: str, content: str | None = None) -> None:
         pytest.param(
             "--data images --test-data nowhere", ["nowhere: no such folder", "--test-data"], id="test not there"
         ),
+        pytest.param("--data images --pipeline impr", ["'impr'", "improvement", "training"], id="unknown pipeline"),
+        pytest.param(
+            "--data images --pipeline improvement --decisions lost.csv",
+            ["lost.csv: no such file", "--decisions"],
+            id="decisions not there",
+        ),
         pytest.param("--component trian", ["'trian'", "Did you mean train?", "evaluate"], id="unknown stage"),
         pytest.param("--data images --config lcoal", ["lcoal", "local", "sample"], id="unknown configuration"),
         pytest.param("--component train", ["runs/default", "run the pipeline first"], id="no earlier run"),

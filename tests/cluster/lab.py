@@ -21,6 +21,12 @@ from tests.kfp_rules import Frame, Json
 from tests.kfp_server import KfpServer
 
 STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
+TURN = [
+    *(f"before/{stage}" for stage in STAGES),
+    *("audit", "curate"),
+    *(f"after/{stage}" for stage in STAGES),
+    *("yardstick", "compare"),
+]
 CLASSES = ["i", "v", "x"]
 RUNNING = "^/runs/[^/]+$"  # the request that a waiting submit.py makes
 
@@ -84,13 +90,20 @@ class Lab(NamedTuple):
         (self.project / f"pipelines/config/{name}.yaml").write_text(yaml.safe_dump({**config, **changes}))
         return name
 
-    def begin(self, name: str, script: Iterable[Frame], experiment: str = "default", single: str = "") -> Json:
+    def begin(
+        self,
+        name: str,
+        script: Iterable[Frame],
+        experiment: str = "default",
+        single: str = "",
+        pipeline: str = "training",
+    ) -> Json:
         """Starts a run that goes as the script says, as somebody else did before; of one stage, if it is named."""
         from kfp.client import Client
 
         client = Client(host=self.server.url)
-        package = self.project / (f"build/components/{single}.yaml" if single else "build/training.yaml")
-        pipeline = f"single-{single}" if single else "training"
+        package = self.project / (f"build/components/{single}.yaml" if single else f"build/{pipeline}.yaml")
+        pipeline = f"single-{single}" if single else pipeline
         self.server.script = script
         experiment_id = client.create_experiment(experiment).experiment_id
         pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
@@ -175,6 +188,14 @@ def evaluation(data_version: str) -> Json:
     scored = split_metrics(rows, CLASSES, 2)
     origin = {"data_version": data_version, "trained_on": data_version, "settings": {"epochs": 2}, "classes": CLASSES}
     return json.loads(json.dumps({**origin, "train": {"images": 9}, "val": scored, "test": scored}))
+
+
+def comparison() -> Json:
+    """The content of compare's comparison.json, as far as submit.py shows it."""
+    accuracy = {"before": 0.5, "after": 0.75, "change": 0.25, "low": -0.125, "high": 0.5}
+    split = {"images": 4, "accuracy": accuracy, "mcnemar_p": 0.03125, "new_data": {"images": 3, "accuracy": 0.625}}
+    data = {"relabelled": 1, "moved": 2, "dropped": 3, "added": 4, "altered": 5, "augmented": 6000}
+    return {"confidence_level": 0.95, "splits": {"val": split, "test": {**split, "new_data": None}}, "data": data}
 
 
 def _take_interrupts() -> None:

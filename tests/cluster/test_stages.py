@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable
 
-from tests.cluster.lab import STAGES, Lab, together
+from tests.cluster.lab import STAGES, TURN, Lab, together
 from tests.kfp_rules import Frame, Json
 
 DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
 INGESTED = ("ingest/examples/examples.json",)
 VALIDATED = ("validate/schema/schema.pbtxt",)
 TRANSFORMED = ("transform/transformed_examples/examples.json", "transform/transform_graph/saved_model.pb")
+EVALUATED = ("evaluate/evaluation/metrics.json", "evaluate/predictions")
 TRAINED = ("train/model/saved_model.pb", "train/history")
 
 
@@ -63,6 +64,47 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     others = [arguments(lab, run) for run in lab.runs()[-3:] if run is not again]
     assert {"data_uri": "gs://images/others"} in others
     assert {"examples_uri": written["examples"]} in others
+
+
+def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
+    """Both trainings leave artifacts of the same names; a cached ingestion of before leaves none."""
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN, "SUCCEEDED"))]
+    runs = {name: lab.begin(name, done, "images", pipeline="improvement") for name in ("whole", "cached")}
+    whole, cached = runs["whole"], runs["cached"]
+    before = lab.leave(whole, *INGESTED, *EVALUATED)
+    middle = lab.leave(whole, "audit/issues", "curate/data/manifest.csv")
+    after = lab.leave(whole, *INGESTED, *EVALUATED, *TRAINED)
+    yardstick = lab.leave(whole, "yardstick/predictions", "yardstick/evaluation/metrics.json")
+    lab.leave(cached, *EVALUATED)
+    lab.leave(cached, "audit/issues", "curate/changes", *INGESTED)
+    lab.server.script = DONE
+
+    together(
+        stage(lab, "curate", "--from-run", "whole", "--param", "augment_to=7"),
+        stage(lab, "compare", "--from-run", "whole"),
+        stage(lab, "evaluate", "--from-run", "whole"),
+    )
+    given = {}
+    for run in lab.runs()[-3:]:
+        pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
+        given[lab.server.stored["pipeline"][pipeline_id]["display_name"]] = run["runtime_config"]["parameters"]
+    assert given["single-curate"] == {
+        "augment_to": 7,
+        "examples_uri": before["examples"],
+        "issues_uri": middle["issues"],
+        "predictions_uri": before["predictions"],
+    }
+    assert given["single-compare"] == {
+        "before_evaluation_uri": before["evaluation"],
+        "before_predictions_uri": before["predictions"],
+        "after_evaluation_uri": after["evaluation"],
+        "after_predictions_uri": after["predictions"],
+        "yardstick_predictions_uri": yardstick["predictions"],
+        "examples_uri": before["examples"],
+    }
+    assert given["single-evaluate"] == {"examples_uri": after["examples"], "model_uri": after["model"]}
+    refused = lab.refused("--component", "curate", "--from-run", "cached")
+    assert refused == "run cached has no artifact 'examples' of its own; take a run that made it."
 
 
 def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):

@@ -1,5 +1,6 @@
 """`submit.py` on a cluster starts runs: what the server is told, what is used again, and what a bad line does."""
 
+import hashlib
 import re
 import shutil
 from functools import partial
@@ -83,6 +84,25 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
     assert cached_stages(packages(lab.server)[used["lab", "nothing"]]) == set()
     assert stored(lab.server, "pipeline") == ["training"]
     assert stored(lab.server, "experiment") == ["Default", "images", "others"]
+
+
+def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
+    (lab.workplace / "decisions.csv").write_text("sha256,filename,label,decision,new_label,decided_at\n")
+    chosen = ("--pipeline", "improvement", *DATA)
+    for decisions in ("decisions.csv", "gs://images/decisions.csv"):
+        lab.done(*chosen, "--decisions", decisions)
+    file, elsewhere = [run["runtime_config"]["parameters"] for run in lab.runs()]
+    digest = hashlib.sha256((lab.workplace / "decisions.csv").read_bytes()).hexdigest()
+    assert file == {"data_uri": "gs://images/numerals", "decisions_uri": f"{lab.root}/decisions/{digest}.csv"}
+    assert elsewhere == {"data_uri": "gs://images/numerals", "decisions_uri": "gs://images/decisions.csv"}
+    uploaded = lab.gcs.bucket.blob(f"runs/decisions/{digest}.csv").download_as_bytes()
+    assert uploaded == (lab.workplace / "decisions.csv").read_bytes()
+    assert stored(lab.server, "pipeline") == ["improvement"]
+    assert lab.runs()[0]["display_name"].startswith("improvement-")
+    (spec,) = packages(lab.server).values()
+    for part in ("before", "after"):
+        dag = spec["components"][f"comp-{part}"]["dag"]["tasks"]
+        assert {name for name, task in dag.items() if not task["cachingOptions"]} == {"ingest", "evaluate"}
 
 
 def test_two_at_the_same_moment_share_the_pipeline_and_start_a_run_each(lab: Lab):
@@ -173,6 +193,8 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     ((), ["data_uri: no value", "--data"]),
     ((*DATA, "--param", "epohcs=3"), ["'epohcs' does not exist", "Did you mean epochs?"]),
     ((*DATA, "--param", "epochs=many"), ["--param epochs=many: not of type Integer"]),
+    ((*DATA, "--pipeline", "improve"), ["the pipeline 'improve' does not exist. Did you mean improvement?"]),
+    ((*DATA, "--pipeline", "improvement", "--decisions", "lost.csv"), ["lost.csv: no such file; --decisions"]),
     ((*DATA, "--component", "trian"), ["'trian' does not exist. Did you mean train?"]),
     ((*DATA, "--config", "lba"), ["lba.yaml: no such configuration", "lab"]),
     (("--data", "."), [".: not in a DVC repository", "dvc add"]),
@@ -214,6 +236,9 @@ def test_a_refusal_of_the_server_is_one_sentence(lab: Lab):
         ("--timeout 5", "--timeout goes with --wait or --attach"),
         ("--wait --timeout soon", "invalid minutes value: 'soon'"),
         ("--wait --timeout 0", "invalid minutes value: '0'"),
+        ("--list --pipeline training", "--pipeline is for starting a run"),
+        ("--pipeline training --component train", "leave out one"),
+        ("--decisions d.csv", "--decisions goes with --pipeline improvement or --component curate"),
         ("--list --wait", "--wait is for starting a run"),
         ("--attach latest --param epochs=1", "--param is for starting a run"),
         ("--rev v1", "--rev goes with --data"),

@@ -8,12 +8,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.cluster.lab import STAGES, Lab, asked, evaluation, finished, together, until
+from tests.cluster.lab import STAGES, TURN, Lab, asked, comparison, evaluation, finished, together, until
 from tests.kfp_rules import Frame, Json, progress
 from tests.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
 
@@ -72,6 +73,63 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
     assert re.search(r"│ val +│ +4 │ +0\.750 │", printed)
     assert lines[-1] == "results in results/"
     check_results(lab.workplace / "results", figures[0])
+
+
+def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: Lab):
+    """Of before the ingestion comes from KFP's cache."""
+    figures: list[Json] = []
+
+    def script() -> Iterator[Frame]:
+        frames = progress(TURN, cached=("before/ingest",))
+        for task, frame in zip(TURN, frames[1:], strict=False):
+            yield frame
+            part, _, stage = task.rpartition("/")
+            run = lab.runs()[0]
+            if stage in ("validate", "train", "evaluate", "yardstick", "audit", "curate", "compare"):
+                lab.leave(run, f"{stage}/report", content=f"report of {task}")
+            if stage == "audit":
+                lab.leave(run, "audit/review", content="review")
+            if stage == "train":
+                lab.leave(run, "train/history", content=HISTORY if part == "after" else "epoch\n")
+            if stage in ("evaluate", "yardstick"):
+                figures.append(evaluation(f"{part}.dir"))
+                lab.leave(run, f"{stage}/evaluation/metrics.json", content=json.dumps(figures[-1]))
+            if stage == "compare":
+                lab.leave(run, "compare/comparison/comparison.json", content=json.dumps(comparison()))
+        yield frames[-1]
+
+    lab.server.script = script()
+    printed = lab.done("--pipeline", "improvement", "--data", "gs://images/numerals", "--wait")
+    shown = [
+        match.groups() for line in printed.splitlines() if (match := re.match(r"\S ([\w/]+) +(\w+) +[\d.]+ s", line))
+    ]
+    assert [task for task, state in shown if state == "succeeded"] == TURN
+    assert {state for _, state in shown} == {"running", "succeeded"}
+    assert "data version after.dir" in printed
+    assert re.search(r"│ val +│ +4 │ +0\.500 │ +0\.750 │ +\+0\.250 │ -0\.125…\+0\.500 │ +0\.031 │ +0\.625 │", printed)
+    assert re.search(r"│ test +│ +4 │.*│ +│\n", printed)
+    differences = "1 relabelled, 2 moved, 3 dropped, 4 added, 5 altered, 6,000 augmented"
+    assert f"\nimages: {differences}\n" in printed
+    check_results(lab.workplace / "results", figures[1])
+    (run,) = lab.runs()
+    reports = {path.name: path.read_text() for path in (lab.workplace / f"runs/default/{run['run_id']}").iterdir()}
+    reporting = ("validate", "train", "evaluate")
+    assert reports == {
+        **{f"{part}-{s}.html": f"report of {part}/{s}" for part in ("before", "after") for s in reporting},
+        **{f"{task}.html": f"report of {task}" for task in ("audit", "curate", "yardstick", "compare")},
+        "review.html": "review",
+    }
+
+
+def test_a_failure_in_a_part_of_the_pipeline_is_told_from_that_in_another(lab: Lab):
+    for task in ("before/train", "after/train", "yardstick"):
+        lab.begin(task, progress(TURN, failed=task), pipeline="improvement")
+    outcomes = together(
+        *(partial(lab.submit, "--attach", task) for task in ("before/train", "after/train", "yardstick"))
+    )
+    for outcome, task in zip(outcomes, ("before/train", "after/train", "yardstick"), strict=True):
+        said = re.findall(r"^(\S+) failed; its log is at", outcome.stdout, re.M)
+        assert (outcome.returncode, said) == (1, [task])
 
 
 def test_a_terminal_shows_a_live_table(lab: Lab):
