@@ -3,6 +3,7 @@
 It needs root on a Debian host, and ../shared/tools/base-image. A run must pass what the end-to-end tests ask of one.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from components.files import UserError
 from pipelines import docker
 from tests import test_end_to_end as end_to_end
 from tests.conftest import ROOT, Folders, copy_project, run_python
-from tests.test_end_to_end import REAL, STAGES, Run, image_files, only_run
+from tests.test_end_to_end import REAL, Run, image_files, only_run
 
 pytestmark = pytest.mark.images
 BASE_IMAGE = ROOT / "../shared/tools/base-image"
@@ -28,7 +29,8 @@ TAG = "test"
 # Builds and runs of buildah in a sandbox: no namespaces of its own, this machine's network and authorities.
 ISOLATION = ["--isolation", "chroot"]
 BUILD_FLAGS = [*ISOLATION, "--network", "host", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
-COMPONENTS_NEED_BEAM = {"ingest", "validate", "transform"}
+COMPONENTS = sorted(path.parent.name for path in ROOT.glob("components/*/component.yaml"))
+NEED_BEAM = {"ingest", "validate", "transform"}
 
 
 class Image(NamedTuple):
@@ -54,7 +56,7 @@ def images(base: str) -> dict[str, Image]:
     """Every stage's image, built by `make images`."""
     flags = f"BUILD_FLAGS={' '.join(BUILD_FLAGS)}"
     output_of("nice", "make", "-C", ROOT, "images", "BUILDER=buildah", f"BASE={base}", f"TAG={TAG}", flags)
-    return {stage: inspected(stage) for stage in STAGES}
+    return {stage: inspected(stage) for stage in COMPONENTS}
 
 
 def inspected(stage: str) -> Image:
@@ -78,6 +80,10 @@ def workplace(images: dict[str, Image], tmp_path_factory: pytest.TempPathFactory
     for name in ("sample", "local"):
         path = project / f"pipelines/config/{name}.yaml"
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "registry": "localhost", "tag": TAG}))
+    path = project / "pipelines/config/sample.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["stages"]["audit"] = {"parameters": {"folds": 2, "repeats": 1, "epochs": 2}}
+    path.write_text(yaml.safe_dump(config))
     return folder
 
 
@@ -95,9 +101,19 @@ def tiny(request: pytest.FixtureRequest, sample: Folders) -> Folders:
 def training(workplace: Path, tiny: Folders, sample: Folders) -> Run:
     """A run of the whole pipeline inside the images."""
     settings = ["--config", "sample", "--param", "epochs=3"] if tiny == sample else ["--param", "epochs=2"]
+    return run_in_images(workplace, *settings, *end_to_end.data_options(tiny))
+
+
+@pytest.fixture(scope="session")
+def improvement(workplace: Path, sample: Folders) -> Run:
+    """A turn of the loop on the sample inside the images."""
+    settings = ["--config", "sample", "--param", "epochs=2", "--param", "augment_to=1100"]
+    return run_in_images(workplace, "--pipeline", "improvement", *settings, *end_to_end.data_options(sample))
+
+
+def run_in_images(workplace: Path, *options: Any) -> Run:
     before = set(workplace.glob("runs/*/*"))
-    options = ["--local", *settings, *end_to_end.data_options(tiny)]
-    result = run_python(workplace / "project/in_images.py", *options, cwd=workplace, timeout=3600)
+    result = run_python(workplace / "project/in_images.py", "--local", *options, cwd=workplace, timeout=3600)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     return only_run(set(workplace.glob("runs/*/*")) - before, result.stdout)
 
@@ -120,7 +136,7 @@ def output_of(*command: Any) -> str:
     return result.stdout.strip()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", COMPONENTS)
 def test_image_says_what_it_is_and_runs_as_nobody(images: dict[str, Image], stage: str):
     config = images[stage].config
     assert config["User"] == "65532:65532"
@@ -129,11 +145,11 @@ def test_image_says_what_it_is_and_runs_as_nobody(images: dict[str, Image], stag
     assert "PYTHONPATH=/app" in config["Env"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", COMPONENTS)
 def test_only_images_whose_stage_needs_beam_carry_it(images: dict[str, Image], stage: str):
     code = "import importlib.util as u; print([n for n in ('apache_beam', 'pip') if u.find_spec(n)])"
     found = run_in(images[stage].name, "python3", "-c", code)
-    assert found == ("['apache_beam']" if stage in COMPONENTS_NEED_BEAM else "[]")
+    assert found == ("['apache_beam']" if stage in NEED_BEAM else "[]")
 
 
 def run_in(image: str, *command: Any, volumes: tuple[str, ...] = ()) -> str:
@@ -189,6 +205,28 @@ class TestRun:
             assert [labels[i] for i in range(len(content["classes"]))] == list(split["classes"].values())
             images = np.stack([example["image"] for example in parsed])
             assert 0 <= images.min() < 10 < 245 < images.max() <= 255
+
+
+class TestTurn:
+    """The end-to-end tests of a turn of the loop that any data set passes, and what the policy did."""
+
+    test_reports = staticmethod(end_to_end.test_improvement_leaves_every_report_under_a_name_that_says_what_it_is)
+    test_results = staticmethod(end_to_end.test_improvement_keeps_the_figures_of_the_new_version)
+    test_comparison = pytest.mark.parametrize("tiny", ["sample"], indirect=True)(
+        staticmethod(end_to_end.test_improvement_compares_both_models_on_the_images_of_before)
+    )
+
+    def test_blank_pages_are_dropped_and_the_rest_is_augmented(self, improvement: Run, sample: Folders):
+        with (sample.data.parent / "faults.csv").open(newline="") as file:
+            faults = list(csv.DictReader(file))
+        blank = {row["path"].removeprefix("data/") for row in faults if row["fault"] == "blank"}
+        blank = {name for name in blank if name.startswith("train/")}
+        with improvement.artifact("curate", "changes").open(newline="") as file:
+            dropped = {row["filename"] for row in csv.DictReader(file) if row["action"] == "dropped"}
+        assert blank
+        assert blank <= dropped
+        data = improvement.artifact("curate", "data")
+        assert len(list(data.glob("train/*/*"))) + len(list(data.glob("val/*/*"))) == 1100
 
 
 def dvc_version(folder: Path) -> str:
