@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pipelines.stages import Stages
 
+FUNCTION = "--function_to_execute"  # the argument of kfp's executor that names the stage
 PIPELINES = ("training", "improvement")
 
 
@@ -103,7 +104,8 @@ def _tasks(spec: dict[str, Any], dag: dict[str, Any], prefix: str) -> Iterator[T
         if "dag" in component:
             yield from _tasks(spec, component["dag"], f"{prefix}{name}/")
         elif container := spec["deploymentSpec"]["executors"][component["executorLabel"]].get("container"):
-            stage = container["args"][container["args"].index("--function_to_execute") + 1]
+            arguments = container.get("args", [])
+            stage = arguments[arguments.index(FUNCTION) + 1] if FUNCTION in arguments else name
             alias = dag["tasks"][name]["componentRef"]["name"].removeprefix("comp-")
             yield Task(f"{prefix}{name}", stage, alias, container["image"])
 

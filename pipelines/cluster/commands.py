@@ -151,7 +151,7 @@ def _resolved(data: str, rev: str | None, remote: str) -> DataVersion:
 
 
 def _decisions_uri(decisions: str, root: str) -> str:
-    """Where the cluster finds a person's decisions: a file goes where its content says."""
+    """Where the cluster finds a person's decisions; a file goes to a place that its content names."""
     if decisions.startswith("gs://"):
         return decisions
     if not Path(decisions).is_file():
@@ -336,7 +336,7 @@ def _spec(cluster: Cluster, run: "V2beta1Run") -> dict[str, Any]:
 
 
 def _reference(run: "V2beta1Run") -> Any:
-    if not run.pipeline_version_reference:
+    if not (run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id):
         raise UserError(f"run {run.display_name}: was not started from an uploaded pipeline.")
     return run.pipeline_version_reference
 

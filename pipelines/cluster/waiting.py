@@ -105,8 +105,8 @@ def _nodes(run: "V2beta1Run", tasks: list[Task], suffix: str = "") -> dict[str, 
         waiting.setdefault(f"{task.base_name}{suffix}", []).append(task.name)
     nodes = {}
     for node in sorted((run.run_details and run.run_details.task_details) or [], key=_begin):
-        if waiting.get(node.display_name):
-            nodes[waiting[node.display_name].pop(0)] = node
+        if names := waiting.get(node.display_name):
+            nodes[names.pop(0) if len(names) > 1 else names[0]] = node
     return nodes
 
 
