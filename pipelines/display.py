@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def print_outcome(run: Path, summary: dict[str, Any]) -> None:
         name = report.stem if report.stem == "review" else f"{report.stem} report"
         console.print(f"{name:<24} {_short(report)}")
     console.print(f"{'log':<24} {_short(run / 'run.log')}")
+    if summary["state"] == "succeeded" and "curate" in summary["stages"]:
+        print_adoption(_short(Path(summary["stages"]["curate"]["artifacts"]["data"]["uri"])))
 
 
 def print_figures(metrics: Path) -> None:
@@ -63,6 +66,12 @@ def print_comparison(comparison: Path) -> None:
     console.print(_changes(content))
     counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
     console.print(f"images: {', '.join(counts)}")
+
+
+def print_adoption(curated: str) -> None:
+    """How to make the curated folder, a path or gs:// address, the next DVC version."""
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"to keep the new images:  python adopt.py --data DIR --curated {shlex.quote(curated)}")
 
 
 def _stages(watcher: Watcher) -> Table:

@@ -451,6 +451,10 @@ def test_improvement_prints_each_task_and_what_changed(improvement: Run):
         assert re.search(f"^{row}$", improvement.output, re.MULTILINE), row
     differences = "1 relabelled, 0 moved, 1 dropped, 0 added, 0 altered, 10 augmented"
     assert f"\nimages: {differences}\n" in improvement.output
+    curated = improvement.output.splitlines()[-1].removeprefix(
+        "to keep the new images:  python adopt.py --data DIR --curated "
+    )
+    assert (improvement.folder.parents[2] / curated).samefile(improvement.artifact("curate", "data"))
 
 
 def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(improvement: Run):

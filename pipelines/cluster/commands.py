@@ -20,7 +20,7 @@ from pipelines.cluster import checks, runs, storage, waiting
 from pipelines.cluster.connection import Cluster, endpoint
 from pipelines.config import Config, Endpoint, load_config
 from pipelines.data import DataVersion, resolve
-from pipelines.display import print_comparison, print_figures
+from pipelines.display import print_adoption, print_comparison, print_figures
 from pipelines.stages import Stages
 from pipelines.versions import commit, is_fixed
 
@@ -208,7 +208,10 @@ def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V
         written = storage.find_artifacts(folder)
         if "evaluate" in {task.stage for task in tasks}:
             _keep_results(folder, written)
-        _keep_reports(storage.by_task(written, tasks), options.runs / options.experiment / run.run_id)
+        uris = storage.by_task(written, tasks)
+        _keep_reports(uris, options.runs / options.experiment / run.run_id)
+        if ("curate", "data") in uris:
+            print_adoption(uris["curate", "data"])
     return state
 
 
