@@ -53,7 +53,7 @@ test-images: $(VENV)/ready ## build the images with buildah, run the pipeline an
 	$(BIN)/python -m pytest -m images tests/test_images.py
 
 lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
-	$(LOCK) --universal --python-version 3.11 $(addprefix --extra ,submit audit $(STAGES)) --group dev --output-file requirements.lock
+	$(LOCK) --universal --python-version 3.11 $(addprefix --extra ,submit $(STAGES)) --group dev --output-file requirements.lock
 	$(IMAGE_LOCK) --extra tensorflow --output-file containers/requirements.txt
 	$(IMAGE_LOCK) --extra train-gpu --output-file containers/train/requirements-gpu.txt
 	$(foreach stage,$(STAGES),$(IMAGE_LOCK) --extra $(stage) --output-file containers/$(stage)/requirements.txt &&) true

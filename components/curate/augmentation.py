@@ -12,19 +12,19 @@ from components.files import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-# The most of each change, to both sides unless it says otherwise.
+# The most of each change, to both sides unless it says otherwise. Small changes are drawn more often than large ones.
 ROTATION = 20.0  # degrees
 SHEAR = 0.15  # columns per row
 ZOOM = 1.3  # factor of the size
 STRETCH = 1.15  # factor of the width, and of the height to the other side
-SHIFT = 0.2  # share of the picture's side
+SHIFT = 0.25  # share of the picture's side
 CLIP = 0.04  # share of the ink's box that may leave the picture: more, and vi might lose its i
-ELASTIC = 0.015  # share of the shorter side, standard deviation of the shift at each knot
+ELASTIC = 0.012  # share of the shorter side, standard deviation of the shift at each knot
 KNOTS = 4  # of the elastic field, on each side
-THICKER = 0.015  # share of the shorter side that strokes gain in width
-THINNER = 0.006  # that they lose
-CONTRAST = (0.7, 1.0)  # factor of the difference from the paper
-BRIGHTNESS = (-25, 0)  # tones
+THICKER = 0.02  # share of the shorter side that strokes gain in width
+THINNER = 0.01  # that they lose
+CONTRAST = 0.85  # least factor of the difference from the paper
+DARKER = 10.0  # tones, of ink and paper
 EDGE = 0.02  # share of the ink on each side that its box leaves out: dust is not the numeral
 VANISHED = 0.6  # a thinning that leaves less of the ink is not done
 LONGEST_SIDE = 512  # pixels; of a larger picture the model, at 32 x 32, sees no more
@@ -62,11 +62,14 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
 
     rng = np.random.default_rng(seed)
 
-    def between(low: float, high: float) -> float:
-        return round(float(rng.uniform(low, high)), 4)
+    def around(middle: float, low: float, high: float) -> float:
+        return round(float(rng.triangular(low, middle, high)), 4)
+
+    def either(most: float) -> float:
+        return around(0, -most, most)
 
     def factor(most: float) -> float:
-        return round(float(np.exp(rng.uniform(-1, 1) * np.log(most))), 4)
+        return round(float(np.exp(rng.triangular(-1, 0, 1) * np.log(most))), 4)
 
     flips = [{"operation": "flip", "direction": direction} for direction in directions if rng.random() < 0.5]
     return [
@@ -74,15 +77,15 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
         *flips,
         {
             "operation": "affine",
-            "rotation": between(-ROTATION, ROTATION),
-            "shear": between(-SHEAR, SHEAR),
+            "rotation": either(ROTATION),
+            "shear": either(SHEAR),
             "zoom": factor(ZOOM),
             "stretch": factor(STRETCH),
-            "shift": [between(-SHIFT, SHIFT), between(-SHIFT, SHIFT)],
+            "shift": [either(SHIFT), either(SHIFT)],
         },
-        {"operation": "elastic", "deviation": between(0, ELASTIC), "seed": int(rng.integers(2**31))},
-        {"operation": "stroke", "width": between(-THINNER, THICKER)},
-        {"operation": "brightness", "contrast": between(*CONTRAST), "brightness": between(*BRIGHTNESS)},
+        {"operation": "elastic", "deviation": around(ELASTIC / 2, 0, ELASTIC), "seed": int(rng.integers(2**31))},
+        {"operation": "stroke", "width": around(0, -THINNER, THICKER)},
+        {"operation": "brightness", "contrast": around(1, CONTRAST, 1), "brightness": around(0, -DARKER, 0)},
     ]
 
 

@@ -60,13 +60,15 @@ def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
         ("affine", "stretch"): (1 / au.STRETCH, au.STRETCH),
         ("elastic", "deviation"): (0, au.ELASTIC),
         ("stroke", "width"): (-au.THINNER, au.THICKER),
-        ("brightness", "contrast"): au.CONTRAST,
-        ("brightness", "brightness"): au.BRIGHTNESS,
+        ("brightness", "contrast"): (au.CONTRAST, 1),
+        ("brightness", "brightness"): (-au.DARKER, 0),
     }
     for (operation, name), (low, high) in limits.items():
         values = np.array([steps[operation][name] for steps in found])
-        assert low - 1e-4 <= values.min() < low + 0.1 * (high - low)
-        assert high + 1e-4 >= values.max() > high - 0.1 * (high - low)
+        assert low - 1e-4 <= values.min() < low + 0.25 * (high - low)
+        assert high + 1e-4 >= values.max() > high - 0.25 * (high - low)
+    turns = np.abs([steps["affine"]["rotation"] for steps in found])
+    assert np.mean(turns < 10) > 0.65  # three quarters of a triangle, half of a rectangle
     shifts = np.array([steps["affine"]["shift"] for steps in found])
     assert np.abs(shifts).max() <= au.SHIFT
     assert all("flip" not in steps for steps in found)
