@@ -353,6 +353,18 @@ def test_nothing_is_augmented_on_request(inputs: Inputs, tmp_path: Path) -> None
     assert len(found.manifest) == len(found.changes) - found.counts["dropped"]
 
 
+def test_an_audit_that_doubts_nothing_changes_nothing(tiny: Folders, inputs: Inputs, tmp_path: Path) -> None:
+    examples = tmp_path / "examples"
+    ingest_folders(str(tiny.data), str(tiny.test), "", CLASSES, "fail", 10_000, 10_000_000, 2, BEAM, str(examples))
+    found = [describe(example, split) for split, example in every(examples) if split != "test"]
+    write_issues(tmp_path / "issues", found, **{name: {} for name in SAID})
+    own = Inputs(tiny, examples, tmp_path / "issues", inputs.predictions)
+    curated = curate(own, tmp_path / "curated", augment_to=0)
+    expected = contents(tiny.data) | {f"test/{name}": content for name, content in contents(tiny.test).items()}
+    assert curated.images == {name: content for name, content in expected.items() if content is not None}
+    assert {row["action"] for row in curated.changes.values()} == {"kept"}
+
+
 def test_same_inputs_and_seed_give_the_same_bytes_whatever_the_cores(
     inputs: Inputs, curated: Curated, tmp_path: Path
 ) -> None:
