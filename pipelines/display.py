@@ -46,8 +46,8 @@ def print_outcome(run: Path, summary: dict[str, Any]) -> None:
     if (run / "comparison.json").is_file():
         print_comparison(run / "comparison.json")
     console.print(f"{summary['state']} after {summary['seconds']:.0f} s")
-    for report in sorted(run.glob("*.html")):
-        name = report.stem if report.stem == "review" else f"{report.stem} report"
+    for report in [*sorted(run.glob("*.html")), *run.glob("issues.csv")]:
+        name = report.stem if report.stem in ("review", "issues") else f"{report.stem} report"
         console.print(f"{name:<24} {_short(report)}")
     console.print(f"{'log':<24} {_short(run / 'run.log')}")
     if summary["state"] == "succeeded" and "curate" in summary["stages"]:

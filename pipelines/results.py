@@ -14,12 +14,13 @@ SPLITS = ("train", "val", "test")
 # Few enough for a table; DVC leaves out what is a list. The rest is in the run's own metrics.json.
 FIGURES = ("images", "accuracy", "accuracy_interval", "macro_f1", "log_loss", "calibration_error")
 TABLES = ("confusion", "classes")
-REPORTS = ("report", "review")  # the outputs that a person opens in a browser
+REPORTS = ("report", "review", "issues")  # the outputs that a person opens, in a browser or a spreadsheet
 
 
 def report_name(task: str, output: str) -> str:
     """Of the file: before/train's report is before-train.html, audit's review is review.html."""
-    return f"{task.replace('/', '-') if output == 'report' else output}.html"
+    names = {"report": f"{task.replace('/', '-')}.html", "review": "review.html", "issues": "issues.csv"}
+    return names[output]
 
 
 def keep(evaluation: Path, history: Path | None, results: Path) -> None:

@@ -463,6 +463,9 @@ def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(impro
     named |= {f"{task}.html": (task, "report") for task in ("audit", "curate", "yardstick", "compare")}
     named["review.html"] = ("audit", "review")
     assert {path.name for path in improvement.folder.glob("*.html")} == named.keys()
+    issues = improvement.folder / "issues.csv"
+    assert issues.read_bytes() == improvement.artifact("audit", "issues").read_bytes()
+    assert re.search(r"^issues +\S+/issues.csv$", improvement.output, re.MULTILINE)
     for name, output in named.items():
         assert (improvement.folder / name).read_bytes() == improvement.artifact(*output).read_bytes()
         label = name.removesuffix(".html") + (" report" if name != "review.html" else "")

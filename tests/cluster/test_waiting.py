@@ -89,6 +89,9 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
                 lab.leave(run, f"{stage}/report", content=f"report of {task}")
             if stage == "audit":
                 lab.leave(run, "audit/review", content="review")
+                lab.leave(run, "audit/issues", content="rank")
+            if stage == "curate":
+                lab.leave(run, "curate/data/manifest.csv", content="filename")
             if stage == "train":
                 lab.leave(run, "train/history", content=HISTORY if part == "after" else "epoch\n")
             if stage in ("evaluate", "yardstick"):
@@ -118,7 +121,10 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
         **{f"{part}-{s}.html": f"report of {part}/{s}" for part in ("before", "after") for s in reporting},
         **{f"{task}.html": f"report of {task}" for task in ("audit", "curate", "yardstick", "compare")},
         "review.html": "review",
+        "issues.csv": "rank",
     }
+    kept = printed.splitlines()[-1]
+    assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
 
 
 def test_a_failure_in_a_part_of_the_pipeline_is_told_from_that_in_another(lab: Lab):
