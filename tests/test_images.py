@@ -80,10 +80,6 @@ def workplace(images: dict[str, Image], tmp_path_factory: pytest.TempPathFactory
     for name in ("sample", "local"):
         path = project / f"pipelines/config/{name}.yaml"
         path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "registry": "localhost", "tag": TAG}))
-    path = project / "pipelines/config/sample.yaml"
-    config = yaml.safe_load(path.read_text())
-    config["stages"]["audit"] = {"parameters": {"folds": 2, "repeats": 1, "epochs": 2}}
-    path.write_text(yaml.safe_dump(config))
     return folder
 
 
