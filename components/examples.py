@@ -41,6 +41,11 @@ BYTES = "image/bytes"  # size of the file
 SCALARS = (MEAN_INTENSITY, CONTRAST, INK_FRACTION, ASPECT_RATIO, BYTES, HEIGHT, WIDTH)
 
 
+def is_augmented(filename: str) -> bool:
+    """Whether curate made the image of another one; images of test are never its, whatever they are called."""
+    return AUGMENTED in filename and not filename.startswith("test/")
+
+
 def shard_name(split: str, index: int, shards: int) -> str:
     return f"{split}-{index:05d}-of-{shards:05d}.tfrecord"
 

@@ -13,10 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components.examples import is_augmented
 from components.files import UserError, new_directory
 from pipelines import data
 from pipelines.config import one_line
-from pipelines.curated import Curated, is_augmented, is_image, md5
+from pipelines.curated import Curated, is_image, md5
 from pipelines.data import Folder
 
 if TYPE_CHECKING:

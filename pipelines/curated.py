@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from components.examples import AUGMENTED, SPLITS
+from components.curate.writing import MANIFEST
+from components.examples import SPLITS
 from components.files import UserError
 from pipelines.cluster import storage
 from pipelines.config import first_sentence
 from pipelines.local import SUMMARY, find_run
 
-MANIFEST = "manifest.csv"
 CONNECTIONS = 10  # that a client of Cloud Storage keeps open
 
 
@@ -125,10 +125,6 @@ def is_image(name: str) -> bool:
     plain = not any(character < " " or character == "\\" for character in name)
     shown = all(part and not part.startswith(".") for part in parts)
     return plain and shown and len(parts) == 3 and parts[0] in SPLITS
-
-
-def is_augmented(name: str) -> bool:
-    return AUGMENTED in name and not name.startswith("test/")  # test images stay whatever they are called
 
 
 def _download(uri: str, names: list[str], folder: Path) -> None:

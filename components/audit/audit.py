@@ -13,10 +13,9 @@ from components.audit.duplicates import Print, duplicate_groups, fingerprint
 from components.audit.judging import Settings, judged
 from components.audit.pictures import ink, views
 from components.audit.ranking import COLUMNS, Described, ranked
-from components.audit.report import kinds_of, shown, write_audit_report
+from components.audit.report import kinds_of, write_audit_report
 from components.audit.review import write_review
 from components.files import UserError, new_file
-from components.report import thumbnails
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,19 +51,18 @@ def audit_examples(
     """
     check(settings, review_size, gallery_size)
     manifest = ex.read_manifest(examples)
-    classes, version = manifest["classes"], manifest["data_version"]
     images = read_images(examples, manifest)
     work = _work_folder(issues_output, manifest, settings)
-    rows = audit_images(images, classes, settings, work)
+    rows = audit_images(images, manifest["classes"], settings, work)
     with new_file(issues_output) as path:
         write_issues(rows, path)
         doubted = [row for row in rows if row["kinds"]][:review_size]
-        write_review(review_output, doubted, _pictures(examples, manifest), classes, version)
-        pictures = thumbnails(examples, manifest, shown(rows, gallery_size))
-        write_audit_report(report_output, rows, pictures, classes, version, gallery_size)
+        pictures = ((name, _encoded(example)) for _, name, example in _audited(examples, manifest))
+        write_review(review_output, doubted, pictures, manifest["classes"], manifest["data_version"])
+        write_audit_report(report_output, examples, manifest, rows, gallery_size)
     shutil.rmtree(work)
     return {
-        "data_version": version,
+        "data_version": manifest["data_version"],
         "images": len(rows),
         "kinds": Counter(kind for row in rows for kind in kinds_of(row)),
         "actions": Counter(row["action"] for row in rows if row["action"]),
@@ -95,27 +93,32 @@ def read_images(folder: str, manifest: dict[str, Any]) -> Images:
     import numpy as np
 
     described, pictures, prints = [], [], []
-    for split in SPLITS:
-        if split in manifest["splits"]:
-            for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
-                if ex.AUGMENTED in ex.text(example, ex.FILENAME):
-                    continue  # made of another image here, and made anew when that has changed
-                found = ink(example.features.feature[ex.ENCODED].bytes_list.value[0])
-                label = example.features.feature[ex.LABEL].int64_list.value[0]
-                names = (ex.text(example, ex.SHA256), ex.text(example, ex.FILENAME))
-                described.append(Described(*names, split, label, not found.any()))
-                pictures.append(views(found))
-                prints.append(fingerprint(found))
+    for split, filename, example in _audited(folder, manifest):
+        found = ink(_encoded(example))
+        label = example.features.feature[ex.LABEL].int64_list.value[0]
+        described.append(Described(ex.text(example, ex.SHA256), filename, split, label, not found.any()))
+        pictures.append(views(found))
+        prints.append(fingerprint(found))
     if not described:
         raise UserError(f"{folder}: no image in train or val to audit; rerun ingest on a folder with train/ or val/.")
     return Images(described, np.stack(pictures), prints)
 
 
-def _pictures(folder: str, manifest: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
+def _audited(folder: str, manifest: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yields the split, the file name and the tf.train.Example of each image to audit.
+
+    One that was made of another image here is not: it is made anew when that has changed.
+    """
     for split in SPLITS:
         if split in manifest["splits"]:
             for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
-                yield ex.text(example, ex.FILENAME), example.features.feature[ex.ENCODED].bytes_list.value[0]
+                filename = ex.text(example, ex.FILENAME)
+                if not ex.is_augmented(filename):
+                    yield split, filename, example
+
+
+def _encoded(example: Any) -> bytes:
+    return example.features.feature[ex.ENCODED].bytes_list.value[0]
 
 
 def write_issues(rows: list[dict[str, Any]], path: Path) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from components.report import write_report
+from components.report import thumbnails, write_report
 
 # In the order of the report; each image is in the gallery of every kind that it is of.
 KINDS = {
@@ -20,19 +20,16 @@ RARE = 0.1  # of the images that a class would have if all had as many: cleanlab
 
 
 def write_audit_report(
-    output: str,
-    rows: list[dict[str, Any]],
-    pictures: Mapping[str, str],
-    classes: list[str],
-    data_version: str,
-    gallery_size: int,
+    output: str, examples: str, manifest: dict[str, Any], rows: list[dict[str, Any]], gallery_size: int
 ) -> None:
-    """`rows` as issues.csv has them; `pictures` holds the thumbnails, by file name, of those that `shown` names."""
+    """`rows` as issues.csv has them; `examples` holds their images."""
+    classes = manifest["classes"]
     galleries = {kind: [row for row in rows if kind in kinds_of(row)] for kind in KINDS}
+    shown = {row["filename"] for gallery in galleries.values() for row in gallery[:gallery_size]}
     write_report(
         output,
         "audit/report.html.j2",
-        data_version=data_version,
+        data_version=manifest["data_version"],
         images=len(rows),
         doubted=sum(bool(kinds_of(row)) for row in rows),
         actions=Counter(row["action"] for row in rows if row["action"]),
@@ -40,16 +37,8 @@ def write_audit_report(
         titles=KINDS,
         galleries={kind: found for kind, found in galleries.items() if found},
         gallery_size=gallery_size,
-        pictures=pictures,
+        pictures=thumbnails(examples, manifest, shown),
     )
-
-
-def shown(rows: list[dict[str, Any]], gallery_size: int) -> set[str]:
-    """The file names of the images in the galleries."""
-    names = set()
-    for kind in KINDS:
-        names |= {row["filename"] for row in [row for row in rows if kind in kinds_of(row)][:gallery_size]}
-    return names
 
 
 def kinds_of(row: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from components.examples import AUGMENTED, SPLITS
+from components.examples import SPLITS, is_augmented
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def data_difference(before: "pd.DataFrame", after: "pd.DataFrame", classes: list
 
 def _parted(table: "pd.DataFrame") -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """The images that people made, and those that curate made of them."""
-    augmented = table["filename"].str.contains(AUGMENTED, regex=False)
+    augmented = table["filename"].map(is_augmented).astype(bool)  # also of an empty table
     return table[~augmented], table[augmented]
 
 

@@ -47,7 +47,7 @@ def read_images(folder: str, manifest: dict[str, Any]) -> list[Image]:
     images = []
     for split in manifest["splits"]:
         for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
-            if split not in CURATED or ex.AUGMENTED not in ex.text(example, ex.FILENAME):
+            if not ex.is_augmented(ex.text(example, ex.FILENAME)):
                 images.append(_image(example, split))
     return images
 

@@ -159,7 +159,8 @@ def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list
 
 
 def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
-    write_audit_report(str(tmp_path / "report.html"), [], {}, CLASSES, "1.dir", 5)
+    manifest = {"classes": CLASSES, "data_version": "1.dir", "splits": {}}
+    write_audit_report(str(tmp_path / "report.html"), "", manifest, [], 5)
     assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
 
 

@@ -64,6 +64,7 @@ def test_duplicates_are_matched_one_to_one() -> None:
 def test_augmented_images_are_counted_apart() -> None:
     drawn = [("p", "train", "i", "a.augmented-0.png"), ("q", "train", "i", "a.augmented-1.png")]
     assert totals([A], [A, *drawn]) == {"augmented": 2}
+    assert totals([A], [A, ("t", "test", "i", "a.augmented-1.png")]) == {"added": 1}  # curate makes none for test
     assert totals([A, *drawn], [A]) == {}
     assert totals([A, *drawn], [A, ("r", "train", "i", "a.augmented-0.png")]) == {"augmented": 1}
     images = data_difference(table([A, drawn[0]]), table([A, B, *drawn]), CLASSES)["images"]
