@@ -9,6 +9,7 @@ from components.curate.decisions import Decision
 from components.curate.reading import CURATED, Image, Issue
 from components.files import UserError
 
+DOUBTED = 0.5  # largest share of its images that a policy may change: an audit that finds more has learned too little
 MOVED = 0.2  # share of a class's training images that goes to val if that has none
 
 
@@ -62,13 +63,14 @@ def plan(
     by its place on the page, leaves train, so that a model can be measured on val and test, those before curation too.
 
     Raises:
-        UserError: a class would be left without images in train or val.
+        UserError: the policy would change most images, or a class would be left without images in train or val.
     """
     by_name = sorted(images)
     labels = {
         person.sha256: person.new_label or person.label for person in people.values() if person.decision != "drop"
     }
     outcomes = [_decided(image, issues.get(image.filename), people, labels, policy) for image in by_name]
+    _check_audit(outcomes, policy)
     outcomes = _apart_from_test(outcomes)
     group = _grouping(issues)
     outcomes = _by_group(outcomes, group, lambda twins: _apart_from_val(twins, people))
@@ -101,6 +103,16 @@ def _by_policy(outcome: Outcome, issue: Issue, policy: Policy) -> Outcome:
     if issue.confidence >= thresholds.get(issue.action, math.inf):
         return outcome.dropped("policy", issue.why)
     return outcome
+
+
+def _check_audit(outcomes: list[Outcome], policy: Policy) -> None:
+    judged = [outcome for outcome in outcomes if outcome.image.split in policy.splits]
+    changed = sum(outcome.decided_by == "policy" for outcome in judged)
+    if changed > DOUBTED * len(judged):
+        raise UserError(
+            f"the policy would relabel or drop {changed:,} of the {len(judged):,} images of {' and '.join(policy.splits)}"
+            ": the audit has learned too little from them; audit with more epochs, or raise the policy's confidences."
+        )
 
 
 def _apart_from_test(outcomes: list[Outcome]) -> list[Outcome]:

@@ -72,6 +72,16 @@ def test_policy_leaves_what_the_audit_is_not_sure_of(action: str) -> None:
     assert found[A.filename].action == "kept"
 
 
+def test_audit_that_doubts_most_images_is_not_followed() -> None:
+    images = [image(f"train/i/{number}.png") for number in range(4)]  # beside the two of REST
+    doubts = {each.filename: issue(each, "drop") for each in images}
+    with pytest.raises(UserError, match="would relabel or drop 4 of the 6 images of train: .*audit with more epochs"):
+        planned(images, doubts)
+    assert all(not planned(images[:2], doubts)[each.filename].split for each in images[:2])  # half of them
+    people = [person(each, "drop") for each in images]
+    assert all(not planned(images, doubts, people)[each.filename].split for each in images)
+
+
 @pytest.mark.parametrize("action", ["relabel", "drop", "look"])
 def test_a_threshold_above_one_is_never_reached(action: str) -> None:
     found = planned([A], {A.filename: issue(A, action, 1.0)}, **NEVER._asdict())
