@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 # The most of each change, to both sides unless it says otherwise. Small changes are drawn more often than large ones.
 ROTATION = 20.0  # degrees
 SHEAR = 0.15  # columns per row
-ZOOM = 1.3  # factor of the size
 STRETCH = 1.15  # factor of the width, and of the height to the other side
-SHIFT = 0.25  # share of the picture's side
-CLIP = 0.04  # share of the ink's box that may leave the picture: more, and vi might lose its i
+SIZES = (0.3, 0.95)  # share of the picture that the ink takes, along the side where that is more
+CLIP = 0.02  # share of the ink's box that may leave the picture: more, and vi might lose its i
 ELASTIC = 0.012  # share of the shorter side, standard deviation of the shift at each knot
 KNOTS = 4  # of the elastic field, on each side
 THICKER = 0.02  # share of the shorter side that strokes gain in width
 THINNER = 0.01  # that they lose
 CONTRAST = 0.85  # least factor of the difference from the paper
-DARKER = 10.0  # tones, of ink and paper
+LIGHTER = 40.0  # tones, of ink and paper; white paper stays white
 EDGE = 0.02  # share of the ink on each side that its box leaves out: dust is not the numeral
 VANISHED = 0.6  # a thinning that leaves less of the ink is not done
 LONGEST_SIDE = 512  # pixels; of a larger picture the model, at 32 x 32, sees no more
@@ -79,13 +78,13 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
             "operation": "affine",
             "rotation": either(ROTATION),
             "shear": either(SHEAR),
-            "zoom": factor(ZOOM),
             "stretch": factor(STRETCH),
-            "shift": [either(SHIFT), either(SHIFT)],
+            "size": round(float(np.exp(rng.uniform(*np.log(SIZES)))), 4),
+            "place": [round(float(share), 4) for share in rng.uniform(-1, 1, 2)],
         },
         {"operation": "elastic", "deviation": around(ELASTIC / 2, 0, ELASTIC), "seed": int(rng.integers(2**31))},
         {"operation": "stroke", "width": around(0, -THINNER, THICKER)},
-        {"operation": "brightness", "contrast": around(1, CONTRAST, 1), "brightness": around(0, -DARKER, 0)},
+        {"operation": "brightness", "contrast": around(1, CONTRAST, 1), "brightness": around(0, 0, LIGHTER)},
     ]
 
 
@@ -114,24 +113,22 @@ def _flip(picture: "np.ndarray", direction: str) -> "np.ndarray":
 
 
 def _affine(
-    picture: "np.ndarray", rotation: float, shear: float, zoom: float, stretch: float, shift: list[float]
+    picture: "np.ndarray", rotation: float, shear: float, stretch: float, size: float, place: list[float]
 ) -> "np.ndarray":
-    """Turned and stretched about the middle, then moved; less so where the ink would leave the picture."""
+    """Turned and stretched, then made as large as `size` says and put at `place`: -1 to 1, from left and top."""
     import cv2
     import numpy as np
 
-    size = np.array(picture.shape[1::-1], float)  # width, height
+    sides = np.array(picture.shape[1::-1], float)  # width, height
     angle = np.deg2rad(rotation)
     turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = turned @ np.array([[1, shear], [0, 1]]) @ np.diag([zoom * stretch, zoom / stretch])
-    corners = _ink_corners(picture) - size / 2
+    matrix = turned @ np.array([[1, shear], [0, 1]]) @ np.diag([stretch, 1 / stretch])
+    corners = _ink_corners(picture)
     extent = np.ptp(corners @ matrix.T, axis=0)
-    matrix *= min(1.0, *(size / np.maximum(extent * (1 - 2 * CLIP), 1)))
-    box = corners @ matrix.T + size / 2
-    clip = CLIP * np.ptp(box, axis=0)
-    to_left, to_right = box.min(axis=0) + clip, size - box.max(axis=0) + clip  # pixels there are for a shift
-    moved = np.clip(np.array(shift) * size, -to_left, to_right)
-    offset = size / 2 + moved - matrix @ (size / 2)
+    zoom = size / (extent / sides).max()
+    matrix, extent = matrix * zoom, extent * zoom
+    room = (sides - extent) / 2 + CLIP * extent
+    offset = sides / 2 + np.array(place) * room - matrix @ corners.mean(axis=0)
     transform = np.column_stack([matrix, offset])
     return cv2.warpAffine(
         picture,

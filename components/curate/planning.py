@@ -110,8 +110,9 @@ def _check_audit(outcomes: list[Outcome], policy: Policy) -> None:
     changed = sum(outcome.decided_by == "policy" for outcome in judged)
     if changed > DOUBTED * len(judged):
         raise UserError(
-            f"the policy would relabel or drop {changed:,} of the {len(judged):,} images of {' and '.join(policy.splits)}"
-            ": the audit has learned too little from them; audit with more epochs, or raise the policy's confidences."
+            f"the policy would relabel or drop {changed:,} of the {len(judged):,} images of"
+            f" {' and '.join(policy.splits)}: the audit has learned too little; audit with more epochs, or raise the"
+            " policy's confidences."
         )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from components import examples as ex
+from components.cloud_storage import explained, new_client
 from components.curate.decisions import Decision, read_decisions
 from components.files import UserError
 
@@ -141,20 +142,8 @@ def _local(uri: str) -> Iterator[Path]:
 
 
 def _download(uri: str, path: Path) -> None:
-    import requests
-    from google.api_core.exceptions import GoogleAPIError, NotFound
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud.storage import Client
-
     matched = re.fullmatch(r"gs://([^/]+)/(.+)", uri)
     if not matched:
         raise UserError(f"{uri}: names no object; write gs://BUCKET/FOLDER/decisions.csv.")
-    try:
-        with contextlib.closing(Client(project=None)) as client:
-            client.bucket(matched[1]).blob(matched[2]).download_to_filename(str(path))
-    except NotFound:
-        raise UserError(f"{uri}: not in the bucket; upload it or correct decisions_uri.") from None
-    except (GoogleAPIError, GoogleAuthError, requests.RequestException, OSError) as error:
-        raise UserError(
-            f"{uri}: cannot be read ({' '.join(str(error).split())}); check the access of this run to it."
-        ) from None
+    with new_client(uri) as client, explained(uri):
+        client.bucket(matched[1]).blob(matched[2]).download_to_filename(str(path))

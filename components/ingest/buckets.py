@@ -1,7 +1,6 @@
 """A data set in a folder of a Cloud Storage bucket."""
 
 import base64
-import contextlib
 import hashlib
 import io
 import re
@@ -9,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from components.cloud_storage import explained, new_client
 from components.files import UserError
 from components.ingest.image import BadImage
 from components.ingest.sources import Child, File, Source, is_class_folder, joined
@@ -124,44 +124,6 @@ def content_md5(file: File) -> str:
     return hashed.md5.hexdigest()
 
 
-@contextlib.contextmanager
-def new_client(shown: str) -> "Iterator[Client]":
-    """A client for what `shown` names; a UserError if there are no credentials."""
-    from google.cloud.storage import Client
-
-    with explained(shown):
-        client = Client(project=None)
-    with contextlib.closing(client):
-        yield client
-
-
-@contextlib.contextmanager
-def explained(shown: str) -> Iterator[None]:
-    """Errors of Cloud Storage as one sentence. Those that may pass were retried by the library for two minutes."""
-    import requests
-    from google.api_core import exceptions as api
-    from google.auth import exceptions as auth
-    from google.resumable_media import DataCorruption
-
-    try:
-        yield
-    except api.NotFound:
-        raise UserError(f"{shown}: not in the bucket, or replaced during the run; look for it and run again.") from None
-    except (api.Forbidden, api.Unauthorized):
-        raise UserError(
-            f"{shown}: permission refused; give the account of this run the role Storage Object Viewer on the bucket."
-        ) from None
-    except DataCorruption:
-        raise UserError(f"{shown}: differs from its checksum; upload it again.") from None
-    except (auth.DefaultCredentialsError, auth.RefreshError) as error:
-        raise UserError(
-            f"{shown}: no Google credentials ({_one_line(error)}); run `gcloud auth application-default login`, or give"
-            " the stage a service account."
-        ) from None
-    except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, OSError) as error:
-        raise UserError(f"{shown}: cannot be read ({_one_line(error)}); run again.") from None
-
-
 def _download(file: File, target: io.RawIOBase | io.BytesIO, client: "Client") -> None:
     bucket, name = ADDRESS.fullmatch(file.address).groups()  # type: ignore[union-attr]
     with explained(file.shown):
@@ -190,7 +152,3 @@ class _Hashed(io.RawIOBase):
 
 def _last(name: str) -> str:
     return name.rpartition("/")[2]
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from components import examples
 from components.beam import exists, local_target
+from components.cloud_storage import new_client
 from components.files import UserError
 from components.ingest import buckets, folders
 from components.ingest.image import BadImage, image_features
@@ -112,7 +113,7 @@ def _with_md5s(md5s: list[tuple[str, str]], address: str) -> str:
 def _reading(files: list[File]) -> Iterator[tuple[Callable[[File, int], bytes], int]]:
     """How to read these files, and how many at once."""
     if files[0].address.startswith("gs://"):
-        with buckets.new_client(files[0].shown) as client:
+        with new_client(files[0].shown) as client:
             yield partial(buckets.read, client=client), buckets.CONNECTIONS
     else:
         yield folders.read, os.cpu_count() or 1

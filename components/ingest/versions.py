@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from components.cloud_storage import explained, new_client
 from components.files import UserError
 from components.ingest.sources import CLASS_DEPTH, Child, File, Source, joined
 
@@ -176,8 +177,8 @@ def _opened(uri: str) -> Iterator[BinaryIO]:
         return
     bucket, name = buckets.ADDRESS.fullmatch(uri).groups()  # type: ignore[union-attr]
     with (
-        buckets.new_client(uri) as client,
-        buckets.explained(uri),
+        new_client(uri) as client,
+        explained(uri),
         client.bucket(bucket).blob(name).open("rb", chunk_size=2**20) as file,
     ):
         yield file

@@ -3,11 +3,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from components.curate.decisions import Decision
-from components.curate.planning import MOVED, Outcome, Policy, check, plan
+from components.curate.planning import DOUBTED, MOVED, Outcome, Policy, check, plan
 from components.curate.reading import Image, Issue
 from components.files import UserError
 
@@ -242,7 +242,7 @@ def versions(draw: st.DrawFn) -> tuple[list[Image], dict[str, Issue], dict[str, 
     issues |= {
         image.filename: issue(
             image,
-            draw(st.sampled_from(["relabel", "drop", "look", "keep_one", ""])),
+            draw(st.sampled_from(["relabel", "drop", "look", "keep_one", "", ""])),
             draw(st.sampled_from([0.3, 0.6, 0.9, 1.0])),
             groups[image.sha256],
             rank=draw(st.integers(1, 99)),
@@ -270,6 +270,8 @@ def versions(draw: st.DrawFn) -> tuple[list[Image], dict[str, Issue], dict[str, 
 def test_rules_hold_for_whatever_version(version: tuple, lottery: Any) -> None:
     images, issues, people, policy = version
     check(policy)
+    judged = [issues[each.filename].action for each in images if each.split in policy.splits]
+    assume(sum(action in ("relabel", "drop", "look") for action in judged) <= DOUBTED * len(judged))
     outcomes = plan(images, issues, people, policy, CLASSES)
     shuffled = lottery.sample(images, len(images))
     assert plan(shuffled, issues, people, policy, CLASSES) == outcomes
