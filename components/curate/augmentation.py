@@ -12,20 +12,22 @@ from components.files import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-# The most of each change, to both sides unless it says otherwise. Small changes are drawn more often than large ones.
+# The most of each change, to both sides unless it says otherwise. Small changes are drawn more often than large ones;
+# ranges are drawn from evenly, by the logarithm.
 ROTATION = 20.0  # degrees
-SHEAR = 0.15  # columns per row
-STRETCH = 1.15  # factor of the width, and of the height to the other side
-SIZES = (0.3, 0.95)  # share of the picture that the ink takes, along the side where that is more
+SHEAR = 0.25  # columns per row
+STRETCH = 1.35  # factor of the width, and of the height to the other side
+SIZES = (0.3, 0.95)  # range of the share of the picture that the ink takes, along the side where that is more
 CLIP = 0.02  # share of the ink's box that may leave the picture: more, and vi might lose its i
-ELASTIC = 0.012  # share of the shorter side, standard deviation of the shift at each knot
+ELASTIC = 0.02  # share of the shorter side, standard deviation of the shift at each knot
 KNOTS = 4  # of the elastic field, on each side
-THICKER = 0.02  # share of the shorter side that strokes gain in width
-THINNER = 0.01  # that they lose
+STROKES = (0.025, 0.09)  # range of the strokes' width, share of the shorter side: small numerals have no thinner pen
+THICKER = 2.0  # factor of the width at most, or strokes side by side would become one
+THINNER = 0.6  # and at least
 CONTRAST = 0.85  # least factor of the difference from the paper
-LIGHTER = 40.0  # tones, of ink and paper; white paper stays white
+LIGHTER = 20.0  # tones, of ink and paper; white paper stays white
 EDGE = 0.02  # share of the ink on each side that its box leaves out: dust is not the numeral
-VANISHED = 0.6  # a thinning that leaves less of the ink is not done
+VANISHED = 0.4  # a thinning that leaves less of the ink is not done
 LONGEST_SIDE = 512  # pixels; of a larger picture the model, at 32 x 32, sees no more
 DIRECTIONS = {"horizontal": 1, "vertical": 0}  # as cv2.flip names them
 
@@ -70,6 +72,9 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
     def factor(most: float) -> float:
         return round(float(np.exp(rng.triangular(-1, 0, 1) * np.log(most))), 4)
 
+    def between(low: float, high: float) -> float:
+        return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 4)
+
     flips = [{"operation": "flip", "direction": direction} for direction in directions if rng.random() < 0.5]
     return [
         {"operation": "reduce", "longest_side": LONGEST_SIDE},
@@ -79,11 +84,11 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
             "rotation": either(ROTATION),
             "shear": either(SHEAR),
             "stretch": factor(STRETCH),
-            "size": round(float(np.exp(rng.uniform(*np.log(SIZES)))), 4),
-            "place": [round(float(share), 4) for share in rng.uniform(-1, 1, 2)],
+            "size": between(*SIZES),
+            "place": [either(1), either(1)],
         },
         {"operation": "elastic", "deviation": around(ELASTIC / 2, 0, ELASTIC), "seed": int(rng.integers(2**31))},
-        {"operation": "stroke", "width": around(0, -THINNER, THICKER)},
+        {"operation": "stroke", "width": between(*STROKES)},
         {"operation": "brightness", "contrast": around(1, CONTRAST, 1), "brightness": around(0, 0, LIGHTER)},
     ]
 
@@ -154,18 +159,31 @@ def _elastic(picture: "np.ndarray", deviation: float, seed: int) -> "np.ndarray"
 
 
 def _stroke(picture: "np.ndarray", width: float) -> "np.ndarray":
-    """Strokes wider by this share of the picture's shorter side, or narrower."""
+    """Strokes of this width, a share of the picture's shorter side, or the nearest that THICKER and THINNER allow."""
     import cv2
+    import numpy as np
 
-    side = round(abs(width) * min(picture.shape[:2])) + 1
+    now = _stroke_width(picture)
+    wanted = np.clip(width * min(picture.shape[:2]), THINNER * now, THICKER * now)
+    side = round(abs(wanted - now)) + 1
     if side == 1:
         return picture
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     is_dark = sum(_paper(picture)) >= 128 * len(_paper(picture))
-    changed = (cv2.erode if (width > 0) == is_dark else cv2.dilate)(picture, kernel)
-    if width < 0 and _ink(changed).sum(dtype=float) < VANISHED * _ink(picture).sum(dtype=float):
+    changed = (cv2.erode if (wanted > now) == is_dark else cv2.dilate)(picture, kernel)
+    if wanted < now and _ink(changed).sum(dtype=float) < VANISHED * _ink(picture).sum(dtype=float):
         return picture
     return changed
+
+
+def _stroke_width(picture: "np.ndarray") -> float:
+    """Pixels, by the mean distance of the ink from the paper, which for a long straight stroke is (width + 2) / 4."""
+    import cv2
+    import numpy as np
+
+    ink = _ink(picture)
+    distance = cv2.distanceTransform((ink > ink.max() // 2).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return 4 * float(distance[distance > 0].mean()) - 2 if distance.any() else 0.0
 
 
 def _brightness(picture: "np.ndarray", contrast: float, brightness: float) -> "np.ndarray":

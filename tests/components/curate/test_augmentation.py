@@ -59,7 +59,7 @@ def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
         ("affine", "stretch"): (1 / au.STRETCH, au.STRETCH),
         ("affine", "size"): au.SIZES,
         ("elastic", "deviation"): (0, au.ELASTIC),
-        ("stroke", "width"): (-au.THINNER, au.THICKER),
+        ("stroke", "width"): au.STROKES,
         ("brightness", "contrast"): (au.CONTRAST, 1),
         ("brightness", "brightness"): (0, au.LIGHTER),
     }
@@ -169,22 +169,40 @@ def test_elastic_moves_a_little_and_smoothly() -> None:
 
 
 @pytest.mark.parametrize("inverted", [False, True], ids=["dark ink", "light ink"])
-def test_stroke_thickens_and_thins(inverted: bool) -> None:
-    picture = 255 - bar() if inverted else bar()
+@pytest.mark.parametrize(("width", "pixels"), [(0.14, 14), (0.08, 8), (0.10, 10), (0.5, 20), (0.01, 6)])
+def test_strokes_get_the_width_that_is_drawn_but_no_more_than_double(width: float, pixels: int, inverted: bool) -> None:
+    picture = 255 - bar() if inverted else bar()  # 100 pixels high, its stroke 10 wide
+    changed = only(picture, "stroke", width=width)
+    left, _, right, _ = box(255 - changed if inverted else changed)
+    assert right - left == pytest.approx(pixels, abs=1)
 
-    def width(changed: np.ndarray) -> int:
-        left, _, right, _ = box(255 - changed if inverted else changed)
-        return right - left
 
-    assert width(only(picture, "stroke", width=0.04)) == 14
-    assert width(only(picture, "stroke", width=-0.02)) == 8
-    np.testing.assert_array_equal(only(picture, "stroke", width=0.001), picture)
+def test_small_numerals_get_the_same_pen_as_large_ones() -> None:
+    for size in (0.4, 0.8):
+        drawn_small = only(affine(page(), size=size), "stroke", width=0.05)
+        width = stroke_width(drawn_small) / min(page().shape)
+        assert width == pytest.approx(0.05, abs=0.012)
+
+
+def stroke_width(picture: np.ndarray) -> float:
+    """Pixels: the mean of the dark pixels' runs, each along its row or its column, whichever is shorter."""
+    dark = picture < 130
+    return float(np.minimum(_runs(dark), _runs(dark.T).T)[dark].mean())
+
+
+def _runs(dark: np.ndarray) -> np.ndarray:
+    lengths = np.zeros(dark.shape)
+    for row, out in zip(dark, lengths, strict=True):
+        edges = np.flatnonzero(np.diff(np.r_[0, row.astype(int), 0]))
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            out[start:end] = end - start
+    return lengths
 
 
 def test_thin_strokes_are_not_thinned_away() -> None:
     thin = np.full((100, 100), 240, np.uint8)
-    thin[20:80, 50:52] = 20
-    np.testing.assert_array_equal(only(thin, "stroke", width=-0.02), thin)
+    thin[20:80, 50] = 20
+    np.testing.assert_array_equal(only(thin, "stroke", width=0.001), thin)
 
 
 def test_brightness_moves_the_paper_and_contrast_the_ink() -> None:
