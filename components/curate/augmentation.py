@@ -12,16 +12,19 @@ from components.files import UserError
 if TYPE_CHECKING:
     import numpy as np
 
-# The most of each change, to both sides unless it says otherwise. Small changes are drawn more often than large ones;
-# ranges are drawn from evenly, by the logarithm.
+# The most of each change, to both sides unless it says otherwise. Small changes are drawn more often than large ones.
 ROTATION = 20.0  # degrees
 SHEAR = 0.25  # columns per row
 STRETCH = 1.35  # factor of the width, and of the height to the other side
-SIZES = (0.3, 0.95)  # range of the share of the picture that the ink takes, along the side where that is more
+SIZES = (0.3, 0.95)  # share of the picture that the ink takes, along the side where that is more: all alike often
 CLIP = 0.02  # share of the ink's box that may leave the picture: more, and vi might lose its i
 ELASTIC = 0.02  # share of the shorter side, standard deviation of the shift at each knot
 KNOTS = 4  # of the elastic field, on each side
-STROKES = (0.025, 0.09)  # range of the strokes' width, share of the shorter side: small numerals have no thinner pen
+STROKES = (
+    0.025,
+    0.04,
+    0.09,
+)  # least, usual and most width, share of the shorter side: as in numerals of any size
 THICKER = 2.0  # factor of the width at most, or strokes side by side would become one
 THINNER = 0.6  # and at least
 CONTRAST = 0.85  # least factor of the difference from the paper
@@ -72,9 +75,6 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
     def factor(most: float) -> float:
         return round(float(np.exp(rng.triangular(-1, 0, 1) * np.log(most))), 4)
 
-    def between(low: float, high: float) -> float:
-        return round(float(np.exp(rng.uniform(np.log(low), np.log(high)))), 4)
-
     flips = [{"operation": "flip", "direction": direction} for direction in directions if rng.random() < 0.5]
     return [
         {"operation": "reduce", "longest_side": LONGEST_SIDE},
@@ -84,11 +84,11 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
             "rotation": either(ROTATION),
             "shear": either(SHEAR),
             "stretch": factor(STRETCH),
-            "size": between(*SIZES),
+            "size": round(float(np.exp(rng.uniform(*np.log(SIZES)))), 4),
             "place": [either(1), either(1)],
         },
         {"operation": "elastic", "deviation": around(ELASTIC / 2, 0, ELASTIC), "seed": int(rng.integers(2**31))},
-        {"operation": "stroke", "width": between(*STROKES)},
+        {"operation": "stroke", "width": round(float(np.exp(rng.triangular(*np.log(STROKES)))), 4)},
         {"operation": "brightness", "contrast": around(1, CONTRAST, 1), "brightness": around(0, 0, LIGHTER)},
     ]
 

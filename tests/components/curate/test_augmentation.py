@@ -59,7 +59,7 @@ def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
         ("affine", "stretch"): (1 / au.STRETCH, au.STRETCH),
         ("affine", "size"): au.SIZES,
         ("elastic", "deviation"): (0, au.ELASTIC),
-        ("stroke", "width"): au.STROKES,
+        ("stroke", "width"): (au.STROKES[0], au.STROKES[2]),
         ("brightness", "contrast"): (au.CONTRAST, 1),
         ("brightness", "brightness"): (0, au.LIGHTER),
     }
