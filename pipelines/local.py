@@ -26,6 +26,11 @@ SUMMARY = "run.json"
 _EXECUTING = re.compile(r"Executing task '(.+)'$")
 _FINISHED = re.compile(r"Task '(.+)' finished with status (\w+)$")
 _EXECUTOR_INPUT = "Got executor_input:"  # followed by JSON
+_STAGES_ENVIRONMENT = {
+    "_KFP_RUNTIME": "true",  # kfp imports only what running a step takes, as in its own components: a second less
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "PYTHONWARNINGS": "ignore",
+}
 _ANSI = re.compile(r"\x1b\[\d+m")
 # Lines of the log that are not the stage's own last words: kfp's, TensorFlow's, and the dump of the executor input.
 _NOISE = re.compile(r"^$|^[\[{}\"\]]|^\d{4}-\d\d-\d\d |^(WARNING|[IWE]0000|To enable the following)")
@@ -111,11 +116,9 @@ def run_locally(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "arguments": arguments,
     }
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     started = time.monotonic()
     try:
-        with (run / "run.log").open("w") as log, _interrupt_on_sigterm(), contextlib.chdir(ROOT):
+        with (run / "run.log").open("w") as log, _interrupt_on_sigterm(), _stages_environment(), contextlib.chdir(ROOT):
             chosen = docker.new_runner(run, arguments) if runner == "docker" else local.SubprocessRunner(use_venv=False)
             local.init(chosen, pipeline_root=str(run / "artifacts"), raise_on_error=False)
             with contextlib.redirect_stdout(_Log(log, watch)), warnings.catch_warnings():
@@ -223,6 +226,18 @@ def _artifacts(tasks: list[Task], outcomes: dict[str, Any]) -> dict[str, str]:
     """The URIs by name; where several tasks of a stage left one, that of the last which has the stage's own name."""
     ordered = sorted(tasks, key=lambda task: task.base_name == task.stage)
     return {name: each["uri"] for task in ordered for name, each in outcomes[task.name]["artifacts"].items()}
+
+
+@contextlib.contextmanager
+def _stages_environment() -> Iterator[None]:
+    """This process's, which kfp.local hands to the stages, with what they need besides; what the user sets stays."""
+    before = dict(os.environ)
+    os.environ.update(_STAGES_ENVIRONMENT | before)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextlib.contextmanager
