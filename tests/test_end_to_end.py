@@ -409,7 +409,13 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
 @contextlib.contextmanager
 def in_own_session(command: list[Any], folder: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        list(map(str, command)), cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True
+        list(map(str, command)),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # tests that a shell started in the background inherit that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
