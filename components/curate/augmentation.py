@@ -20,11 +20,7 @@ SIZES = (0.3, 0.95)  # share of the picture that the ink takes, along the side w
 CLIP = 0.02  # share of the ink's box that may leave the picture: more, and vi might lose its i
 ELASTIC = 0.02  # share of the shorter side, standard deviation of the shift at each knot
 KNOTS = 4  # of the elastic field, on each side
-STROKES = (
-    0.025,
-    0.04,
-    0.09,
-)  # least, usual and most width, share of the shorter side: as in numerals of any size
+STROKES = (0.025, 0.04, 0.09)  # least, usual and most width, share of the shorter side: in numerals of any size
 THICKER = 2.0  # factor of the width at most, or strokes side by side would become one
 THINNER = 0.6  # and at least
 CONTRAST = 0.85  # least factor of the difference from the paper
@@ -72,8 +68,8 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
     def either(most: float) -> float:
         return around(0, -most, most)
 
-    def factor(most: float) -> float:
-        return round(float(np.exp(rng.triangular(-1, 0, 1) * np.log(most))), 4)
+    def by_ratio(low: float, middle: float, high: float) -> float:
+        return round(float(np.exp(rng.triangular(*np.log([low, middle, high])))), 4)
 
     flips = [{"operation": "flip", "direction": direction} for direction in directions if rng.random() < 0.5]
     return [
@@ -83,12 +79,12 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
             "operation": "affine",
             "rotation": either(ROTATION),
             "shear": either(SHEAR),
-            "stretch": factor(STRETCH),
+            "stretch": by_ratio(1 / STRETCH, 1, STRETCH),
             "size": round(float(np.exp(rng.uniform(*np.log(SIZES)))), 4),
             "place": [either(1), either(1)],
         },
         {"operation": "elastic", "deviation": around(ELASTIC / 2, 0, ELASTIC), "seed": int(rng.integers(2**31))},
-        {"operation": "stroke", "width": round(float(np.exp(rng.triangular(*np.log(STROKES)))), 4)},
+        {"operation": "stroke", "width": by_ratio(*STROKES)},
         {"operation": "brightness", "contrast": around(1, CONTRAST, 1), "brightness": around(0, 0, LIGHTER)},
     ]
 
@@ -163,25 +159,25 @@ def _stroke(picture: "np.ndarray", width: float) -> "np.ndarray":
     import cv2
     import numpy as np
 
-    now = _stroke_width(picture)
+    ink, paper = _ink(picture), _paper(picture)
+    now = _stroke_width(ink)
     wanted = np.clip(width * min(picture.shape[:2]), THINNER * now, THICKER * now)
     side = round(abs(wanted - now)) + 1
     if side == 1:
         return picture
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    is_dark = sum(_paper(picture)) >= 128 * len(_paper(picture))
+    is_dark = sum(paper) >= 128 * len(paper)
     changed = (cv2.erode if (wanted > now) == is_dark else cv2.dilate)(picture, kernel)
-    if wanted < now and _ink(changed).sum(dtype=float) < VANISHED * _ink(picture).sum(dtype=float):
+    if wanted < now and _ink(changed).sum(dtype=float) < VANISHED * ink.sum(dtype=float):
         return picture
     return changed
 
 
-def _stroke_width(picture: "np.ndarray") -> float:
+def _stroke_width(ink: "np.ndarray") -> float:
     """Pixels, by the mean distance of the ink from the paper, which for a long straight stroke is (width + 2) / 4."""
     import cv2
     import numpy as np
 
-    ink = _ink(picture)
     distance = cv2.distanceTransform((ink > ink.max() // 2).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return 4 * float(distance[distance > 0].mean()) - 2 if distance.any() else 0.0
 
