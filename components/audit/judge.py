@@ -106,6 +106,7 @@ def _fit(model: "keras.Model", pictures: "np.ndarray", targets: "np.ndarray", ep
         steps_per_execution=8,
         jit_compile=False,  # XLA is slower for this model on CPUs
     )
+    model.optimizer.build(model.trainable_variables)  # or the step is traced twice
     for epoch in range(epochs):
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(pictures))

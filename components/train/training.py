@@ -108,7 +108,10 @@ def _fit(model: "keras.Model", splits: dict[str, Any], settings: Settings) -> li
         steps_per_execution=32,  # one call into TensorFlow for so many steps
         jit_compile=False,  # XLA is slower for this model on CPUs
     )
-    model.optimizer.build(model.trainable_variables)  # or the first step is traced twice
+    # What makes variables is made before the first step, which would be traced twice otherwise.
+    model.optimizer.build(model.trainable_variables)
+    model.compute_metrics(images[:1], labels[:1], model(images[:1]))
+    model.reset_metrics()
     rows: list[dict[str, float]] = []
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
