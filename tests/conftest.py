@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from tests.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A shell's background job ignores Ctrl-C and hands that down: what the tests start must take it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parents[1]
 BEAM = ["--runner=FnApiRunner"]
 PROCESSES = [*BEAM, "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
@@ -143,7 +146,6 @@ def project(tmp_path: Path) -> Path:
 
 def run_killed(code: str, when: str, *arguments: str | Path) -> int:
     """Runs Python code that is killed the moment it prints something with `when`; returns its process group."""
-    import signal
     import subprocess
 
     kill = (
@@ -159,7 +161,6 @@ def run_killed(code: str, when: str, *arguments: str | Path) -> int:
 
 def ends_soon(group: int, seconds: float = 10) -> bool:
     """Whether every process of the group ends; if not, it is killed."""
-    import signal
     import time
 
     for _ in range(int(seconds / 0.1)):

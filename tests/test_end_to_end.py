@@ -414,8 +414,6 @@ def in_own_session(command: list[Any], folder: Path) -> Iterator[subprocess.Pope
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # tests that a shell started in the background inherit that Ctrl-C is ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components import examples as ex
-from components.audit.duplicates import Print, duplicate_groups, fingerprint
+from components.audit.duplicates import Print, find_duplicates, fingerprint
 from components.audit.judging import Settings, judged
 from components.audit.pictures import ink, views
 from components.audit.ranking import COLUMNS, Described, ranked
@@ -78,10 +78,10 @@ def audit_images(images: Images, classes: list[str], settings: Settings, work: P
     import numpy as np
 
     labels = np.array([image.label for image in images.described])
-    groups = duplicate_groups([image.sha256 for image in images.described], images.prints)
-    _check_enough(labels, groups, classes, settings.folds)
-    found = judged(images.views, labels, groups, len(classes), settings, work)
-    return ranked(images.described, found, groups, classes)
+    duplicates = find_duplicates([image.sha256 for image in images.described], images.prints)
+    _check_enough(labels, duplicates.groups, classes, settings.folds)
+    verdict = judged(images.views, labels, duplicates.groups, len(classes), settings, work)
+    return ranked(images.described, verdict, duplicates, classes)
 
 
 def read_images(folder: str, manifest: dict[str, Any]) -> Images:

@@ -19,6 +19,13 @@ class Print(NamedTuple):
     pixels: "np.ndarray"  # float32 [SIDE * SIDE] of length 1; zeros if there is no ink
 
 
+class Duplicates(NamedTuple):
+    """Of each image."""
+
+    groups: "np.ndarray"  # int [images]; an image without a duplicate is a group of its own
+    likeness: "np.ndarray"  # float [images], cosine of its print and the one most alike; 0 if there is none
+
+
 def fingerprint(found: "np.ndarray") -> Print:
     """The print of the ink, uint8 [height, width]."""
     import cv2
@@ -34,24 +41,26 @@ def fingerprint(found: "np.ndarray") -> Print:
     return Print((height, width), pixels / (np.linalg.norm(pixels) + 1e-6))
 
 
-def duplicate_groups(sha256s: list[str], prints: list[Print]) -> "np.ndarray":
-    """For each image the number of its group, int [images]: groups of those alike, or alike to one alike.
-
-    Groups are numbered by their first image; an image without a duplicate is a group of its own.
-    """
+def find_duplicates(sha256s: list[str], prints: list[Print]) -> Duplicates:
+    """Groups of images that are alike, or alike to one alike, numbered by their first image."""
     import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     count = len(sha256s)
     first = {sha256: number for number, sha256 in reversed(list(enumerate(sha256s)))}
-    pairs = [(number, first[sha256]) for number, sha256 in enumerate(sha256s)]
+    pairs = [(number, first[sha256], 1.0) for number, sha256 in enumerate(sha256s) if first[sha256] != number]
     pixels = np.stack([found.pixels for found in prints])
     shapes = np.log(np.maximum([found.shape for found in prints], 1))
     for number in range(count):
-        alike = pixels[number] @ pixels[number + 1 :].T > ALIKE
+        cosines = pixels[number] @ pixels[number + 1 :].T
         near = np.abs(shapes[number + 1 :] - shapes[number]).max(axis=1) < np.log(STRETCH)
-        pairs += [(number, number + 1 + other) for other in np.flatnonzero(alike & near)]
-    rows, columns = np.array(pairs).T
-    graph = coo_array((np.ones(len(pairs), bool), (rows, columns)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+        found = np.flatnonzero((cosines > ALIKE) & near)
+        pairs += [(number, number + 1 + other, min(cosines[other], 1.0)) for other in found]
+    *ends, cosines = np.array(pairs).reshape(-1, 3).T
+    rows, columns = np.array(ends, int)
+    likeness = np.zeros(count)
+    np.maximum.at(likeness, rows, cosines)
+    np.maximum.at(likeness, columns, cosines)
+    graph = coo_array((cosines, (rows, columns)), shape=(count, count))
+    return Duplicates(connected_components(graph, directed=False)[1], likeness)

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components.audit.duplicates import Duplicates
 from components.audit.judge import Verdict
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ COLUMNS = (
     "label_probability",
     "label_score",
     "outlier_score",
+    "duplicate_score",
     "group",
     "why",
     "decision",
@@ -51,10 +53,12 @@ class Finding(NamedTuple):
     why: str
 
 
-def ranked(images: list[Described], verdict: Verdict, groups: "np.ndarray", classes: list[str]) -> list[dict[str, Any]]:
+def ranked(
+    images: list[Described], verdict: Verdict, duplicates: Duplicates, classes: list[str]
+) -> list[dict[str, Any]]:
     """A row per image as issues.csv has it: doubted images, the worst first, then other duplicates, then the rest.
 
-    `groups` is int [images], of duplicates; the first row of a group is the one to keep.
+    The first row of a group of duplicates is the one to keep.
     """
     import numpy as np
 
@@ -62,16 +66,17 @@ def ranked(images: list[Described], verdict: Verdict, groups: "np.ndarray", clas
     doubts = 1 - quality + UNLIKE * strangeness
     odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
     members = defaultdict(list)
-    for image, group in zip(images, groups, strict=True):
+    for image, group in zip(images, duplicates.groups, strict=True):
         members[group].append(image)
     rows = []
     for number, image in enumerate(images):
-        probabilities, group = verdict.probabilities[number], members[groups[number]]
+        probabilities, group = verdict.probabilities[number], members[duplicates.groups[number]]
         finding = _finding(image, probabilities, bool(odd[number]), group, classes)
         row = _row(image, probabilities, finding, classes)
         row["label_score"] = round(float(quality[number]), 4)
         row["outlier_score"] = round(float(strangeness[number]), 4)
-        row["group"] = int(groups[number]) + 1 if len(group) > 1 else ""
+        row["duplicate_score"] = round(float(duplicates.likeness[number]), 4)
+        row["group"] = int(duplicates.groups[number]) + 1 if len(group) > 1 else ""
         order = (_tier(finding), -doubts[number], image.split != "val", image.filename)
         rows.append((order, row))
     return [{**row, "rank": rank} for rank, (_, row) in enumerate(sorted(rows, key=lambda pair: pair[0]), start=1)]

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -59,10 +58,7 @@ class Lab(NamedTuple):
         pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         environment = {**self.environment, "KFP_HOST": self.server.url, **environment}
         environment = {name: value for name, value in environment.items() if value}
-        # a shell's background job has SIGINT switched off, and hands that down
-        return subprocess.Popen(
-            list(map(str, command)), cwd=self.workplace, env=environment, preexec_fn=_take_interrupts, **pipes
-        )
+        return subprocess.Popen(list(map(str, command)), cwd=self.workplace, env=environment, **pipes)
 
     def submit(self, *options: str | Path, **environment: str) -> Outcome:
         return finished(self.start(*options, **environment))
@@ -196,10 +192,6 @@ def comparison() -> Json:
     split = {"images": 4, "accuracy": accuracy, "mcnemar_p": 0.03125, "new_data": {"images": 3, "accuracy": 0.625}}
     data = {"relabelled": 1, "moved": 2, "dropped": 3, "added": 4, "altered": 5, "augmented": 6000}
     return {"confidence_level": 0.95, "splits": {"val": split, "test": {**split, "new_data": None}}, "data": data}
-
-
-def _take_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def clean_environment(folder: Path, gcs_environment: dict[str, str]) -> dict[str, str]:

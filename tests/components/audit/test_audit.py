@@ -125,6 +125,14 @@ def test_duplicates_are_one_group(issues: list[dict[str, str]], one: str, other:
     assert kind in first["kinds"].split(";")
     assert first["action"] == second["action"] == "keep_one"
     assert other in first["why"]
+    assert first["duplicate_score"] == second["duplicate_score"]
+    assert (1 if kind == "exact_duplicate" else 0.95) <= float(first["duplicate_score"]) <= 1
+
+
+def test_an_image_without_a_duplicate_has_a_duplicate_score_of_0(issues: list[dict[str, str]]):
+    alone = [issue for issue in issues if not issue["group"]]
+    assert len(alone) == len(issues) - 4
+    assert {float(issue["duplicate_score"]) for issue in alone} == {0}
 
 
 def test_most_good_images_need_nothing(issues: list[dict[str, str]]):
