@@ -55,12 +55,12 @@ def find_duplicates(sha256s: list[str], prints: list[Print]) -> Duplicates:
     for number in range(count):
         cosines = pixels[number] @ pixels[number + 1 :].T
         near = np.abs(shapes[number + 1 :] - shapes[number]).max(axis=1) < np.log(STRETCH)
-        found = np.flatnonzero((cosines > ALIKE) & near)
-        pairs += [(number, number + 1 + other, min(cosines[other], 1.0)) for other in found]
-    *ends, cosines = np.array(pairs).reshape(-1, 3).T
-    rows, columns = np.array(ends, int)
+        pairs += [
+            (number, number + 1 + other, min(cosines[other], 1)) for other in np.flatnonzero((cosines > ALIKE) & near)
+        ]
+    alike = np.array(pairs, [("one", int), ("other", int), ("cosine", float)])
     likeness = np.zeros(count)
-    np.maximum.at(likeness, rows, cosines)
-    np.maximum.at(likeness, columns, cosines)
-    graph = coo_array((cosines, (rows, columns)), shape=(count, count))
+    np.maximum.at(likeness, alike["one"], alike["cosine"])
+    np.maximum.at(likeness, alike["other"], alike["cosine"])
+    graph = coo_array((alike["cosine"], (alike["one"], alike["other"])), shape=(count, count))
     return Duplicates(connected_components(graph, directed=False)[1], likeness)
