@@ -48,7 +48,8 @@ def learn_and_judge(
     tf.config.experimental.enable_op_determinism()
     model = _model(views.shape[-1], classes)
     _fit(model, views, np.eye(classes, dtype=np.float32)[labels], epochs, seed)
-    known, new = _features(model, views), _features(model, unseen)
+    features = keras.Model(model.inputs, model.get_layer(FEATURES).output)
+    known, new = _mean_features(features, views), _mean_features(features, unseen)
     return Verdict(_probabilities(model, unseen, seed), _distance(known, labels, new, unseen_labels))
 
 
@@ -66,12 +67,10 @@ def _probabilities(model: "keras.Model", unseen: "np.ndarray", seed: int) -> "np
     return np.mean(looks, axis=0)
 
 
-def _features(model: "keras.Model", pictures: "np.ndarray") -> "np.ndarray":
-    """What the model's last layer sees, the mean of all views, float32 [pictures, features]."""
-    import keras
+def _mean_features(features: "keras.Model", pictures: "np.ndarray") -> "np.ndarray":
+    """What the judge's last layer sees, the mean of all views, float32 [pictures, features]."""
     import numpy as np
 
-    features = keras.Model(model.inputs, model.get_layer(FEATURES).output)
     views = range(pictures.shape[1])
     return np.mean(
         [features.predict(pictures[:, view, ..., None], batch_size=256, verbose=0) for view in views], axis=0
