@@ -409,11 +409,7 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
 @contextlib.contextmanager
 def in_own_session(command: list[Any], folder: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        list(map(str, command)),
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
+        list(map(str, command)), cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
         yield process
