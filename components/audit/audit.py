@@ -1,7 +1,6 @@
 """Which images of train and val a person should look at first, and why: issues.csv."""
 
 import csv
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ def audit_examples(
     """Writes issues.csv, a row per image of train and val, those to look at first on top; the page on which a person
     decides about the first `review_size` of the doubted ones; and the report, with `gallery_size` images per gallery.
 
-    Finished folds are kept in a folder beside the issues until all is written: an audit that was killed continues.
+    Finished folds are kept in the user's cache until all is written: an audit that was killed continues there.
 
     Returns:
         The data version, the number of images, and of images by kind of issue and by action.
@@ -52,7 +51,7 @@ def audit_examples(
     check(settings, review_size, gallery_size)
     manifest = ex.read_manifest(examples)
     images = read_images(examples, manifest)
-    work = _work_folder(issues_output, manifest, settings)
+    work = _kept_folds(manifest, settings)
     rows = audit_images(images, manifest["classes"], settings, work)
     with new_file(issues_output) as path:
         write_issues(rows, path)
@@ -60,7 +59,7 @@ def audit_examples(
         pictures = ((name, _encoded(example)) for _, name, example in _audited(examples, manifest))
         write_review(review_output, doubted, pictures, manifest["classes"], manifest["data_version"])
         write_audit_report(report_output, examples, manifest, rows, gallery_size)
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)  # another audit of the same images may have cleared it
     return {
         "data_version": manifest["data_version"],
         "images": len(rows),
@@ -148,14 +147,16 @@ def _check_enough(labels: "np.ndarray", groups: "np.ndarray", classes: list[str]
             )
 
 
-def _work_folder(issues_output: str, manifest: dict[str, Any], settings: Settings) -> Path:
-    """Beside the output; what an audit of other images or settings left there is cleared."""
-    work = Path(issues_output).with_name(f".{Path(issues_output).name}.folds")
-    task = json.dumps([manifest, settings._asdict()])
-    marker = work / "task.json"
-    if not marker.exists() or marker.read_text() != task:
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        with new_file(marker) as path:
-            path.write_text(task)
-    return work
+def _kept_folds(manifest: dict[str, Any], settings: Settings) -> Path:
+    """A folder in the user's cache: the same for the same images, settings and code."""
+    import joblib
+
+    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
+    folder = Path.home() / ".cache/audit" / joblib.hash([manifest, settings, code])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: {error.strerror}; set HOME to a folder where the audit may keep its finished folds."
+        ) from None
+    return folder

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from components.audit.judge import Verdict, learn_and_judge
-from components.files import new_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,18 +33,22 @@ def judged(
     from cleanlab.rank import get_label_quality_scores
 
     workers = 1 if tf.config.list_physical_devices("GPU") else joblib.cpu_count()
+    kept_fold = joblib.Memory(work, verbose=0).cache(judge_fold)
     believed = np.ones(len(labels), bool)
     verdicts: list[Verdict] = []
     for repeat in range(settings.repeats):
         numbers = fold_numbers(labels, groups, settings.folds, settings.seed + repeat)
-        tasks = []
-        for fold in range(settings.folds):
-            seed = settings.seed + repeat * settings.folds + fold
-            task = (views, labels, numbers == fold, believed, classes, settings.epochs, seed, _kept(work, repeat, fold))
-            tasks.append(joblib.delayed(judge_fold)(*task))
+        first_seed = settings.seed + repeat * settings.folds
+        tasks = [
+            (views, labels, numbers == fold, believed, classes, settings.epochs, first_seed + fold)
+            for fold in range(settings.folds)
+        ]
+        if finished := sum(kept_fold.check_call_in_cache(*task) for task in tasks):
+            print(f"audit: {finished} of {settings.folds} folds were finished before", flush=True)
+        found = joblib.Parallel(min(workers, settings.folds))(joblib.delayed(kept_fold)(*task) for task in tasks)
         verdict = Verdict(np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32))
-        for fold, found in enumerate(joblib.Parallel(min(workers, settings.folds))(tasks)):
-            verdict.probabilities[numbers == fold], verdict.distance[numbers == fold] = found
+        for fold, (probabilities, distance) in enumerate(found):
+            verdict.probabilities[numbers == fold], verdict.distance[numbers == fold] = probabilities, distance
         verdicts.append(verdict)
         mean = Verdict(*(np.mean(parts, axis=0) for parts in zip(*verdicts, strict=True)))
         believed = get_label_quality_scores(labels, mean.probabilities) >= BELIEF
@@ -61,25 +64,15 @@ def judge_fold(
     classes: int,
     epochs: int,
     seed: int,
-    kept: Path,
 ) -> Verdict:
-    """The verdict on the `unseen` images, bool [images], from the file `kept` if it is there."""
-    import numpy as np
+    """The verdict on the `unseen` images, bool [images], of a judge that learns those of the others it may believe."""
     import tensorflow as tf
 
-    if not kept.exists():
-        tf.config.threading.set_intra_op_parallelism_threads(1)  # the same sums on any number of cores
-        learned = ~unseen & believed
-        verdict = learn_and_judge(views[learned], labels[learned], views[unseen], labels[unseen], classes, epochs, seed)
-        with new_file(kept) as path, path.open("wb") as file:
-            np.savez(file, **verdict._asdict())
-        print(f"audit: {kept.stem} is finished", flush=True)
-    with np.load(kept) as parts:
-        return Verdict(parts["probabilities"], parts["distance"])
-
-
-def _kept(work: Path, repeat: int, fold: int) -> Path:
-    return work / f"repeat-{repeat + 1}-fold-{fold + 1}.npz"
+    tf.config.threading.set_intra_op_parallelism_threads(1)  # the same sums on any number of cores
+    learned = ~unseen & believed
+    verdict = learn_and_judge(views[learned], labels[learned], views[unseen], labels[unseen], classes, epochs, seed)
+    print(f"audit: a fold is finished, {unseen.sum()} images judged", flush=True)
+    return verdict
 
 
 def fold_numbers(labels: "np.ndarray", groups: "np.ndarray", folds: int, seed: int) -> "np.ndarray":

@@ -172,28 +172,39 @@ def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
     assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
 
 
-def test_a_killed_audit_continues_and_gives_the_same(faulty: Path, tmp_path: Path):
+def test_a_killed_audit_continues_in_the_next_run(
+    faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
     settings = SETTINGS._replace(repeats=2, epochs=2)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    audited(faulty, settings, whole)
-    outputs = [str(killed / name) for name in OUTPUTS]
+    whole = audited(faulty, settings, tmp_path / "whole")
+    assert "finished before" not in capfd.readouterr().out
+    outputs = [str(tmp_path / "killed" / name) for name in OUTPUTS]
     call = f"audit_examples({str(faulty)!r}, Settings{tuple(settings)}, 1000, 5, *{outputs})"
     code = f"from components.audit.audit import *; {call}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    folds = killed / ".issues.csv.folds"
-    while not (folds / "repeat-1-fold-1.npz").exists():
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
+    while not kept_folds(tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not set(OUTPUTS) & set(contents(killed))
-    os.link(folds / "repeat-1-fold-1.npz", tmp_path / "kept.npz")
-    before = (tmp_path / "kept.npz").stat().st_mtime_ns
-    audited(faulty, settings, killed)
-    assert (tmp_path / "kept.npz").stat().st_mtime_ns == before
-    assert contents(killed) == contents(whole)
+    assert not contents(tmp_path / "killed")
+    capfd.readouterr()
+    again = audited(faulty, settings, tmp_path / "again")
+    assert re.search(r"audit: [12] of 2 folds were finished before", capfd.readouterr().out)
+    assert contents(again) == contents(whole)
+    assert not kept_folds(tmp_path)
+
+
+def kept_folds(home: Path) -> list[Path]:
+    return list((home / ".cache/audit").rglob("output.pkl"))
+
+
+def test_a_home_that_cannot_be_written_is_named(faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="file/.cache/audit/.*: Not a directory; set HOME to a folder"):
+        audited(faulty, SETTINGS, tmp_path / "audit")
 
 
 @pytest.mark.parametrize(
