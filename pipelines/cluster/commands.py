@@ -210,6 +210,9 @@ def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V
             _keep_results(folder, written)
         uris = storage.by_task(written, tasks)
         _keep_reports(uris, options.runs / options.experiment / run.run_id)
+        wrote = {task for task, _ in uris}
+        if cached := [task.name for task in tasks if task.name not in wrote]:
+            _print(f"from the cache, so their reports are with an earlier run: {', '.join(cached)}")
         if ("curate", "data") in uris:
             print_adoption(uris["curate", "data"])
     return state

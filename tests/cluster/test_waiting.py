@@ -59,6 +59,7 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
         done = {"ingest": "CACHED", "validate": "SUCCEEDED"}
         yield Frame("RUNNING", {**done, "transform": "RUNNING", "train": "PENDING"})
         figures.append(leave_results(lab, lab.runs()[0], "4567.dir"))
+        lab.leave(lab.runs()[0], "validate/statistics", "transform/transform_graph")
         yield Frame("SUCCEEDED", {**dict.fromkeys(STAGES, "SUCCEEDED"), "ingest": "CACHED"})
 
     lab.server.script = script()
@@ -71,7 +72,10 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
     assert re.search(r"^succeeded after \d+ s$", printed, re.M)
     assert "data version 4567.dir" in printed
     assert re.search(r"│ val +│ +4 │ +0\.750 │", printed)
-    assert lines[-1] == "results in results/"
+    assert lines[-2:] == [
+        "results in results/",
+        "from the cache, so their reports are with an earlier run: ingest",
+    ]
     check_results(lab.workplace / "results", figures[0])
 
 
@@ -87,6 +91,8 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
             run = lab.runs()[0]
             if stage in ("validate", "train", "evaluate", "yardstick", "audit", "curate", "compare"):
                 lab.leave(run, f"{stage}/report", content=f"report of {task}")
+            if stage == "transform" or task == "after/ingest":
+                lab.leave(run, f"{stage}/examples")
             if stage == "audit":
                 lab.leave(run, "audit/review", content="review")
                 lab.leave(run, "audit/issues", content="rank")
@@ -123,7 +129,8 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
         "review.html": "review",
         "issues.csv": "rank",
     }
-    kept = printed.splitlines()[-1]
+    cached, kept = printed.splitlines()[-2:]
+    assert cached == "from the cache, so their reports are with an earlier run: before/ingest"
     assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
 
 
@@ -159,7 +166,8 @@ def test_a_terminal_shows_a_live_table(lab: Lab):
 def test_every_end_has_its_code_by_id_name_or_latest(lab: Lab):
     failed = lab.begin("first try", progress(STAGES, failed="train")[-1:], "images")
     done = dict.fromkeys(STAGES, "SUCCEEDED")
-    lab.begin("alone", [Frame("SUCCEEDED", {"train": "SUCCEEDED"})], single="train")
+    one = lab.begin("alone", [Frame("SUCCEEDED", {"train": "SUCCEEDED"})], single="train")
+    lab.leave(one, "train/model")
     cached = lab.begin("no results", [Frame("SUCCEEDED", done)], "images")
     lab.begin("first try", [Frame("CANCELED", {"ingest": "SUCCEEDED"})], "others")  # the newest of that name
     lab.begin("third", [Frame("SKIPPED")], "images")
