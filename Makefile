@@ -17,7 +17,7 @@ run: $(VENV)/ready ## set up, draw the sample data, run the training pipeline on
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
 
 test: $(VENV)/ready ## set up and run the tests
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder tests/test_end_to_end.py tests
 
 lint: $(VENV)/ready ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -40,10 +40,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the pipeline"
     )
-    parser.add_argument("--pipeline", help="training (the default) or improvement: one turn of the loop")
+    parser.add_argument(
+        "--pipeline", help="training (the default), improvement: one turn of the loop, or comparison of two runs"
+    )
     parser.add_argument("--decisions", metavar="FILE", help="decisions.csv of the review, for the improvement")
     parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
     parser.add_argument("--from-run", default="latest", metavar="RUN", help="that earlier run (default: %(default)s)")
+    parser.add_argument("--before", metavar="RUN", help="for the comparison: the run that --from-run is compared with")
 
     local = parser.add_argument_group("on this machine")
     local.add_argument("--local", action="store_true", help="run here, through kfp.local")
@@ -101,13 +104,17 @@ def _contradiction(options: argparse.Namespace) -> str | None:
     if bool(options.recurring) != bool(options.cron or options.change):
         return "--recurring NAME goes with --cron, --pause, --resume or --delete"
     starts = not (options.list or options.attach or options.terminate or options.change)
-    of_runs = ("data", "test_data", "rev", "param", "component", "decisions", "no_cache", "force", "wait")
+    of_runs = ("data", "test_data", "rev", "param", "component", "decisions", "before", "no_cache", "force", "wait")
     if not starts and (name := first("pipeline", *of_runs)):
         return f"{name} is for starting a run"
     if options.pipeline and options.component:
         return "--pipeline runs a whole pipeline, --component one stage; leave out one"
     if options.decisions and options.pipeline != "improvement" and options.component != "curate":
         return "--decisions goes with --pipeline improvement or --component curate"
+    if bool(options.before) != (options.pipeline == "comparison"):
+        return "--pipeline comparison goes with --before RUN, the run to compare with"
+    if options.before and (name := first("data", "test_data", "rev")):
+        return f"{name} is for a run on images; --pipeline comparison takes two runs"
     if options.wait and options.cron:
         return "--wait is for one run; --cron makes it run again and again"
     if options.timeout and not (options.wait or options.attach):
@@ -143,6 +150,13 @@ def _run_locally(options: argparse.Namespace) -> str:
         parameters, inputs = local.given_to(earlier, name)
         available = {**artifacts, **inputs}
         given = {**arguments.from_run(stages.contracts[name], earlier["run"], parameters, available), **given}
+    elif options.before:
+        earlier, after = (
+            local.find_run(options.runs, options.experiment, run) for run in (options.before, options.from_run)
+        )
+        artifacts = after["artifacts"]
+        given = arguments.uris(arguments.BEFORE, earlier["run"], earlier["artifacts"])
+        given |= arguments.uris(arguments.AFTER, after["run"], artifacts)
     values = arguments.checked(pipeline, given, options.param)
 
     local.check_paths(options.runs / options.experiment, values)
@@ -185,7 +199,7 @@ def _keep_results(run: Path, summary: dict[str, Any]) -> None:
                 shutil.copyfile(report["uri"], run / results.report_name(task, output))
     if summary["state"] != "succeeded":
         return
-    made = {name for content in summary["stages"].values() for name in content["artifacts"]}
+    made = {name for name, uri in summary["artifacts"].items() if Path(uri).is_relative_to(run)}
     for artifact, file in (("evaluation", "metrics.json"), ("comparison", "comparison.json")):
         if artifact in made:
             with new_file(run / file) as path:

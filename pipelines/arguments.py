@@ -41,16 +41,28 @@ def checked(pipeline: "BaseComponent", given: dict[str, Any], params: list[str])
     return arguments
 
 
+# Of the pipeline `comparison`: its parameters without _uri, and the artifacts of the run before and of that after.
+BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
+AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
+
+
 def from_run(contract: Contract, run: str, parameters: dict[str, Any], artifacts: dict[str, str]) -> dict[str, Any]:
     """The arguments that repeat a stage: `parameters`, and as NAME_uri the artifacts which that run left.
 
     Raises:
         UserError: the run left no such artifact.
     """
-    arguments = dict(parameters)
-    for port in contract.inputs:
-        if not port.is_parameter:
-            if port.name not in artifacts:
-                raise UserError(f"run {run} has no artifact '{port.name}' of its own; take a run that made it.")
-            arguments[f"{port.name}_uri"] = artifacts[port.name]
-    return arguments
+    ports = [port.name for port in contract.inputs if not port.is_parameter]
+    return parameters | uris(dict(zip(ports, ports, strict=True)), run, artifacts)
+
+
+def uris(names: dict[str, str], run: str, artifacts: dict[str, str]) -> dict[str, str]:
+    """NAME_uri for each NAME: the URI of the artifact that it stands for, of those which the run left.
+
+    Raises:
+        UserError: the run left no such artifact.
+    """
+    for artifact in names.values():
+        if artifact not in artifacts:
+            raise UserError(f"run {run} has no artifact '{artifact}' of its own; take a run that made it.")
+    return {f"{name}_uri": artifacts[artifact] for name, artifact in names.items()}

@@ -223,9 +223,9 @@ def _executor_input(lines: list[str]) -> dict[str, Any]:
 
 
 def _artifacts(tasks: list[Task], outcomes: dict[str, Any]) -> dict[str, str]:
-    """The URIs by name; where several tasks of a stage left one, that of the last which has the stage's own name."""
-    ordered = sorted(tasks, key=lambda task: task.base_name == task.stage)
-    return {name: each["uri"] for task in ordered for name, each in outcomes[task.name]["artifacts"].items()}
+    """The URIs by name, the last of each; from a task that has not its stage's name, a yardstick, nothing goes on."""
+    own = [task for task in tasks if task.base_name == task.stage]
+    return {name: each["uri"] for task in own for name, each in outcomes[task.name]["artifacts"].items()}
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipelines.stages import Stages
 
 FUNCTION = "--function_to_execute"  # the argument of kfp's executor that names the stage
-PIPELINES = ("training", "improvement")
+PIPELINES = ("training", "improvement", "comparison")
 
 
 class Task(NamedTuple):
@@ -48,9 +48,9 @@ def chosen(pipeline: str | None, component: str | None, stages: "Stages") -> str
 
 def build(name: str, stages: "Stages") -> "BaseComponent":
     """The pipeline of that name, or the one that runs a single stage."""
-    from pipelines import improvement, single, training
+    from pipelines import comparison, improvement, single, training
 
-    builds = {"training": training.build, "improvement": improvement.build}
+    builds = {"training": training.build, "improvement": improvement.build, "comparison": comparison.build}
     return builds[name](stages) if name in builds else single.build(stages, name)
 
 

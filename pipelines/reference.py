@@ -41,7 +41,7 @@ def reference(stages: Stages) -> str:
     for pipeline in packages.PIPELINES:
         own = packages.build(pipeline, stages).pipeline_spec.root.dag.tasks
         order = TopologicalSorter({name: sorted(own[name].dependent_tasks) for name in sorted(own)}).static_order()
-        tasks |= {name: own[name] for name in order if name in stages.contracts}
+        tasks |= {name: own[name] for name in order if name in stages.contracts.keys() - tasks}
     others = {name: PipelineTaskSpec() for name in stages.contracts if name not in tasks}
     return "\n".join([HEAD, *(_stage(stages.contracts[name], task) for name, task in {**tasks, **others}.items())])
 

@@ -13,7 +13,11 @@ from tests.conftest import ROOT, run_python
 
 TRAINING = ["evaluate", "ingest", "train", "transform", "validate"]
 STAGES = [*TRAINING, "audit", "compare", "curate"]
-PIPELINES = {"training": set(TRAINING), "improvement": {"before", "audit", "curate", "after", "yardstick", "compare"}}
+PIPELINES = {
+    "training": set(TRAINING),
+    "improvement": {"before", "audit", "curate", "after", "yardstick", "compare"},
+    "comparison": {"yardstick", "compare"},
+}
 KINDS = {
     "String": "STRING",
     "Integer": "NUMBER_INTEGER",
@@ -198,6 +202,32 @@ def test_improvement_compares_on_the_examples_of_the_version_before(pipelines):
         },
         "yardstick_predictions": "yardstick.predictions",
     }
+
+
+def test_comparison_does_with_two_runs_what_improvement_does_with_its_own(pipelines):
+    """By the parameter that an importer takes: in improvement, what is taken from before or after."""
+    tasks = pipelines["comparison"]["root"]["dag"]["tasks"]
+
+    def source(given: dict[str, Any]) -> str:
+        producer = given["taskOutputArtifact"]["producerTask"]
+        if producer in ("yardstick", "compare"):
+            return f"{producer}.{given['taskOutputArtifact']['outputArtifactKey']}"
+        return tasks[producer]["inputs"]["parameters"]["uri"]["componentInputParameter"]
+
+    taken = {
+        name: {port: source(given) for port, given in tasks[name]["inputs"]["artifacts"].items()}
+        for name in PIPELINES["comparison"]
+    }
+    yardstick = {"yardstick_predictions": "yardstick.predictions"}
+    assert taken == {
+        "yardstick": {name: f"{name}_uri" for name in ("model", "examples")},
+        "compare": {**{name: f"{name}_uri" for name in ports("compare", "inputs")[1]}, **yardstick},
+    }
+    for name in PIPELINES["comparison"]:
+        one, other = (
+            spec["components"][f"comp-{name}"] for spec in (pipelines["comparison"], pipelines["improvement"])
+        )
+        assert {**one, "executorLabel": ""} == {**other, "executorLabel": ""}
 
 
 def test_improvement_makes_no_more_images_than_ingest_takes(project: Path):

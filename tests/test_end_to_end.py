@@ -547,6 +547,22 @@ def test_stage_of_an_improvement_alone_takes_what_it_took_then(improvement: Run,
     assert ("both models on the images of before" in again.output) == (stage == "compare")
 
 
+def test_comparison_of_two_runs_is_that_of_the_improvement_that_does_the_same(training: Run, improvement: Run):
+    """What the training pipeline gives is what the improvement begins with."""
+    workplace = improvement.folder.parents[2]
+    results = digests(workplace / "results")
+    runs = ("--before", training.folder, "--from-run", improvement.folder)
+    compared = submit(workplace, "--config", "tiny", "--pipeline", "comparison", *runs)
+    assert list(compared.summary["stages"]) == ["yardstick", "compare"]
+    alike = compared.artifact("compare", "comparison"), improvement.artifact("compare", "comparison")
+    assert digests(alike[0]) == digests(alike[1])
+    assert compared.output.count("both models on the images of before") == 1
+    assert {path.name for path in compared.folder.glob("*.html")} == {"yardstick.html", "compare.html"}
+    assert digests(workplace / "results") == results  # those of the last training
+    for name in ("model", "evaluation", "predictions", "examples"):  # from which the next run goes on
+        assert compared.summary["artifacts"][name] == improvement.summary["artifacts"][name]
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the competition's images are not beside the project")
 def test_competition_images_have_their_known_counts_and_faults(workplace: Path):
     folders = Folders(REAL / "data", REAL / "label_book")

@@ -79,6 +79,7 @@ def leave_run(workplace: Path, state: str, content: str | None = None) -> None:
         pytest.param("--component trian", ["'trian'", "Did you mean train?", "evaluate"], id="unknown stage"),
         pytest.param("--data images --config lcoal", ["lcoal", "local", "sample"], id="unknown configuration"),
         pytest.param("--component train", ["runs/default", "run the pipeline first"], id="no earlier run"),
+        pytest.param("--pipeline comparison --before lost", ["runs/default/lost", "not a run"], id="no run to compare"),
         pytest.param("--component train --from-run lost", ["runs/default/lost", "--from-run"], id="that run not there"),
         pytest.param("--data python3/images", ["python3/images", "python3"], id="data path that kfp garbles"),
         pytest.param("--data images --runs python3/runs", ["python3/runs"], id="runs path that kfp garbles"),

@@ -71,6 +71,8 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
     given: dict[str, Any] = dict(data.arguments)
     if options.component and not (options.component == "ingest" and options.data):
         given = {**_from_run(options, config, cluster, stages), **given}
+    if options.before:
+        given = _from_two_runs(options, config, cluster, stages)
     if options.decisions:
         given["decisions_uri"] = _decisions_uri(options.decisions, config.pipeline_root)
     values = arguments.checked(pipeline, given, options.param)
@@ -163,17 +165,38 @@ def _from_run(options: argparse.Namespace, config: Config, cluster: Cluster, sta
     """The arguments that repeat the stage on an earlier run: its parameters, and what it wrote or was given."""
     earlier = runs.find(cluster, options.from_run, options.experiment, succeeded=True)
     contract = stages.contracts[options.component]
-    before = (earlier.runtime_config and earlier.runtime_config.parameters) or {}
-    given = {name.removesuffix("_uri"): uri for name, uri in before.items() if name in stages.artifact_parameters}
-    own = storage.find_artifacts(_folder(cluster, earlier, config))
+    own, artifacts = _artifacts(cluster, earlier, config, stages)
+    taken = _taken(_spec(cluster, earlier), own, options.component)
+    available = {name: uri for name, uri in {**artifacts, **taken}.items() if uri}
+    names = {port.name for port in contract.inputs if port.is_parameter}
+    parameters = {name: value for name, value in _parameters(earlier).items() if name in names}
+    return arguments.from_run(contract, earlier.display_name, parameters, available)
+
+
+def _from_two_runs(options: argparse.Namespace, config: Config, cluster: Cluster, stages: Stages) -> dict[str, str]:
+    """The arguments that compare the run with the one before."""
+    given: dict[str, str] = {}
+    for name, artifacts in ((options.before, arguments.BEFORE), (options.from_run, arguments.AFTER)):
+        run = runs.find(cluster, name, options.experiment, succeeded=True)
+        given |= arguments.uris(artifacts, run.display_name, _artifacts(cluster, run, config, stages)[1])
+    return given
+
+
+def _artifacts(
+    cluster: Cluster, run: "V2beta1Run", config: Config, stages: Stages
+) -> tuple[list[storage.Artifact], dict[str, str]]:
+    """What the run wrote itself, and the URIs by name of that and of what it was given."""
+    parameters = _parameters(run).items()
+    given = {name.removesuffix("_uri"): uri for name, uri in parameters if name in stages.artifact_parameters}
+    own = storage.find_artifacts(_folder(cluster, run, config))
     # A run of one stage was given the artifacts of another run, which has more of them.
     others = [storage.find_artifacts(folder) for folder in {uri.rsplit("/", 3)[0] for uri in given.values()}]
     written = {each.output: each.uri for each in [*chain(*others), *own] if each.task in stages.contracts}
-    taken = _taken(_spec(cluster, earlier), own, options.component)
-    available = {name: uri for name, uri in {**written, **given, **taken}.items() if uri}
-    names = {port.name for port in contract.inputs if port.is_parameter}
-    parameters = {name: value for name, value in before.items() if name in names}
-    return arguments.from_run(contract, earlier.display_name, parameters, available)
+    return own, {**written, **given}
+
+
+def _parameters(run: "V2beta1Run") -> dict[str, Any]:
+    return (run.runtime_config and run.runtime_config.parameters) or {}
 
 
 def _taken(spec: dict[str, Any], artifacts: list[storage.Artifact], stage: str) -> dict[str, str | None]:
@@ -206,9 +229,11 @@ def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V
     if state == "succeeded":
         folder = _folder(cluster, run, config)
         written = storage.find_artifacts(folder)
-        if "evaluate" in {task.stage for task in tasks}:
+        if "evaluate" in {task.base_name for task in tasks}:
             _keep_results(folder, written)
         uris = storage.by_task(written, tasks)
+        if ("compare", "comparison") in uris:
+            _show_comparison(uris["compare", "comparison"])
         _keep_reports(uris, options.runs / options.experiment / run.run_id)
         wrote = {task for task, _ in uris}
         if cached := [task.name for task in tasks if task.name not in wrote]:
@@ -232,10 +257,12 @@ def _keep_results(folder: str, written: list[storage.Artifact]) -> None:
             history = storage.fetch(uris["train", "history"], Path(temporary, "history"))
         results.keep(evaluation, history, RESULTS)
         print_figures(RESULTS / "metrics.json")
-        if ("compare", "comparison") in uris:
-            comparison = storage.fetch(uris["compare", "comparison"], Path(temporary, "comparison"))
-            print_comparison(comparison / "comparison.json")
     _print(f"results in {RESULTS}/")
+
+
+def _show_comparison(uri: str) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        print_comparison(storage.fetch(uri, Path(temporary, "comparison")) / "comparison.json")
 
 
 def _keep_reports(uris: dict[tuple[str, str], str], folder: Path) -> None:
@@ -323,7 +350,8 @@ def _description(options: argparse.Namespace, data: Data, values: dict[str, Any]
         "code": commit(),
         "images": tag,
         "config": options.config,
-        "from run": options.from_run if options.component else None,
+        "from run": options.from_run if options.component or options.before else None,
+        "before": options.before,
         "overridden": ", ".join(options.param) or "nothing",
     }
     return "\n".join(f"{name}: {value}" for name, value in lines.items() if value)

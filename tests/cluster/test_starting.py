@@ -201,6 +201,7 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     ((*DATA, "--experiment", "a+b"), ["--experiment 'a+b'", "without + and %"]),
     (("--component", "train"), ["run latest: there is none in experiment default"]),
     (("--component", "train", "--from-run", "lost"), ["run lost: there is none"]),
+    (("--pipeline", "comparison", "--before", "lost"), ["run lost: there is none"]),
     (
         (*DATA, "--recurring", "nightly", "--cron", "0 3 * * *"),
         ["--cron '0 3 * * *': needs six fields, seconds first", "0 30 2 * * *"],
@@ -239,6 +240,9 @@ def test_a_refusal_of_the_server_is_one_sentence(lab: Lab):
         ("--list --pipeline training", "--pipeline is for starting a run"),
         ("--pipeline training --component train", "leave out one"),
         ("--decisions d.csv", "--decisions goes with --pipeline improvement or --component curate"),
+        ("--pipeline comparison", "--pipeline comparison goes with --before RUN"),
+        ("--before a --data images", "--pipeline comparison goes with --before RUN"),
+        ("--pipeline comparison --before a --data images", "--data is for a run on images"),
         ("--list --wait", "--wait is for starting a run"),
         ("--attach latest --param epochs=1", "--param is for starting a run"),
         ("--rev v1", "--rev goes with --data"),

@@ -134,6 +134,35 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
 
 
+def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_results(lab: Lab):
+    done = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
+    runs = [lab.begin(name, done, "images") for name in ("version 1", "version 2")]
+    outputs = ("ingest/examples", "evaluate/evaluation", "evaluate/predictions", "train/model")
+    before, after = (lab.leave(run, *outputs) for run in runs)
+
+    def script() -> Iterator[Frame]:
+        run = lab.runs()[-1]
+        lab.leave(run, "yardstick/report", "yardstick/evaluation", "compare/report")
+        lab.leave(run, "compare/comparison/comparison.json", content=json.dumps(comparison()))
+        yield Frame("SUCCEEDED", dict.fromkeys(["yardstick", "compare"], "SUCCEEDED"))
+
+    lab.server.script = script()
+    options = ("--pipeline", "comparison", "--before", "version 1", "--from-run", "version 2")
+    printed = lab.done(*options, "--experiment", "images", "--wait")
+    assert lab.runs()[-1]["runtime_config"]["parameters"] == {
+        "examples_uri": before["examples"],
+        "before_evaluation_uri": before["evaluation"],
+        "before_predictions_uri": before["predictions"],
+        "model_uri": after["model"],
+        "after_evaluation_uri": after["evaluation"],
+        "after_predictions_uri": after["predictions"],
+    }
+    assert {"from run: version 2", "before: version 1"} <= set(lab.runs()[-1]["description"].splitlines())
+    assert re.search(r"│ val +│ +4 │ +0\.500 │ +0\.750 │ +\+0\.250 │", printed)
+    assert printed.splitlines()[-1].endswith(": compare.html, yardstick.html")
+    assert not (lab.workplace / "results").exists()
+
+
 def test_a_failure_in_a_part_of_the_pipeline_is_told_from_that_in_another(lab: Lab):
     for task in ("before/train", "after/train", "yardstick"):
         lab.begin(task, progress(TURN, failed=task), pipeline="improvement")

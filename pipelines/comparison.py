@@ -1,0 +1,42 @@
+"""Two runs compared: what the newer one's model does on the images of the other, and what changed."""
+
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
+from pipelines.stages import Stages
+
+
+def build(stages: Stages) -> BaseComponent:
+    def artifact(uri: str, kind: type[dsl.Artifact]) -> Any:
+        return dsl.importer(uri, artifact_class=kind).output
+
+    @dsl.pipeline(
+        name="comparison",
+        description="What the version of one run changed, against that of another.",
+        pipeline_root=stages.pipeline_root,
+    )
+    def comparison(
+        # of the run before
+        examples_uri: str,
+        before_evaluation_uri: str,
+        before_predictions_uri: str,
+        # of the run after
+        model_uri: str,
+        after_evaluation_uri: str,
+        after_predictions_uri: str,
+    ):
+        examples = artifact(examples_uri, dsl.Dataset)
+        yardstick = stages.task("evaluate", "yardstick", model=artifact(model_uri, dsl.Model), examples=examples)
+        stages.task(
+            "compare",
+            before_evaluation=artifact(before_evaluation_uri, dsl.Artifact),
+            before_predictions=artifact(before_predictions_uri, dsl.Dataset),
+            after_evaluation=artifact(after_evaluation_uri, dsl.Artifact),
+            after_predictions=artifact(after_predictions_uri, dsl.Dataset),
+            yardstick_predictions=yardstick.outputs["predictions"],
+            examples=examples,
+        )
+
+    return comparison
