@@ -45,7 +45,9 @@ def judged(
         ]
         if finished := sum(kept_fold.check_call_in_cache(*task) for task in tasks):
             print(f"audit: {finished} of {settings.folds} folds were finished before", flush=True)
-        found = joblib.Parallel(min(workers, settings.folds))(joblib.delayed(kept_fold)(*task) for task in tasks)
+        # Without memory maps, which would be other arguments to the memory than the arrays that they map.
+        parallel = joblib.Parallel(min(workers, settings.folds), max_nbytes=None)
+        found = parallel(joblib.delayed(kept_fold)(*task) for task in tasks)
         verdict = Verdict(np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32))
         for fold, (probabilities, distance) in enumerate(found):
             verdict.probabilities[numbers == fold], verdict.distance[numbers == fold] = probabilities, distance
