@@ -9,6 +9,10 @@ from pipelines.stages import PYTHON_TYPES, Contract
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
 
+# Of the pipeline `comparison`: its parameters without _uri, and the artifacts of the run before and of that after.
+BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
+AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
+
 
 def checked(pipeline: "BaseComponent", given: dict[str, Any], params: list[str]) -> dict[str, Any]:
     """`given` and each NAME=VALUE of `params`, as the pipeline's parameters want them.
@@ -39,11 +43,6 @@ def checked(pipeline: "BaseComponent", given: dict[str, Any], params: list[str])
     if missing:
         raise UserError(f"{', '.join(missing)}: no value; give it with --data, or --param NAME=VALUE.")
     return arguments
-
-
-# Of the pipeline `comparison`: its parameters without _uri, and the artifacts of the run before and of that after.
-BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
-AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
 
 
 def from_run(contract: Contract, run: str, parameters: dict[str, Any], artifacts: dict[str, str]) -> dict[str, Any]:

@@ -186,6 +186,10 @@ def _artifacts(
     cluster: Cluster, run: "V2beta1Run", config: Config, stages: Stages
 ) -> tuple[list[storage.Artifact], dict[str, str]]:
     """What the run wrote itself, and the URIs by name of that and of what it was given."""
+    if _pipeline_name(cluster, run) == "comparison":  # was given the artifacts of two runs, under the same names
+        raise UserError(
+            f"run {run.display_name}: compared two other runs; name one of these, by --from-run or --before."
+        )
     parameters = _parameters(run).items()
     given = {name.removesuffix("_uri"): uri for name, uri in parameters if name in stages.artifact_parameters}
     own = storage.find_artifacts(_folder(cluster, run, config))

@@ -161,6 +161,9 @@ def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_resul
     assert re.search(r"│ val +│ +4 │ +0\.500 │ +0\.750 │ +\+0\.250 │", printed)
     assert printed.splitlines()[-1].endswith(": compare.html, yardstick.html")
     assert not (lab.workplace / "results").exists()
+    refused = lab.refused("--component", "evaluate", "--experiment", "images")
+    name = lab.runs()[-1]["display_name"]
+    assert refused == f"run {name}: compared two other runs; name one of these, by --from-run or --before."
 
 
 def test_a_failure_in_a_part_of_the_pipeline_is_told_from_that_in_another(lab: Lab):
