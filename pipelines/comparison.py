@@ -27,16 +27,23 @@ def build(stages: Stages) -> BaseComponent:
         after_evaluation_uri: str,
         after_predictions_uri: str,
     ):
-        examples = artifact(examples_uri, dsl.Dataset)
-        yardstick = stages.task("evaluate", "yardstick", model=artifact(model_uri, dsl.Model), examples=examples)
-        stages.task(
-            "compare",
+        compare(
+            stages,
+            artifact(model_uri, dsl.Model),
+            artifact(examples_uri, dsl.Dataset),
             before_evaluation=artifact(before_evaluation_uri, dsl.Artifact),
             before_predictions=artifact(before_predictions_uri, dsl.Dataset),
             after_evaluation=artifact(after_evaluation_uri, dsl.Artifact),
             after_predictions=artifact(after_predictions_uri, dsl.Dataset),
-            yardstick_predictions=yardstick.outputs["predictions"],
-            examples=examples,
         )
 
     return comparison
+
+
+def compare(stages: Stages, model: Any, examples: Any, **evaluations: Any) -> None:
+    """The tasks that compare a new model with the one before, on the `examples` of the version before.
+
+    What a change of val and test does to them must not show in the figures: the yardstick is the images as they were.
+    """
+    yardstick = stages.task("evaluate", "yardstick", model=model, examples=examples)
+    stages.task("compare", yardstick_predictions=yardstick.outputs["predictions"], examples=examples, **evaluations)

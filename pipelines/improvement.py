@@ -4,6 +4,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from pipelines import training
+from pipelines.comparison import compare
 from pipelines.stages import Stages
 
 
@@ -53,18 +54,14 @@ def build(stages: Stages) -> BaseComponent:
             seed=seed,
         )
         after = train_after(data_uri=curate.outputs["data_uri"], **training_settings)
-        # What curation does to val and test must not show in the figures: the new model on the images as they were.
-        yardstick = stages.task(
-            "evaluate", "yardstick", model=after.outputs["model"], examples=before.outputs["examples"]
-        )
-        stages.task(
-            "compare",
+        compare(
+            stages,
+            after.outputs["model"],
+            before.outputs["examples"],
             before_evaluation=before.outputs["evaluation"],
             before_predictions=before.outputs["predictions"],
             after_evaluation=after.outputs["evaluation"],
             after_predictions=after.outputs["predictions"],
-            yardstick_predictions=yardstick.outputs["predictions"],
-            examples=before.outputs["examples"],
         )
 
     return improvement
