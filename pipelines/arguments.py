@@ -63,5 +63,5 @@ def uris(names: dict[str, str], run: str, artifacts: dict[str, str]) -> dict[str
     """
     for artifact in names.values():
         if artifact not in artifacts:
-            raise UserError(f"run {run} has no artifact '{artifact}' of its own; take a run that made it.")
+            raise UserError(f"run {run} has no artifact '{artifact}'; take a run that made it.")
     return {f"{name}_uri": artifacts[artifact] for name, artifact in names.items()}

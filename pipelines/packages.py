@@ -77,19 +77,29 @@ def tasks(spec: dict[str, Any]) -> list[Task]:
 def sources(spec: dict[str, Any], name: str) -> dict[str, tuple[str, str]]:
     """Where the artifacts that the task takes come from: the name of a task and of its output, by input."""
     *parts, task = name.split("/")
-    dag = spec["root"]["dag"]
-    for part in parts:
-        dag = _component(spec, dag, part)["dag"]
+    dag = dag_of(spec, parts)
     found = {}
     for port, given in dag["tasks"][task].get("inputs", {}).get("artifacts", {}).items():
         source = given["taskOutputArtifact"]
         producer, output = source["producerTask"], source["outputArtifactKey"]
-        component = _component(spec, dag, producer)
+        component = component_of(spec, dag, producer)
         if "dag" in component:
             (selector,) = component["dag"]["outputs"]["artifacts"][output]["artifactSelectors"]
             producer, output = f"{producer}/{selector['producerSubtask']}", selector["outputArtifactKey"]
         found[port] = "/".join([*parts, producer]), output
     return found
+
+
+def dag_of(spec: dict[str, Any], parts: list[str]) -> dict[str, Any]:
+    """The graph of the pipeline, or of a part of it that is a pipeline itself: `parts` leads there."""
+    dag = spec["root"]["dag"]
+    for part in parts:
+        dag = component_of(spec, dag, part)["dag"]
+    return dag
+
+
+def component_of(spec: dict[str, Any], dag: dict[str, Any], task: str) -> dict[str, Any]:
+    return spec["components"][dag["tasks"][task]["componentRef"]["name"]]
 
 
 def images(spec: dict[str, Any]) -> list[str]:
@@ -100,7 +110,7 @@ def images(spec: dict[str, Any]) -> list[str]:
 def _tasks(spec: dict[str, Any], dag: dict[str, Any], prefix: str) -> Iterator[Task]:
     dependencies = {name: dag["tasks"][name].get("dependentTasks", []) for name in sorted(dag["tasks"])}
     for name in TopologicalSorter(dependencies).static_order():
-        component = _component(spec, dag, name)
+        component = component_of(spec, dag, name)
         if "dag" in component:
             yield from _tasks(spec, component["dag"], f"{prefix}{name}/")
         elif container := spec["deploymentSpec"]["executors"][component["executorLabel"]].get("container"):
@@ -108,7 +118,3 @@ def _tasks(spec: dict[str, Any], dag: dict[str, Any], prefix: str) -> Iterator[T
             stage = arguments[arguments.index(FUNCTION) + 1] if FUNCTION in arguments else name
             alias = dag["tasks"][name]["componentRef"]["name"].removeprefix("comp-")
             yield Task(f"{prefix}{name}", stage, alias, container["image"])
-
-
-def _component(spec: dict[str, Any], dag: dict[str, Any], task: str) -> dict[str, Any]:
-    return spec["components"][dag["tasks"][task]["componentRef"]["name"]]

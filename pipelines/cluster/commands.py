@@ -5,7 +5,6 @@ import datetime
 import sys
 import tempfile
 import uuid
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,19 +14,17 @@ from rich.table import Table
 
 from components.examples import file_sha256
 from components.files import UserError
-from pipelines import arguments, packages, results
-from pipelines.cluster import checks, runs, storage, waiting
+from pipelines import arguments, packages
+from pipelines.cluster import artifacts, checks, earlier, runs, storage, waiting
 from pipelines.cluster.connection import Cluster, endpoint
+from pipelines.cluster.fetching import fetch_results
 from pipelines.config import Config, Endpoint, load_config
 from pipelines.data import DataVersion, resolve
-from pipelines.display import print_adoption, print_comparison, print_figures
 from pipelines.stages import Stages
 from pipelines.versions import commit, is_fixed
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
-
-RESULTS = Path("results")
 
 
 class Data(NamedTuple):
@@ -69,10 +66,11 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
     name = packages.chosen(options.pipeline, options.component, stages)
     pipeline = packages.build(name, stages)
     given: dict[str, Any] = dict(data.arguments)
-    if options.component and not (options.component == "ingest" and options.data):
-        given = {**_from_run(options, config, cluster, stages), **given}
+    named = _named_runs(options, cluster)
     if options.before:
-        given = _from_two_runs(options, config, cluster, stages)
+        given = earlier.of_two_runs(cluster, config, stages, named["before"], named["from run"])
+    elif named:
+        given = {**earlier.of_run(cluster, config, stages, named["from run"], options.component), **given}
     if options.decisions:
         given["decisions_uri"] = _decisions_uri(options.decisions, config.pipeline_root)
     values = arguments.checked(pipeline, given, options.param)
@@ -88,7 +86,7 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
         uploaded = runs.pipeline_version(cluster, pipeline.name, package, version)
     submission = runs.Submission(
         options.recurring or _run_name(pipeline.name, data, stages.tag),
-        _description(options, data, values, stages.tag),
+        _description(options, data, values, stages.tag, named),
         options.experiment,
         uploaded,
         values,
@@ -102,6 +100,16 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
     started = runs.start(cluster, submission)
     _print(f"started {started.display_name}\n{cluster.address(f'runs/details/{started.run_id}')}")
     return _wait(options, config, cluster, started) if options.wait else "succeeded"
+
+
+def _named_runs(options: argparse.Namespace, cluster: Cluster) -> dict[str, "V2beta1Run"]:
+    """The earlier runs that this one goes on from; the description holds their names."""
+    if options.component == "ingest" and options.data:
+        return {}
+    names = {"from run": options.from_run} if options.component or options.before else {}
+    if options.before:
+        names["before"] = options.before
+    return {key: runs.find(cluster, name, options.experiment, succeeded=True) for key, name in names.items()}
 
 
 def _with_caching(options: argparse.Namespace, config: Config, data: Data) -> Config:
@@ -161,63 +169,12 @@ def _decisions_uri(decisions: str, root: str) -> str:
     return f"{root.rstrip('/')}/decisions/{file_sha256(Path(decisions))}.csv"
 
 
-def _from_run(options: argparse.Namespace, config: Config, cluster: Cluster, stages: Stages) -> dict[str, Any]:
-    """The arguments that repeat the stage on an earlier run: its parameters, and what it wrote or was given."""
-    earlier = runs.find(cluster, options.from_run, options.experiment, succeeded=True)
-    contract = stages.contracts[options.component]
-    own, artifacts = _artifacts(cluster, earlier, config, stages)
-    taken = _taken(_spec(cluster, earlier), own, options.component)
-    available = {name: uri for name, uri in {**artifacts, **taken}.items() if uri}
-    names = {port.name for port in contract.inputs if port.is_parameter}
-    parameters = {name: value for name, value in _parameters(earlier).items() if name in names}
-    return arguments.from_run(contract, earlier.display_name, parameters, available)
-
-
-def _from_two_runs(options: argparse.Namespace, config: Config, cluster: Cluster, stages: Stages) -> dict[str, str]:
-    """The arguments that compare the run with the one before."""
-    given: dict[str, str] = {}
-    for name, artifacts in ((options.before, arguments.BEFORE), (options.from_run, arguments.AFTER)):
-        run = runs.find(cluster, name, options.experiment, succeeded=True)
-        given |= arguments.uris(artifacts, run.display_name, _artifacts(cluster, run, config, stages)[1])
-    return given
-
-
-def _artifacts(
-    cluster: Cluster, run: "V2beta1Run", config: Config, stages: Stages
-) -> tuple[list[storage.Artifact], dict[str, str]]:
-    """What the run wrote itself, and the URIs by name of that and of what it was given."""
-    if _pipeline_name(cluster, run) == "comparison":  # was given the artifacts of two runs, under the same names
-        raise UserError(
-            f"run {run.display_name}: compared two other runs; name one of these, by --from-run or --before."
-        )
-    parameters = _parameters(run).items()
-    given = {name.removesuffix("_uri"): uri for name, uri in parameters if name in stages.artifact_parameters}
-    own = storage.find_artifacts(_folder(cluster, run, config))
-    # A run of one stage was given the artifacts of another run, which has more of them.
-    others = [storage.find_artifacts(folder) for folder in {uri.rsplit("/", 3)[0] for uri in given.values()}]
-    written = {each.output: each.uri for each in [*chain(*others), *own] if each.task in stages.contracts}
-    return own, {**written, **given}
-
-
-def _parameters(run: "V2beta1Run") -> dict[str, Any]:
-    return (run.runtime_config and run.runtime_config.parameters) or {}
-
-
-def _taken(spec: dict[str, Any], artifacts: list[storage.Artifact], stage: str) -> dict[str, str | None]:
-    """What the run's last task of the stage took from its other tasks, by input; None came from KFP's cache."""
-    tasks = packages.tasks(spec)
-    found = storage.by_task(artifacts, tasks)
-    last = [task.name for task in tasks if task.base_name == stage][-1:]
-    sources = {port: source for name in last for port, source in packages.sources(spec, name).items()}
-    names = {task.name for task in tasks}
-    return {port: found.get(source) for port, source in sources.items() if source[0] in names}
-
-
 def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V2beta1Run") -> str:
     """Shows the run until it ends; after a success its results are in results/, its reports below --runs."""
     again = f"python submit.py --config {config.name} --attach {run.run_id}"
     limit = options.timeout * 60 if options.timeout else None
-    tasks = packages.tasks(_spec(cluster, run))
+    execution = artifacts.execution(cluster, run, config)
+    tasks = execution.tasks
     try:
         run, state = waiting.wait(cluster, run.run_id, tasks, limit)
     except waiting.StillRunning:
@@ -231,53 +188,9 @@ def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V
     took = waiting.seconds(run.created_at, run.finished_at)
     _print(f"{state} after {took or 0:.0f} s")
     if state == "succeeded":
-        folder = _folder(cluster, run, config)
-        written = storage.find_artifacts(folder)
-        if "evaluate" in {task.base_name for task in tasks}:
-            _keep_results(folder, written)
-        uris = storage.by_task(written, tasks)
-        if ("compare", "comparison") in uris:
-            _show_comparison(uris["compare", "comparison"])
-        _keep_reports(uris, options.runs / options.experiment / run.run_id)
-        wrote = {task for task, _ in uris}
-        if cached := [task.name for task in tasks if task.name not in wrote]:
-            _print(f"from the cache, so their reports are with an earlier run: {', '.join(cached)}")
-        if ("curate", "data") in uris:
-            print_adoption(uris["curate", "data"])
+        uris = artifacts.of_run(cluster, execution, config)
+        fetch_results(execution, uris, options.runs / options.experiment / run.run_id)
     return state
-
-
-def _keep_results(folder: str, written: list[storage.Artifact]) -> None:
-    uris = {(each.task, each.output): each.uri for each in written}
-    if ("evaluate", "evaluation") not in uris:
-        raise UserError(
-            f"{folder}: no evaluation; the stage came from the cache of an earlier run. "
-            "Set `caching: false` for evaluate in the config."
-        )
-    with tempfile.TemporaryDirectory() as temporary:
-        evaluation = storage.fetch(uris["evaluate", "evaluation"], Path(temporary, "evaluation"))
-        history = None
-        if ("train", "history") in uris:
-            history = storage.fetch(uris["train", "history"], Path(temporary, "history"))
-        results.keep(evaluation, history, RESULTS)
-        print_figures(RESULTS / "metrics.json")
-    _print(f"results in {RESULTS}/")
-
-
-def _show_comparison(uri: str) -> None:
-    with tempfile.TemporaryDirectory() as temporary:
-        print_comparison(storage.fetch(uri, Path(temporary, "comparison")) / "comparison.json")
-
-
-def _keep_reports(uris: dict[tuple[str, str], str], folder: Path) -> None:
-    """Fetches the pages that a person opens in a browser."""
-    reports = {
-        results.report_name(task, output): uri for (task, output), uri in uris.items() if output in results.REPORTS
-    }
-    for name, uri in reports.items():
-        storage.fetch(uri, folder / name)
-    if reports:
-        _print(f"reports in {folder}/: {', '.join(sorted(reports))}")
 
 
 def _check(options: argparse.Namespace, config: Config, cluster: Cluster) -> str:
@@ -347,42 +260,19 @@ def _run_name(pipeline: str, data: Data, tag: str) -> str:
     return "-".join(part for part in (pipeline, version, tag, stamp, uuid.uuid4().hex[:4]) if part)
 
 
-def _description(options: argparse.Namespace, data: Data, values: dict[str, Any], tag: str) -> str:
+def _description(
+    options: argparse.Namespace, data: Data, values: dict[str, Any], tag: str, named: dict[str, "V2beta1Run"]
+) -> str:
     lines = {
         "data": ", ".join(data.versions) or values.get("data_version", ""),
         "revision": options.rev,
         "code": commit(),
         "images": tag,
         "config": options.config,
-        "from run": options.from_run if options.component or options.before else None,
-        "before": options.before,
+        **{name: run.display_name for name, run in named.items()},
         "overridden": ", ".join(options.param) or "nothing",
     }
     return "\n".join(f"{name}: {value}" for name, value in lines.items() if value)
-
-
-def _pipeline_name(cluster: Cluster, run: "V2beta1Run") -> str:
-    pipeline_id = _reference(run).pipeline_id
-    return cluster.call(lambda client: client.get_pipeline(pipeline_id)).display_name
-
-
-def _spec(cluster: Cluster, run: "V2beta1Run") -> dict[str, Any]:
-    """Of the pipeline as it was when the run was started."""
-    ids = _reference(run).pipeline_id, _reference(run).pipeline_version_id
-    spec = cluster.call(lambda client: client.get_pipeline_version(*ids)).pipeline_spec
-    return spec.get("pipeline_spec", spec)  # beside it may be what Kubernetes alone is told
-
-
-def _reference(run: "V2beta1Run") -> Any:
-    if not (run.pipeline_version_reference and run.pipeline_version_reference.pipeline_id):
-        raise UserError(f"run {run.display_name}: was not started from an uploaded pipeline.")
-    return run.pipeline_version_reference
-
-
-def _folder(cluster: Cluster, run: "V2beta1Run", config: Config) -> str:
-    """Where the run writes its artifacts."""
-    root = (run.runtime_config and run.runtime_config.pipeline_root) or config.pipeline_root
-    return f"{root.rstrip('/')}/{_pipeline_name(cluster, run)}/{run.run_id}"
 
 
 def _print(text: str, markup: bool = False) -> None:

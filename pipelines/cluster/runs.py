@@ -98,13 +98,19 @@ def find(cluster: Cluster, name: str, experiment: str, succeeded: bool = False) 
             return cluster.call(lambda client: client.get_run(name), expected=(404,))
         except ApiException:
             raise UserError(f"run {name}: there is no such run; --list shows the newest.") from None
-    named = None if name == "latest" else _named(name)
-    runs = newest(cluster, experiment if name == "latest" else None, named)
-    if name == "latest" and succeeded:
-        runs = [run for run in runs if run.state == "SUCCEEDED"]
-    if not runs:
+    if name != "latest":
+        found = named(cluster, name)
+    else:
+        runs = newest(cluster, experiment)
+        found = next((run for run in runs if run.state == "SUCCEEDED" or not succeeded), None)
+    if not found:
         raise UserError(f"run {name}: there is none in experiment {experiment}; --list shows the newest.")
-    return cluster.call(lambda client: client.get_run(runs[0].run_id))
+    return cluster.call(lambda client: client.get_run(found.run_id))
+
+
+def named(cluster: Cluster, name: str) -> "V2beta1Run | None":
+    """The newest run of that name."""
+    return next(iter(newest(cluster, None, _named(name))), None)
 
 
 def newest(cluster: Cluster, experiment: str | None, condition: str | None = None, count: int = 20) -> list[Any]:

@@ -22,21 +22,25 @@ class Artifact(NamedTuple):
     uri: str
 
 
-def find_artifacts(folder: str) -> list[Artifact]:
-    """What a run wrote, oldest first, so that of several attempts the last one counts; nothing from KFP's cache.
+def find_artifacts(*folders: str) -> list[Artifact]:
+    """What runs wrote, oldest first, so that of several attempts the last one counts.
 
-    KFP's driver puts an output at <root>/<pipeline>/<run>/<task>/<id of the attempt>/<output>; `folder` is the part
+    KFP's driver puts an output at <root>/<pipeline>/<run>/<task>/<id of the attempt>/<output>; each folder is the part
     up to the run.
 
     Raises:
         UserError: the bucket cannot be listed.
     """
-    bucket, prefix = _split(folder)
-    with _explained(folder):
-        blobs = sorted(_client().list_blobs(bucket, prefix=prefix), key=lambda blob: blob.updated)
-    paths = [blob.name.removeprefix(prefix).split("/") for blob in blobs]
-    found = {f"gs://{bucket}/{prefix}{'/'.join(path[:3])}": (path[0], path[2]) for path in paths if len(path) >= 3}
-    return [Artifact(*names, uri) for uri, names in found.items()]
+    found = []
+    for folder in folders:
+        bucket, prefix = _split(folder)
+        with _explained(folder):
+            for blob in _client().list_blobs(bucket, prefix=prefix):
+                task, *attempt = blob.name.removeprefix(prefix).split("/")[:3]
+                if len(attempt) == 2:
+                    uri = f"gs://{bucket}/{prefix}{task}/{'/'.join(attempt)}"
+                    found.append((blob.updated, Artifact(task, attempt[1], uri)))
+    return list(dict.fromkeys(artifact for _, artifact in sorted(found)))
 
 
 def by_task(artifacts: list[Artifact], tasks: list[Task]) -> dict[tuple[str, str], str]:

@@ -93,8 +93,9 @@ class Lab(NamedTuple):
         experiment: str = "default",
         single: str = "",
         pipeline: str = "training",
+        **given: Any,
     ) -> Json:
-        """Starts a run that goes as the script says, as somebody else did before; of one stage, if it is named."""
+        """Starts a run that goes as the script says, as somebody else did before, with the parameters `given`."""
         from kfp.client import Client
 
         client = Client(host=self.server.url)
@@ -105,7 +106,7 @@ class Lab(NamedTuple):
         pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
         version_id = client.list_pipeline_versions(pipeline_id).pipeline_versions[0].pipeline_version_id
         version = {"pipeline_id": pipeline_id, "version_id": version_id}
-        parameters = SINGLE.get(single, {"data_uri": "gs://images/numerals", "data_version": "0123.dir"})
+        parameters = SINGLE.get(single, {"data_uri": "gs://images/numerals", "data_version": "0123.dir"}) | given
         run = client.run_pipeline(experiment_id, name, params=parameters, pipeline_root=self.root, **version)
         return self.server.stored["run"][run.run_id]
 

@@ -1,6 +1,7 @@
 """`submit.py --component STAGE`: one stage on the cluster again, on what an earlier run left in Cloud Storage."""
 
 import re
+import uuid
 from collections.abc import Callable
 
 from tests.cluster.lab import STAGES, TURN, Lab, together
@@ -41,7 +42,7 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     trained, pipeline = newest(lab)
     assert pipeline == "single-train"
     assert re.fullmatch(rf"single-train-{lab.tag}-\d{{8}}-\d{{6}}-\w+", trained["display_name"])
-    assert {"from run: latest", "overridden: epochs=5"} <= set(trained["description"].splitlines())
+    assert {"from run: first", "overridden: epochs=5"} <= set(trained["description"].splitlines())
     assert arguments(lab, lab.server.bodies("POST", "/runs")[-1]) == {
         "epochs": 5,
         "transformed_examples_uri": written["transformed_examples"],
@@ -54,6 +55,13 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     assert pipeline == "single-evaluate"
     assert arguments(lab, evaluated) == {"model_uri": better["model"], "examples_uri": written["examples"]}
 
+    given = {f"{name}_uri": written[name] for name in ("transformed_examples", "transform_graph")}
+    by_hand = lab.leave(lab.begin("by hand", DONE, "images", single="train", **given), *TRAINED)  # in the UI
+    stage(lab, "evaluate", "--from-run", "by hand")()
+    evaluated, _ = newest(lab)
+    assert arguments(lab, evaluated) == {"model_uri": by_hand["model"], "examples_uri": written["examples"]}
+
+    lab.server.script = DONE
     together(
         stage(lab, "train", "--from-run", trained["run_id"], "--param", "seed=7"),
         stage(lab, "ingest", "--data", "gs://images/others"),
@@ -67,16 +75,20 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
 
 
 def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
-    """Both trainings leave artifacts of the same names; a cached ingestion of before leaves none."""
+    """Both trainings leave artifacts of the same names."""
     done = [Frame("SUCCEEDED", dict.fromkeys(TURN, "SUCCEEDED"))]
-    runs = {name: lab.begin(name, done, "images", pipeline="improvement") for name in ("whole", "cached")}
-    whole, cached = runs["whole"], runs["cached"]
+    whole = lab.begin("whole", done, "images", pipeline="improvement")
+    lost = lab.begin("lost", done, "images", pipeline="improvement", data_version="4567.dir")
     before = lab.leave(whole, *INGESTED, *EVALUATED)
     middle = lab.leave(whole, "audit/issues", "curate/data/manifest.csv")
     after = lab.leave(whole, *INGESTED, *EVALUATED, *TRAINED)
     yardstick = lab.leave(whole, "yardstick/predictions", "yardstick/evaluation/metrics.json")
-    lab.leave(cached, *EVALUATED)
-    lab.leave(cached, "audit/issues", "curate/changes", *INGESTED)
+    lab.leave(lost, *EVALUATED)  # not the ingestion of before
+    lab.leave(lost, "audit/issues", "curate/changes", *INGESTED)
+    # Another turn on the same images: KFP does again only what the decisions change.
+    decided = lab.begin("decided", done, "images", pipeline="improvement", decisions_uri="gs://b/decisions.csv")
+    judged = lab.leave(decided, *EVALUATED)
+    lab.leave(decided, "curate/data/manifest.csv", *INGESTED, *EVALUATED, *TRAINED)
     lab.server.script = DONE
 
     together(
@@ -103,12 +115,21 @@ def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
         "examples_uri": before["examples"],
     }
     assert given["single-evaluate"] == {"examples_uri": after["examples"], "model_uri": after["model"]}
-    refused = lab.refused("--component", "curate", "--from-run", "cached")
-    assert refused == "run cached has no artifact 'examples' of its own; take a run that made it."
+    stage(lab, "curate", "--from-run", "decided")()
+    assert arguments(lab, lab.runs()[-1]) == {
+        "decisions_uri": "gs://b/decisions.csv",
+        "examples_uri": before["examples"],
+        "issues_uri": middle["issues"],
+        "predictions_uri": judged["predictions"],
+    }
+    refused = lab.refused("--component", "curate", "--from-run", "lost")
+    assert refused == "run lost has no artifact 'examples'; take a run that made it."
 
 
 def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
-    run = lab.begin("cached", DONE, "images")  # what comes from KFP's cache is in the folder of another run
+    earlier = lab.begin("earlier", DONE, "others", epochs=7)
+    lab.leave(earlier, *INGESTED, *VALIDATED, *TRAINED)
+    run = lab.begin("lost", DONE, "images")
     lab.leave(run, *INGESTED)
     lost = lab.configure("lost", pipeline_root="gs://no-such-bucket/runs")
     elsewhere = lab.begin("elsewhere", DONE, "others")
@@ -118,6 +139,32 @@ def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
         lambda: lab.refused("--component", "evaluate", "--from-run", run["run_id"]),
         lambda: lab.refused("--component", "train", "--from-run", "elsewhere", "--config", lost),
     )
-    missing = "run cached has no artifact '{}' of its own; take a run that made it."
+    missing = "run lost has no artifact '{}'; take a run that made it."
     assert messages[:2] == [missing.format("transformed_examples"), missing.format("model")]
     assert messages[2].startswith(f"gs://no-such-bucket/runs/training/{elsewhere['run_id']}: no such bucket or object")
+
+
+def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
+    """KFP takes from its cache what a task of the same image, parameters and inputs wrote."""
+    first = lab.begin("first", DONE, "others")
+    written = lab.leave(first, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    other = lab.begin("other data", DONE, "others", data_version="4567.dir")
+    lab.leave(other, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    longer = lab.begin("longer", DONE, "images", epochs=7)
+    better = lab.leave(longer, *TRAINED, *EVALUATED)
+    gone = lab.begin("gone", DONE, "images")
+    gone["pipeline_version_reference"]["pipeline_version_id"] = str(uuid.uuid4())  # was deleted since
+    again = lab.begin("again", DONE, "images")
+    lab.leave(again, *EVALUATED)
+    lab.server.script = DONE
+    together(*(stage(lab, "evaluate", "--from-run", run["run_id"]) for run in (longer, again)))
+    models = {run["runtime_config"]["parameters"]["model_uri"]: arguments(lab, run) for run in lab.runs()[-2:]}
+    assert models == {
+        uri: {"model_uri": uri, "examples_uri": written["examples"]} for uri in (better["model"], written["model"])
+    }
+    # A stage that was given nothing but what is the first run's: the rest is still that of the run it went on from.
+    stage(lab, "validate", "--from-run", "longer")()
+    validated, _ = newest(lab)
+    assert arguments(lab, validated) == {"examples_uri": written["examples"]}
+    stage(lab, "evaluate", "--from-run", validated["display_name"])()
+    assert arguments(lab, lab.runs()[-1])["model_uri"] == better["model"]

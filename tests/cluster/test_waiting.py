@@ -72,11 +72,32 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
     assert re.search(r"^succeeded after \d+ s$", printed, re.M)
     assert "data version 4567.dir" in printed
     assert re.search(r"│ val +│ +4 │ +0\.750 │", printed)
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "results in results/",
-        "from the cache, so their reports are with an earlier run: ingest",
+        "from the cache: ingest",
+        "not found, so without their reports: ingest",
     ]
     check_results(lab.workplace / "results", figures[0])
+
+
+def test_what_came_from_the_cache_is_fetched_from_the_run_that_made_it(lab: Lab):
+    done = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
+    first = lab.begin("first", done, "others")
+    lab.leave(first, "ingest/examples", "validate/report", "train/report")
+    lab.leave(first, "train/history", content=HISTORY)
+    again = lab.begin("again", done)
+    figures = evaluation("0123.dir")
+    lab.leave(again, "transform/transform_graph", "evaluate/report")
+    lab.leave(again, "evaluate/evaluation/metrics.json", content=json.dumps(figures))
+    printed = lab.done("--attach", "again").splitlines()
+    reports = lab.workplace / f"runs/default/{again['run_id']}"
+    assert printed[-2:] == [
+        f"reports in {reports.relative_to(lab.workplace)}/: evaluate.html, train.html, validate.html",
+        "from the cache: ingest, validate, train",
+    ]
+    written = {path.name: path.read_text() for path in reports.iterdir()}
+    assert written == {f"{stage}.html": f"{stage}/report" for stage in ("evaluate", "train", "validate")}
+    check_results(lab.workplace / "results", figures)
 
 
 def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: Lab):
@@ -129,8 +150,8 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
         "review.html": "review",
         "issues.csv": "rank",
     }
-    cached, kept = printed.splitlines()[-2:]
-    assert cached == "from the cache, so their reports are with an earlier run: before/ingest"
+    cached, lost, kept = printed.splitlines()[-3:]
+    assert (cached, lost) == ("from the cache: before/ingest", "not found, so without their reports: before/ingest")
     assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
 
 
@@ -219,7 +240,7 @@ def test_every_end_has_its_code_by_id_name_or_latest(lab: Lab):
     assert by_name.stdout.splitlines()[-1].startswith("cancelled after ")
     assert latest.stdout.splitlines()[-1].startswith("skipped after ")
     assert alone.stdout.splitlines()[-1].startswith("succeeded after ")
-    assert re.fullmatch(rf"{lab.root}/training/{cached['run_id']}: no evaluation; .*`caching: false`.*\n", empty.stderr)
+    assert re.fullmatch(rf"{lab.root}/training/{cached['run_id']}: no evaluation; .* --no-cache\.\n", empty.stderr)
     assert list(lab.workplace.iterdir()) == []  # of none of them results
 
 

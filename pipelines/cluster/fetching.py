@@ -1,0 +1,72 @@
+"""What a run on a cluster has made, fetched to this machine: the figures of its model, and the pages to open."""
+
+import tempfile
+from pathlib import Path
+
+from components.files import UserError
+from pipelines import results
+from pipelines.cluster import storage
+from pipelines.cluster.artifacts import Execution, Uris
+from pipelines.display import print_adoption, print_comparison, print_figures
+
+RESULTS = Path("results")
+
+
+def fetch_results(execution: Execution, uris: Uris, reports: Path) -> None:
+    """Shows and keeps what a run has made that has ended well; its reports go into the folder `reports`.
+
+    Raises:
+        UserError: its evaluation is not found.
+    """
+    evaluations = [task.name for task in execution.tasks if task.base_name == "evaluate"]
+    if evaluations:
+        _keep_results(execution, uris, evaluations[-1])
+    if ("compare", "comparison") in uris:
+        _show_comparison(uris["compare", "comparison"])
+    _keep_reports(uris, reports)
+    _tell_cached(execution, uris)
+    if ("curate", "data") in uris:
+        print_adoption(uris["curate", "data"])
+
+
+def _keep_results(execution: Execution, uris: Uris, evaluate: str) -> None:
+    if (evaluate, "evaluation") not in uris:
+        raise UserError(
+            f"{execution.folder}: no evaluation; the stage came from the cache of an earlier run that is gone. "
+            "Run again with --no-cache."
+        )
+    train = f"{evaluate.removesuffix('evaluate')}train"
+    with tempfile.TemporaryDirectory() as temporary:
+        evaluation = storage.fetch(uris[evaluate, "evaluation"], Path(temporary, "evaluation"))
+        history = None
+        if (train, "history") in uris:
+            history = storage.fetch(uris[train, "history"], Path(temporary, "history"))
+        results.keep(evaluation, history, RESULTS)
+        print_figures(RESULTS / "metrics.json")
+    print(f"results in {RESULTS}/")
+
+
+def _show_comparison(uri: str) -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        print_comparison(storage.fetch(uri, Path(temporary, "comparison")) / "comparison.json")
+
+
+def _keep_reports(uris: Uris, folder: Path) -> None:
+    """Fetches the pages that a person opens in a browser."""
+    reports = {
+        results.report_name(task, output): uri for (task, output), uri in uris.items() if output in results.REPORTS
+    }
+    for name, uri in reports.items():
+        storage.fetch(uri, folder / name)
+    if reports:
+        print(f"reports in {folder}/: {', '.join(sorted(reports))}")
+
+
+def _tell_cached(execution: Execution, uris: Uris) -> None:
+    made = {task for (task, _), uri in uris.items() if uri.startswith(execution.folder)}
+    cached = [task.name for task in execution.tasks if task.name not in made]
+    if cached:
+        print(f"from the cache: {', '.join(cached)}")
+    lost = set(cached) - {task for task, _ in uris}
+    if lost:
+        print(f"not found, so without their reports: {', '.join(sorted(lost))}")
