@@ -72,7 +72,7 @@ def audit_images(images: Images, classes: list[str], settings: Settings, work: P
     """The rows of issues.csv; `work` is a folder for what is finished.
 
     Raises:
-        UserError: there are too few images to judge.
+        UserError: there are too few images to judge, or `work` cannot be made.
     """
     import numpy as np
 
@@ -152,11 +152,4 @@ def _kept_folds(manifest: dict[str, Any], settings: Settings) -> Path:
     import joblib
 
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    folder = Path.home() / ".cache/audit" / joblib.hash([manifest, settings, code])
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: {error.strerror}; set HOME to a folder where the audit may keep its finished folds."
-        ) from None
-    return folder
+    return Path.home() / ".cache/audit" / joblib.hash([manifest, settings, code])

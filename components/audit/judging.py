@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from components.audit.judge import Verdict, learn_and_judge
+from components.files import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +27,21 @@ def judged(
 
     `views` is uint8 [images, views, side, side], `labels` and `groups` are int [images]. A fold that is finished is
     kept in `work`, and taken over by the next call. Folds run side by side, one per core; on a GPU one at a time.
+
+    Raises:
+        UserError: `work` cannot be made.
     """
     import joblib
     import numpy as np
     import tensorflow as tf
     from cleanlab.rank import get_label_quality_scores
 
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{work}: {error.strerror}; set HOME to a folder where the audit may keep its finished folds."
+        ) from None
     workers = 1 if tf.config.list_physical_devices("GPU") else joblib.cpu_count()
     kept_fold = joblib.Memory(work, verbose=0).cache(judge_fold)
     believed = np.ones(len(labels), bool)

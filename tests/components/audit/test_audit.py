@@ -217,7 +217,10 @@ def test_a_home_that_cannot_be_written_is_named(faulty: Path, tmp_path: Path, mo
         ({"folds": 40}, "the class i has 31 different images in train and val, fewer than the 40 folds"),
     ],
 )
-def test_a_wrong_setting_is_named(faulty: Path, tmp_path: Path, setting: dict[str, int], sentence: str):
+def test_a_wrong_setting_is_named_and_nothing_written(
+    faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: dict[str, int], sentence: str
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match=sentence):
-        audited(faulty, SETTINGS._replace(**setting), tmp_path)
-    assert not set(OUTPUTS) & set(contents(tmp_path))
+        audited(faulty, SETTINGS._replace(**setting), tmp_path / "audit")
+    assert list(tmp_path.iterdir()) == []
