@@ -104,11 +104,9 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
 
 def _named_runs(options: argparse.Namespace, cluster: Cluster) -> dict[str, "V2beta1Run"]:
     """The earlier runs that this one goes on from; the description holds their names."""
-    if options.component == "ingest" and options.data:
-        return {}
-    names = {"from run": options.from_run} if options.component or options.before else {}
-    if options.before:
-        names["before"] = options.before
+    names = {"before": options.before} if options.before else {}
+    if options.before or (options.component and not (options.component == "ingest" and options.data)):
+        names["from run"] = options.from_run
     return {key: runs.find(cluster, name, options.experiment, succeeded=True) for key, name in names.items()}
 
 
