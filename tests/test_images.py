@@ -97,21 +97,23 @@ def tiny(request: pytest.FixtureRequest, sample: Folders) -> Folders:
 def training(workplace: Path, tiny: Folders, sample: Folders) -> Run:
     """A run of the whole pipeline inside the images."""
     settings = ["--config", "sample", "--param", "epochs=3"] if tiny == sample else ["--param", "epochs=2"]
-    return run_in_images(workplace, *settings, *end_to_end.data_options(tiny))
+    return run_in_images(workplace, workplace, *settings, *end_to_end.data_options(tiny))
 
 
 @pytest.fixture(scope="session")
 def improvement(workplace: Path, sample: Folders) -> Run:
-    """A turn of the loop on the sample inside the images."""
+    """A turn of the loop on the sample inside the images; its results/ are not those of the trainings."""
     settings = ["--config", "sample", "--param", "epochs=2", "--param", "augment_to=1100"]
-    return run_in_images(workplace, "--pipeline", "improvement", *settings, *end_to_end.data_options(sample))
+    folder = workplace / "turn"
+    folder.mkdir()
+    return run_in_images(workplace, folder, "--pipeline", "improvement", *settings, *end_to_end.data_options(sample))
 
 
-def run_in_images(workplace: Path, *options: Any) -> Run:
-    before = set(workplace.glob("runs/*/*"))
-    result = run_python(workplace / "project/in_images.py", "--local", *options, cwd=workplace, timeout=3600)
+def run_in_images(workplace: Path, folder: Path, *options: Any) -> Run:
+    before = set(folder.glob("runs/*/*"))
+    result = run_python(workplace / "project/in_images.py", "--local", *options, cwd=folder, timeout=3600)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
-    return only_run(set(workplace.glob("runs/*/*")) - before, result.stdout)
+    return only_run(set(folder.glob("runs/*/*")) - before, result.stdout)
 
 
 @pytest.fixture
