@@ -68,9 +68,9 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
     given: dict[str, Any] = dict(data.arguments)
     named = _named_runs(options, cluster)
     if options.before:
-        given = earlier.of_two_runs(cluster, config, stages, named["before"], named["from run"])
+        given = earlier.comparison_arguments(cluster, config, stages, named["before"], named["from run"])
     elif named:
-        given = {**earlier.of_run(cluster, config, stages, named["from run"], options.component), **given}
+        given = {**earlier.stage_arguments(cluster, config, stages, named["from run"], options.component), **given}
     if options.decisions:
         given["decisions_uri"] = _decisions_uri(options.decisions, config.pipeline_root)
     values = arguments.checked(pipeline, given, options.param)

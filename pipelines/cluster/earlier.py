@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
 
 
-def of_run(cluster: Cluster, config: Config, stages: Stages, run: "V2beta1Run", stage: str) -> dict[str, Any]:
+def stage_arguments(cluster: Cluster, config: Config, stages: Stages, run: "V2beta1Run", stage: str) -> dict[str, Any]:
     """Those that repeat the stage on the run: its parameters, and the artifacts that it made, took or was given.
 
     Raises:
@@ -31,7 +31,7 @@ def of_run(cluster: Cluster, config: Config, stages: Stages, run: "V2beta1Run", 
     return arguments.from_run(contract, run.display_name, parameters, available)
 
 
-def of_two_runs(
+def comparison_arguments(
     cluster: Cluster, config: Config, stages: Stages, before: "V2beta1Run", after: "V2beta1Run"
 ) -> dict[str, str]:
     """Those that compare the run `after` with the one `before`.
