@@ -58,7 +58,9 @@ def _by_name(cluster: Cluster, config: Config, stages: Stages, execution: Execut
     given = {name.removesuffix("_uri"): uri for name, uri in parameters if name in stages.artifact_parameters}
     source = re.search(r"^from run: (.+)$", execution.run.description or "", re.M)
     others: dict[str, str] = {}
-    if source and (run := runs.named(cluster, source[1])):
+    run = runs.named(cluster, source[1]) if source else None
+    # Of a clone made in the UI under the name of its source, the newest run of that name is itself.
+    if run and run.created_at < execution.run.created_at:
         earlier = artifacts.execution(cluster, run, config)
         others = _by_name(cluster, config, stages, earlier, artifacts.of_run(cluster, earlier, config))
     elif given:  # it was started in the UI, which was told nothing but these

@@ -61,6 +61,12 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     evaluated, _ = newest(lab)
     assert arguments(lab, evaluated) == {"model_uri": by_hand["model"], "examples_uri": written["examples"]}
 
+    clone = lab.begin("clone", DONE, "images", single="train", **given)
+    clone["description"] = "from run: clone"  # in the UI too, of a run of the same name
+    cloned = lab.leave(clone, *TRAINED)
+    stage(lab, "evaluate", "--from-run", "clone")()
+    assert arguments(lab, lab.runs()[-1]) == {"model_uri": cloned["model"], "examples_uri": written["examples"]}
+
     lab.server.script = DONE
     together(
         stage(lab, "train", "--from-run", trained["run_id"], "--param", "seed=7"),
