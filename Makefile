@@ -17,7 +17,7 @@ run: $(VENV)/ready ## set up, draw the sample data, run the training pipeline on
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
 
 test: $(VENV)/ready ## set up and run the tests
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder tests/test_end_to_end.py tests
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder tests/end_to_end/test_end_to_end.py tests
 
 lint: $(VENV)/ready ## check style, formatting and types
 	$(BIN)/ruff check .
@@ -25,7 +25,7 @@ lint: $(VENV)/ready ## check style, formatting and types
 	$(BIN)/mypy
 
 docs: $(VENV)/ready ## write docs/components.md anew from the components
-	$(BIN)/python -m pipelines.reference
+	$(BIN)/python -m pipelines.compiler.reference
 
 benchmark: $(VENV)/ready ## measure the stages; writes build/benchmark.json
 	$(BIN)/python benchmarks/run.py
@@ -46,11 +46,11 @@ BUILDER ?= $(shell for builder in docker podman buildah; do $$builder info >/dev
 BUILD_docker := DOCKER_BUILDKIT=1 docker build
 BUILD_podman := podman build --layers
 BUILD_buildah := buildah build --layers
-TAG ?= $(shell $(PYTHON) -m pipelines.versions)
+TAG ?= $(shell $(PYTHON) -m pipelines.compiler.code_version)
 IMAGE := $(if $(REGISTRY),$(REGISTRY:/=)/)
 
 test-images: $(VENV)/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
-	$(BIN)/python -m pytest -m images tests/test_images.py
+	$(BIN)/python -m pytest -m images tests/end_to_end/test_images.py
 
 lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
 	$(LOCK) --universal --python-version 3.11 $(addprefix --extra ,submit $(STAGES)) --group dev --output-file requirements.lock

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipelines.adopt import Plan, Version
-    from pipelines.curated import Curated
+    from pipelines.data.adoption import Plan, Version
+    from pipelines.data.curated import Curated
 
 
 def main() -> None:
@@ -54,7 +54,9 @@ def _options() -> argparse.Namespace:
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from pipelines import adopt, curated, data
+    from pipelines.data import adoption as adopt
+    from pipelines.data import curated
+    from pipelines.data import dvc_version as data
 
     wishes = adopt.Wishes(options.commit, options.message, options.tag, options.push)
     place = options.curated or curated.of_run(options.runs, options.experiment, options.from_run)
@@ -73,7 +75,7 @@ def _adopt(options: argparse.Namespace) -> None:
 def _show(plan: "Plan", source: "Curated") -> None:
     from rich.console import Console
 
-    from pipelines.curated import MANIFEST, is_image
+    from pipelines.data.curated import MANIFEST, is_image
 
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
@@ -98,8 +100,8 @@ def _images(now: "Version", upcoming: "Version") -> "Table":
     """The number of images of each class and split, in both versions."""
     from rich.table import Table
 
-    from components.examples import SPLITS
-    from pipelines.curated import is_image
+    from components.shared.formats.examples import SPLITS
+    from pipelines.data.curated import is_image
 
     def counted(version: "Version") -> Counter[tuple[str, str]]:
         names = [name.split("/") for name in version.md5s if is_image(name)]

@@ -15,9 +15,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
-    from pipelines import packages
-    from pipelines.config import load_config
-    from pipelines.stages import Stages
+    from pipelines.compiler import packages
+    from pipelines.compiler.config import load_config
+    from pipelines.compiler.stages import Stages
 
     stages = Stages(load_config(arguments.config), arguments.registry, arguments.tag)
     targets = {name: arguments.output / f"{name}.yaml" for name in packages.PIPELINES}

@@ -7,7 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from components.files import UserError, new_file
+from components.shared.errors import UserError
+from components.shared.files import new_file
 
 RESULTS = Path("results")  # the figures of the last run, for `dvc metrics` and `dvc plots`
 EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeout": 124, "interrupted": 130}
@@ -26,7 +27,7 @@ def main() -> None:
 
 
 def _options() -> argparse.Namespace:
-    from pipelines.config import Endpoint
+    from pipelines.compiler.config import Endpoint
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -134,9 +135,12 @@ def _run_on_cluster(options: argparse.Namespace) -> str:
 
 def _run_locally(options: argparse.Namespace) -> str:
     """Runs the pipeline or the stage, shows what came out, and returns its final state."""
-    from pipelines import arguments, display, local, packages
-    from pipelines.config import load_config
-    from pipelines.stages import Stages
+    from pipelines.compiler import packages
+    from pipelines.compiler.config import load_config
+    from pipelines.compiler.stages import Stages
+    from pipelines.local import runner as local
+    from pipelines.output import display
+    from pipelines.submission import arguments
 
     config = load_config(options.config)
     stages = Stages(config)
@@ -171,7 +175,7 @@ def _run_locally(options: argparse.Namespace) -> str:
 
 def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:
     """A folder as it is, one of its versions in the DVC remote, or a place in Cloud Storage."""
-    from pipelines.data import resolve
+    from pipelines.data.dvc_version import resolve
 
     given = {}
     if options.rev:
@@ -191,7 +195,7 @@ def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:
 
 def _keep_results(run: Path, summary: dict[str, Any]) -> None:
     """Copies the reports beside run.json, where a browser opens them, and the figures to results/."""
-    from pipelines import results
+    from pipelines.output import results
 
     for task, content in summary["stages"].items():
         for output in results.REPORTS:

@@ -5,7 +5,7 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from pipelines.stages import Stages
+from pipelines.compiler.stages import Stages
 
 
 def build(stages: Stages) -> BaseComponent:

@@ -5,7 +5,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from pipelines import training
 from pipelines.comparison import compare
-from pipelines.stages import Stages
+from pipelines.compiler.stages import Stages
 
 
 def build(stages: Stages) -> BaseComponent:

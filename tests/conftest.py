@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server
+from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A shell's background job ignores Ctrl-C and hands that down: what the tests start must take it.

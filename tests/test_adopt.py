@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 import adopt
 from components.curate import writing
-from components.files import UserError
-from pipelines import curated as curated_folders
-from pipelines.data import resolve
+from components.shared.errors import UserError
+from pipelines.data import curated as curated_folders
+from pipelines.data.dvc_version import resolve
 from tests.conftest import ROOT, contents
-from tests.gcs import Gcs
+from tests.fakes.gcs import Gcs
 
 
 class File(NamedTuple):

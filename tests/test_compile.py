@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.versions import image_tag
+from pipelines.compiler.code_version import image_tag
 from tests.conftest import ROOT, run_python
 
 TRAINING = ["evaluate", "ingest", "train", "transform", "validate"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.config import Config, Endpoint
+from pipelines.compiler.config import Config, Endpoint
 from tests.conftest import ROOT, run_python
 
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -121,7 +121,7 @@ def test_shell_blocks_use_variables_that_were_set_before():
 
 
 def test_reference_is_what_the_contracts_say_today(tmp_path: Path):
-    result = run_python("-m", "pipelines.reference", tmp_path / "components.md")
+    result = run_python("-m", "pipelines.compiler.reference", tmp_path / "components.md")
     assert result.returncode == 0, result.stderr
     current = (tmp_path / "components.md").read_text() == (ROOT / "docs" / "components.md").read_text()
     assert current, "docs/components.md is old; run: make docs"

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components import examples as ex
 from components.audit.duplicates import Print, find_duplicates, fingerprint
 from components.audit.judging import Settings, judged
 from components.audit.pictures import ink, views
 from components.audit.ranking import COLUMNS, Described, ranked
 from components.audit.report import kinds_of, write_audit_report
 from components.audit.review import write_review
-from components.files import UserError, new_file
+from components.shared.errors import UserError
+from components.shared.files import new_file
+from components.shared.formats import examples as ex
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from components.audit.judge import Verdict, learn_and_judge
-from components.files import UserError
+from components.shared.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from components.report import thumbnails, write_report
+from components.shared.report import thumbnails, write_report
 
 # In the order of the report; each image is in the gallery of every kind that it is of.
 KINDS = {

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from components.report import write_report
+from components.shared.report import write_report
 
 LONGEST_SIDE = 200  # pixels
 TEXTS = ("sha256", "filename", "split", "label", "action", "new_label", "prediction", "group", "why")

@@ -41,13 +41,14 @@ them, so every figure is a difference of pairs. `comparison.json` holds everythi
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components import examples as ex
 from components.compare.data_difference import data_difference
 from components.compare.paired import Bootstrap, Change, accuracy_change, class_changes, mcnemar_p
 from components.compare.reading import FIGURES, SPLITS, pair_predictions, read_evaluation, read_predictions
 from components.compare.report import write_comparison_report
 from components.evaluate.metrics import SLICES, slices
-from components.files import UserError, new_directory
+from components.shared.errors import UserError
+from components.shared.files import new_directory
+from components.shared.formats import examples as ex
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from components.examples import SPLITS, is_augmented
+from components.shared.formats.examples import SPLITS, is_augmented
 
 if TYPE_CHECKING:
     import pandas as pd

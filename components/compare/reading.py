@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import examples as ex
-from components.files import UserError
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 
 if TYPE_CHECKING:
     import pandas as pd

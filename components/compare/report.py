@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from components.files import UserError
-from components.report import svg, thumbnails, write_report
+from components.shared.errors import UserError
+from components.shared.report import svg, thumbnails, write_report
 
 if TYPE_CHECKING:
     from markupsafe import Markup

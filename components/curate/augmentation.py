@@ -7,7 +7,7 @@ parameters, give the same picture again.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.files import UserError
+from components.shared.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

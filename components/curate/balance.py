@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from components.curate.planning import Outcome
 from components.curate.reading import SCALARS, Image
-from components.files import UserError
+from components.shared.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

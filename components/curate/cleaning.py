@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from components.files import UserError
+from components.shared.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np

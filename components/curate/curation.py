@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from components import examples as ex
 from components.curate import augmentation as augmenting
 from components.curate import cleaning as cleaner
 from components.curate import planning
@@ -16,7 +15,9 @@ from components.curate.planning import Outcome, Policy
 from components.curate.reading import CURATED, Image, read_images, read_issues, read_people
 from components.curate.report import write_curation_report
 from components.curate.writing import Target, targets, write_images
-from components.files import UserError, new_directory, new_file
+from components.shared.errors import UserError
+from components.shared.files import new_directory, new_file
+from components.shared.formats import examples as ex
 
 CHANGES = ("filename", "sha256", "label", "new_filename", "new_label", "action", "decided_by", "why")
 

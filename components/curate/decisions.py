@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.files import UserError
+from components.shared.errors import UserError
 
 WORDS = ("keep", "relabel", "drop", "skip")
 SEPARATORS = ",;\t"  # spreadsheets write the one of their language

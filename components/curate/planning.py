@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from components.curate.decisions import Decision
 from components.curate.reading import CURATED, Image, Issue
-from components.files import UserError
+from components.shared.errors import UserError
 
 DOUBTED = 0.5  # largest share of its images that a policy may change: an audit that finds more has learned too little
 MOVED = 0.2  # share of a class's training images that goes to val if that has none

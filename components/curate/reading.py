@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from components import examples as ex
-from components.cloud_storage import explained, new_client
 from components.curate.decisions import Decision, read_decisions
-from components.files import UserError
+from components.shared.cloud_storage import explained, new_client
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 
 CURATED = ("train", "val")
 ACTIONS = ("relabel", "drop", "keep_one", "look", "")

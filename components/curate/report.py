@@ -6,7 +6,7 @@ from typing import Any
 
 from components.curate.planning import Outcome
 from components.curate.writing import Target
-from components.report import thumbnail, thumbnails, write_report
+from components.shared.report import thumbnail, thumbnails, write_report
 
 GALLERY = 60  # images of each kind of change
 SOURCES = 2  # images of each class whose augmented images are shown

@@ -11,11 +11,11 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components import examples as ex
 from components.curate.augmentation import Augmentation, augmented, drawn
 from components.curate.cleaning import cleaned
 from components.curate.planning import Outcome
 from components.curate.reading import CURATED
+from components.shared.formats import examples as ex
 
 if TYPE_CHECKING:
     import numpy as np

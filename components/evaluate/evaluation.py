@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import examples as ex
 from components.evaluate.metrics import split_metrics
 from components.evaluate.report import write_evaluation_report
-from components.files import UserError, new_directory, new_file
+from components.shared.errors import UserError
+from components.shared.files import new_directory, new_file
+from components.shared.formats import examples as ex
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from components.report import thumbnails, write_report
+from components.shared.report import thumbnails, write_report
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from components.cloud_storage import explained, new_client
-from components.files import UserError
 from components.ingest.image import BadImage
 from components.ingest.sources import Child, File, Source, is_class_folder, joined
+from components.shared.cloud_storage import explained, new_client
+from components.shared.errors import UserError
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Client

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.files import UserError
 from components.ingest.image import BadImage
 from components.ingest.sources import Child, File, Source, is_class_folder, joined
+from components.shared.errors import UserError
 
 
 @dataclass(frozen=True)

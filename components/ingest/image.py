@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from components import examples
+from components.shared.formats import examples
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 KEPT = ("PNG", "JPEG", "MPO")  # TensorFlow decodes these; Pillow calls a JPEG with a second picture MPO

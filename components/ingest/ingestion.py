@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components.beam import local_copy, local_target, new_pipeline, take, work_folder
-from components.examples import shard_name, write_manifest
-from components.files import UserError, new_directory
 from components.ingest import md5s
 from components.ingest.layout import Layout, read_layout
 from components.ingest.shards import Settings, shard_of, write_shard
 from components.ingest.sources import File, Source
+from components.shared.beam import local_copy, local_target, new_pipeline, take, work_folder
+from components.shared.errors import UserError
+from components.shared.files import new_directory
+from components.shared.formats.examples import shard_name, write_manifest
 
 Part = tuple[int, tuple[str, ...]]  # the position of its source in Layout.sources, and one of Source.parts
 
@@ -30,7 +31,7 @@ def ingest_folders(
     beam_options: list[str],
     output: str,
 ) -> dict[str, Any]:
-    """Writes the shards and `examples.json` to `output`, and returns the manifest (see components/examples.py).
+    """Writes the shards and `examples.json` to `output`, and returns the manifest (see shared/formats/examples.py).
 
     Raises:
         UserError: an option or the data is wrong; `on_bad_image="quarantine"` leaves bad images out instead.

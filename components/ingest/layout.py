@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from components.examples import SPLITS
-from components.files import UserError
 from components.ingest.sources import Child, Source, open_source
+from components.shared.errors import UserError
+from components.shared.formats.examples import SPLITS
 
 
 class Split(NamedTuple):

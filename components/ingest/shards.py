@@ -9,14 +9,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-from components import examples
-from components.beam import exists, local_target
-from components.cloud_storage import new_client
-from components.files import UserError
 from components.ingest import buckets, folders
 from components.ingest.image import BadImage, image_features
 from components.ingest.md5s import write_md5s
 from components.ingest.sources import File
+from components.shared.beam import exists, local_target
+from components.shared.cloud_storage import new_client
+from components.shared.errors import UserError
+from components.shared.formats import examples
 
 Key = tuple[str, int]  # of a shard: its split and number
 OTHERS = "others"  # in the place of the split: files that count for the data version only

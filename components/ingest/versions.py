@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from components.cloud_storage import explained, new_client
-from components.files import UserError
 from components.ingest.sources import CLASS_DEPTH, Child, File, Source, joined
+from components.shared.cloud_storage import explained, new_client
+from components.shared.errors import UserError
 
 ADDRESS = re.compile(r".+/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\.dir", re.DOTALL)
 MD5 = re.compile(r"[0-9a-f]{32}")

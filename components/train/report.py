@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from components.report import svg, write_report
+from components.shared.report import svg, write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

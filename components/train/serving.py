@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.examples import ENCODED
+from components.shared.formats.examples import ENCODED
 from models.preprocessing import IMAGE
 
 if TYPE_CHECKING:

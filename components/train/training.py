@@ -5,8 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.examples import read_manifest, shard_paths
-from components.files import UserError, new_directory, new_file
+from components.shared.errors import UserError
+from components.shared.files import new_directory, new_file
+from components.shared.formats.examples import read_manifest, shard_paths
 from components.train.report import write_training_report
 from components.train.serving import export
 from models.preprocessing import IMAGE, LABEL

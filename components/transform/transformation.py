@@ -5,9 +5,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.beam import for_workers, local_copy, local_target, new_pipeline, take, work_folder
-from components.examples import file_sha256, read_manifest, shard_paths, write_manifest
-from components.files import UserError, new_directory
+from components.shared.beam import for_workers, local_copy, local_target, new_pipeline, take, work_folder
+from components.shared.errors import UserError
+from components.shared.files import new_directory
+from components.shared.formats.examples import file_sha256, read_manifest, shard_paths, write_manifest
 from models.preprocessing import preprocessing_fn
 
 if TYPE_CHECKING:

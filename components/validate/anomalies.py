@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components import examples
-from components.files import UserError
+from components.shared.errors import UserError
+from components.shared.formats import examples
 from components.validate.image_statistics import FEATURES
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from components import examples
-from components.beam import local_copy, new_pipeline, take, work_folder
+from components.shared.beam import local_copy, new_pipeline, take, work_folder
+from components.shared.formats import examples
 
 # What statistics are about. Never the encoded image, and not its names, of which there is one per image.
 FEATURES = (examples.LABEL, examples.CLASS, examples.FORMAT, examples.CHANNELS, *examples.SCALARS)

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from components import examples
-from components.report import svg, thumbnails, write_report
+from components.shared.formats import examples
+from components.shared.report import svg, thumbnails, write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

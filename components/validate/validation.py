@@ -6,9 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from components.beam import for_workers
-from components.examples import read_manifest
-from components.files import UserError, new_directory, new_file
+from components.shared.beam import for_workers
+from components.shared.errors import UserError
+from components.shared.files import new_directory, new_file
+from components.shared.formats.examples import read_manifest
 from components.validate import anomalies, image_statistics
 from components.validate.report import write_validation_report
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.files import UserError
-from pipelines import packages
+from components.shared.errors import UserError
 from pipelines.cluster import runs, storage
 from pipelines.cluster.connection import Cluster
-from pipelines.config import Config
+from pipelines.compiler import packages
+from pipelines.compiler.config import Config
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from components.files import UserError
+from components.shared.errors import UserError
 from pipelines.cluster import storage
 from pipelines.cluster.connection import Cluster, healthz
-from pipelines.config import first_sentence
+from pipelines.compiler.config import first_sentence
 
 OLDEST = (2, 3)  # the first whose stages may run as another user than root (kubeflow/pipelines#10857)
 MANIFESTS = ", ".join(

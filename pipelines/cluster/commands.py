@@ -12,16 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from components.examples import file_sha256
-from components.files import UserError
-from pipelines import arguments, packages
+from components.shared.errors import UserError
+from components.shared.formats.examples import file_sha256
 from pipelines.cluster import artifacts, checks, earlier, runs, storage, waiting
 from pipelines.cluster.connection import Cluster, endpoint
 from pipelines.cluster.fetching import fetch_results
-from pipelines.config import Config, Endpoint, load_config
-from pipelines.data import DataVersion, resolve
-from pipelines.stages import Stages
-from pipelines.versions import commit, is_fixed
+from pipelines.compiler import packages
+from pipelines.compiler.code_version import commit, is_fixed
+from pipelines.compiler.config import Config, Endpoint, load_config
+from pipelines.compiler.stages import Stages
+from pipelines.data.dvc_version import DataVersion, resolve
+from pipelines.submission import arguments
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run

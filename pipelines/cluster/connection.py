@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from components.files import UserError
-from pipelines.config import Config, Endpoint, one_line, validated
+from components.shared.errors import UserError
+from pipelines.compiler.config import Config, Endpoint, one_line, validated
 
 if TYPE_CHECKING:
     import kfp

@@ -3,13 +3,14 @@
 import re
 from typing import TYPE_CHECKING, Any
 
-from components.files import UserError
-from pipelines import arguments, packages
+from components.shared.errors import UserError
 from pipelines.cluster import artifacts, runs, storage
 from pipelines.cluster.artifacts import Execution, Uris
 from pipelines.cluster.connection import Cluster
-from pipelines.config import Config
-from pipelines.stages import Stages
+from pipelines.compiler import packages
+from pipelines.compiler.config import Config
+from pipelines.compiler.stages import Stages
+from pipelines.submission import arguments
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run

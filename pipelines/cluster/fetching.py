@@ -3,11 +3,11 @@
 import tempfile
 from pathlib import Path
 
-from components.files import UserError
-from pipelines import results
+from components.shared.errors import UserError
 from pipelines.cluster import storage
 from pipelines.cluster.artifacts import Execution, Uris
-from pipelines.display import print_adoption, print_comparison, print_figures
+from pipelines.output import results
+from pipelines.output.display import print_adoption, print_comparison, print_figures
 
 RESULTS = Path("results")
 

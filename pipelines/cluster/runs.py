@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.files import UserError
+from components.shared.errors import UserError
 from pipelines.cluster.connection import Cluster
 
 if TYPE_CHECKING:

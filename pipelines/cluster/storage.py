@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from components.files import UserError, new_directory, new_file
-from pipelines.config import first_sentence
-from pipelines.packages import Task
+from components.shared.errors import UserError
+from components.shared.files import new_directory, new_file
+from pipelines.compiler.config import first_sentence
+from pipelines.compiler.packages import Task
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client

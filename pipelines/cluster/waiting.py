@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, Group
 from rich.live import Live
 
-from components.files import UserError
+from components.shared.errors import UserError
 from pipelines.cluster.connection import Cluster
-from pipelines.display import stage_line
-from pipelines.packages import Task
+from pipelines.compiler.packages import Task
+from pipelines.output.display import stage_line
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run

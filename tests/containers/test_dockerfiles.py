@@ -62,7 +62,7 @@ def test_image_holds_the_modules_that_the_stage_imports_and_no_others(stage: str
 def test_image_holds_the_templates_of_its_reports(stage: str):
     copied = copied_files(stage)
     own = ROOT / "components" / stage / "report.html.j2"
-    assert (own in copied) == (ROOT / "components/report.html.j2" in copied) == own.is_file()
+    assert (own in copied) == (ROOT / "components/shared/report.html.j2" in copied) == own.is_file()
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -19,8 +19,8 @@ from PIL import Image
 from components.audit.audit import audit_examples
 from components.audit.judging import Settings
 from components.audit.report import write_audit_report
-from components.examples import AUGMENTED, read_manifest
-from components.files import UserError
+from components.shared.errors import UserError
+from components.shared.formats.examples import AUGMENTED, read_manifest
 from tests.conftest import BEAM, ROOT, contents
 
 CLASSES = ["i", "v", "x"]

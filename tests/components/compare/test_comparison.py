@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components import examples as ex
 from components.compare.comparison import Inputs, compare_evaluations, scalar_metrics
 from components.compare.paired import Bootstrap, accuracy_change, mcnemar_p
 from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import split_metrics
-from components.files import UserError
 from components.ingest.ingestion import ingest_folders
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 from tests.conftest import BEAM, CLASSES, Folders, contents
 from tests.pages import Page
 

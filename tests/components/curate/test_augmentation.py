@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from components.curate import augmentation as au
 from components.curate.augmentation import Augmentation, augmented, check, drawn
-from components.files import UserError
+from components.shared.errors import UserError
 from sample import draw_page
 
 BOTH = ["horizontal", "vertical"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from components.curate.balance import copies, read_hardness, shares
 from components.curate.planning import Outcome
 from components.curate.reading import SCALARS, Image
-from components.files import UserError
+from components.shared.errors import UserError
 
 CLASSES = ["i", "v"]
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.curate.cleaning import OPERATIONS, check, cleaned
-from components.files import UserError
+from components.shared.errors import UserError
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from components import examples as ex
 from components.curate.augmentation import Augmentation, augmented
 from components.curate.cleaning import cleaned
 from components.curate.curation import CHANGES, curate_examples
 from components.curate.planning import Policy
 from components.curate.writing import COLUMNS
-from components.files import UserError
 from components.ingest.ingestion import ingest_folders
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
-from tests.gcs import Gcs
+from tests.fakes.gcs import Gcs
 from tests.pages import Page
 
 EVIL = """<script>alert('1')<|script> & "quoted".png"""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.curate.decisions import Decision, read_decisions
-from components.files import UserError
+from components.shared.errors import UserError
 
 CLASSES = ["i", "ii", "v", "vi", "zwölf; sechs"]
 A, B, C, D = (letter * 64 for letter in "abcd")

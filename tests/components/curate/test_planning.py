@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from components.curate.decisions import Decision
 from components.curate.planning import DOUBTED, MOVED, Outcome, Policy, check, plan
 from components.curate.reading import Image, Issue
-from components.files import UserError
+from components.shared.errors import UserError
 
 CLASSES = ["i", "v"]
 ALWAYS = Policy(["train"], 0.9, 0.9, 2.0, "drop")

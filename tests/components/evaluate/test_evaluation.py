@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components import examples as ex
 from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import SLICES, calibration_error, interval, slices, split_metrics
-from components.files import UserError
 from components.ingest.ingestion import ingest_folders
-from pipelines.results import keep
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
+from pipelines.output.results import keep
 from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
 from tests.pages import Page
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from components import examples as ex
 from components.ingest.image import BadImage, image_features
+from components.shared.formats import examples as ex
 
 MAX_PIXELS = 1_000_000
 RNG = np.random.default_rng(0)

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from components import examples as ex
-from components.files import UserError
 from components.ingest.image import image_features
 from components.ingest.ingestion import ingest_folders
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 from tests.conftest import BEAM, CLASSES, IMAGES, PROCESSES, Folders, contents, ends_soon, run_killed
 
 MAX_PIXELS = 1_000_000

@@ -21,12 +21,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components import examples as ex
-from components.files import UserError
 from components.ingest.ingestion import ingest_folders
 from components.ingest.versions import open_version
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 from tests.conftest import BEAM, CLASSES, PROCESSES, Folders, contents, copy_folders, ends_soon, run_killed
-from tests.gcs import EMULATOR, Gcs
+from tests.fakes.gcs import EMULATOR, Gcs
 
 IMAGE = f"train/{CLASSES[0]}/00.png"
 

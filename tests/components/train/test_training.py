@@ -9,8 +9,8 @@ import pytest
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
-from components import examples as ex
-from components.files import UserError
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 from components.train.serving import transform_images
 from components.train.training import Settings, train_model
 from components.transform.transformation import transform_examples

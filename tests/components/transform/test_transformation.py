@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components import examples as ex
-from components.files import UserError
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 from components.transform.transformation import transform_examples
 from models.preprocessing import IMAGE, LABEL, SIZE
 from tests.conftest import BEAM, PROCESSES, contents, ends_soon, run_killed

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from components import examples as ex
-from components.files import UserError
 from components.ingest.ingestion import ingest_folders
+from components.shared.errors import UserError
+from components.shared.formats import examples as ex
 from components.validate import anomalies, validation
 from components.validate.image_statistics import FEATURES
 from components.validate.validation import Thresholds, validate_examples

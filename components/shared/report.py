@@ -1,0 +1,63 @@
+"""Self-contained HTML reports: one file, no address outside it, text from the data escaped."""
+
+import base64
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.shared.files import new_file
+from components.shared.formats import examples
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+TEMPLATES = Path(__file__).parents[1]  # components/, whose stages have templates of their own
+THUMBNAIL = (140, 105)  # pixels
+
+
+def write_report(output: str, template: str, **values: Any) -> None:
+    """Renders `template`, a path below components/, to the file `output`."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    html = environment.get_template(template).render(**values)
+    with new_file(output) as path:
+        path.write_text(html)
+
+
+def thumbnail(encoded: bytes) -> str:
+    """A small PNG of the picture as a data: address."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
+    picture.thumbnail(THUMBNAIL)
+    buffer = io.BytesIO()
+    picture.quantize(16).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def thumbnails(folder: str, manifest: dict[str, Any], filenames: set[str]) -> dict[str, str]:
+    """The thumbnails of these images, by file name, from one pass over the shards of their splits."""
+    found = {}
+    for split in manifest["splits"]:
+        wanted = {name for name in filenames if name.startswith(f"{split}/")}
+        if wanted:
+            for example in examples.read_examples(examples.shard_paths(folder, manifest, split)):
+                name = examples.text(example, examples.FILENAME)
+                if name in wanted:
+                    found[name] = thumbnail(example.features.feature[examples.ENCODED].bytes_list.value[0])
+    return found
+
+
+def svg(figure: "Figure") -> "Markup":
+    """The figure as an inline SVG element, the same bytes each time."""
+    import matplotlib
+    from markupsafe import Markup
+
+    with matplotlib.rc_context({"svg.hashsalt": "report", "svg.fonttype": "none"}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return Markup(buffer.getvalue()[buffer.getvalue().index("<svg") :])

@@ -1,0 +1,44 @@
+"""A pipeline of one stage, to run it again on the artifacts of an earlier run."""
+
+import inspect
+from typing import Any
+
+from kfp import dsl
+from kfp.dsl.base_component import BaseComponent
+
+from pipelines.compiler.stages import PYTHON_TYPES, Stages
+
+
+def build(stages: Stages, stage: str) -> BaseComponent:
+    """Its parameters are the stage's, and for each artifact input NAME the URI of an artifact, NAME_uri."""
+    contract = stages.contracts[stage]
+    signature = []
+    for port in contract.inputs:
+        if port.is_parameter:
+            value = stages.parameters[stage][port.name]
+            default = inspect.Parameter.empty if value is None else value
+            signature.append((port.name, PYTHON_TYPES[port.type], default))
+        else:
+            signature.append((f"{port.name}_uri", str, inspect.Parameter.empty))
+
+    def single(*values: Any) -> None:
+        arguments = {name: value for (name, _, _), value in zip(signature, values, strict=True)}
+        for port in contract.inputs:
+            if not port.is_parameter:
+                importer = dsl.importer(arguments.pop(f"{port.name}_uri"), artifact_class=getattr(dsl, port.type))
+                arguments[port.name] = importer.output
+        stages.task(stage, **arguments)
+
+    # kfp reads a pipeline's parameters from its signature; this one follows from component.yaml.
+    signature.sort(key=lambda parameter: parameter[2] is not inspect.Parameter.empty)
+    single.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=kind)
+            for name, kind, default in signature
+        ]
+    )
+    # Not the stage's own name: kfp would take the pipeline for the component inside it when it loads the YAML.
+    decorate = dsl.pipeline(
+        name=f"single-{stage}", description=contract.description, pipeline_root=stages.pipeline_root
+    )
+    return decorate(single)

@@ -1,0 +1,350 @@
+"""A curated folder becomes the next DVC version of the data: planned first, then done.
+
+Killed at any moment and run again, it comes to the same end. The new images are copied beside the folder and take its
+place by renames, so that it never holds half of them; the old ones go only where git and DVC can bring them back.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from components.shared.errors import UserError
+from components.shared.files import new_directory
+from components.shared.formats.examples import is_augmented
+from pipelines.compiler.config import one_line
+from pipelines.data import dvc_version as data
+from pipelines.data.curated import Curated, is_image, md5
+from pipelines.data.dvc_version import Folder
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+RESULTS = Path("results")  # the figures of the last run, as submit.py leaves them
+
+
+class Wishes(NamedTuple):
+    """What is to be done after `dvc add`."""
+
+    commit: bool = False
+    message: str = ""  # empty: one that counts the changes
+    tag: str = ""
+    push: str | None = None  # to this DVC remote; empty: to DVC's default; None: not at all
+
+
+class Version(NamedTuple):
+    name: str  # <md5>.dir; empty: there is none
+    md5s: dict[str, str]  # of each file, by path
+
+
+class Changes(NamedTuple):
+    """Numbers of images. Augmented ones are made anew each time: those that go are not counted."""
+
+    relabelled: int
+    moved: int  # to another split
+    edited: int  # the picture itself was changed
+    removed: int
+    added: int
+    added_to_test: int  # perhaps from a test split that was given to the run apart from the data
+    augmented: int
+
+    def __str__(self) -> str:
+        counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in self._asdict().items() if count]
+        return ", ".join(counts) or "no changes"
+
+
+class Plan(NamedTuple):
+    folder: Folder
+    on_disk: str  # the version in the folder; empty: it is not there
+    now: Version  # that git's HEAD has; without files if they are not here
+    next: Version
+    changes: Changes | None  # None: it is not known what `now` holds
+    files: list[Path]  # that the commit takes
+    wishes: Wishes
+
+    @property
+    def commands(self) -> list[str]:
+        """What follows the exchange of the images, as one would type it in the root of the repository."""
+        wishes, folder = self.wishes, self.folder
+        commands = [f"dvc add {folder.name}"]
+        if wishes.commit:
+            files = shlex.join(os.path.relpath(path, folder.root) for path in self.files)
+            commands.append(f"git add {files} && git commit -m {shlex.quote(wishes.message)}")
+        if wishes.tag:
+            commands.append(f"git tag {shlex.quote(wishes.tag)}")
+        if wishes.push is not None:
+            remote = f"-r {shlex.quote(wishes.push)} " if wishes.push else ""
+            commands.append(f"dvc push {remote}{folder.name}")
+        return commands
+
+
+def plan(repo: "Repo", folder: Folder, curated: Curated, wishes: Wishes) -> Plan:
+    """What it takes to make `curated` the version of `folder`; nothing is changed yet.
+
+    Raises:
+        UserError: it cannot be done, or something that is on disk would be lost.
+    """
+    git = _git_root(repo, folder)
+    _check_places(repo, folder, curated)
+    out = _tracked(repo, folder)
+    on_disk = _on_disk(repo, folder)
+    upcoming = _version(_tree(curated.md5s))
+    if on_disk.name != upcoming.name:
+        _check_nothing_is_lost(repo, folder, out)
+    head = data.committed(repo, folder)
+    now = on_disk if head and head.value == on_disk.name else _in_cache(repo, head)
+    changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
+    wishes = wishes._replace(message=wishes.message or _message(upcoming, changes))
+    files = _files(folder, git, upcoming, is_first=head is None)
+    if wishes.commit:
+        _check_git(git, files)
+    if wishes.tag:
+        _check_tag(git, wishes.tag, is_done=head is not None and head.value == upcoming.name)
+    if wishes.push is not None:
+        data.open_remote(repo, folder, wishes.push or (out.remote if out else None))
+    return Plan(folder, on_disk.name, now, upcoming, changes, files, wishes)
+
+
+def _git_root(repo: "Repo", folder: Folder) -> Path:
+    from dvc.scm import NoSCM
+
+    if isinstance(repo.scm, NoSCM):
+        raise UserError(
+            f"{folder.given}: git keeps its versions; run `git init` and "
+            f"`dvc config --unset core.no_scm` in {folder.root}."
+        )
+    return Path(repo.scm.root_dir)
+
+
+def _check_places(repo: "Repo", folder: Folder, curated: Curated) -> None:
+    source = curated.folder.resolve()
+    if folder.path.is_relative_to(source) or source.is_relative_to(folder.path):
+        raise UserError(f"{curated.shown}: one of it and {folder.given} lies in the other; move one of them.")
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UserError(f"{folder.given}: a file; --data names the folder of the images.")
+    for name in curated.md5s:
+        if repo.dvcignore.is_ignored_file(str(folder.path / name)):
+            raise UserError(f"{folder.given}/{name}: DVC would leave it out; take its pattern from .dvcignore.")
+
+
+def _tracked(repo: "Repo", folder: Folder) -> "Output | None":
+    """What `dvc add` made of the folder, if it did."""
+    from dvc.exceptions import OutputNotFoundError
+
+    try:
+        out = data.output(repo, folder)
+    except OutputNotFoundError:
+        return None
+    if data.pointer_of(out).suffix != ".dvc" or out.stage.deps:
+        raise UserError(f"{folder.given}: {out.stage.relpath} makes it; name a folder that `dvc add` tracks.")
+    return out
+
+
+def _on_disk(repo: "Repo", folder: Folder) -> Version:
+    """As `dvc add` would name it; DVC knows the md5s of files that it has seen."""
+    from dvc.fs import localfs
+    from dvc_data.hashfile.build import build
+
+    if not folder.path.exists():
+        return Version("", {})
+    _, _, tree = build(repo.cache.local, str(folder.path), localfs, "md5", ignore=repo.dvcignore, dry_run=True)
+    return _version(tree)
+
+
+def _in_cache(repo: "Repo", hash_info: "HashInfo | None") -> Version:
+    from dvc_data.hashfile import load
+    from dvc_objects.errors import ObjectFormatError
+
+    if hash_info is None:
+        return Version("", {})
+    try:
+        return _version(load(repo.cache.local, hash_info))
+    except (FileNotFoundError, ObjectFormatError):
+        return Version(str(hash_info.value), {})
+
+
+def _version(tree: Any) -> Version:
+    """Of a dvc_data.hashfile.tree.Tree."""
+    return Version(tree.hash_info.value, {"/".join(key): hash_info.value for key, _, hash_info in tree})
+
+
+def _tree(md5s: dict[str, str]) -> "Tree":
+    """DVC's own of a folder with these files."""
+    from dvc_data.hashfile.hash_info import HashInfo
+    from dvc_data.hashfile.tree import Tree
+
+    tree = Tree()
+    for name, value in md5s.items():
+        tree.add(tuple(name.split("/")), None, HashInfo("md5", value))
+    tree.digest()
+    return tree
+
+
+def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -> None:
+    """What is on disk, if anything, is the version of git's HEAD, and DVC has it in its cache or in the remote."""
+    if out is None:
+        if folder.path.exists() or data.tracked_parts(repo, folder):
+            data.tracked(repo, folder)  # raises what is wrong
+        return
+    data.check_committed(repo, folder, out)
+    if out.changed_cache():
+        try:
+            data.pushed(repo, folder, None, out, None)
+        except UserError as error:
+            raise UserError(
+                f"{folder.given}: version {out.hash_info.value} could not be restored: DVC's cache lacks files of it, "
+                f"and {str(error).rstrip('.')}; run `dvc add {folder.name}`, which puts them into the cache."
+            ) from None
+
+
+def count_changes(now: dict[str, str], curated: Curated) -> Changes:
+    """What became of the images whose md5s are `now`, by what the manifest says of their names."""
+    relabelled = moved = edited = added = added_to_test = augmented = 0
+    sources = set()
+    for name, sha256, source, source_sha256 in curated.images:
+        if is_augmented(name):
+            augmented += 1
+        elif source not in now or (sha256 == source_sha256 and now[source] != curated.md5s[name]):
+            added_to_test += name.startswith("test/")
+            added += not name.startswith("test/")
+        else:
+            sources.add(source)
+            (split, label, _), (old_split, old_label, _) = name.split("/"), source.split("/")
+            relabelled += label != old_label
+            moved += split != old_split
+            edited += sha256 != source_sha256
+    removed = sum(is_image(name) and not is_augmented(name) for name in now.keys() - sources)
+    return Changes(relabelled, moved, edited, removed, added, added_to_test, augmented)
+
+
+def _message(version: Version, changes: Changes | None) -> str:
+    return f"Data version {version.name[:8]}" + (f": {changes}" if changes else "")
+
+
+def _files(folder: Folder, git: Path, upcoming: Version, is_first: bool) -> list[Path]:
+    """The pointer, .gitignore if DVC puts the folder into it, and results/ if they are of this version."""
+    files = [folder.path.with_name(f"{folder.path.name}.dvc")]
+    if is_first:
+        files.append(folder.path.with_name(".gitignore"))
+    results = RESULTS.resolve()
+    try:
+        is_of_version = json.loads((results / "metrics.json").read_text())["data_version"] == upcoming.name
+    except (OSError, ValueError, KeyError, TypeError):
+        is_of_version = False
+    if is_of_version and results.is_relative_to(git) and not _git(git, "check-ignore", "--", str(results)):
+        files.append(results)
+    return files
+
+
+def _check_git(git: Path, files: list[Path]) -> None:
+    if not _git(git, "var", "GIT_COMMITTER_IDENT"):
+        raise UserError(f"{git}: git does not know who commits; run `git config --global user.email` and `user.name`.")
+    staged = [git / name for name in _git(git, "diff", "--cached", "--name-only", "-z").split("\0") if name]
+    others = [str(path.relative_to(git)) for path in staged if not any(path.is_relative_to(file) for file in files)]
+    if others:
+        raise UserError(
+            f"{git}: other changes are staged ({', '.join(others)}); commit them, or run `git restore --staged .`."
+        )
+
+
+def _check_tag(git: Path, tag: str, is_done: bool) -> None:
+    """A tag that exists is refused, unless an earlier attempt has set it already."""
+    if tag.startswith("-") or _git(git, "check-ref-format", f"refs/tags/{tag}", failed="no") == "no":
+        raise UserError(f"'{tag}': not a name that git takes for a tag.")
+    commit = _git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
+    if commit and not (is_done and commit == _git(git, "rev-parse", "HEAD")):
+        raise UserError(f"the tag '{tag}' exists; choose another name.")
+
+
+def _git(git: Path, *arguments: str, failed: str = "") -> str:
+    """What git answers to a question; `failed` if it does not."""
+    result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, text=True)
+    return result.stdout.strip() if result.returncode == 0 else failed
+
+
+def carry_out(repo: "Repo", plan: Plan, curated: Curated, done: Callable[[str], None]) -> None:
+    """Does what is planned, and calls `done` with each step.
+
+    Raises:
+        UserError: the folder or the curated one was changed meanwhile, or git or DVC refuses.
+    """
+    from dvc.repo import lock_repo
+
+    folder, wishes = plan.folder, plan.wishes
+    git = _git_root(repo, folder)
+    steps = iter(plan.commands)
+    with lock_repo(repo):  # nor does another DVC or adopt.py work there meanwhile
+        _exchange(repo, plan, curated)
+        repo.scm_context.quiet = wishes.commit  # its advice to run `git add`
+        (stage,) = repo.add(str(folder.path))
+    if stage.outs[0].hash_info.value != plan.next.name:
+        raise UserError(
+            f"{folder.given}: is now {stage.outs[0].hash_info.value}, not {plan.next.name}; who changed it?"
+        )
+    done(next(steps))
+    if wishes.commit:
+        files = [str(path) for path in plan.files]
+        _run_git(git, "add", "--", *files)
+        if _git(git, "diff", "--cached", "--name-only"):
+            _run_git(git, "commit", "--quiet", "--message", wishes.message)
+        done(next(steps))
+    if wishes.tag:
+        if not _git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{wishes.tag}"):
+            _run_git(git, "tag", wishes.tag)
+        done(next(steps))
+    if wishes.push is not None:
+        _push(repo, folder, wishes.push)
+        done(next(steps))
+
+
+def _exchange(repo: "Repo", plan: Plan, curated: Curated) -> None:
+    """The curated files for those in the folder, unless they are there already."""
+    folder = plan.folder
+    old = folder.path.with_name(f".partial.old.{folder.path.name}")
+    try:
+        if old.exists():  # an attempt was killed when the new ones were in place
+            shutil.rmtree(old)
+        if plan.on_disk == plan.next.name:
+            return
+        with new_directory(folder.path) as new:
+            _copy(curated, new)
+            if _on_disk(repo, folder).name != plan.on_disk:
+                raise UserError(f"{folder.given}: was changed meanwhile; run again.")
+            if folder.path.exists():  # new_directory would remove it file by file
+                folder.path.rename(old)
+        if old.exists():
+            shutil.rmtree(old)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder.given}: {error.strerror}; mend that and run again.") from None
+
+
+def _copy(curated: Curated, new: Path) -> None:
+    """Copies, not links: what is edited in the data must not change in the run that made it."""
+    for name, expected in curated.md5s.items():
+        content = (curated.folder / name).read_bytes()
+        if md5(content) != expected:
+            raise UserError(f"{curated.shown}/{name}: was changed meanwhile; run again.")
+        path = new / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _run_git(git: Path, *arguments: str) -> None:
+    result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, text=True)
+    if result.returncode != 0:
+        said = one_line(result.stderr or result.stdout).rstrip(".")
+        raise UserError(f"git {arguments[0]} failed in {git} ({said}); mend that and run again.")
+
+
+def _push(repo: "Repo", folder: Folder, remote: str) -> None:
+    try:
+        repo.push(targets=[str(folder.path)], remote=remote or None)
+    except Exception as error:  # of the many libraries between us and the remote
+        raise UserError(f"dvc push failed ({one_line(error).rstrip('.')}); mend that and run again.") from None

@@ -1,0 +1,151 @@
+"""The folder that curate made, found and checked: train/<class>/, val/<class>/, perhaps test/<class>/, manifest.csv."""
+
+import csv
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from components.curate.writing import MANIFEST
+from components.shared.errors import UserError
+from components.shared.formats.examples import SPLITS
+from pipelines.cluster import storage
+from pipelines.compiler.config import first_sentence
+from pipelines.local.runner import SUMMARY, find_run
+
+CONNECTIONS = 10  # that a client of Cloud Storage keeps open
+
+
+class Image(NamedTuple):
+    """A row of the manifest: a file, and the image of the version before that it was made of."""
+
+    filename: str  # split/class/file
+    sha256: str  # of its bytes
+    source_filename: str
+    source_sha256: str
+
+
+class Curated(NamedTuple):
+    shown: str  # how messages name it: the path or URI as it was given
+    folder: Path
+    images: list[Image]
+    md5s: dict[str, str]  # of each of its files, by path
+
+
+def of_run(runs: Path, experiment: str, name: str) -> str:
+    """The path or URI of the curated folder of that run, or for `latest` of the latest success that made one.
+
+    Raises:
+        UserError: there is no such run, or it made none.
+    """
+    if name != "latest":
+        run = find_run(runs, experiment, name)
+        if "data" not in run["artifacts"]:
+            raise UserError(f"{run['run']}: this run made no curated folder; take one of the improvement pipeline.")
+        return run["artifacts"]["data"]
+    paths = sorted((runs / experiment).glob(f"*/{SUMMARY}"))
+    succeeded = [run for path in paths if (run := find_run(runs, experiment, path.parent.name))["state"] == "succeeded"]
+    made = [run["artifacts"]["data"] for run in succeeded if "data" in run["artifacts"]]
+    if not made:
+        raise UserError(f"{runs / experiment}: no run made a curated folder yet; run the improvement pipeline.")
+    return made[-1]
+
+
+@contextmanager
+def opened(place: str) -> Iterator[Curated]:
+    """The curated folder at a path or at gs://BUCKET/FOLDER, which is here for as long as the block lasts.
+
+    Raises:
+        UserError: it is not there, or is not what its manifest says.
+    """
+    if not place.startswith("gs://"):
+        yield _checked(Path(place), place)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        shown, folder = place.rstrip("/"), Path(temporary)
+        storage.fetch(f"{shown}/{MANIFEST}", folder / MANIFEST)
+        _download(shown, [image.filename for image in _images(folder, shown)], folder)
+        yield _checked(folder, shown)
+
+
+def _checked(folder: Path, shown: str) -> Curated:
+    if not folder.is_dir():
+        raise UserError(f"{shown}: no such folder; --curated names a folder that curate made.")
+    images = _images(folder, shown)
+    sha256s = {image.filename: image.sha256 for image in images}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        is_other = path.is_file() and not path.name.startswith(".") and name not in sha256s and name != MANIFEST
+        if is_other or path.is_symlink():
+            raise UserError(f"{shown}/{name}: curate did not make it; remove it, or run curate again.")
+    md5s = {}
+    for name in (MANIFEST, *sha256s):
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{shown}/{name}: cannot be read ({error.strerror}); run curate again.") from None
+        if name != MANIFEST and hashlib.sha256(content).hexdigest() != sha256s[name]:
+            raise UserError(f"{shown}/{name}: differs from its checksum in {MANIFEST}; run curate again.")
+        md5s[name] = md5(content)
+    return Curated(shown, folder, images, md5s)
+
+
+def md5(content: bytes) -> str:
+    """As DVC names it."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def _images(folder: Path, shown: str) -> list[Image]:
+    """The rows of the manifest; nothing in it is believed before it is checked."""
+    try:
+        with (folder / MANIFEST).open(newline="", encoding="utf-8") as file:
+            images = [Image(*(row[field] for field in Image._fields)) for row in csv.DictReader(file, strict=True)]
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{shown}/{MANIFEST}: cannot be read ({reason}); name a folder that curate made.") from None
+    except KeyError as error:
+        raise UserError(f"{shown}/{MANIFEST}: has no column {error}; name a folder that curate made.") from None
+    if not images:
+        raise UserError(f"{shown}/{MANIFEST}: lists no images; name a folder that curate made.")
+    seen: set[str] = set()
+    for image in images:
+        if None in image or not is_image(image.filename) or not is_image(image.source_filename):
+            raise UserError(f"{shown}/{MANIFEST}: {image.filename!r} is no split/class/file; run curate again.")
+        if image.filename in seen:
+            raise UserError(f"{shown}/{MANIFEST}: {image.filename!r} is there twice; run curate again.")
+        seen.add(image.filename)
+    return images
+
+
+def is_image(name: str) -> bool:
+    """Whether a path in a data set is that of an image: split/class/file, nothing hidden, and nowhere else."""
+    parts = name.split("/")
+    plain = not any(character < " " or character == "\\" for character in name)
+    shown = all(part and not part.startswith(".") for part in parts)
+    return plain and shown and len(parts) == 3 and parts[0] in SPLITS
+
+
+def _download(uri: str, names: list[str], folder: Path) -> None:
+    from google.api_core.exceptions import GoogleAPIError, NotFound
+    from google.cloud.storage import Client, transfer_manager
+    from requests import RequestException
+
+    bucket, _, prefix = uri.removeprefix("gs://").partition("/")
+    try:
+        transfer_manager.download_many_to_path(
+            Client(project=None).bucket(bucket),
+            names,
+            destination_directory=str(folder),
+            blob_name_prefix=f"{prefix}/" if prefix else "",
+            raise_exception=True,
+            worker_type=transfer_manager.THREAD,
+            max_workers=CONNECTIONS,
+        )
+    except NotFound as error:
+        raise UserError(
+            f"{uri}: not all of its images are there ({first_sentence(error)}); run curate again."
+        ) from None
+    except (GoogleAPIError, RequestException, OSError) as error:
+        raise UserError(f"{uri}: cannot be downloaded ({first_sentence(error)}); try again.") from None

@@ -1,0 +1,269 @@
+"""The version that DVC gives a folder of images, and its address in the DVC remote."""
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from components.shared.errors import UserError
+from pipelines.compiler.config import one_line, unknown
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc_data.hashfile.db import HashFileDB
+
+PATIENCE = 15  # seconds for Cloud Storage to answer
+
+
+class DataVersion(NamedTuple):
+    uri: str  # of the version's manifest in the remote: gs://bucket/..., or an absolute path
+    version: str  # <md5>.dir
+
+
+def resolve(path: Path, rev: str | None = None, remote: str | None = None) -> DataVersion:
+    """The version of the DVC-tracked folder `path` at the git revision `rev`, or as it is on disk now.
+
+    On disk, the folder must be what git's HEAD says, so that anyone can get the version again. The repository is the
+    one the folder lies in, wherever this is called from. The version must be in the DVC remote `remote`, or in the
+    default one. That takes one request however many images there are, because `dvc push` uploads a folder's manifest
+    when all of its files are there, and `dvc gc` removes it first.
+
+    Raises:
+        UserError: there is no such version, it is not committed or not pushed, or the remote cannot be read.
+    """
+    with repository_of(path) as (repo, folder):
+        out = _at_revision(repo, folder, rev) if rev else _on_disk(repo, folder)
+        return pushed(repo, folder, rev, out, remote)
+
+
+class Folder(NamedTuple):
+    given: Path  # as the user wrote it
+    root: str  # of its DVC repository
+    relpath: str  # in its repository
+
+    @property
+    def path(self) -> Path:
+        return Path(self.root, self.relpath)
+
+    @property
+    def name(self) -> str:
+        """As a shell takes it, in the root of the repository."""
+        return shlex.quote(self.relpath)
+
+
+@contextmanager
+def repository_of(path: Path) -> "Iterator[tuple[Repo, Folder]]":
+    """The DVC repository that `path` lies in, and its place there; what DVC raises becomes a UserError."""
+    from dvc.config import Config
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.repo import Repo
+
+    folder = path.resolve()
+    try:
+        root = Repo.find_root(str(_nearest_folder(folder)))
+        # today's remotes for older revisions too, which may not know them yet
+        with Repo(root, config=Config(Repo.find_dvc_dir(root))) as repo:
+            yield repo, Folder(path, repo.root_dir, os.path.relpath(folder, repo.root_dir))
+    except NotDvcRepoError:
+        raise UserError(
+            f"{path}: not in a DVC repository; run `git init` and `dvc init` in the folder above the images, and "
+            "`dvc add` the images."
+        ) from None
+    except DvcException as error:
+        raise UserError(f"{path}: DVC cannot use its repository ({one_line(error)}); mend what it names.") from None
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The folder itself or the first one above it: a revision may hold what is not on disk."""
+    return next(parent for parent in (path, *path.parents) if parent.is_dir())
+
+
+def _on_disk(repo: "Repo", folder: Folder) -> "Output":
+    out = tracked(repo, folder)
+    if not out.exists:
+        raise UserError(f"{folder.given}: not on disk; run `dvc pull {folder.name}` in {folder.root}.")
+    check_committed(repo, folder, out)
+    return out
+
+
+def tracked(repo: "Repo", folder: Folder) -> "Output":
+    """What DVC tracks at this place in the workspace.
+
+    Raises:
+        UserError: nothing, or not the folder as a whole, or it has no version.
+    """
+    from dvc.exceptions import OutputNotFoundError
+
+    try:
+        return output(repo, folder)
+    except OutputNotFoundError:
+        if parts := tracked_parts(repo, folder):
+            raise UserError(f"{folder.given}: DVC tracks only parts of it; give one of {', '.join(parts)}.") from None
+        raise UserError(
+            f"{folder.given}: not tracked by DVC; run `dvc add {folder.name}` in {folder.root}, commit and `dvc push`."
+        ) from None
+
+
+def tracked_parts(repo: "Repo", folder: Folder) -> list[str]:
+    """The paths below the folder that DVC tracks one by one."""
+    return [out.fs_path for out in repo.index.outs if repo.fs.isin(out.fs_path, _place(repo, folder))]
+
+
+def check_committed(repo: "Repo", folder: Folder, out: "Output") -> None:
+    """What is on disk, if it is there, is what git's HEAD says.
+
+    Raises:
+        UserError: it differs from its .dvc file, or that one from HEAD.
+    """
+    pointer = os.path.relpath(pointer_of(out), folder.root)
+    record = f"dvc add {folder.name}" if pointer.endswith(".dvc") else "dvc repro"
+    if out.exists and out.workspace_status():
+        raise UserError(
+            f"{folder.given}: differs from {pointer}; run `{record}` in {folder.root}, commit {pointer} and "
+            f"`dvc push`, or undo the changes with `dvc checkout {folder.name}`."
+        )
+    if out.hash_info != committed(repo, folder):
+        raise UserError(
+            f"{folder.given}: its version is not committed; run `git add {shlex.quote(pointer)}` and `git commit` "
+            f"in {folder.root}."
+        )
+
+
+def pointer_of(out: "Output") -> Path:
+    """The file that holds its version: data.dvc, or the dvc.lock of a stage's output."""
+    stage = Path(out.stage.path)
+    return stage if stage.suffix == ".dvc" else stage.with_name("dvc.lock")
+
+
+def committed(repo: "Repo", folder: Folder) -> Any:
+    """The hash that HEAD has for the folder; None if it has none, or if there is no commit at all."""
+    from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
+    from dvc.scm import SCMError
+
+    try:
+        with repo.switch("HEAD"):
+            return output(repo, folder).hash_info
+    except (OutputNotFoundError, NotDvcRepoError, SCMError):
+        return None
+
+
+def _at_revision(repo: "Repo", folder: Folder, rev: str) -> "Output":
+    from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
+    from dvc.scm import SCMError, resolve_rev
+
+    try:
+        with repo.switch(resolve_rev(repo.scm, rev)):
+            return output(repo, folder)
+    except SCMError:
+        raise UserError(
+            f"'{rev}': no such tag, branch or commit in {folder.root}; `git log --all` lists them."
+        ) from None
+    except (OutputNotFoundError, NotDvcRepoError):
+        raise UserError(
+            f"{folder.given}: not tracked by DVC at {rev}; `git log --all -- {folder.name}.dvc` in {folder.root} lists "
+            "the commits of its versions."
+        ) from None
+
+
+def _place(repo: "Repo", folder: Folder) -> str:
+    return repo.fs.normpath(repo.fs.join(repo.root_dir, *Path(folder.relpath).parts))
+
+
+def output(repo: "Repo", folder: Folder) -> "Output":
+    """What DVC tracks at this place, in the workspace or in the revision that `repo` is switched to."""
+    place = _place(repo, folder)
+    out = repo.find_outs_by_path(place, strict=False)[0]
+    if out.fs_path != place:
+        whole = repo.fs.relpath(out.fs_path, repo.root_dir)
+        raise UserError(f"{folder.given}: only a part of {whole}, which DVC tracks as a whole; give that folder.")
+    if out.stage.is_repo_import:
+        source = out.stage.deps[0].def_repo["url"]
+        raise UserError(f"{folder.given}: imported from {source}, whose DVC remote has it; give the folder in a clone.")
+    if not out.hash_info:
+        raise UserError(f"{folder.given}: has no version yet; run `dvc repro` in {folder.root} and commit dvc.lock.")
+    if not out.hash_info.isdir:
+        raise UserError(f"{folder.given}: a file; a data version is a folder of images that DVC tracks as a whole.")
+    return out
+
+
+def pushed(repo: "Repo", folder: Folder, rev: str | None, out: "Output", remote: str | None) -> DataVersion:
+    """The version of `out` in the DVC remote.
+
+    Raises:
+        UserError: it is not there, or the remote cannot be read.
+    """
+    name, odb = open_remote(repo, folder, remote or out.remote, out.hash_name)
+    place = f"the DVC remote '{name}' ({repo.config['remote'][name]['url']})"
+    path = odb.oid_to_path(out.hash_info.value)
+    if odb.fs.protocol == "local":
+        version = DataVersion(path, out.hash_info.value)
+        found = os.path.exists(path)
+    else:
+        version = DataVersion(odb.fs.unstrip_protocol(path), out.hash_info.value)
+        found = _in_bucket(version.uri, odb.fs.fs_args, place)
+    if not found:
+        # not `dvc push --all-tags`: of older revisions it mistakes the path of a remote that is a folder
+        command = f"`git checkout {rev}` and " if rev else ""
+        command += f"`dvc push -r {name} {folder.name}`"
+        raise UserError(f"{folder.given}: version {version.version} is not in {place}; run {command} in {folder.root}.")
+    return version
+
+
+def open_remote(repo: "Repo", folder: Folder, remote: str | None, hash_name: str = "md5") -> tuple[str, "HashFileDB"]:
+    """The DVC remote of that name, or the default one: its name in DVC's config, and its files.
+
+    Raises:
+        UserError: there is none, or ingest cannot read one of its kind.
+    """
+    known = repo.config["remote"]
+    name = (remote or repo.config["core"].get("remote", "")).lower()  # as DVC reads its config
+    if not known:
+        raise UserError(
+            f"{folder.given}: its repository has no DVC remote; run `dvc remote add --default NAME gs://BUCKET/dvc` "
+            f"in {folder.root}, and `dvc push`."
+        )
+    if not name:
+        raise UserError(
+            f"{folder.given}: its repository has no default DVC remote; run `dvc remote default NAME` in {folder.root} "
+            f"with one of {', '.join(sorted(known))}."
+        )
+    if name not in known:
+        raise UserError(unknown("the DVC remote", name, known))
+    url = known[name]["url"]
+    try:
+        store = repo.cloud.get_remote(name)
+        is_readable = store.fs.protocol in ("local", "gs")
+    except ImportError:  # DVC's plug-in for the others is not here
+        is_readable = False
+    if not is_readable:
+        raise UserError(f"the DVC remote '{name}' is {url}; ingest reads gs:// and folders, so push to one of those.")
+    if store.worktree or store.fs.version_aware:
+        raise UserError(f"the DVC remote '{name}' ({url}) keeps cloud versions, not DVC's own; push to another one.")
+    return name, repo.cloud.get_remote_odb(name, hash_name=hash_name)
+
+
+def _in_bucket(uri: str, settings: dict[str, Any], place: str) -> bool:
+    """Asks with the settings of the DVC remote; DVC's own gcsfs takes half a minute to say that nobody answers."""
+    import google.auth
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    credentials = None  # those of the machine
+    options = {"api_endpoint": settings["endpoint_url"]} if settings["endpoint_url"] else None
+    try:
+        if settings["token"] == "anon":
+            credentials = AnonymousCredentials()
+        elif settings["token"]:
+            credentials, _ = google.auth.load_credentials_from_file(settings["token"], storage.Client.SCOPE)
+        client = storage.Client(settings.get("project"), credentials, client_options=options)
+        blob = storage.Blob.from_string(uri, client)
+        return blob.exists(timeout=PATIENCE, retry=DEFAULT_RETRY.with_timeout(PATIENCE))
+    except Exception as error:  # of the many libraries between us and the bucket
+        raise UserError(
+            f"{place} cannot be read ({one_line(error)}); check its url, or log in with "
+            "`gcloud auth application-default login`."
+        ) from None

@@ -1,0 +1,121 @@
+"""`--runner docker`: each stage in a container of its own image, through kfp's DockerRunner.
+
+kfp's handler of containers mounts nothing but the outputs, leaves those to root, keeps the ended containers, and may
+take a failure for a success (kubeflow/pipelines#13332). The handler here takes its place.
+"""
+
+import codecs
+import json
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.shared.errors import UserError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from kfp.local import DockerRunner
+    from kfp.local.status import Status
+
+READ_ONLY, WRITABLE = "ro", "rw"
+
+
+def connect() -> "DockerClient":
+    """The Docker or Podman of DOCKER_HOST, or else the first whose socket answers.
+
+    Raises:
+        UserError: none does.
+    """
+    import docker
+    import requests
+
+    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    sockets = ("/var/run/docker.sock", f"{runtime}/podman/podman.sock", "/run/podman/podman.sock")
+    given = os.environ.get("DOCKER_HOST")
+    hosts = [given] if given else [f"unix://{path}" for path in sockets]
+    for host in hosts:
+        try:
+            client = docker.from_env(environment={**os.environ, "DOCKER_HOST": host})
+            client.ping()
+            return client
+        except (docker.errors.DockerException, requests.RequestException):
+            pass
+    raise UserError(
+        f"No Docker or Podman answers at {' or '.join(hosts)}; start one (for Podman: systemctl --user start "
+        "podman.socket), name another by DOCKER_HOST, or leave out --runner docker."
+    )
+
+
+def check_images(images: Iterable[str]) -> None:
+    """Refuses to run where Docker or an image is missing, with a UserError."""
+    import docker
+
+    client = connect()
+    for image in images:
+        try:
+            client.images.get(image)
+        except docker.errors.NotFound:
+            raise UserError(
+                f"{image}: no such image on this machine; build it with `make images`, or pull it."
+            ) from None
+
+
+def new_runner(run: Path, arguments: dict[str, Any]) -> "DockerRunner":
+    """kfp's runner, whose containers may write to the folder `run` and read what is at the paths in `arguments`."""
+    from kfp import local
+    from kfp.local import docker_task_handler
+
+    mounts = dict.fromkeys(_folders(arguments), READ_ONLY) | {str(run): WRITABLE}
+    docker_task_handler.DockerTaskHandler = partial(_Container, connect(), mounts)
+    return local.DockerRunner()
+
+
+def _folders(arguments: dict[str, Any]) -> Iterator[str]:
+    """What arguments name; for a version in a DVC remote, STORE/ab/cdef.dir, the whole store: that is but its list."""
+    for value in arguments.values():
+        if isinstance(value, str) and value.startswith("/") and Path(value).exists():
+            yield str(Path(value).parents[1]) if value.endswith(".dir") else value
+
+
+class _Container:
+    """What kfp.local asks of a task handler: the arguments that it gives, and `run`."""
+
+    def __init__(
+        self, client: "DockerClient", mounts: dict[str, str], *, image: str, full_command: list[str], **unused: Any
+    ) -> None:
+        self._client, self._mounts, self._image, self._command = client, mounts, image, full_command
+
+    def run(self) -> "Status":
+        """Runs the stage as the caller's user and prints what it says; nothing of the container is left."""
+        import docker
+        from kfp.local.status import Status
+
+        try:
+            code = self._exit_code()
+        except docker.errors.APIError as error:
+            print(f"{self._image}: its container cannot run: {error.explanation}")
+            return Status.FAILURE
+        output = json.loads(self._command[self._command.index("--executor_input") + 1])["outputs"]["outputFile"]
+        return Status.SUCCESS if code == 0 and Path(output).is_file() else Status.FAILURE
+
+    def _exit_code(self) -> int:
+        container = self._client.containers.create(
+            self._image,
+            self._command,
+            user=f"{os.getuid()}:{os.getgid()}",
+            userns_mode="keep-id" if self._is_rootless_podman() else None,
+            volumes={path: {"bind": path, "mode": mode} for path, mode in self._mounts.items()},
+        )
+        try:
+            container.start()
+            for text in codecs.iterdecode(container.logs(stream=True, follow=True), "utf-8", "replace"):
+                print(text, end="")
+            return container.wait()["StatusCode"]
+        finally:
+            container.remove(force=True)
+
+    def _is_rootless_podman(self) -> bool:
+        components = self._client.version().get("Components", [])
+        return os.getuid() != 0 and any(component["Name"] == "Podman Engine" for component in components)

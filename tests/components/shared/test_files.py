@@ -1,0 +1,110 @@
+import os
+import signal
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from components.shared.errors import UserError
+from components.shared.files import new_directory, new_file
+from tests.conftest import contents, run_python
+
+KINDS = {"file": new_file, "directory": new_directory}
+KILLED = """
+import os, signal, sys
+from components.shared.files import new_directory, new_file
+kind, target, kill = sys.argv[1:]
+with {"file": new_file, "directory": new_directory}[kind](target) as path:
+    inner = path if kind == "file" else path / "inner"
+    with inner.open("w") as file:
+        file.write("first half, ")
+        file.flush()
+        if kill == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        file.write("second half")
+"""
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def opened(kind: str, target: Path) -> AbstractContextManager[Path]:
+    return KINDS[kind](target)
+
+
+def inner(kind: str, path: Path) -> Path:
+    return path if kind == "file" else path / "inner"
+
+
+def put(kind: str, target: Path, text: str) -> None:
+    inner(kind, target).parent.mkdir(parents=True, exist_ok=True)
+    inner(kind, target).write_text(text)
+
+
+def test_target_appears_only_when_it_is_whole(kind: str, tmp_path: Path) -> None:
+    target = tmp_path / "new folder" / "target.ext"
+    with opened(kind, target) as path:
+        inner(kind, path).write_text("whole")
+        assert not target.exists()
+        assert path.parent == target.parent, "a rename is only atomic on one file system"
+    assert inner(kind, target).read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_old_target_stays_until_the_new_one_is_whole(kind: str, tmp_path: Path) -> None:
+    put(kind, tmp_path / "target", "old")
+    with opened(kind, tmp_path / "target") as path:
+        inner(kind, path).write_text("new")
+        assert inner(kind, tmp_path / "target").read_text() == "old"
+    assert inner(kind, tmp_path / "target").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, UserError])
+@pytest.mark.parametrize("old", [True, False], ids=["old target", "no target"])
+def test_error_changes_nothing(kind: str, old: bool, error: type[BaseException], tmp_path: Path) -> None:
+    if old:
+        put(kind, tmp_path / "target", "old")
+    before = contents(tmp_path)
+
+    def write() -> None:
+        with opened(kind, tmp_path / "target") as path:
+            inner(kind, path).write_text("half")
+            raise error("stop")
+
+    with pytest.raises(error, match="stop"):
+        write()
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("left", ["file", "directory"])
+@pytest.mark.parametrize("name", ["target", ".partial.target"])
+def test_leftovers_are_cleared(kind: str, left: str, name: str, tmp_path: Path) -> None:
+    if left == "file":
+        (tmp_path / name).write_text("left")
+    else:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left").write_text("left")
+    with opened(kind, tmp_path / "target") as path:
+        inner(kind, path).write_text("new")
+    put(kind, tmp_path / "expected" / "target", "new")
+    assert contents(tmp_path / "expected") == {
+        path: data for path, data in contents(tmp_path).items() if not path.startswith("expected")
+    }
+
+
+def test_killed_writer_shows_nothing_and_runs_again(kind: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    killed = run_python("-c", KILLED, kind, target, "kill")
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir()] == [".partial.target"], "it was killed in mid-write"
+    again = run_python("-c", KILLED, kind, target, "live")
+    assert again.returncode == 0, again.stderr
+    assert inner(kind, target).read_text() == "first half, second half"
+    assert os.listdir(tmp_path) == ["target"]
+
+
+def test_user_error_prints_its_sentence_alone() -> None:
+    result = run_python("-c", "from components.shared.files import UserError; raise UserError('a.png: mend it.')")
+    assert (result.returncode, result.stderr) == (1, "a.png: mend it.\n")

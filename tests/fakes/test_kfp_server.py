@@ -1,0 +1,331 @@
+"""The stand-in for the API server of Kubeflow Pipelines, as the real kfp.Client sees it."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from kfp import compiler, dsl
+from kfp.client import Client
+from kfp_server_api import ApiException
+
+from tests.fakes.kfp_rules import Frame, progress
+from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
+
+TASKS = ["first", "second"]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A pipeline of two tasks with parameters of three types, one of them required."""
+
+    @dsl.container_component
+    def first(text: str):
+        return dsl.ContainerSpec(image="busybox", command=["echo", text])
+
+    @dsl.container_component
+    def second():
+        return dsl.ContainerSpec(image="busybox", command=["true"])
+
+    @dsl.pipeline(name="two-steps")
+    def two_steps(text: str, rate: float = 0.5, names: list = ["a"]):  # noqa: B006
+        second().after(first(text=text))
+
+    path = str(tmp_path_factory.mktemp("package") / "pipeline.yaml")
+    compiler.Compiler().compile(two_steps, path)
+    return path
+
+
+@pytest.fixture
+def server() -> Iterator[KfpServer]:
+    with KfpServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: KfpServer) -> Client:
+    return Client(host=server.url)
+
+
+def start_run(client: Client, package: str, **options: Any) -> Any:
+    experiment = client.create_experiment("images")
+    options = {"job_name": "a run", "pipeline_package_path": package, "params": {"text": "x"}} | options
+    return client.run_pipeline(experiment.experiment_id, **options)
+
+
+def refused(status: int) -> Any:
+    return pytest.raises(ApiException, match=rf"^\({status}\)")
+
+
+def equals(key: str, value: str) -> str:
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "stringValue": value}]})
+
+
+def test_an_upload_makes_a_version_of_the_same_name_and_a_second_one_is_refused(client: Client, package: str):
+    pipeline = client.upload_pipeline(package, "training", description="of images")
+    assert (pipeline.display_name, pipeline.description, pipeline.namespace) == ("training", "of images", None)
+    assert client.get_pipeline_id("training") == pipeline.pipeline_id
+    (version,) = client.list_pipeline_versions(pipeline.pipeline_id).pipeline_versions
+    assert version.display_name == "training"
+    assert set(version.pipeline_spec["root"]["inputDefinitions"]["parameters"]) == {"text", "rate", "names"}
+
+    second = client.upload_pipeline_version(package, "v2", pipeline_id=pipeline.pipeline_id)
+    assert client.get_pipeline_version(pipeline.pipeline_id, second.pipeline_version_id).display_name == "v2"
+    with refused(409):
+        client.upload_pipeline(package, "training")
+    with refused(409):
+        client.upload_pipeline_version(package, "v2", pipeline_id=pipeline.pipeline_id)
+    client.delete_pipeline_version(pipeline.pipeline_id, second.pipeline_version_id)
+    assert client.list_pipeline_versions(pipeline.pipeline_id).total_size == 1
+
+
+def test_an_upload_must_be_a_pipeline(client: Client, tmp_path: Path):
+    package = tmp_path / "pipeline.yaml"
+    package.write_text("pipelineInfo: {name: a}\nroots: {}\n")
+    with refused(400) as refusal:
+        client.upload_pipeline(str(package), "training")
+    assert "roots" in json.loads(refusal.value.body)["error_message"]
+
+
+def test_experiments_are_made_once(client: Client):
+    made = client.create_experiment("images", description="of numerals")
+    assert client.create_experiment("images").experiment_id == made.experiment_id
+    names = [experiment.display_name for experiment in client.list_experiments().experiments]
+    assert names == ["Default", "images"]
+    with refused(409):
+        client.experiments.experiment_service_create_experiment({"display_name": "images"})
+    with refused(404) as refusal:
+        client.get_experiment(experiment_id="lost")
+    error = json.loads(refusal.value.body)
+    assert error["code"] == 5
+    assert error["error"] == error["message"] == error["details"][0]["message"]
+
+
+def test_a_run_goes_on_with_each_poll(server: KfpServer, client: Client, package: str):
+    run = start_run(client, package)
+    assert (run.state, run.finished_at.year) == ("PENDING", 1970)
+    assert run.run_details is None
+    states = []
+    for _ in range(5):
+        run = client.get_run(run.run_id)
+        tasks = run.run_details.task_details
+        states.append((run.state, {task.display_name: task.state for task in tasks if task.display_name in TASKS}))
+    done = ("SUCCEEDED", dict.fromkeys(TASKS, "SUCCEEDED"))
+    assert states == [
+        ("RUNNING", {"first": "RUNNING"}),
+        ("RUNNING", {"first": "SUCCEEDED", "second": "RUNNING"}),
+        *[done] * 3,
+    ]
+    assert [entry.state for entry in run.state_history] == ["PENDING", "RUNNING", "SUCCEEDED"]
+    assert run.finished_at > run.created_at
+    names = sorted(task.display_name for task in tasks)
+    drivers = ["first-driver", "root", "root-driver", "second-driver"]
+    workflow = f"a-run-{run.run_id[:5]}"
+    assert names == sorted([*TASKS, *drivers, "executor", "executor", workflow])
+    assert all(task.end_time > task.start_time for task in tasks if task.display_name in TASKS)
+    (first,) = [task for task in tasks if task.display_name == "first"]
+    assert [entry.state for entry in first.state_history] == ["RUNNING", "SUCCEEDED"]
+
+
+def test_a_task_may_fail_or_come_from_the_cache(server: KfpServer, client: Client, package: str):
+    server.script = progress([*TASKS, "third"], failed="second", cached=("first",))
+    run_id = start_run(client, package).run_id
+    for _ in range(3):
+        run = client.get_run(run_id)
+    assert run.state == "FAILED"
+    tasks = {task.display_name: task.state for task in run.run_details.task_details if task.display_name != "executor"}
+    assert (tasks["first"], tasks["second"]) == ("SUCCEEDED", "FAILED")
+    assert (tasks["third"], tasks["third-driver"]) == (None, None)
+    executors = [task.state for task in run.run_details.task_details if task.display_name == "executor"]
+    assert sorted(executors) == ["FAILED", "SKIPPED"]
+
+
+@pytest.mark.parametrize("end", ["CANCELED", "FAILED"])
+def test_a_terminated_run_ends(server: KfpServer, client: Client, package: str, end: str):
+    server.script, server.terminated_as = [Frame("PENDING"), Frame("RUNNING", {"first": "RUNNING"})], end
+    run_id = start_run(client, package).run_id
+    assert [client.get_run(run_id).state for _ in range(3)] == ["RUNNING"] * 3
+    client.terminate_run(run_id)
+    assert [client.get_run(run_id).state for _ in range(3)] == ["CANCELING", end, end]
+    with refused(400):
+        client.terminate_run(run_id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        pytest.param({"params": {}}, "text", id="a parameter is missing"),
+        pytest.param({"params": {"text": "x", "txet": "y"}}, "txet", id="a parameter too many"),
+        pytest.param({"params": {"text": 1}}, "text requires type STRING", id="no text"),
+        pytest.param({"params": {"text": "x", "rate": True}}, "rate requires type NUMBER_DOUBLE", id="no number"),
+        pytest.param({"params": {"text": "x", "names": {}}}, "names requires type LIST", id="no list"),
+        pytest.param({"job_name": ""}, "run name is empty", id="no name"),
+    ],
+)
+def test_a_run_is_refused_when_it_is_created(client: Client, package: str, changes: dict[str, Any], named: str):
+    with refused(400) as refusal:
+        start_run(client, package, **changes)
+    assert named in json.loads(refusal.value.body)["error"]
+    assert client.list_runs().runs is None
+
+
+def test_a_run_needs_what_it_refers_to(server: KfpServer, client: Client, package: str):
+    ids = [client.upload_pipeline(package, name).pipeline_id for name in ("a", "b")]
+    version_id = client.list_pipeline_versions(ids[0]).pipeline_versions[0].pipeline_version_id
+    own = {"pipeline_package_path": None, "version_id": version_id}
+    with refused(500):
+        start_run(client, package, **own, pipeline_id=ids[1])
+    with refused(404):
+        client.run_pipeline("lost", "a run", package, {"text": "x"})
+    run = start_run(client, package, **own, pipeline_id=ids[0], pipeline_root="gs://b/root", service_account="me")
+    assert run.pipeline_version_reference.pipeline_version_id == version_id
+    assert run.runtime_config.to_dict() == {"parameters": {"text": "x"}, "pipeline_root": "gs://b/root"}
+    assert run.service_account == "me"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        pytest.param({"namespace": "kubeflow"}, 'unknown field "namespace"', id="unknown"),
+        pytest.param({"runtime_config": {"params": {}}}, 'unknown field "params"', id="unknown within"),
+        pytest.param({"description": 1}, "V2beta1Run.description", id="type"),
+        pytest.param({"state": "DONE"}, "DONE", id="enum"),
+    ],
+)
+def test_fields_that_the_api_does_not_have_are_refused(client: Client, change: dict[str, Any], named: str):
+    with refused(400) as refusal:
+        client.runs.run_service_create_run({"display_name": "a run", **change})
+    assert named in json.loads(refusal.value.body)["error"]
+
+
+def test_lists_have_pages_filters_and_an_order(client: Client, package: str):
+    for number in range(5):
+        start_run(client, package, job_name=f"run {number}")
+    page = client.list_runs(page_size=2, sort_by="created_at desc")
+    assert [run.display_name for run in page.runs] == ["run 4", "run 3"]
+    assert page.total_size == 5
+    page = client.list_runs(page_size=4, sort_by="created_at desc", page_token=page.next_page_token)
+    assert [run.display_name for run in page.runs] == ["run 2", "run 1", "run 0"]
+    assert page.next_page_token is None
+
+    assert [run.display_name for run in client.list_runs(filter=equals("name", "run 2")).runs] == ["run 2"]
+    substring = '{"predicates": [{"operation": "IS_SUBSTRING", "key": "display_name", "string_value": "n 3"}]}'
+    assert [run.display_name for run in client.list_runs(filter=substring).runs] == ["run 3"]
+    assert client.list_runs(filter=equals("state", "FAILED")).runs is None
+    with refused(400):
+        client.list_runs(filter=equals("colour", "red"))
+    with refused(400):
+        client.list_runs(sort_by="colour")
+
+
+def test_a_plus_sign_in_a_filter_is_lost_as_the_real_server_loses_it(client: Client, package: str):
+    client.upload_pipeline(package, "a+b")
+    assert client.get_pipeline_id("a+b") is None
+    assert client.list_pipelines(filter=equals("name", "a+b").replace("+", "%2B")).total_size == 1
+
+
+def test_in_single_user_mode_a_namespace_is_left_aside(client: Client):
+    assert client.get_kfp_healthz().multi_user is False
+    assert client.create_experiment("images", namespace="team").namespace is None
+    assert client.list_experiments(namespace="other").total_size == 2
+
+
+def test_in_multi_user_mode_a_namespace_is_needed(package: str):
+    with KfpServer(multi_user=True) as server:
+        client = Client(host=server.url, namespace="team")
+        assert client.get_kfp_healthz().multi_user is True
+        assert start_run(client, package).run_id
+        assert client.get_experiment(experiment_name="images").namespace == "team"
+        assert [client.list_runs(namespace=name).total_size for name in ("team", "other")] == [1, None]
+        for call in (client.runs.run_service_list_runs, client.experiments.experiment_service_list_experiments):
+            with refused(400):
+                call()
+
+
+def test_recurring_runs_are_made_paused_and_deleted(client: Client, package: str):
+    experiment_id = client.create_experiment("images").experiment_id
+    common = {"pipeline_package_path": package, "params": {"text": "x"}, "description": "nightly"}
+    made = client.create_recurring_run(experiment_id, "nightly", **common, cron_expression="0 0 3 * * *")
+    assert (made.status, made.max_concurrency, made.trigger.cron_schedule.cron) == ("ENABLED", "1", "0 0 3 * * *")
+    client.disable_recurring_run(made.recurring_run_id)
+    assert client.get_recurring_run(made.recurring_run_id).status == "DISABLED"
+    client.enable_recurring_run(made.recurring_run_id)
+    found = client.list_recurring_runs(experiment_id=experiment_id, filter=equals("display_name", "nightly"))
+    assert [(run.description, run.status) for run in found.recurring_runs] == [("nightly", "ENABLED")]
+    client.delete_recurring_run(made.recurring_run_id)
+    assert client.list_recurring_runs().recurring_runs is None
+    with refused(404):
+        client.delete_recurring_run(made.recurring_run_id)
+    for wrong in ({"cron_expression": "nightly"}, {"cron_expression": "0 3 * *"}, {"max_concurrency": 11}):
+        with refused(400):
+            client.create_recurring_run(experiment_id, "x", **common, **{"cron_expression": "@daily"} | wrong)
+
+
+def test_a_token_is_asked_for_and_may_expire(server: KfpServer):
+    server.token = "one"
+    client = Client(host=server.url, existing_token="one")
+    assert client.list_experiments().total_size == 1
+    server.token = "two"
+    with refused(401):
+        client.list_experiments()
+
+
+def test_tls_with_its_own_authority(tmp_path: Path):
+    with KfpServer(folder=tmp_path) as server:
+        client = Client(host=server.url, ssl_ca_cert=str(server.ca_file))
+        assert client.list_experiments().total_size == 1
+        with pytest.raises(urllib3.exceptions.MaxRetryError) as error:
+            Client(host=server.url)
+        assert isinstance(error.value.reason, urllib3.exceptions.SSLError)
+        assert "CERTIFICATE_VERIFY_FAILED" in str(error.value.reason)
+
+
+def test_through_the_proxy_of_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import kubernetes
+
+    with KfpServer(prefix=KUBE_PROXY, folder=tmp_path) as server:
+        path = kubeconfig(server, tmp_path / "kubeconfig")
+        monkeypatch.setattr(kubernetes.config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+        assert Client().list_experiments().total_size == 1
+        client = Client(host=f"{server.url}/elsewhere", ssl_ca_cert=str(server.ca_file), namespace="team")
+        with refused(404):
+            client.list_experiments()
+
+
+def test_faults_meet_one_request_each(server: KfpServer, client: Client, package: str):
+    server.faults += [Fault("GET", "^/experiments", 503)] * 2 + [Fault("GET", "^/experiments", 403)]
+    for status, body in ((503, "<html>"), (503, "<html>"), (403, '{"error"')):
+        with refused(status) as refusal:
+            client.list_experiments()
+        assert refusal.value.body.startswith(body)
+    assert client.list_experiments().total_size == 1
+
+    server.faults.append(Fault("POST", "/upload$", cut="request"))
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        client.upload_pipeline(package, "training")
+    assert client.list_pipelines().pipelines is None
+    assert client.upload_pipeline(package, "training").pipeline_id
+
+    server.faults.append(Fault("POST", "/runs$", cut="answer"))
+    with pytest.raises(urllib3.exceptions.ProtocolError):
+        start_run(client, package)
+    assert client.list_runs().total_size == 1  # it was begun all the same
+
+    server.faults.append(Fault("GET", "/runs$", seconds=0.3))
+    start = time.monotonic()
+    assert client.list_runs().total_size == 1
+    assert time.monotonic() - start >= 0.3
+    assert server.faults == []
+
+
+def test_requests_are_kept(server: KfpServer, client: Client, package: str):
+    client.upload_pipeline(package, "training")
+    start_run(client, package)
+    assert server.bodies("POST", "/pipelines/upload") == [Path(package).read_text()]
+    (run,) = server.bodies("POST", "/runs")
+    assert run["runtime_config"] == {"parameters": {"text": "x"}}
+    (upload,) = [request for request in server.requests if request.path == "/pipelines/upload"]
+    assert upload.query == {"name": "training"}

@@ -1,0 +1,214 @@
+"""What the tests of a cluster have: the project as somebody committed it, a server, a bucket, a folder to work in."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from tests.conftest import contents
+from tests.fakes.gcs import Gcs
+from tests.fakes.kfp_rules import Frame, Json
+from tests.fakes.kfp_server import KfpServer
+
+STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
+TURN = [
+    *(f"before/{stage}" for stage in STAGES),
+    *("audit", "curate"),
+    *(f"after/{stage}" for stage in STAGES),
+    *("yardstick", "compare"),
+]
+CLASSES = ["i", "v", "x"]
+RUNNING = "^/runs/[^/]+$"  # the request that a waiting submit.py makes
+
+SINGLE: dict[str, Json] = {"train": {"transformed_examples_uri": "gs://b/x", "transform_graph_uri": "gs://b/g"}}
+
+Outcome = subprocess.CompletedProcess  # of submit.py
+Process = subprocess.Popen
+
+
+class Lab(NamedTuple):
+    project: Path  # with the configuration `lab`
+    server: KfpServer
+    gcs: Gcs
+    workplace: Path  # where submit.py is called, and leaves results/
+    environment: dict[str, str]
+
+    @property
+    def root(self) -> str:
+        """The pipeline root of `lab`."""
+        return f"{self.gcs.uri}/runs"
+
+    @property
+    def tag(self) -> str:
+        return git(self.project, "rev-parse", "--short=12", "HEAD")
+
+    def start(self, *options: str | Path, **environment: str) -> Process:
+        command = [sys.executable, self.project / "submit.py", *options]
+        if "--config" not in options and "--local" not in options:
+            command += ["--config", "lab"]
+        pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        environment = {**self.environment, "KFP_HOST": self.server.url, **environment}
+        environment = {name: value for name, value in environment.items() if value}
+        return subprocess.Popen(list(map(str, command)), cwd=self.workplace, env=environment, **pipes)
+
+    def submit(self, *options: str | Path, **environment: str) -> Outcome:
+        return finished(self.start(*options, **environment))
+
+    def done(self, *options: str | Path, **environment: str) -> str:
+        """What submit.py prints on its way to success."""
+        outcome = self.submit(*options, **environment)
+        assert (outcome.returncode, outcome.stderr) == (0, ""), outcome
+        return outcome.stdout
+
+    def refused(self, *options: str | Path, status: int = 1, **environment: str) -> str:
+        """The one sentence with which submit.py refuses; nothing is made or changed, there or here."""
+        before, asked = contents(self.workplace), len(self.server.requests)
+        outcome = self.submit(*options, **environment)
+        assert (outcome.returncode, outcome.stdout) == (status, ""), outcome
+        assert re.fullmatch(r"[^\n]+\n", outcome.stderr), outcome.stderr
+        made = [request for request in self.server.requests[asked:] if request.method != "GET"]
+        assert made == []
+        assert contents(self.workplace) == before
+        return outcome.stderr.strip()
+
+    def configure(self, name: str, **changes: Any) -> str:
+        """Writes the configuration `lab` with changes under this name, which is returned."""
+        config = yaml.safe_load((self.project / "pipelines/config/lab.yaml").read_text())
+        (self.project / f"pipelines/config/{name}.yaml").write_text(yaml.safe_dump({**config, **changes}))
+        return name
+
+    def begin(
+        self,
+        name: str,
+        script: Iterable[Frame],
+        experiment: str = "default",
+        single: str = "",
+        pipeline: str = "training",
+        **given: Any,
+    ) -> Json:
+        """Starts a run that goes as the script says, as somebody else did before, with the parameters `given`."""
+        from kfp.client import Client
+
+        client = Client(host=self.server.url)
+        package = self.project / (f"build/components/{single}.yaml" if single else f"build/{pipeline}.yaml")
+        pipeline = f"single-{single}" if single else pipeline
+        self.server.script = script
+        experiment_id = client.create_experiment(experiment).experiment_id
+        pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
+        version_id = client.list_pipeline_versions(pipeline_id).pipeline_versions[0].pipeline_version_id
+        version = {"pipeline_id": pipeline_id, "version_id": version_id}
+        parameters = SINGLE.get(single, {"data_uri": "gs://images/numerals", "data_version": "0123.dir"}) | given
+        run = client.run_pipeline(experiment_id, name, params=parameters, pipeline_root=self.root, **version)
+        return self.server.stored["run"][run.run_id]
+
+    def runs(self) -> list[Json]:
+        """What the server has, oldest first."""
+        return list(self.server.stored["run"].values())
+
+    def leave(self, run: Json, *outputs: str, content: str = "") -> dict[str, str]:
+        """Puts something at each STAGE/OUTPUT, or STAGE/OUTPUT/FILE, of the run; returns the URIs of the outputs."""
+        uris = {}
+        pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
+        pipeline = self.server.stored["pipeline"][pipeline_id]["display_name"]
+        for output in outputs:
+            stage, name, *file = output.split("/")
+            path = f"runs/{pipeline}/{run['run_id']}/{stage}/{uuid.uuid4()}/{name}"
+            self.gcs.bucket.blob("/".join([path, *file])).upload_from_string(content or output)
+            uris[name] = f"{self.gcs.uri}/{path}"
+        return uris
+
+
+def finished(process: Process) -> Outcome:
+    try:
+        stdout, stderr = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    return Outcome(process.args, process.returncode, stdout, stderr)
+
+
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """The results of calls that wait for processes, three at a time."""
+    with ThreadPoolExecutor(3) as pool:
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to this"
+        time.sleep(0.02)
+
+
+def asked(server: KfpServer, run: Json) -> int:
+    """How often somebody asked how the run goes."""
+    return sum(request.path == f"/runs/{run['run_id']}" for request in server.requests)
+
+
+def packages(server: KfpServer) -> dict[str, Json]:
+    """The pipeline specs that were uploaded as versions, by the name of the version."""
+    uploads = [request for request in server.requests if request.path == "/pipelines/upload_version"]
+    return {request.query["name"]: next(yaml.safe_load_all(request.body)) for request in uploads}
+
+
+def cached_stages(spec: Json) -> set[str]:
+    """Those that KFP may take from its cache."""
+    return {name for name, task in spec["root"]["dag"]["tasks"].items() if task["cachingOptions"]}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(folder: Path, message: str) -> None:
+    who = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
+    git(folder, "add", ".")
+    git(folder, *who, "commit", "--quiet", "--message", message)
+
+
+def evaluation(data_version: str) -> Json:
+    """The content of evaluate's metrics.json, its figures by that stage's own code."""
+    import pandas as pd
+
+    from components.evaluate.metrics import split_metrics
+
+    rows = pd.DataFrame({"label": ["i", "v", "x", "x"], "prediction": ["i", "v", "v", "x"], "loss": [0.1, 0.2, 2, 0.3]})
+    rows = rows.assign(confidence=0.9, width=20, height=20, aspect_ratio=1.0, ink_fraction=[0.1, 0.2, 0.3, 0.4])
+    scored = split_metrics(rows, CLASSES, 2)
+    origin = {"data_version": data_version, "trained_on": data_version, "settings": {"epochs": 2}, "classes": CLASSES}
+    return json.loads(json.dumps({**origin, "train": {"images": 9}, "val": scored, "test": scored}))
+
+
+def comparison() -> Json:
+    """The content of compare's comparison.json, as far as submit.py shows it."""
+    accuracy = {"before": 0.5, "after": 0.75, "change": 0.25, "low": -0.125, "high": 0.5}
+    split = {"images": 4, "accuracy": accuracy, "mcnemar_p": 0.03125, "new_data": {"images": 3, "accuracy": 0.625}}
+    data = {"relabelled": 1, "moved": 2, "dropped": 3, "added": 4, "altered": 5, "augmented": 6000}
+    return {"confidence_level": 0.95, "splits": {"val": split, "test": {**split, "new_data": None}}, "data": data}
+
+
+def clean_environment(folder: Path, gcs_environment: dict[str, str]) -> dict[str, str]:
+    """Without what the one who runs the tests has set up: a cluster, credentials, a DVC cache."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("KFP_", "KUBE", "GOOGLE_", "CLOUDSDK_", "DVC_", "FORCE_", "NO_COLOR", "TTY_"))
+    }
+    own = {
+        "HOME": str(folder),
+        "KUBECONFIG": str(folder / "no-kubeconfig"),
+        "NO_GCE_CHECK": "true",  # google.auth would look for a metadata server, for ten seconds
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(folder / "dvc"),
+        "NO_PROXY": "*",
+        "COLUMNS": "150",
+    }
+    return {**inherited, **own, **gcs_environment}

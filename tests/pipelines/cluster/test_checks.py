@@ -1,0 +1,149 @@
+"""`submit.py --check`: a line for each thing that a run needs, passed or with what to do."""
+
+import contextlib
+import hashlib
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.fakes.gcs import free_port
+from tests.fakes.kfp_rules import Json
+from tests.fakes.kfp_server import Fault, KfpServer, Request
+from tests.pipelines.cluster.lab import STAGES, Lab, together
+
+REGISTRY = Path("/usr/bin/docker-registry")  # Debian's docker-registry
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+NAMES = ["endpoint", "credentials", "experiment", "bucket", "data", "images"]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real registry."""
+    if not REGISTRY.exists():
+        pytest.skip("apt-get install docker-registry")
+    folder, host = tmp_path_factory.mktemp("registry"), f"127.0.0.1:{free_port()}"
+    storage = f"storage: {{filesystem: {{rootdirectory: {folder / 'images'}}}}}"
+    (folder / "config.yml").write_text(f"version: 0.1\nlog: {{level: error}}\n{storage}\nhttp: {{addr: '{host}'}}\n")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([REGISTRY, "serve", folder / "config.yml"], stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with contextlib.suppress(requests.ConnectionError):
+                requests.get(f"http://{host}/v2/", timeout=2).raise_for_status()
+                break
+            time.sleep(0.05)
+        yield host
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def push_image(host: str, name: str, tag: str) -> None:
+    """An image without layers."""
+    config = b"{}"
+    digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
+    place = requests.post(f"http://{host}/v2/{name}/blobs/uploads/", timeout=10).headers["Location"]
+    requests.put(place, params={"digest": digest}, data=config, timeout=10).raise_for_status()
+    described = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": len(config)}
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described, "layers": []}
+    address = f"http://{host}/v2/{name}/manifests/{tag}"
+    requests.put(address, json=manifest, headers={"Content-Type": MANIFEST}, timeout=10).raise_for_status()
+
+
+def lines(printed: str) -> dict[str, str]:
+    """What each line says, by its name, with the sign in front."""
+    found = dict(re.findall(r"^[✓✗] (\w+) +(.*)$", printed, re.M))
+    assert list(found) == NAMES, printed
+    assert len(printed.splitlines()) == len(NAMES)
+    signs = re.findall(r"^[✓✗]", printed, re.M)
+    return {name: f"{sign} {text}" for sign, (name, text) in zip(signs, found.items(), strict=True)}
+
+
+def failed(lab: Lab, *options: str | Path, **environment: str) -> dict[str, str]:
+    outcome = lab.submit("--check", *options, **environment)
+    assert (outcome.returncode, outcome.stderr) == (1, "")
+    return lines(outcome.stdout)
+
+
+def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str):
+    for stage in STAGES:
+        push_image(registry, f"pipelines/{stage}", lab.tag)
+        if stage != "evaluate":
+            push_image(registry, f"pipelines/{stage}", "v2")
+    all_there = lab.configure("checked", registry=f"{registry}/pipelines")
+    one_missing = lab.configure("missing", registry=f"{registry}/pipelines", tag="v2")
+    wrong = {"pipeline_root": "gs://no-such-bucket/runs", "registry": f"127.0.0.1:{free_port()}/pipelines"}
+    lab.configure("wrong", **wrong)
+    bare = lab.configure("bare", registry="", pipeline_root="/tmp/runs")
+    objects = [blob.name for blob in lab.gcs.client.list_blobs(lab.gcs.bucket)]
+    data = ("--data", "gs://images/numerals", "--experiment", "images")
+    passed, missing, elsewhere, nowhere, latest = together(
+        lambda: lines(lab.done("--check", *data, "--config", all_there)),
+        lambda: failed(lab, "--config", one_missing),
+        lambda: failed(lab, "--config", "wrong", "--data", "."),
+        lambda: failed(lab, "--config", bare),
+        lambda: failed(lab, "--config", lab.configure("newest", tag="latest")),
+    )
+    assert re.fullmatch(
+        rf"✓ {lab.server.url}: Kubeflow Pipelines 2\.4\.0, kfp 2\.\d+\.\d+ here", passed.pop("endpoint")
+    )
+    assert passed == {
+        "credentials": "✓ accepted",
+        "experiment": "✓ images: not there yet, the first run makes it",
+        "bucket": f"✓ {lab.root}: written, read back, deleted",
+        "data": "✓ gs://images/numerals",
+        "images": f"✓ 5 images tagged {lab.tag}",
+    }
+    assert missing["images"] == (
+        f"✗ {registry}/pipelines/evaluate:v2: not in the registry; run: make images push REGISTRY=..."
+    )
+    assert missing["experiment"] == "✓ default: not there yet, the first run makes it"
+    assert missing["data"] == "✓ not tried; name the images with --data"
+    assert [name for name in NAMES if missing[name].startswith("✗")] == ["images"]
+    assert elsewhere["bucket"].startswith("✗ gs://no-such-bucket/runs: no such bucket or object")
+    assert elsewhere["data"].startswith("✗ .: not in a DVC repository; run `git init` and `dvc init`")
+    assert "the registry does not answer (ConnectionError); is `registry` in the config right?" in elsewhere["images"]
+    assert nowhere["images"].endswith(": has no registry; set `registry` in the config.")
+    assert "not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER" in nowhere["bucket"]
+    assert ":latest: its tag can mean another code tomorrow" in latest["images"]
+    assert [request for request in lab.server.requests if request.method != "GET"] == []
+    assert [blob.name for blob in lab.gcs.client.list_blobs(lab.gcs.bucket)] == objects
+
+
+class OldServer(KfpServer):
+    def answer(self, request: Request) -> Json:
+        answer = super().answer(request)
+        return {**answer, "tag_name": "2.2.0"} if request.path == "/healthz" else answer
+
+
+def test_each_line_tells_of_the_endpoint_what_is_wrong_with_it(lab: Lab, tmp_path: Path):
+    token = tmp_path / "token"
+    token.write_text("old")
+    lab.server.token = "new"
+    closed = f"http://127.0.0.1:{free_port()}"
+    with KfpServer(multi_user=True) as shared, OldServer() as old:
+        old.faults.append(Fault("GET", "^/experiments$", 403))
+        refused, away, team, mine, aged = together(
+            lambda: failed(lab, "--token-file", token),
+            lambda: failed(lab, "--host", closed),
+            lambda: failed(lab, "--host", shared.url),
+            lambda: failed(lab, "--host", shared.url, "--user-namespace", "team"),
+            lambda: failed(lab, "--host", old.url),
+        )
+    fresh = f"✗ {lab.server.url}: the credentials are not accepted (401); put a fresh token into {token}."
+    assert refused["credentials"] == refused["experiment"] == fresh
+    for name in ("endpoint", "credentials", "experiment"):
+        assert away[name].startswith(f"✗ {closed}: no answer (")
+    assert team["endpoint"] == f"✗ {shared.url} is in multi-user mode; name your namespace with --user-namespace."
+    assert mine["endpoint"].startswith("✓ ")
+    assert mine["experiment"] == "✓ default: not there yet, the first run makes it"
+    assert aged["endpoint"] == f"✗ {old.url} runs Kubeflow Pipelines 2.2.0; this project needs 2.3 or a newer 2.x."
+    assert aged["credentials"].startswith(f"✗ {old.url}: not allowed (403): Refused on purpose.")
+    for said in (refused, away, team, mine, aged):
+        assert said["bucket"].startswith("✓ ")  # one line does not hang on another

@@ -1,0 +1,90 @@
+"""`submit.py --data FOLDER`: a version of a folder that DVC tracks, read by the cluster from the DVC remote."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.gcs import Gcs
+from tests.pipelines.cluster.lab import STAGES, Lab, cached_stages, commit, git, packages, together
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, bucket: Gcs) -> Iterator[Path]:
+    """A repository with three versions of its folder data: v1 and v2 are in the bucket, v3 is not."""
+    from dvc.repo import Repo
+
+    root = tmp_path_factory.mktemp("data") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(root.parent / "dvc"))
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        root.mkdir()
+        git(root, "init", "--quiet", "--initial-branch=main")
+        with Repo.init(str(root)):
+            settings = f"endpointurl = {bucket.url}\n    allow_anonymous_login = true"
+            remotes = f"['remote \"gcs\"']\n    url = {bucket.uri}/dvc\n    {settings}\n['remote \"folder\"']\n"
+            (root / ".dvc/config").write_text(f"[core]\n    remote = folder\n{remotes}    url = ../store\n")
+        for tag in ("v1", "v2", "v3"):
+            (root / "data/train/i").mkdir(parents=True, exist_ok=True)
+            (root / f"data/train/i/{tag}.png").write_text(tag)
+            with Repo(str(root)) as repo:
+                repo.add(str(root / "data"))
+                for remote in ("gcs", "folder") if tag != "v3" else ():
+                    repo.push(remote=remote)
+            commit(root, tag)
+            git(root, "tag", tag)
+        yield root
+
+
+def version(home: Path, rev: str) -> str:
+    found = re.search(r"md5: (\w+\.dir)", git(home, "show", f"{rev}:data.dvc"))
+    assert found
+    return found[1]
+
+
+def test_a_version_is_named_to_the_cluster_by_its_manifest_in_the_bucket(lab: Lab, home: Path):
+    lab.configure("versions", dvc_remote="gcs")
+    data = ("--data", home / "data", "--config", "versions")
+    together(*(lambda rev=rev: lab.done(*data, "--rev", rev) for rev in ("v1", "v2")))
+    runs = {run["runtime_config"]["parameters"]["data_version"]: run for run in lab.runs()}
+    assert len(runs) == 2
+    for rev, images in (("v1", 1), ("v2", 2)):
+        md5 = version(home, rev)
+        run = runs[md5]
+        path = f"dvc/files/md5/{md5[:2]}/{md5[2:]}"
+        assert run["runtime_config"]["parameters"]["data_uri"] == f"{lab.gcs.uri}/{path}"
+        assert len(json.loads(lab.gcs.bucket.blob(path).download_as_text())) == images
+        assert run["display_name"].startswith(f"training-{md5[:8]}-{lab.tag}-")
+        assert {f"data: {md5}", f"revision: {rev}", "overridden: nothing"} <= set(run["description"].splitlines())
+
+    (spec,) = packages(lab.server).values()
+    assert cached_stages(spec) == set(STAGES) - {"evaluate"}
+
+    pushed, checked, not_pushed, of_a_folder, unknown = together(
+        lambda: lab.submit("--check", *data, "--rev", "v2"),
+        lambda: lab.submit("--check", *data),
+        lambda: lab.refused(*data),
+        lambda: lab.refused(*data[:2], "--rev", "v2"),
+        lambda: lab.refused(*data, "--rev", "v9"),
+    )
+    assert re.search(rf"^✓ data +{version(home, 'v2')}$", pushed.stdout, re.M)
+    assert re.search(rf"^✗ data +{re.escape(not_pushed)}$", checked.stdout, re.M)
+    assert f"version {version(home, 'v3')} is not in the DVC remote 'gcs' ({lab.gcs.uri}/dvc)" in not_pushed
+    assert f"run `dvc push -r gcs data` in {home}." in not_pushed
+    assert re.search(
+        r"its DVC remote is a folder of this machine \(.*/store/.*\), which no cluster can read", of_a_folder
+    )
+    assert "set `dvc_remote` in the config to a gs:// remote, and dvc push there" in of_a_folder
+    assert f"'v9': no such tag, branch or commit in {home}" in unknown
+
+    git(home, "checkout", "--quiet", "v2", "data.dvc")
+    (home / "data/train/i/v3.png").unlink()
+    commit(home, "v2 again")
+    lab.done(*data, "--test-data", home / "data")
+    parameters = lab.runs()[-1]["runtime_config"]["parameters"]
+    assert parameters["data_version"] == version(home, "v2")
+    assert parameters["test_data_uri"] == parameters["data_uri"]
+    (home / "data/train/i/v1.png").write_text("changed")
+    assert "differs from data.dvc" in lab.refused(*data)

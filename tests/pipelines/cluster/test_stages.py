@@ -1,0 +1,176 @@
+"""`submit.py --component STAGE`: one stage on the cluster again, on what an earlier run left in Cloud Storage."""
+
+import re
+import uuid
+from collections.abc import Callable
+
+from tests.fakes.kfp_rules import Frame, Json
+from tests.pipelines.cluster.lab import STAGES, TURN, Lab, together
+
+DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
+INGESTED = ("ingest/examples/examples.json",)
+VALIDATED = ("validate/schema/schema.pbtxt",)
+TRANSFORMED = ("transform/transformed_examples/examples.json", "transform/transform_graph/saved_model.pb")
+EVALUATED = ("evaluate/evaluation/metrics.json", "evaluate/predictions")
+TRAINED = ("train/model/saved_model.pb", "train/history")
+
+
+def arguments(lab: Lab, body: Json) -> Json:
+    assert body["runtime_config"]["pipeline_root"] == lab.root
+    return body["runtime_config"]["parameters"]
+
+
+def newest(lab: Lab) -> tuple[Json, str]:
+    """The run that was started last, and the name of its pipeline."""
+    run = lab.runs()[-1]
+    pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
+    return run, lab.server.stored["pipeline"][pipeline_id]["display_name"]
+
+
+def stage(lab: Lab, name: str, *options: str) -> Callable[[], str]:
+    return lambda: lab.done("--component", name, *options, "--experiment", "images")
+
+
+def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab):
+    first = lab.begin("first", DONE, "images")
+    lab.leave(first, *TRANSFORMED)  # of an attempt that failed
+    written = lab.leave(first, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    lab.begin("failed", [Frame("FAILED")], "images")  # latest is the latest success
+    lab.server.script = DONE
+
+    stage(lab, "train", "--param", "epochs=5")()
+    trained, pipeline = newest(lab)
+    assert pipeline == "single-train"
+    assert re.fullmatch(rf"single-train-{lab.tag}-\d{{8}}-\d{{6}}-\w+", trained["display_name"])
+    assert {"from run: first", "overridden: epochs=5"} <= set(trained["description"].splitlines())
+    assert arguments(lab, lab.server.bodies("POST", "/runs")[-1]) == {
+        "epochs": 5,
+        "transformed_examples_uri": written["transformed_examples"],
+        "transform_graph_uri": written["transform_graph"],
+    }
+    better = lab.leave(trained, *TRAINED)
+
+    stage(lab, "evaluate", "--from-run", trained["display_name"])()
+    evaluated, pipeline = newest(lab)
+    assert pipeline == "single-evaluate"
+    assert arguments(lab, evaluated) == {"model_uri": better["model"], "examples_uri": written["examples"]}
+
+    given = {f"{name}_uri": written[name] for name in ("transformed_examples", "transform_graph")}
+    by_hand = lab.leave(lab.begin("by hand", DONE, "images", single="train", **given), *TRAINED)  # in the UI
+    stage(lab, "evaluate", "--from-run", "by hand")()
+    evaluated, _ = newest(lab)
+    assert arguments(lab, evaluated) == {"model_uri": by_hand["model"], "examples_uri": written["examples"]}
+
+    clone = lab.begin("clone", DONE, "images", single="train", **given)
+    clone["description"] = "from run: clone"  # in the UI too, of a run of the same name
+    cloned = lab.leave(clone, *TRAINED)
+    stage(lab, "evaluate", "--from-run", "clone")()
+    assert arguments(lab, lab.runs()[-1]) == {"model_uri": cloned["model"], "examples_uri": written["examples"]}
+
+    lab.server.script = DONE
+    together(
+        stage(lab, "train", "--from-run", trained["run_id"], "--param", "seed=7"),
+        stage(lab, "ingest", "--data", "gs://images/others"),
+        stage(lab, "validate", "--from-run", first["run_id"], "--no-cache"),
+    )
+    again = {newest["description"].split("overridden: ")[1]: newest for newest in lab.runs()[-3:]}["seed=7"]
+    assert arguments(lab, again) == {**arguments(lab, trained), "seed": 7}  # its parameters too
+    others = [arguments(lab, run) for run in lab.runs()[-3:] if run is not again]
+    assert {"data_uri": "gs://images/others"} in others
+    assert {"examples_uri": written["examples"]} in others
+
+
+def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
+    """Both trainings leave artifacts of the same names."""
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN, "SUCCEEDED"))]
+    whole = lab.begin("whole", done, "images", pipeline="improvement")
+    lost = lab.begin("lost", done, "images", pipeline="improvement", data_version="4567.dir")
+    before = lab.leave(whole, *INGESTED, *EVALUATED)
+    middle = lab.leave(whole, "audit/issues", "curate/data/manifest.csv")
+    after = lab.leave(whole, *INGESTED, *EVALUATED, *TRAINED)
+    yardstick = lab.leave(whole, "yardstick/predictions", "yardstick/evaluation/metrics.json")
+    lab.leave(lost, *EVALUATED)  # not the ingestion of before
+    lab.leave(lost, "audit/issues", "curate/changes", *INGESTED)
+    # Another turn on the same images: KFP does again only what the decisions change.
+    decided = lab.begin("decided", done, "images", pipeline="improvement", decisions_uri="gs://b/decisions.csv")
+    judged = lab.leave(decided, *EVALUATED)
+    lab.leave(decided, "curate/data/manifest.csv", *INGESTED, *EVALUATED, *TRAINED)
+    lab.server.script = DONE
+
+    together(
+        stage(lab, "curate", "--from-run", "whole", "--param", "augment_to=7"),
+        stage(lab, "compare", "--from-run", "whole"),
+        stage(lab, "evaluate", "--from-run", "whole"),
+    )
+    given = {}
+    for run in lab.runs()[-3:]:
+        pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
+        given[lab.server.stored["pipeline"][pipeline_id]["display_name"]] = run["runtime_config"]["parameters"]
+    assert given["single-curate"] == {
+        "augment_to": 7,
+        "examples_uri": before["examples"],
+        "issues_uri": middle["issues"],
+        "predictions_uri": before["predictions"],
+    }
+    assert given["single-compare"] == {
+        "before_evaluation_uri": before["evaluation"],
+        "before_predictions_uri": before["predictions"],
+        "after_evaluation_uri": after["evaluation"],
+        "after_predictions_uri": after["predictions"],
+        "yardstick_predictions_uri": yardstick["predictions"],
+        "examples_uri": before["examples"],
+    }
+    assert given["single-evaluate"] == {"examples_uri": after["examples"], "model_uri": after["model"]}
+    stage(lab, "curate", "--from-run", "decided")()
+    assert arguments(lab, lab.runs()[-1]) == {
+        "decisions_uri": "gs://b/decisions.csv",
+        "examples_uri": before["examples"],
+        "issues_uri": middle["issues"],
+        "predictions_uri": judged["predictions"],
+    }
+    refused = lab.refused("--component", "curate", "--from-run", "lost")
+    assert refused == "run lost has no artifact 'examples'; take a run that made it."
+
+
+def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
+    earlier = lab.begin("earlier", DONE, "others", epochs=7)
+    lab.leave(earlier, *INGESTED, *VALIDATED, *TRAINED)
+    run = lab.begin("lost", DONE, "images")
+    lab.leave(run, *INGESTED)
+    lost = lab.configure("lost", pipeline_root="gs://no-such-bucket/runs")
+    elsewhere = lab.begin("elsewhere", DONE, "others")
+    del elsewhere["runtime_config"]["pipeline_root"]  # started in the UI, without one
+    messages = together(
+        lambda: lab.refused("--component", "train", "--experiment", "images"),
+        lambda: lab.refused("--component", "evaluate", "--from-run", run["run_id"]),
+        lambda: lab.refused("--component", "train", "--from-run", "elsewhere", "--config", lost),
+    )
+    missing = "run lost has no artifact '{}'; take a run that made it."
+    assert messages[:2] == [missing.format("transformed_examples"), missing.format("model")]
+    assert messages[2].startswith(f"gs://no-such-bucket/runs/training/{elsewhere['run_id']}: no such bucket or object")
+
+
+def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
+    """KFP takes from its cache what a task of the same image, parameters and inputs wrote."""
+    first = lab.begin("first", DONE, "others")
+    written = lab.leave(first, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    other = lab.begin("other data", DONE, "others", data_version="4567.dir")
+    lab.leave(other, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    longer = lab.begin("longer", DONE, "images", epochs=7)
+    better = lab.leave(longer, *TRAINED, *EVALUATED)
+    gone = lab.begin("gone", DONE, "images")
+    gone["pipeline_version_reference"]["pipeline_version_id"] = str(uuid.uuid4())  # was deleted since
+    again = lab.begin("again", DONE, "images")
+    lab.leave(again, *EVALUATED)
+    lab.server.script = DONE
+    together(*(stage(lab, "evaluate", "--from-run", run["run_id"]) for run in (longer, again)))
+    models = {run["runtime_config"]["parameters"]["model_uri"]: arguments(lab, run) for run in lab.runs()[-2:]}
+    assert models == {
+        uri: {"model_uri": uri, "examples_uri": written["examples"]} for uri in (better["model"], written["model"])
+    }
+    # A stage that was given nothing but what is the first run's: the rest is still that of the run it went on from.
+    stage(lab, "validate", "--from-run", "longer")()
+    validated, _ = newest(lab)
+    assert arguments(lab, validated) == {"examples_uri": written["examples"]}
+    stage(lab, "evaluate", "--from-run", validated["display_name"])()
+    assert arguments(lab, lab.runs()[-1])["model_uri"] == better["model"]

@@ -1,0 +1,256 @@
+"""`submit.py` on a cluster starts runs: what the server is told, what is used again, and what a bad line does."""
+
+import hashlib
+import re
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, run_python
+from tests.fakes.kfp_rules import Json
+from tests.fakes.kfp_server import Fault, KfpServer
+from tests.pipelines.cluster.lab import STAGES, Lab, cached_stages, commit, git, packages, together
+
+DATA = ("--data", "gs://images/numerals")
+
+
+def described(run: Json) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in run["description"].splitlines())
+
+
+def stored(server: KfpServer, kind: str) -> list[str]:
+    return [item["display_name"] for item in server.stored[kind].values()]
+
+
+def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
+    given = ("--experiment", "images", "--param", "epochs=3", "--param", "learning_rate=0.01")
+    printed = lab.done(*DATA, "--test-data", "gs://images/test", *given)
+    (run,) = lab.runs()
+    assert printed == f"started {run['display_name']}\n{lab.server.url}/#/runs/details/{run['run_id']}\n"
+    assert re.fullmatch(rf"training-{lab.tag}-\d{{8}}-\d{{6}}-\w+", run["display_name"])
+    assert described(run) == {
+        "data": "gs://images/numerals, gs://images/test",
+        "code": lab.tag,
+        "images": lab.tag,
+        "config": "lab",
+        "overridden": "epochs=3, learning_rate=0.01",
+    }
+    (body,) = lab.server.bodies("POST", "/runs")
+    (version,) = [v for v in lab.server.stored["pipeline_version"].values() if v["display_name"] != "training"]
+    assert body == {
+        "display_name": run["display_name"],
+        "description": run["description"],
+        "experiment_id": run["experiment_id"],
+        "pipeline_version_reference": {key: version[key] for key in ("pipeline_id", "pipeline_version_id")},
+        "runtime_config": {
+            "parameters": {
+                "data_uri": "gs://images/numerals",
+                "test_data_uri": "gs://images/test",
+                "epochs": 3,
+                "learning_rate": 0.01,
+            },
+            "pipeline_root": lab.root,
+        },
+        "service_account": "lab-runner",
+    }
+    assert lab.server.stored["experiment"][run["experiment_id"]]["display_name"] == "images"
+    assert stored(lab.server, "pipeline") == ["training"]
+    assert re.fullmatch(rf"{lab.tag}-[0-9a-f]{{8}}", version["display_name"])
+    (spec,) = packages(lab.server).values()
+    images = {name: each["container"]["image"] for name, each in spec["deploymentSpec"]["executors"].items()}
+    assert images == {f"exec-{stage}": f"registry.example/pipelines/{stage}:{lab.tag}" for stage in STAGES}
+    # ingest looks for itself what is at an address without a version
+    assert cached_stages(spec) == {"validate", "transform", "train"}
+
+    lab.configure("longer", defaults={"timeout": 60})
+    together(
+        lambda: lab.done(*DATA, "--experiment", "images", "--param", "seed=9"),
+        lambda: lab.done(*DATA, "--experiment", "images", "--no-cache"),
+        lambda: lab.done(*DATA, "--experiment", "others", "--config", "longer"),
+    )
+    versions = lab.server.stored["pipeline_version"]
+    used = {
+        (described(run)["config"], described(run)["overridden"]): versions[
+            run["pipeline_version_reference"]["pipeline_version_id"]
+        ]["display_name"]
+        for run in lab.runs()[1:]
+    }
+    assert used.pop(("lab", "seed=9")) == version["display_name"]
+    assert len({version["display_name"], *used.values()}) == 3
+    assert all(name.startswith(f"{lab.tag}-") for name in used.values())
+    assert packages(lab.server).keys() == {version["display_name"], *used.values()}
+    assert cached_stages(packages(lab.server)[used["lab", "nothing"]]) == set()
+    assert stored(lab.server, "pipeline") == ["training"]
+    assert stored(lab.server, "experiment") == ["Default", "images", "others"]
+
+
+def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
+    (lab.workplace / "decisions.csv").write_text("sha256,filename,label,decision,new_label,decided_at\n")
+    chosen = ("--pipeline", "improvement", *DATA)
+    for decisions in ("decisions.csv", "gs://images/decisions.csv"):
+        lab.done(*chosen, "--decisions", decisions)
+    file, elsewhere = [run["runtime_config"]["parameters"] for run in lab.runs()]
+    digest = hashlib.sha256((lab.workplace / "decisions.csv").read_bytes()).hexdigest()
+    assert file == {"data_uri": "gs://images/numerals", "decisions_uri": f"{lab.root}/decisions/{digest}.csv"}
+    assert elsewhere == {"data_uri": "gs://images/numerals", "decisions_uri": "gs://images/decisions.csv"}
+    uploaded = lab.gcs.bucket.blob(f"runs/decisions/{digest}.csv").download_as_bytes()
+    assert uploaded == (lab.workplace / "decisions.csv").read_bytes()
+    assert stored(lab.server, "pipeline") == ["improvement"]
+    assert lab.runs()[0]["display_name"].startswith("improvement-")
+    (spec,) = packages(lab.server).values()
+    for part in ("before", "after"):
+        dag = spec["components"][f"comp-{part}"]["dag"]["tasks"]
+        assert {name for name, task in dag.items() if not task["cachingOptions"]} == {"ingest", "evaluate"}
+
+
+def test_two_at_the_same_moment_share_the_pipeline_and_start_a_run_each(lab: Lab):
+    lab.server.faults += [Fault("GET", "^/pipelines$", seconds=2)] * 2  # both learn that there is none
+    together(*(lambda seed=seed: lab.done(*DATA, "--param", f"seed={seed}") for seed in (1, 2)))
+    assert sorted(run["runtime_config"]["parameters"]["seed"] for run in lab.runs()) == [1, 2]
+    assert len({run["display_name"] for run in lab.runs()}) == 2
+    assert stored(lab.server, "pipeline") == ["training"]
+    assert len(lab.server.stored["pipeline_version"]) == 2  # one has the pipeline's name, as every upload makes it
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param([Fault("GET", "^/pipelines$", 401), Fault("GET", "^/experiments$", 401)], id="401"),
+        pytest.param([Fault("GET", "^/pipelines$", 503)] * 2, id="503 twice"),
+        pytest.param(
+            [
+                Fault("POST", "/upload$", cut="request"),
+                Fault("POST", "/upload_version$", cut="request"),
+                Fault("POST", "/experiments$", cut="request"),
+                Fault("POST", "/runs$", cut="request"),
+            ],
+            id="cut in the request",
+        ),
+        pytest.param(
+            [
+                Fault("POST", "/upload$", cut="answer"),
+                Fault("POST", "/upload_version$", cut="answer"),
+                Fault("POST", "/experiments$", cut="answer"),
+                Fault("POST", "/runs$", cut="answer"),
+            ],
+            id="cut in the answer",
+        ),
+    ],
+)
+def test_what_passes_is_tried_again_and_nothing_is_made_twice(lab: Lab, faults: list[Fault]):
+    lab.server.faults += faults
+    printed = lab.done(*DATA, "--experiment", "images")
+    assert lab.server.faults == []
+    (run,) = lab.runs()
+    assert run["run_id"] in printed
+    assert stored(lab.server, "pipeline") == ["training"]
+    assert len(lab.server.stored["pipeline_version"]) == 2
+    assert stored(lab.server, "experiment") == ["Default", "images"]
+
+
+def test_only_images_that_are_named_for_ever_are_taken(lab: Lab):
+    """The tag is the commit that last changed what is in the images; --force takes any."""
+    lab.configure("newest", tag="latest")
+    pinned = lab.configure("pinned", tag="v1.2")
+    tree = shutil.copytree(lab.project, lab.workplace.parent / "tree")
+    dirty = lab._replace(project=tree)
+    (tree / "models/resnet.py").open("a").write("# more\n")
+    bare = lab._replace(project=shutil.copytree(lab.project, lab.workplace.parent / "bare"))
+    shutil.rmtree(bare.project / ".git")
+    latest, changed, unversioned = together(
+        lambda: lab.refused(*DATA, "--config", "newest"),
+        lambda: dirty.refused(*DATA),
+        lambda: bare.refused(*DATA),
+    )
+    for message, tag in ((latest, "latest"), (changed, f"{lab.tag}-dirty"), (unversioned, "unversioned")):
+        assert f"registry.example/pipelines/evaluate:{tag}: its tag can mean another code tomorrow" in message
+        assert "commit, then make images and push" in message
+        assert "--force" in message
+    assert lab.server.stored["pipeline"] == {}
+
+    together(
+        lambda: lab.done(*DATA, "--config", "newest", "--force"),
+        lambda: dirty.done(*DATA, "--force"),
+        lambda: bare.done(*DATA, "--config", pinned),
+    )
+    assert {(described(run)["images"], described(run).get("code")) for run in lab.runs()} == {
+        ("latest", lab.tag),
+        (f"{lab.tag}-dirty", f"{lab.tag}-dirty"),
+        ("v1.2", None),
+    }
+    git(tree, "checkout", "--quiet", "models")
+    (tree / "compile.py").open("a").write("# more\n")
+    commit(tree, "what no image has")
+    dirty.done(*DATA)
+    newest = described(lab.runs()[-1])
+    assert newest["images"] == lab.tag
+    assert newest["code"] == git(tree, "rev-parse", "--short=12", "HEAD") != lab.tag
+
+
+MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
+    ((), ["data_uri: no value", "--data"]),
+    ((*DATA, "--param", "epohcs=3"), ["'epohcs' does not exist", "Did you mean epochs?"]),
+    ((*DATA, "--param", "epochs=many"), ["--param epochs=many: not of type Integer"]),
+    ((*DATA, "--pipeline", "improve"), ["the pipeline 'improve' does not exist. Did you mean improvement?"]),
+    ((*DATA, "--pipeline", "improvement", "--decisions", "lost.csv"), ["lost.csv: no such file; --decisions"]),
+    ((*DATA, "--component", "trian"), ["'trian' does not exist. Did you mean train?"]),
+    ((*DATA, "--config", "lba"), ["lba.yaml: no such configuration", "lab"]),
+    (("--data", "."), [".: not in a DVC repository", "dvc add"]),
+    ((*DATA, "--experiment", "a+b"), ["--experiment 'a+b'", "without + and %"]),
+    (("--component", "train"), ["run latest: there is none in experiment default"]),
+    (("--component", "train", "--from-run", "lost"), ["run lost: there is none"]),
+    (("--pipeline", "comparison", "--before", "lost"), ["run lost: there is none"]),
+    (
+        (*DATA, "--recurring", "nightly", "--cron", "0 3 * * *"),
+        ["--cron '0 3 * * *': needs six fields, seconds first", "0 30 2 * * *"],
+    ),
+]
+
+
+def test_a_mistake_is_one_sentence_and_makes_nothing(lab: Lab):
+    messages = together(*(partial(lab.refused, *options) for options, _ in MISTAKES))
+    missing = [(message, words) for message, (_, named) in zip(messages, MISTAKES, strict=True) for words in named]
+    assert [words for message, words in missing if words not in message] == []
+
+
+def test_a_refusal_of_the_server_is_one_sentence(lab: Lab):
+    lab.server.faults.append(Fault("POST", "/upload$", 403))
+    outcome = lab.submit(*DATA)
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert re.fullmatch(rf"{lab.server.url}: not allowed \(403\): Refused on purpose[^\n]+\n", outcome.stderr)
+    assert (lab.server.stored["pipeline"], lab.runs()) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("--local --wait", "--wait is for a cluster; leave out --local"),
+        ("--local --list", "--list is for a cluster"),
+        ("--local --no-cache", "--no-cache is for a cluster"),
+        ("--runner docker", "--runner goes with --local"),
+        ("--recurring nightly", "--recurring NAME goes with --cron, --pause"),
+        ("--pause", "--recurring NAME goes with"),
+        ("--recurring nightly --pause --resume", "not allowed with argument"),
+        ("--list --attach latest", "not allowed with argument"),
+        ("--timeout 5", "--timeout goes with --wait or --attach"),
+        ("--wait --timeout soon", "invalid minutes value: 'soon'"),
+        ("--wait --timeout 0", "invalid minutes value: '0'"),
+        ("--list --pipeline training", "--pipeline is for starting a run"),
+        ("--pipeline training --component train", "leave out one"),
+        ("--decisions d.csv", "--decisions goes with --pipeline improvement or --component curate"),
+        ("--pipeline comparison", "--pipeline comparison goes with --before RUN"),
+        ("--before a --data images", "--pipeline comparison goes with --before RUN"),
+        ("--pipeline comparison --before a --data images", "--data is for a run on images"),
+        ("--list --wait", "--wait is for starting a run"),
+        ("--attach latest --param epochs=1", "--param is for starting a run"),
+        ("--rev v1", "--rev goes with --data"),
+        ("--data gs://images/x --rev v1", "--rev goes with a folder tracked by DVC"),
+    ],
+)
+def test_options_that_contradict_each_other_end_with_2(options: str, named: str, tmp_path: Path):
+    outcome = run_python(ROOT / "submit.py", *options.split(), cwd=tmp_path)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert named in outcome.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,350 @@
+"""`submit.py --wait` and `--attach`: what is shown, what it goes through, how it ends, and what it fetches."""
+
+import csv
+import json
+import re
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.fakes.kfp_rules import Frame, Json, progress
+from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
+from tests.pipelines.cluster.lab import STAGES, TURN, Lab, asked, comparison, evaluation, finished, together, until
+
+HISTORY = "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n"
+RUNNING = Frame("RUNNING", {"ingest": "RUNNING"})
+
+
+def leave_results(lab: Lab, run: Json, data_version: str) -> Json:
+    """What train and evaluate write in the run; evaluate at its second attempt. Returns evaluate's figures."""
+    lab.leave(run, "evaluate/evaluation/metrics.json", content=json.dumps(evaluation("an attempt before")))
+    lab.leave(run, "train/history", content=HISTORY)
+    figures = evaluation(data_version)
+    lab.leave(run, "evaluate/evaluation/metrics.json", content=json.dumps(figures))
+    return figures
+
+
+def check_results(folder: Path, figures: Json) -> None:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["data_version"], metrics["settings"]) == (figures["data_version"], figures["settings"])
+    for split in ("val", "test"):
+        for name in ("images", "accuracy", "macro_f1", "log_loss"):
+            assert metrics[split][name] == figures[split][name]
+    assert (folder / "plots/training.csv").read_text() == HISTORY
+    with (folder / "plots/confusion/val.csv").open() as rows:
+        pairs = Counter((row["label"], row["prediction"]) for row in csv.DictReader(rows))
+    assert pairs == {("i", "i"): 1, ("v", "v"): 1, ("x", "v"): 1, ("x", "x"): 1}
+
+
+def going_on(finish: threading.Event, last: Frame) -> Iterator[Frame]:
+    while not finish.is_set():
+        yield RUNNING
+    yield last
+
+
+def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
+    figures: list[Json] = []
+
+    def script() -> Iterator[Frame]:
+        yield Frame("PENDING")
+        yield Frame("RUNNING", {"ingest": "CACHED"})
+        yield Frame("RUNNING", {"ingest": "CACHED", "validate": "RUNNING"})
+        done = {"ingest": "CACHED", "validate": "SUCCEEDED"}
+        yield Frame("RUNNING", {**done, "transform": "RUNNING", "train": "PENDING"})
+        figures.append(leave_results(lab, lab.runs()[0], "4567.dir"))
+        lab.leave(lab.runs()[0], "validate/statistics", "transform/transform_graph")
+        yield Frame("SUCCEEDED", {**dict.fromkeys(STAGES, "SUCCEEDED"), "ingest": "CACHED"})
+
+    lab.server.script = script()
+    printed = lab.done("--data", "gs://images/numerals", "--wait")
+    lines = printed.splitlines()
+    assert lines[0] == f"started {lab.runs()[0]['display_name']}"
+    shown = [match.groups() for line in lines[2:] if (match := re.match(r"\S (\w+) +(\w+)", line))]
+    assert shown[:3] == [("ingest", "succeeded"), ("validate", "running"), ("validate", "succeeded")]
+    assert set(shown[3:]) == {("transform", "running"), *((stage, "succeeded") for stage in STAGES[2:])}
+    assert re.search(r"^succeeded after \d+ s$", printed, re.M)
+    assert "data version 4567.dir" in printed
+    assert re.search(r"│ val +│ +4 │ +0\.750 │", printed)
+    assert lines[-3:] == [
+        "results in results/",
+        "from the cache: ingest",
+        "not found, so without their reports: ingest",
+    ]
+    check_results(lab.workplace / "results", figures[0])
+
+
+def test_what_came_from_the_cache_is_fetched_from_the_run_that_made_it(lab: Lab):
+    done = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
+    first = lab.begin("first", done, "others")
+    lab.leave(first, "ingest/examples", "validate/report", "train/report")
+    lab.leave(first, "train/history", content=HISTORY)
+    again = lab.begin("again", done)
+    figures = evaluation("0123.dir")
+    lab.leave(again, "transform/transform_graph", "evaluate/report")
+    lab.leave(again, "evaluate/evaluation/metrics.json", content=json.dumps(figures))
+    printed = lab.done("--attach", "again").splitlines()
+    reports = lab.workplace / f"runs/default/{again['run_id']}"
+    assert printed[-2:] == [
+        f"reports in {reports.relative_to(lab.workplace)}/: evaluate.html, train.html, validate.html",
+        "from the cache: ingest, validate, train",
+    ]
+    written = {path.name: path.read_text() for path in reports.iterdir()}
+    assert written == {f"{stage}.html": f"{stage}/report" for stage in ("evaluate", "train", "validate")}
+    check_results(lab.workplace / "results", figures)
+
+
+def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: Lab):
+    """Of before the ingestion comes from KFP's cache."""
+    figures: list[Json] = []
+
+    def script() -> Iterator[Frame]:
+        frames = progress(TURN, cached=("before/ingest",))
+        for task, frame in zip(TURN, frames[1:], strict=False):
+            yield frame
+            part, _, stage = task.rpartition("/")
+            run = lab.runs()[0]
+            if stage in ("validate", "train", "evaluate", "yardstick", "audit", "curate", "compare"):
+                lab.leave(run, f"{stage}/report", content=f"report of {task}")
+            if stage == "transform" or task == "after/ingest":
+                lab.leave(run, f"{stage}/examples")
+            if stage == "audit":
+                lab.leave(run, "audit/review", content="review")
+                lab.leave(run, "audit/issues", content="rank")
+            if stage == "curate":
+                lab.leave(run, "curate/data/manifest.csv", content="filename")
+            if stage == "train":
+                lab.leave(run, "train/history", content=HISTORY if part == "after" else "epoch\n")
+            if stage in ("evaluate", "yardstick"):
+                figures.append(evaluation(f"{part}.dir"))
+                lab.leave(run, f"{stage}/evaluation/metrics.json", content=json.dumps(figures[-1]))
+            if stage == "compare":
+                lab.leave(run, "compare/comparison/comparison.json", content=json.dumps(comparison()))
+        yield frames[-1]
+
+    lab.server.script = script()
+    printed = lab.done("--pipeline", "improvement", "--data", "gs://images/numerals", "--wait")
+    shown = [
+        match.groups() for line in printed.splitlines() if (match := re.match(r"\S ([\w/]+) +(\w+) +[\d.]+ s", line))
+    ]
+    assert [task for task, state in shown if state == "succeeded"] == TURN
+    assert {state for _, state in shown} == {"running", "succeeded"}
+    assert "data version after.dir" in printed
+    assert re.search(r"│ val +│ +4 │ +0\.500 │ +0\.750 │ +\+0\.250 │ -0\.125…\+0\.500 │ +0\.031 │ +0\.625 │", printed)
+    assert re.search(r"│ test +│ +4 │.*│ +│\n", printed)
+    differences = "1 relabelled, 2 moved, 3 dropped, 4 added, 5 altered, 6,000 augmented"
+    assert f"\nimages: {differences}\n" in printed
+    check_results(lab.workplace / "results", figures[1])
+    (run,) = lab.runs()
+    reports = {path.name: path.read_text() for path in (lab.workplace / f"runs/default/{run['run_id']}").iterdir()}
+    reporting = ("validate", "train", "evaluate")
+    assert reports == {
+        **{f"{part}-{s}.html": f"report of {part}/{s}" for part in ("before", "after") for s in reporting},
+        **{f"{task}.html": f"report of {task}" for task in ("audit", "curate", "yardstick", "compare")},
+        "review.html": "review",
+        "issues.csv": "rank",
+    }
+    cached, lost, kept = printed.splitlines()[-3:]
+    assert (cached, lost) == ("from the cache: before/ingest", "not found, so without their reports: before/ingest")
+    assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
+
+
+def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_results(lab: Lab):
+    done = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
+    runs = [lab.begin(name, done, "images") for name in ("version 1", "version 2")]
+    outputs = ("ingest/examples", "evaluate/evaluation", "evaluate/predictions", "train/model")
+    before, after = (lab.leave(run, *outputs) for run in runs)
+
+    def script() -> Iterator[Frame]:
+        run = lab.runs()[-1]
+        lab.leave(run, "yardstick/report", "yardstick/evaluation", "compare/report")
+        lab.leave(run, "compare/comparison/comparison.json", content=json.dumps(comparison()))
+        yield Frame("SUCCEEDED", dict.fromkeys(["yardstick", "compare"], "SUCCEEDED"))
+
+    lab.server.script = script()
+    options = ("--pipeline", "comparison", "--before", "version 1", "--from-run", "version 2")
+    printed = lab.done(*options, "--experiment", "images", "--wait")
+    assert lab.runs()[-1]["runtime_config"]["parameters"] == {
+        "examples_uri": before["examples"],
+        "before_evaluation_uri": before["evaluation"],
+        "before_predictions_uri": before["predictions"],
+        "model_uri": after["model"],
+        "after_evaluation_uri": after["evaluation"],
+        "after_predictions_uri": after["predictions"],
+    }
+    assert {"from run: version 2", "before: version 1"} <= set(lab.runs()[-1]["description"].splitlines())
+    assert re.search(r"│ val +│ +4 │ +0\.500 │ +0\.750 │ +\+0\.250 │", printed)
+    assert printed.splitlines()[-1].endswith(": compare.html, yardstick.html")
+    assert not (lab.workplace / "results").exists()
+    refused = lab.refused("--component", "evaluate", "--experiment", "images")
+    name = lab.runs()[-1]["display_name"]
+    assert refused == f"run {name}: compared two other runs; name one of these, by --from-run or --before."
+
+
+def test_a_failure_in_a_part_of_the_pipeline_is_told_from_that_in_another(lab: Lab):
+    for task in ("before/train", "after/train", "yardstick"):
+        lab.begin(task, progress(TURN, failed=task), pipeline="improvement")
+    outcomes = together(
+        *(partial(lab.submit, "--attach", task) for task in ("before/train", "after/train", "yardstick"))
+    )
+    for outcome, task in zip(outcomes, ("before/train", "after/train", "yardstick"), strict=True):
+        said = re.findall(r"^(\S+) failed; its log is at", outcome.stdout, re.M)
+        assert (outcome.returncode, said) == (1, [task])
+
+
+def test_a_terminal_shows_a_live_table(lab: Lab):
+    """FORCE_COLOR makes rich take the pipe for a terminal."""
+    pending, running, failed = progress(["train"], failed="train")
+    lab.begin("trial", [pending] * 3 + [running] * 2 + [failed], single="train")
+    outcome = lab.submit("--attach", "trial", FORCE_COLOR="1", TERM="xterm-256color")
+    assert outcome.returncode == 1
+    assert "\x1b[" in outcome.stdout
+    plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", outcome.stdout)
+    states = [match[1] for line in re.split(r"[\r\n]+", plain) if (match := re.match(r"\S train +(\w+)", line))]
+    assert [state for state, before in zip(states, ["", *states], strict=False) if state != before] == [
+        "waiting",
+        "running",
+        "failed",
+    ]
+    assert "ingest" not in plain  # it is a run of one stage
+    assert "train failed; its log is at" in plain
+
+
+def test_every_end_has_its_code_by_id_name_or_latest(lab: Lab):
+    failed = lab.begin("first try", progress(STAGES, failed="train")[-1:], "images")
+    done = dict.fromkeys(STAGES, "SUCCEEDED")
+    one = lab.begin("alone", [Frame("SUCCEEDED", {"train": "SUCCEEDED"})], single="train")
+    lab.leave(one, "train/model")
+    cached = lab.begin("no results", [Frame("SUCCEEDED", done)], "images")
+    lab.begin("first try", [Frame("CANCELED", {"ingest": "SUCCEEDED"})], "others")  # the newest of that name
+    lab.begin("third", [Frame("SKIPPED")], "images")
+    ends = together(
+        lambda: lab.submit("--attach", failed["run_id"]),
+        lambda: lab.submit("--attach", "first try"),
+        lambda: lab.submit("--attach", "latest", "--experiment", "images"),
+        lambda: lab.submit("--attach", "alone"),
+        lambda: lab.submit("--attach", "no results"),
+    )
+    by_id, by_name, latest, alone, empty = ends
+    assert [end.returncode for end in ends] == [1, 3, 1, 0, 1]
+    assert [end.stderr for end in ends[:4]] == [""] * 4
+    log = f"train failed; its log is at {lab.server.url}/#/runs/details/{failed['run_id']}"
+    assert by_id.stdout.splitlines()[-2] == log
+    assert by_id.stdout.splitlines()[-1].startswith("failed after ")
+    assert by_name.stdout.splitlines()[-1].startswith("cancelled after ")
+    assert latest.stdout.splitlines()[-1].startswith("skipped after ")
+    assert alone.stdout.splitlines()[-1].startswith("succeeded after ")
+    assert re.fullmatch(rf"{lab.root}/training/{cached['run_id']}: no evaluation; .* --no-cache\.\n", empty.stderr)
+    assert list(lab.workplace.iterdir()) == []  # of none of them results
+
+
+@pytest.mark.parametrize("end", ["CANCELED", "FAILED"])
+def test_a_run_that_is_terminated_ends_as_cancelled_for_who_waits(lab: Lab, end: str):
+    lab.server.terminated_as = end  # FAILED: what the server says when it repeats Argo
+    run = lab.begin("trial", [RUNNING])
+    waiting = lab.start("--attach", "trial")
+    until(lambda: asked(lab.server, run) > 1)
+    assert lab.done("--terminate", "trial") == "terminating trial\n"
+    outcome = finished(waiting)
+    assert (outcome.returncode, outcome.stderr) == (3, "")
+    assert re.match(r"cancelled after \d+ s", outcome.stdout.splitlines()[-1])
+    assert "run trial: has ended already" in lab.refused("--terminate", "trial")
+
+
+def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):
+    limited, stopped = lab.begin("one", [RUNNING]), lab.begin("two", [RUNNING])
+    interrupted = lab.start("--attach", "two")
+    until(lambda: asked(lab.server, stopped) > 2)
+    outcome = lab.submit("--attach", "one", "--timeout", "0.03")
+    interrupted.send_signal(signal.SIGINT)
+    again = "To wait on: python submit.py --config lab --attach"
+    assert (outcome.returncode, outcome.stderr) == (124, "")
+    said = outcome.stdout.splitlines()[-1]
+    assert said == f"not finished after 0.03 minutes; the run goes on. {again} {limited['run_id']}"
+    outcome = finished(interrupted)
+    assert (outcome.returncode, outcome.stderr) == (130, "")
+    assert outcome.stdout.splitlines()[-1] == f"the run goes on. {again} {stopped['run_id']}"
+    assert [run["state"] for run in lab.runs()] == ["RUNNING", "RUNNING"]
+    assert [request.path for request in lab.server.requests if request.path.endswith(":terminate")] == []
+
+
+@pytest.mark.parametrize("way", ["token file", "kubeconfig"])
+def test_wait_goes_through_lost_answers_and_expired_tokens(lab: Lab, way: str, tmp_path: Path):
+    """A kubeconfig gets its tokens from a command, as that of a GKE cluster does."""
+    token = tmp_path / "token"
+    token.write_text("one\n")
+    environment = {"KFP_TOKEN_FILE": str(token)}
+    with KfpServer(prefix=KUBE_PROXY if way == "kubeconfig" else "") as server:
+        if way == "kubeconfig":
+            environment = {"KFP_HOST": "", "KUBECONFIG": str(with_command(server, tmp_path / "kubeconfig", token))}
+        lab = lab._replace(server=server)
+        finish = threading.Event()
+        server.prefix, prefix = "", server.prefix  # the run is begun without a proxy
+        run = lab.begin("trial", going_on(finish, Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))))
+        server.prefix, server.token = prefix, "one"
+        figures = leave_results(lab, run, "89ab.dir")
+        waiting = lab.start("--attach", run["run_id"], **environment)
+        path = f"/runs/{run['run_id']}$"
+        until(lambda: asked(server, run) > 1)
+        if way == "token file":
+            token.unlink()  # it is replaced, and somebody asks in between
+            time.sleep(2)
+            token.write_text("one\n")
+        server.faults += [Fault("GET", path, 503), Fault("GET", path, cut="answer"), Fault("GET", path, cut="request")]
+        until(lambda: not server.faults)
+        server.token = "two"
+        before = len(server.requests)
+        until(lambda: len(server.requests) > before + 1)  # refused
+        token.write_text("two\n")
+        finish.set()
+        outcome = finished(waiting)
+        assert (outcome.returncode, outcome.stderr) == (0, "")
+        check_results(lab.workplace / "results", figures)
+
+
+def with_command(server: KfpServer, path: Path, token: Path) -> Path:
+    """A kubeconfig whose user is the bearer of what the file has."""
+    credential = {"apiVersion": "client.authentication.k8s.io/v1beta1", "kind": "ExecCredential"}
+    answer = json.dumps({**credential, "status": {"token": "TOKEN"}})
+    script = f"printf '%s' '{answer}' | sed \"s/TOKEN/$(cat '{token}')/\""
+    content = yaml.safe_load(kubeconfig(server, path).read_text())
+    version = {"apiVersion": credential["apiVersion"], "interactiveMode": "Never"}
+    content["users"][0]["user"] = {"exec": {**version, "command": "sh", "args": ["-c", script]}}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_list_shows_the_newest_first(lab: Lab):
+    lab.begin("first", [Frame("SUCCEEDED")], "images")
+    lab.begin("second", [Frame("PENDING")], "images")
+    lab.begin("third [b]", [Frame("FAILED")], "images")
+    lab.begin("elsewhere", [Frame("RUNNING")], "others")
+    images, none = together(
+        lambda: lab.done("--list", "--experiment", "images"), lambda: lab.done("--list", "--experiment", "new")
+    )
+    rows = [re.split(r" *│ *", line.strip("│ ")) for line in images.splitlines() if line.startswith("│")]
+    assert [row[:2] for row in rows] == [["third [b]", "failed"], ["second", "waiting"], ["first", "succeeded"]]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", row[2]) for row in rows)
+    assert images.startswith("experiment images\n")
+    assert none == "experiment new: no runs yet\n"
+    assert [experiment["display_name"] for experiment in lab.server.stored["experiment"].values()].count("new") == 0
+
+
+def test_a_run_that_is_not_there(lab: Lab):
+    lab.begin("elsewhere", [RUNNING], "others")
+    unknown = "01234567-89ab-cdef-0123-456789abcdef"
+    messages = together(
+        lambda: lab.refused("--attach", unknown),
+        lambda: lab.refused("--attach", "lost"),
+        lambda: lab.refused("--attach", "latest"),
+        lambda: lab.refused("--terminate", "lost"),
+    )
+    assert messages[0] == f"run {unknown}: there is no such run; --list shows the newest."
+    for message, name in zip(messages[1:], ("lost", "latest", "lost"), strict=True):
+        assert message == f"run {name}: there is none in experiment default; --list shows the newest."

@@ -1,0 +1,618 @@
+"""Data versions in real git and DVC repositories: resolved or refused, and compared by what their runs left."""
+
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.evaluate.metrics import split_metrics
+from components.shared.errors import UserError
+from pipelines.data import dvc_version as data
+from pipelines.data.dvc_version import DataVersion, resolve
+from pipelines.output import results
+from tests.conftest import ROOT, contents
+from tests.fakes.gcs import Gcs, free_port
+
+CLASSES = ["i", "v", "x"]
+V1 = {"train/i/0.png": "an i", "train/v/0.png": "a v", "val/i/0.png": "another i"}
+V2 = {**V1, "train/v/1.png": "a second v"}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the repository `home`, its data tagged v1 and v2, and the DVC remote that has both."""
+    root = tmp_path_factory.mktemp("versions")
+    home = new_repository(root / "home")
+    configure(home, "remote", "add", "--default", "store", "../store")
+    for tag, files in (("v1", V1), ("v2", V2)):
+        write(home / "data", files)
+        track(home)
+        push(home)
+        commit(home, tag)
+    return root
+
+
+@pytest.fixture
+def home(template: Path, tmp_path: Path) -> Path:
+    """A copy of the repository, with its remote beside it, that the test may change; v2 is checked out."""
+    shutil.copytree(template, tmp_path / "versions")
+    return tmp_path / "versions" / "home"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What DVC keeps per machine goes into a temporary folder; its commands can be named as in a shell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("dvc")))
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        for who in ("AUTHOR", "COMMITTER"):
+            patch.setenv(f"GIT_{who}_NAME", "tests")
+            patch.setenv(f"GIT_{who}_EMAIL", "tests@localhost")
+        yield
+
+
+def new_repository(root: Path, *, subfolder: bool = False) -> Path:
+    from dvc.repo import Repo
+
+    root.mkdir(parents=True)
+    if not subfolder:
+        git(root, "init", "--quiet", "--initial-branch=main")
+    Repo.init(str(root), subdir=subfolder).close()
+    return root
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def track(root: Path, name: str = "data") -> None:
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        repo.add(str(root / name))
+
+
+def push(root: Path, remote: str | None = None) -> None:
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        repo.push(remote=remote)
+
+
+def commit(root: Path, tag: str) -> None:
+    git(root, "add", ".")
+    git(root, "commit", "--quiet", "--message", tag)
+    git(root, "tag", tag)
+
+
+def git(root: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def configure(root: Path, *arguments: str) -> None:
+    """`dvc remote ...` and `dvc config ...`, in this process: that is ten times as fast."""
+    from dvc.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        assert main([*arguments, "--quiet"]) == 0
+
+
+def dvc(root: Path, *arguments: str) -> str:
+    """What `dvc ...` prints, run as a user does."""
+    return subprocess.run(["dvc", *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+def pointer(root: Path, rev: str, path: str = "data.dvc") -> str:
+    """The version that git has at that revision."""
+    found = re.search(r"md5: (\w+\.dir)", git(root, "show", f"{rev}:{path}"))
+    assert found
+    return found[1]
+
+
+def refused(path: Path, rev: str | None = None, remote: str | None = None) -> str:
+    """The one sentence with which the data is refused."""
+    with pytest.raises(UserError) as caught:
+        resolve(path, rev, remote)
+    message = str(caught.value)
+    assert re.fullmatch(r"[^\n]+\.", message), message
+    return message
+
+
+# --- resolved ----------------------------------------------------------------------------------
+
+
+def check_manifest(version: DataVersion, files: dict[str, str]) -> None:
+    entries = json.loads(Path(version.uri).read_text())
+    root = Path(version.uri).parents[1]
+    found = {entry["relpath"]: (root / entry["md5"][:2] / entry["md5"][2:]).read_text() for entry in entries}
+    assert found == files
+    assert version.version == "".join(Path(version.uri).parts[-2:])
+
+
+def test_folder_on_disk(home: Path) -> None:
+    version = resolve(home / "data")
+    assert version.version == pointer(home, "HEAD") == pointer(home, "v2")
+    assert version.uri.startswith(str(home.parent / "store"))
+    check_manifest(version, V2)
+    assert git(home, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("rev", ["v1", "HEAD~1", "other", "commit"])
+def test_revision(home: Path, rev: str) -> None:
+    git(home, "branch", "other", "v1")
+    version = resolve(home / "data", git(home, "rev-parse", "v1") if rev == "commit" else rev)
+    assert version.version == pointer(home, "v1") != pointer(home, "v2")
+    check_manifest(version, V1)
+
+
+def test_revision_of_a_folder_that_is_not_on_disk(home: Path) -> None:
+    expected = pointer(home, "v1")
+    shutil.rmtree(home / "data")
+    assert resolve(home / "data", "v1").version == expected
+    git(home, "rm", "--quiet", "data.dvc")
+    commit(home, "removed")
+    assert resolve(home / "data", "v1").version == expected
+
+
+@pytest.mark.parametrize("rev", [None, "v2"])
+def test_place_and_spelling_do_not_matter(home: Path, monkeypatch: pytest.MonkeyPatch, rev: str | None) -> None:
+    expected = resolve(home / "data", rev)
+    (home.parent / "link").symlink_to(home / "data")
+    for cwd, path in ((home, "data"), (home, "./data/../data/"), (home.parent, "link"), (home / "data/train", "..")):
+        monkeypatch.chdir(cwd)
+        assert resolve(Path(path), rev) == expected
+
+
+def test_remote_of_today_serves_a_revision_that_did_not_know_it(home: Path) -> None:
+    configure(home, "remote", "add", "newer", "../newer")
+    configure(home, "remote", "modify", "--local", "newer", "verify", "true")
+    push(home, "newer")
+    assert resolve(home / "data", "v2", "newer").uri.startswith(str(home.parent / "newer"))
+
+
+def test_repository_in_a_folder_of_a_git_repository(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet")
+    home = new_repository(tmp_path / "team/images", subfolder=True)
+    configure(home, "remote", "add", "--default", "Store", str(tmp_path / "store"))
+    for tag, files in (("v1", V1), ("v2", V2)):
+        write(home / "data", files)
+        track(home)
+        push(home)
+        commit(tmp_path, tag)
+    check_manifest(resolve(home / "data"), V2)
+    check_manifest(resolve(home / "data", "v1"), V1)
+
+
+def test_output_of_a_stage(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dvc.repo import Repo
+
+    stage = {"stages": {"clean": {"cmd": "cp -r data clean", "deps": ["data"], "outs": ["clean"]}}}
+    (home / "dvc.yaml").write_text(json.dumps(stage))
+    assert "clean: has no version yet; run `dvc repro`" in refused(home / "clean")
+    monkeypatch.chdir(home)
+    with Repo() as repo:
+        repo.reproduce()
+        repo.push()
+    assert "git add dvc.lock" in refused(home / "clean")
+    commit(home, "cleaned")
+    assert resolve(home / "clean") == resolve(home / "data")
+    (home / "clean/train/i/0.png").write_text("changed")
+    assert "differs from dvc.lock; run `dvc repro`" in refused(home / "clean")
+
+
+# --- refused -----------------------------------------------------------------------------------
+
+
+def edit(home: Path) -> None:
+    (home / "data/train/i/0.png").write_text("a better i")
+
+
+def edit_and_track(home: Path) -> None:
+    edit(home)
+    track(home)
+
+
+def edit_and_commit(home: Path) -> None:
+    edit_and_track(home)
+    commit(home, "v3")
+
+
+def track_a_file(home: Path) -> None:
+    (home / "labels.csv").write_text("0.png,i\n")
+    track(home, "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "named"),
+    [
+        pytest.param(edit, "data", "differs from data.dvc; run `dvc add data` in HOME, commit", id="changed"),
+        pytest.param(
+            lambda home: (home / "data/train/v/1.png").unlink(), "data", "differs from data.dvc", id="file removed"
+        ),
+        pytest.param(edit_and_track, "data", "not committed; run `git add data.dvc`", id="not committed"),
+        pytest.param(edit_and_commit, "data", "run `dvc push -r store data` in HOME", id="not pushed"),
+        pytest.param(
+            lambda home: shutil.rmtree(home / "data"),
+            "data",
+            "not on disk; run `dvc pull data` in HOME",
+            id="not on disk",
+        ),
+        pytest.param(
+            lambda home: write(home / "my images", V1),
+            "my images",
+            "run `dvc add 'my images'` in HOME",
+            id="not tracked",
+        ),
+        pytest.param(lambda home: None, "nowhere", "not tracked by DVC; run `dvc add nowhere`", id="nowhere"),
+        pytest.param(lambda home: None, "data/train", "only a part of data, which DVC tracks as a whole", id="part"),
+        pytest.param(lambda home: None, "", "DVC tracks only parts of it; give one of HOME/data.", id="more"),
+        pytest.param(track_a_file, "labels.csv", "labels.csv: a file; a data version is a folder", id="file"),
+        pytest.param(
+            lambda home: (home / "data.dvc").write_text("outs: ["), "data", "DVC cannot use its repository", id="broken"
+        ),
+    ],
+)
+def test_refuses_what_is_not_a_version(home: Path, change: Callable[[Path], Any], path: str, named: str) -> None:
+    change(home)
+    message = refused(home / path)
+    assert str(home / path) in message
+    assert named.replace("HOME", str(home)) in message
+
+
+@pytest.mark.parametrize(
+    ("path", "rev", "named"),
+    [
+        ("data", "v9", "'v9': no such tag, branch or commit in HOME"),
+        ("data", "workspace", "'workspace': no such tag"),
+        ("later", "v1", "later: not tracked by DVC at v1; `git log --all -- later.dvc`"),
+        ("data/train", "v1", "only a part of data"),
+    ],
+)
+def test_refuses_a_revision_without_the_folder(home: Path, path: str, rev: str, named: str) -> None:
+    write(home / "later", V1)
+    track(home, "later")
+    commit(home, "later")
+    assert named.replace("HOME", str(home)) in refused(home / path, rev)
+
+
+def test_refuses_a_folder_outside_any_repository(tmp_path: Path) -> None:
+    write(tmp_path / "data", V1)
+    message = refused(tmp_path / "data")
+    assert f"{tmp_path / 'data'}: not in a DVC repository; run `git init` and `dvc init`" in message
+
+
+def test_refuses_a_repository_without_a_commit(tmp_path: Path) -> None:
+    home = new_repository(tmp_path / "home")
+    write(home / "data", V1)
+    track(home)
+    assert "not committed; run `git add data.dvc`" in refused(home / "data")
+
+
+def test_refuses_what_was_imported_from_another_repository(home: Path, tmp_path: Path) -> None:
+    from dvc.repo import Repo
+
+    other = new_repository(tmp_path / "other")
+    with Repo(str(other)) as repo:
+        repo.imp(str(home), "data", out=str(other / "data"))
+    commit(other, "imported")
+    assert f"imported from {home}, whose DVC remote has it" in refused(other / "data")
+
+
+@pytest.mark.parametrize("rev", [None, "v1"])
+def test_pushing_as_told_is_enough(home: Path, rev: str | None) -> None:
+    shutil.rmtree(home.parent / "store")
+    message = refused(home / "data", rev)
+    assert message.endswith(f" in {home}.")
+    for command in re.findall(r"`(.+?)`", message):
+        subprocess.run(command, shell=True, cwd=home, check=True, capture_output=True)
+    check_manifest(resolve(home / "data", rev), V1 if rev else V2)
+
+
+def test_version_of_which_an_image_could_not_be_pushed_is_not_pushed(home: Path) -> None:
+    """Asking for the manifest alone is enough: DVC does not upload it before everything that it names."""
+    edit_and_commit(home)
+    image = next(path for path in home.glob(".dvc/cache/files/md5/*/*") if path.read_text() == "a better i")
+    image.chmod(0o600)
+    image.unlink()
+    (home / "data/train/i/0.png").unlink()
+    push(home)
+    assert "is not in the DVC remote 'store'" in refused(home / "data", "v3")
+
+
+# --- remotes -----------------------------------------------------------------------------------
+
+
+def without_remote(home: Path) -> None:
+    configure(home, "remote", "remove", "store")
+
+
+def without_default(home: Path) -> None:
+    configure(home, "remote", "default", "--unset")
+
+
+def cloud_versions(home: Path) -> None:
+    configure(home, "remote", "add", "cloud", "gs://bucket/dvc")
+    configure(home, "remote", "modify", "cloud", "version_aware", "true")
+
+
+def other_cloud(home: Path) -> None:
+    configure(home, "remote", "add", "cloud", "s3://bucket/dvc")
+
+
+@pytest.mark.parametrize(
+    ("change", "remote", "named"),
+    [
+        (without_remote, None, "has no DVC remote; run `dvc remote add --default NAME gs://BUCKET/dvc` in HOME"),
+        (without_default, None, "has no default DVC remote; run `dvc remote default NAME` in HOME with one of store."),
+        (lambda home: None, "stroe", "the DVC remote 'stroe' does not exist. Did you mean store?"),
+        (other_cloud, "cloud", "the DVC remote 'cloud' is s3://bucket/dvc; ingest reads gs:// and folders"),
+        (cloud_versions, "cloud", "'cloud' (gs://bucket/dvc) keeps cloud versions"),
+    ],
+)
+@pytest.mark.parametrize("rev", [None, "v1"])
+def test_refuses_a_remote(
+    home: Path, change: Callable[[Path], None], remote: str | None, named: str, rev: str | None
+) -> None:
+    change(home)
+    assert named.replace("HOME", str(home)) in refused(home / "data", rev, remote)
+
+
+def in_bucket(home: Path, url: str, bucket: str, *options: str) -> None:
+    configure(home, "remote", "add", "bucket", f"gs://{bucket}/team/dvc")
+    for option in (f"endpointurl={url}", "allow_anonymous_login=true", *options):
+        configure(home, "remote", "modify", "--local", "bucket", *option.split("="))
+
+
+def test_version_in_cloud_storage(home: Path, gcs: Gcs) -> None:
+    in_bucket(home, gcs.url, gcs.bucket.name)
+    message = refused(home / "data", None, "bucket")
+    assert f"is not in the DVC remote 'bucket' ({gcs.uri}/team/dvc); run `dvc push -r bucket data` in" in message
+    push(home, "bucket")
+    version = resolve(home / "data", None, "bucket")
+    assert version.version == pointer(home, "v2")
+    md5 = version.version
+    assert version.uri == f"{gcs.uri}/team/dvc/files/md5/{md5[:2]}/{md5[2:]}"
+    entries = json.loads(gcs.bucket.blob(version.uri.removeprefix(f"{gcs.uri}/")).download_as_text())
+    assert [entry["relpath"] for entry in entries] == sorted(V2)
+    assert "is not in the DVC remote 'bucket'" in refused(home / "data", "v1", "bucket")
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Cloud Storage that answers every request with one status."""
+
+    status: int
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        body = json.dumps({"error": {"code": self.status, "message": "no permission storage.objects.get"}}).encode()
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@pytest.mark.parametrize(
+    ("status", "named"),
+    [(403, "(gs://images/team/dvc) cannot be read (403"), (404, "is not in the DVC remote 'bucket'")],
+)
+def test_one_request_tells(home: Path, monkeypatch: pytest.MonkeyPatch, status: int, named: str) -> None:
+    handler = type("Handler", (Answering,), {"status": status, "asked": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        in_bucket(home, f"http://127.0.0.1:{server.server_port}", "images")
+        message = refused(home / "data", None, "bucket")
+        server.shutdown()
+    assert named in message
+    assert ("storage.objects.get" in message) == (status == 403)
+    assert len(handler.asked) == 1
+    assert "/images/o/team" in handler.asked[0]
+
+
+def test_cloud_storage_that_does_not_answer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "PATIENCE", 1)
+    in_bucket(home, f"http://127.0.0.1:{free_port()}", "images")
+    message = refused(home / "data", None, "bucket")
+    assert "cannot be read (Timeout" in message
+    assert "Connection refused" in message
+    assert "`gcloud auth application-default login`" in message
+
+
+def test_credentials_that_are_not_there(home: Path) -> None:
+    configure(home, "remote", "add", "bucket", "gs://images/dvc")
+    configure(home, "remote", "modify", "--local", "bucket", "credentialpath", "../lost.json")
+    message = refused(home / "data", None, "bucket")
+    assert "the DVC remote 'bucket' (gs://images/dvc) cannot be read (" in message
+    assert "lost.json" in message
+
+
+# --- results -----------------------------------------------------------------------------------
+
+
+def evaluate(folder: Path, version: str, splits: dict[str, int], seed: int) -> dict[str, Any]:
+    """An evaluation artifact of so many images per split, its figures by the evaluate stage's own code."""
+    rng = np.random.default_rng(seed)
+    result: dict[str, Any] = {
+        "data_version": version,
+        "trained_on": version,
+        "settings": {"epochs": 2, "learning_rate": 0.001},
+        "classes": CLASSES,
+        "train": {"images": 10 + seed},
+    }
+    for split, images in splits.items():
+        label = rng.choice(CLASSES, images)
+        rows = pd.DataFrame(
+            {
+                "label": label,
+                "prediction": np.where(rng.random(images) < 0.2 + 0.3 * seed, label, CLASSES[0]),
+                "confidence": rng.random(images),
+                "loss": rng.random(images),
+                "ink_fraction": rng.random(images),
+                "width": 20,
+                "height": 20,
+                "aspect_ratio": 1.0,
+            }
+        )
+        result[split] = split_metrics(rows, CLASSES, 2)
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps(result))
+    return result
+
+
+def write_history(path: Path, seed: int) -> Path:
+    path.write_text(f"epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n2,0.625,1,0.375,{seed}\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def story(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """A repository with dvc.yaml where each data version, a and b, is committed with the results of its run."""
+    root = tmp_path_factory.mktemp("story")
+    home = root / "home"
+    shutil.copytree(template, root, dirs_exist_ok=True)
+    shutil.copy(ROOT / "dvc.yaml", home)
+    evaluations = {}
+    for seed, (tag, rev) in enumerate({"a": "v1", "b": "v2"}.items(), start=1):
+        git(home, "checkout", "--quiet", rev, "data.dvc")
+        evaluation = root / f"evaluation {tag}"
+        version = resolve(home / "data", rev).version
+        evaluations[tag] = evaluate(evaluation, version, {"val": 40, "test": 30}, seed)
+        results.keep(evaluation, write_history(root / "history", seed), home / "results")
+        commit(home, tag)
+    return home, evaluations
+
+
+def test_metrics_diff_tells_what_the_data_changed(story: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    home, evaluations = story
+    changes = json.loads(dvc(home, "metrics", "diff", "a", "b", "--json"))["results/metrics.json"]
+    a, b = evaluations["a"], evaluations["b"]
+    assert changes["data_version"] == {"old": pointer(home, "v1"), "new": pointer(home, "v2")}
+    assert changes["train.images"] == {"old": 11, "new": 12, "diff": 1}
+    for split in ("val", "test"):
+        for name in ("accuracy", "macro_f1", "log_loss", "calibration_error"):
+            change = changes[f"{split}.{name}"]
+            assert (change["old"], change["new"]) == (a[split][name], b[split][name])
+            assert change["diff"] == pytest.approx(b[split][name] - a[split][name])
+    assert len(changes) == 2 + 2 * 4, "nothing that stayed the same, and no table"
+
+
+def test_metrics_diff_per_class(story: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    home, evaluations = story
+    table = dvc(home, "metrics", "diff", "a", "b", "--targets", "results/classes.json", "--md")
+    rows = {cells[1]: cells[2:4] for line in table.splitlines() if len(cells := line.strip("| ").split("|")) == 5}
+    rows = {name.strip(): [cell.strip() for cell in cells] for name, cells in rows.items()}
+    for split in ("val", "test"):
+        for name in CLASSES:
+            expected = [evaluations[tag][split]["classes"][name]["f1"] for tag in "ab"]
+            assert [float(cell) for cell in rows[f"{split}.{name}"]] == pytest.approx(expected, abs=1e-5)
+
+
+def test_metrics_show_has_every_version(story: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    home, evaluations = story
+    shown = json.loads(dvc(home, "metrics", "show", "--all-tags", "--json"))
+    for tag, evaluation in evaluations.items():
+        figures = shown[tag]["data"]["results/metrics.json"]["data"]
+        assert figures.keys() == {"data_version", "settings", "train", "val", "test"}, "too many for a table"
+        assert figures["data_version"] == evaluation["data_version"]
+        assert figures["settings"] == evaluation["settings"]
+        for split in ("val", "test"):
+            assert figures[split] == {
+                name: evaluation[split][name]
+                for name in ("images", "accuracy", "macro_f1", "log_loss", "calibration_error")
+            }
+
+
+def test_plots_diff_has_curves_confusion_matrices_and_classes(
+    story: tuple[Path, dict[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    home, evaluations = story
+    plots = json.loads(dvc(home, "plots", "diff", "a", "b", "--json", "--split", "--out", str(tmp_path)))
+    assert "errors" not in plots
+    points = {name: plot["anchor_definitions"]["<DVC_METRIC_DATA>"] for name, (plot,) in plots["data"].items()}
+    for split in ("val", "test"):
+        pairs = Counter(
+            (row["rev"], row["label"], row["prediction"]) for row in points[f"results/plots/confusion/{split}.csv"]
+        )
+        bars = {(row["rev"], row["class"]): float(row["f1"]) for row in points[f"results/plots/classes/{split}.csv"]}
+        for tag, evaluation in evaluations.items():
+            for label, counts in zip(CLASSES, evaluation[split]["confusion_matrix"], strict=True):
+                assert [pairs[tag, label, prediction] for prediction in CLASSES] == counts
+                assert bars[tag, label] == evaluation[split]["classes"][label]["f1"]
+    curves = {(row["rev"], row["epoch"]): float(row["val_loss"]) for row in points["Loss per epoch"]}
+    assert curves == {("a", "1"): 2.5, ("a", "2"): 1, ("b", "1"): 2.5, ("b", "2"): 2}
+    assert {row["field"] for row in points["Accuracy per epoch"]} == {"accuracy", "val_accuracy"}
+
+
+def test_plots_diff_makes_a_page(story: tuple[Path, dict[str, dict[str, Any]]], tmp_path: Path) -> None:
+    home, _ = story
+    dvc(home, "plots", "diff", "a", "b", "--out", str(tmp_path / "page"))
+    page = (tmp_path / "page/index.html").read_text()
+    for title in ("Accuracy per epoch", "confusion/val.csv", "confusion/test.csv", "classes/test.csv"):
+        assert title in page
+    assert git(home, "status", "--porcelain") == ""
+
+
+def test_results_of_a_run_replace_those_of_the_last(tmp_path: Path) -> None:
+    kept = tmp_path / "results"
+    evaluate(tmp_path / "first", "1.dir", {"val": 20, "test": 20}, 1)
+    results.keep(tmp_path / "first", write_history(tmp_path / "history", 1), kept)
+    (kept / "plots/notes.txt").write_text("mine")
+    assert [name for name in contents(kept) if "test" in name] == ["plots/classes/test.csv", "plots/confusion/test.csv"]
+    second = evaluate(tmp_path / "second", "2.dir", {"val": 20}, 2)
+    results.keep(tmp_path / "second", None, kept)
+    files = ["classes.json", "metrics.json", "plots/classes/val.csv", "plots/confusion/val.csv", "plots/notes.txt"]
+    assert [name for name, content in contents(kept).items() if content is not None] == files
+    assert json.loads((kept / "metrics.json").read_text())["data_version"] == "2.dir"
+    assert len((kept / "plots/confusion/val.csv").read_text().splitlines()) == 1 + second["val"]["images"]
+
+
+def test_results_name_the_version_of_the_training_when_it_is_another(tmp_path: Path) -> None:
+    result = evaluate(tmp_path / "evaluation", "2.dir", {"val": 20}, 1)
+    (tmp_path / "evaluation/metrics.json").write_text(json.dumps({**result, "trained_on": "1.dir"}))
+    results.keep(tmp_path / "evaluation", None, tmp_path / "results")
+    metrics = json.loads((tmp_path / "results/metrics.json").read_text())
+    assert (metrics["data_version"], metrics["trained_on"]) == ("2.dir", "1.dir")
+
+
+@pytest.mark.parametrize("left", [None, '{"data_version": '], ids=["missing", "cut"])
+def test_results_stay_when_the_evaluation_cannot_be_read(tmp_path: Path, left: str | None) -> None:
+    evaluate(tmp_path / "first", "1.dir", {"val": 20}, 1)
+    results.keep(tmp_path / "first", None, tmp_path / "results")
+    before = contents(tmp_path / "results")
+    (tmp_path / "second").mkdir()
+    if left:
+        (tmp_path / "second/metrics.json").write_text(left)
+    with pytest.raises(UserError, match="second: its figures cannot be taken .+; run the pipeline again"):
+        results.keep(tmp_path / "second", None, tmp_path / "results")
+    assert contents(tmp_path / "results") == before
+
+
+def test_results_go_nowhere_when_one_cannot_be_written(tmp_path: Path) -> None:
+    evaluate(tmp_path / "first", "1.dir", {"val": 20}, 1)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/plots").write_text("mine")
+    before = contents(tmp_path / "results")
+    with pytest.raises(UserError, match="results: cannot be written"):
+        results.keep(tmp_path / "first", None, tmp_path / "results")
+    assert contents(tmp_path / "results") == before
