@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, command_line
 from components.shared.files import new_file
 
 RESULTS = Path("results")  # the figures of the last run, for `dvc metrics` and `dvc plots`
@@ -16,14 +16,10 @@ EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeou
 
 def main() -> None:
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
-    try:
+    with command_line():
         options = _options()
         state = _run_locally(options) if options.local else _run_on_cluster(options)
-    except KeyboardInterrupt:
-        state = "interrupted"
-    except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup && . .venv/bin/activate")
-    sys.exit(EXIT_CODES[state])
+        sys.exit(EXIT_CODES[state])
 
 
 def _options() -> argparse.Namespace:

@@ -1,6 +1,9 @@
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def compare(
     before_evaluation: Input[Artifact],
     before_predictions: Input[Dataset],
@@ -16,7 +19,7 @@ def compare(
     comparison: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
-):
+) -> None:
     from components.compare.comparison import Inputs, compare_evaluations, scalar_metrics
     from components.compare.paired import Bootstrap
 

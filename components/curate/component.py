@@ -1,6 +1,9 @@
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output, OutputPath
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def curate(
     examples: Input[Dataset],
     issues: Input[Dataset],
@@ -22,7 +25,7 @@ def curate(
     changes: Output[Dataset],
     metrics: Output[Metrics],
     report: Output[HTML],
-):
+) -> None:
     from pathlib import Path
 
     from components.curate.augmentation import Augmentation

@@ -1,6 +1,9 @@
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def evaluate(
     model: Input[Model],
     examples: Input[Dataset],
@@ -13,7 +16,7 @@ def evaluate(
     val_confusion_matrix: Output[ClassificationMetrics],
     test_confusion_matrix: Output[ClassificationMetrics],
     report: Output[HTML],
-):
+) -> None:
     from components.evaluate.evaluation import SCALAR_METRICS, evaluate_model
 
     result = evaluate_model(

@@ -1,6 +1,9 @@
 from kfp.dsl import Dataset, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def ingest(
     data_uri: str,
     test_data_uri: str,
@@ -12,7 +15,7 @@ def ingest(
     shards: int,
     beam_options: list,
     examples: Output[Dataset],
-):
+) -> None:
     from components.ingest.ingestion import ingest_folders
 
     manifest = ingest_folders(

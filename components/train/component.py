@@ -1,6 +1,9 @@
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def train(
     transformed_examples: Input[Dataset],
     transform_graph: Input[Artifact],
@@ -12,7 +15,7 @@ def train(
     history: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
-):
+) -> None:
     from components.train.training import Settings, train_model
 
     settings = Settings(epochs, batch_size, learning_rate, seed)

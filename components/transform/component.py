@@ -1,6 +1,9 @@
 from kfp.dsl import Artifact, Dataset, Input, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def transform(
     examples: Input[Dataset],
     schema: Input[Artifact],
@@ -8,7 +11,7 @@ def transform(
     beam_options: list,
     transformed_examples: Output[Dataset],
     transform_graph: Output[Artifact],
-):
+) -> None:
     from components.transform.transformation import transform_examples
 
     manifest = transform_examples(

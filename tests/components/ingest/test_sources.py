@@ -258,7 +258,11 @@ def test_missing_bucket_is_named(gcs: Gcs, tmp_path: Path) -> None:
 def test_missing_credentials_are_said(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != EMULATOR}
     environment |= {"GOOGLE_APPLICATION_CREDENTIALS": "", "NO_GCE_CHECK": "true", "HOME": str(tmp_path)}
-    code = "import sys; from components.ingest.sources import open_source; open_source('gs://b/data').children()"
+    code = (
+        "from components.shared.errors import command_line\n"
+        "from components.ingest.sources import open_source\n"
+        "with command_line(): open_source('gs://b/data').children()"
+    )
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, timeout=100
     )
