@@ -99,11 +99,11 @@ def transformed(examples: Path, validated: Path, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def trained(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what train makes of the transformed examples in two epochs: model/, history, report."""
-    from components.train.training import Settings, train_model
+    from components.train.training import TrainingSettings, train_model
 
     folder = tmp_path_factory.mktemp("train")
     outputs = [str(folder / name) for name in ("model", "history", "report")]
-    train_model(str(transformed / "examples"), str(transformed / "graph"), Settings(2, 8, 1e-3, 1), *outputs)
+    train_model(str(transformed / "examples"), str(transformed / "graph"), TrainingSettings(2, 8, 1e-3, 1), *outputs)
     return folder
 
 

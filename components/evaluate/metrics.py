@@ -1,15 +1,18 @@
 """The figures of one split, from its predictions."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from components.shared.formats import predictions as columns
+from components.shared.formats.evaluation import Slice, SplitFigures
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-SLICES = ("ink_fraction", "pixels", "aspect_ratio")
+SLICES = (columns.INK_FRACTION, "pixels", columns.ASPECT_RATIO)
 
 
-def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> dict[str, Any]:
+def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> SplitFigures:
     """Accuracy, macro F1, log loss and calibration error; per class and per slice; the confusion matrix.
 
     Args:
@@ -22,7 +25,7 @@ def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> 
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    labels, predictions = rows["label"], rows["prediction"]
+    labels, predictions = rows[columns.LABEL], rows[columns.PREDICTION]
     correct = labels == predictions
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predictions, labels=classes, zero_division=0
@@ -32,8 +35,8 @@ def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> 
         "accuracy": float(correct.mean()),
         "accuracy_interval": interval(int(correct.sum()), len(rows)),
         "macro_f1": float(f1.mean()),
-        "log_loss": float(rows["loss"].mean()),
-        "calibration_error": calibration_error(rows["confidence"].to_numpy(), correct.to_numpy()),
+        "log_loss": float(rows[columns.LOSS].mean()),
+        "calibration_error": calibration_error(rows[columns.CONFIDENCE].to_numpy(), correct.to_numpy()),
         "classes": {
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "images": int(n)}
             for name, p, r, f, n in zip(classes, precision, recall, f1, support, strict=True)
@@ -57,12 +60,14 @@ def calibration_error(confidence: "np.ndarray", correct: "np.ndarray", bins: int
     return float(sum(gaps))
 
 
-def slices(rows: "pd.DataFrame", bins: int) -> list[dict[str, Any]]:
+def slices(rows: "pd.DataFrame", bins: int) -> list[Slice]:
     """The accuracy in each quantile of each scalar, worst first; a slice holds its upper bound."""
     import numpy as np
 
-    table = rows.assign(pixels=rows["width"] * rows["height"], correct=rows["label"] == rows["prediction"])
-    found = []
+    table = rows.assign(
+        pixels=rows[columns.WIDTH] * rows[columns.HEIGHT], correct=rows[columns.LABEL] == rows[columns.PREDICTION]
+    )
+    found: list[Slice] = []
     for name in SLICES:
         edges = np.unique(np.quantile(table[name], np.linspace(0, 1, bins + 1)))  # one, if all images are alike
         last = max(len(edges) - 2, 0)

@@ -30,8 +30,8 @@ def ingest(
         beam_options,
         examples.path,
     )
-    examples.metadata["data_version"] = manifest["data_version"]
-    examples.metadata["quarantined"] = len(manifest["quarantined"])
-    for split, content in manifest["splits"].items():
-        examples.metadata[f"{split}_images"] = content["images"]
-        examples.metadata[f"{split}_classes"] = content["classes"]
+    examples.metadata["data_version"] = manifest.data_version
+    examples.metadata["quarantined"] = len(manifest.quarantined)
+    for split, content in manifest.splits.items():
+        examples.metadata[f"{split}_images"] = content.images
+        examples.metadata[f"{split}_classes"] = content.classes

@@ -1,12 +1,12 @@
 """One image file as the features of a tf.train.Example."""
 
+import hashlib
 import io
 import warnings
-from typing import Any
 
 from PIL import Image, ImageOps
 
-from components.shared.formats import examples
+from components.shared.formats.examples import ImageExample
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 KEPT = ("PNG", "JPEG", "MPO")  # TensorFlow decodes these; Pillow calls a JPEG with a second picture MPO
@@ -18,8 +18,8 @@ class BadImage(Exception):
     """Why a file is not an image that can be learned from."""
 
 
-def image_features(data: bytes, max_pixels: int) -> dict[str, Any]:
-    """The picture and its scalars, from the bytes of a PNG, JPEG, BMP or GIF (first frame).
+def read_image(filename: str, data: bytes, *, label: int, max_pixels: int) -> ImageExample:
+    """The picture with its scalars, from the bytes of a PNG, JPEG, BMP or GIF (first frame).
 
     The bytes are kept where TensorFlow decodes them to what a person sees; otherwise (transparency, palettes,
     16 bit gray, 1 bit, CMYK, a rotation in the EXIF data, BMP, GIF) the picture is written again as PNG.
@@ -29,16 +29,23 @@ def image_features(data: bytes, max_pixels: int) -> dict[str, Any]:
     """
     image, picture = _load(data, max_pixels)
     kept = picture is image and image.format in KEPT
-    return {
-        examples.ENCODED: data if kept else _png(picture),
-        examples.FORMAT: b"jpeg" if kept and image.format != "PNG" else b"png",
-        examples.HEIGHT: picture.height,
-        examples.WIDTH: picture.width,
-        examples.CHANNELS: len(picture.getbands()),
-        examples.ASPECT_RATIO: picture.width / picture.height,
-        examples.BYTES: len(data),
-        **_ink(picture),
-    }
+    mean_intensity, contrast, ink_fraction = _measure_ink(picture)
+    return ImageExample(
+        encoded=data if kept else _png(picture),
+        format="jpeg" if kept and image.format != "PNG" else "png",
+        height=picture.height,
+        width=picture.width,
+        channels=len(picture.getbands()),
+        filename=filename,
+        sha256=hashlib.sha256(data).hexdigest(),
+        label=label,
+        class_name=filename.split("/")[1],
+        mean_intensity=mean_intensity,
+        contrast=contrast,
+        ink_fraction=ink_fraction,
+        aspect_ratio=picture.width / picture.height,
+        bytes=len(data),
+    )
 
 
 def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Image]:
@@ -111,15 +118,12 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _ink(picture: Image.Image) -> dict[str, float]:
+def _measure_ink(picture: Image.Image) -> tuple[float, float, float]:
+    """Mean intensity, contrast and ink fraction, as ImageExample defines them."""
     import numpy as np
 
     gray = picture if picture.mode == "L" else picture.convert("L")
     shares = np.array(gray.histogram()) / (gray.width * gray.height)
     levels = np.arange(256) / 255
     mean = float(shares @ levels)
-    return {
-        examples.MEAN_INTENSITY: mean,
-        examples.CONTRAST: float(np.sqrt(shares @ (levels - mean) ** 2)),
-        examples.INK_FRACTION: float(shares[:128].sum()),
-    }
+    return mean, float(np.sqrt(shares @ (levels - mean) ** 2)), float(shares[:128].sum())

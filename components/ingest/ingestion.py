@@ -14,7 +14,14 @@ from components.ingest.sources import File, Source
 from components.shared.beam import local_copy, local_target, new_pipeline, take, work_folder
 from components.shared.errors import UserError
 from components.shared.files import new_directory
-from components.shared.formats.examples import shard_name, write_manifest
+from components.shared.formats.examples import (
+    ExamplesManifest,
+    Quarantined,
+    Shard,
+    SplitInfo,
+    shard_name,
+    write_manifest,
+)
 
 Part = tuple[int, tuple[str, ...]]  # the position of its source in Layout.sources, and one of Source.parts
 
@@ -30,7 +37,7 @@ def ingest_folders(
     shards: int,
     beam_options: list[str],
     output: str,
-) -> dict[str, Any]:
+) -> ExamplesManifest:
     """Writes the shards and `examples.json` to `output`, and returns the manifest (see shared/formats/examples.py).
 
     Raises:
@@ -53,16 +60,16 @@ def ingest_folders(
             version = version or _version(written)
             splits = {split.name: _take_split(split.name, written, layout.classes, folder) for split in layout.splits}
         for split, content in splits.items():
-            if not content["images"]:
+            if not content.images:
                 raise UserError(f"the {split} split has no good image left; {_describe(bad)}")
-        manifest = {
-            "data_uri": data_uri,
-            "test_data_uri": test_data_uri,
-            "data_version": version,
-            "classes": layout.classes,
-            "splits": splits,
-            "quarantined": [{"path": filename, "reason": reason} for filename, _, reason in bad],
-        }
+        manifest = ExamplesManifest(
+            data_uri,
+            test_data_uri,
+            version,
+            layout.classes,
+            splits,
+            [Quarantined(filename, reason) for filename, _, reason in bad],
+        )
         write_manifest(folder, manifest)
     return manifest
 
@@ -176,7 +183,7 @@ def _version(written: list[dict[str, Any]]) -> str:
         return md5s.data_version(paths)
 
 
-def _take_split(split: str, written: list[dict[str, Any]], classes: list[str], folder: Path) -> dict[str, Any]:
+def _take_split(split: str, written: list[dict[str, Any]], classes: list[str], folder: Path) -> SplitInfo:
     """Takes the shards of a split, numbered on without those that got no image, and counts."""
     results = [result for result in written if result["split"] == split and result["classes"]]
     counts = sum((Counter(result["classes"]) for result in results), Counter())
@@ -184,8 +191,8 @@ def _take_split(split: str, written: list[dict[str, Any]], classes: list[str], f
     for index, result in enumerate(sorted(results, key=lambda result: result["number"])):
         name = shard_name(split, index, len(results))
         take(result["address"], folder / name)
-        shards.append({"name": name, "images": sum(result["classes"].values()), "sha256": result["sha256"]})
-    return {"images": counts.total(), "classes": {name: counts[name] for name in classes}, "shards": shards}
+        shards.append(Shard(name, sum(result["classes"].values()), result["sha256"]))
+    return SplitInfo(counts.total(), {name: counts[name] for name in classes}, shards)
 
 
 def _describe(bad: list[list[str]], shown: int = 20) -> str:

@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from components.ingest import buckets, folders
-from components.ingest.image import BadImage, image_features
+from components.ingest.image import BadImage, read_image
 from components.ingest.md5s import write_md5s
 from components.ingest.sources import File
 from components.shared.beam import exists, local_target
 from components.shared.cloud_storage import new_client
 from components.shared.errors import UserError
-from components.shared.formats import examples
+from components.shared.formats.examples import hash_file, serialize_example
 
 Key = tuple[str, int]  # of a shard: its split and number
 OTHERS = "others"  # in the place of the split: files that count for the data version only
@@ -87,7 +87,7 @@ def _write_images(files: list[File], split: str, number: int, settings: Settings
                     classes[name.split("/")[1]] += 1
                 else:
                     bad.append((name, prepared.file.shown, prepared.problem))
-        sha256 = examples.file_sha256(path)
+        sha256 = hash_file(path)
     print(f"ingest: {split} shard {number + 1} of {settings.shards}, {classes.total():,} images", flush=True)
     return {
         "address": address,
@@ -149,13 +149,8 @@ def _prepare(file: File, read: Callable[[File, int], bytes], versioned: bool, se
 
 
 def _record(name: str, data: bytes, settings: Settings) -> bytes:
-    features = image_features(data, settings.max_pixels)
-    class_name = name.split("/")[1]
-    features[examples.FILENAME] = name.encode()
-    features[examples.SHA256] = hashlib.sha256(data).hexdigest().encode()
-    features[examples.CLASS] = class_name.encode()
-    features[examples.LABEL] = settings.labels[class_name]
-    return _serialized(features)
+    label = settings.labels[name.split("/")[1]]
+    return serialize_example(read_image(name, data, label=label, max_pixels=settings.max_pixels))
 
 
 def _content_md5(file: File) -> str:
@@ -164,19 +159,3 @@ def _content_md5(file: File) -> str:
 
 def _hash(file: File) -> bytes:
     return hashlib.sha256(file.name.encode()).digest()
-
-
-def _serialized(features: dict[str, Any]) -> bytes:
-    """A tf.train.Example; the same bytes for the same features."""
-    import tensorflow as tf
-
-    example = tf.train.Example()
-    for name, value in sorted(features.items()):
-        feature = example.features.feature[name]
-        if isinstance(value, bytes):
-            feature.bytes_list.value.append(value)
-        elif isinstance(value, int):
-            feature.int64_list.value.append(value)
-        else:
-            feature.float_list.value.append(value)
-    return example.SerializeToString(deterministic=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.shared.files import new_file
-from components.shared.formats import examples
+from components.shared.formats.examples import ExampleSet
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -39,16 +39,15 @@ def thumbnail(encoded: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def thumbnails(folder: str, manifest: dict[str, Any], filenames: set[str]) -> dict[str, str]:
+def thumbnails(examples: ExampleSet, filenames: set[str]) -> dict[str, str]:
     """The thumbnails of these images, by file name, from one pass over the shards of their splits."""
     found = {}
-    for split in manifest["splits"]:
+    for split in examples.manifest.splits:
         wanted = {name for name in filenames if name.startswith(f"{split}/")}
         if wanted:
-            for example in examples.read_examples(examples.shard_paths(folder, manifest, split)):
-                name = examples.text(example, examples.FILENAME)
-                if name in wanted:
-                    found[name] = thumbnail(example.features.feature[examples.ENCODED].bytes_list.value[0])
+            for example in examples.read(split):
+                if example.filename in wanted:
+                    found[example.filename] = thumbnail(example.encoded)
     return found
 
 

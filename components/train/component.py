@@ -16,9 +16,9 @@ def train(
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
-    from components.train.training import Settings, train_model
+    from components.train.training import TrainingSettings, train_model
 
-    settings = Settings(epochs, batch_size, learning_rate, seed)
+    settings = TrainingSettings(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     training = train_model(
         transformed_examples.path, transform_graph.path, settings, model.path, history.path, report.path
     )

@@ -23,6 +23,6 @@ def transform(
         transform_graph.path,
         examples.uri,
     )
-    transformed_examples.metadata["data_version"] = manifest["data_version"]
-    for split, content in manifest["splits"].items():
-        transformed_examples.metadata[f"{split}_images"] = content["images"]
+    transformed_examples.metadata["data_version"] = manifest.data_version
+    for split, content in manifest.splits.items():
+        transformed_examples.metadata[f"{split}_images"] = content.images

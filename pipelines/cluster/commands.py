@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.shared.errors import UserError
-from components.shared.formats.examples import file_sha256
+from components.shared.formats.examples import hash_file
 from pipelines.cluster import artifacts, checks, earlier, runs, storage, waiting
 from pipelines.cluster.connection import Cluster, endpoint
 from pipelines.cluster.fetching import fetch_results
@@ -165,7 +165,7 @@ def _decisions_uri(decisions: str, root: str) -> str:
         return decisions
     if not Path(decisions).is_file():
         raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
-    return f"{root.rstrip('/')}/decisions/{file_sha256(Path(decisions))}.csv"
+    return f"{root.rstrip('/')}/decisions/{hash_file(Path(decisions))}.csv"
 
 
 def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V2beta1Run") -> str:

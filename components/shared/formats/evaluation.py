@@ -1,13 +1,19 @@
 """The figures of a model on a data version: `evaluation.json` in the artifact `evaluation`."""
 
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast
 
 from components.shared.errors import UserError
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.training import Settings
 
 FILE = "evaluation.json"
+SCALAR_METRICS: tuple[Literal["accuracy", "macro_f1", "log_loss", "calibration_error"], ...] = (
+    "accuracy",
+    "macro_f1",
+    "log_loss",
+    "calibration_error",
+)
 MEASURED_SPLITS = ("val", "test")  # those with figures; of train only the images are counted
 
 

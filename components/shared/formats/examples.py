@@ -13,8 +13,8 @@
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,6 +127,37 @@ class ExamplesManifest:
         """Those of all splits."""
         return [shard for split in self.splits.values() for shard in split.shards]
 
+    def for_shards_in(self, folder: Path) -> "ExamplesManifest":
+        """The manifest of shards with the same images under the same names, but with other bytes."""
+
+        def rehash(shard: Shard) -> Shard:
+            return replace(shard, sha256=hash_file(folder / shard.name))
+
+        splits = {
+            name: replace(split, shards=[rehash(shard) for shard in split.shards])
+            for name, split in self.splits.items()
+        }
+        return replace(self, splits=splits)
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """A folder of shards with its manifest."""
+
+    folder: str
+    manifest: ExamplesManifest
+
+    def shard_paths(self, split: str, folder: str = "") -> list[str]:
+        """The addresses of a split's shards, in order; `folder` is where else they are, perhaps a URI."""
+        return [f"{folder or self.folder}/{shard.name}" for shard in self.manifest.splits[split].shards]
+
+    def read(self, split: str) -> Iterator[ImageExample]:
+        """Yields each image of a split, in order, one in memory at a time."""
+        import tensorflow as tf  # here, since the tools read manifests and have no TensorFlow
+
+        for record in tf.data.TFRecordDataset(self.shard_paths(split)).as_numpy_iterator():
+            yield parse_example(record)
+
 
 def is_augmented(filename: str) -> bool:
     """Whether curate made the image from another one. It never makes test images, whatever they are called."""
@@ -149,8 +180,8 @@ def write_manifest(folder: Path, manifest: ExamplesManifest) -> None:
     write_document(folder / MANIFEST, asdict(manifest))
 
 
-def read_manifest(folder: str | Path) -> ExamplesManifest:
-    """The manifest of a folder of shards, each checked to be there and unchanged.
+def open_examples(folder: str | Path) -> ExampleSet:
+    """The examples in a folder of shards, each checked to be there and unchanged.
 
     Raises:
         UserError: the manifest or a shard is missing or differs from its checksum.
@@ -176,25 +207,12 @@ def read_manifest(folder: str | Path) -> ExamplesManifest:
             raise UserError(f"{path}: the shard is missing; {advice}.")
         if hash_file(path) != shard.sha256:
             raise UserError(f"{path}: the shard differs from its checksum; {advice}.")
-    return manifest
+    return ExampleSet(str(folder), manifest)
 
 
 def _parse_split(content: dict[str, object]) -> SplitInfo:
     split = SplitInfo(**content)  # type: ignore[arg-type]  # the wrong fields raise a TypeError
     return SplitInfo(split.images, split.classes, [Shard(**shard) for shard in split.shards])  # type: ignore[arg-type]
-
-
-def shard_paths(folder: str | Path, manifest: ExamplesManifest, split: str) -> list[str]:
-    """The addresses of a split's shards, in order; `folder` may be a URI."""
-    return [f"{folder}/{shard.name}" for shard in manifest.splits[split].shards]
-
-
-def read_examples(paths: Iterable[str]) -> Iterator[ImageExample]:
-    """Yields each image of the shards, in order, one in memory at a time."""
-    import tensorflow as tf  # here, since the tools read manifests and have no TensorFlow
-
-    for record in tf.data.TFRecordDataset(list(paths)).as_numpy_iterator():
-        yield parse_example(record)
 
 
 def parse_example(record: bytes) -> ImageExample:

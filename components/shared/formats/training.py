@@ -8,15 +8,7 @@ from typing import TypedDict, cast
 from components.shared.formats.documents import read_document, write_document
 
 FILE = "training.json"
-
-
-class Settings(TypedDict):
-    """The parameters of train."""
-
-    epochs: int
-    batch_size: int  # images
-    learning_rate: float
-    seed: int
+Settings = dict[str, int | float]  # the parameters of train, by name
 
 
 class Training(TypedDict):
@@ -24,7 +16,7 @@ class Training(TypedDict):
 
     data_version: str
     classes: list[str]
-    settings: Settings
+    settings: Settings  # the parameters of train
     parameters: int  # weights of the model
     best_epoch: int  # whose weights were kept, 1-based
     val_accuracy: float  # of that epoch
