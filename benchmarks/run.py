@@ -175,11 +175,22 @@ def loop_seconds(data: Path, folder: Path, *options: str) -> float:
 
 def ingest_seconds(data: Path, folder: Path, *options: str) -> float:
     beam_options = ["--runner=FnApiRunner", *options]
-    arguments = [str(data), "", "", [], "fail", 10**6, 10**8, 8, beam_options, str(folder / "ingested")]
+    arguments = {
+        "data_uri": str(data),
+        "test_data_uri": "",
+        "data_version": "",
+        "classes": [],
+        "on_bad_image": "fail",
+        "max_images": 10**6,
+        "max_pixels": 10**8,
+        "shards": 8,
+        "beam_options": beam_options,
+        "output": str(folder / "ingested"),
+    }
     code = (
         "import time; from components.ingest.ingestion import ingest_folders\n"
         "if __name__ == '__main__':\n"
-        f" started = time.perf_counter(); ingest_folders(*{arguments!r}); print(time.perf_counter() - started)"
+        f" started = time.perf_counter(); ingest_folders(**{arguments!r}); print(time.perf_counter() - started)"
     )
     command = [sys.executable, "-c", code]
     outputs = (subprocess.run(command, check=True, capture_output=True, cwd=ROOT, text=True).stdout for _ in range(2))

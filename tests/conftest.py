@@ -69,7 +69,18 @@ def examples(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.ingest.ingestion import ingest_folders
 
     output = tmp_path_factory.mktemp("ingest") / "examples"
-    ingest_folders(str(tiny.data), str(tiny.test), "", CLASSES, "fail", 10_000, 50_000_000, 2, BEAM, str(output))
+    ingest_folders(
+        str(tiny.data),
+        test_data_uri=str(tiny.test),
+        data_version="",
+        classes=CLASSES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=50_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(output),
+    )
     return output
 
 

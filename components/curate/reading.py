@@ -4,14 +4,14 @@ import contextlib
 import csv
 import hashlib
 import math
-import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from components.curate.decisions import Decision, read_decisions
-from components.shared.cloud_storage import explained, new_client
+
+from components.shared.cloud_storage import fetch_object, is_address
 from components.shared.errors import UserError
 from components.shared.formats import examples as ex
 
@@ -122,7 +122,7 @@ def read_people(uri: str, images: Iterable[Image], classes: list[str]) -> dict[s
     if not uri:
         return {}
     known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED}
-    with _local(uri) as path:
+    with _open_local_copy(uri) as path:
         try:
             return {decision.filename: decision for decision in read_decisions(path, known, classes)}
         except UserError as error:
@@ -130,20 +130,12 @@ def read_people(uri: str, images: Iterable[Image], classes: list[str]) -> dict[s
 
 
 @contextlib.contextmanager
-def _local(uri: str) -> Iterator[Path]:
-    """The path of the file, or of a copy of the object."""
-    if not uri.startswith("gs://"):
+def _open_local_copy(uri: str) -> Iterator[Path]:
+    """Yields the path of the file, or of a copy of the object."""
+    if not is_address(uri):
         yield Path(uri)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "decisions.csv"
-        _download(uri, path)
+        fetch_object(uri, path)
         yield path
-
-
-def _download(uri: str, path: Path) -> None:
-    matched = re.fullmatch(r"gs://([^/]+)/(.+)", uri)
-    if not matched:
-        raise UserError(f"{uri}: names no object; write gs://BUCKET/FOLDER/decisions.csv.")
-    with new_client(uri) as client, explained(uri):
-        client.bucket(matched[1]).blob(matched[2]).download_to_filename(str(path))

@@ -117,7 +117,7 @@ def local_target(address: str) -> Iterator[Path]:
 def exists(address: str) -> bool:
     from apache_beam.io.filesystems import FileSystems
 
-    return FileSystems.exists(address)
+    return bool(FileSystems.exists(address))
 
 
 def _download(address: str, path: Path) -> None:

@@ -50,7 +50,16 @@ def raw(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in CLASSES:
             shutil.copy(folder / CLASSES[0] / "00.png", folder / name / EVIL)
     ingest_folders(
-        str(data), str(test), "other.dir", CLASSES, "fail", 10_000, 10_000_000, 2, BEAM, str(root / "examples")
+        str(data),
+        test_data_uri=str(test),
+        data_version="other.dir",
+        classes=CLASSES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=10_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(root / "examples"),
     )
     return root / "examples"
 

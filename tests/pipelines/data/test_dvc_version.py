@@ -415,7 +415,7 @@ class Answering(http.server.BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("status", "named"),
-    [(403, "(gs://images/team/dvc) cannot be read (403"), (404, "is not in the DVC remote 'bucket'")],
+    [(403, "(gs://images/team/dvc): permission refused (403"), (404, "is not in the DVC remote 'bucket'")],
 )
 def test_one_request_tells(home: Path, monkeypatch: pytest.MonkeyPatch, status: int, named: str) -> None:
     handler = type("Handler", (Answering,), {"status": status, "asked": []})
@@ -434,16 +434,16 @@ def test_cloud_storage_that_does_not_answer(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(data, "PATIENCE", 1)
     in_bucket(home, f"http://127.0.0.1:{free_port()}", "images")
     message = refused(home / "data", None, "bucket")
-    assert "cannot be read (Timeout" in message
+    assert "Cloud Storage cannot be used (Timeout" in message
     assert "Connection refused" in message
-    assert "`gcloud auth application-default login`" in message
+    assert message.endswith("; check the address and run again.")
 
 
 def test_credentials_that_are_not_there(home: Path) -> None:
     configure(home, "remote", "add", "bucket", "gs://images/dvc")
     configure(home, "remote", "modify", "--local", "bucket", "credentialpath", "../lost.json")
     message = refused(home / "data", None, "bucket")
-    assert "the DVC remote 'bucket' (gs://images/dvc) cannot be read (" in message
+    assert "the DVC remote 'bucket' (gs://images/dvc): no Google credentials (" in message
     assert "lost.json" in message
 
 
