@@ -3,23 +3,29 @@
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
 
 from components.shared.files import new_file
 from components.shared.formats.examples import ExampleSet
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-    from matplotlib.figure import Figure
 
 TEMPLATES = Path(__file__).parents[1]  # components/, whose stages have templates of their own
 THUMBNAIL = (140, 105)  # pixels
 
 
 def write_report(output: str, template: str, **values: Any) -> None:
-    """Renders `template`, a path below components/, to the file `output`."""
-    import jinja2
+    """Renders a template to an HTML file.
 
+    Args:
+        output: The path of the file.
+        template: The path of a Jinja template, below components/.
+        values: What the template shows; text is escaped.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -29,9 +35,7 @@ def write_report(output: str, template: str, **values: Any) -> None:
 
 
 def thumbnail(encoded: bytes) -> str:
-    """A small PNG of the picture as a data: address."""
-    from PIL import Image
-
+    """Makes a small PNG, of at most THUMBNAIL pixels, of an encoded picture; returns it as a data: address."""
     picture = Image.open(io.BytesIO(encoded)).convert("RGB")
     picture.thumbnail(THUMBNAIL)
     buffer = io.BytesIO()
@@ -40,7 +44,7 @@ def thumbnail(encoded: bytes) -> str:
 
 
 def thumbnails(examples: ExampleSet, filenames: set[str]) -> dict[str, str]:
-    """The thumbnails of these images, by file name, from one pass over the shards of their splits."""
+    """Makes the thumbnails of these images, by file name, in one pass over the shards of their splits."""
     found = {}
     for split in examples.manifest.splits:
         wanted = {name for name in filenames if name.startswith(f"{split}/")}
@@ -51,11 +55,8 @@ def thumbnails(examples: ExampleSet, filenames: set[str]) -> dict[str, str]:
     return found
 
 
-def svg(figure: "Figure") -> "Markup":
-    """The figure as an inline SVG element, the same bytes each time."""
-    import matplotlib
-    from markupsafe import Markup
-
+def svg(figure: Figure) -> Markup:
+    """Draws the figure as an inline SVG element, with the same bytes each time."""
     with matplotlib.rc_context({"svg.hashsalt": "report", "svg.fonttype": "none"}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
