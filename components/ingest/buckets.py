@@ -32,9 +32,11 @@ class Bucket(Source):
     version: str = ""
 
     def join_address(self, *folders: str) -> str:
+        """The gs:// address of a folder."""
         return join_names(self.uri, *folders)
 
     def list_children(self, *folders: str) -> list[Child] | None:
+        """As Source.list_children; a folder is there if an object lies below it."""
         objects, names = cloud_storage.list_folder(self.join_address(*folders))
         children = [Child(found.name, is_folder=False) for found in objects]
         children += [Child(name, is_folder=True) for name in names]
@@ -44,12 +46,14 @@ class Bucket(Source):
         return sorted(child for child in children if child.name and not child.name.startswith("."))
 
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+        """As Source.list_files; files have the generation that is listed, so that a replaced object is noticed."""
         if is_class_folder(self.prefix, part):
             yield from self._list_class(part)
         else:
             yield from self._list_hidden(part)
 
     def open_reader(self) -> AbstractContextManager[Reader]:
+        """A reader with one client for all its files."""
         return _open_reader(self.uri)
 
     def _list_class(self, part: tuple[str, ...]) -> Iterator[File]:
@@ -68,7 +72,7 @@ class Bucket(Source):
                 yield self._describe(found, False, *part)
 
     def _list_hidden(self, part: tuple[str, ...]) -> Iterator[File]:
-        """And those beside the folders; not those in the folders, which are parts themselves."""
+        """Yields what is hidden or lies beside the folders; the folders themselves are other parts."""
         objects, names = cloud_storage.list_folder(self.join_address(*part))
         for found in objects:
             if found.name:

@@ -32,9 +32,11 @@ class Folder(Source):
     version: str = ""
 
     def join_address(self, *folders: str) -> str:
+        """The path of a folder."""
         return os.path.join(self.root, *folders)
 
     def list_children(self, *folders: str) -> list[Child] | None:
+        """As Source.list_children; a link to a folder is a folder."""
         path = self.join_address(*folders)
         if not os.path.isdir(path):
             return None
@@ -46,6 +48,7 @@ class Folder(Source):
             )
 
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+        """As Source.list_files; no image is opened."""
         with _explain_errors(self.join_address(*part)), os.scandir(self.join_address(*part)) as entries:
             for entry in map(_check_name, entries):
                 name = join_names(self.prefix, *part, entry.name)
@@ -59,6 +62,7 @@ class Folder(Source):
                     yield from _list_all(entry.path, name)
 
     def open_reader(self) -> AbstractContextManager[Reader]:
+        """A reader of paths, which has nothing to connect to."""
         return nullcontext(_DiskReader())
 
 
@@ -67,7 +71,7 @@ class _DiskReader(Reader):
 
     def read(self, file: File, max_bytes: int) -> bytes:
         try:
-            if file.md5 and not os.path.isfile(file.address):  # opening a pipe would wait for ever
+            if file.md5 and not os.path.isfile(file.address):  # opening a pipe would block forever
                 raise FileNotFoundError(errno.ENOENT, "no such file")
             with open(file.address, "rb") as opened:
                 data = opened.read(max_bytes + 1)
@@ -121,7 +125,7 @@ def _find_problem(entry: os.DirEntry[str], root: str) -> str:
         return f"cannot be read ({getattr(error, 'strerror', error)})"
     if stat.S_ISDIR(mode):
         return FOLDER_AMONG_IMAGES
-    return "" if stat.S_ISREG(mode) else "not a regular file"  # opening a pipe would wait for ever
+    return "" if stat.S_ISREG(mode) else "not a regular file"  # opening a pipe would block forever
 
 
 def _check_name(entry: os.DirEntry[str]) -> os.DirEntry[str]:
@@ -135,4 +139,6 @@ def _explain_errors(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror}); allow the user of this run to.") from None
+        raise UserError(
+            f"{folder}: cannot be read ({error.strerror}); allow the user of this run to read it."
+        ) from None

@@ -58,16 +58,12 @@ def ingest_folders(
     version = _check_version(layout.data, data_version)
     with new_directory(output) as folder:
         with work_folder(beam_options, folder) as work:
-            settings = _settle(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
+            settings = _make_settings(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
             written = _run(layout, settings, max_images, beam_options)
-            bad = sorted(image for shard in written for image in shard.bad)
-            if bad and on_bad_image == "fail":
-                raise UserError(_describe(bad))
+            bad = _collect_bad(written, on_bad_image)
             version = version or _compute_version(written)
             splits = {split.name: _take_split(split.name, written, layout.classes, folder) for split in layout.splits}
-        for split, content in splits.items():
-            if not content.images:
-                raise UserError(f"the {split} split has no good image left; {_describe(bad)}")
+        _check_splits(splits, bad)
         quarantined = [Quarantined(image.name, image.reason) for image in bad]
         manifest = ExamplesManifest(data_uri, test_data_uri, version, layout.classes, splits, quarantined)
         write_manifest(folder, manifest)
@@ -88,7 +84,7 @@ def _check_version(data: Source, given: str) -> str:
     return data.version or given
 
 
-def _settle(layout: Layout, is_version_known: bool, *, max_pixels: int, shards: int, work: str) -> ShardSettings:
+def _make_settings(layout: Layout, is_version_known: bool, *, max_pixels: int, shards: int, work: str) -> ShardSettings:
     versioned = () if is_version_known else tuple(s.name for s in layout.splits if s.source is layout.data)
     return ShardSettings(
         labels={name: label for label, name in enumerate(layout.classes)},
@@ -219,6 +215,19 @@ def _take_split(split: str, written: list[WrittenShard], classes: list[str], fol
         shards.append(Shard(name, sum(shard.classes.values()), shard.sha256))
     counts = sum((Counter(shard.classes) for shard in filled), Counter[str]())
     return SplitInfo(counts.total(), {name: counts[name] for name in classes}, shards)
+
+
+def _collect_bad(written: list[WrittenShard], on_bad_image: str) -> list[BadFile]:
+    bad = sorted(image for shard in written for image in shard.bad)
+    if bad and on_bad_image == "fail":
+        raise UserError(_describe(bad))
+    return bad
+
+
+def _check_splits(splits: dict[str, SplitInfo], bad: list[BadFile]) -> None:
+    for split, content in splits.items():
+        if not content.images:
+            raise UserError(f"the {split} split has no good image left; {_describe(bad)}")
 
 
 def _describe(bad: list[BadFile], shown: int = 20) -> str:

@@ -52,7 +52,7 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str]) -> Layout
     children = {split.name: _list_classes(split) for split in splits}
     names = classes or sorted({child.name for found in children.values() for child in found})
     if len(names) > len(set(names)):
-        raise UserError(f"classes is {', '.join(names)}; each name may be there once.")
+        raise UserError(f"classes is {', '.join(names)}; each name may appear only once.")
     for split in splits:
         _check_class_folders(split, children[split.name], names)
     return Layout(data, splits, names)

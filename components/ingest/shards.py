@@ -19,7 +19,7 @@ from components.shared.formats.examples import hash_file, serialize_example
 
 Key = tuple[str, int]  # of a shard: its split and number
 OTHERS = "others"  # in the place of the split: files that count for the data version only
-FAILED = "failed"  # a file in the work folder: a shard could not be written, so that the others are not needed
+FAILED = "failed"  # a file in the work folder that tells other workers that a shard failed, so theirs are not needed
 
 
 class ShardSettings(NamedTuple):

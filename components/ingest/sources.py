@@ -13,7 +13,7 @@ FOLDER_AMONG_IMAGES = "a folder; images lie directly in their class folder"
 
 
 class BadImage(Exception):
-    """Why a file is not an image that can be learned from."""
+    """A file cannot be used as an image; the text says why."""
 
 
 class Child(NamedTuple):
@@ -30,7 +30,7 @@ class File(NamedTuple):
     name: str  # split/class/file, the name that every later stage and report uses
     address: str  # a path, or gs://bucket/object
     is_image: bool = True  # if not, it counts for the data version only: it is hidden, or lies beside the images
-    problem: str = ""  # why it can be no image, as far as the folder tells
+    problem: str = ""  # why it cannot be an image, if that is known before it is read
     md5: str = ""  # of the content, in hex, if known
     generation: int | None = None  # of the object in the bucket
 
@@ -73,8 +73,10 @@ class Reader(ABC):
 
 
 class Source(ABC):
-    """A data set. It travels to workers, which list and read its files; the methods raise a UserError that names
-    what cannot be read."""
+    """A data set. It travels to workers, which list and read its files.
+
+    Its methods raise a UserError that names what cannot be read.
+    """
 
     prefix: str  # stands before the names of the files, if the data set is one split only: `test`
     version: str  # `<md5>.dir`, if the address tells it

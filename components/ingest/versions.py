@@ -1,7 +1,7 @@
 """A data set that DVC pushed to a remote: a manifest that names its files by their md5, and the files themselves.
 
-A manifest comes from elsewhere: nothing in it is believed before it is checked, and a file is only ever looked for by
-its md5, below the remote.
+A manifest comes from elsewhere, so everything in it is checked before it is used, and a file is only looked for below
+the remote, by its md5.
 """
 
 import hashlib
@@ -32,15 +32,19 @@ class Version(Source):
     store: Source  # the folder of the remote in which DVC keeps files under their md5s
 
     def join_address(self, *folders: str) -> str:
+        """The address of the manifest, and the folder as the manifest names it."""
         return f"{self.manifest}: {join_names(*folders)}" if folders else self.manifest
 
     def list_children(self, *folders: str) -> list[Child] | None:
+        """As Source.list_children."""
         return self.folders.get(folders)
 
     def split_listing(self, folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        return [()]  # the manifest is one file
+        """One part, because the manifest is one file."""
+        return [()]
 
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+        """The images that the manifest names; each lies in the store under its md5."""
         seen = ""
         for relpath, md5 in read_manifest(self.manifest, self.store):
             name = join_names(self.prefix, relpath)
@@ -55,6 +59,7 @@ class Version(Source):
                 yield File(image, self.join_address(image), problem=FOLDER_AMONG_IMAGES)
 
     def open_reader(self) -> AbstractContextManager[Reader]:
+        """The reader of the store."""
         return self.store.open_reader()
 
 
@@ -75,7 +80,7 @@ def open_version(uri: str, prefix: str, store: Source) -> Version:
         The version.
 
     Raises:
-        UserError: the manifest is missing, is not as DVC writes it, or differs from the md5 in its address.
+        UserError: The manifest is missing, is not as DVC writes it, or differs from the md5 in its address.
     """
     folders: dict[tuple[str, ...], dict[str, Child]] = {(): {}}
     depth = CLASS_DEPTH - len(prefix.split("/")) if prefix else CLASS_DEPTH
@@ -113,7 +118,7 @@ def read_manifest(uri: str, store: Source) -> Iterator[tuple[str, str]]:
                 reason = _find_fault(entry, previous)
                 if reason:
                     raise UserError(
-                        f"{uri}: the entry {_shorten(entry)} {reason}; no DVC wrote it: push the data again."
+                        f"{uri}: the entry {_shorten(entry)} {reason}; DVC did not write it, so push the data again."
                     )
                 previous = entry["relpath"]
                 yield previous, entry["md5"]
@@ -130,8 +135,10 @@ def _parse_version(uri: str) -> str:
 
 
 def _parse_entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
-    """Yields the flat objects of a list from the events of ijson, whose own `items` needs memory by the square of the
-    depth."""
+    """Yields the flat objects of a list from the events of ijson.
+
+    ijson's own `items` takes memory that grows with the square of the depth.
+    """
     nested = ijson.JSONError("not a list of flat objects")
     if next(events)[0] != "start_array":
         raise nested
@@ -154,7 +161,7 @@ def _parse_entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
 
 
 def _find_fault(entry: dict[str, Any], previous: str) -> str:
-    """What is wrong with an entry, if anything. DVC sorts them, so that two of one path are neighbours."""
+    """What is wrong with an entry, if anything. DVC sorts entries, so those with the same path are neighbors."""
     if not all(isinstance(entry.get(key), str) for key in ("md5", "relpath")):
         return "has no md5 and relpath"
     relpath = entry["relpath"]
@@ -165,7 +172,7 @@ def _find_fault(entry: dict[str, Any], previous: str) -> str:
     if relpath != relpath.encode(errors="replace").decode():
         return "has a path that is not UTF-8"
     if relpath <= previous:
-        return "is there twice" if relpath == previous else "is out of order"
+        return "is listed twice" if relpath == previous else "is out of order"
     return ""
 
 

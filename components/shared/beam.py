@@ -166,7 +166,7 @@ def _parse(options: list[str]) -> PipelineOptions:
 
 @contextlib.contextmanager
 def _explain_argument_errors() -> Iterator[None]:
-    """argparse prints its usage, hundreds of lines, and exits; only its last line is about the mistake."""
+    """Keeps the last line of what argparse prints before it exits; the hundreds of lines before are its usage."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):

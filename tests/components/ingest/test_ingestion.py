@@ -396,7 +396,7 @@ def test_max_pixels_names_the_largest_image(tiny: Folders, tmp_path: Path) -> No
         ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore'; it must be fail or quarantine"),
         ({"shards": 0}, "shards is 0"),
         ({"beam_options": ["--runner=NoSuchRunner"]}, "beam_options: Unexpected pipeline runner: NoSuchRunner"),
-        ({"classes": ["i", "v", "v", "x"]}, "each name may be there once"),
+        ({"classes": ["i", "v", "v", "x"]}, "each name may appear only once"),
     ],
 )
 def test_wrong_option_is_refused(option: dict[str, Any], message: str, tiny: Folders, tmp_path: Path) -> None:
@@ -488,7 +488,7 @@ def test_unreadable_folder_is_named(folder: str, plain: Path, reachable: Folders
     path = reachable.data.parent / folder
     path.mkdir(exist_ok=True)
     sentence = refused_unreadable(path, reachable)
-    assert sentence == f"{path}: cannot be read (Permission denied); allow the user of this run to."
+    assert sentence == f"{path}: cannot be read (Permission denied); allow the user of this run to read it."
 
 
 def test_unreadable_image_is_a_bad_image(plain: Path, reachable: Folders) -> None:

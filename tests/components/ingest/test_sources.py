@@ -317,7 +317,7 @@ HOSTILE: dict[str, tuple[list[Any], str]] = {
     "md5 is a number": ([entry(md5=1)], "has no md5 and relpath"),
     "relpath is nothing": ([entry(relpath=None)], "has no md5 and relpath"),
     "no relpath": ([{"md5": "0" * 32}], "has no md5 and relpath"),
-    "twice": ([entry(), entry(md5="1" * 32)], "is there twice"),
+    "twice": ([entry(), entry(md5="1" * 32)], "is listed twice"),
     "out of order": ([entry("train/i/b.png"), entry("train/i/a.png")], "is out of order"),
 }
 
