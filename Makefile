@@ -29,8 +29,8 @@ test: .venv/dev .venv-stages/ready ## set up and run the tests
 test-fast: .venv/dev ## the tests that need neither TensorFlow nor a server: under a minute
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m fast
 
-STAGES_TESTS := tests/end_to_end/test_end_to_end.py tests/components tests/models
-TOOLS_TESTS := $(addprefix --ignore ,tests/end_to_end tests/components tests/models) tests
+STAGES_TESTS := tests/components tests/models tests/containers
+TOOLS_TESTS := tests/end_to_end/test_end_to_end.py $(addprefix --ignore ,$(STAGES_TESTS)) tests
 PYTEST_FLAGS := --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev .venv-stages/ready ## check style, formatting and types
@@ -45,12 +45,13 @@ docs: .venv/tools ## write docs/components.md anew from the components
 benchmark: .venv/tools .venv-stages/ready ## measure the stages; writes build/benchmark.json
 	$(BIN)/python benchmarks/run.py
 
-images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1
+images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=
 	@test -n "$(BUILDER)" || { echo "No docker, podman or buildah works here; install one, or start its daemon."; exit 1; }
+	$(BUILD) -f containers/base/Dockerfile -t $(IMAGE)base:$(TAG) $(if $(BASE),--build-arg BASE=$(BASE)) .
 	for stage in $(STAGES); do \
-		$(BUILD_$(BUILDER)) -f containers/$$stage/Dockerfile -t $(IMAGE)$$stage:$(TAG) --build-arg REVISION=$(TAG) \
-			$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(GPU),--build-arg REQUIREMENTS=requirements-gpu.txt) \
-			$(BUILD_FLAGS) . || exit; \
+		$(BUILD) -f containers/$$stage/Dockerfile -t $(IMAGE)$$stage:$(TAG) --build-arg BASE=$(IMAGE)base:$(TAG) \
+			$(if $(GPU),--build-arg REQUIREMENTS=requirements-gpu.txt) \
+			--label org.opencontainers.image.title=$$stage --label org.opencontainers.image.revision=$(TAG) . || exit; \
 	done
 
 push: ## push them: REGISTRY=europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
@@ -58,6 +59,7 @@ push: ## push them: REGISTRY=europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
 	for stage in $(STAGES); do $(BUILDER) push $(PUSH_FLAGS) $(IMAGE)$$stage:$(TAG) || exit; done
 
 BUILDER ?= $(shell for builder in docker podman buildah; do $$builder info >/dev/null 2>&1 && echo $$builder && break; done)
+BUILD = $(BUILD_$(BUILDER)) $(BUILD_FLAGS)
 BUILD_docker := DOCKER_BUILDKIT=1 docker build
 BUILD_podman := podman build --layers
 BUILD_buildah := buildah build --layers
@@ -65,7 +67,7 @@ TAG ?= $(shell $(PYTHON) -m pipelines.compiler.code_version)
 IMAGE := $(if $(REGISTRY),$(REGISTRY:/=)/)
 
 test-images: .venv/dev .venv-stages/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
-	$(STAGES_BIN)/python -m pytest -m images tests/end_to_end/test_images.py
+	$(BIN)/python -m pytest -m images tests/end_to_end/test_images.py
 
 lock: .venv/dev ## write the lock files anew from pyproject.toml
 	$(UNIVERSAL_LOCK) --extra tools --output-file locks/tools.txt
