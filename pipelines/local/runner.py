@@ -83,7 +83,7 @@ def given_to(run: dict[str, Any], stage: str) -> tuple[dict[str, Any], dict[str,
 
 
 def check_runner(runner: str, pipeline: "BaseComponent") -> None:
-    """Refuses, with a UserError, to run the pipeline where its stages cannot run: without their Python, or their images."""
+    """Refuses, with a UserError, to run the pipeline where its stages' Python or their images are missing."""
     from google.protobuf.json_format import MessageToDict
 
     if runner == "subprocess":
@@ -123,14 +123,14 @@ def run_locally(
     started = time.monotonic()
     try:
         with (run / "run.log").open("w") as log, _interrupt_on_sigterm(), _stages_environment(), contextlib.chdir(ROOT):
-            if runner == "docker":
-                chosen, started_with = docker.new_runner(run, arguments), contextlib.nullcontext()
-            else:
-                chosen, started_with = local.SubprocessRunner(use_venv=False), start_stages_with(find_python())
+            chosen = docker.new_runner(run, arguments) if runner == "docker" else local.SubprocessRunner(use_venv=False)
             local.init(chosen, pipeline_root=str(run / "artifacts"), raise_on_error=False)
-            with started_with, contextlib.redirect_stdout(_Log(log, watch)), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the image names hold no 'python'
-                pipeline(**arguments)
+            with contextlib.redirect_stdout(_Log(log, watch)), warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # kfp's notes on image names, and on what it leaves aside here, such as CPU limits
+                with start_stages_with(find_python()) if runner == "subprocess" else contextlib.nullcontext():
+                    pipeline(**arguments)
         if all(state == "succeeded" for state in watch.states.values()):
             summary["state"] = "succeeded"
     except KeyboardInterrupt:
