@@ -19,6 +19,7 @@ import pytest
 from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.update(HANGS_WITHOUT)  # gcsfs reads it when it is imported, which may be before a test uses the server
 # A shell's background job ignores Ctrl-C and hands that down: what the tests start must take it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parents[1]
