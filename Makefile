@@ -26,11 +26,17 @@ test: .venv/dev .venv-stages/ready ## set up and run the tests
 	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) $(STAGES_TESTS) || failed=1; \
 	exit $$failed
 
-test-fast: .venv/dev ## the tests that need neither TensorFlow nor a server: under a minute
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m fast
+test-fast: .venv/dev .venv-stages/ready ## the tests that need neither TensorFlow nor a server: under a minute
+	failed=0; \
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(TOOLS_TESTS) || failed=1; \
+	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(FAST_STAGES_TESTS) || failed=1; \
+	exit $$failed
 
 STAGES_TESTS := tests/components tests/models tests/containers
 TOOLS_TESTS := tests/end_to_end/test_end_to_end.py $(addprefix --ignore ,$(STAGES_TESTS)) tests
+FAST_STAGES_TESTS := tests/containers $(addprefix tests/components/,test_contracts.py shared \
+	$(addprefix compare/test_,data_difference.py paired.py) \
+	$(addprefix curate/test_,augmentation.py balance.py cleaning.py planning.py))
 PYTEST_FLAGS := --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev .venv-stages/ready ## check style, formatting and types

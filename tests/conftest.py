@@ -31,6 +31,18 @@ CLASSES = ["i", "v", "x"]
 IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
 
 
+SLOW_FOLDERS = {"end_to_end", "fakes", "cluster"}
+SLOW_FIXTURES = {"examples", "validated", "transformed", "trained", "gcs_server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs neither TensorFlow nor a server."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if SLOW_FOLDERS.isdisjoint(item.path.parts) and SLOW_FIXTURES.isdisjoint(fixtures):
+            item.add_marker(pytest.mark.fast)
+
+
 class Folders(NamedTuple):
     data: Path  # train/ and val/
     test: Path
