@@ -1,12 +1,17 @@
-"""A tiny data set, and what each stage makes of it: made once, and only as far as a test needs it."""
+"""A tiny data set, and what each stage makes of it: made once, and only as far as a test needs it.
 
+The tests in tests/components, tests/containers and tests/models run in the stages' environment, all others in the
+tools'. This file is imported in both.
+"""
+
+import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,13 +19,28 @@ import pytest
 from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.update(HANGS_WITHOUT)  # gcsfs reads it when it is imported, which may be before a test uses the server
 # A shell's background job ignores Ctrl-C and hands that down: what the tests start must take it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parents[1]
+# Tests run submit.py in copies of the project, which have no environment beside them.
+os.environ.setdefault("STAGES_PYTHON", str(ROOT / ".venv-stages/bin/python"))
 BEAM = ["--runner=FnApiRunner"]
 PROCESSES = [*BEAM, "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 CLASSES = ["i", "v", "x"]
 IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
+
+
+SLOW_FOLDERS = {"end_to_end", "fakes", "cluster"}
+SLOW_FIXTURES = {"examples", "validated", "transformed", "trained", "gcs_server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs neither TensorFlow nor a server."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if SLOW_FOLDERS.isdisjoint(item.path.parts) and SLOW_FIXTURES.isdisjoint(fixtures):
+            item.add_marker(pytest.mark.fast)
 
 
 class Folders(NamedTuple):
@@ -139,6 +159,16 @@ def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 600): 
 
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def run_in_stages(code: str, given: Any) -> Any:
+    """What Python code prints as JSON in the stages' environment, where it finds `given` as JSON on standard input."""
+    import subprocess
+
+    command = [os.environ["STAGES_PYTHON"], "-W", "ignore", "-c", code]
+    result = subprocess.run(command, input=json.dumps(given), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 def copy_project(target: Path) -> Path:

@@ -42,4 +42,4 @@ def command_line() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup && . .venv/bin/activate")
+        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")

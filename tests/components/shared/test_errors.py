@@ -43,5 +43,8 @@ def test_command_line_exits_with_a_code(problem: BaseException, code: object) ->
 
 
 def test_command_line_says_how_to_install_what_is_missing() -> None:
-    with pytest.raises(SystemExit, match="no_such_package is not installed for .*; run: make setup"), command_line():
+    with (
+        pytest.raises(SystemExit, match="no_such_package is not installed for .*; run: make setup-tools"),
+        command_line(),
+    ):
         import no_such_package  # noqa: F401

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from components.evaluate.metrics import split_metrics
 from components.shared.errors import UserError
 from pipelines.data import dvc_version as data
 from pipelines.data.dvc_version import DataVersion, resolve
 from pipelines.output import results
 from tests.conftest import ROOT, contents
+from tests.fakes.evaluation import split_metrics
 from tests.fakes.gcs import Gcs, free_port
 
 CLASSES = ["i", "v", "x"]
@@ -462,18 +461,16 @@ def evaluate(folder: Path, version: str, splits: dict[str, int], seed: int) -> d
     }
     for split, images in splits.items():
         label = rng.choice(CLASSES, images)
-        rows = pd.DataFrame(
-            {
-                "label": label,
-                "prediction": np.where(rng.random(images) < 0.2 + 0.3 * seed, label, CLASSES[0]),
-                "confidence": rng.random(images),
-                "loss": rng.random(images),
-                "ink_fraction": rng.random(images),
-                "width": 20,
-                "height": 20,
-                "aspect_ratio": 1.0,
-            }
-        )
+        rows = {
+            "label": label.tolist(),
+            "prediction": np.where(rng.random(images) < 0.2 + 0.3 * seed, label, CLASSES[0]).tolist(),
+            "confidence": rng.random(images).tolist(),
+            "loss": rng.random(images).tolist(),
+            "ink_fraction": rng.random(images).tolist(),
+            "width": 20,
+            "height": 20,
+            "aspect_ratio": 1.0,
+        }
         result[split] = split_metrics(rows, CLASSES, 2)
     folder.mkdir()
     (folder / "metrics.json").write_text(json.dumps(result))
