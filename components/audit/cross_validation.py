@@ -50,12 +50,7 @@ def judge_images(
     Raises:
         UserError: `work` cannot be created.
     """
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{work}: {error.strerror}; set HOME to a folder where the audit may keep its finished folds."
-        ) from None
+    _create_folder(work)
     believed = np.ones(len(labels), bool)
     verdicts: list[Verdict] = []
     for repeat in range(settings.repeats):
@@ -75,6 +70,15 @@ def judge_images(
         believed = get_label_quality_scores(labels, mean.probabilities) >= BELIEF
         print(f"audit: repeat {repeat + 1}/{settings.repeats}, {(~believed).sum()} labels doubted", flush=True)
     return mean
+
+
+def _create_folder(work: Path) -> None:
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{work}: {error.strerror}; set HOME to a folder where the audit may keep its finished folds."
+        ) from None
 
 
 def assign_folds(labels: NDArray[np.int64], groups: NDArray[np.int32], *, folds: int, seed: int) -> NDArray[np.int64]:
