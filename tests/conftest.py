@@ -31,15 +31,15 @@ CLASSES = ["i", "v", "x"]
 IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
 
 
-SLOW_FOLDERS = {"end_to_end", "fakes", "cluster"}
+SLOW = {"end_to_end", "fakes", "cluster", "test_adopt.py", "test_dvc_version.py"}  # the last two make repositories
 SLOW_FIXTURES = {"examples", "validated", "transformed", "trained", "gcs_server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs neither TensorFlow nor a server."""
+    """Marks what needs neither TensorFlow nor a server, and no repository of git and DVC for each test."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        if SLOW_FOLDERS.isdisjoint(item.path.parts) and SLOW_FIXTURES.isdisjoint(fixtures):
+        if SLOW.isdisjoint(item.path.parts) and SLOW_FIXTURES.isdisjoint(fixtures):
             item.add_marker(pytest.mark.fast)
 
 

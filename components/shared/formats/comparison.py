@@ -5,7 +5,7 @@ them, so every difference is one of pairs.
 """
 
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.training import Settings
@@ -138,7 +138,14 @@ class Comparison(TypedDict):
 
 
 # The counts of DataDifference, in the order in which people are told of them.
-DIFFERENCES = ("relabelled", "moved", "dropped", "added", "altered", "augmented")
+DIFFERENCES: tuple[Literal["relabelled", "moved", "dropped", "added", "altered", "augmented"], ...] = (
+    "relabelled",
+    "moved",
+    "dropped",
+    "added",
+    "altered",
+    "augmented",
+)
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
