@@ -66,7 +66,9 @@ function suggest(row) {
 
 function accept() {
   const suggested = suggest(current);
-  return suggested ? decide(current, suggested.changes) : say("There is no suggestion here: look, and decide.");
+  return suggested
+    ? decide(current, suggested.changes)
+    : say("There is no suggestion for this image: look at it and decide.");
 }
 
 const getGroup = (row) => (row.group ? rows.filter((other) => other.group === row.group) : [row]);

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from components.shared.errors import UserError
 
-FILE = "decisions.csv"
 WORDS = ("keep", "relabel", "drop", "skip")
 # What review.html writes; read_decisions accepts other columns too, and needs those of REQUIRED and one of LABELS.
 COLUMNS = ("sha256", "filename", "label", "decision", "new_label", "decided_at")
