@@ -13,7 +13,7 @@ from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS
 from pipelines.cluster import storage
 from pipelines.compiler.config import first_sentence
-from pipelines.local.runner import SUMMARY, find_run
+from pipelines.local.runner import SUMMARY, find_run, started
 
 CONNECTIONS = 10  # that a client of Cloud Storage keeps open
 
@@ -45,12 +45,12 @@ def of_run(runs: Path, experiment: str, name: str) -> str:
         if "data" not in run["artifacts"]:
             raise UserError(f"{run['run']}: this run made no curated folder; take one of the improvement pipeline.")
         return run["artifacts"]["data"]
-    paths = sorted((runs / experiment).glob(f"*/{SUMMARY}"))
+    paths = (runs / experiment).glob(f"*/{SUMMARY}")
     succeeded = [run for path in paths if (run := find_run(runs, experiment, path.parent.name))["state"] == "succeeded"]
-    made = [run["artifacts"]["data"] for run in succeeded if "data" in run["artifacts"]]
+    made = [run for run in succeeded if "data" in run["artifacts"]]
     if not made:
         raise UserError(f"{runs / experiment}: no run made a curated folder yet; run the improvement pipeline.")
-    return made[-1]
+    return max(made, key=started)["artifacts"]["data"]
 
 
 @contextmanager

@@ -58,20 +58,27 @@ def new_run(runs: Path, experiment: str, pipeline: str) -> Path:
 def find_run(runs: Path, experiment: str, name: str) -> dict[str, Any]:
     """The summary of the run of that name or path, or of the experiment's latest success for `latest`."""
     if name == "latest":
-        summaries = sorted((runs / experiment).glob(f"*/{SUMMARY}"))
-        succeeded = [path for path in summaries if json.loads(path.read_text())["state"] == "succeeded"]
+        summaries = [json.loads(path.read_text()) for path in (runs / experiment).glob(f"*/{SUMMARY}")]
+        succeeded = [run for run in summaries if run["state"] == "succeeded"]
         if not succeeded:
             raise UserError(f"{runs / experiment}: no run succeeded yet; run the pipeline first.")
-        path = succeeded[-1]
-    else:
-        candidates = [Path(name) / SUMMARY, runs / experiment / name / SUMMARY]
-        path = next((candidate for candidate in candidates if candidate.is_file()), candidates[-1])
+        return max(succeeded, key=started)
+    candidates = [Path(name) / SUMMARY, runs / experiment / name / SUMMARY]
+    path = next((candidate for candidate in candidates if candidate.is_file()), candidates[-1])
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         raise UserError(
             f"{path.parent}: not a run; --from-run takes the name or the folder of an earlier run."
         ) from None
+
+
+def started(run: dict[str, Any]) -> tuple[str, str]:
+    """Sorts summaries by the time in UTC at which the runs were started.
+
+    The names hold the local time, which repeats an hour when summer time ends; they only decide within one second.
+    """
+    return run.get("started", ""), run["run"]
 
 
 def given_to(run: dict[str, Any], stage: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -117,7 +124,7 @@ def run_locally(
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "arguments": arguments,
     }
-    started = time.monotonic()
+    begin = time.monotonic()
     try:
         with (run / "run.log").open("w") as log, _interrupt_on_sigterm(), _stages_environment(), contextlib.chdir(ROOT):
             chosen = docker.new_runner(run, arguments) if runner == "docker" else local.SubprocessRunner(use_venv=False)
@@ -132,7 +139,8 @@ def run_locally(
     finally:
         _end_children()
         _remove_partial(run)
-        summary["seconds"] = round(time.monotonic() - started, 1)
+        # Not rounded, nor are the seconds of the stages: rounded ones might add up to more than the whole run took.
+        summary["seconds"] = time.monotonic() - begin
         summary["stages"] = {task.name: _outcome(task, run, watch) for task in watch.tasks}
         summary["artifacts"] = {**artifacts, **_artifacts(watch.tasks, summary["stages"])}
         with new_file(run / SUMMARY) as path:
@@ -161,7 +169,7 @@ class Watcher:
                 self._set(task.name, "running")
         elif match := _FINISHED.search(line):
             if task := self._by_alias.get(match[1]):
-                self.seconds[task.name] = round(self.elapsed(task.name), 1)
+                self.seconds[task.name] = self.elapsed(task.name)
                 self._running = None
                 self._set(task.name, "succeeded" if match[2] == "SUCCESS" else "failed")
         elif self._running and line:
@@ -261,9 +269,11 @@ def _end_children(patience: float = 10) -> None:
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.send_signal(signal.SIGINT)
-    for child in psutil.wait_procs(children, patience)[1]:
+    left = psutil.wait_procs(children, patience)[1]
+    for child in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
+    psutil.wait_procs(left, patience)  # a child that is still dying could write to the folder while it is cleaned
 
 
 def _remove_partial(run: Path) -> None:
