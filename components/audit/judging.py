@@ -42,7 +42,9 @@ def judged(
         raise UserError(
             f"{work}: {error.strerror}; set HOME to a folder where the audit may keep its finished folds."
         ) from None
-    workers = 1 if tf.config.list_physical_devices("GPU") else joblib.cpu_count()
+    # On CPUs at least two: with one, joblib would run the folds in this process, where TensorFlow has begun already and
+    # the number of its threads cannot be set any more.
+    workers = 1 if tf.config.list_physical_devices("GPU") else max(joblib.cpu_count(), 2)
     kept_fold = joblib.Memory(work, verbose=0).cache(judge_fold)
     believed = np.ones(len(labels), bool)
     verdicts: list[Verdict] = []
@@ -80,7 +82,8 @@ def judge_fold(
     """The verdict on the `unseen` images, bool [images], of a judge that learns those of the others it may believe."""
     import tensorflow as tf
 
-    tf.config.threading.set_intra_op_parallelism_threads(1)  # the same sums on any number of cores
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.threading.set_intra_op_parallelism_threads(1)  # the same sums on any number of cores
     learned = ~unseen & believed
     verdict = learn_and_judge(views[learned], labels[learned], views[unseen], labels[unseen], classes, epochs, seed)
     print(f"audit: a fold is finished, {unseen.sum()} images judged", flush=True)
