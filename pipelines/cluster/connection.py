@@ -51,6 +51,7 @@ class Cluster:
             UserError: there is still no answer, or a refusal.
             kfp_server_api.ApiException: a refusal with an `expected` status.
         """
+        import kfp  # noqa: F401  # takes seconds on a busy machine, which the endpoint must not be charged with
         from kfp_server_api.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
