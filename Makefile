@@ -1,7 +1,8 @@
-# `make` lists the targets. PYTHON is any Python 3.11; on Debian 13 and Ubuntu 24.04 also 3.12 or 3.13.
+# `make` lists the targets. PYTHON is any Python 3.11; on Debian 13 and Ubuntu 24.04 also 3.12 or 3.13. For what needs only
+# .venv (compile, submit to a cluster, adopt), it may be newer.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+BIN := .venv/bin
+STAGES_BIN := .venv-stages/bin
 STAGES := $(notdir $(patsubst %/component.yaml,%,$(wildcard components/*/component.yaml)))
 
 .DEFAULT_GOAL := help
@@ -9,33 +10,54 @@ STAGES := $(notdir $(patsubst %/component.yaml,%,$(wildcard components/*/compone
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
 
-setup: $(VENV)/ready ## install everything into .venv
+setup-tools: .venv/tools ## what submits to a cluster, in .venv: seconds, no TensorFlow
 
-run: $(VENV)/ready ## set up, draw the sample data, run the training pipeline on it, show the evaluation
+setup: .venv/dev .venv-stages/ready ## everything: .venv, and what the stages need in .venv-stages
+
+run: .venv/tools .venv-stages/ready ## set up, draw the sample data, run the training pipeline on it, show the evaluation
 	$(BIN)/python sample.py
 	$(BIN)/python compile.py
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
 
-test: $(VENV)/ready ## set up and run the tests
-	$(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder tests/end_to_end/test_end_to_end.py tests
+# The stages' tests begin with the longest, so that no core waits at the end. Both halves run, whatever comes of the first.
+test: .venv/dev .venv-stages/ready ## set up and run the tests
+	failed=0; \
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TOOLS_TESTS) || failed=1; \
+	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) $(STAGES_TESTS) || failed=1; \
+	exit $$failed
 
-lint: $(VENV)/ready ## check style, formatting and types
+test-fast: .venv/dev .venv-stages/ready ## the tests that need neither TensorFlow nor a server: under a minute
+	failed=0; \
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(TOOLS_TESTS) || failed=1; \
+	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(FAST_STAGES_TESTS) || failed=1; \
+	exit $$failed
+
+STAGES_TESTS := tests/components tests/models tests/containers
+TOOLS_TESTS := tests/end_to_end/test_end_to_end.py $(addprefix --ignore ,$(STAGES_TESTS)) tests
+FAST_STAGES_TESTS := tests/containers $(addprefix tests/components/,test_contracts.py shared \
+	$(addprefix compare/test_,data_difference.py paired.py) \
+	$(addprefix curate/test_,augmentation.py balance.py cleaning.py planning.py))
+PYTEST_FLAGS := --numprocesses logical --dist loadfile --no-loadscope-reorder
+
+lint: .venv/dev .venv-stages/ready ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy adopt.py compile.py sample.py submit.py pipelines components/shared
+	$(BIN)/mypy --python-executable $(STAGES_BIN)/python --cache-dir .mypy_cache/stages components models
 
-docs: $(VENV)/ready ## write docs/components.md anew from the components
+docs: .venv/tools ## write docs/components.md anew from the components
 	$(BIN)/python -m pipelines.compiler.reference
 
-benchmark: $(VENV)/ready ## measure the stages; writes build/benchmark.json
+benchmark: .venv/tools .venv-stages/ready ## measure the stages; writes build/benchmark.json
 	$(BIN)/python benchmarks/run.py
 
-images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1
+images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=
 	@test -n "$(BUILDER)" || { echo "No docker, podman or buildah works here; install one, or start its daemon."; exit 1; }
+	$(BUILD) -f containers/base/Dockerfile -t $(IMAGE)base:$(TAG) $(if $(BASE),--build-arg BASE=$(BASE)) .
 	for stage in $(STAGES); do \
-		$(BUILD_$(BUILDER)) -f containers/$$stage/Dockerfile -t $(IMAGE)$$stage:$(TAG) --build-arg REVISION=$(TAG) \
-			$(if $(BASE),--build-arg BASE=$(BASE)) $(if $(GPU),--build-arg REQUIREMENTS=requirements-gpu.txt) \
-			$(BUILD_FLAGS) . || exit; \
+		$(BUILD) -f containers/$$stage/Dockerfile -t $(IMAGE)$$stage:$(TAG) --build-arg BASE=$(IMAGE)base:$(TAG) \
+			$(if $(GPU),--build-arg REQUIREMENTS=requirements-gpu.txt) \
+			--label org.opencontainers.image.title=$$stage --label org.opencontainers.image.revision=$(TAG) . || exit; \
 	done
 
 push: ## push them: REGISTRY=europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
@@ -43,35 +65,52 @@ push: ## push them: REGISTRY=europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
 	for stage in $(STAGES); do $(BUILDER) push $(PUSH_FLAGS) $(IMAGE)$$stage:$(TAG) || exit; done
 
 BUILDER ?= $(shell for builder in docker podman buildah; do $$builder info >/dev/null 2>&1 && echo $$builder && break; done)
+BUILD = $(BUILD_$(BUILDER)) $(BUILD_FLAGS)
 BUILD_docker := DOCKER_BUILDKIT=1 docker build
 BUILD_podman := podman build --layers
 BUILD_buildah := buildah build --layers
 TAG ?= $(shell $(PYTHON) -m pipelines.compiler.code_version)
 IMAGE := $(if $(REGISTRY),$(REGISTRY:/=)/)
 
-test-images: $(VENV)/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
+test-images: .venv/dev .venv-stages/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
 	$(BIN)/python -m pytest -m images tests/end_to_end/test_images.py
 
-lock: $(VENV)/ready ## write the lock files anew from pyproject.toml
-	$(LOCK) --universal --python-version 3.11 $(addprefix --extra ,submit $(STAGES)) --group dev --output-file requirements.lock
-	$(IMAGE_LOCK) --extra tensorflow --output-file containers/requirements.txt
+lock: .venv/dev ## write the lock files anew from pyproject.toml
+	$(UNIVERSAL_LOCK) --extra tools --output-file locks/tools.txt
+	$(UNIVERSAL_LOCK) --extra tools --group dev --constraint locks/tools.txt --output-file locks/dev.txt
+	$(UNIVERSAL_LOCK) $(addprefix --extra ,$(STAGES)) --group stage-tests --output-file locks/stages.txt
+	$(IMAGE_LOCK) --extra base --output-file containers/base/requirements.txt
 	$(IMAGE_LOCK) --extra train-gpu --output-file containers/train/requirements-gpu.txt
 	$(foreach stage,$(STAGES),$(IMAGE_LOCK) --extra $(stage) --output-file containers/$(stage)/requirements.txt &&) true
 
-IMAGE_LOCK = $(LOCK) --python-version 3.13 --python-platform x86_64-manylinux_2_39 --constraint requirements.lock
+UNIVERSAL_LOCK = $(LOCK) --universal --python-version 3.11
+IMAGE_LOCK = $(LOCK) --python-version 3.13 --python-platform x86_64-manylinux_2_39 --constraint locks/stages.txt
 LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-index-url --no-annotate \
 	--custom-compile-command 'make lock'
 
-# uv installs the lock in a fraction of pip's time; pip takes over where uv finds no index. The lock holds everything, so
-# --no-deps spares pip the search. pyfarmhash (of TFDV) is built from source, hence the compiler.
-$(VENV)/ready: requirements.lock
-	@command -v g++ >/dev/null || { echo "g++ is missing; on Debian: apt-get install g++ python3-dev python3-venv"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) uv
-	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock || \
-		$(PIP) --no-deps --require-hashes -r requirements.lock
+# uv installs a lock in a fraction of pip's time; pip takes over where uv finds no index. A lock holds everything, so
+# --no-deps spares pip the search. .venv/tools adds to .venv and takes nothing away, so `make run` leaves what
+# `make setup` installed for tests.
+.venv/tools: locks/tools.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) install uv
+	$(UV) install --compile-bytecode --no-deps --python $(BIN)/python --require-hashes -r $< || \
+		$(PIP) install --no-deps --require-hashes -r $<
 	touch $@
 
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+.venv/dev: locks/dev.txt .venv/tools
+	$(UV) sync --compile-bytecode --python $(BIN)/python --require-hashes $< || $(PIP) install --no-deps --require-hashes -r $<
+	touch $@
 
-.PHONY: help setup run test lint docs benchmark images push test-images lock
+# pyfarmhash (of TensorFlow Data Validation) is built from source, hence the compiler.
+.venv-stages/ready: locks/stages.txt | .venv/tools
+	@command -v g++ >/dev/null || { echo "g++ is missing; on Debian: apt-get install g++ python3-dev python3-venv"; exit 1; }
+	test -x $(STAGES_BIN)/python || $(PYTHON) -m venv --without-pip .venv-stages
+	$(UV) sync --compile-bytecode --python $(STAGES_BIN)/python --require-hashes $< || \
+		$(PIP) --python $(STAGES_BIN)/python install --no-deps --require-hashes -r $<
+	touch $@
+
+UV := $(BIN)/uv pip --quiet --no-progress
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.PHONY: help setup-tools setup run test test-fast lint docs benchmark images push test-images lock

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.shared.errors import command_line
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,12 +19,8 @@ if TYPE_CHECKING:
 def main() -> None:
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
     options = _options()
-    try:
+    with command_line():
         _adopt(options)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup && . .venv/bin/activate")
 
 
 def _options() -> argparse.Namespace:

@@ -1,9 +1,10 @@
 """Compiles every pipeline, and every component as a pipeline of its own, to build/*.yaml."""
 
 import argparse
-import sys
 import warnings
 from pathlib import Path
+
+from components.shared.errors import command_line
 
 
 def main() -> None:
@@ -28,7 +29,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with command_line():
         main()
-    except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup && . .venv/bin/activate")

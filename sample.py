@@ -221,8 +221,8 @@ def rules(rng: Generator, width: int, height: int) -> np.ndarray:
     dash, gap = [(9, 0), (12, 6), (4, 14), (2, 5)][rng.integers(4)]
     for upright in [(False,), (True,), (False, True)][rng.integers(3)]:
         length, across = (height, width) if upright else (width, height)
-        for at in np.arange(rng.uniform(0, step), across, step):
-            for start in np.arange(0, length, dash + gap):
+        for at in np.arange(rng.uniform(0, step), across, step).tolist():
+            for start in range(0, length, dash + gap):
                 line = [(start, at), (start + dash, at + rng.uniform(-1, 1))]
                 if rng.random() < 0.88:  # the scanner lost the others
                     draw.line([(y, x) if upright else (x, y) for x, y in line], tone, 2)

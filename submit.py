@@ -7,7 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from components.shared.errors import UserError
+from components.shared.cloud_storage import is_address
+from components.shared.errors import UserError, command_line
 from components.shared.files import new_file
 
 RESULTS = Path("results")  # the figures of the last run, for `dvc metrics` and `dvc plots`
@@ -16,14 +17,10 @@ EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeou
 
 def main() -> None:
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
-    try:
+    with command_line():
         options = _options()
         state = _run_locally(options) if options.local else _run_on_cluster(options)
-    except KeyboardInterrupt:
-        state = "interrupted"
-    except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup && . .venv/bin/activate")
-    sys.exit(EXIT_CODES[state])
+        sys.exit(EXIT_CODES[state])
 
 
 def _options() -> argparse.Namespace:
@@ -122,7 +119,7 @@ def _contradiction(options: argparse.Namespace) -> str | None:
         return "--timeout goes with --wait or --attach"
     if options.rev and not options.data:
         return "--rev goes with --data, the folder it is a version of"
-    if options.rev and options.data.startswith("gs://"):
+    if options.rev and is_address(options.data):
         return f"--rev goes with a folder tracked by DVC, not with {options.data}"
     return None
 
@@ -183,13 +180,13 @@ def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:
         given = {"data_uri": version.uri, "data_version": version.version}
     for parameter, data in (("data_uri", options.data), ("test_data_uri", options.test_data)):
         if data and parameter not in given:
-            if not data.startswith("gs://") and not Path(data).is_dir():
+            if not is_address(data) and not Path(data).is_dir():
                 raise UserError(f"{data}: no such folder; --data and --test-data name folders of images.")
-            given[parameter] = data if data.startswith("gs://") else str(Path(data).resolve())
+            given[parameter] = data if is_address(data) else str(Path(data).resolve())
     if decisions := options.decisions:
-        if not decisions.startswith("gs://") and not Path(decisions).is_file():
+        if not is_address(decisions) and not Path(decisions).is_file():
             raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
-        given["decisions_uri"] = decisions if decisions.startswith("gs://") else str(Path(decisions).resolve())
+        given["decisions_uri"] = decisions if is_address(decisions) else str(Path(decisions).resolve())
     return given
 
 

@@ -1,7 +1,7 @@
 """Measures how well the audit finds faults that were put into images on purpose.
 
-    python benchmarks/audit.py build/sample/data
-    python benchmarks/audit.py DIR --flips 0.04 --junk 0.03 --seed 1
+    .venv-stages/bin/python benchmarks/audit.py build/sample/data
+    .venv-stages/bin/python benchmarks/audit.py DIR --flips 0.04 --junk 0.03 --seed 1
 
 DIR holds train/<class>/ and val/<class>/. If DIR/../faults.csv lists the faults, as sample.py writes it, they are
 looked for; else wrong labels (`flips`) and things that are no numeral (`junk`), as shares of the images, are put in.

@@ -1,6 +1,6 @@
 """The bare loop that ingest is measured against: read each file, write a tf.train.Example, one after another.
 
-    python benchmarks/bare_loop.py DATA OUTPUT [--decode]
+    .venv-stages/bin/python benchmarks/bare_loop.py DATA OUTPUT [--decode]
 
 Prints the seconds the loop took, without the imports. With --decode it opens each picture as ingest must, to know its
 size and that it is whole; without, it copies bytes unseen.

@@ -1,6 +1,6 @@
 """The competition's way to train, that the train stage is measured against: image_dataset_from_directory + fit.
 
-    python benchmarks/plain_script.py DATA EPOCHS
+    .venv-stages/bin/python benchmarks/plain_script.py DATA EPOCHS
 
 Prints `epoch N` after each epoch.
 """

@@ -21,6 +21,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from pipelines.local.stages_environment import find_python  # noqa: E402
 from sample import draw_sample  # noqa: E402
 
 EPOCHS = 4  # of each training measured; the first one, with its tracing, does not count
@@ -65,7 +66,7 @@ def imports() -> dict[str, float]:
     found = {}
     for module in modules:
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", f"import {module}"], check=True, capture_output=True)
+        subprocess.run([find_python(), "-c", f"import {module}"], check=True, capture_output=True)
         found[module] = round(time.perf_counter() - started, 2)
     return found
 
@@ -169,19 +170,30 @@ def ingest(folder: Path, once: Path, scaled: Path) -> dict[str, float]:
 
 
 def loop_seconds(data: Path, folder: Path, *options: str) -> float:
-    command = [sys.executable, ROOT / "benchmarks" / "bare_loop.py", data, folder / "bare.tfrecord", *options]
+    command = [find_python(), ROOT / "benchmarks" / "bare_loop.py", data, folder / "bare.tfrecord", *options]
     return min(float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(2))
 
 
 def ingest_seconds(data: Path, folder: Path, *options: str) -> float:
     beam_options = ["--runner=FnApiRunner", *options]
-    arguments = [str(data), "", "", [], "fail", 10**6, 10**8, 8, beam_options, str(folder / "ingested")]
+    arguments = {
+        "data_uri": str(data),
+        "test_data_uri": "",
+        "data_version": "",
+        "classes": [],
+        "on_bad_image": "fail",
+        "max_images": 10**6,
+        "max_pixels": 10**8,
+        "shards": 8,
+        "beam_options": beam_options,
+        "output": str(folder / "ingested"),
+    }
     code = (
         "import time; from components.ingest.ingestion import ingest_folders\n"
         "if __name__ == '__main__':\n"
-        f" started = time.perf_counter(); ingest_folders(*{arguments!r}); print(time.perf_counter() - started)"
+        f" started = time.perf_counter(); ingest_folders(**{arguments!r}); print(time.perf_counter() - started)"
     )
-    command = [sys.executable, "-c", code]
+    command = [find_python(), "-c", code]
     outputs = (subprocess.run(command, check=True, capture_output=True, cwd=ROOT, text=True).stdout for _ in range(2))
     return min(float(output.split()[-1]) for output in outputs)
 
@@ -195,12 +207,12 @@ def train(folder: Path, data: Path) -> dict[str, float]:
         f"train_model({transform['transformed_examples']!r}, {transform['transform_graph']!r},"
         f" Settings({EPOCHS}, 8, 1e-4, 123), *[{str(folder / 'model')!r} + name for name in 'mhr'])"
     )
-    plain = [sys.executable, ROOT / "benchmarks" / "plain_script.py", data / "data", EPOCHS]
+    plain = [find_python(), ROOT / "benchmarks" / "plain_script.py", data / "data", EPOCHS]
     steps = sum(1 for _ in (data / "data" / "train").rglob("*.png")) / 8
     rates: dict[str, list[float]] = {"plain_script": [], "train_stage": []}
     for _ in range(2):
         rates["plain_script"].append(steps / epoch_seconds(list(map(str, plain))))
-        rates["train_stage"].append(steps / epoch_seconds([sys.executable, "-c", stage]))
+        rates["train_stage"].append(steps / epoch_seconds([find_python(), "-c", stage]))
     best = {name: max(values) for name, values in rates.items()}
     return {
         **{f"{name}_steps_per_second": round(value, 1) for name, value in best.items()},

@@ -53,7 +53,14 @@ def build(stages: Stages) -> BaseComponent:
             augment_to=augment_to,
             seed=seed,
         )
-        after = train_after(data_uri=curate.outputs["data_uri"], **training_settings)
+        # Every parameter is given: in place of one left out, kfp.local takes this pipeline's own of the same name.
+        after = train_after(
+            data_uri=curate.outputs["data_uri"],
+            test_data_uri="",
+            data_version="",
+            on_bad_image=stages.parameters["ingest"]["on_bad_image"],
+            **training_settings,
+        )
         compare(
             stages,
             after.outputs["model"],

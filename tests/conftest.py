@@ -1,12 +1,17 @@
-"""A tiny data set, and what each stage makes of it: made once, and only as far as a test needs it."""
+"""A tiny data set, and what each stage makes of it: made once, and only as far as a test needs it.
 
+The tests in tests/components, tests/containers and tests/models run in the stages' environment, all others in the
+tools'. This file is imported in both.
+"""
+
+import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -22,14 +27,29 @@ for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CO
 # pytest --hypothesis-profile=default.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+os.environ.update(HANGS_WITHOUT)  # gcsfs reads it when it is imported, which may be before a test uses the server
 # A shell's background job ignores Ctrl-C and hands that down: what the tests start must take it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parents[1]
+# Tests run submit.py in copies of the project, which have no environment beside them.
+os.environ.setdefault("STAGES_PYTHON", str(ROOT / ".venv-stages/bin/python"))
 BEAM = ["--runner=FnApiRunner"]
 PROCESSES = [*BEAM, "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 CLASSES = ["i", "v", "x"]
 IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
 PATIENCE = 1800  # seconds for what takes one minute on an idle machine, and would hang for ever if it were broken
+
+
+SLOW = {"end_to_end", "fakes", "cluster", "test_adopt.py", "test_dvc_version.py"}  # the last two make repositories
+SLOW_FIXTURES = {"examples", "validated", "transformed", "trained", "gcs_server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs neither TensorFlow nor a server, and no repository of git and DVC for each test."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if SLOW.isdisjoint(item.path.parts) and SLOW_FIXTURES.isdisjoint(fixtures):
+            item.add_marker(pytest.mark.fast)
 
 
 class Folders(NamedTuple):
@@ -78,7 +98,18 @@ def examples(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.ingest.ingestion import ingest_folders
 
     output = tmp_path_factory.mktemp("ingest") / "examples"
-    ingest_folders(str(tiny.data), str(tiny.test), "", CLASSES, "fail", 10_000, 50_000_000, 2, BEAM, str(output))
+    ingest_folders(
+        str(tiny.data),
+        test_data_uri=str(tiny.test),
+        data_version="",
+        classes=CLASSES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=50_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(output),
+    )
     return output
 
 
@@ -108,11 +139,11 @@ def transformed(examples: Path, validated: Path, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def trained(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what train makes of the transformed examples in two epochs: model/, history, report."""
-    from components.train.training import Settings, train_model
+    from components.train.training import TrainingSettings, train_model
 
     folder = tmp_path_factory.mktemp("train")
     outputs = [str(folder / name) for name in ("model", "history", "report")]
-    train_model(str(transformed / "examples"), str(transformed / "graph"), Settings(2, 8, 1e-3, 1), *outputs)
+    train_model(str(transformed / "examples"), str(transformed / "graph"), TrainingSettings(2, 8, 1e-3, 1), *outputs)
     return folder
 
 
@@ -144,6 +175,16 @@ def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = PATIEN
 
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def run_in_stages(code: str, given: Any) -> Any:
+    """What Python code prints as JSON in the stages' environment, where it finds `given` as JSON on standard input."""
+    import subprocess
+
+    command = [os.environ["STAGES_PYTHON"], "-W", "ignore", "-c", code]
+    result = subprocess.run(command, input=json.dumps(given), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
 def copy_project(target: Path) -> Path:

@@ -617,8 +617,10 @@ def test_from_a_bucket_to_a_bucket(place: Place, run: Callable[..., str], gcs: G
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        pytest.param(lambda gcs: gcs.bucket.blob("d/manifest.csv").delete(), "there is nothing", id="no manifest"),
-        pytest.param(lambda gcs: gcs.bucket.blob("d/val/v/0.png").delete(), "not all of its images", id="missing"),
+        pytest.param(
+            lambda gcs: gcs.bucket.blob("d/manifest.csv").delete(), "d/manifest.csv: not found", id="no manifest"
+        ),
+        pytest.param(lambda gcs: gcs.bucket.blob("d/val/v/0.png").delete(), "d/val/v/0.png: not found", id="missing"),
         pytest.param(
             lambda gcs: gcs.bucket.blob("d/val/v/0.png").upload_from_string("other"), "differs", id="replaced"
         ),

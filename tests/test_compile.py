@@ -102,7 +102,8 @@ def test_writes_the_same_bytes_again_and_imports_nothing_heavy(build, tmp_path: 
     first = build[1]
     heavy = ("tensorflow", "keras", "apache_beam", "tensorflow_data_validation", "pandas", "numpy", "matplotlib")
     script = (
-        "import sys, compile; from pipelines import display, local; compile.main(); import submit;"
+        "import sys, compile; from pipelines.local import runner; from pipelines.output import display;"
+        "compile.main(); import submit;"
         f"print('heavy:', [name for name in {heavy} if name in sys.modules])"
     )
     result = run_python("-c", script, "--output", tmp_path / "build")
@@ -336,13 +337,9 @@ EPOCHS = "- name: epochs\n  type: Integer\n  default: 100\n  description: Passes
         pytest.param(YAML, "- name: history\n", "- name: log\n", [YAML, "'log'"], id="output not in function"),
         pytest.param(CODE, "    history: Output[Artifact],\n", "", [YAML, CODE, "'history'"], id="output missing"),
         pytest.param(CODE, "def train(", "def trian(", [YAML, CODE, "'train'"], id="function missing"),
-        pytest.param(
-            CODE, "def train(", "import nowhere\ndef train(", [CODE, "nowhere"], id="import of what is not there"
-        ),
+        pytest.param(CODE, "@exit_on", "import nowhere\n@exit_on", [CODE, "nowhere"], id="import of what is not there"),
         pytest.param(CODE, "def train(", "def train((", [CODE, "SyntaxError"], id="syntax error in Python"),
-        pytest.param(
-            CODE, "def train(", "raise ValueError('a\\nb')\ndef train(", [CODE, "a b"], id="raises when imported"
-        ),
+        pytest.param(CODE, "@exit_on", "raise ValueError('a\\nb')\n@exit_on", [CODE, "a b"], id="raises when imported"),
         pytest.param(
             YAML, "name: train", "name: training", [YAML, "'training'", "'train'"], id="not the folder's name"
         ),

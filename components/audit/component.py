@@ -1,6 +1,9 @@
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def audit(
     examples: Input[Dataset],
     folds: int,
@@ -13,7 +16,7 @@ def audit(
     review: Output[HTML],
     metrics: Output[Metrics],
     report: Output[HTML],
-):
+) -> None:
     from components.audit.audit import audit_examples
     from components.audit.judging import Settings
 

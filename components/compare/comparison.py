@@ -1,62 +1,46 @@
 """Two evaluations, the one of a data version and the one of the version before: what changed.
 
 The yardstick is the val and test images of the version before with the labels they had: both models have predicted
-them, so every figure is a difference of pairs. `comparison.json` holds everything:
-
-    {"before": {"data_version": "<md5>.dir", "trained_on": "<md5>.dir", "settings": {"epochs": 50, ...}},
-     "after": {likewise},
-     "classes": ["i", "ii", ...],
-     "confidence_level": 0.95, "resamples": 2000, "seed": 1,
-     "splits": {"val": SPLIT, "test": SPLIT},     # in this order; one without images is left out
-     "data": DATA}
-
-    CHANGE = {"before": 0.691, "after": 0.842, "change": 0.151, "low": 0.12, "high": 0.18}
-        # low and high bound the change: a percentile bootstrap interval at the confidence level
-
-    SPLIT = {"images": 813,
-             "verdict": "On the 813 untouched val images the accuracy went from 0.691 to 0.842 (+0.151, ...).",
-             "accuracy": CHANGE,
-             "newly_right": 150, "newly_wrong": 27,       # images
-             "mcnemar_p": 1.2e-09,                        # exact, two-sided
-             "macro_f1": CHANGE,
-             "classes": {"i": {"images": 80, "recall": CHANGE, "f1": CHANGE}, ...},   # CHANGE is null without images
-             "slices": [{"scalar": "pixels", "from": 14641.0, "to": 29000.0, "images": 204, "accuracy": CHANGE}, ...],
-             "seen_in_training": {"before": 0, "after": 12},    # of the images: their bytes are in the train split
-             "unseen": {"images": 801, "accuracy": CHANGE, "newly_right": 148, "newly_wrong": 27, "mcnemar_p": 1e-9},
-                                                          # those in neither; null where that is all images, or none
-             "new_data": {"images": 790, "accuracy": 0.85, "accuracy_interval": [0.82, 0.87], "macro_f1": 0.84,
-                          "same_images": false},          # the new model on this split of the new version, which may
-                                                          # hold other images or labels; null if there is no such split
-             "newly_right_images": [{"filename": "val/i/a.png", "label": "i", "before": "v", "after": "i"}, ...],
-             "newly_wrong_images": [likewise]}            # all, those first that the wrong model was surest of
-
-    DATA = {"relabelled": 120, "moved": 8, "dropped": 31, "added": 0, "altered": 0, "augmented": 7000,   # images
-            "relabels": [{"from": "ii", "to": "iii", "images": 9}, ...],    # the most frequent first
-            "images": {"train": {"i": {"before": 200, "after": 190, "augmented_before": 0, "augmented_after": 800},
-                                 ...}, ...}}              # by split and class; before and after are without augmented
-        # Images are the same if their bytes are. moved: to another split; an image may be relabelled and moved.
-        # altered: of other bytes, under the same name. augmented: images that curate made, in the new version.
+them, so every figure is a difference of pairs.
 """
 
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, cast
 
-from components.compare.data_difference import data_difference
-from components.compare.paired import Bootstrap, Change, accuracy_change, class_changes, mcnemar_p
-from components.compare.reading import FIGURES, SPLITS, pair_predictions, read_evaluation, read_predictions
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from components.compare.data_difference import compare_data
+from components.compare.paired import Bootstrap, compare_accuracy, compare_classes, compute_mcnemar_p
+from components.compare.reading import AFTER, BEFORE, LOSS_AFTER, LOSS_BEFORE, pair_predictions
 from components.compare.report import write_comparison_report
-from components.evaluate.metrics import SLICES, slices
 from components.shared.errors import UserError
 from components.shared.files import new_directory
-from components.shared.formats import examples as ex
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
+from components.shared.formats import predictions as columns
+from components.shared.formats.comparison import (
+    DIFFERENCES,
+    AccuracyChange,
+    Change,
+    ChangedImage,
+    ClassChange,
+    Comparison,
+    NewData,
+    SeenInTraining,
+    SliceChange,
+    SplitComparison,
+    UnseenChange,
+    Version,
+    write_comparison,
+)
+from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, measured_splits, read_evaluation
+from components.shared.formats.examples import ExampleSet, open_examples
+from components.shared.formats.predictions import read_predictions
+from components.shared.metrics import SLICES, slice_accuracy
 
 
 class Inputs(NamedTuple):
-    """Paths."""
+    """The paths of the inputs."""
 
     before_evaluation: str
     before_predictions: str
@@ -66,67 +50,60 @@ class Inputs(NamedTuple):
     examples: str  # of the version before
 
 
+class Measured(NamedTuple):
+    """What was measured of both versions."""
+
+    before: Evaluation
+    after: Evaluation
+    before_predictions: pd.DataFrame
+    after_predictions: pd.DataFrame
+    yardstick_predictions: pd.DataFrame
+    examples: ExampleSet
+
+
 def compare_evaluations(
     inputs: Inputs,
+    *,
     bootstrap: Bootstrap,
     slice_bins: int,
     gallery_size: int,
     comparison_output: str,
     report_output: str,
-) -> dict[str, Any]:
+) -> Comparison:
     """Writes `comparison.json` and the report.
+
+    Args:
+        inputs: the paths of what is compared.
+        bootstrap: how the intervals are drawn.
+        slice_bins: into how many slices of equally many images each scalar is cut.
+        gallery_size: the most images that a gallery of the report shows.
+        comparison_output: the folder to write `comparison.json` into.
+        report_output: the HTML file to write.
 
     Returns:
         The content of `comparison.json`.
 
     Raises:
-        UserError: an option is out of range, an input is not what evaluate or ingest makes, the two versions have other
-            classes, or the yardstick's images are not those of the version before.
+        UserError: an option is out of range, an input is not what evaluate or ingest makes, the two versions have
+            different classes, or the images of the yardstick are not those of the version before.
     """
     _check_options(bootstrap, slice_bins, gallery_size)
-    before, after = read_evaluation(inputs.before_evaluation), read_evaluation(inputs.after_evaluation)
-    manifest, classes = ex.read_manifest(inputs.examples), before["classes"]
-    _check_versions(before, after, manifest)
-    old, new, yardstick = (
-        read_predictions(path, classes)
-        for path in (inputs.before_predictions, inputs.after_predictions, inputs.yardstick_predictions)
-    )
-    _check_together("before", before, old)
-    _check_together("after", after, new)
-    tables = {split: pair_predictions(old, yardstick, split) for split in SPLITS if split in set(old["split"])}
-    if not tables:
-        raise UserError("before_predictions: has no val or test image; there is nothing to compare the models on.")
-    result = {
-        **{
-            name: {key: version[key] for key in ("data_version", "trained_on", "settings")}
-            for name, version in (("before", before), ("after", after))
-        },
-        "classes": classes,
-        **bootstrap._asdict(),
-        "splits": {
-            split: {
-                **_compare_split(split, pairs, classes, slice_bins, bootstrap, _seen_in_training(pairs, old, new)),
-                "new_data": _new_data(split, after, old, new),
-                **_changed_sides(pairs),
-            }
-            for split, pairs in tables.items()
-        },
-        "data": data_difference(old, new, classes),
-    }
+    measured = _read(inputs)
+    comparison = _compare(measured, bootstrap, slice_bins)
     with new_directory(comparison_output) as folder:
-        (folder / "comparison.json").write_text(json.dumps(result, indent=1) + "\n")
-        write_comparison_report(report_output, inputs.examples, manifest, result, gallery_size)
-    for figures in result["splits"].values():
+        write_comparison(folder, comparison)
+        write_comparison_report(report_output, measured.examples, comparison, gallery_size)
+    for figures in comparison["splits"].values():
         print(f"compare: {figures['verdict']}", flush=True)
-    return result
+    return comparison
 
 
-def scalar_metrics(comparison: dict[str, Any]) -> dict[str, float]:
+def list_metrics(comparison: Comparison) -> dict[str, float]:
     """What the KFP UI shows: a few figures of each split, and how many images changed."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for split, figures in comparison["splits"].items():
         accuracy = figures["accuracy"]
-        found |= {
+        metrics |= {
             f"{split}_accuracy_before": accuracy["before"],
             f"{split}_accuracy": accuracy["after"],
             f"{split}_accuracy_change": accuracy["change"],
@@ -136,8 +113,7 @@ def scalar_metrics(comparison: dict[str, Any]) -> dict[str, float]:
             f"{split}_newly_right": figures["newly_right"],
             f"{split}_newly_wrong": figures["newly_wrong"],
         }
-    changes = ("relabelled", "moved", "dropped", "added", "altered", "augmented")
-    return found | {f"images_{name}": comparison["data"][name] for name in changes}
+    return metrics | {f"images_{name}": comparison["data"][name] for name in DIFFERENCES}
 
 
 def _check_options(bootstrap: Bootstrap, slice_bins: int, gallery_size: int) -> None:
@@ -153,73 +129,113 @@ def _check_options(bootstrap: Bootstrap, slice_bins: int, gallery_size: int) -> 
         raise UserError(f"confidence_level is {bootstrap.confidence_level}; it must be above 0 and below 1.")
 
 
-def _check_versions(before: dict[str, Any], after: dict[str, Any], manifest: dict[str, Any]) -> None:
+def _read(inputs: Inputs) -> Measured:
+    """Reads the inputs and checks that they belong together."""
+    before, after = read_evaluation(inputs.before_evaluation), read_evaluation(inputs.after_evaluation)
+    examples, classes = open_examples(inputs.examples), before["classes"]
+    _check_versions(before, after, examples)
+    old, new, yardstick = (
+        read_predictions(path, classes)
+        for path in (inputs.before_predictions, inputs.after_predictions, inputs.yardstick_predictions)
+    )
+    _check_together("before", before, old)
+    _check_together("after", after, new)
+    return Measured(before, after, old, new, yardstick, examples)
+
+
+def _check_versions(before: Evaluation, after: Evaluation, examples: ExampleSet) -> None:
     if sorted(after["classes"]) != sorted(before["classes"]):
         raise UserError(
             f"the version before has the classes {', '.join(before['classes'])}, the new one "
             f"{', '.join(after['classes'])}; only versions of the same classes can be compared."
         )
-    if manifest["data_version"] != before["data_version"]:
+    if examples.manifest.data_version != before["data_version"]:
         raise UserError(
-            f"examples are of the data version {manifest['data_version']}, before_evaluation of "
+            f"examples are of the data version {examples.manifest.data_version}, before_evaluation of "
             f"{before['data_version']}; give the examples that it was made on."
         )
 
 
-def _check_together(name: str, evaluation: dict[str, Any], predictions: "pd.DataFrame") -> None:
-    for split in SPLITS:
-        images, counted = int((predictions["split"] == split).sum()), evaluation.get(split, {}).get("images", 0)
+def _check_together(name: str, evaluation: Evaluation, predictions: pd.DataFrame) -> None:
+    figures = measured_splits(evaluation)
+    for split in MEASURED_SPLITS:
+        images = int((predictions[columns.SPLIT] == split).sum())
+        counted = figures[split]["images"] if split in figures else 0
         if images != counted:
             raise UserError(
                 f"{name}_predictions have {images} {split} images, {name}_evaluation {counted}; give both of one run."
             )
 
 
-def _compare_split(
-    split: str,
-    pairs: "pd.DataFrame",
-    classes: list[str],
-    slice_bins: int,
-    bootstrap: Bootstrap,
-    seen: dict[str, "np.ndarray"],
-) -> dict[str, Any]:
-    labels, before, after = (pairs[name].map(classes.index).to_numpy() for name in ("label", "before", "after"))
-    of_classes, macro_f1 = class_changes(labels, before, after, len(classes), bootstrap)
-    images = pairs["label"].value_counts()
-    overall = _accuracy(pairs, bootstrap)
-    unseen = ~(seen["before"] | seen["after"])
+def _compare(measured: Measured, bootstrap: Bootstrap, slice_bins: int) -> Comparison:
+    old, new = measured.before_predictions, measured.after_predictions
+    splits = [split for split in MEASURED_SPLITS if split in set(old[columns.SPLIT])]
+    if not splits:
+        raise UserError("before_predictions: has no val or test image; there is nothing to compare the models on.")
+    return {
+        "before": _describe_version(measured.before),
+        "after": _describe_version(measured.after),
+        "classes": measured.before["classes"],
+        "resamples": bootstrap.resamples,
+        "confidence_level": bootstrap.confidence_level,
+        "seed": bootstrap.seed,
+        "splits": {split: _compare_split(split, measured, bootstrap, slice_bins) for split in splits},
+        "data": compare_data(old, new, measured.before["classes"]),
+    }
+
+
+def _describe_version(evaluation: Evaluation) -> Version:
+    return {
+        "data_version": evaluation["data_version"],
+        "trained_on": evaluation["trained_on"],
+        "settings": evaluation["settings"],
+    }
+
+
+def _compare_split(split: str, measured: Measured, bootstrap: Bootstrap, slice_bins: int) -> SplitComparison:
+    classes, old, new = measured.before["classes"], measured.before_predictions, measured.after_predictions
+    pairs = pair_predictions(old, measured.yardstick_predictions, split)
+    labels, before, after = (pairs[name].map(classes.index).to_numpy() for name in (columns.LABEL, BEFORE, AFTER))
+    of_classes, macro_f1 = compare_classes(labels, before, after, len(classes), bootstrap)
+    images = pairs[columns.LABEL].value_counts()
+    overall = _compare_accuracy(pairs, bootstrap)
+    seen_before, seen_after = (_find_seen_in_training(pairs, table) for table in (old, new))
+    is_right_before, is_right_after = (pairs[name] == pairs[columns.LABEL] for name in (BEFORE, AFTER))
     return {
         "images": len(pairs),
-        "verdict": verdict(split, len(pairs), overall["accuracy"], overall["mcnemar_p"], bootstrap.confidence_level),
+        "verdict": write_verdict(
+            split, len(pairs), overall["accuracy"], overall["mcnemar_p"], bootstrap.confidence_level
+        ),
         **overall,
         "macro_f1": macro_f1,
         "classes": {
-            name: {"images": int(images.get(name, 0)), **(changes or {"recall": None, "f1": None})}
-            for name, changes in zip(classes, of_classes, strict=True)
+            name: ClassChange(images=int(images.get(name, 0)), recall=recall, f1=f1)
+            for name, (recall, f1) in zip(classes, of_classes, strict=True)
         },
-        "slices": _slices(pairs, slice_bins, bootstrap),
-        "seen_in_training": {name: int(each.sum()) for name, each in seen.items()},
-        "unseen": {"images": int(unseen.sum()), **_accuracy(pairs[unseen], bootstrap)}
-        if unseen.any() and not unseen.all()
-        else None,
+        "slices": _compare_slices(pairs, slice_bins, bootstrap),
+        "seen_in_training": SeenInTraining(before=int(seen_before.sum()), after=int(seen_after.sum())),
+        "unseen": _compare_unseen(pairs, ~(seen_before | seen_after), bootstrap),
+        "new_data": _describe_new_data(split, measured),
+        "newly_right_images": _list_images(pairs[is_right_after & ~is_right_before], LOSS_BEFORE),
+        "newly_wrong_images": _list_images(pairs[is_right_before & ~is_right_after], LOSS_AFTER),
     }
 
 
-def _accuracy(pairs: "pd.DataFrame", bootstrap: Bootstrap) -> dict[str, Any]:
-    before = (pairs["before"] == pairs["label"]).to_numpy()
-    after = (pairs["after"] == pairs["label"]).to_numpy()
+def _compare_accuracy(pairs: pd.DataFrame, bootstrap: Bootstrap) -> AccuracyChange:
+    before = (pairs[BEFORE] == pairs[columns.LABEL]).to_numpy()
+    after = (pairs[AFTER] == pairs[columns.LABEL]).to_numpy()
     newly_right, newly_wrong = int((after & ~before).sum()), int((before & ~after).sum())
     return {
-        "accuracy": accuracy_change(before, after, bootstrap),
+        "accuracy": compare_accuracy(before, after, bootstrap),
         "newly_right": newly_right,
         "newly_wrong": newly_wrong,
-        "mcnemar_p": mcnemar_p(newly_right, newly_wrong),
+        "mcnemar_p": compute_mcnemar_p(newly_right, newly_wrong),
     }
 
 
-def verdict(split: str, images: int, accuracy: Change, p: float, confidence_level: float) -> str:
+def write_verdict(split: str, images: int, accuracy: Change, p: float, confidence_level: float) -> str:
     """The outcome of a split as a sentence."""
-    before, after = (f"{accuracy[name]:.3f}" for name in ("before", "after"))
+    before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"
     return (
         f"On the {images:,} untouched {split} image{'s' if images != 1 else ''} the accuracy {went} "
@@ -228,44 +244,65 @@ def verdict(split: str, images: int, accuracy: Change, p: float, confidence_leve
     )
 
 
-def _slices(pairs: "pd.DataFrame", bins: int, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def _compare_slices(pairs: pd.DataFrame, bins: int, bootstrap: Bootstrap) -> list[SliceChange]:
     """The slices that the evaluation has, by scalar, from small to large."""
-    rows = pairs.assign(pixels=pairs["width"] * pairs["height"])
-    found = slices(pairs.assign(prediction=pairs["before"]), bins)
-    entries = []
-    for entry in sorted(found, key=lambda entry: (SLICES.index(entry["scalar"]), entry["from"])):
+    rows = pairs.assign(pixels=pairs[columns.WIDTH] * pairs[columns.HEIGHT])
+    slices = slice_accuracy(pairs.assign(**{columns.PREDICTION: pairs[BEFORE]}), bins)
+    changes: list[SliceChange] = []
+    for entry in sorted(slices, key=lambda entry: (SLICES.index(entry["scalar"]), entry["from"])):
         values = rows[entry["scalar"]]
-        above = (values > entry["from"]) | (entry["from"] == values.min())  # the first holds its lower bound as well
-        part = pairs[above & (values <= entry["to"])]
-        bounds = {name: entry[name] for name in ("scalar", "from", "to")}
-        entries.append({**bounds, "images": len(part), "accuracy": _accuracy(part, bootstrap)["accuracy"]})
-    return entries
+        is_above = (values > entry["from"]) | (entry["from"] == values.min())  # the first holds its lower bound as well
+        part = pairs[is_above & (values <= entry["to"])]
+        changes.append(
+            {
+                "scalar": entry["scalar"],
+                "from": entry["from"],
+                "to": entry["to"],
+                "images": len(part),
+                "accuracy": _compare_accuracy(part, bootstrap)["accuracy"],
+            }
+        )
+    return changes
 
 
-def _seen_in_training(pairs: "pd.DataFrame", old: "pd.DataFrame", new: "pd.DataFrame") -> dict[str, "np.ndarray"]:
-    """Which of the images are byte for byte in the train split of each version, bool [images]."""
-    return {
-        name: pairs["sha256"].isin(table["sha256"][table["split"] == "train"]).to_numpy()
-        for name, table in (("before", old), ("after", new))
-    }
+def _find_seen_in_training(pairs: pd.DataFrame, predictions: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which of the images are, byte for byte, in the train split of a version, bool [images]."""
+    train = predictions[columns.SHA256][predictions[columns.SPLIT] == "train"]
+    return cast("NDArray[np.bool_]", pairs[columns.SHA256].isin(train).to_numpy())
 
 
-def _new_data(split: str, after: dict[str, Any], old: "pd.DataFrame", new: "pd.DataFrame") -> dict[str, Any] | None:
-    if split not in after:
+def _compare_unseen(pairs: pd.DataFrame, is_unseen: NDArray[np.bool_], bootstrap: Bootstrap) -> UnseenChange | None:
+    if is_unseen.all() or not is_unseen.any():
         return None
-    held = [
-        sorted(zip(part["sha256"], part["label"], strict=True))
-        for part in (table[table["split"] == split] for table in (old, new))
-    ]
-    return {**{name: after[split][name] for name in FIGURES}, "same_images": held[0] == held[1]}
+    return {"images": int(is_unseen.sum()), **_compare_accuracy(pairs[is_unseen], bootstrap)}
 
 
-def _changed_sides(pairs: "pd.DataFrame") -> dict[str, list[dict[str, str]]]:
-    before, after = pairs["before"] == pairs["label"], pairs["after"] == pairs["label"]
-    columns = ["filename", "label", "before", "after"]
+def _describe_new_data(split: str, measured: Measured) -> NewData | None:
+    figures = measured_splits(measured.after).get(split)
+    if not figures:
+        return None
+    old, new = (
+        sorted(zip(part[columns.SHA256], part[columns.LABEL], strict=True))
+        for part in (
+            table[table[columns.SPLIT] == split] for table in (measured.before_predictions, measured.after_predictions)
+        )
+    )
     return {
-        f"newly_{name}_images": pairs[which]
-        .sort_values([loss, "filename"], ascending=[False, True])[columns]
-        .to_dict("records")
-        for name, which, loss in (("right", after & ~before, "loss_before"), ("wrong", before & ~after, "loss_after"))
+        "images": figures["images"],
+        "accuracy": figures["accuracy"],
+        "accuracy_interval": figures["accuracy_interval"],
+        "macro_f1": figures["macro_f1"],
+        "same_images": old == new,
     }
+
+
+def _list_images(pairs: pd.DataFrame, loss: str) -> list[ChangedImage]:
+    """The images, those first that cost the wrong model most."""
+    ordered = pairs.sort_values([loss, columns.FILENAME], ascending=[False, True])
+    cells: Sequence[tuple[str, str, str, str]] = list(
+        ordered[[columns.FILENAME, columns.LABEL, BEFORE, AFTER]].itertuples(index=False, name=None)
+    )
+    return [
+        ChangedImage(filename=filename, label=label, before=before, after=after)
+        for filename, label, before, after in cells
+    ]

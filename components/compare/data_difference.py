@@ -1,61 +1,62 @@
 """What became of the images between two data versions."""
 
-from typing import TYPE_CHECKING, Any
+import pandas as pd
 
+from components.shared.formats.comparison import ClassCounts, DataDifference
 from components.shared.formats.examples import SPLITS, is_augmented
-
-if TYPE_CHECKING:
-    import pandas as pd
+from components.shared.formats.predictions import FILENAME, LABEL, SHA256, SPLIT
 
 # What an image of one version has in common with its match in the other: first the images that stayed where they were,
 # then those that moved, that were relabelled, both; last those that are other bytes under the same name.
-ALIKE = (["sha256", "split", "label"], ["sha256", "label"], ["sha256", "split"], ["sha256"], ["filename"])
+ALIKE = ([SHA256, SPLIT, LABEL], [SHA256, LABEL], [SHA256, SPLIT], [SHA256], [FILENAME])
 
 
-def data_difference(before: "pd.DataFrame", after: "pd.DataFrame", classes: list[str]) -> dict[str, Any]:
-    """DATA of `comparison.json`, from the predictions of both versions on their own data.
+def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) -> DataDifference:
+    """How the images differ, by the predictions of both versions on their own data.
 
     Bytes that occur several times are matched one to one, so that as few images as possible are relabelled.
     """
-    old, old_augmented = _parted(before)
-    new, new_augmented = _parted(after)
-    pairs = _matched(old, new)
-    relabelled = pairs[pairs["label_before"] != pairs["label_after"]]
-    relabels = relabelled.groupby(["label_before", "label_after"]).size()
+    old, old_augmented = _split_off_augmented(before)
+    new, new_augmented = _split_off_augmented(after)
+    pairs = _match(old, new)
+    relabelled = pairs[pairs[f"{LABEL}_before"] != pairs[f"{LABEL}_after"]]
+    relabels = relabelled.groupby([f"{LABEL}_before", f"{LABEL}_after"]).size()
     parts = {"before": old, "after": new, "augmented_before": old_augmented, "augmented_after": new_augmented}
-    counts = {name: part.groupby(["split", "label"]).size() for name, part in parts.items()}
-    splits = [split for split in SPLITS if split in {*before["split"], *after["split"]}]
+    counts = {name: part.groupby([SPLIT, LABEL]).size() for name, part in parts.items()}
+    splits = [split for split in SPLITS if split in {*before[SPLIT], *after[SPLIT]}]
+
+    def count(split: str, label: str) -> ClassCounts:
+        return {
+            "before": int(counts["before"].get((split, label), 0)),
+            "after": int(counts["after"].get((split, label), 0)),
+            "augmented_before": int(counts["augmented_before"].get((split, label), 0)),
+            "augmented_after": int(counts["augmented_after"].get((split, label), 0)),
+        }
+
     return {
         "relabelled": len(relabelled),
-        "moved": int((pairs["split_before"] != pairs["split_after"]).sum()),
+        "moved": int((pairs[f"{SPLIT}_before"] != pairs[f"{SPLIT}_after"]).sum()),
         "dropped": len(old) - len(pairs),
         "added": len(new) - len(pairs),
-        "altered": int((pairs["sha256_before"] != pairs["sha256_after"]).sum()),
+        "altered": int((pairs[f"{SHA256}_before"] != pairs[f"{SHA256}_after"]).sum()),
         "augmented": len(new_augmented),
         "relabels": [
             {"from": old_label, "to": new_label, "images": int(images)}
             for (old_label, new_label), images in sorted(relabels.items(), key=lambda item: (-item[1], item[0]))
         ],
-        "images": {
-            split: {
-                label: {name: int(count.get((split, label), 0)) for name, count in counts.items()} for label in classes
-            }
-            for split in splits
-        },
+        "images": {split: {label: count(split, label) for label in classes} for split in splits},
     }
 
 
-def _parted(table: "pd.DataFrame") -> tuple["pd.DataFrame", "pd.DataFrame"]:
-    """The images that people made, and those that curate made of them."""
-    augmented = table["filename"].map(is_augmented).astype(bool)  # also of an empty table
+def _split_off_augmented(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The images that people made, and those that curate made from them."""
+    augmented = table[FILENAME].map(is_augmented).astype(bool)  # also of an empty table
     return table[~augmented], table[augmented]
 
 
-def _matched(before: "pd.DataFrame", after: "pd.DataFrame") -> "pd.DataFrame":
+def _match(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """A row per image that both versions have: its columns, once with _before and once with _after."""
-    import pandas as pd
-
-    identity = ["filename", "sha256", "split", "label"]
+    identity = [FILENAME, SHA256, SPLIT, LABEL]
     before = before[identity].add_suffix("_before")
     after = after[identity].add_suffix("_after")
     found = []

@@ -7,39 +7,42 @@ to the Bootstrap, 1993, chapter 13). They, as the test, hold for these two model
 another seed of the training would change is not in them.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
 
-Change = dict[str, float]  # before, after, change, low, high
+from components.shared.formats.comparison import Change
+
+Array = NDArray[Any]  # the docstrings say of what, and of which shape
 
 
 class Bootstrap(NamedTuple):
+    """How the intervals are drawn."""
+
     resamples: int
     confidence_level: float  # between 0 and 1
     seed: int
 
 
-def accuracy_change(before: "np.ndarray", after: "np.ndarray", bootstrap: Bootstrap) -> Change:
+def compare_accuracy(before: Array, after: Array, bootstrap: Bootstrap) -> Change:
     """How the accuracy changes from one model to the other, over at least one image.
 
     Args:
         before: whether the first model is right, bool [images].
         after: whether the second is, likewise.
     """
-    import numpy as np
-
     outcomes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # right before, right after
-    counts = _resampled(np.bincount(2 * before + after.astype(int), minlength=4), bootstrap)
+    counts = _resample(np.bincount(2 * before + after.astype(int), minlength=4), bootstrap)
     right = counts @ outcomes / len(before)
-    return _change(right[:, 0], right[:, 1], bootstrap)
+    return _summarize(right[:, 0], right[:, 1], bootstrap)
 
 
-def class_changes(
-    labels: "np.ndarray", before: "np.ndarray", after: "np.ndarray", classes: int, bootstrap: Bootstrap
-) -> tuple[list[dict[str, Change] | None], Change]:
-    """How recall and F1 of each class change (None for a class without images), and macro F1, the mean over classes.
+def compare_classes(
+    labels: Array, before: Array, after: Array, classes: int, bootstrap: Bootstrap
+) -> tuple[list[tuple[Change | None, Change | None]], Change]:
+    """How recall and F1 of each class change, None for a class without images, and macro F1, the mean over classes.
 
     A resample without an image of a class does not count for that class.
 
@@ -48,55 +51,45 @@ def class_changes(
         before: the predictions of the first model, likewise.
         after: those of the second.
     """
-    import numpy as np
-
     kinds, frequencies = np.unique(np.stack([labels, before, after], axis=1), axis=0, return_counts=True)
-    counts = _resampled(frequencies, bootstrap)
-    recalls, f1s = zip(*(_scores(counts, kinds[:, 0], kinds[:, i], classes) for i in (1, 2)), strict=True)
+    counts = _resample(frequencies, bootstrap)
+    recalls, f1s = zip(*(_score(counts, kinds[:, 0], kinds[:, i], classes) for i in (1, 2)), strict=True)
     present = set(labels.tolist())
-    of_classes = [
-        {
-            "recall": _change(recalls[0][:, i], recalls[1][:, i], bootstrap),
-            "f1": _change(f1s[0][:, i], f1s[1][:, i], bootstrap),
-        }
+    of_classes: list[tuple[Change | None, Change | None]] = [
+        (
+            _summarize(recalls[0][:, i], recalls[1][:, i], bootstrap),
+            _summarize(f1s[0][:, i], f1s[1][:, i], bootstrap),
+        )
         if i in present
-        else None
+        else (None, None)
         for i in range(classes)
     ]
     macro_before, macro_after = (np.nan_to_num(f1).mean(axis=1) for f1 in f1s)
-    return of_classes, _change(macro_before, macro_after, bootstrap)
+    return of_classes, _summarize(macro_before, macro_after, bootstrap)
 
 
-def mcnemar_p(newly_right: int, newly_wrong: int) -> float:
+def compute_mcnemar_p(newly_right: int, newly_wrong: int) -> float:
     """The two-sided p-value of McNemar's exact test that both models are right equally often.
 
     McNemar, Psychometrika 12, 1947; for classifiers: Dietterich, Neural Computation 10, 1998. Under the null hypothesis
     each model gets half of the images on which one alone is right: a binomial test.
     """
-    from scipy.stats import binomtest
-
     discordant = newly_right + newly_wrong
     return float(binomtest(newly_right, discordant).pvalue) if discordant else 1.0
 
 
-def _resampled(frequencies: "np.ndarray", bootstrap: Bootstrap) -> "np.ndarray":
+def _resample(frequencies: Array, bootstrap: Bootstrap) -> Array:
     """The frequencies, int [kinds], as the first row of int [1 + resamples, kinds], resamples of them below."""
-    import numpy as np
-
     images = frequencies.sum()
     rng = np.random.default_rng(bootstrap.seed)
     return np.vstack([frequencies, rng.multinomial(images, frequencies / images, size=bootstrap.resamples)])
 
 
-def _scores(
-    counts: "np.ndarray", labels: "np.ndarray", predictions: "np.ndarray", classes: int
-) -> tuple["np.ndarray", "np.ndarray"]:
+def _score(counts: Array, labels: Array, predictions: Array, classes: int) -> tuple[Array, Array]:
     """Recall and F1, float [rows of counts, classes], from how often each label meets each prediction.
 
     NaN for a class that no image has.
     """
-    import numpy as np
-
     given = counts @ (labels[:, None] == np.arange(classes))
     said = counts @ (predictions[:, None] == np.arange(classes))
     hits = counts @ ((labels[:, None] == np.arange(classes)) & (labels == predictions)[:, None])
@@ -106,10 +99,8 @@ def _scores(
     return recall, f1
 
 
-def _change(before: "np.ndarray", after: "np.ndarray", bootstrap: Bootstrap) -> Change:
+def _summarize(before: Array, after: Array, bootstrap: Bootstrap) -> Change:
     """From a figure's values, the first for the images themselves, the others for their resamples."""
-    import numpy as np
-
     tail = (1 - bootstrap.confidence_level) / 2
     low, high = np.nanquantile((after - before)[1:], [tail, 1 - tail])
     return {

@@ -5,12 +5,15 @@ parameters, give the same picture again.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
+
+from components.curate.cleaning import Picture
 from components.shared.errors import UserError
 
-if TYPE_CHECKING:
-    import numpy as np
+Operation = dict[str, Any]  # its name as `operation`, and its parameters, as they go into the manifest
 
 # The most of each change, to both sides unless it says otherwise. Small changes are drawn more often than large ones.
 ROTATION = 20.0  # degrees
@@ -32,6 +35,8 @@ DIRECTIONS = {"horizontal": 1, "vertical": 0}  # as cv2.flip names them
 
 
 class Augmentation(NamedTuple):
+    """How many images are made, and from which."""
+
     max_images: int  # of train and val
     augment_to: int  # number of images of train and val; 0 for no augmentation
     hard_weight: float
@@ -39,8 +44,12 @@ class Augmentation(NamedTuple):
     seed: int
 
 
-def check(augmentation: Augmentation) -> None:
-    """Raises a UserError if a setting is out of range."""
+def check_augmentation(augmentation: Augmentation) -> None:
+    """Checks the settings.
+
+    Raises:
+        UserError: one is out of range.
+    """
     if augmentation.max_images < 1:
         raise UserError(f"max_images is {augmentation.max_images}; it must be 1 or more.")
     if not 0 <= augmentation.augment_to <= augmentation.max_images:
@@ -56,19 +65,22 @@ def check(augmentation: Augmentation) -> None:
             raise UserError(f"flips has {directions!r} for {name}; it must be a list of {' and '.join(DIRECTIONS)}.")
 
 
-def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
-    """Random operations with their parameters, the same for a seed."""
-    import numpy as np
+def draw_operations(seed: list[int], directions: Iterable[str]) -> list[Operation]:
+    """Random operations with their parameters, the same for a seed.
 
+    Args:
+        seed: of numpy's default_rng.
+        directions: in which the picture may be flipped.
+    """
     rng = np.random.default_rng(seed)
 
-    def around(middle: float, low: float, high: float) -> float:
+    def draw_around(middle: float, low: float, high: float) -> float:
         return round(float(rng.triangular(low, middle, high)), 4)
 
-    def either(most: float) -> float:
-        return around(0, -most, most)
+    def draw_to_both_sides(most: float) -> float:
+        return draw_around(0, -most, most)
 
-    def by_ratio(low: float, middle: float, high: float) -> float:
+    def draw_ratio(low: float, middle: float, high: float) -> float:
         return round(float(np.exp(rng.triangular(*np.log([low, middle, high])))), 4)
 
     flips = [{"operation": "flip", "direction": direction} for direction in directions if rng.random() < 0.5]
@@ -77,19 +89,19 @@ def drawn(seed: list[int], directions: Iterable[str]) -> list[dict[str, Any]]:
         *flips,
         {
             "operation": "affine",
-            "rotation": either(ROTATION),
-            "shear": either(SHEAR),
-            "stretch": by_ratio(1 / STRETCH, 1, STRETCH),
+            "rotation": draw_to_both_sides(ROTATION),
+            "shear": draw_to_both_sides(SHEAR),
+            "stretch": draw_ratio(1 / STRETCH, 1, STRETCH),
             "size": round(float(np.exp(rng.uniform(*np.log(SIZES)))), 4),
-            "place": [either(1), either(1)],
+            "place": [draw_to_both_sides(1), draw_to_both_sides(1)],
         },
-        {"operation": "elastic", "deviation": around(ELASTIC / 2, 0, ELASTIC), "seed": int(rng.integers(2**31))},
-        {"operation": "stroke", "width": by_ratio(*STROKES)},
-        {"operation": "brightness", "contrast": around(1, CONTRAST, 1), "brightness": around(0, 0, LIGHTER)},
+        {"operation": "elastic", "deviation": draw_around(ELASTIC / 2, 0, ELASTIC), "seed": int(rng.integers(2**31))},
+        {"operation": "stroke", "width": draw_ratio(*STROKES)},
+        {"operation": "brightness", "contrast": draw_around(1, CONTRAST, 1), "brightness": draw_around(0, 0, LIGHTER)},
     ]
 
 
-def augmented(picture: "np.ndarray", operations: Iterable[dict[str, Any]]) -> "np.ndarray":
+def apply_operations(picture: Picture, operations: Iterable[Operation]) -> Picture:
     """The picture, uint8 [height, width] or [height, width, 3], after the operations."""
     for step in operations:
         parameters = {name: value for name, value in step.items() if name != "operation"}
@@ -97,9 +109,7 @@ def augmented(picture: "np.ndarray", operations: Iterable[dict[str, Any]]) -> "n
     return picture
 
 
-def _reduce(picture: "np.ndarray", longest_side: int) -> "np.ndarray":
-    import cv2
-
+def _reduce(picture: Picture, longest_side: int) -> Picture:
     scale = longest_side / max(picture.shape)
     if scale >= 1:
         return picture
@@ -107,19 +117,14 @@ def _reduce(picture: "np.ndarray", longest_side: int) -> "np.ndarray":
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _flip(picture: "np.ndarray", direction: str) -> "np.ndarray":
-    import cv2
-
+def _flip(picture: Picture, direction: str) -> Picture:
     return cv2.flip(picture, DIRECTIONS[direction])
 
 
 def _affine(
-    picture: "np.ndarray", rotation: float, shear: float, stretch: float, size: float, place: list[float]
-) -> "np.ndarray":
+    picture: Picture, rotation: float, shear: float, stretch: float, size: float, place: list[float]
+) -> Picture:
     """Turned and stretched, then made as large as `size` says and put at `place`: -1 to 1, from left and top."""
-    import cv2
-    import numpy as np
-
     sides = np.array(picture.shape[1::-1], float)  # width, height
     angle = np.deg2rad(rotation)
     turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -141,11 +146,8 @@ def _affine(
     )
 
 
-def _elastic(picture: "np.ndarray", deviation: float, seed: int) -> "np.ndarray":
+def _elastic(picture: Picture, deviation: float, seed: int) -> Picture:
     """Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003; smooth by interpolated knots."""
-    import cv2
-    import numpy as np
-
     height, width = picture.shape[:2]
     knots = np.random.default_rng(seed).normal(0, deviation * min(height, width), (KNOTS, KNOTS, 2))
     moved = cv2.resize(knots.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -154,11 +156,8 @@ def _elastic(picture: "np.ndarray", deviation: float, seed: int) -> "np.ndarray"
     return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_paper(picture))
 
 
-def _stroke(picture: "np.ndarray", width: float) -> "np.ndarray":
+def _stroke(picture: Picture, width: float) -> Picture:
     """Strokes of this width, a share of the picture's shorter side, or the nearest that THICKER and THINNER allow."""
-    import cv2
-    import numpy as np
-
     ink, paper = _ink(picture), _paper(picture)
     now = _stroke_width(ink)
     wanted = np.clip(width * min(picture.shape[:2]), THINNER * now, THICKER * now)
@@ -173,26 +172,20 @@ def _stroke(picture: "np.ndarray", width: float) -> "np.ndarray":
     return changed
 
 
-def _stroke_width(ink: "np.ndarray") -> float:
+def _stroke_width(ink: Picture) -> float:
     """Pixels, by the mean distance of the ink from the paper, which for a long straight stroke is (width + 2) / 4."""
-    import cv2
-    import numpy as np
-
     distance = cv2.distanceTransform((ink > ink.max() // 2).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return 4 * float(distance[distance > 0].mean()) - 2 if distance.any() else 0.0
 
 
-def _brightness(picture: "np.ndarray", contrast: float, brightness: float) -> "np.ndarray":
-    import cv2
-    import numpy as np
-
+def _brightness(picture: Picture, contrast: float, brightness: float) -> Picture:
     paper = np.array(_paper(picture))
     tones = (np.arange(256)[:, None] - paper) * contrast + paper + brightness
     table = np.rint(np.clip(tones, 0, 255)).astype(np.uint8)
     return cv2.LUT(picture, table.reshape(256, 1, *picture.shape[2:]))
 
 
-OPERATIONS: dict[str, Callable[..., "np.ndarray"]] = {
+OPERATIONS: dict[str, Callable[..., Picture]] = {
     "reduce": _reduce,
     "flip": _flip,
     "affine": _affine,
@@ -202,36 +195,27 @@ OPERATIONS: dict[str, Callable[..., "np.ndarray"]] = {
 }
 
 
-def _paper(picture: "np.ndarray") -> tuple[float, ...]:
+def _paper(picture: Picture) -> tuple[float, ...]:
     """The tone of the paper in each channel: the median along the picture's border."""
-    import numpy as np
-
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     return tuple(float(tone) for tone in np.atleast_1d(np.median(border, axis=0)))
 
 
-def _ink(picture: "np.ndarray") -> "np.ndarray":
+def _ink(picture: Picture) -> Picture:
     """How far each pixel is from the paper, uint8 [height, width]."""
-    import cv2
-    import numpy as np
-
     distance = cv2.absdiff(picture, np.full_like(picture, _paper(picture)))
     return distance if distance.ndim == 2 else distance.max(axis=2)
 
 
-def _ink_corners(picture: "np.ndarray") -> "np.ndarray":
+def _ink_corners(picture: Picture) -> Picture:
     """The corners of the box that holds the ink, but for EDGE of it on each side: float [4, 2], x and y in pixels."""
-    import numpy as np
-
     ink = _ink(picture)
     is_ink = ink > ink.max() // 2
     spans = [_span(is_ink.sum(axis=axis)) for axis in (0, 1)]
     return np.array([(x, y) for x in spans[0] for y in spans[1]], float)
 
 
-def _span(mass: "np.ndarray") -> tuple[int, int]:
-    import numpy as np
-
+def _span(mass: Picture) -> tuple[int, int]:
     if not mass.any():
         return 0, len(mass)
     share = np.cumsum(mass) / mass.sum()

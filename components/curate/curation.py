@@ -1,70 +1,86 @@
 """A data version, what the audit found in it and what people decided -> the next data version."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from components.curate import augmentation as augmenting
-from components.curate import cleaning as cleaner
-from components.curate import planning
-from components.curate.augmentation import Augmentation
-from components.curate.balance import copies, read_hardness
-from components.curate.planning import Outcome, Policy
-from components.curate.reading import CURATED, Image, read_images, read_issues, read_people
+from components.curate.augmentation import Augmentation, check_augmentation
+from components.curate.balance import count_copies, read_hardness
+from components.curate.cleaning import check_cleaning
+from components.curate.planning import Outcome, Policy, check_policy, plan_outcomes
+from components.curate.reading import SourceImage, read_images, read_issues, read_people
 from components.curate.report import write_curation_report
-from components.curate.writing import Target, targets, write_images
+from components.curate.writing import Target, name_targets, write_images
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
-from components.shared.formats import examples as ex
+from components.shared.formats.changes import Change, write_changes
+from components.shared.formats.examples import CURATED_SPLITS, open_examples
+from components.shared.formats.manifest import CuratedImage
 
-CHANGES = ("filename", "sha256", "label", "new_filename", "new_label", "action", "decided_by", "why")
+
+class Inputs(NamedTuple):
+    """Where the inputs are."""
+
+    examples: str
+    issues: str
+    predictions: str
+    decisions_uri: str  # a path or gs://BUCKET/OBJECT; empty if nobody decided anything
+
+
+class Outputs(NamedTuple):
+    """The paths to write to."""
+
+    data: str
+    changes: str
+    report: str
 
 
 def curate_examples(
-    examples: str,
-    issues: str,
-    predictions: str,
-    decisions_uri: str,
-    policy: Policy,
-    cleaning: list[str],
-    augmentation: Augmentation,
-    data_output: str,
-    changes_output: str,
-    report_output: str,
+    inputs: Inputs, outputs: Outputs, *, policy: Policy, cleaning: list[str], augmentation: Augmentation
 ) -> dict[str, int]:
     """Writes the folder of the new version with its manifest.csv, the changes as CSV, and the report.
+
+    Args:
+        inputs: the examples of the version before, and what the audit, a model and people say about them.
+        outputs: where to write.
+        policy: what is done where no person decided.
+        cleaning: the operations on each picture of train and val, in this order.
+        augmentation: how many images are made from others, and how.
 
     Returns:
         The number of images relabelled, dropped, moved to another split, and augmented, and those of train and val.
 
     Raises:
-        UserError: a setting is out of range, the issues, decisions or predictions are not of these examples or are
-            broken, more images are left than `max_images`, or a class has none left.
+        UserError: a setting is out of range, the issues, decisions or predictions are broken or do not belong to these
+            examples, more images are left than `max_images`, or a class has none left.
     """
-    planning.check(policy)
-    cleaner.check(cleaning)
-    augmenting.check(augmentation)
-    manifest = ex.read_manifest(examples)
-    classes = manifest["classes"]
-    images = read_images(examples, manifest)
-    people = read_people(decisions_uri, images, classes)
-    outcomes = planning.plan(images, read_issues(issues, images, classes), people, policy, classes)
-    numbers = _copies(outcomes, images, predictions, augmentation, classes)
-    found = targets(outcomes, numbers, cleaning)
-    with new_directory(data_output) as folder, new_file(changes_output) as path:
-        rows = write_images(folder, examples, manifest, found, augmentation)
-        _write_changes(path, outcomes, found)
-        write_curation_report(report_output, examples, manifest, outcomes, found, folder)
-    return _counts(outcomes, [row["filename"] for row in rows])
+    check_policy(policy)
+    check_cleaning(cleaning)
+    check_augmentation(augmentation)
+    examples = open_examples(inputs.examples)
+    classes = examples.manifest.classes
+    images = read_images(examples)
+    people = read_people(inputs.decisions_uri, images, classes)
+    issues = read_issues(inputs.issues, images, classes)
+    outcomes = plan_outcomes(images, issues=issues, people=people, policy=policy, classes=classes)
+    copies = _plan_copies(outcomes, images, inputs.predictions, augmentation, classes)
+    targets = name_targets(outcomes, copies, cleaning)
+    with new_directory(outputs.data) as folder, new_file(outputs.changes) as path:
+        curated = write_images(folder, examples, targets, augmentation)
+        write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
+        write_curation_report(outputs.report, examples=examples, outcomes=outcomes, targets=targets, folder=folder)
+    return _count(outcomes, curated)
 
 
-def _copies(
-    outcomes: Iterable[Outcome], images: list[Image], predictions: str, augmentation: Augmentation, classes: list[str]
+def _plan_copies(
+    outcomes: Iterable[Outcome],
+    images: list[SourceImage],
+    predictions: str,
+    augmentation: Augmentation,
+    classes: list[str],
 ) -> dict[str, int]:
     """The number of augmented images by the file name of their source."""
-    by_split = {split: [outcome for outcome in outcomes if outcome.split == split] for split in CURATED}
+    by_split = {split: [outcome for outcome in outcomes if outcome.split == split] for split in CURATED_SPLITS}
     count = sum(map(len, by_split.values()))
     if count > augmentation.max_images:
         raise UserError(
@@ -74,28 +90,31 @@ def _copies(
     if count >= augmentation.augment_to:
         return {}
     hardness = read_hardness(predictions, images, classes)
-    return copies(by_split["train"], augmentation.augment_to - len(by_split["val"]), hardness, augmentation.hard_weight)
+    wanted = augmentation.augment_to - len(by_split["val"])
+    return count_copies(by_split["train"], wanted, hardness, augmentation.hard_weight)
 
 
-def _write_changes(path: Path, outcomes: Iterable[Outcome], found: dict[str, Target]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, CHANGES)
-        writer.writeheader()
-        for outcome in outcomes:
-            image = outcome.image
-            new_filename = found[image.filename].filename if outcome.split else ""
-            cells = (image.filename, image.sha256, image.label, new_filename, outcome.label)
-            said = (outcome.action, outcome.decided_by, outcome.why)
-            writer.writerow(dict(zip(CHANGES, (*cells, *said), strict=True)))
+def _describe_change(outcome: Outcome, targets: dict[str, Target]) -> Change:
+    image = outcome.image
+    return Change(
+        filename=image.filename,
+        sha256=image.sha256,
+        label=image.label,
+        new_filename=targets[image.filename].filename if outcome.split else "",
+        new_label=outcome.label,
+        action=outcome.action,
+        decided_by=outcome.decided_by,
+        why=outcome.why,
+    )
 
 
-def _counts(outcomes: list[Outcome], filenames: list[str]) -> dict[str, int]:
-    splits: Counter[Any] = Counter(filename.partition("/")[0] for filename in filenames)
+def _count(outcomes: list[Outcome], curated: list[CuratedImage]) -> dict[str, int]:
+    splits = Counter(image.filename.partition("/")[0] for image in curated)
     return {
         "relabelled": sum(bool(outcome.split) and outcome.label != outcome.image.label for outcome in outcomes),
         "dropped": sum(not outcome.split for outcome in outcomes),
         "moved": sum(outcome.split not in ("", outcome.image.split) for outcome in outcomes),
-        "augmented": len(filenames) - sum(bool(outcome.split) for outcome in outcomes),
+        "augmented": len(curated) - sum(bool(outcome.split) for outcome in outcomes),
         "train_images": splits["train"],
         "val_images": splits["val"],
     }

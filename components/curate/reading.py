@@ -1,128 +1,95 @@
 """What curation goes by: the images of a data version, what the audit found, and what people decided."""
 
 import contextlib
-import csv
 import hashlib
-import math
-import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from components.curate.decisions import Decision, read_decisions
-from components.shared.cloud_storage import explained, new_client
+from components.shared.cloud_storage import fetch_object, is_address
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
-
-CURATED = ("train", "val")
-ACTIONS = ("relabel", "drop", "keep_one", "look", "")
-COLUMNS = ("rank", "sha256", "filename", "label", "action", "new_label", "confidence", "group", "why")
-PROBABILITIES = ("prediction", "probability", "label_probability")
-SCALARS = ("aspect_ratio", "ink_fraction", "contrast")  # whose slices tell which images are hard
+from components.shared.formats.decisions import Decision, read_decisions
+from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented
+from components.shared.formats.issues import Issue
+from components.shared.formats.issues import read_issues as read_rows
 
 
-class Image(NamedTuple):
+class SourceImage(NamedTuple):
+    """An image of the data version that is curated."""
+
     filename: str  # split/class/file
-    sha256: str  # of the user's file
+    sha256: str  # of the file as the user has it
     split: str
-    label: str
-    suffix: str  # of a file with `image/encoded`: .png if ingest had to convert
-    scalars: tuple[float, ...]  # SCALARS
+    label: str  # the name of its class
+    suffix: str  # of a file with the encoded picture: .png if ingest had to convert it
+    aspect_ratio: float  # this and the next two as ImageExample defines them
+    ink_fraction: float
+    contrast: float
 
 
-class Issue(NamedTuple):
-    """A row of issues.csv."""
-
-    rank: int
-    action: str
-    new_label: str
-    confidence: float  # that the action is right, 0 to 1
-    group: str  # that duplicates share, or ""
-    why: str
-    probabilities: dict[str, float]  # of the given and the predicted label
+def read_images(examples: ExampleSet) -> list[SourceImage]:
+    """Every image of the examples but those that an earlier curation made from others."""
+    return [
+        _describe(example, split)
+        for split in examples.manifest.splits
+        for example in examples.read(split)
+        if not is_augmented(example.filename)
+    ]
 
 
-def read_images(folder: str, manifest: dict[str, Any]) -> list[Image]:
-    """Every image, without what an earlier curation augmented."""
-    images = []
-    for split in manifest["splits"]:
-        for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
-            if not ex.is_augmented(ex.text(example, ex.FILENAME)):
-                images.append(_image(example, split))
-    return images
+def _describe(example: ImageExample, split: str) -> SourceImage:
+    is_kept = hashlib.sha256(example.encoded).hexdigest() == example.sha256
+    return SourceImage(
+        filename=example.filename,
+        sha256=example.sha256,
+        split=split,
+        label=example.class_name,
+        suffix=Path(example.filename).suffix if is_kept else ".png",
+        aspect_ratio=example.aspect_ratio,
+        ink_fraction=example.ink_fraction,
+        contrast=example.contrast,
+    )
 
 
-def _image(example: Any, split: str) -> Image:
-    feature = example.features.feature
-    filename, sha256 = ex.text(example, ex.FILENAME), ex.text(example, ex.SHA256)
-    kept = hashlib.sha256(feature[ex.ENCODED].bytes_list.value[0]).hexdigest() == sha256
-    suffix = Path(filename).suffix if kept else ".png"
-    scalars = tuple(feature[f"image/{name}"].float_list.value[0] for name in SCALARS)
-    return Image(filename, sha256, split, ex.text(example, ex.CLASS), suffix, scalars)
-
-
-def read_issues(path: str, images: Iterable[Image], classes: list[str]) -> dict[str, Issue]:
+def read_issues(path: str, images: Iterable[SourceImage], classes: Collection[str]) -> dict[str, Issue]:
     """The audit's row of each image of train and val, by file name.
 
     Raises:
-        UserError: the file is not issues.csv, or not of these images.
+        UserError: the file is not issues.csv, or was not made from these images.
     """
-    known = {image.filename: image for image in images if image.split in CURATED}
+    known = {image.filename: image for image in images if image.split in CURATED_SPLITS}
     issues: dict[str, Issue] = {}
-    for line, row in enumerate(_rows(path), start=2):
-        image = known.get(row["filename"])
-        if image is None or (image.sha256, image.label) != (row["sha256"], row["label"]):
-            raise UserError(f"{path}: row {line}, {row['filename']!r}, is no image of these examples; audit them anew.")
+    for line, issue in read_rows(path, classes):
+        image = known.get(issue.filename)
+        if image is None or (image.sha256, image.label) != (issue.sha256, issue.label):
+            raise UserError(
+                f"{path}, line {line}: {issue.filename!r} is not one of these examples; audit these examples again."
+            )
         if image.filename in issues:
-            raise UserError(f"{path}: row {line}, {row['filename']!r}, is there twice; audit these examples anew.")
-        issues[image.filename] = _issue(path, line, row, classes)
+            raise UserError(f"{path}, line {line}: {issue.filename!r} is there twice; audit these examples again.")
+        issues[image.filename] = issue
     missing = sorted(known.keys() - issues.keys())
     if missing:
-        raise UserError(f"{path}: no row for {missing[0]} and {len(missing) - 1:,} others; audit these examples anew.")
+        raise UserError(f"{path}: no row for {missing[0]} and {len(missing) - 1:,} others; audit these examples again.")
     return issues
 
 
-def _rows(path: str) -> Iterator[dict[str, str]]:
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True, restval="")
-            absent = [name for name in (*COLUMNS, *PROBABILITIES) if name not in (reader.fieldnames or ())]
-            if absent:
-                raise UserError(f"{path}: no column {', '.join(absent)}; give issues.csv as audit writes it.")
-            yield from reader
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give issues.csv as audit writes it.") from None
+def read_people(uri: str, images: Iterable[SourceImage], classes: Collection[str]) -> dict[str, Decision]:
+    """What people decided about images of train and val, by file name.
 
-
-def _issue(path: str, line: int, row: dict[str, str], classes: list[str]) -> Issue:
-    if row["action"] not in ACTIONS:
-        raise UserError(f"{path}: row {line} has the unknown action {row['action']!r}; audit these examples anew.")
-    if row["action"] == "relabel" and row["new_label"] not in classes:
-        raise UserError(f"{path}: row {line} has the unknown class {row['new_label']!r}; audit these examples anew.")
-    try:
-        rank, confidence = int(row["rank"]), float(row["confidence"])
-        probabilities = {
-            row["prediction"]: float(row["probability"]),
-            row["label"]: float(row["label_probability"]),
-        }
-    except ValueError as error:
-        raise UserError(f"{path}: row {line} has no number ({error}); audit these examples anew.") from None
-    if not all(math.isfinite(number) for number in (confidence, *probabilities.values())):
-        raise UserError(f"{path}: row {line} has a number that is none; audit these examples anew.")
-    return Issue(rank, row["action"], row["new_label"], confidence, row["group"], row["why"], probabilities)
-
-
-def read_people(uri: str, images: Iterable[Image], classes: list[str]) -> dict[str, Decision]:
-    """What people decided about images of train and val, by file name; nothing if `uri` is empty.
+    Args:
+        uri: a path or gs://BUCKET/OBJECT; empty if nobody decided anything.
+        images: those of the data version.
+        classes: the names that a decision may give.
 
     Raises:
-        UserError: the file cannot be read, is broken, or decides about other images or against itself.
+        UserError: the file cannot be read, is broken, decides about other images, or contradicts itself.
     """
     if not uri:
         return {}
-    known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED}
-    with _local(uri) as path:
+    known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED_SPLITS}
+    with _open_local_copy(uri) as path:
         try:
             return {decision.filename: decision for decision in read_decisions(path, known, classes)}
         except UserError as error:
@@ -130,20 +97,12 @@ def read_people(uri: str, images: Iterable[Image], classes: list[str]) -> dict[s
 
 
 @contextlib.contextmanager
-def _local(uri: str) -> Iterator[Path]:
-    """The path of the file, or of a copy of the object."""
-    if not uri.startswith("gs://"):
+def _open_local_copy(uri: str) -> Iterator[Path]:
+    """Yields the path of the file, or of a copy of the object."""
+    if not is_address(uri):
         yield Path(uri)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "decisions.csv"
-        _download(uri, path)
+        fetch_object(uri, path)
         yield path
-
-
-def _download(uri: str, path: Path) -> None:
-    matched = re.fullmatch(r"gs://([^/]+)/(.+)", uri)
-    if not matched:
-        raise UserError(f"{uri}: names no object; write gs://BUCKET/FOLDER/decisions.csv.")
-    with new_client(uri) as client, explained(uri):
-        client.bucket(matched[1]).blob(matched[2]).download_to_filename(str(path))

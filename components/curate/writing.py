@@ -1,27 +1,23 @@
 """The files of the new data version."""
 
-import csv
 import hashlib
-import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from components.curate.augmentation import Augmentation, augmented, drawn
-from components.curate.cleaning import cleaned
+import cv2
+import numpy as np
+
+from components.curate.augmentation import Augmentation, Operation, apply_operations, draw_operations
+from components.curate.cleaning import Picture, clean
 from components.curate.planning import Outcome
-from components.curate.reading import CURATED
-from components.shared.formats import examples as ex
+from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, ExampleSet
+from components.shared.formats.manifest import CuratedImage, write_manifest
 
-if TYPE_CHECKING:
-    import numpy as np
-
-MANIFEST = "manifest.csv"
-COLUMNS = ("filename", "sha256", "source_filename", "source_sha256", "label", "operations", "seed")
 LONGEST_NAME = 255  # bytes, on most file systems
 
 
@@ -34,31 +30,34 @@ class Target(NamedTuple):
     cleaning: list[str]
 
 
-def targets(outcomes: Iterable[Outcome], copies: dict[str, int], cleaning: list[str]) -> dict[str, Target]:
-    """The target of each image, by file name; images that stay where they are keep their names.
+def name_targets(outcomes: Iterable[Outcome], copies: dict[str, int], cleaning: list[str]) -> dict[str, Target]:
+    """The target of each image that is not dropped, by file name; images that stay where they are keep their names.
 
-    `copies` is the number of augmented images, by file name.
+    Args:
+        outcomes: what becomes of each image.
+        copies: the number of augmented images to make from each image, by file name.
+        cleaning: the operations on each picture of train and val.
     """
     taken: set[str] = set()
-    found = {}
+    targets = {}
     left = [outcome for outcome in outcomes if outcome.split]
     for outcome in sorted(left, key=lambda outcome: (outcome.action != "kept", outcome.image.filename)):
         image = outcome.image
-        steps = cleaning if outcome.split in CURATED else []
+        steps = cleaning if outcome.split in CURATED_SPLITS else []
         folder = f"{outcome.split}/{outcome.label}"
         source = PurePosixPath(image.filename)
-        filename = _free(folder, source.stem, ".png" if steps else image.suffix, LONGEST_NAME, image.sha256, taken)
+        filename = _take_name(folder, source.stem, ".png" if steps else image.suffix, LONGEST_NAME, image.sha256, taken)
         names = []
         if number_of_copies := copies.get(image.filename):
             longest = LONGEST_NAME - len(f"{number_of_copies}.png")
-            start = _free(folder, PurePosixPath(filename).stem, ex.AUGMENTED, longest, image.sha256, taken)
+            start = _take_name(folder, PurePosixPath(filename).stem, AUGMENTED, longest, image.sha256, taken)
             names = [f"{start}{number}.png" for number in range(1, number_of_copies + 1)]
-        found[image.filename] = Target(outcome, filename, names, steps)
-    return found
+        targets[image.filename] = Target(outcome, filename, names, steps)
+    return targets
 
 
-def _free(folder: str, stem: str, end: str, longest: int, sha256: str, taken: set[str]) -> str:
-    """A name of at most `longest` bytes that is not taken yet, and takes it: if need be with the hash and a number."""
+def _take_name(folder: str, stem: str, end: str, longest: int, sha256: str, taken: set[str]) -> str:
+    """Takes a name of at most `longest` bytes that is not taken yet; if need be with the hash and a number in it."""
     ends = chain([end, f".{sha256[:8]}{end}"], (f".{sha256[:8]}-{number}{end}" for number in count(1)))
     names = (f"{folder}/{stem.encode()[: longest - len(end.encode())].decode(errors='ignore')}{end}" for end in ends)
     name = next(name for name in names if name not in taken)
@@ -67,82 +66,68 @@ def _free(folder: str, stem: str, end: str, longest: int, sha256: str, taken: se
 
 
 def write_images(
-    folder: Path, examples: str, manifest: dict[str, Any], found: dict[str, Target], augmentation: Augmentation
-) -> list[dict[str, Any]]:
-    """Writes every image and manifest.csv below `folder`; returns the rows of the latter.
+    folder: Path, examples: ExampleSet, targets: dict[str, Target], augmentation: Augmentation
+) -> list[CuratedImage]:
+    """Writes every image and manifest.csv below `folder`.
 
     Images come from the shards one by one; as many as there are workers are worked on at once.
-    """
-    import cv2
 
+    Returns:
+        The rows of manifest.csv.
+    """
     cv2.setNumThreads(1)  # the images are what runs side by side
-    for target in found.values():
+    for target in targets.values():
         (folder / target.filename).parent.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[CuratedImage] = []
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[list[dict[str, Any]]]] = deque()
-        for target, encoded in _encoded(examples, manifest, found):
+        waiting: deque[Future[list[CuratedImage]]] = deque()
+        for target, encoded in _match(examples, targets):
             waiting.append(pool.submit(_write, folder, target, encoded, augmentation))
             if len(waiting) > 2 * workers:
                 rows += waiting.popleft().result()
         for future in waiting:
             rows += future.result()
-    rows.sort(key=lambda row: row["filename"])
-    with (folder / MANIFEST).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    rows.sort(key=lambda row: row.filename)
+    write_manifest(folder, rows)
     return rows
 
 
-def _encoded(examples: str, manifest: dict[str, Any], found: dict[str, Target]) -> Iterator[tuple[Target, bytes]]:
-    for split in manifest["splits"]:
+def _match(examples: ExampleSet, targets: dict[str, Target]) -> Iterator[tuple[Target, bytes]]:
+    """Yields each target with the encoded picture of its image."""
+    for split in examples.manifest.splits:
         print(f"curate: writing the images of {split}", flush=True)
-        for example in ex.read_examples(ex.shard_paths(examples, manifest, split)):
-            filename = ex.text(example, ex.FILENAME)
-            if filename in found:
-                yield found[filename], example.features.feature[ex.ENCODED].bytes_list.value[0]
+        for example in examples.read(split):
+            if example.filename in targets:
+                yield targets[example.filename], example.encoded
 
 
-def _write(folder: Path, target: Target, encoded: bytes, augmentation: Augmentation) -> list[dict[str, Any]]:
+def _write(folder: Path, target: Target, encoded: bytes, augmentation: Augmentation) -> list[CuratedImage]:
     """Writes the image and its augmented ones; returns their rows."""
     image, label = target.outcome.image, target.outcome.label
-    steps: list[dict[str, Any]] = [{"operation": name} for name in target.cleaning]
-    picture = cleaned(_decoded(encoded), target.cleaning)
-    rows = [_row(folder, target.filename, _png(picture) if steps else encoded, target, steps, "")]
+    steps: list[Operation] = [{"operation": name} for name in target.cleaning]
+    picture = clean(_decode(encoded), target.cleaning)
+    rows = [_write_file(folder, target.filename, _encode_png(picture) if steps else encoded, target, steps, None)]
     directions = augmentation.flips.get(label, [])
     for number, filename in enumerate(target.copies, start=1):
-        operations = drawn([augmentation.seed, int(image.sha256, 16), number], directions)
-        content = _png(augmented(picture, operations))
-        rows.append(_row(folder, filename, content, target, [*steps, *operations], augmentation.seed))
+        operations = draw_operations([augmentation.seed, int(image.sha256, 16), number], directions)
+        content = _encode_png(apply_operations(picture, operations))
+        rows.append(_write_file(folder, filename, content, target, [*steps, *operations], augmentation.seed))
     return rows
 
 
-def _row(
-    folder: Path, filename: str, content: bytes, target: Target, operations: list[dict[str, Any]], seed: Any
-) -> dict[str, Any]:
+def _write_file(
+    folder: Path, filename: str, content: bytes, target: Target, operations: list[Operation], seed: int | None
+) -> CuratedImage:
     (folder / filename).write_bytes(content)
-    return {
-        "filename": filename,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "source_filename": target.outcome.image.filename,
-        "source_sha256": target.outcome.image.sha256,
-        "label": target.outcome.label,
-        "operations": json.dumps(operations),
-        "seed": seed,
-    }
+    outcome = target.outcome
+    sha256 = hashlib.sha256(content).hexdigest()
+    return CuratedImage(filename, sha256, outcome.image.filename, outcome.image.sha256, outcome.label, operations, seed)
 
 
-def _decoded(encoded: bytes) -> "np.ndarray":
-    """uint8 [height, width] of a gray picture, [height, width, 3] of a coloured one."""
-    import cv2
-    import numpy as np
-
+def _decode(encoded: bytes) -> Picture:
     return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_ANYCOLOR)
 
 
-def _png(picture: "np.ndarray") -> bytes:
-    import cv2
-
+def _encode_png(picture: Picture) -> bytes:
     return cv2.imencode(".png", picture)[1].tobytes()

@@ -1,15 +1,17 @@
 """The figures of one split, from its predictions."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from components.shared.formats import predictions as columns
+from components.shared.formats.evaluation import SplitFigures
+from components.shared.metrics import bound_share, slice_accuracy
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-SLICES = ("ink_fraction", "pixels", "aspect_ratio")
 
-
-def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> dict[str, Any]:
+def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> SplitFigures:
     """Accuracy, macro F1, log loss and calibration error; per class and per slice; the confusion matrix.
 
     Args:
@@ -22,7 +24,7 @@ def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> 
     """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-    labels, predictions = rows["label"], rows["prediction"]
+    labels, predictions = rows[columns.LABEL], rows[columns.PREDICTION]
     correct = labels == predictions
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predictions, labels=classes, zero_division=0
@@ -30,15 +32,15 @@ def split_metrics(rows: "pd.DataFrame", classes: list[str], slice_bins: int) -> 
     return {
         "images": len(rows),
         "accuracy": float(correct.mean()),
-        "accuracy_interval": interval(int(correct.sum()), len(rows)),
+        "accuracy_interval": bound_share(int(correct.sum()), len(rows)),
         "macro_f1": float(f1.mean()),
-        "log_loss": float(rows["loss"].mean()),
-        "calibration_error": calibration_error(rows["confidence"].to_numpy(), correct.to_numpy()),
+        "log_loss": float(rows[columns.LOSS].mean()),
+        "calibration_error": calibration_error(rows[columns.CONFIDENCE].to_numpy(), correct.to_numpy()),
         "classes": {
             name: {"precision": float(p), "recall": float(r), "f1": float(f), "images": int(n)}
             for name, p, r, f, n in zip(classes, precision, recall, f1, support, strict=True)
         },
-        "slices": slices(rows, slice_bins),
+        "slices": slice_accuracy(rows, slice_bins),
         "confusion_matrix": confusion_matrix(labels, predictions, labels=classes).tolist(),
     }
 
@@ -55,35 +57,3 @@ def calibration_error(confidence: "np.ndarray", correct: "np.ndarray", bins: int
         abs(correct[bin_of == i].mean() - confidence[bin_of == i].mean()) * (bin_of == i).mean() for i in set(bin_of)
     ]
     return float(sum(gaps))
-
-
-def slices(rows: "pd.DataFrame", bins: int) -> list[dict[str, Any]]:
-    """The accuracy in each quantile of each scalar, worst first; a slice holds its upper bound."""
-    import numpy as np
-
-    table = rows.assign(pixels=rows["width"] * rows["height"], correct=rows["label"] == rows["prediction"])
-    found = []
-    for name in SLICES:
-        edges = np.unique(np.quantile(table[name], np.linspace(0, 1, bins + 1)))  # one, if all images are alike
-        last = max(len(edges) - 2, 0)
-        for i, part in table.groupby(np.clip(np.searchsorted(edges, table[name]) - 1, 0, last)):
-            right = int(part["correct"].sum())
-            found.append(
-                {
-                    "scalar": name,
-                    "from": float(edges[i]),
-                    "to": float(edges[min(i + 1, len(edges) - 1)]),
-                    "images": len(part),
-                    "accuracy": right / len(part),
-                    "accuracy_interval": interval(right, len(part)),
-                }
-            )
-    return sorted(found, key=lambda entry: entry["accuracy"])
-
-
-def interval(right: int, images: int) -> list[float]:
-    """The 95 % Wilson score interval of a share."""
-    from scipy.stats import binomtest
-
-    bounds = binomtest(right, images).proportion_ci(0.95, method="wilson")
-    return [float(bounds.low), float(bounds.high)]

@@ -1,154 +1,148 @@
 """A data set in a folder of a Cloud Storage bucket."""
 
-import base64
 import hashlib
 import io
-import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-from components.ingest.image import BadImage
-from components.ingest.sources import Child, File, Source, is_class_folder, joined
-from components.shared.cloud_storage import explained, new_client
-from components.shared.errors import UserError
+from components.ingest.sources import (
+    FOLDER_AMONG_IMAGES,
+    BadImage,
+    Child,
+    File,
+    Reader,
+    Source,
+    is_class_folder,
+    join_names,
+)
+from components.shared import cloud_storage
 
 if TYPE_CHECKING:
-    from google.cloud.storage import Blob, Client
-
-CONNECTIONS = 10  # that a client keeps open: as many objects are read at once
-ADDRESS = re.compile(r"gs://([^/]+)/*(.*?)/*", re.DOTALL)
+    from components.shared.cloud_storage import Client, Object
 
 
 @dataclass(frozen=True)
 class Bucket(Source):
-    name: str
-    folder: str  # without a slash at either end; may be empty
+    """A folder of a bucket, or the whole bucket."""
+
+    uri: str  # without a slash at the end
     prefix: str = ""
     version: str = ""
 
-    def address(self, *folders: str) -> str:
-        return "gs://" + joined(self.name, self.folder, *folders)
+    def join_address(self, *folders: str) -> str:
+        """The gs:// address of a folder."""
+        return join_names(self.uri, *folders)
 
-    def children(self, *folders: str) -> list[Child] | None:
-        with new_client(self.address(*folders)) as client, explained(self.address(*folders)):
-            blobs = self._list(client, *folders, delimiter="/")
-            children = [Child(_last(blob.name), is_folder=False) for blob in blobs]
-            children += [Child(_last(name.removesuffix("/")), is_folder=True) for name in blobs.prefixes]
+    def list_children(self, *folders: str) -> list[Child] | None:
+        """As Source.list_children; a folder is there if an object lies below it."""
+        objects, names = cloud_storage.list_folder(self.join_address(*folders))
+        children = [Child(found.name, is_folder=False) for found in objects]
+        children += [Child(name, is_folder=True) for name in names]
         if not children:
             return None
-        # An object may stand for the folder itself: its name ends with a slash.
+        # An object may stand for the folder itself: its name is empty.
         return sorted(child for child in children if child.name and not child.name.startswith("."))
 
-    def files(self, part: tuple[str, ...]) -> Iterator[File]:
+    def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+        """As Source.list_files; files have the generation that is listed, so that a replaced object is noticed."""
         if is_class_folder(self.prefix, part):
-            yield from self._class_files(part)
+            yield from self._list_class(part)
         else:
-            yield from self._hidden_files(part)
+            yield from self._list_hidden(part)
 
-    def _class_files(self, part: tuple[str, ...]) -> Iterator[File]:
+    def open_reader(self) -> AbstractContextManager[Reader]:
+        """A reader with one client for all its files."""
+        return _open_reader(self.uri)
+
+    def _list_class(self, part: tuple[str, ...]) -> Iterator[File]:
         seen = ""
-        for blob, name in self._files_below(*part):
-            child, slash, _ = name.partition("/")
+        for found in cloud_storage.list_objects(self.join_address(*part)):
+            child, slash, _ = found.name.partition("/")
             is_image = not child.startswith(".")
             if not slash:
-                yield self._file(blob, is_image, *part, name)
+                yield self._describe(found, is_image, *part)
                 continue
             if is_image and child != seen:
                 seen = child
-                problem = "a folder; images lie directly in their class folder"
-                yield File(joined(self.prefix, *part, child), self.address(*part, child), problem=problem)
-            if not name.endswith("/"):
-                yield self._file(blob, False, *part, name)
+                name, address = join_names(self.prefix, *part, child), self.join_address(*part, child)
+                yield File(name, address, problem=FOLDER_AMONG_IMAGES)
+            if not found.name.endswith("/"):
+                yield self._describe(found, False, *part)
 
-    def _hidden_files(self, part: tuple[str, ...]) -> Iterator[File]:
-        """And those beside the folders; not those in the folders, which are parts themselves."""
-        with new_client(self.address(*part)) as client, explained(self.address(*part)):
-            blobs = self._list(client, *part, delimiter="/")
-            for blob in blobs:
-                if not blob.name.endswith("/"):
-                    yield self._file(blob, False, *part, _last(blob.name))
-        for child in sorted(_last(name.removesuffix("/")) for name in blobs.prefixes):
-            if child.startswith("."):
-                for blob, name in self._files_below(*part, child):
-                    if not name.endswith("/"):
-                        yield self._file(blob, False, *part, child, name)
+    def _list_hidden(self, part: tuple[str, ...]) -> Iterator[File]:
+        """Yields what is hidden or lies beside the folders; the folders themselves are other parts."""
+        objects, names = cloud_storage.list_folder(self.join_address(*part))
+        for found in objects:
+            if found.name:
+                yield self._describe(found, False, *part)
+        for name in names:
+            if name.startswith("."):
+                for found in cloud_storage.list_objects(self.join_address(*part, name)):
+                    if not found.name.endswith("/"):
+                        yield self._describe(found, False, *part, name)
 
-    def _files_below(self, *folders: str) -> "Iterator[tuple[Blob, str]]":
-        """Each object with its name relative to the folder, sorted."""
-        with new_client(self.address(*folders)) as client, explained(self.address(*folders)):
-            start = len(joined(self.folder, *folders)) + 1
-            for blob in self._list(client, *folders):
-                if blob.name[start:]:
-                    yield blob, blob.name[start:]
+    def _describe(self, found: "Object", is_image: bool, *folders: str) -> File:
+        name = join_names(self.prefix, *folders, found.name)
+        return File(name, found.address, is_image, md5=found.md5, generation=found.generation)
 
-    def _list(self, client: "Client", *folders: str, delimiter: str | None = None):  # -> HTTPIterator
-        folder = joined(self.folder, *folders)
-        fields = "items(name,generation,md5Hash),prefixes,nextPageToken"
-        return client.list_blobs(
-            self.name, prefix=folder and f"{folder}/", delimiter=delimiter, fields=fields, page_size=5000
+
+@contextmanager
+def _open_reader(uri: str) -> Iterator[Reader]:
+    with cloud_storage.open_client(uri) as client:
+        yield _BucketReader(client)
+
+
+@dataclass(frozen=True)
+class _BucketReader(Reader):
+    client: "Client"
+    threads = cloud_storage.CONNECTIONS
+
+    def read(self, file: File, max_bytes: int) -> bytes:
+        buffer = _LimitedBuffer(max_bytes)
+        self._download(file, buffer)
+        return buffer.getvalue()
+
+    def hash(self, file: File) -> str:
+        if file.generation is None:  # a folder
+            return ""
+        target = _Hash()
+        self._download(file, target)
+        return target.md5.hexdigest()
+
+    def open(self, address: str) -> AbstractContextManager[BinaryIO]:
+        return cloud_storage.open_object(self.client, address)
+
+    def _download(self, file: File, target: IO[bytes]) -> None:
+        cloud_storage.download(
+            self.client,
+            file.address,
+            target,
+            generation=file.generation,
+            shown=file.shown,
+            if_missing="look for it in the bucket, and run again if it was replaced during the run",
         )
 
-    def _file(self, blob: "Blob", is_image: bool, *name: str) -> File:
-        md5 = base64.b64decode(blob.md5_hash).hex() if blob.md5_hash else ""  # composed objects have none
-        address = f"gs://{self.name}/{blob.name}"
-        return File(joined(self.prefix, *name), address, is_image, md5=md5, generation=blob.generation)
 
-
-def open_bucket(uri: str, prefix: str = "") -> Bucket:
-    matched = ADDRESS.fullmatch(uri)
-    if not matched:
-        raise UserError(f"{uri}: names no bucket; write gs://BUCKET/FOLDER.")
-    return Bucket(matched[1], matched[2], prefix)
-
-
-def read(file: File, limit: int, client: "Client") -> bytes:
-    """The content of an object, with the checksums of Cloud Storage verified.
-
-    Raises:
-        BadImage: it has more than `limit` bytes.
-        UserError: it cannot be read, or is no longer the one that was listed.
-    """
-    buffer = _Limited(limit)
-    _download(file, buffer, client)
-    return buffer.getvalue()
-
-
-def content_md5(file: File) -> str:
-    """The md5 of an object that has none in its metadata, read piece by piece."""
-    if file.generation is None:  # a folder
-        return ""
-    hashed = _Hashed()
-    with new_client(file.shown) as client:
-        _download(file, hashed, client)
-    return hashed.md5.hexdigest()
-
-
-def _download(file: File, target: io.RawIOBase | io.BytesIO, client: "Client") -> None:
-    bucket, name = ADDRESS.fullmatch(file.address).groups()  # type: ignore[union-attr]
-    with explained(file.shown):
-        client.bucket(bucket).blob(name, generation=file.generation).download_to_file(target, checksum="crc32c")
-
-
-class _Limited(io.BytesIO):
-    def __init__(self, limit: int) -> None:
+class _LimitedBuffer(io.BytesIO):
+    def __init__(self, max_bytes: int) -> None:
         super().__init__()
-        self.limit = limit
+        self.max_bytes = max_bytes
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def,override]
-        if self.tell() + len(data) > self.limit:
-            raise BadImage(f"larger than {self.limit:,} bytes")
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self.max_bytes:
+            raise BadImage(f"larger than {self.max_bytes:,} bytes")
         return super().write(data)
 
 
-class _Hashed(io.RawIOBase):
+class _Hash(io.BytesIO):
+    """Keeps nothing but the md5 of what is written."""
+
     def __init__(self) -> None:
+        super().__init__()
         self.md5 = hashlib.md5(usedforsecurity=False)
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def,override]
+    def write(self, data: Any) -> int:
         self.md5.update(data)
         return len(data)
-
-
-def _last(name: str) -> str:
-    return name.rpartition("/")[2]

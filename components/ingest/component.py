@@ -1,34 +1,59 @@
+"""The step `ingest`: labelled images become TFRecord shards."""
+
 from kfp.dsl import Dataset, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def ingest(
     data_uri: str,
     test_data_uri: str,
     data_version: str,
-    classes: list,
+    classes: list,  # type: ignore[type-arg]  # of str; kfp knows no other spelling of a JsonArray
     on_bad_image: str,
     max_images: int,
     max_pixels: int,
     shards: int,
-    beam_options: list,
+    beam_options: list,  # type: ignore[type-arg]
     examples: Output[Dataset],
-):
+) -> None:
+    """Writes the labelled images of a data set as tf.train.Example in TFRecord shards, with counts and the version.
+
+    Args:
+        data_uri: A folder with train/<class>/, val/<class>/ and perhaps test/<class>/: a path, gs://bucket/folder, or a
+            DVC version, which is the address of its manifest: <remote>/files/md5/<2 hex>/<30 hex>.dir.
+        test_data_uri: The same kinds of address, of a folder whose class folders are the test split; empty if there is
+            none, or if the data has a test split.
+        data_version: The DVC version of the data, <md5>.dir; empty computes it from the files.
+        classes: The names of the classes in the order of their labels; empty takes the folders' names, sorted.
+        on_bad_image: "fail", or "quarantine" to leave bad images out and list them in the manifest.
+        max_images: The most images that train and val may hold together.
+        max_pixels: The most pixels, width times height, that an image may have; a larger one is a bad image.
+        shards: The number of shards of each split, each written by one worker; those that get no image are left out.
+        beam_options: Options of Apache Beam, each as --name=value.
+        examples: The folder of shards, with the manifest examples.json. Its metadata holds the data version, the
+            number of quarantined images, and the images of each split and class.
+
+    Raises:
+        SystemExit: An option or the data is wrong; the sentence says what to do.
+    """
     from components.ingest.ingestion import ingest_folders
 
     manifest = ingest_folders(
         data_uri,
-        test_data_uri,
-        data_version,
-        classes,
-        on_bad_image,
-        max_images,
-        max_pixels,
-        shards,
-        beam_options,
-        examples.path,
+        test_data_uri=test_data_uri,
+        data_version=data_version,
+        classes=classes,
+        on_bad_image=on_bad_image,
+        max_images=max_images,
+        max_pixels=max_pixels,
+        shards=shards,
+        beam_options=beam_options,
+        output=examples.path,
     )
-    examples.metadata["data_version"] = manifest["data_version"]
-    examples.metadata["quarantined"] = len(manifest["quarantined"])
-    for split, content in manifest["splits"].items():
-        examples.metadata[f"{split}_images"] = content["images"]
-        examples.metadata[f"{split}_classes"] = content["classes"]
+    examples.metadata["data_version"] = manifest.data_version
+    examples.metadata["quarantined"] = len(manifest.quarantined)
+    for split, content in manifest.splits.items():
+        examples.metadata[f"{split}_images"] = content.images
+        examples.metadata[f"{split}_classes"] = content.classes

@@ -5,94 +5,116 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from components.ingest.image import BadImage
-from components.ingest.sources import Child, File, Source, is_class_folder, joined
+from components.ingest.sources import (
+    FOLDER_AMONG_IMAGES,
+    BadImage,
+    Child,
+    File,
+    Reader,
+    Source,
+    is_class_folder,
+    join_names,
+)
 from components.shared.errors import UserError
 
 
 @dataclass(frozen=True)
 class Folder(Source):
+    """A folder of a disk that every worker sees."""
+
     root: str
     prefix: str = ""
     version: str = ""
 
-    def address(self, *folders: str) -> str:
+    def join_address(self, *folders: str) -> str:
+        """The path of a folder."""
         return os.path.join(self.root, *folders)
 
-    def children(self, *folders: str) -> list[Child] | None:
-        path = self.address(*folders)
+    def list_children(self, *folders: str) -> list[Child] | None:
+        """As Source.list_children; a link to a folder is a folder."""
+        path = self.join_address(*folders)
         if not os.path.isdir(path):
             return None
-        with _readable(path), os.scandir(path) as entries:
+        with _explain_errors(path), os.scandir(path) as entries:
             return sorted(
                 Child(entry.name, entry.is_dir(), entry.is_symlink())
-                for entry in map(_named, entries)
+                for entry in map(_check_name, entries)
                 if not entry.name.startswith(".")
             )
 
-    def files(self, part: tuple[str, ...]) -> Iterator[File]:
-        with _readable(self.address(*part)), os.scandir(self.address(*part)) as entries:
-            for entry in map(_named, entries):
-                name = joined(self.prefix, *part, entry.name)
+    def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+        """As Source.list_files; no image is opened."""
+        with _explain_errors(self.join_address(*part)), os.scandir(self.join_address(*part)) as entries:
+            for entry in map(_check_name, entries):
+                name = join_names(self.prefix, *part, entry.name)
                 hidden = entry.name.startswith(".")
                 in_class = is_class_folder(self.prefix, part)
                 if in_class and not hidden:
-                    yield File(name, entry.path, problem=_problem(entry, self.root))
+                    yield File(name, entry.path, problem=_find_problem(entry, self.root))
                 elif not entry.is_dir(follow_symlinks=False):
                     yield File(name, entry.path, is_image=False)
                 if (in_class or hidden) and entry.is_dir(follow_symlinks=False):
-                    yield from _all_files(entry.path, name)
+                    yield from _list_all(entry.path, name)
+
+    def open_reader(self) -> AbstractContextManager[Reader]:
+        """A reader of paths, which has nothing to connect to."""
+        return nullcontext(_DiskReader())
 
 
-def read(file: File, limit: int) -> bytes:
-    """The content of a file on this disk.
+class _DiskReader(Reader):
+    threads = os.cpu_count() or 1
 
-    Raises:
-        BadImage: it cannot be read, or has more than `limit` bytes.
-        UserError: its md5 is known, so it must be there, and it cannot be read.
-    """
-    try:
-        if file.md5 and not os.path.isfile(file.address):  # opening a pipe would wait for ever
-            raise FileNotFoundError(errno.ENOENT, "no such file")
-        with open(file.address, "rb") as opened:
-            data = opened.read(limit + 1)
-    except OSError as error:
-        if file.md5:
-            raise UserError(f"{file.shown}: cannot be read ({error.strerror}); run `dvc push`.") from None
-        raise BadImage(f"cannot be read ({error.strerror})") from None
-    if len(data) > limit:
-        raise BadImage(f"larger than {limit:,} bytes")
-    return data
+    def read(self, file: File, max_bytes: int) -> bytes:
+        try:
+            if file.md5 and not os.path.isfile(file.address):  # opening a pipe would block forever
+                raise FileNotFoundError(errno.ENOENT, "no such file")
+            with open(file.address, "rb") as opened:
+                data = opened.read(max_bytes + 1)
+        except OSError as error:
+            if file.md5:  # a file of a DVC version, which must be there
+                raise UserError(f"{file.shown}: cannot be read ({error.strerror}); run `dvc push`.") from None
+            raise BadImage(f"cannot be read ({error.strerror})") from None
+        if len(data) > max_bytes:
+            raise BadImage(f"larger than {max_bytes:,} bytes")
+        return data
+
+    def hash(self, file: File) -> str:
+        if not os.path.isfile(file.address):
+            return ""
+        try:
+            with open(file.address, "rb") as opened:
+                return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        except OSError as error:
+            raise UserError(
+                f"{file.shown}: cannot be read ({error.strerror}), so the data has no version;"
+                " make it readable or give data_version."
+            ) from None
+
+    @contextmanager
+    def open(self, address: str) -> Iterator[BinaryIO]:
+        try:
+            file = open(address, "rb")  # noqa: SIM115 (only opening it may fail in this way)
+        except OSError as error:
+            raise UserError(f"{address}: cannot be read ({error.strerror}); run `dvc push`.") from None
+        with file:
+            yield file
 
 
-def content_md5(file: File) -> str:
-    """The md5 of a file, read piece by piece; empty for what is no file, and no part of a data version either."""
-    if not os.path.isfile(file.address):
-        return ""
-    try:
-        with open(file.address, "rb") as opened:
-            return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"{file.shown}: cannot be read ({error.strerror}), so the data has no version;"
-            " mend it or give data_version."
-        ) from None
-
-
-def _all_files(folder: str, name: str) -> Iterator[File]:
-    with _readable(folder), os.scandir(folder) as entries:
-        for entry in map(_named, entries):
+def _list_all(folder: str, name: str) -> Iterator[File]:
+    with _explain_errors(folder), os.scandir(folder) as entries:
+        for entry in map(_check_name, entries):
             if entry.is_dir(follow_symlinks=False):
-                yield from _all_files(entry.path, f"{name}/{entry.name}")
+                yield from _list_all(entry.path, f"{name}/{entry.name}")
             else:
                 yield File(f"{name}/{entry.name}", entry.path, is_image=False)
 
 
-def _problem(entry: os.DirEntry, root: str) -> str:
+def _find_problem(entry: os.DirEntry[str], root: str) -> str:
     if entry.is_file(follow_symlinks=False):
         return ""
     try:
@@ -102,19 +124,21 @@ def _problem(entry: os.DirEntry, root: str) -> str:
     except (OSError, RuntimeError) as error:  # RuntimeError: Python < 3.13, for links in a circle
         return f"cannot be read ({getattr(error, 'strerror', error)})"
     if stat.S_ISDIR(mode):
-        return "a folder; images lie directly in their class folder"
-    return "" if stat.S_ISREG(mode) else "not a regular file"  # opening a pipe would wait for ever
+        return FOLDER_AMONG_IMAGES
+    return "" if stat.S_ISREG(mode) else "not a regular file"  # opening a pipe would block forever
 
 
-def _named(entry: os.DirEntry) -> os.DirEntry:
+def _check_name(entry: os.DirEntry[str]) -> os.DirEntry[str]:
     if entry.name != entry.name.encode(errors="replace").decode():
         raise UserError(f"{ascii(entry.path)}: the name is not UTF-8; rename it.")
     return entry
 
 
 @contextmanager
-def _readable(folder: str) -> Iterator[None]:
+def _explain_errors(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror}); allow the user of this run to.") from None
+        raise UserError(
+            f"{folder}: cannot be read ({error.strerror}); allow the user of this run to read it."
+        ) from None

@@ -1,12 +1,15 @@
 """One image file as the features of a tf.train.Example."""
 
+import hashlib
 import io
 import warnings
-from typing import Any
 
-from PIL import Image, ImageOps
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from components.shared.formats import examples
+from components.ingest.sources import BadImage
+from components.shared.formats.examples import ImageExample
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
 KEPT = ("PNG", "JPEG", "MPO")  # TensorFlow decodes these; Pillow calls a JPEG with a second picture MPO
@@ -14,31 +17,43 @@ PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 ORIENTATION = 0x0112  # in the EXIF data: 2 .. 8 are mirrored or turned
 
 
-class BadImage(Exception):
-    """Why a file is not an image that can be learned from."""
-
-
-def image_features(data: bytes, max_pixels: int) -> dict[str, Any]:
-    """The picture and its scalars, from the bytes of a PNG, JPEG, BMP or GIF (first frame).
+def read_image(filename: str, data: bytes, *, label: int, max_pixels: int) -> ImageExample:
+    """Reads a PNG, JPEG, BMP or GIF (its first frame).
 
     The bytes are kept where TensorFlow decodes them to what a person sees; otherwise (transparency, palettes,
     16 bit gray, 1 bit, CMYK, a rotation in the EXIF data, BMP, GIF) the picture is written again as PNG.
 
+    Args:
+        filename: Relative to the data set: split/class/file.
+        data: The bytes of the file.
+        label: The 0-based position of its class.
+        max_pixels: The most pixels, width times height, that the image may have.
+
+    Returns:
+        The picture, 8 bit gray or RGB, with the scalars that describe it.
+
     Raises:
-        BadImage: the bytes are no such image, are damaged, or hold more than `max_pixels` pixels.
+        BadImage: The bytes are no such image, are damaged, or hold more than `max_pixels` pixels.
     """
     image, picture = _load(data, max_pixels)
     kept = picture is image and image.format in KEPT
-    return {
-        examples.ENCODED: data if kept else _png(picture),
-        examples.FORMAT: b"jpeg" if kept and image.format != "PNG" else b"png",
-        examples.HEIGHT: picture.height,
-        examples.WIDTH: picture.width,
-        examples.CHANNELS: len(picture.getbands()),
-        examples.ASPECT_RATIO: picture.width / picture.height,
-        examples.BYTES: len(data),
-        **_ink(picture),
-    }
+    mean_intensity, contrast, ink_fraction = _measure_ink(picture)
+    return ImageExample(
+        encoded=data if kept else _encode_png(picture),
+        format="jpeg" if kept and image.format != "PNG" else "png",
+        height=picture.height,
+        width=picture.width,
+        channels=len(picture.getbands()),
+        filename=filename,
+        sha256=hashlib.sha256(data).hexdigest(),
+        label=label,
+        class_name=filename.split("/")[1],
+        mean_intensity=mean_intensity,
+        contrast=contrast,
+        ink_fraction=ink_fraction,
+        aspect_ratio=picture.width / picture.height,
+        bytes=len(data),
+    )
 
 
 def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Image]:
@@ -52,12 +67,12 @@ def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Image]:
             if image.width * image.height > max_pixels:
                 raise BadImage(f"{image.width} x {image.height} pixels; max_pixels allows {max_pixels:,}")
             image.load()
-            picture = _as_seen(image)
+            picture = _render(image)
             if picture is image and image.format in KEPT:
                 _check_for_tensorflow(data, image.format)
     except BadImage:
         raise
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise BadImage(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
     except Image.DecompressionBombError:
         raise BadImage(f"a decompression bomb; max_pixels allows {max_pixels:,}") from None
@@ -73,20 +88,18 @@ def _check_for_tensorflow(data: bytes, file_format: str) -> None:
         if PNG_END not in data:
             raise BadImage("damaged (the end is missing)")
         return
-    import tensorflow as tf
-
     try:
         tf.io.decode_jpeg(data, ratio=8)  # the quickest that reads all of it
     except tf.errors.InvalidArgumentError:
         raise BadImage("damaged (TensorFlow cannot decode it)") from None
 
 
-def _as_seen(image: Image.Image) -> Image.Image:
+def _render(image: Image.Image) -> Image.Image:
     """The same object if it is plain 8 bit gray or RGB, else an L or RGB image that looks the same on white."""
     if image.getexif().get(ORIENTATION) in range(2, 9):
-        return _as_seen(ImageOps.exif_transpose(image))
+        return _render(ImageOps.exif_transpose(image))
     if image.mode.startswith("I"):
-        return _eight_bit(image)
+        return _convert_to_eight_bit(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
@@ -95,31 +108,24 @@ def _as_seen(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _convert_to_eight_bit(image: Image.Image) -> Image.Image:
     """16 bit gray, where 0 .. 65535 is black .. white and one value may be transparent."""
-    import numpy as np
-
     values = np.asarray(image)
     gray = np.round(values / 257).astype(np.uint8)
     gray[values == image.info.get("transparency", -1)] = 255
     return Image.fromarray(gray)
 
 
-def _png(picture: Image.Image) -> bytes:
+def _encode_png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _ink(picture: Image.Image) -> dict[str, float]:
-    import numpy as np
-
+def _measure_ink(picture: Image.Image) -> tuple[float, float, float]:
+    """Computes mean intensity, contrast and ink fraction, as ImageExample defines them."""
     gray = picture if picture.mode == "L" else picture.convert("L")
     shares = np.array(gray.histogram()) / (gray.width * gray.height)
     levels = np.arange(256) / 255
     mean = float(shares @ levels)
-    return {
-        examples.MEAN_INTENSITY: mean,
-        examples.CONTRAST: float(np.sqrt(shares @ (levels - mean) ** 2)),
-        examples.INK_FRACTION: float(shares[:128].sum()),
-    }
+    return mean, float(np.sqrt(shares @ (levels - mean) ** 2)), float(shares[:128].sum())

@@ -5,22 +5,34 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from components.ingest import md5s
+import apache_beam as beam
+from apache_beam.pvalue import PCollection
+from apache_beam.transforms.combiners import Count, ToList
+
 from components.ingest.layout import Layout, read_layout
-from components.ingest.shards import Settings, shard_of, write_shard
+from components.ingest.md5s import compute_version
+from components.ingest.shards import OTHERS, BadFile, ShardSettings, WrittenShard, assign_shard, write_shard
 from components.ingest.sources import File, Source
 from components.shared.beam import local_copy, local_target, new_pipeline, take, work_folder
 from components.shared.errors import UserError
 from components.shared.files import new_directory
-from components.shared.formats.examples import shard_name, write_manifest
+from components.shared.formats.examples import (
+    ExamplesManifest,
+    Quarantined,
+    Shard,
+    SplitInfo,
+    shard_name,
+    write_manifest,
+)
 
-Part = tuple[int, tuple[str, ...]]  # the position of its source in Layout.sources, and one of Source.parts
+Part = tuple[int, tuple[str, ...]]  # the position of its source in Layout.sources, and one of Source.split_listing
+ClassKey = tuple[str, ...]  # split and class
 
 
 def ingest_folders(
     data_uri: str,
+    *,
     test_data_uri: str,
     data_version: str,
     classes: list[str],
@@ -30,101 +42,108 @@ def ingest_folders(
     shards: int,
     beam_options: list[str],
     output: str,
-) -> dict[str, Any]:
-    """Writes the shards and `examples.json` to `output`, and returns the manifest (see shared/formats/examples.py).
+) -> ExamplesManifest:
+    """Writes the shards and `examples.json` to the folder `output`, which is whole or absent.
+
+    The arguments are those of the component (component.py).
+
+    Returns:
+        The manifest, as written.
 
     Raises:
-        UserError: an option or the data is wrong; `on_bad_image="quarantine"` leaves bad images out instead.
+        UserError: An option or the data is wrong.
     """
-    if on_bad_image not in ("fail", "quarantine"):
-        raise UserError(f"on_bad_image is '{on_bad_image}'; it must be fail or quarantine.")
-    if shards < 1:
-        raise UserError(f"shards is {shards}; it must be 1 or more.")
+    _check_options(on_bad_image, shards)
     layout = read_layout(data_uri, test_data_uri, classes)
-    version = _known_version(layout.data, data_version)
-    versioned = () if version else tuple(split.name for split in layout.splits if split.source is layout.data)
-    labels = {name: label for label, name in enumerate(layout.classes)}
+    version = _check_version(layout.data, data_version)
     with new_directory(output) as folder:
         with work_folder(beam_options, folder) as work:
-            written = _run(layout, Settings(labels, max_pixels, shards, versioned, work), max_images, beam_options)
-            bad = sorted(image for result in written for image in result.get("bad", []))
-            if bad and on_bad_image == "fail":
-                raise UserError(_describe(bad))
-            version = version or _version(written)
+            settings = _make_settings(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
+            written = _run(layout, settings, max_images, beam_options)
+            bad = _collect_bad(written, on_bad_image)
+            version = version or _compute_version(written)
             splits = {split.name: _take_split(split.name, written, layout.classes, folder) for split in layout.splits}
-        for split, content in splits.items():
-            if not content["images"]:
-                raise UserError(f"the {split} split has no good image left; {_describe(bad)}")
-        manifest = {
-            "data_uri": data_uri,
-            "test_data_uri": test_data_uri,
-            "data_version": version,
-            "classes": layout.classes,
-            "splits": splits,
-            "quarantined": [{"path": filename, "reason": reason} for filename, _, reason in bad],
-        }
+        _check_splits(splits, bad)
+        quarantined = [Quarantined(image.name, image.reason) for image in bad]
+        manifest = ExamplesManifest(data_uri, test_data_uri, version, layout.classes, splits, quarantined)
         write_manifest(folder, manifest)
     return manifest
 
 
-def _known_version(data: Source, given: str) -> str:
+def _check_options(on_bad_image: str, shards: int) -> None:
+    if on_bad_image not in ("fail", "quarantine"):
+        raise UserError(f"on_bad_image is '{on_bad_image}'; it must be fail or quarantine.")
+    if shards < 1:
+        raise UserError(f"shards is {shards}; it must be 1 or more.")
+
+
+def _check_version(data: Source, given: str) -> str:
+    """The version of the data as far as it is known before its files are read; else empty."""
     if data.version and given not in ("", data.version):
         raise UserError(f"data_version is {given}, but data_uri names {data.version}; leave data_version empty.")
     return data.version or given
 
 
-def _run(layout: Layout, settings: Settings, max_images: int, beam_options: list[str]) -> list[dict[str, Any]]:
-    """Lists the files, many folders at once, and writes the shards; returns what write_shard yields.
+def _make_settings(layout: Layout, is_version_known: bool, *, max_pixels: int, shards: int, work: str) -> ShardSettings:
+    versioned = () if is_version_known else tuple(s.name for s in layout.splits if s.source is layout.data)
+    return ShardSettings(
+        labels={name: label for label, name in enumerate(layout.classes)},
+        max_pixels=max_pixels,
+        shards=shards,
+        versioned=versioned,
+        work=work,
+        sources={OTHERS: layout.data, **{split.name: split.source for split in layout.splits}},
+    )
+
+
+def _run(layout: Layout, settings: ShardSettings, max_images: int, beam_options: list[str]) -> list[WrittenShard]:
+    """Lists the files, many folders at once, and writes the shards.
 
     Raises:
-        UserError: a worker failed, or the data as listed is refused.
+        UserError: A worker failed, or the data as listed is refused.
     """
-    import apache_beam as beam
-
-    addresses = {(split.name, name): split.address(name) for split in layout.splits for name in layout.classes}
     results = f"{settings.work}/results"
+    parts = _list_parts(layout, bool(settings.versioned))
+    addresses = {(split.name, name): split.join_address(name) for split in layout.splits for name in layout.classes}
     with new_pipeline(beam_options) as pipeline:
-        listed = (
-            pipeline
-            | "folders" >> beam.Create(_parts(layout, bool(settings.versioned)))  # spread over the workers
-            | "list" >> beam.FlatMap(_list, layout.sources)
-        )
-        files = listed | "files" >> beam.Filter(lambda found: isinstance(found, File))
-        failures = listed | "failures" >> beam.Filter(lambda found: isinstance(found, str))
-        counts = (
-            files
-            | "images" >> beam.Filter(lambda file: file.is_image)
-            | "classes" >> beam.Map(lambda file: tuple(file.name.split("/")[:2]))
-            | "counts" >> beam.combiners.Count.PerElement()
-        )
+        listed = pipeline | "parts" >> beam.Create(parts) | "list" >> beam.FlatMap(_list_part, layout.sources)
+        files = listed | "files" >> beam.Filter(lambda listed: isinstance(listed, File))
+        failures = listed | "failures" >> beam.Filter(lambda listed: isinstance(listed, str))
         # The input of the writers, so that no image is read before all are listed and counted.
         refusal = (
             pipeline
             | "addresses" >> beam.Create([addresses])
             | "check"
-            >> beam.Map(_refusal, max_images, counts=beam.pvalue.AsDict(counts), failures=beam.pvalue.AsList(failures))
+            >> beam.Map(_check_listing, max_images, beam.pvalue.AsDict(_count(files)), beam.pvalue.AsList(failures))
         )
         written = (
             files
-            | "by shard" >> beam.Map(lambda file, shards: (shard_of(file, shards), file), settings.shards)
+            | "by shard" >> beam.Map(lambda file, shards: (assign_shard(file, shards), file), settings.shards)
             | "shards" >> beam.GroupByKey()
             | "write" >> beam.FlatMap(write_shard, beam.pvalue.AsSingleton(refusal), settings)
         )
-        refused = refusal | "refused" >> beam.FlatMap(lambda reason: [{"failure": reason}] if reason else [])
+        refused = refusal | "refused" >> beam.Filter(bool)
         _ = (
             (written, refused)
             | "both" >> beam.Flatten()
-            | "results" >> beam.combiners.ToList()
-            | "write results" >> beam.Map(_write_json, results)
+            | "results" >> ToList()
+            | "write results" >> beam.Map(_write_results, results)
         )
-    with local_copy(results) as path:
-        found = json.loads(path.read_text())
-    for reason in sorted(result["failure"] for result in found if "failure" in result):
-        raise UserError(reason)
-    return found
+    return _read_results(results)
 
 
-def _parts(layout: Layout, versioned: bool) -> list[Part]:
+def _count(files: PCollection[File]) -> PCollection[tuple[ClassKey, int]]:
+    """How many images each class of each split has."""
+    counts: PCollection[tuple[ClassKey, int]] = (
+        files
+        | "images" >> beam.Filter(lambda file: file.is_image)
+        | "classes" >> beam.Map(lambda file: tuple(file.name.split("/")[:2]))
+        | "counts" >> Count.PerElement()
+    )
+    return counts
+
+
+def _list_parts(layout: Layout, versioned: bool) -> list[Part]:
     """What to list: the class folders and, for the data version, what lies beside them."""
     parts = []
     for position, source in enumerate(layout.sources):
@@ -132,26 +151,21 @@ def _parts(layout: Layout, versioned: bool) -> list[Part]:
         folders = [(*split, name) for split in splits for name in layout.classes]
         if versioned and source is layout.data:
             folders += [(), *splits]
-        parts += [(position, part) for part in source.parts(folders)]
+        parts += [(position, part) for part in source.split_listing(folders)]
     return parts
 
 
-def _write_json(content: Any, address: str) -> None:
-    with local_target(address) as path:
-        path.write_text(json.dumps(content))
-
-
-def _list(part: Part, sources: list[Source]) -> Iterator[Any]:
+def _list_part(part: Part, sources: list[Source]) -> Iterator[File | str]:
     """Yields the files of a part; if it cannot be listed, the reason."""
     position, folders = part
     try:
-        yield from sources[position].files(folders)
+        yield from sources[position].list_files(folders)
     except UserError as error:
         yield str(error)
 
 
-def _refusal(
-    addresses: dict[tuple[str, str], str], max_images: int, counts: dict[tuple[str, str], int], failures: list[str]
+def _check_listing(
+    addresses: dict[ClassKey, str], max_images: int, counts: dict[ClassKey, int], failures: list[str]
 ) -> str:
     """Why the data as listed is refused, or nothing. `addresses` has every class of every split."""
     if failures:
@@ -167,30 +181,58 @@ def _refusal(
     return ""
 
 
-def _version(written: list[dict[str, Any]]) -> str:
+def _write_results(results: list[WrittenShard | str], address: str) -> None:
+    content = [result if isinstance(result, str) else result.to_json() for result in results]
+    with local_target(address) as path:
+        path.write_text(json.dumps(content))
+
+
+def _read_results(address: str) -> list[WrittenShard]:
+    with local_copy(address) as path:
+        content = json.loads(path.read_text())
+    failures = [result for result in content if isinstance(result, str)]
+    if failures:
+        raise UserError(min(failures))
+    return [WrittenShard.from_json(result) for result in content]
+
+
+def _compute_version(written: list[WrittenShard]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         paths = []
-        for address in (result["md5s"] for result in written if result["md5s"]):
+        for address in (shard.md5s for shard in written if shard.md5s):
             paths.append(Path(folder) / Path(address).name)
             take(address, paths[-1])
-        return md5s.data_version(paths)
+        return compute_version(paths)
 
 
-def _take_split(split: str, written: list[dict[str, Any]], classes: list[str], folder: Path) -> dict[str, Any]:
+def _take_split(split: str, written: list[WrittenShard], classes: list[str], folder: Path) -> SplitInfo:
     """Takes the shards of a split, numbered on without those that got no image, and counts."""
-    results = [result for result in written if result["split"] == split and result["classes"]]
-    counts = sum((Counter(result["classes"]) for result in results), Counter())
+    filled = sorted((w for w in written if w.split == split and w.classes), key=lambda shard: shard.number)
     shards = []
-    for index, result in enumerate(sorted(results, key=lambda result: result["number"])):
-        name = shard_name(split, index, len(results))
-        take(result["address"], folder / name)
-        shards.append({"name": name, "images": sum(result["classes"].values()), "sha256": result["sha256"]})
-    return {"images": counts.total(), "classes": {name: counts[name] for name in classes}, "shards": shards}
+    for index, shard in enumerate(filled):
+        name = shard_name(split, index, len(filled))
+        take(shard.address, folder / name)
+        shards.append(Shard(name, sum(shard.classes.values()), shard.sha256))
+    counts = sum((Counter(shard.classes) for shard in filled), Counter[str]())
+    return SplitInfo(counts.total(), {name: counts[name] for name in classes}, shards)
 
 
-def _describe(bad: list[list[str]], shown: int = 20) -> str:
-    lines = [f"{address}: {reason}" for _, address, reason in bad[:shown]]
+def _collect_bad(written: list[WrittenShard], on_bad_image: str) -> list[BadFile]:
+    bad = sorted(image for shard in written for image in shard.bad)
+    if bad and on_bad_image == "fail":
+        raise UserError(_describe(bad))
+    return bad
+
+
+def _check_splits(splits: dict[str, SplitInfo], bad: list[BadFile]) -> None:
+    for split, content in splits.items():
+        if not content.images:
+            raise UserError(f"the {split} split has no good image left; {_describe(bad)}")
+
+
+def _describe(bad: list[BadFile], shown: int = 20) -> str:
+    lines = [f"{image.address}: {image.reason}" for image in bad[:shown]]
     if len(bad) > shown:
         lines.append(f"... and {len(bad) - shown:,} more")
     count = "1 bad image" if len(bad) == 1 else f"{len(bad):,} bad images"
-    return "\n".join([f"{count}; mend or remove them, or set on_bad_image to quarantine to leave them out:", *lines])
+    return "\n".join([f"{count}; fix or remove them, or set on_bad_image to quarantine to leave them out:", *lines])

@@ -1,127 +1,154 @@
 """Images into TFRecord shards, each shard by one worker of a Beam pipeline."""
 
-import contextlib
 import hashlib
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-from components.ingest import buckets, folders
-from components.ingest.image import BadImage, image_features
+import tensorflow as tf
+
+from components.ingest.image import read_image
 from components.ingest.md5s import write_md5s
-from components.ingest.sources import File
+from components.ingest.sources import BadImage, File, Reader, Source
 from components.shared.beam import exists, local_target
-from components.shared.cloud_storage import new_client
 from components.shared.errors import UserError
-from components.shared.formats import examples
+from components.shared.formats.examples import hash_file, serialize_example
 
 Key = tuple[str, int]  # of a shard: its split and number
 OTHERS = "others"  # in the place of the split: files that count for the data version only
-FAILED = "failed"  # a file in the work folder: a shard could not be written, so that the others are not needed
+FAILED = "failed"  # a file in the work folder that tells other workers that a shard failed, so theirs are not needed
 
 
-class Settings(NamedTuple):
+class ShardSettings(NamedTuple):
+    """What the writers of all shards go by."""
+
     labels: dict[str, int]  # by class name
     max_pixels: int
     shards: int  # per split
     versioned: tuple[str, ...]  # the splits whose files count for the data version
     work: str  # the folder to write to
+    sources: dict[str, Source]  # by split; OTHERS is among them
 
     @property
     def max_bytes(self) -> int:
-        return 8 * self.max_pixels  # no picture of that size needs more
+        """The largest file that is read: no picture of `max_pixels` needs more."""
+        return 8 * self.max_pixels
 
 
-class Prepared(NamedTuple):
+class BadFile(NamedTuple):
+    """A file that is not an image to learn from."""
+
+    name: str  # split/class/file
+    address: str  # as messages name it
+    reason: str
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """What write_shard wrote; the addresses are those of files in the work folder."""
+
+    split: str
+    number: int
+    address: str = ""  # of the TFRecord file; empty for OTHERS
+    sha256: str = ""  # of that file, in hex
+    classes: dict[str, int] = field(default_factory=dict)  # images of each class in it
+    bad: list[BadFile] = field(default_factory=list)  # left out
+    md5s: str = ""  # address of the file for the data version; empty if the split does not count for it
+
+    def to_json(self) -> dict[str, Any]:
+        """The shard as JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "WrittenShard":
+        """Reverses to_json."""
+        return cls(**{**content, "bad": [BadFile(*bad) for bad in content["bad"]]})
+
+
+class _Prepared(NamedTuple):
     file: File
     md5: str
     record: bytes  # a serialized tf.train.Example; empty for a bad image
     problem: str  # why it is bad
 
 
-def shard_of(file: File, shards: int) -> Key:
-    """By the hash of the name, so that it is the same on every runner and the classes are mixed."""
+def assign_shard(file: File, shards: int) -> Key:
+    """Chooses the shard by the hash of the name: it is the same on every runner, and the classes are mixed."""
     split = file.name.partition("/")[0] if file.is_image else OTHERS
-    return split, int.from_bytes(_hash(file), "big") * shards >> 256
+    return split, int.from_bytes(_hash_name(file), "big") * shards >> 256
 
 
-def write_shard(element: tuple[Key, Iterable[File]], refusal: str, settings: Settings) -> Iterator[dict[str, Any]]:
+def write_shard(
+    element: tuple[Key, Iterable[File]], refusal: str, settings: ShardSettings
+) -> Iterator[WrittenShard | str]:
     """Writes the images of a shard to `<split>-<number>` in the work folder, in the order of the names' hashes.
 
     For the data version it writes `<split>-<number>.md5` as well (see md5s.py).
 
+    Args:
+        element: The shard and its files.
+        refusal: Why the data is refused; empty if it is not.
+        settings: The same for all shards.
+
     Yields:
-        What was written, or the failure; nothing if the data is refused or another shard failed.
+        What was written, or why it failed; nothing if the data is refused or another shard failed.
     """
-    (split, number), files = element
+    key, files = element
     failed = f"{settings.work}/{FAILED}"
     if refusal or exists(failed):
         return
-    write = _write_md5s if split == OTHERS else _write_images
+    write = _write_hashes if key[0] == OTHERS else _write_images
     try:
-        yield {"split": split, "number": number, **write(sorted(files, key=_hash), split, number, settings)}
-    except UserError as error:  # as data: raised here it would be a stack trace in the end, after some retries
+        with settings.sources[key[0]].open_reader() as reader:
+            written = write(key, sorted(files, key=_hash_name), reader, settings)
+        yield written
+    except UserError as error:  # yielded, because Beam would retry it and end with a stack trace if it were raised
         with local_target(failed) as path:
             path.touch()
-        yield {"failure": str(error)}
+        yield str(error)
 
 
-def _write_images(files: list[File], split: str, number: int, settings: Settings) -> dict[str, Any]:
-    import tensorflow as tf
-
+def _write_images(key: Key, files: list[File], reader: Reader, settings: ShardSettings) -> WrittenShard:
+    split, number = key
     address = f"{settings.work}/{split}-{number}"
     versioned = split in settings.versioned
     classes: Counter[str] = Counter()
     bad, md5s = [], []
     with local_target(address) as path:
-        with tf.io.TFRecordWriter(str(path)) as writer, _reading(files) as (read, threads):
-            prepare = partial(_prepare, read=read, versioned=versioned, settings=settings)
-            for prepared in _many_at_once(prepare, files, threads):
+        with tf.io.TFRecordWriter(str(path)) as writer:
+            prepare = partial(_prepare, reader=reader, versioned=versioned, settings=settings)
+            for prepared in _map_in_threads(prepare, files, reader.threads):
                 name = prepared.file.name
                 md5s.append((name, prepared.md5))
                 if prepared.record:
                     writer.write(prepared.record)
                     classes[name.split("/")[1]] += 1
                 else:
-                    bad.append((name, prepared.file.shown, prepared.problem))
-        sha256 = examples.file_sha256(path)
+                    bad.append(BadFile(name, prepared.file.shown, prepared.problem))
+        sha256 = hash_file(path)
     print(f"ingest: {split} shard {number + 1} of {settings.shards}, {classes.total():,} images", flush=True)
-    return {
-        "address": address,
-        "sha256": sha256,
-        "classes": classes,
-        "bad": bad,
-        "md5s": _with_md5s(md5s, f"{address}.md5") if versioned else "",
-    }
+    md5s_address = _write_md5s(md5s, f"{address}.md5") if versioned else ""
+    return WrittenShard(split, number, address, sha256, dict(classes), bad, md5s_address)
 
 
-def _write_md5s(files: list[File], split: str, number: int, settings: Settings) -> dict[str, Any]:
-    md5s = [(file.name, file.md5 or _content_md5(file)) for file in files]
-    return {"md5s": _with_md5s(md5s, f"{settings.work}/{split}-{number}.md5")}
+def _write_hashes(key: Key, files: list[File], reader: Reader, settings: ShardSettings) -> WrittenShard:
+    split, number = key
+    md5s = [(file.name, file.md5 or reader.hash(file)) for file in files]
+    return WrittenShard(split, number, md5s=_write_md5s(md5s, f"{settings.work}/{split}-{number}.md5"))
 
 
-def _with_md5s(md5s: list[tuple[str, str]], address: str) -> str:
+def _write_md5s(md5s: list[tuple[str, str]], address: str) -> str:
     with local_target(address) as path:
         write_md5s(md5s, path)
     return address
 
 
-@contextlib.contextmanager
-def _reading(files: list[File]) -> Iterator[tuple[Callable[[File, int], bytes], int]]:
-    """How to read these files, and how many at once."""
-    if files[0].address.startswith("gs://"):
-        with new_client(files[0].shown) as client:
-            yield partial(buckets.read, client=client), buckets.CONNECTIONS
-    else:
-        yield folders.read, os.cpu_count() or 1
-
-
-def _many_at_once(function: Callable[[File], Prepared], files: list[File], threads: int) -> Iterator[Prepared]:
-    """The results in the order of the files, with few of them in memory."""
-    pending: deque[Future[Prepared]] = deque()
+def _map_in_threads(function: Callable[[File], _Prepared], files: list[File], threads: int) -> Iterator[_Prepared]:
+    """Yields the results in the order of the files, with few of them in memory."""
+    pending: deque[Future[_Prepared]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for file in files:
@@ -134,49 +161,20 @@ def _many_at_once(function: Callable[[File], Prepared], files: list[File], threa
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare(file: File, read: Callable[[File, int], bytes], versioned: bool, settings: Settings) -> Prepared:
+def _prepare(file: File, *, reader: Reader, versioned: bool, settings: ShardSettings) -> _Prepared:
     md5, record, problem = file.md5, b"", file.problem
     try:
         if not problem:
-            data = read(file, settings.max_bytes)
+            data = reader.read(file, settings.max_bytes)
             md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
             if file.md5 not in ("", md5):
                 raise UserError(f"{file.shown}: differs from its md5, {file.md5}; upload or push it again.")
-            record = _record(file.name, data, settings)
+            label = settings.labels[file.name.split("/")[1]]
+            record = serialize_example(read_image(file.name, data, label=label, max_pixels=settings.max_pixels))
     except BadImage as reason:
         problem = str(reason)
-    return Prepared(file, md5 or (_content_md5(file) if versioned else ""), record, problem)
+    return _Prepared(file, md5 or (reader.hash(file) if versioned else ""), record, problem)
 
 
-def _record(name: str, data: bytes, settings: Settings) -> bytes:
-    features = image_features(data, settings.max_pixels)
-    class_name = name.split("/")[1]
-    features[examples.FILENAME] = name.encode()
-    features[examples.SHA256] = hashlib.sha256(data).hexdigest().encode()
-    features[examples.CLASS] = class_name.encode()
-    features[examples.LABEL] = settings.labels[class_name]
-    return _serialized(features)
-
-
-def _content_md5(file: File) -> str:
-    return buckets.content_md5(file) if file.address.startswith("gs://") else folders.content_md5(file)
-
-
-def _hash(file: File) -> bytes:
+def _hash_name(file: File) -> bytes:
     return hashlib.sha256(file.name.encode()).digest()
-
-
-def _serialized(features: dict[str, Any]) -> bytes:
-    """A tf.train.Example; the same bytes for the same features."""
-    import tensorflow as tf
-
-    example = tf.train.Example()
-    for name, value in sorted(features.items()):
-        feature = example.features.feature[name]
-        if isinstance(value, bytes):
-            feature.bytes_list.value.append(value)
-        elif isinstance(value, int):
-            feature.int64_list.value.append(value)
-        else:
-            feature.float_list.value.append(value)
-    return example.SerializeToString(deterministic=True)

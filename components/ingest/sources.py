@@ -1,10 +1,19 @@
-"""A data set, wherever it is: a folder, a folder of a bucket, or a DVC version."""
+"""What a data set is, wherever it lies: folders with files, and a way to read them.
+
+The kinds are in modules of their own: folders.py, buckets.py and versions.py; opening.py chooses one.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple
+from contextlib import AbstractContextManager
+from typing import BinaryIO, NamedTuple
 
 CLASS_DEPTH = 2  # split/class
+FOLDER_AMONG_IMAGES = "a folder; images lie directly in their class folder"
+
+
+class BadImage(Exception):
+    """A file cannot be used as an image; the text says why."""
 
 
 class Child(NamedTuple):
@@ -16,12 +25,12 @@ class Child(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file of a data set."""
+    """A file of a data set. It travels to the worker that reads it."""
 
     name: str  # split/class/file, the name that every later stage and report uses
     address: str  # a path, or gs://bucket/object
     is_image: bool = True  # if not, it counts for the data version only: it is hidden, or lies beside the images
-    problem: str = ""  # why it can be no image, as far as the folder tells
+    problem: str = ""  # why it cannot be an image, if that is known before it is read
     md5: str = ""  # of the content, in hex, if known
     generation: int | None = None  # of the object in the bucket
 
@@ -32,45 +41,72 @@ class File(NamedTuple):
         return self.address if same else f"{self.name} ({self.address})"
 
 
+class Reader(ABC):
+    """Reads the files of a source, in the process that opened it; several threads may use it at once."""
+
+    threads: int  # how many files are worth reading at once
+
+    @abstractmethod
+    def read(self, file: File, max_bytes: int) -> bytes:
+        """Reads the content of a file.
+
+        Raises:
+            BadImage: The file has more than `max_bytes`, or cannot be read and only this image is concerned.
+            UserError: The file must be there and cannot be read, or is no longer the one that was listed.
+        """
+
+    @abstractmethod
+    def hash(self, file: File) -> str:
+        """Computes the md5 of a file, piece by piece; empty for what is no file, and so not part of a data version.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+
+    @abstractmethod
+    def open(self, address: str) -> AbstractContextManager[BinaryIO]:
+        """Opens a file to be read piece by piece.
+
+        Raises:
+            UserError: The file cannot be read.
+        """
+
+
 class Source(ABC):
-    """A data set. Its methods raise a UserError that names what cannot be read."""
+    """A data set. It travels to workers, which list and read its files.
+
+    Its methods raise a UserError that names what cannot be read.
+    """
 
     prefix: str  # stands before the names of the files, if the data set is one split only: `test`
     version: str  # `<md5>.dir`, if the address tells it
 
     @abstractmethod
-    def address(self, *folders: str) -> str:
-        """How messages name a folder."""
+    def join_address(self, *folders: str) -> str:
+        """The address of a folder, as messages name it."""
 
     @abstractmethod
-    def children(self, *folders: str) -> list[Child] | None:
+    def list_children(self, *folders: str) -> list[Child] | None:
         """What a folder holds, sorted, without what is hidden; None if there is no such folder."""
 
     @abstractmethod
-    def files(self, part: tuple[str, ...]) -> Iterator[File]:
+    def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
         """The files of a part: those in its folder, in what is hidden there, and in folders among the images."""
 
-    def parts(self, folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """What is to be listed, many at once, to get the files of these folders."""
+    @abstractmethod
+    def open_reader(self) -> AbstractContextManager[Reader]:
+        """Connects to where the files are; a worker does so once for each shard."""
+
+    def split_listing(self, folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """The parts to list, many at once, to get the files of these folders."""
         return folders
 
 
-def open_source(uri: str, prefix: str = "") -> Source:
-    """The data set at a path, at gs://bucket/folder, or of a DVC manifest: <remote>/files/md5/<2 hex>/<30 hex>.dir.
-
-    Raises:
-        UserError: the address is wrong, or the manifest is missing or not as DVC writes it.
-    """
-    from components.ingest import buckets, folders, versions
-
-    if versions.ADDRESS.fullmatch(uri):
-        return versions.open_version(uri, prefix)
-    return buckets.open_bucket(uri, prefix) if uri.startswith("gs://") else folders.Folder(uri, prefix)
-
-
-def joined(*parts: str) -> str:
+def join_names(*parts: str) -> str:
+    """Joins names with slashes, without those that are empty."""
     return "/".join(filter(None, parts))
 
 
 def is_class_folder(prefix: str, folders: tuple[str, ...]) -> bool:
+    """Whether the images of a class lie directly in this folder."""
     return len([prefix, *folders] if prefix else folders) == CLASS_DEPTH

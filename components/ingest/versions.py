@@ -1,67 +1,90 @@
 """A data set that DVC pushed to a remote: a manifest that names its files by their md5, and the files themselves.
 
-A manifest comes from elsewhere: nothing in it is believed before it is checked, and a file is only ever looked for by
-its md5, below the remote.
+A manifest comes from elsewhere, so everything in it is checked before it is used, and a file is only looked for below
+the remote, by its md5.
 """
 
 import hashlib
 import re
 import reprlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from components.ingest.sources import CLASS_DEPTH, Child, File, Source, joined
-from components.shared.cloud_storage import explained, new_client
+import ijson
+
+from components.ingest.sources import CLASS_DEPTH, FOLDER_AMONG_IMAGES, Child, File, Reader, Source, join_names
 from components.shared.errors import UserError
 
-ADDRESS = re.compile(r".+/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\.dir", re.DOTALL)
+MANIFEST = re.compile(r".+/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\.dir", re.DOTALL)
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
 class Version(Source):
+    """A DVC version: its manifest says which files it has, and `store` reads them."""
+
     manifest: str  # its address
     prefix: str
     version: str
     folders: dict[tuple[str, ...], list[Child]]
+    store: Source  # the folder of the remote in which DVC keeps files under their md5s
 
-    def address(self, *folders: str) -> str:
-        return f"{self.manifest}: {joined(*folders)}" if folders else self.manifest
+    def join_address(self, *folders: str) -> str:
+        """The address of the manifest, and the folder as the manifest names it."""
+        return f"{self.manifest}: {join_names(*folders)}" if folders else self.manifest
 
-    def children(self, *folders: str) -> list[Child] | None:
+    def list_children(self, *folders: str) -> list[Child] | None:
+        """As Source.list_children."""
         return self.folders.get(folders)
 
-    def parts(self, folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        return [()]  # the manifest is one file
+    def split_listing(self, folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+        """One part, because the manifest is one file."""
+        return [()]
 
-    def files(self, part: tuple[str, ...]) -> Iterator[File]:
-        files = self.manifest.rsplit("/", 2)[0]
+    def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+        """The images that the manifest names; each lies in the store under its md5."""
         seen = ""
-        for relpath, md5 in read_manifest(self.manifest):
-            name = joined(self.prefix, relpath)
+        for relpath, md5 in read_manifest(self.manifest, self.store):
+            name = join_names(self.prefix, relpath)
             folders = name.split("/")
             image = "/".join(folders[: CLASS_DEPTH + 1])
             if len(folders) <= CLASS_DEPTH or any(folder.startswith(".") for folder in folders[: CLASS_DEPTH + 1]):
                 continue
             if image == name:
-                yield File(name, f"{files}/{md5[:2]}/{md5[2:]}", md5=md5)
+                yield File(name, self.store.join_address(md5[:2], md5[2:]), md5=md5)
             elif image != seen:
                 seen = image
-                problem = "a folder; images lie directly in their class folder"
-                yield File(image, self.address(image), problem=problem)
+                yield File(image, self.join_address(image), problem=FOLDER_AMONG_IMAGES)
+
+    def open_reader(self) -> AbstractContextManager[Reader]:
+        """The reader of the store."""
+        return self.store.open_reader()
 
 
-def open_version(uri: str, prefix: str = "") -> Version:
-    """The data set of the manifest at that address, read once to know its folders.
+def is_manifest(uri: str) -> bool:
+    """Whether an address is that of a folder's manifest in a DVC remote."""
+    return MANIFEST.fullmatch(uri) is not None
+
+
+def open_version(uri: str, prefix: str, store: Source) -> Version:
+    """Reads a manifest once, to know the folders of the version.
+
+    Args:
+        uri: The address of the manifest.
+        prefix: As in open_source.
+        store: The folder of the remote in which DVC keeps files under their md5s: <remote>/files/md5.
+
+    Returns:
+        The version.
 
     Raises:
-        UserError: the manifest is missing, is not as DVC writes it, or differs from the md5 in its address.
+        UserError: The manifest is missing, is not as DVC writes it, or differs from the md5 in its address.
     """
     folders: dict[tuple[str, ...], dict[str, Child]] = {(): {}}
     depth = CLASS_DEPTH - len(prefix.split("/")) if prefix else CLASS_DEPTH
-    for relpath, _ in read_manifest(uri):
+    for relpath, _ in read_manifest(uri, store):
         parts = relpath.split("/")
         if any(part.startswith(".") for part in parts[:depth]):
             continue
@@ -70,43 +93,52 @@ def open_version(uri: str, prefix: str = "") -> Version:
             is_folder = len(parts) > level + 1
             if is_folder or all(child.is_folder for child in children.values()):  # one file is enough to refuse it
                 children.setdefault(parts[level], Child(parts[level], is_folder))
-    return Version(uri, prefix, _md5_in(uri), {path: sorted(children.values()) for path, children in folders.items()})
+    listed = {path: sorted(children.values()) for path, children in folders.items()}
+    return Version(uri, prefix, _parse_version(uri), listed, store)
 
 
-def read_manifest(uri: str) -> Iterator[tuple[str, str]]:
-    """Yields (relpath, md5) of each entry, checked, one in memory at a time.
+def read_manifest(uri: str, store: Source) -> Iterator[tuple[str, str]]:
+    """Reads a manifest, one entry in memory at a time.
+
+    Args:
+        uri: Its address.
+        store: The folder of the remote that holds it.
+
+    Yields:
+        The path below the data set and the md5, in hex, of each file; both are checked.
 
     Raises:
-        UserError: as open_version.
+        UserError: As open_version.
     """
-    import ijson
-
-    with _opened(uri) as file:
+    with store.open_reader() as reader, reader.open(uri) as file:
         hashed = _Hashed(file)
         previous = ""
         try:
-            for entry in _entries(ijson.basic_parse(hashed)):
-                reason = _fault(entry, previous)
+            for entry in _parse_entries(ijson.basic_parse(hashed)):
+                reason = _find_fault(entry, previous)
                 if reason:
-                    raise UserError(f"{uri}: the entry {_shown(entry)} {reason}; no DVC wrote it: push the data again.")
+                    raise UserError(
+                        f"{uri}: the entry {_shorten(entry)} {reason}; DVC did not write it, so push the data again."
+                    )
                 previous = entry["relpath"]
                 yield previous, entry["md5"]
         except ijson.JSONError as error:
             raise UserError(f"{uri}: not a DVC manifest ({' '.join(str(error).split())}).") from None
     if not previous:
         raise UserError(f"{uri}: not a DVC manifest, or one without files.")
-    if f"{hashed.digest.hexdigest()}.dir" != _md5_in(uri):
+    if f"{hashed.digest.hexdigest()}.dir" != _parse_version(uri):
         raise UserError(f"{uri}: differs from the md5 in its name; push the data again.")
 
 
-def _md5_in(uri: str) -> str:
+def _parse_version(uri: str) -> str:
     return "".join(uri.split("/")[-2:])
 
 
-def _entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
-    """The flat objects of a list, from the events of ijson. Its own `items` needs memory by the square of the depth."""
-    import ijson
+def _parse_entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
+    """Yields the flat objects of a list from the events of ijson.
 
+    ijson's own `items` takes memory that grows with the square of the depth.
+    """
     nested = ijson.JSONError("not a list of flat objects")
     if next(events)[0] != "start_array":
         raise nested
@@ -128,8 +160,8 @@ def _entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:
         yield entry
 
 
-def _fault(entry: dict[str, Any], previous: str) -> str:
-    """What is wrong with an entry, if anything. DVC sorts them, so that two of one path are neighbours."""
+def _find_fault(entry: dict[str, Any], previous: str) -> str:
+    """What is wrong with an entry, if anything. DVC sorts entries, so those with the same path are neighbors."""
     if not all(isinstance(entry.get(key), str) for key in ("md5", "relpath")):
         return "has no md5 and relpath"
     relpath = entry["relpath"]
@@ -140,11 +172,11 @@ def _fault(entry: dict[str, Any], previous: str) -> str:
     if relpath != relpath.encode(errors="replace").decode():
         return "has a path that is not UTF-8"
     if relpath <= previous:
-        return "is there twice" if relpath == previous else "is out of order"
+        return "is listed twice" if relpath == previous else "is out of order"
     return ""
 
 
-def _shown(entry: dict[str, Any]) -> str:
+def _shorten(entry: dict[str, Any]) -> str:
     short = reprlib.Repr()
     short.maxstring = 200
     return short.repr(entry)
@@ -161,24 +193,3 @@ class _Hashed:
         data = self.file.read(size)
         self.digest.update(data)
         return data
-
-
-@contextmanager
-def _opened(uri: str) -> Iterator[BinaryIO]:
-    from components.ingest import buckets
-
-    if not uri.startswith("gs://"):
-        try:
-            file = open(uri, "rb")  # noqa: SIM115 (only opening it may fail in this way)
-        except OSError as error:
-            raise UserError(f"{uri}: cannot be read ({error.strerror}); run `dvc push`.") from None
-        with file:
-            yield file
-        return
-    bucket, name = buckets.ADDRESS.fullmatch(uri).groups()  # type: ignore[union-attr]
-    with (
-        new_client(uri) as client,
-        explained(uri),
-        client.bucket(bucket).blob(name).open("rb", chunk_size=2**20) as file,
-    ):
-        yield file

@@ -13,50 +13,68 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
 from components.shared.errors import UserError
 
-if TYPE_CHECKING:
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-
-# Their job servers know options of their own, which Beam's Python SDK passes on.
+# The job servers of these runners have options of their own, which Beam's Python SDK passes on.
 WITH_OWN_OPTIONS = ("PortableRunner", "FlinkRunner", "SparkRunner")
-UNCOMPRESSED = "uncompressed"  # of Beam's CompressionTypes; without it Beam goes by the name of a file
+UNCOMPRESSED = "uncompressed"  # one of Beam's CompressionTypes; without it Beam decides by the name of a file
 
 
-def new_pipeline(options: list[str]) -> "beam.Pipeline":
-    """A pipeline with these options.
+def new_pipeline(options: list[str]) -> beam.Pipeline:
+    """Makes a pipeline.
+
+    Args:
+        options: Beam's options, each as --name=value.
+
+    Returns:
+        The pipeline, which runs at the end of a `with` block.
 
     Raises:
-        UserError: an option or its value is wrong, or one that the runner needs is missing.
+        UserError: An option or its value is wrong, or one that the runner needs is missing.
     """
-    import apache_beam as beam
-
     try:
-        return beam.Pipeline(options=_parsed(options))
+        return beam.Pipeline(options=_parse(options))
     except (ValueError, ImportError, AttributeError) as error:  # such as a runner that does not exist
-        raise UserError(f"beam_options: {_one_line(error)}") from None
+        raise UserError(f"beam_options: {_shorten(error)}") from None
 
 
 def for_workers(path: str, uri: str, options: list[str]) -> str:
-    """The address at which workers find an artifact."""
-    return (uri if uri and _temp_location(options) else path).rstrip("/")
+    """Chooses the address at which workers find an artifact.
+
+    Args:
+        path: Where it is on this machine.
+        uri: Where it is in the artifact store; may be empty.
+        options: Beam's options; with --temp_location among them, workers may be on other machines.
+
+    Returns:
+        The path or the URI, without a slash at the end.
+    """
+    return (uri if uri and _get_temp_location(options) else path).rstrip("/")
 
 
 @contextlib.contextmanager
 def work_folder(options: list[str], beside: Path) -> Iterator[str]:
-    """A fresh folder that every worker can write to: below --temp_location, or in `beside`. It is removed at the end.
+    """Makes a folder that every worker can write to, and removes it at the end.
+
+    Args:
+        options: Beam's options; the folder is below --temp_location, if that is among them.
+        beside: The folder of this machine in which it is otherwise.
+
+    Yields:
+        The address of the new folder.
 
     Raises:
-        UserError: an option is wrong.
+        UserError: An option is wrong.
     """
-    from apache_beam.io.filesystems import FileSystems
-
-    parsed = _parsed(options)
+    parsed = _parse(options)
     FileSystems.set_options(parsed)
-    folder = f"{_temp_location(options) or beside}/work-{uuid.uuid4().hex}"
+    folder = f"{_get_temp_location(options) or beside}/work-{uuid.uuid4().hex}"
     if not _is_remote(folder):
         os.makedirs(folder)
     try:
@@ -67,14 +85,12 @@ def work_folder(options: list[str], beside: Path) -> Iterator[str]:
                 FileSystems.delete([f"{folder}/"])  # the slash: with all that is in it
             else:  # of a folder with a slash, Beam removes the files alone
                 shutil.rmtree(folder)
-        except Exception as error:  # the results are there, or the reason why not: this is no reason to fail
-            print(f"{folder}: left there, since it could not be removed ({_one_line(error)})", flush=True)
+        except Exception as error:  # the pipeline has ended, well or not; what it left is no reason to fail
+            print(f"{folder}: not removed ({_shorten(error)})", flush=True)
 
 
 def take(source: str, target: Path) -> None:
-    """Brings a file or folder that workers wrote to this machine."""
-    from apache_beam.io.filesystems import FileSystems
-
+    """Brings a file or folder that workers wrote to the path `target` on this machine."""
     if _is_remote(source):
         below = [file.path for file in FileSystems.match([f"{source}/**"])[0].metadata_list]
         for address in below or [source]:
@@ -89,7 +105,7 @@ def take(source: str, target: Path) -> None:
 
 @contextlib.contextmanager
 def local_copy(address: str) -> Iterator[Path]:
-    """A path on this machine at which the file can be read."""
+    """Yields a path on this machine at which the file can be read."""
     if not _is_remote(address):
         yield Path(address)
         return
@@ -101,9 +117,7 @@ def local_copy(address: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def local_target(address: str) -> Iterator[Path]:
-    """A path on this machine whose file is at `address` when the block ends well."""
-    from apache_beam.io.filesystems import FileSystems
-
+    """Yields a path on this machine; the file written there is at `address` when the block ends well."""
     if not _is_remote(address):
         yield Path(address)
         return
@@ -115,14 +129,11 @@ def local_target(address: str) -> Iterator[Path]:
 
 
 def exists(address: str) -> bool:
-    from apache_beam.io.filesystems import FileSystems
-
-    return FileSystems.exists(address)
+    """Whether there is a file at a path or URI."""
+    return bool(FileSystems.exists(address))
 
 
 def _download(address: str, path: Path) -> None:
-    from apache_beam.io.filesystems import FileSystems
-
     with FileSystems.open(address, compression_type=UNCOMPRESSED) as file, path.open("wb") as new:
         shutil.copyfileobj(file, new, 2**20)
 
@@ -131,20 +142,16 @@ def _is_remote(address: str) -> bool:
     return "://" in address
 
 
-def _temp_location(options: list[str]) -> str:
-    from apache_beam.options.pipeline_options import GoogleCloudOptions
-
-    return (_parsed(options).view_as(GoogleCloudOptions).temp_location or "").rstrip("/")
+def _get_temp_location(options: list[str]) -> str:
+    return (_parse(options).view_as(GoogleCloudOptions).temp_location or "").rstrip("/")
 
 
-def _parsed(options: list[str]) -> "PipelineOptions":
-    from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
-
+def _parse(options: list[str]) -> PipelineOptions:
     for option in options:
         if not (isinstance(option, str) and option.startswith("--")):
             raise UserError(f"beam_options: {option!r} is not an option; write it as --name=value.")
     parsed = PipelineOptions(options)
-    with _argument_errors():
+    with _explain_argument_errors():
         known = parsed.get_all_options()
         unknown = parsed.get_all_options(retain_unknown_options=True).keys() - known.keys()
     runner = parsed.view_as(StandardOptions).runner or ""
@@ -158,8 +165,8 @@ def _parsed(options: list[str]) -> "PipelineOptions":
 
 
 @contextlib.contextmanager
-def _argument_errors() -> Iterator[None]:
-    """argparse prints its usage, hundreds of lines, and exits; only its last line is about the mistake."""
+def _explain_argument_errors() -> Iterator[None]:
+    """Keeps the last line of what argparse prints before it exits; the hundreds of lines before are its usage."""
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -168,5 +175,5 @@ def _argument_errors() -> Iterator[None]:
         raise UserError(f"beam_options: {printed.getvalue().strip().splitlines()[-1].split('error: ')[-1]}.") from None
 
 
-def _one_line(error: Any) -> str:
+def _shorten(error: Any) -> str:
     return " ".join(str(error).split())

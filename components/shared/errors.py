@@ -1,5 +1,45 @@
-"""Errors that a user can act on."""
+"""Errors that a user can act on, and the doors at which they become a sentence and an exit code."""
+
+import contextlib
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from typing import ParamSpec
+
+Parameters = ParamSpec("Parameters")
 
 
-class UserError(SystemExit):
-    """A mistake the user can fix: Python prints the sentence alone, without a trace, and exits with 1."""
+class UserError(Exception):
+    """A mistake that the user can fix; its text is the sentence to show."""
+
+
+def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Decorates the function of a component: a UserError ends the step with its sentence and exit code 1."""
+
+    @functools.wraps(function)
+    def step(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except UserError as error:
+            sys.exit(str(error))
+
+    # kfp's executor reads the arguments with inspect.getfullargspec, which does not look through a decorator.
+    step.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return step
+
+
+@contextlib.contextmanager
+def command_line() -> Iterator[None]:
+    """The door of a command: what goes wrong inside the block becomes a sentence and an exit code.
+
+    A UserError exits with 1, Ctrl-C with 130; a package that is missing is named together with the command to run.
+    """
+    try:
+        yield
+    except UserError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")

@@ -9,33 +9,47 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def new_directory(target: str | Path) -> Iterator[Path]:
-    """Yields a temporary folder beside `target` that takes its name when the block ends well.
+    """Makes a folder that is whole or absent.
 
-    What an earlier attempt left under either name is cleared: a stage that was killed can run again.
+    What an earlier attempt left is replaced, so that a stage that was killed can run again.
+
+    Args:
+        target: The path of the new folder.
+
+    Yields:
+        A temporary folder beside `target`, which takes its name when the block ends well and is removed otherwise.
     """
-    temporary = _temporary(target)
+    temporary = _prepare_temporary(target)
     temporary.mkdir(parents=True)
-    with _renamed_at_the_end(temporary, Path(target)):
+    with _rename_at_end(temporary, Path(target)):
         yield temporary
 
 
 @contextlib.contextmanager
 def new_file(target: str | Path) -> Iterator[Path]:
-    """Yields a temporary path beside `target` that takes its name when the block ends well."""
-    temporary = _temporary(target)
+    """Makes a file that is whole or absent.
+
+    Args:
+        target: The path of the new file.
+
+    Yields:
+        A temporary path beside `target`; what the block writes there takes its name when the block ends well, and is
+        removed otherwise.
+    """
+    temporary = _prepare_temporary(target)
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    with _renamed_at_the_end(temporary, Path(target)):
+    with _rename_at_end(temporary, Path(target)):
         yield temporary
 
 
-def _temporary(target: str | Path) -> Path:
+def _prepare_temporary(target: str | Path) -> Path:
     path = Path(target).with_name(f".partial.{Path(target).name}")  # in front: some writers look at the ending
     _remove(path)
     return path
 
 
 @contextlib.contextmanager
-def _renamed_at_the_end(temporary: Path, target: Path) -> Iterator[None]:
+def _rename_at_end(temporary: Path, target: Path) -> Iterator[None]:
     try:
         yield
         if target.is_dir() or temporary.is_dir():  # a rename replaces a file by a file only

@@ -3,23 +3,29 @@
 import base64
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import jinja2
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from PIL import Image
 
 from components.shared.files import new_file
-from components.shared.formats import examples
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
-    from matplotlib.figure import Figure
+from components.shared.formats.examples import ExampleSet
 
 TEMPLATES = Path(__file__).parents[1]  # components/, whose stages have templates of their own
 THUMBNAIL = (140, 105)  # pixels
 
 
 def write_report(output: str, template: str, **values: Any) -> None:
-    """Renders `template`, a path below components/, to the file `output`."""
-    import jinja2
+    """Renders a template to an HTML file.
 
+    Args:
+        output: The path of the file.
+        template: The path of a Jinja template, below components/.
+        values: What the template shows; text is escaped.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -29,9 +35,7 @@ def write_report(output: str, template: str, **values: Any) -> None:
 
 
 def thumbnail(encoded: bytes) -> str:
-    """A small PNG of the picture as a data: address."""
-    from PIL import Image
-
+    """Makes a small PNG, of at most THUMBNAIL pixels, of an encoded picture; returns it as a data: address."""
     picture = Image.open(io.BytesIO(encoded)).convert("RGB")
     picture.thumbnail(THUMBNAIL)
     buffer = io.BytesIO()
@@ -39,24 +43,20 @@ def thumbnail(encoded: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def thumbnails(folder: str, manifest: dict[str, Any], filenames: set[str]) -> dict[str, str]:
-    """The thumbnails of these images, by file name, from one pass over the shards of their splits."""
+def thumbnails(examples: ExampleSet, filenames: set[str]) -> dict[str, str]:
+    """Makes the thumbnails of these images, by file name, in one pass over the shards of their splits."""
     found = {}
-    for split in manifest["splits"]:
+    for split in examples.manifest.splits:
         wanted = {name for name in filenames if name.startswith(f"{split}/")}
         if wanted:
-            for example in examples.read_examples(examples.shard_paths(folder, manifest, split)):
-                name = examples.text(example, examples.FILENAME)
-                if name in wanted:
-                    found[name] = thumbnail(example.features.feature[examples.ENCODED].bytes_list.value[0])
+            for example in examples.read(split):
+                if example.filename in wanted:
+                    found[example.filename] = thumbnail(example.encoded)
     return found
 
 
-def svg(figure: "Figure") -> "Markup":
-    """The figure as an inline SVG element, the same bytes each time."""
-    import matplotlib
-    from markupsafe import Markup
-
+def svg(figure: Figure) -> Markup:
+    """Draws the figure as an inline SVG element, with the same bytes each time."""
     with matplotlib.rc_context({"svg.hashsalt": "report", "svg.fonttype": "none"}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})

@@ -1,6 +1,9 @@
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def train(
     transformed_examples: Input[Dataset],
     transform_graph: Input[Artifact],
@@ -12,10 +15,10 @@ def train(
     history: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
-):
-    from components.train.training import Settings, train_model
+) -> None:
+    from components.train.training import TrainingSettings, train_model
 
-    settings = Settings(epochs, batch_size, learning_rate, seed)
+    settings = TrainingSettings(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     training = train_model(
         transformed_examples.path, transform_graph.path, settings, model.path, history.path, report.path
     )

@@ -1,13 +1,12 @@
 """Transformed examples -> the fixed model, trained, as a SavedModel that takes encoded images."""
 
-import json
 import tempfile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
-from components.shared.formats.examples import read_manifest, shard_paths
+from components.shared.formats.examples import ExampleSet, open_examples
+from components.shared.formats.training import Epoch, Training, write_history, write_training
 from components.train.report import write_training_report
 from components.train.serving import export
 from models.preprocessing import IMAGE, LABEL
@@ -17,10 +16,8 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-TRAINING = "training.json"  # in the model's folder: what it was trained on and how
 
-
-class Settings(NamedTuple):
+class TrainingSettings(NamedTuple):
     epochs: int
     batch_size: int  # images
     learning_rate: float
@@ -30,11 +27,11 @@ class Settings(NamedTuple):
 def train_model(
     transformed_examples: str,
     transform_graph: str,
-    settings: Settings,
+    settings: TrainingSettings,
     model_output: str,
     history_output: str,
     report_output: str,
-) -> dict[str, Any]:
+) -> Training:
     """Adam, cross-entropy from logits, the weights of the epoch with the best `val_accuracy`.
 
     Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and the curves as HTML.
@@ -49,16 +46,17 @@ def train_model(
     import tensorflow as tf
 
     _check(settings)
-    manifest = read_manifest(transformed_examples)
+    examples = open_examples(transformed_examples)
+    classes = examples.manifest.classes
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
-    splits = {split: load_split(transformed_examples, manifest, split) for split in ("train", "val")}
-    model = build_model(len(manifest["classes"]))
+    splits = {split: load_split(examples, split) for split in ("train", "val")}
+    model = build_model(len(classes))
     history = _fit(model, splits, settings)
     best = max(history, key=lambda row: row["val_accuracy"])
-    training = {
-        "data_version": manifest["data_version"],
-        "classes": manifest["classes"],
+    training: Training = {
+        "data_version": examples.manifest.data_version,
+        "classes": classes,
         "settings": settings._asdict(),
         "parameters": model.count_params(),
         "best_epoch": best["epoch"],
@@ -66,15 +64,15 @@ def train_model(
         "val_loss": best["val_loss"],
     }
     with new_directory(model_output) as folder:
-        export(model, transform_graph, manifest["classes"], folder)
-        (folder / TRAINING).write_text(json.dumps(training, indent=1) + "\n")
+        export(model, transform_graph, classes, folder)
+        write_training(folder, training)
         with new_file(history_output) as path:
-            _write_csv(history, path)
+            write_history(path, history)
         write_training_report(report_output, history, training)
     return training
 
 
-def load_split(folder: str, manifest: dict[str, Any], split: str) -> tuple["np.ndarray", "np.ndarray"]:
+def load_split(examples: ExampleSet, split: str) -> tuple["np.ndarray", "np.ndarray"]:
     """All images of a split, float32 [images, 32, 32, 3] (12 KiB each), and their labels, int64 [images]."""
     import numpy as np
     import tensorflow as tf
@@ -82,12 +80,12 @@ def load_split(folder: str, manifest: dict[str, Any], split: str) -> tuple["np.n
     from models.preprocessing import SIZE
 
     spec = {IMAGE: tf.io.FixedLenFeature((*SIZE, 3), tf.float32), LABEL: tf.io.FixedLenFeature((), tf.int64)}
-    batches = tf.data.TFRecordDataset(shard_paths(folder, manifest, split)).batch(256)
+    batches = tf.data.TFRecordDataset(examples.shard_paths(split)).batch(256)
     parsed = list(batches.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator())
     return tuple(np.concatenate([batch[name] for batch in parsed]) for name in (IMAGE, LABEL))
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: TrainingSettings) -> None:
     for name in ("epochs", "batch_size", "learning_rate"):
         if not getattr(settings, name) > 0:
             raise UserError(f"{name} is {getattr(settings, name)}; it must be greater than 0.")
@@ -95,7 +93,7 @@ def _check(settings: Settings) -> None:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 4294967295.")
 
 
-def _fit(model: "keras.Model", splits: dict[str, Any], settings: Settings) -> list[dict[str, float]]:
+def _fit(model: "keras.Model", splits: dict[str, Any], settings: TrainingSettings) -> list[Epoch]:
     """Trains the model, leaves the best weights in it, and returns a row of metrics per epoch."""
     import keras
     import tensorflow as tf
@@ -113,10 +111,10 @@ def _fit(model: "keras.Model", splits: dict[str, Any], settings: Settings) -> li
     model.optimizer.build(model.trainable_variables)
     model.compute_metrics(images[:1], labels[:1], model(images[:1]))
     model.reset_metrics()
-    rows: list[dict[str, float]] = []
+    rows: list[Epoch] = []
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
-        rows.append({"epoch": epoch + 1, **logs})
+        rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
         best = max(row["val_accuracy"] for row in rows)
         print(
             f"train: epoch {epoch + 1}/{settings.epochs}, val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}",
@@ -139,12 +137,3 @@ def _fit(model: "keras.Model", splits: dict[str, Any], settings: Settings) -> li
         )
         model.load_weights(weights)
     return rows
-
-
-def _write_csv(rows: list[dict[str, float]], path: Path) -> None:
-    import csv
-
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

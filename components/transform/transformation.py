@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from components.shared.beam import for_workers, local_copy, local_target, new_pipeline, take, work_folder
 from components.shared.errors import UserError
 from components.shared.files import new_directory
-from components.shared.formats.examples import file_sha256, read_manifest, shard_paths, write_manifest
+from components.shared.formats.examples import ExamplesManifest, open_examples, write_manifest
 from models.preprocessing import preprocessing_fn
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def transform_examples(
     examples_output: str,
     graph_output: str,
     examples_uri: str = "",
-) -> dict[str, Any]:
+) -> ExamplesManifest:
     """Writes the transform graph and, shard by shard in the same order, the transformed examples.
 
     `examples_uri` is where workers on other machines find the examples.
@@ -40,18 +40,19 @@ def transform_examples(
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
-    manifest = read_manifest(examples)
+    manifest = open_examples(examples).manifest
     address = for_workers(examples, examples_uri, beam_options)
     with new_directory(graph_output) as graph, new_directory(examples_output) as output:
         with work_folder(beam_options, output) as work:
             print("transform: analysing train", flush=True)
-            _analyze(shard_paths(address, manifest, "train"), schema, beam_options, work)
+            train = [f"{address}/{shard.name}" for shard in manifest.splits["train"].shards]
+            _analyze(train, schema, beam_options, work)
             print("transform: transforming all splits", flush=True)
-            _transform(address, manifest, batch_size, beam_options, work)
+            _transform(address, [shard.name for shard in manifest.shards], batch_size, beam_options, work)
             take(f"{work}/{GRAPH}", graph)
-            for shard in (shard for content in manifest["splits"].values() for shard in content["shards"]):
-                take(f"{work}/{shard['name']}", output / shard["name"])
-                shard["sha256"] = file_sha256(output / shard["name"])
+            for shard in manifest.shards:
+                take(f"{work}/{shard.name}", output / shard.name)
+        manifest = manifest.for_shards_in(output)
         write_manifest(output, manifest)
     return manifest
 
@@ -77,11 +78,10 @@ def _analyze(paths: list[str], schema: str, beam_options: list[str], work: str) 
         _ = raw_metadata | tft_beam.WriteMetadata(f"{graph}/{tft.TFTransformOutput.RAW_METADATA_DIR}", pipeline)
 
 
-def _transform(examples: str, manifest: dict[str, Any], batch_size: int, beam_options: list[str], work: str) -> None:
+def _transform(examples: str, names: list[str], batch_size: int, beam_options: list[str], work: str) -> None:
     """One task per shard, so that the order of the examples, and with it every byte, is the same on any runner."""
     import apache_beam as beam
 
-    names = [shard["name"] for content in manifest["splits"].values() for shard in content["shards"]]
     with new_pipeline(beam_options) as pipeline:
         _ = (
             pipeline

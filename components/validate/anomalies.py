@@ -1,10 +1,13 @@
 """The schema of the examples, and what in their statistics does not fit it."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.shared.errors import UserError
 from components.shared.formats import examples
+from components.shared.formats.examples import ExampleSet, ImageExample
+from components.shared.formats.findings import Finding
 from components.validate.image_statistics import FEATURES
 
 if TYPE_CHECKING:
@@ -56,25 +59,23 @@ def infer_schema(statistics: Statistics) -> "Schema":
     return schema
 
 
-def schema_findings(
-    statistics: Statistics, schema: "Schema", folder: str, manifest: dict[str, Any]
-) -> list[dict[str, Any]]:
+def schema_findings(statistics: Statistics, schema: "Schema", images: ExampleSet) -> list[Finding]:
     """A finding per anomaly of each split's statistics, with the images that lie outside the feature's domain."""
     import tensorflow_data_validation as tfdv
 
     features = {feature.name: feature for feature in schema.feature}
-    found = []
+    found: list[Finding] = []
     for split, split_statistics in statistics.items():
         anomalies = tfdv.validate_statistics(split_statistics, _seen_part(schema))
         for name, message in _reasons(anomalies, comparisons=False):
-            images = _outside(features[name], schema, folder, manifest, split) if name in features else []
-            found.append({"kind": "schema", "message": f"{split}: {name}: {message}", "images": images})
+            outside = _outside(features[name], schema, images.read(split)) if name in features else []
+            found.append({"kind": "schema", "message": f"{split}: {name}: {message}", "images": outside})
     return found
 
 
 def comparison_findings(
     statistics: Statistics, schema: "Schema", label_threshold: float, scalar_threshold: float
-) -> list[dict[str, Any]]:
+) -> list[Finding]:
     """A finding per feature that train and another split have in different distributions.
 
     Measured are the L-infinity distance of the labels and the Jensen-Shannon divergence of the scalars. TFDV's words
@@ -89,7 +90,7 @@ def comparison_findings(
                 comparator.infinity_norm.threshold = label_threshold
             elif feature.name in examples.SCALARS:
                 comparator.jensen_shannon_divergence.threshold = scalar_threshold
-    found = []
+    found: list[Finding] = []
     for kind, split, role in (("skew", "val", "serving_statistics"), ("drift", "test", "previous_statistics")):
         if split in statistics:
             anomalies = tfdv.validate_statistics(statistics["train"], compared, **{role: statistics[split]})
@@ -126,23 +127,22 @@ def _reasons(anomalies: "Anomalies", comparisons: bool) -> list[tuple[str, str]]
     ]
 
 
-def _outside(feature: "Feature", schema: "Schema", folder: str, manifest: dict[str, Any], split: str) -> list[str]:
-    """The images of a split whose value of the feature is not in its domain."""
+def _outside(feature: "Feature", schema: "Schema", images: Iterable[ImageExample]) -> list[str]:
+    """Those of the images whose value of the feature is not in its domain."""
     named = {domain.name: domain for domain in schema.string_domain}
     kind = feature.WhichOneof("domain_info")
     found = []
-    for example in examples.read_examples(examples.shard_paths(folder, manifest, split)):
-        values = example.features.feature[feature.name]
+    for image in images:
+        value = image[examples.FEATURES.index(feature.name)]
         if kind in ("int_domain", "float_domain"):
             domain = getattr(feature, kind)
-            value = (values.int64_list.value or values.float_list.value)[0]
             low, high = domain.HasField("min"), domain.HasField("max")
             outside = (low and value < domain.min) or (high and value > domain.max)
         elif kind in ("domain", "string_domain"):
             domain = named[feature.domain] if kind == "domain" else feature.string_domain
-            outside = values.bytes_list.value[0].decode() not in domain.value
+            outside = value not in domain.value
         else:
             outside = False
         if outside:
-            found.append(examples.text(example, examples.FILENAME))
+            found.append(image.filename)
     return sorted(found)

@@ -1,6 +1,9 @@
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
+from components.shared.errors import exit_on_user_error
 
+
+@exit_on_user_error
 def validate(
     examples: Input[Dataset],
     label_threshold: float,
@@ -14,7 +17,7 @@ def validate(
     findings: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
-):
+) -> None:
     from components.validate.validation import Thresholds, validate_examples
 
     thresholds = Thresholds(label_threshold, scalar_threshold, blank_contrast, imbalance_ratio)

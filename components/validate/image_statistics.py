@@ -3,18 +3,20 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from components.shared.beam import local_copy, new_pipeline, take, work_folder
 from components.shared.formats import examples
+from components.shared.formats.examples import ExamplesManifest, parse_example
+from components.shared.formats.findings import Finding
 
 # What statistics are about. Never the encoded image, and not its names, of which there is one per image.
 FEATURES = (examples.LABEL, examples.CLASS, examples.FORMAT, examples.CHANNELS, *examples.SCALARS)
 
 
 def compute(
-    folder: str, manifest: dict[str, Any], blank_contrast: float, beam_options: list[str], output: Path
-) -> list[dict[str, Any]]:
+    folder: str, manifest: ExamplesManifest, blank_contrast: float, beam_options: list[str], output: Path
+) -> list[Finding]:
     """Writes `<split>.tfrecord` with a DatasetFeatureStatisticsList to `output`; returns findings about images.
 
     `folder` is where the workers find the examples, a path or a URI.
@@ -28,15 +30,15 @@ def compute(
     with work_folder(beam_options, output) as work:
         with new_pipeline(beam_options) as pipeline:
             images = []
-            for split in manifest["splits"]:
+            for split in manifest.splits:
                 print(f"validate: statistics of {split}", flush=True)
-                paths = examples.shard_paths(folder, manifest, split)
+                paths = [f"{folder}/{shard.name}" for shard in manifest.splits[split].shards]
                 records = (
                     pipeline
                     | f"{split} shards" >> beam.Create(paths)
                     | f"read {split}" >> beam.io.ReadAllFromTFRecord()
                 )
-                images.append(records | f"{split} images" >> beam.Map(_image_row, split=split))
+                images.append(records | f"{split} images" >> beam.Map(_describe, split=split))
                 _ = (
                     records
                     | f"{split} as record batches" >> to_record_batches.BeamSource()
@@ -47,7 +49,7 @@ def compute(
             blanks = rows | "blanks" >> beam.FlatMap(_blank, threshold=blank_contrast)
             duplicates = (
                 rows
-                | "by content" >> beam.GroupBy(lambda row: row["sha256"])
+                | "by content" >> beam.GroupBy(lambda image: image.sha256)
                 | "duplicates" >> beam.FlatMapTuple(_duplicates)
             )
             _ = (
@@ -56,35 +58,37 @@ def compute(
                 | "as JSON" >> beam.Map(json.dumps)
                 | "write findings" >> beam.io.WriteToText(f"{work}/findings", shard_name_template="")
             )
-        for split in manifest["splits"]:
+        for split in manifest.splits:
             take(f"{work}/{split}.tfrecord", output / f"{split}.tfrecord")
         with local_copy(f"{work}/findings") as path, path.open() as lines:
             return [json.loads(line) for line in lines]
 
 
-def _image_row(record: bytes, split: str) -> dict[str, Any]:
-    import tensorflow as tf
+class _Image(NamedTuple):
+    """What the findings need of an image; without its bytes, so that little is shuffled."""
 
-    example = tf.train.Example.FromString(record)
-    return {
-        "split": split,
-        "filename": examples.text(example, examples.FILENAME),
-        "class": examples.text(example, examples.CLASS),
-        "sha256": examples.text(example, examples.SHA256),
-        "contrast": example.features.feature[examples.CONTRAST].float_list.value[0],
-    }
+    split: str
+    filename: str
+    class_name: str
+    sha256: str
+    contrast: float
 
 
-def _blank(row: dict[str, Any], threshold: float) -> Iterator[dict[str, Any]]:
-    if row["contrast"] < threshold:
-        yield {"kind": "blank", "message": f"contrast {row['contrast']:.3f}.", "images": [row["filename"]]}
+def _describe(record: bytes, split: str) -> _Image:
+    example = parse_example(record)
+    return _Image(split, example.filename, example.class_name, example.sha256, example.contrast)
 
 
-def _duplicates(_: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    group = sorted(rows, key=lambda row: row["filename"])
+def _blank(image: _Image, threshold: float) -> Iterator[Finding]:
+    if image.contrast < threshold:
+        yield {"kind": "blank", "message": f"contrast {image.contrast:.3f}.", "images": [image.filename]}
+
+
+def _duplicates(_: str, images: Iterable[_Image]) -> Iterator[Finding]:
+    group = sorted(images, key=lambda image: image.filename)
     if len(group) < 2:
         return
-    splits, classes = ({row[key] for row in group} for key in ("split", "class"))
+    splits, classes = {image.split for image in group}, {image.class_name for image in group}
     if len(classes) > 1:
         kind = "duplicate_with_other_label"
     elif len(splits) > 1:
@@ -94,5 +98,5 @@ def _duplicates(_: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, An
     yield {
         "kind": kind,
         "message": f"{len(group)} files, the same bytes.",
-        "images": [row["filename"] for row in group],
+        "images": [image.filename for image in group],
     }

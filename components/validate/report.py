@@ -3,6 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from components.shared.formats import examples
+from components.shared.formats.examples import ExampleSet
+from components.shared.formats.findings import KINDS, Finding
 from components.shared.report import svg, thumbnails, write_report
 
 if TYPE_CHECKING:
@@ -15,14 +17,12 @@ SHOWN = 60  # images shown per kind of finding
 
 def write_validation_report(
     output: str,
-    folder: str,
-    manifest: dict[str, Any],
+    images: ExampleSet,
     statistics: "Statistics",
-    found: list[dict[str, Any]],
-    kinds: dict[str, str],
+    found: list[Finding],
 ) -> None:
     groups: list[dict[str, Any]] = []
-    for kind, title in kinds.items():
+    for kind, title in KINDS.items():
         findings = [finding for finding in found if finding["kind"] == kind]
         if findings:
             groups.append({"kind": kind, "title": title, "findings": findings, "pictured": _first_images(findings)})
@@ -30,14 +30,14 @@ def write_validation_report(
     write_report(
         output,
         "validate/report.html.j2",
-        manifest=manifest,
+        manifest=images.manifest,
         groups=groups,
-        pictures=thumbnails(folder, manifest, shown),
+        pictures=thumbnails(images, shown),
         histograms=svg(_histograms(statistics)),
     )
 
 
-def _first_images(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _first_images(findings: list[Finding]) -> list[Finding]:
     """The findings about images, as many as hold SHOWN of them."""
     pictured, count = [], 0
     for finding in findings:

@@ -1,30 +1,19 @@
 """Statistics, schema and findings of a set of examples."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from components.shared.beam import for_workers
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
-from components.shared.formats.examples import read_manifest
+from components.shared.formats.examples import ExamplesManifest, open_examples
+from components.shared.formats.findings import KINDS, SEVERITIES, Finding, write_findings
 from components.validate import anomalies, image_statistics
 from components.validate.report import write_validation_report
 
 CURATED_SCHEMA = Path(__file__).parents[2] / "models" / "schema.pbtxt"
-KINDS = {
-    "schema": "the statistics do not fit the schema",
-    "skew": "train and val are distributed differently",
-    "drift": "train and test are distributed differently",
-    "imbalance": "a class is rare or common",
-    "duplicate_across_splits": "the same image is in two splits",
-    "duplicate_with_other_label": "the same image has two labels",
-    "duplicate_in_split": "the same image is twice in a split",
-    "blank": "nothing is drawn on the image",
-}
-SEVERITIES = ("error", "warning", "ignore")
 
 
 class Thresholds(NamedTuple):
@@ -53,15 +42,16 @@ def validate_examples(
         UserError: an option is wrong, or there are findings whose severity is `error`; then nothing is written.
     """
     _check_severity(severity)
-    manifest = read_manifest(examples)
+    opened = open_examples(examples)
+    manifest = opened.manifest
     with new_directory(statistics_output) as statistics_folder:
         address = for_workers(examples, examples_uri, beam_options)
         found = image_statistics.compute(address, manifest, thresholds.blank_contrast, beam_options, statistics_folder)
-        statistics = anomalies.load_statistics(statistics_folder, list(manifest["splits"]))
+        statistics = anomalies.load_statistics(statistics_folder, list(manifest.splits))
         schema = (
             anomalies.read_schema(CURATED_SCHEMA) if CURATED_SCHEMA.exists() else anomalies.infer_schema(statistics)
         )
-        found += anomalies.schema_findings(statistics, schema, examples, manifest)
+        found += anomalies.schema_findings(statistics, schema, opened)
         found += anomalies.comparison_findings(statistics, schema, thresholds.label, thresholds.scalar)
         found += imbalanced_classes(manifest, thresholds.imbalance_ratio)
         found = _with_severity(found, severity)
@@ -69,18 +59,18 @@ def validate_examples(
         with new_directory(schema_output) as folder:
             anomalies.write_schema(schema, folder / "schema.pbtxt")
         with new_file(findings_output) as path:
-            path.write_text(json.dumps(found, indent=1) + "\n")
-        write_validation_report(report_output, examples, manifest, statistics, found, KINDS)
+            write_findings(path, found)
+        write_validation_report(report_output, opened, statistics, found)
     counts = Counter(finding["kind"] for finding in found)
     return {kind: counts[kind] for kind in KINDS}
 
 
-def imbalanced_classes(manifest: dict[str, Any], ratio: float) -> list[dict[str, Any]]:
+def imbalanced_classes(manifest: ExamplesManifest, ratio: float) -> list[Finding]:
     """A finding for each class of a split with `ratio` times fewer or more images than the split's median class."""
-    found = []
-    for split, content in manifest["splits"].items():
-        typical = median(content["classes"].values())
-        for name, count in content["classes"].items():
+    found: list[Finding] = []
+    for split, content in manifest.splits.items():
+        typical = median(content.classes.values())
+        for name, count in content.classes.items():
             if count * ratio <= typical or count >= typical * ratio:
                 message = f"{split}/{name} has {count:,} images, the median class of {split} {typical:,.0f}."
                 found.append({"kind": "imbalance", "message": message, "images": []})
@@ -97,7 +87,7 @@ def _check_severity(severity: dict[str, str]) -> None:
             )
 
 
-def _with_severity(found: list[dict[str, Any]], severity: dict[str, str]) -> list[dict[str, Any]]:
+def _with_severity(found: list[Finding], severity: dict[str, str]) -> list[Finding]:
     """The findings in the order of KINDS, with their severity, without those to ignore."""
     order = list(KINDS)
     found = [{**finding, "severity": severity.get(finding["kind"], "warning")} for finding in found]
@@ -105,7 +95,7 @@ def _with_severity(found: list[dict[str, Any]], severity: dict[str, str]) -> lis
     return sorted(found, key=lambda finding: (order.index(finding["kind"]), finding["images"], finding["message"]))
 
 
-def _stop_on_errors(found: list[dict[str, Any]], shown: int = 20) -> None:
+def _stop_on_errors(found: list[Finding], shown: int = 20) -> None:
     errors = [finding for finding in found if finding["severity"] == "error"]
     if errors:
         lines = [

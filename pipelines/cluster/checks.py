@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from components.shared.cloud_storage import check_writable, is_address
 from components.shared.errors import UserError
-from pipelines.cluster import storage
 from pipelines.cluster.connection import Cluster, healthz
 from pipelines.compiler.config import first_sentence
 
@@ -64,7 +64,9 @@ def check_experiment(cluster: Cluster, name: str) -> str:
 
 
 def check_bucket(root: str) -> str:
-    storage.check_writable(root)
+    if not is_address(root):
+        raise UserError(f"'{root}': not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER.")
+    check_writable(root)
     return f"{root}: written, read back, deleted"
 
 

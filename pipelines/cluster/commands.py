@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from components.shared.cloud_storage import is_address, upload
 from components.shared.errors import UserError
-from components.shared.formats.examples import file_sha256
-from pipelines.cluster import artifacts, checks, earlier, runs, storage, waiting
+from components.shared.formats.examples import hash_file
+from pipelines.cluster import artifacts, checks, earlier, runs, waiting
 from pipelines.cluster.connection import Cluster, endpoint
 from pipelines.cluster.fetching import fetch_results
 from pipelines.compiler import packages
@@ -82,8 +83,8 @@ def _submit(options: argparse.Namespace, config: Config, cluster: Cluster) -> st
         if not options.force:
             _check_images(package)
         version = runs.version_name(package, stages.tag)
-        if options.decisions and not options.decisions.startswith("gs://"):
-            storage.upload(Path(options.decisions), given["decisions_uri"])
+        if options.decisions and not is_address(options.decisions):
+            upload(Path(options.decisions), given["decisions_uri"])
         uploaded = runs.pipeline_version(cluster, pipeline.name, package, version)
     submission = runs.Submission(
         options.recurring or _run_name(pipeline.name, data, stages.tag),
@@ -137,7 +138,7 @@ def _data(options: argparse.Namespace, config: Config) -> Data:
     for parameter, data, rev in (("data_uri", options.data, options.rev), ("test_data_uri", options.test_data, None)):
         if not data:
             continue
-        if data.startswith("gs://"):
+        if is_address(data):
             given[parameter] = data
             versions.append(data)
             continue
@@ -151,7 +152,7 @@ def _data(options: argparse.Namespace, config: Config) -> Data:
 
 def _resolved(data: str, rev: str | None, remote: str) -> DataVersion:
     version = resolve(Path(data), rev, remote or None)
-    if not version.uri.startswith("gs://"):
+    if not is_address(version.uri):
         raise UserError(
             f"{data}: its DVC remote is a folder of this machine ({version.uri}), which no cluster can read; "
             "set `dvc_remote` in the config to a gs:// remote, and dvc push there."
@@ -161,11 +162,11 @@ def _resolved(data: str, rev: str | None, remote: str) -> DataVersion:
 
 def _decisions_uri(decisions: str, root: str) -> str:
     """Where the cluster finds a person's decisions; a file goes to a place that its content names."""
-    if decisions.startswith("gs://"):
+    if is_address(decisions):
         return decisions
     if not Path(decisions).is_file():
         raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
-    return f"{root.rstrip('/')}/decisions/{file_sha256(Path(decisions))}.csv"
+    return f"{root.rstrip('/')}/decisions/{hash_file(Path(decisions))}.csv"
 
 
 def _wait(options: argparse.Namespace, config: Config, cluster: Cluster, run: "V2beta1Run") -> str:

@@ -3,8 +3,8 @@
 import tempfile
 from pathlib import Path
 
+from components.shared.cloud_storage import fetch
 from components.shared.errors import UserError
-from pipelines.cluster import storage
 from pipelines.cluster.artifacts import Execution, Uris
 from pipelines.output import results
 from pipelines.output.display import print_adoption, print_comparison, print_figures
@@ -37,10 +37,10 @@ def _keep_results(execution: Execution, uris: Uris, evaluate: str) -> None:
         )
     train = f"{evaluate.removesuffix('evaluate')}train"
     with tempfile.TemporaryDirectory() as temporary:
-        evaluation = storage.fetch(uris[evaluate, "evaluation"], Path(temporary, "evaluation"))
+        evaluation = fetch(uris[evaluate, "evaluation"], Path(temporary, "evaluation"))
         history = None
         if (train, "history") in uris:
-            history = storage.fetch(uris[train, "history"], Path(temporary, "history"))
+            history = fetch(uris[train, "history"], Path(temporary, "history"))
         results.keep(evaluation, history, RESULTS)
         print_figures(RESULTS / "metrics.json")
     print(f"results in {RESULTS}/")
@@ -48,7 +48,7 @@ def _keep_results(execution: Execution, uris: Uris, evaluate: str) -> None:
 
 def _show_comparison(uri: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        print_comparison(storage.fetch(uri, Path(temporary, "comparison")) / "comparison.json")
+        print_comparison(fetch(uri, Path(temporary, "comparison")) / "comparison.json")
 
 
 def _keep_reports(uris: Uris, folder: Path) -> None:
@@ -57,7 +57,7 @@ def _keep_reports(uris: Uris, folder: Path) -> None:
         results.report_name(task, output): uri for (task, output), uri in uris.items() if output in results.REPORTS
     }
     for name, uri in reports.items():
-        storage.fetch(uri, folder / name)
+        fetch(uri, folder / name)
     if reports:
         print(f"reports in {folder}/: {', '.join(sorted(reports))}")
 

@@ -8,6 +8,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from components.shared.errors import command_line
 from components.shared.files import new_file
 from pipelines.compiler import packages
 from pipelines.compiler.config import load_config
@@ -90,4 +91,5 @@ def _default(port: Port) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

@@ -1,12 +1,12 @@
 """The stages a pipeline is made of: components/<stage>/component.yaml with a configuration applied."""
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
 from kfp import components, dsl
 from pydantic import TypeAdapter, ValidationError
 
@@ -71,6 +71,7 @@ class Stages:
             if stage not in self.contracts:
                 raise UserError(unknown(f"{config.path}: the stage", stage, self.contracts))
         self._prefix = prefix
+        self._components: dict[tuple[str, str], components.YamlComponent] = {}
         self.parameters = {name: self._parameters(name) for name in self.contracts}
         self.pipeline_root = config.pipeline_root or None
 
@@ -89,9 +90,12 @@ class Stages:
 
         A stage that is more than once in a pipeline needs a `name` for each task beside the first.
         """
-        contract = self.contracts[stage].model_copy(update={"name": name or stage})
-        configured = {name: value for name, value in self.parameters[stage].items() if value is not None}
-        task = _load_component(contract, self._prefix, self.tag)(**{**configured, **inputs})
+        name = name or stage
+        if (stage, name) not in self._components:  # kfp takes long to load one
+            contract = self.contracts[stage].model_copy(update={"name": name})
+            self._components[stage, name] = _load_component(contract, self._prefix, self.tag)
+        configured = {parameter: value for parameter, value in self.parameters[stage].items() if value is not None}
+        task = self._components[stage, name](**{**configured, **inputs})
         _configure(task, self.config.stage(stage))
         return task
 
@@ -223,4 +227,4 @@ def _load_component(contract: Contract, registry: str, tag: str) -> components.Y
     container = content["implementation"]["container"]
     if not re.search(r"[/:@]", container["image"]):
         container["image"] = f"{registry.rstrip('/') + '/' if registry else ''}{container['image']}:{tag}"
-    return components.load_component_from_text(yaml.safe_dump(content, sort_keys=False))
+    return components.load_component_from_text(json.dumps(content))  # JSON is YAML, and sooner written

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.curate.writing import MANIFEST
+from components.shared.cloud_storage import fetch_object, fetch_objects, is_address
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS
-from pipelines.cluster import storage
-from pipelines.compiler.config import first_sentence
 from pipelines.local.runner import SUMMARY, find_run, started
 
-CONNECTIONS = 10  # that a client of Cloud Storage keeps open
+IF_MISSING = "run curate again"
 
 
 class Image(NamedTuple):
@@ -60,13 +59,14 @@ def opened(place: str) -> Iterator[Curated]:
     Raises:
         UserError: it is not there, or is not what its manifest says.
     """
-    if not place.startswith("gs://"):
+    if not is_address(place):
         yield _checked(Path(place), place)
         return
     with tempfile.TemporaryDirectory() as temporary:
         shown, folder = place.rstrip("/"), Path(temporary)
-        storage.fetch(f"{shown}/{MANIFEST}", folder / MANIFEST)
-        _download(shown, [image.filename for image in _images(folder, shown)], folder)
+        fetch_object(f"{shown}/{MANIFEST}", folder / MANIFEST, if_missing=IF_MISSING)
+        names = [image.filename for image in _images(folder, shown)]
+        fetch_objects(shown, names, folder, if_missing=IF_MISSING)
         yield _checked(folder, shown)
 
 
@@ -125,27 +125,3 @@ def is_image(name: str) -> bool:
     plain = not any(character < " " or character == "\\" for character in name)
     shown = all(part and not part.startswith(".") for part in parts)
     return plain and shown and len(parts) == 3 and parts[0] in SPLITS
-
-
-def _download(uri: str, names: list[str], folder: Path) -> None:
-    from google.api_core.exceptions import GoogleAPIError, NotFound
-    from google.cloud.storage import Client, transfer_manager
-    from requests import RequestException
-
-    bucket, _, prefix = uri.removeprefix("gs://").partition("/")
-    try:
-        transfer_manager.download_many_to_path(
-            Client(project=None).bucket(bucket),
-            names,
-            destination_directory=str(folder),
-            blob_name_prefix=f"{prefix}/" if prefix else "",
-            raise_exception=True,
-            worker_type=transfer_manager.THREAD,
-            max_workers=CONNECTIONS,
-        )
-    except NotFound as error:
-        raise UserError(
-            f"{uri}: not all of its images are there ({first_sentence(error)}); run curate again."
-        ) from None
-    except (GoogleAPIError, RequestException, OSError) as error:
-        raise UserError(f"{uri}: cannot be downloaded ({first_sentence(error)}); try again.") from None

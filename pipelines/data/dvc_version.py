@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components.shared.cloud_storage import exists
 from components.shared.errors import UserError
 from pipelines.compiler.config import one_line, unknown
 
@@ -203,7 +204,10 @@ def pushed(repo: "Repo", folder: Folder, rev: str | None, out: "Output", remote:
         found = os.path.exists(path)
     else:
         version = DataVersion(odb.fs.unstrip_protocol(path), out.hash_info.value)
-        found = _in_bucket(version.uri, odb.fs.fs_args, place)
+        # with the settings of the DVC remote; DVC's own gcsfs takes half a minute to say that nobody answers
+        settings = odb.fs.fs_args
+        endpoint, token = settings["endpoint_url"] or "", settings["token"] or ""
+        found = exists(version.uri, place, timeout=PATIENCE, endpoint=endpoint, token=token)
     if not found:
         # not `dvc push --all-tags`: of older revisions it mistakes the path of a remote that is a folder
         command = f"`git checkout {rev}` and " if rev else ""
@@ -243,27 +247,3 @@ def open_remote(repo: "Repo", folder: Folder, remote: str | None, hash_name: str
     if store.worktree or store.fs.version_aware:
         raise UserError(f"the DVC remote '{name}' ({url}) keeps cloud versions, not DVC's own; push to another one.")
     return name, repo.cloud.get_remote_odb(name, hash_name=hash_name)
-
-
-def _in_bucket(uri: str, settings: dict[str, Any], place: str) -> bool:
-    """Asks with the settings of the DVC remote; DVC's own gcsfs takes half a minute to say that nobody answers."""
-    import google.auth
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    credentials = None  # those of the machine
-    options = {"api_endpoint": settings["endpoint_url"]} if settings["endpoint_url"] else None
-    try:
-        if settings["token"] == "anon":
-            credentials = AnonymousCredentials()
-        elif settings["token"]:
-            credentials, _ = google.auth.load_credentials_from_file(settings["token"], storage.Client.SCOPE)
-        client = storage.Client(settings.get("project"), credentials, client_options=options)
-        blob = storage.Blob.from_string(uri, client)
-        return blob.exists(timeout=PATIENCE, retry=DEFAULT_RETRY.with_timeout(PATIENCE))
-    except Exception as error:  # of the many libraries between us and the bucket
-        raise UserError(
-            f"{place} cannot be read ({one_line(error)}); check its url, or log in with "
-            "`gcloud auth application-default login`."
-        ) from None

@@ -83,9 +83,17 @@ class _Container:
     """What kfp.local asks of a task handler: the arguments that it gives, and `run`."""
 
     def __init__(
-        self, client: "DockerClient", mounts: dict[str, str], *, image: str, full_command: list[str], **unused: Any
+        self,
+        client: "DockerClient",
+        mounts: dict[str, str],
+        *,
+        image: str,
+        full_command: list[str],
+        env_vars: dict[str, str],
+        **unused: Any,
     ) -> None:
         self._client, self._mounts, self._image, self._command = client, mounts, image, full_command
+        self._environment = env_vars
 
     def run(self) -> "Status":
         """Runs the stage as the caller's user and prints what it says; nothing of the container is left."""
@@ -105,6 +113,7 @@ class _Container:
             self._image,
             self._command,
             user=f"{os.getuid()}:{os.getgid()}",
+            environment=self._environment,
             userns_mode="keep-id" if self._is_rootless_podman() else None,
             volumes={path: {"bind": path, "mode": mode} for path, mode in self._mounts.items()},
         )

@@ -18,6 +18,7 @@ from components.shared.errors import UserError
 from components.shared.files import new_file
 from pipelines.compiler.packages import Task, images, read_spec
 from pipelines.local import containers as docker
+from pipelines.local.stages_environment import find_python, start_stages_with
 
 if TYPE_CHECKING:
     from kfp.dsl.base_component import BaseComponent
@@ -89,10 +90,12 @@ def given_to(run: dict[str, Any], stage: str) -> tuple[dict[str, Any], dict[str,
 
 
 def check_runner(runner: str, pipeline: "BaseComponent") -> None:
-    """Refuses, with a UserError, to run the pipeline where the runner `docker` finds no Docker or not the images."""
+    """Refuses, with a UserError, to run the pipeline where its stages' Python or their images are missing."""
     from google.protobuf.json_format import MessageToDict
 
-    if runner == "docker":
+    if runner == "subprocess":
+        find_python()
+    else:
         docker.check_images(images(MessageToDict(pipeline.pipeline_spec)))
 
 
@@ -106,7 +109,7 @@ def run_locally(
 ) -> dict[str, Any]:
     """Runs the compiled pipeline `package` with kfp.local, its artifacts and run.json below the folder `run`.
 
-    The runner is `subprocess`, this Python with the code of this folder, or `docker`, the stages' images.
+    The runner is `subprocess`, the stages' Python with the code of this folder, or `docker`, the stages' images.
     `artifacts` are the URIs of an earlier run, by name: the summary lists them with this run's own, so that any stage
     can go on from here. Whatever happens, the children are gone and run.json is written when this ends.
 
@@ -130,8 +133,11 @@ def run_locally(
             chosen = docker.new_runner(run, arguments) if runner == "docker" else local.SubprocessRunner(use_venv=False)
             local.init(chosen, pipeline_root=str(run / "artifacts"), raise_on_error=False)
             with contextlib.redirect_stdout(_Log(log, watch)), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the image names hold no 'python'
-                pipeline(**arguments)
+                warnings.simplefilter(
+                    "ignore"
+                )  # kfp's notes on image names, and on what it leaves aside here, such as CPU limits
+                with start_stages_with(find_python()) if runner == "subprocess" else contextlib.nullcontext():
+                    pipeline(**arguments)
         if all(state == "succeeded" for state in watch.states.values()):
             summary["state"] = "succeeded"
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import IMAGES, PATIENCE, ROOT, Folders, copy_project, run_python
+from tests.conftest import IMAGES, PATIENCE, ROOT, Folders, copy_project, run_in_stages, run_python
 
 REAL = ROOT / "../shared/data/roman-numerals"
 STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
@@ -217,14 +217,24 @@ def test_every_image_has_one_prediction_and_every_prediction_an_image(training: 
 
 
 def test_saved_model_reproduces_the_predictions_from_the_files(training: Run, tiny: Folders):
-    import tensorflow as tf
-
     files, rows = image_files(tiny), training.predictions()
-    signature = tf.saved_model.load(str(training.artifact("train", "model"))).signatures["serving_default"]
-    result = signature(image_bytes=tf.constant([files[row["filename"]].read_bytes() for row in rows]))
+    images = [str(files[row["filename"]]) for row in rows]
+    served = run_in_stages(SERVE, [str(training.artifact("train", "model")), images])
     expected = np.array([[float(row[f"probability_{name}"]) for name in CLASSES] for row in rows])
-    np.testing.assert_allclose(result["probabilities"].numpy(), expected, rtol=1e-3, atol=1e-6)
-    assert [name.decode() for name in result["class"].numpy()] == [row["prediction"] for row in rows]
+    np.testing.assert_allclose(served["probabilities"], expected, rtol=1e-3, atol=1e-6)
+    assert served["classes"] == [row["prediction"] for row in rows]
+
+
+SERVE = """
+import json, sys
+from pathlib import Path
+import tensorflow as tf
+model, images = json.load(sys.stdin)
+signature = tf.saved_model.load(model).signatures["serving_default"]
+result = signature(image_bytes=tf.constant([Path(image).read_bytes() for image in images]))
+classes = [name.decode() for name in result["class"].numpy()]
+print(json.dumps({"probabilities": result["probabilities"].numpy().tolist(), "classes": classes}))
+"""
 
 
 def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):

@@ -61,7 +61,18 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ingested(data: Path, root: Path) -> Path:
     from components.ingest.ingestion import ingest_folders
 
-    ingest_folders(str(data), "", "", CLASSES, "fail", 10_000, 50_000_000, 2, BEAM, str(root / "examples"))
+    ingest_folders(
+        str(data),
+        test_data_uri="",
+        data_version="",
+        classes=CLASSES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=50_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(root / "examples"),
+    )
     return root / "examples"
 
 

@@ -79,7 +79,18 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
         for name, alias in zip(CLASSES, NAMES, strict=True):
             shutil.copytree(folder / name, root / "data" / split / alias)
     (root / "data/val/NA/00.png").rename(root / "data/val/NA" / EVIL)
-    ingest_folders(str(root / "data"), "", "", NAMES, "fail", 10_000, 10_000_000, 2, BEAM, str(root / "examples"))
+    ingest_folders(
+        str(root / "data"),
+        test_data_uri="",
+        data_version="",
+        classes=NAMES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=10_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(root / "examples"),
+    )
     versions = Versions(root / "versions", root / "examples")
     versions.folder.mkdir()
     before = described(versions.examples)

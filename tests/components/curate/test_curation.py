@@ -107,7 +107,18 @@ def inputs(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     picture.rotate(10, fillcolor="white").save(train / "x" / "06.jpg")  # the name of 06.png, but for its end
     cv2.imwrite(str(train / "x" / "deep.png"), np.asarray(picture).astype(np.uint16)[::-1] * 257)
     examples = root / "examples"
-    ingest_folders(str(data), str(test), "before.dir", CLASSES, "fail", 10_000, 10_000_000, 2, BEAM, str(examples))
+    ingest_folders(
+        str(data),
+        test_data_uri=str(test),
+        data_version="before.dir",
+        classes=CLASSES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=10_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(examples),
+    )
     found = [describe(example, split) for split, example in every(examples)]
     write_issues(root / "issues", [row for row in found if row["split"] != "test"])
     wrong = {"val/v/00.png": "i", "val/v/01.png": "x", "test/i/00.png": "x"}
@@ -355,7 +366,18 @@ def test_nothing_is_augmented_on_request(inputs: Inputs, tmp_path: Path) -> None
 
 def test_an_audit_that_doubts_nothing_changes_nothing(tiny: Folders, inputs: Inputs, tmp_path: Path) -> None:
     examples = tmp_path / "examples"
-    ingest_folders(str(tiny.data), str(tiny.test), "", CLASSES, "fail", 10_000, 10_000_000, 2, BEAM, str(examples))
+    ingest_folders(
+        str(tiny.data),
+        test_data_uri=str(tiny.test),
+        data_version="",
+        classes=CLASSES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=10_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(examples),
+    )
     found = [describe(example, split) for split, example in every(examples) if split != "test"]
     write_issues(tmp_path / "issues", found, **{name: {} for name in SAID})
     own = Inputs(tiny, examples, tmp_path / "issues", inputs.predictions)
@@ -388,7 +410,16 @@ def test_another_seed_augments_otherwise_and_leaves_the_rest(inputs: Inputs, cur
 def test_next_turn_makes_the_augmented_images_anew(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
     """Ingest takes the folder as it is, and curation finds the same originals in it."""
     manifest = ingest_folders(
-        str(curated.data), "", "", CLASSES, "fail", 75, 10_000_000, 2, BEAM, str(tmp_path / "examples")
+        str(curated.data),
+        test_data_uri="",
+        data_version="",
+        classes=CLASSES,
+        on_bad_image="fail",
+        max_images=75,
+        max_pixels=10_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(tmp_path / "examples"),
     )
     splits = manifest["splits"]
     assert splits["train"]["images"] + splits["val"]["images"] == 75
@@ -476,7 +507,7 @@ def test_broken_decisions_are_refused(inputs: Inputs, gcs: Gcs, tmp_path: Path) 
     sentence = ", line 2: the class 'xx' is unknown"
     assert check_refused(sentence, inputs, tmp_path / "outputs", path).startswith(path)
     uri = f"{gcs.uri}/decisions.csv"
-    check_refused("not in the bucket", inputs, tmp_path / "outputs", uri)
+    check_refused("not found in Cloud Storage", inputs, tmp_path / "outputs", uri)
     gcs.bucket.blob("decisions.csv").upload_from_filename(path)
     assert check_refused(sentence, inputs, tmp_path / "outputs", uri).startswith(uri)
     check_refused("names no object; write gs://", inputs, tmp_path / "outputs", gcs.uri)

@@ -50,7 +50,16 @@ def raw(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in CLASSES:
             shutil.copy(folder / CLASSES[0] / "00.png", folder / name / EVIL)
     ingest_folders(
-        str(data), str(test), "other.dir", CLASSES, "fail", 10_000, 10_000_000, 2, BEAM, str(root / "examples")
+        str(data),
+        test_data_uri=str(test),
+        data_version="other.dir",
+        classes=CLASSES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=10_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(root / "examples"),
     )
     return root / "examples"
 
@@ -273,7 +282,7 @@ def test_interval_of_a_known_case(right: int, count: int, expected: tuple[float,
 
 
 def test_metrics_file_holds_the_result_with_its_origin(trained: Path, raw: Path, evaluated: Evaluated) -> None:
-    written = json.loads((evaluated.folder / "evaluation" / "metrics.json").read_text())
+    written = json.loads((evaluated.folder / "evaluation" / "evaluation.json").read_text())
     assert written == evaluated.result
     training = json.loads((trained / "model" / "training.json").read_text())
     assert written["data_version"] == ex.read_manifest(raw)["data_version"]
@@ -285,7 +294,7 @@ def test_metrics_file_holds_the_result_with_its_origin(trained: Path, raw: Path,
 
 def test_evaluation_has_what_the_comparison_of_data_versions_needs(evaluated: Evaluated, tmp_path: Path) -> None:
     keep(evaluated.folder / "evaluation", None, tmp_path)
-    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "evaluation.json").read_text())
     assert metrics["data_version"] == evaluated.result["data_version"]
     assert metrics["trained_on"] == evaluated.result["trained_on"]
     for split in ("val", "test"):

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.ingest.image import BadImage, image_features
-from components.shared.formats import examples as ex
+from components.ingest.image import read_image
+from components.ingest.sources import BadImage
+from components.shared.formats.examples import ImageExample
 
 MAX_PIXELS = 1_000_000
 RNG = np.random.default_rng(0)
@@ -158,10 +159,14 @@ def cases() -> dict[str, Case]:
 CASES = cases()
 
 
-def decoded(features: dict[str, Any], channels: int = 3) -> np.ndarray:
+def read(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageExample:
+    return read_image("train/x/a.png", data, label=0, max_pixels=max_pixels)
+
+
+def decoded(example: ImageExample, channels: int = 3) -> np.ndarray:
     import tensorflow as tf
 
-    return tf.io.decode_image(features[ex.ENCODED], channels=channels, expand_animations=False).numpy()
+    return tf.io.decode_image(example.encoded, channels=channels, expand_animations=False).numpy()
 
 
 def luma(seen: np.ndarray) -> np.ndarray:
@@ -170,48 +175,48 @@ def luma(seen: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_tensorflow_decodes_what_a_person_sees(case: Case) -> None:
-    features = image_features(case.data, MAX_PIXELS)
+    example = read(case.data)
     expected = case.seen if case.seen.ndim == 3 else np.stack([case.seen] * 3, axis=-1)
-    actual = decoded(features)
+    actual = decoded(example)
     assert actual.shape == expected.shape
     assert np.abs(actual.astype(int) - expected).max() <= case.tolerance
-    assert (features[ex.HEIGHT], features[ex.WIDTH]) == expected.shape[:2]
-    assert features[ex.CHANNELS] == decoded(features, channels=0).shape[-1]
-    stored = Image.open(io.BytesIO(features[ex.ENCODED]))
-    assert stored.format.lower().encode() == features[ex.FORMAT]
+    assert (example.height, example.width) == expected.shape[:2]
+    assert example.channels == decoded(example, channels=0).shape[-1]
+    stored = Image.open(io.BytesIO(example.encoded))
+    assert stored.format.lower() == example.format
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_bytes_are_kept_only_of_plain_png_and_jpeg(case: Case) -> None:
-    assert (image_features(case.data, MAX_PIXELS)[ex.ENCODED] == case.data) == case.kept
+    assert (read(case.data).encoded == case.data) == case.kept
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_scalars_describe_what_a_person_sees(case: Case) -> None:
-    features = image_features(case.data, MAX_PIXELS)
+    example = read(case.data)
     gray = luma(case.seen)
     off = (case.tolerance + 0.5) / 255  # a gray rounded from a color is off by half a level
-    assert features[ex.MEAN_INTENSITY] == pytest.approx(gray.mean() / 255, abs=off)
-    assert features[ex.CONTRAST] == pytest.approx(gray.std() / 255, abs=off)
+    assert example.mean_intensity == pytest.approx(gray.mean() / 255, abs=off)
+    assert example.contrast == pytest.approx(gray.std() / 255, abs=off)
     unsure = (np.abs(gray - 127.5) <= off * 255).mean()
-    assert features[ex.INK_FRACTION] == pytest.approx((gray < 127.5).mean(), abs=unsure + 1e-9)
-    assert features[ex.ASPECT_RATIO] == case.seen.shape[1] / case.seen.shape[0]
-    assert features[ex.BYTES] == len(case.data)
+    assert example.ink_fraction == pytest.approx((gray < 127.5).mean(), abs=unsure + 1e-9)
+    assert example.aspect_ratio == case.seen.shape[1] / case.seen.shape[0]
+    assert example.bytes == len(case.data)
 
 
 def test_scalars_of_gray_are_exact() -> None:
-    features = image_features(saved(Image.fromarray(GRAY), "PNG"), MAX_PIXELS)
-    assert features[ex.MEAN_INTENSITY] == pytest.approx(GRAY.mean() / 255)
-    assert features[ex.CONTRAST] == pytest.approx(GRAY.std() / 255)
-    assert features[ex.INK_FRACTION] == pytest.approx((GRAY < 128).mean())
+    example = read(saved(Image.fromarray(GRAY), "PNG"))
+    assert example.mean_intensity == pytest.approx(GRAY.mean() / 255)
+    assert example.contrast == pytest.approx(GRAY.std() / 255)
+    assert example.ink_fraction == pytest.approx((GRAY < 128).mean())
 
 
 @pytest.mark.parametrize(("level", "ink"), [(0, 1), (127, 1), (128, 0), (255, 0)])
 def test_scalars_of_an_even_page(level: int, ink: float) -> None:
-    features = image_features(saved(Image.new("L", (5, 3), level), "PNG"), MAX_PIXELS)
-    assert features[ex.CONTRAST] == 0
-    assert features[ex.INK_FRACTION] == ink
-    assert features[ex.MEAN_INTENSITY] == pytest.approx(level / 255)
+    example = read(saved(Image.new("L", (5, 3), level), "PNG"))
+    assert example.contrast == 0
+    assert example.ink_fraction == ink
+    assert example.mean_intensity == pytest.approx(level / 255)
 
 
 WHOLE = saved(Image.fromarray(GRAY), "PNG")
@@ -237,14 +242,14 @@ BAD = {
 @pytest.mark.parametrize(("data", "reason"), BAD.values(), ids=BAD)
 def test_bad_image_says_why(data: bytes, reason: str) -> None:
     with pytest.raises(BadImage, match=reason):
-        image_features(data, MAX_PIXELS)
+        read(data)
 
 
 def test_max_pixels_is_the_most_allowed() -> None:
     data = saved(Image.fromarray(GRAY), "PNG")
-    assert image_features(data, GRAY.size)[ex.WIDTH] == GRAY.shape[1]
+    assert read(data, GRAY.size).width == GRAY.shape[1]
     with pytest.raises(BadImage, match=f"7 x 11 pixels; max_pixels allows {GRAY.size - 1}"):
-        image_features(data, GRAY.size - 1)
+        read(data, GRAY.size - 1)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
@@ -267,9 +272,9 @@ def test_any_picture_round_trips(kind: str, height: int, width: int, seed: int) 
         "RGBA": lambda: (Image.fromarray(np.dstack([pixels, alpha])), on_white(pixels, alpha)),
         "I;16": lambda: (Image.fromarray(pixels[..., 0] * np.uint16(257)), pixels[..., 0]),
     }[mode]()
-    features = image_features(saved(image, file_format), MAX_PIXELS)
+    example = read(saved(image, file_format))
     expected = np.broadcast_to(seen.reshape(height, width, -1), (height, width, 3))
-    actual = decoded(features)
+    actual = decoded(example)
     assert actual.shape == expected.shape
     assert np.abs(actual.astype(int) - expected).max() <= ("A" in mode)  # Pillow rounds its own way when it blends
 
@@ -292,7 +297,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @given(damaged())
 def test_damage_is_refused_or_does_no_harm(data: bytes) -> None:
     try:
-        features = image_features(data, MAX_PIXELS)
+        example = read(data)
     except BadImage:
         return
-    assert decoded(features).shape == (features[ex.HEIGHT], features[ex.WIDTH], 3)
+    assert decoded(example).shape == (example.height, example.width, 3)

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ import pytest
 import yaml
 from PIL import Image
 
-from components.ingest.image import image_features
+from components.ingest.image import read_image
 from components.ingest.ingestion import ingest_folders
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
+from components.shared.formats.examples import SPLITS, ExamplesManifest, ImageExample, open_examples, parse_example
 from tests.conftest import BEAM, CLASSES, IMAGES, PROCESSES, Folders, contents, ends_soon, run_killed
 
 MAX_PIXELS = 1_000_000
 
 
-def ingest(folders: Folders, output: Path, **changed: Any) -> dict[str, Any]:
+def ingest(folders: Folders, output: Path, **changed: Any) -> ExamplesManifest:
     options = {
         "data_uri": str(folders.data),
         "test_data_uri": str(folders.test),
@@ -50,8 +51,18 @@ def image_files(folders: Folders) -> dict[str, Path]:
     return found
 
 
-def stored(output: Path, split: str) -> list[Any]:
-    return list(ex.read_examples(ex.shard_paths(output, ex.read_manifest(output), split)))
+def stored(output: Path, split: str) -> list[ImageExample]:
+    return list(open_examples(output).read(split))
+
+
+def read_manifest(output: Path) -> ExamplesManifest:
+    return open_examples(output).manifest
+
+
+def read_shard(path: Path) -> list[ImageExample]:
+    import tensorflow as tf
+
+    return [parse_example(record) for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
 
 
 # --- what is written ---------------------------------------------------------------------------
@@ -65,16 +76,16 @@ def plain(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_manifest_counts_what_the_folders_hold(tiny: Folders, plain: Path) -> None:
-    manifest = ex.read_manifest(plain)
-    assert manifest["classes"] == CLASSES
-    assert manifest["quarantined"] == []
-    assert list(manifest["splits"]) == ["train", "val", "test"]
-    for split, content in manifest["splits"].items():
+    manifest = read_manifest(plain)
+    assert manifest.classes == CLASSES
+    assert manifest.quarantined == []
+    assert list(manifest.splits) == ["train", "val", "test"]
+    for split, content in manifest.splits.items():
         folder = tiny.test if split == "test" else tiny.data / split
-        assert content["classes"] == {name: len(list((folder / name).iterdir())) for name in CLASSES}
-        assert content["images"] == sum(content["classes"].values()) == len(CLASSES) * IMAGES[split]
-        assert [shard["images"] for shard in content["shards"]] == [
-            len(list(ex.read_examples([str(plain / shard["name"])]))) for shard in content["shards"]
+        assert content.classes == {name: len(list((folder / name).iterdir())) for name in CLASSES}
+        assert content.images == sum(content.classes.values()) == len(CLASSES) * IMAGES[split]
+        assert [shard.images for shard in content.shards] == [
+            len(read_shard(plain / shard.name)) for shard in content.shards
         ]
 
 
@@ -84,35 +95,35 @@ def test_every_image_is_there_once_with_its_label_and_hash(tiny: Folders, plain:
         data = path.read_bytes()
         name = path.parent.name
         expected[filename] = (name, CLASSES.index(name), hashlib.sha256(data).hexdigest(), data)
-    for split in ex.SPLITS:
+    for split in SPLITS:
         for example in stored(plain, split):
-            feature = example.features.feature
-            filename = ex.text(example, ex.FILENAME)
+            filename = example.filename
             actual[filename] += 1
             assert filename.startswith(f"{split}/")
             name, label, sha256, data = expected[filename]
-            assert ex.text(example, ex.CLASS) == name
-            assert feature[ex.LABEL].int64_list.value == [label]
-            assert ex.text(example, ex.SHA256) == sha256
-            assert feature[ex.ENCODED].bytes_list.value == [data]
+            assert example.class_name == name
+            assert example.label == label
+            assert example.sha256 == sha256
+            assert example.encoded == data
     assert actual == Counter(expected.keys())
 
 
 def test_examples_hold_the_features_of_their_image(tiny: Folders, plain: Path) -> None:
     files = image_files(tiny)
     for example in stored(plain, "val"):
-        for name, value in image_features(files[ex.text(example, ex.FILENAME)].read_bytes(), MAX_PIXELS).items():
-            feature = example.features.feature[name]
-            values = feature.bytes_list.value or feature.int64_list.value or feature.float_list.value
-            assert list(values) == [pytest.approx(value) if isinstance(value, float) else value], name
+        data = files[example.filename].read_bytes()
+        expected = read_image(example.filename, data, label=example.label, max_pixels=MAX_PIXELS)._asdict()
+        for name, value in example._asdict().items():
+            wanted = expected[name]
+            assert value == (pytest.approx(wanted) if isinstance(wanted, float) else wanted), name
 
 
 def test_classes_are_mixed_within_each_shard(tiny: Folders, plain: Path) -> None:
-    names = [ex.text(example, ex.CLASS) for example in stored(plain, "train")]
+    names = [example.class_name for example in stored(plain, "train")]
     changes = sum(before != after for before, after in zip(names, names[1:], strict=False))
     assert changes > 2 * (len(CLASSES) - 1), "sorted by class there are as many changes as classes, less one"
-    for shard in ex.read_manifest(plain)["splits"]["train"]["shards"]:
-        found = {ex.text(example, ex.CLASS) for example in ex.read_examples([str(plain / shard["name"])])}
+    for shard in read_manifest(plain).splits["train"].shards:
+        found = {example.class_name for example in read_shard(plain / shard.name)}
         assert found == set(CLASSES)
 
 
@@ -142,36 +153,31 @@ def test_workers_may_write_below_a_temporary_location(
 @pytest.mark.parametrize("shards", [1, 3, 1000])
 def test_number_of_shards(shards: int, tiny: Folders, tmp_path: Path) -> None:
     manifest = ingest(tiny, tmp_path / "examples", shards=shards)
-    for split, content in manifest["splits"].items():
-        names, sizes = zip(*((shard["name"], shard["images"]) for shard in content["shards"]), strict=True)
+    for split, content in manifest.splits.items():
+        names, sizes = zip(*((shard.name, shard.images) for shard in content.shards), strict=True)
         count = len(names)
         assert list(names) == [f"{split}-{i:05d}-of-{count:05d}.tfrecord" for i in range(count)]
         assert 0 not in sizes
-        assert sum(sizes) == content["images"]
-        assert min(shards, content["images"]) / 2 < count <= shards, "the images are spread"
+        assert sum(sizes) == content.images
+        assert min(shards, content.images) / 2 < count <= shards, "the images are spread"
     assert {path.name for path in (tmp_path / "examples").iterdir()} == {
         "examples.json",
-        *(shard["name"] for content in manifest["splits"].values() for shard in content["shards"]),
+        *(shard.name for content in manifest.splits.values() for shard in content.shards),
     }
 
 
 def test_order_of_the_images_does_not_depend_on_the_shards(tiny: Folders, plain: Path, tmp_path: Path) -> None:
     ingest(tiny, tmp_path / "examples", shards=7)
-    for split in ex.SPLITS:
-        names, more = (
-            [ex.text(e, ex.FILENAME) for e in stored(folder, split)] for folder in (plain, tmp_path / "examples")
-        )
+    for split in SPLITS:
+        names, more = ([e.filename for e in stored(folder, split)] for folder in (plain, tmp_path / "examples"))
         assert names == more
         assert names != sorted(names)
 
 
 def test_given_classes_set_the_order_of_the_labels(tiny: Folders, tmp_path: Path) -> None:
     order = CLASSES[::-1]
-    assert ingest(tiny, tmp_path / "examples", classes=order)["classes"] == order
-    labels = {
-        (ex.text(example, ex.CLASS), example.features.feature[ex.LABEL].int64_list.value[0])
-        for example in stored(tmp_path / "examples", "test")
-    }
+    assert ingest(tiny, tmp_path / "examples", classes=order).classes == order
+    labels = {(example.class_name, example.label) for example in stored(tmp_path / "examples", "test")}
     assert labels == {(name, label) for label, name in enumerate(order)}
 
 
@@ -180,19 +186,19 @@ def test_hidden_files_are_not_images(own: Folders, plain: Path, tmp_path: Path) 
         (folder / ".DS_Store").write_bytes(b"\0\1")
     (own.data / ".cache").mkdir()
     manifest = ingest(own, tmp_path / "examples")
-    assert manifest["splits"] == ex.read_manifest(plain)["splits"]
+    assert manifest.splits == read_manifest(plain).splits
 
 
 def test_split_without_test_data(tiny: Folders, plain: Path, tmp_path: Path) -> None:
-    splits = ingest(tiny, tmp_path / "examples", test_data_uri="")["splits"]
-    expected = ex.read_manifest(plain)["splits"]
+    splits = ingest(tiny, tmp_path / "examples", test_data_uri="").splits
+    expected = read_manifest(plain).splits
     assert splits == {split: expected[split] for split in ("train", "val")}
 
 
 def test_test_split_may_lie_inside_the_data(own: Folders, plain: Path, tmp_path: Path) -> None:
     shutil.move(own.test, own.data / "test")
-    splits = ingest(own, tmp_path / "examples", test_data_uri="")["splits"]
-    assert splits == ex.read_manifest(plain)["splits"]
+    splits = ingest(own, tmp_path / "examples", test_data_uri="").splits
+    assert splits == read_manifest(plain).splits
 
 
 def test_link_inside_the_data_set_is_an_image(own: Folders, tmp_path: Path) -> None:
@@ -200,10 +206,10 @@ def test_link_inside_the_data_set_is_an_image(own: Folders, tmp_path: Path) -> N
     link = own.data / "val" / CLASSES[0] / "link.png"
     link.symlink_to(os.path.relpath(original, link.parent))
     ingest(own, tmp_path / "examples")
-    found = {ex.text(example, ex.FILENAME): example for example in stored(tmp_path / "examples", "val")}
+    found = {example.filename: example for example in stored(tmp_path / "examples", "val")}
     example = found[f"val/{CLASSES[0]}/link.png"]
-    assert example.features.feature[ex.ENCODED].bytes_list.value == [original.read_bytes()]
-    assert ex.text(example, ex.CLASS) == CLASSES[0]
+    assert example.encoded == original.read_bytes()
+    assert example.class_name == CLASSES[0]
 
 
 # --- the data version --------------------------------------------------------------------------
@@ -221,9 +227,9 @@ def test_data_version_is_the_one_of_dvc(own: Folders, tmp_path: Path, monkeypatc
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     Repo.init(str(tmp_path)).add(str(own.data))
     expected = yaml.safe_load((tmp_path / "data.dvc").read_text())["outs"][0]["md5"]
-    assert ingest(own, tmp_path / "examples")["data_version"] == expected
+    assert ingest(own, tmp_path / "examples").data_version == expected
     (own.data / "notes.txt").write_text("changed")
-    assert ingest(own, tmp_path / "examples")["data_version"] != expected
+    assert ingest(own, tmp_path / "examples").data_version != expected
 
 
 def version_of(folder: Path) -> str:
@@ -239,7 +245,7 @@ def version_of(folder: Path) -> str:
 
 def test_given_data_version_is_passed_on(tiny: Folders, plain: Path, tmp_path: Path) -> None:
     manifest = ingest(tiny, tmp_path / "examples", data_version="0123.dir")
-    assert manifest == {**ex.read_manifest(plain), "data_version": "0123.dir"}
+    assert manifest == replace(read_manifest(plain), data_version="0123.dir")
 
 
 # --- bad input: each is named, and nothing is written ------------------------------------------
@@ -390,7 +396,7 @@ def test_max_pixels_names_the_largest_image(tiny: Folders, tmp_path: Path) -> No
         ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore'; it must be fail or quarantine"),
         ({"shards": 0}, "shards is 0"),
         ({"beam_options": ["--runner=NoSuchRunner"]}, "beam_options: Unexpected pipeline runner: NoSuchRunner"),
-        ({"classes": ["i", "v", "v", "x"]}, "each name may be there once"),
+        ({"classes": ["i", "v", "v", "x"]}, "each name may appear only once"),
     ],
 )
 def test_wrong_option_is_refused(option: dict[str, Any], message: str, tiny: Folders, tmp_path: Path) -> None:
@@ -407,15 +413,15 @@ def test_quarantine_leaves_bad_images_out_and_lists_them(own: Folders, plain: Pa
     for filename, data in bad.items():
         write(own.data / filename, data)
     manifest = ingest(own, tmp_path / "examples", on_bad_image="quarantine", data_version="1.dir")
-    assert manifest == ex.read_manifest(tmp_path / "examples")
-    assert [entry["path"] for entry in manifest["quarantined"]] == sorted(bad)
-    reasons = [entry["reason"] for entry in manifest["quarantined"]]
+    assert manifest == read_manifest(tmp_path / "examples")
+    assert [entry.path for entry in manifest.quarantined] == sorted(bad)
+    reasons = [entry.reason for entry in manifest.quarantined]
     assert [reason.split()[0] for reason in reasons] == ["the", "not", "damaged"]
-    for split, content in ex.read_manifest(plain)["splits"].items():
-        assert manifest["splits"][split]["classes"] == content["classes"]
-        assert manifest["splits"][split]["images"] == content["images"]
-        names = {ex.text(example, ex.FILENAME) for example in stored(tmp_path / "examples", split)}
-        assert names == {ex.text(example, ex.FILENAME) for example in stored(plain, split)}
+    for split, content in read_manifest(plain).splits.items():
+        assert manifest.splits[split].classes == content.classes
+        assert manifest.splits[split].images == content.images
+        names = {example.filename for example in stored(tmp_path / "examples", split)}
+        assert names == {example.filename for example in stored(plain, split)}
 
 
 def test_quarantine_does_not_change_the_data_version(own: Folders, tmp_path: Path) -> None:
@@ -423,9 +429,9 @@ def test_quarantine_does_not_change_the_data_version(own: Folders, tmp_path: Pat
     outside_link = link(own.data / "train/i/b.png", outside(own))
     expected = version_of(own.data)
     manifest = ingest(own, tmp_path / "examples", on_bad_image="quarantine")
-    assert [entry["path"] for entry in manifest["quarantined"]] == ["train/i/a.png", "train/i/b.png"]
+    assert [entry.path for entry in manifest.quarantined] == ["train/i/a.png", "train/i/b.png"]
     assert outside_link.is_symlink()
-    assert manifest["data_version"] == expected
+    assert manifest.data_version == expected
 
 
 def test_split_without_a_good_image_stops_quarantine(own: Folders, tmp_path: Path) -> None:
@@ -482,7 +488,7 @@ def test_unreadable_folder_is_named(folder: str, plain: Path, reachable: Folders
     path = reachable.data.parent / folder
     path.mkdir(exist_ok=True)
     sentence = refused_unreadable(path, reachable)
-    assert sentence == f"{path}: cannot be read (Permission denied); allow the user of this run to."
+    assert sentence == f"{path}: cannot be read (Permission denied); allow the user of this run to read it."
 
 
 def test_unreadable_image_is_a_bad_image(plain: Path, reachable: Folders) -> None:
@@ -504,7 +510,10 @@ def test_data_with_an_unreadable_file_has_no_version(name: str, plain: Path, rea
 EIGHT_SHARDS = """
 from components.ingest.ingestion import ingest_folders
 data, test, output = sys.argv[1:]
-ingest_folders(data, test, "", [], "fail", 10_000, 1_000_000, 8, ["--runner=FnApiRunner"], output)
+ingest_folders(
+    data, test_data_uri=test, data_version="", classes=[], on_bad_image="fail", max_images=10_000,
+    max_pixels=1_000_000, shards=8, beam_options=["--runner=FnApiRunner"], output=output,
+)
 """
 
 

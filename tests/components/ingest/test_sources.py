@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,16 +23,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.ingest.ingestion import ingest_folders
-from components.ingest.versions import open_version
+from components.ingest.opening import open_source
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
+from components.shared.formats.examples import ExamplesManifest, open_examples
 from tests.conftest import BEAM, CLASSES, PATIENCE, PROCESSES, Folders, contents, copy_folders, ends_soon, run_killed
 from tests.fakes.gcs import EMULATOR, Gcs
 
 IMAGE = f"train/{CLASSES[0]}/00.png"
 
 
-def ingest(data: str, output: Path, **changed: Any) -> dict[str, Any]:
+def ingest(data: str, output: Path, **changed: Any) -> ExamplesManifest:
     options = {
         "test_data_uri": "",
         "data_version": "",
@@ -95,7 +96,7 @@ def test_bucket_gives_the_examples_and_the_version_of_the_folder(local: Everywhe
     gcs.bucket.blob("a/b/").upload_from_string("")  # consoles make such objects for folders
     gcs.bucket.blob(f"a/b/train/{CLASSES[0]}/").upload_from_string("")
     manifest = ingest(f"{uri}/", tmp_path / "examples")
-    assert manifest["data_uri"] == f"{uri}/"
+    assert manifest.data_uri == f"{uri}/"
     assert_same_examples(tmp_path / "examples", local)
 
 
@@ -122,11 +123,11 @@ def test_test_split_may_come_from_another_place(local: Everywhere, gcs: Gcs, tmp
     data = shutil.copytree(local.folder, tmp_path / "data")
     shutil.move(data / "test", tmp_path / "test")
     uri = gcs.upload(tmp_path / "test", "test")
-    splits = ingest(str(data), tmp_path / "examples", test_data_uri=uri)["splits"]
-    assert splits == ex.read_manifest(local.examples)["splits"]
+    splits = ingest(str(data), tmp_path / "examples", test_data_uri=uri).splits
+    assert splits == open_examples(local.examples).manifest.splits
     version = push(tmp_path / "test", tmp_path / "repo", str(tmp_path / "remote"))
-    splits = ingest(str(data), tmp_path / "again", test_data_uri=version.uri)["splits"]
-    assert splits == ex.read_manifest(local.examples)["splits"]
+    splits = ingest(str(data), tmp_path / "again", test_data_uri=version.uri).splits
+    assert splits == open_examples(local.examples).manifest.splits
 
 
 class Pushed(NamedTuple):
@@ -180,7 +181,7 @@ def own_remote(pushed: Pushed, tmp_path: Path) -> Pushed:
 
 def test_pushed_version_gives_the_examples_of_the_folder(local: Everywhere, pushed: Pushed, tmp_path: Path) -> None:
     manifest = ingest(pushed.uri, tmp_path / "examples", data_version=pushed.version)
-    assert manifest["data_version"] == pushed.version
+    assert manifest.data_version == pushed.version
     assert_same_examples(tmp_path / "examples", local)
 
 
@@ -252,13 +253,18 @@ def test_empty_place_in_a_bucket_is_named(gcs: Gcs, tmp_path: Path) -> None:
 
 
 def test_missing_bucket_is_named(gcs: Gcs, tmp_path: Path) -> None:
-    assert refused("gs://no-such-bucket/data", tmp_path).startswith("gs://no-such-bucket/data: not in the bucket")
+    sentence = refused("gs://no-such-bucket/data", tmp_path)
+    assert sentence == "gs://no-such-bucket/data: not found in Cloud Storage; check the address."
 
 
 def test_missing_credentials_are_said(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != EMULATOR}
     environment |= {"GOOGLE_APPLICATION_CREDENTIALS": "", "NO_GCE_CHECK": "true", "HOME": str(tmp_path)}
-    code = "import sys; from components.ingest.sources import open_source; open_source('gs://b/data').children()"
+    code = (
+        "from components.shared.errors import command_line\n"
+        "from components.ingest.opening import open_source\n"
+        "with command_line(): open_source('gs://b/data').list_children()"
+    )
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
@@ -311,7 +317,7 @@ HOSTILE: dict[str, tuple[list[Any], str]] = {
     "md5 is a number": ([entry(md5=1)], "has no md5 and relpath"),
     "relpath is nothing": ([entry(relpath=None)], "has no md5 and relpath"),
     "no relpath": ([{"md5": "0" * 32}], "has no md5 and relpath"),
-    "twice": ([entry(), entry(md5="1" * 32)], "is there twice"),
+    "twice": ([entry(), entry(md5="1" * 32)], "is listed twice"),
     "out of order": ([entry("train/i/b.png"), entry("train/i/a.png")], "is out of order"),
 }
 
@@ -364,7 +370,7 @@ def test_no_manifest_leads_outside_the_data_set(tmp_path_factory: pytest.TempPat
     uri = write_version(remote, manifest=json.dumps(content).encode())
     files, refusal = [], ""
     try:
-        files = list(open_version(uri).files(()))
+        files = list(open_source(uri).list_files(()))
     except UserError as error:
         refusal = str(error)
     Path(uri).unlink()
@@ -398,7 +404,7 @@ def test_missing_manifest_is_named(own_remote: Pushed, gcs: Gcs, tmp_path: Path)
     assert refused(own_remote.uri, tmp_path).startswith(f"{own_remote.uri}: cannot be read (No such file")
     (tmp_path / "refused").rmdir()
     uri = f"{gcs.uri}/files/md5/{own_remote.version[:2]}/{own_remote.version[2:]}"
-    assert refused(uri, tmp_path).startswith(f"{uri}: not in the bucket")
+    assert refused(uri, tmp_path).startswith(f"{uri}: not found in Cloud Storage")
 
 
 # --- files that are missing or wrong -----------------------------------------------------------
@@ -497,9 +503,15 @@ def is_download(path: str, name: str) -> bool:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ((403, b"{}"), "permission refused; give the account of this run the role Storage Object Viewer"),
-        ((404, b"{}"), "not in the bucket, or replaced during the run"),
-        ((200, b"other bytes"), "differs from its checksum; upload it again"),
+        (
+            (403, b"{}"),
+            r"permission refused \(.+\); give the account of this run the role Storage Object Viewer on",
+        ),
+        (
+            (404, b"{}"),
+            "not found in Cloud Storage; look for it in the bucket, and run again if it was replaced during the run",
+        ),
+        ((200, b"other bytes"), "differs from its checksum; run again, and if that does not help, upload it again"),
     ],
 )
 def test_object_that_cannot_be_had_stops_with_its_name(
@@ -514,7 +526,7 @@ def test_object_that_cannot_be_had_stops_with_its_name(
     uri = gcs.upload(local.folder, "data")
     with faulty_server(gcs, monkeypatch, lambda path: answer if is_download(path, f"data/{IMAGE}") else None):
         sentence = refused(uri, tmp_path, on_bad_image=on_bad_image)
-    assert sentence.startswith(f"{uri}/{IMAGE}: {reason}")
+    assert re.match(f"{uri}/{IMAGE}: {reason}", sentence)
     assert "\n" not in sentence
 
 
@@ -564,7 +576,7 @@ def test_object_replaced_during_the_run_stops_with_its_name(
     with faulty_server(gcs, monkeypatch, fault):
         sentence = refused(uri, tmp_path)
     assert sentence.startswith(f"{uri}/")
-    assert "/v/00.png: not in the bucket, or replaced during the run" in sentence
+    assert "/v/00.png: not found in Cloud Storage; look for it in the bucket, and run again if it was repl" in sentence
 
 
 def test_cap_is_checked_before_an_image_is_read(
@@ -583,7 +595,10 @@ def test_cap_is_checked_before_an_image_is_read(
 INGEST = """
 from components.ingest.ingestion import ingest_folders
 uri, output = sys.argv[1:]
-ingest_folders(uri, "", "", [], "fail", 10_000, 1_000_000, 2, ["--runner=FnApiRunner"], output)
+ingest_folders(
+    uri, test_data_uri="", data_version="", classes=[], on_bad_image="fail", max_images=10_000,
+    max_pixels=1_000_000, shards=2, beam_options=["--runner=FnApiRunner"], output=output,
+)
 """
 
 

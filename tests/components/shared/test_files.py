@@ -103,8 +103,3 @@ def test_killed_writer_shows_nothing_and_runs_again(kind: str, tmp_path: Path) -
     assert again.returncode == 0, again.stderr
     assert inner(kind, target).read_text() == "first half, second half"
     assert os.listdir(tmp_path) == ["target"]
-
-
-def test_user_error_prints_its_sentence_alone() -> None:
-    result = run_python("-c", "from components.shared.files import UserError; raise UserError('a.png: mend it.')")
-    assert (result.returncode, result.stderr) == (1, "a.png: mend it.\n")

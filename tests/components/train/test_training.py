@@ -12,13 +12,13 @@ from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 from components.shared.errors import UserError
 from components.shared.formats import examples as ex
 from components.train.serving import transform_images
-from components.train.training import Settings, train_model
+from components.train.training import TrainingSettings, train_model
 from components.transform.transformation import transform_examples
 from models.resnet import build_model
 from tests.conftest import BEAM, CLASSES, contents
 from tests.pages import Page
 
-SETTINGS = Settings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1)  # those of the fixture `trained`
+SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1)  # those of the fixture `trained`
 
 
 class Trained(NamedTuple):

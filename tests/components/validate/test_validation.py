@@ -41,7 +41,16 @@ class Validated(NamedTuple):
 
 def ingest(folders: Folders, output: Path) -> Path:
     ingest_folders(
-        str(folders.data), str(folders.test), "1.dir", [], "fail", 10_000, 10_000_000, 2, BEAM, str(output / "examples")
+        str(folders.data),
+        test_data_uri=str(folders.test),
+        data_version="1.dir",
+        classes=[],
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=10_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(output / "examples"),
     )
     return output / "examples"
 

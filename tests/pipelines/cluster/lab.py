@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from tests.conftest import PATIENCE, contents
+from tests.fakes.evaluation import split_metrics
 from tests.fakes.gcs import Gcs
 from tests.fakes.kfp_rules import Frame, Json
 from tests.fakes.kfp_server import KfpServer
@@ -176,12 +177,9 @@ def commit(folder: Path, message: str) -> None:
 
 def evaluation(data_version: str) -> Json:
     """The content of evaluate's metrics.json, its figures by that stage's own code."""
-    import pandas as pd
-
-    from components.evaluate.metrics import split_metrics
-
-    rows = pd.DataFrame({"label": ["i", "v", "x", "x"], "prediction": ["i", "v", "v", "x"], "loss": [0.1, 0.2, 2, 0.3]})
-    rows = rows.assign(confidence=0.9, width=20, height=20, aspect_ratio=1.0, ink_fraction=[0.1, 0.2, 0.3, 0.4])
+    rows = {"label": ["i", "v", "x", "x"], "prediction": ["i", "v", "v", "x"], "loss": [0.1, 0.2, 2, 0.3]}
+    alike = {"confidence": 0.9, "width": 20, "height": 20, "aspect_ratio": 1.0}
+    rows = {**rows, **alike, "ink_fraction": [0.1, 0.2, 0.3, 0.4]}
     scored = split_metrics(rows, CLASSES, 2)
     origin = {"data_version": data_version, "trained_on": data_version, "settings": {"epochs": 2}, "classes": CLASSES}
     return json.loads(json.dumps({**origin, "train": {"images": 9}, "val": scored, "test": scored}))

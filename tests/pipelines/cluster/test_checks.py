@@ -107,7 +107,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
     assert missing["experiment"] == "✓ default: not there yet, the first run makes it"
     assert missing["data"] == "✓ not tried; name the images with --data"
     assert [name for name in NAMES if missing[name].startswith("✗")] == ["images"]
-    assert elsewhere["bucket"].startswith("✗ gs://no-such-bucket/runs: no such bucket or object")
+    assert elsewhere["bucket"].startswith("✗ gs://no-such-bucket/runs: not found in Cloud Storage")
     assert elsewhere["data"].startswith("✗ .: not in a DVC repository; run `git init` and `dvc init`")
     assert "the registry does not answer (ConnectionError); is `registry` in the config right?" in elsewhere["images"]
     assert nowhere["images"].endswith(": has no registry; set `registry` in the config.")

@@ -147,7 +147,9 @@ def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
     )
     missing = "run lost has no artifact '{}'; take a run that made it."
     assert messages[:2] == [missing.format("transformed_examples"), missing.format("model")]
-    assert messages[2].startswith(f"gs://no-such-bucket/runs/training/{elsewhere['run_id']}: no such bucket or object")
+    assert messages[2].startswith(
+        f"gs://no-such-bucket/runs/training/{elsewhere['run_id']}: not found in Cloud Storage"
+    )
 
 
 def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):

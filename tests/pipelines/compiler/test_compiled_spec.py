@@ -183,3 +183,17 @@ def test_nothing_else_is_told_to_kubernetes(compiled: Compiled):
         for config in read_package(path).kubernetes.values():
             known = {"active_deadline_seconds", "image_pull_policy", "node_selector", "tolerations"}
             assert {field.name for field, _ in config.ListFields()} <= known
+
+
+def test_a_pipeline_inside_another_is_given_every_parameter(compiled: Compiled):
+    """In place of one left out, kfp.local takes the outer pipeline's of the same name, a cluster the default."""
+    checked = 0
+    for path in compiled.folder.rglob("*.yaml"):
+        spec = next(yaml.safe_load_all(path.read_text()))
+        graphs = [spec["root"], *(component for component in spec["components"].values() if "dag" in component)]
+        for task in [task for graph in graphs for task in graph["dag"]["tasks"].values()]:
+            inner = spec["components"][task["componentRef"]["name"]]
+            if "dag" in inner:
+                assert task["inputs"]["parameters"].keys() == inner["inputDefinitions"]["parameters"].keys(), path
+                checked += 1
+    assert checked >= 2

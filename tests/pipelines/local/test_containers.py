@@ -1,7 +1,9 @@
+import inspect
 from pathlib import Path
 
 import pytest
 from docker import DockerClient
+from kfp.local.docker_task_handler import DockerTaskHandler
 
 from components.shared.errors import UserError
 from pipelines.local.containers import check_images, connect
@@ -30,6 +32,11 @@ def test_without_docker_every_place_of_a_socket_is_named(monkeypatch: pytest.Mon
         check_images(["train:x"])
     for place in ("/var/run/docker.sock", f"{tmp_path}/podman/podman.sock", "/run/podman/podman.sock"):
         assert f"unix://{place}" in str(raised.value)
+
+
+def test_kfp_gives_its_handler_what_ours_takes():
+    given = set(inspect.signature(DockerTaskHandler).parameters)
+    assert given == {"image", "full_command", "pipeline_root", "runner", "env_vars"}
 
 
 def test_missing_image_is_named(client: DockerClient):

@@ -5,10 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from components.curate.decisions import Decision, read_decisions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.curate.decisions import Decision, read_decisions
 from components.shared.errors import UserError
 
 CLASSES = ["i", "ii", "v", "vi", "zwölf; sechs"]

@@ -1,0 +1,25 @@
+"""What curate did with every image of a data version: changes.csv, a row per image, by file name."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from components.shared.formats.tables import write_rows
+
+
+class Change(NamedTuple):
+    """A row of the file."""
+
+    filename: str  # split/class/file in the version before
+    sha256: str
+    label: str
+    new_filename: str  # in the new version; "" if the image was dropped
+    new_label: str  # likewise
+    action: str  # kept, relabelled, moved or dropped
+    decided_by: str  # person, policy, duplicate or split; "" if nothing was decided
+    why: str
+
+
+def write_changes(path: Path, changes: Iterable[Change]) -> None:
+    """Writes the file."""
+    write_rows(path, Change._fields, changes)

@@ -1,0 +1,33 @@
+"""What validate found in the data: a JSON list, by kind."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from components.shared.formats.documents import write_document
+
+KINDS = {
+    "schema": "the statistics do not fit the schema",
+    "skew": "train and val are distributed differently",
+    "drift": "train and test are distributed differently",
+    "imbalance": "a class is rare or common",
+    "duplicate_across_splits": "the same image is in two splits",
+    "duplicate_with_other_label": "the same image has two labels",
+    "duplicate_in_split": "the same image is twice in a split",
+    "blank": "nothing is drawn on the image",
+}
+SEVERITIES = ("error", "warning", "ignore")
+
+
+class Finding(TypedDict):
+    """Something about the data that a person may want to know."""
+
+    kind: str  # one of KINDS
+    message: str
+    images: list[str]  # file names; empty if it is about a whole split
+    severity: NotRequired[str]  # one of SEVERITIES; missing until it is known
+
+
+def write_findings(path: Path, findings: Sequence[Finding]) -> None:
+    """Writes the findings in their order."""
+    write_document(path, findings)

@@ -1,0 +1,108 @@
+"""What a model predicts for every image: a CSV file, by split, those with the highest loss first.
+
+As a pandas table it has the columns below, and `probability_<class>` for each class.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from components.shared.errors import UserError
+from components.shared.formats.examples import SPLITS, ImageExample
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLIT = "split"
+FILENAME = "filename"
+SHA256 = "sha256"
+LABEL = "label"  # the name of the class that the image was given
+PREDICTION = "prediction"  # the name of the class that the model finds most probable
+CONFIDENCE = "confidence"  # the probability of that class
+LOSS = "loss"  # cross-entropy of the given label, in nats
+MEAN_INTENSITY = "mean_intensity"
+CONTRAST = "contrast"
+INK_FRACTION = "ink_fraction"
+ASPECT_RATIO = "aspect_ratio"
+BYTES = "bytes"
+HEIGHT = "height"
+WIDTH = "width"
+SCALARS = (MEAN_INTENSITY, CONTRAST, INK_FRACTION, ASPECT_RATIO, BYTES, HEIGHT, WIDTH)
+
+_TEXTS = (SPLIT, FILENAME, SHA256, LABEL, PREDICTION)
+_NUMBERS = (*SCALARS, CONFIDENCE, LOSS)
+_ADVICE = "give the predictions as evaluate writes them"
+
+
+class PredictedImage(NamedTuple):
+    """A row of the table, without the scalars, for reports."""
+
+    filename: str
+    label: str
+    prediction: str
+    confidence: float
+    loss: float
+
+
+def probability_column(class_name: str) -> str:
+    """The name of the column with the probability of a class."""
+    return f"probability_{class_name}"
+
+
+def describe_image(split: str, example: ImageExample) -> dict[str, str | float]:
+    """The cells of a row that do not come from the model."""
+    return {
+        SPLIT: split,
+        FILENAME: example.filename,
+        SHA256: example.sha256,
+        LABEL: example.class_name,
+        MEAN_INTENSITY: example.mean_intensity,
+        CONTRAST: example.contrast,
+        INK_FRACTION: example.ink_fraction,
+        ASPECT_RATIO: example.aspect_ratio,
+        BYTES: example.bytes,
+        HEIGHT: example.height,
+        WIDTH: example.width,
+    }
+
+
+def list_rows(table: "pd.DataFrame") -> list[PredictedImage]:
+    """The rows of the table as tuples, in its order."""
+    return [PredictedImage(*cells) for cells in table[list(PredictedImage._fields)].itertuples(index=False)]
+
+
+def write_predictions(table: "pd.DataFrame", path: Path) -> None:
+    """Writes the table with six significant digits."""
+    table.to_csv(path, index=False, float_format="%.6g")
+
+
+def read_predictions(path: str, classes: Iterable[str]) -> "pd.DataFrame":
+    """The table without the probabilities, by file name: texts as str, numbers as float64.
+
+    Args:
+        path: the CSV file.
+        classes: the names that labels and predictions may have.
+
+    Raises:
+        UserError: the file is no such table, has an image twice, or names an unknown split or class.
+    """
+    import pandas as pd  # here, since the tools have no pandas
+
+    kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
+    try:
+        # A class may be called NA or 1.
+        table = pd.read_csv(path, usecols=list(kinds), dtype=kinds, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: cannot be read as predictions ({reason}); {_ADVICE}.") from None
+    twice = table[FILENAME][table[FILENAME].duplicated()]
+    if len(twice):
+        raise UserError(f"{path}: has {twice.iloc[0]} twice; {_ADVICE}.")
+    for column, known in ((SPLIT, SPLITS), (LABEL, tuple(classes)), (PREDICTION, tuple(classes))):
+        unknown = table[column][~table[column].isin(known)]
+        if len(unknown):
+            raise UserError(
+                f"{path}: has the {column} {unknown.iloc[0]!r}, which is none of {', '.join(known)}; "
+                "give predictions of the same run as the other inputs."
+            )
+    return table.sort_values(FILENAME, ignore_index=True)

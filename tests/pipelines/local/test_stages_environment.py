@@ -1,0 +1,82 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kfp import components, local
+
+from components.shared.errors import UserError
+from pipelines.local import stages_environment
+from pipelines.local.stages_environment import VARIABLE, find_python, start_stages_with
+from tests.conftest import ROOT
+
+# The shape of every component.yaml here; the component says which Python runs it.
+COMPONENT = """
+name: tell
+outputs:
+- {name: python, type: String}
+implementation:
+  container:
+    image: tell
+    command: [python3, -u, -m, kfp.dsl.executor_main]
+    args: [--component_module_path, MODULE, --function_to_execute, tell, --executor_input, {executorInput: null}]
+"""
+FUNCTION = """
+from typing import NamedTuple
+
+def tell() -> NamedTuple("Outputs", [("python", str)]):
+    import sys
+    return (sys.executable,)
+"""
+
+
+def test_kfp_starts_a_stage_with_the_stages_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It fails when kfp no longer takes sys.executable for the Python of its SubprocessRunner."""
+    monkeypatch.setenv("_KFP_RUNTIME", "true")
+    (tmp_path / "tell.py").write_text(FUNCTION)
+    tell = components.load_component_from_text(COMPONENT.replace("MODULE", str(tmp_path / "tell.py")))
+    local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "artifacts"))
+    own = sys.executable
+    with pytest.warns(RuntimeWarning, match="non-Python base image"), start_stages_with(find_python()):
+        task = tell()
+    assert Path(task.outputs["python"]).parent.samefile(Path(find_python()).parent)
+    assert not Path(find_python()).parent.samefile(Path(own).parent)
+    assert sys.executable == own
+
+
+def test_python_that_ran_before_is_back_after_an_error():
+    own = sys.executable
+    with pytest.raises(KeyError), start_stages_with("/somewhere/python"):
+        raise KeyError
+    assert sys.executable == own
+
+
+def test_python_of_the_stages_has_what_they_import():
+    code = "import importlib.util as u; print([name for name in ('tensorflow', 'kfp') if not u.find_spec(name)])"
+    assert subprocess.check_output([find_python(), "-c", code], text=True) == "[]\n"
+
+
+def test_python_of_the_stages_is_that_beside_the_project(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(VARIABLE)
+    assert find_python() == str(ROOT / ".venv-stages/bin/python")
+
+
+def test_another_python_can_be_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(VARIABLE, sys.executable)
+    assert find_python() == sys.executable
+
+
+def test_missing_environment_is_told_with_what_makes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setattr(stages_environment, "ROOT", tmp_path)
+    with pytest.raises(UserError) as raised:
+        find_python()
+    assert str(raised.value) == f"The stages' environment, {tmp_path}/.venv-stages, is missing; run `make setup`."
+
+
+@pytest.mark.parametrize("named", ["nowhere/python", os.devnull])
+def test_named_python_that_cannot_run_is_refused(named: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(VARIABLE, named)
+    with pytest.raises(UserError, match=f"^{VARIABLE} is {named}, which cannot be run"):
+        find_python()

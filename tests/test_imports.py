@@ -1,0 +1,85 @@
+"""Who may import whom; CONTRIBUTING.md explains the rules."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ROOMS = ("components", "models", "pipelines")
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted([*ROOT.glob("*.py"), *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))])
+}
+STAGES = sorted(path.parent.name for path in ROOT.glob("components/*/component.yaml"))
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The project's modules that a file imports at any place, also inside functions and for types alone."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports relative to its folder; name the module in full"
+            names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names & MODULES.keys()
+
+
+IMPORTS = {name: imported_modules(path) for name, path in MODULES.items()}
+
+
+def room(module: str) -> str:
+    """What a rule is about: components.train, components.shared, pipelines.cluster, models, submit."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "components" or len(parts) > 2 else parts[0]
+
+
+def allowed_rooms(module: str) -> set[str]:
+    own, top = room(module), module.split(".")[0]
+    if own == "components.shared":
+        return {own}
+    if top == "components":
+        return {own, "components.shared", "models"}
+    if top == "models":
+        return {own, "components.shared"}
+    return {"components.shared", "pipelines", *(room(name) for name in MODULES if name.startswith("pipelines."))}
+
+
+def test_the_rules_are_about_the_whole_project() -> None:
+    assert len(MODULES) > 80
+    assert {f"components.{stage}.component" for stage in STAGES} < MODULES.keys()
+    assert "components.shared.errors" in IMPORTS["components.train.component"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_its_room_may(module: str) -> None:
+    assert {name for name in IMPORTS[module] if room(name) not in allowed_rooms(module)} == set()
+
+
+def test_no_circle_not_even_one_hidden_in_functions() -> None:
+    try:
+        TopologicalSorter(IMPORTS).prepare()
+    except CycleError as error:
+        pytest.fail(f"circle: {' -> '.join(error.args[1])}")
+
+
+def test_tools_and_formats_start_without_the_packages_of_the_stages() -> None:
+    """What the tools import at the top of their modules is in their environment."""
+    heavy = {
+        "tensorflow",
+        "keras",
+        "apache_beam",
+        "tensorflow_data_validation",
+        "tensorflow_transform",
+        "pandas",
+        "cv2",
+    }
+    for module, path in MODULES.items():
+        if module.startswith(("pipelines", "components.shared.formats")) or "." not in module:
+            tops = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+            names = {alias.name for node in tops if isinstance(node, ast.Import) for alias in node.names}
+            names |= {str(node.module) for node in tops if isinstance(node, ast.ImportFrom)}
+            assert {name.split(".")[0] for name in names} & heavy == set(), module
