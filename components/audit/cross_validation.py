@@ -126,7 +126,9 @@ def _judge_folds(
     ]
     if finished := sum(keep.check_call_in_cache(*args, **kwargs) for _, args, kwargs in calls):
         print(f"audit: {finished} of {settings.folds} folds were finished before", flush=True)
-    workers = 1 if tf.config.list_physical_devices("GPU") else min(joblib.cpu_count(), settings.folds)
+    # On CPUs at least two: with one, joblib would run the folds in this process, where TensorFlow has begun already and
+    # the number of its threads can no longer be set.
+    workers = 1 if tf.config.list_physical_devices("GPU") else min(max(joblib.cpu_count(), 2), settings.folds)
     # Memory maps are off: joblib's cache would take them for other arguments than the arrays that they map.
     verdicts = joblib.Parallel(workers, max_nbytes=None)(calls)
     verdict = Verdict(np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32))
@@ -159,7 +161,8 @@ def judge_fold(
     Returns:
         The verdict on the unseen images.
     """
-    tf.config.threading.set_intra_op_parallelism_threads(1)  # gives the same sums on any number of cores
+    if not tf.config.list_physical_devices("GPU"):
+        tf.config.threading.set_intra_op_parallelism_threads(1)  # gives the same sums on any number of cores
     learned = ~unseen & believed
     verdict = judge_unseen(
         views[learned],

