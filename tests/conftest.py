@@ -79,6 +79,11 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in paths}
 
 
+def outputs_in(folder: Path, *names: str) -> dict[str, str]:
+    """The arguments `<name>_output` of a stage, for outputs that go to the folder under these names."""
+    return {f"{name}_output": str(folder / name) for name in names}
+
+
 def draw_folders(root: Path) -> Folders:
     from sample import draw_page
 
@@ -119,8 +124,13 @@ def validated(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.validate.validation import Thresholds, validate_examples
 
     folder = tmp_path_factory.mktemp("validate")
-    outputs = [str(folder / name) for name in ("statistics", "schema", "findings", "report")]
-    validate_examples(str(examples), Thresholds(0.1, 0.9, 0.02, 3.0), {"schema": "warning"}, BEAM, *outputs)
+    validate_examples(
+        str(examples),
+        thresholds=Thresholds(0.1, 0.9, 0.02, 3.0),
+        severity={"schema": "warning"},
+        beam_options=BEAM,
+        **outputs_in(folder, "statistics", "schema", "findings", "report"),
+    )
     return folder
 
 
@@ -131,7 +141,11 @@ def transformed(examples: Path, validated: Path, tmp_path_factory: pytest.TempPa
 
     folder = tmp_path_factory.mktemp("transform")
     transform_examples(
-        str(examples), str(validated / "schema"), 16, BEAM, str(folder / "examples"), str(folder / "graph")
+        str(examples),
+        schema=str(validated / "schema"),
+        batch_size=16,
+        beam_options=BEAM,
+        **outputs_in(folder, "examples", "graph"),
     )
     return folder
 
@@ -142,8 +156,12 @@ def trained(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from components.train.training import TrainingSettings, train_model
 
     folder = tmp_path_factory.mktemp("train")
-    outputs = [str(folder / name) for name in ("model", "history", "report")]
-    train_model(str(transformed / "examples"), str(transformed / "graph"), TrainingSettings(2, 8, 1e-3, 1), *outputs)
+    train_model(
+        str(transformed / "examples"),
+        str(transformed / "graph"),
+        settings=TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1),
+        **outputs_in(folder, "model", "history", "report"),
+    )
     return folder
 
 
