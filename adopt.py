@@ -55,9 +55,10 @@ def _adopt(options: argparse.Namespace) -> None:
     from pipelines.data import adoption as adopt
     from pipelines.data import curated
     from pipelines.data import dvc_version as data
+    from pipelines.local.record import find_curated
 
     wishes = adopt.Wishes(options.commit, options.message, options.tag, options.push)
-    place = options.curated or curated.of_run(options.runs, options.experiment, options.from_run)
+    place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
     with data.repository_of(options.data) as (repo, folder), curated.opened(place) as source:
         plan = adopt.plan(repo, folder, source, wishes)
         _show(plan, source)

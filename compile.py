@@ -8,6 +8,7 @@ from components.shared.errors import command_line
 
 
 def main() -> None:
+    """Writes a package per pipeline and per component, and prints their paths."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="local", help="a name in pipelines/config (default: %(default)s)")
     parser.add_argument("--registry", help="where the images are; bare image names get it (default: the config's)")
@@ -16,15 +17,17 @@ def main() -> None:
     arguments = parser.parse_args()
 
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
-    from pipelines.compiler import packages
+
+    # Here, so that --help is quick.
     from pipelines.compiler.config import load_config
+    from pipelines.compiler.packages import PIPELINES, build, write_package
     from pipelines.compiler.stages import Stages
 
     stages = Stages(load_config(arguments.config), arguments.registry, arguments.tag)
-    targets = {name: arguments.output / f"{name}.yaml" for name in packages.PIPELINES}
+    targets = {name: arguments.output / f"{name}.yaml" for name in PIPELINES}
     targets |= {stage: arguments.output / "components" / f"{stage}.yaml" for stage in stages.contracts}
     for name, path in targets.items():
-        packages.write(packages.build(name, stages), path)
+        write_package(build(name, stages), path)
         print(path)
 
 

@@ -1,31 +1,85 @@
 """Runs a pipeline, or one stage of it: on a Kubeflow Pipelines endpoint, or with --local on this machine."""
 
 import argparse
-import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 from components.shared.cloud_storage import is_address
-from components.shared.errors import UserError, command_line
-from components.shared.files import new_file
+from components.shared.errors import command_line
+from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
 
-RESULTS = Path("results")  # the figures of the last run, for `dvc metrics` and `dvc plots`
 EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeout": 124, "interrupted": 130}
 
 
 def main() -> None:
+    """Does what the command line asks for, and exits with the code of the final state."""
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
     with command_line():
-        options = _options()
-        state = _run_locally(options) if options.local else _run_on_cluster(options)
+        options = _parse_options()
+        state = _run_here(options) if options.local else _run_on_cluster(options)
         sys.exit(EXIT_CODES[state])
 
 
-def _options() -> argparse.Namespace:
-    from pipelines.compiler.config import Endpoint
+def _run_here(options: argparse.Namespace) -> str:
+    from pipelines.local.submission import submit  # here, so that --help and mistakes are quick
 
+    return submit(_read_request(options), LocalOptions(options.runner))
+
+
+def _run_on_cluster(options: argparse.Namespace) -> str:
+    from pipelines.cluster import actions, runs  # as above
+    from pipelines.cluster.connection import open_cluster
+    from pipelines.cluster.submission import submit
+
+    runs.check_names(options.experiment, options.recurring, options.cron)
+    cluster = open_cluster(options.config, _read_cluster_options(options).endpoint)
+    if options.check:
+        return actions.check(cluster, _read_request(options))
+    if options.list:
+        return actions.list_runs(cluster, options.experiment)
+    if options.terminate:
+        return actions.terminate(cluster, options.terminate, options.experiment)
+    if options.attach:
+        reports = options.runs / options.experiment
+        return actions.attach(cluster, options.attach, options.experiment, timeout=options.timeout, reports=reports)
+    if options.change:
+        return actions.change_schedule(cluster, options.recurring, options.change)
+    return submit(cluster, _read_request(options), _read_cluster_options(options))
+
+
+def _read_request(options: argparse.Namespace) -> RunRequest:
+    return RunRequest(
+        experiment=options.experiment,
+        config=options.config,
+        pipeline=options.pipeline,
+        component=options.component,
+        data=options.data,
+        test_data=options.test_data,
+        rev=options.rev,
+        decisions=options.decisions,
+        params=tuple(options.param),
+        from_run=options.from_run,
+        before=options.before,
+        no_cache=options.no_cache,
+        runs=options.runs,
+    )
+
+
+def _read_cluster_options(options: argparse.Namespace) -> ClusterOptions:
+    from pipelines.compiler.config import Endpoint  # as above
+
+    return ClusterOptions(
+        endpoint={name: flag for name in Endpoint.model_fields if (flag := getattr(options, name))},
+        force=options.force,
+        wait=options.wait,
+        timeout=options.timeout,
+        recurring=options.recurring,
+        cron=options.cron,
+    )
+
+
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="Exit codes: 0 success, 1 failure, 3 the run was cancelled, 124 --timeout is over, 130 Ctrl-C.",
@@ -45,7 +99,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
     parser.add_argument("--from-run", default="latest", metavar="RUN", help="that earlier run (default: %(default)s)")
     parser.add_argument("--before", metavar="RUN", help="for the comparison: the run that --from-run is compared with")
+    _add_local_options(parser)
+    _add_cluster_options(parser)
+    _add_connection_options(parser)
+    options = parser.parse_args()
+    options.config = options.config or ("local" if options.local else "gke")
+    if problem := _find_contradiction(options):
+        parser.error(problem)
+    return options
 
+
+def _add_local_options(parser: argparse.ArgumentParser) -> None:
     local = parser.add_argument_group("on this machine")
     local.add_argument("--local", action="store_true", help="run here, through kfp.local")
     local.add_argument(
@@ -53,6 +117,8 @@ def _options() -> argparse.Namespace:
     )
     local.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
 
+
+def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     cluster = parser.add_argument_group("on a cluster")
     cluster.add_argument("--wait", action="store_true", help="show the run until it ends, then fetch its results")
     cluster.add_argument("--timeout", type=minutes, metavar="MINUTES", help="wait no longer than this")
@@ -69,26 +135,24 @@ def _options() -> argparse.Namespace:
     for name in ("pause", "resume", "delete"):
         change.add_argument(f"--{name}", dest="change", action="store_const", const=name, help=f"{name} --recurring")
 
+
+def _add_connection_options(parser: argparse.ArgumentParser) -> None:
+    from pipelines.compiler.config import Endpoint  # as above
+
     connection = parser.add_argument_group("connection", "Given here, as KFP_HOST and so on, or in the config.")
     for name, field in Endpoint.model_fields.items():
         connection.add_argument(f"--{name.replace('_', '-')}", help=field.description)
 
-    options = parser.parse_args()
-    options.config = options.config or ("local" if options.local else "gke")
-    if problem := _contradiction(options):
-        parser.error(problem)
-    return options
-
 
 def minutes(text: str) -> float:
-    """argparse names the function in what it says of a wrong value."""
+    """Reads a number above 0; argparse names this function in what it says about a wrong value."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise ValueError
     return value
 
 
-def _contradiction(options: argparse.Namespace) -> str | None:
+def _find_contradiction(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are right one by one."""
 
     def first(*names: str) -> str | None:
@@ -122,92 +186,6 @@ def _contradiction(options: argparse.Namespace) -> str | None:
     if options.rev and is_address(options.data):
         return f"--rev goes with a folder tracked by DVC, not with {options.data}"
     return None
-
-
-def _run_on_cluster(options: argparse.Namespace) -> str:
-    from pipelines.cluster.commands import run
-
-    return run(options)
-
-
-def _run_locally(options: argparse.Namespace) -> str:
-    """Runs the pipeline or the stage, shows what came out, and returns its final state."""
-    from pipelines.compiler import packages
-    from pipelines.compiler.config import load_config
-    from pipelines.compiler.stages import Stages
-    from pipelines.local import runner as local
-    from pipelines.output import display
-    from pipelines.submission import arguments
-
-    config = load_config(options.config)
-    stages = Stages(config)
-    name = packages.chosen(options.pipeline, options.component, stages)
-    pipeline = packages.build(name, stages)
-    given = _local_data(options, config.dvc_remote)
-    artifacts: dict[str, str] = {}
-    if options.component and not (options.component == "ingest" and options.data):
-        earlier = local.find_run(options.runs, options.experiment, options.from_run)
-        artifacts = earlier["artifacts"]
-        parameters, inputs = local.given_to(earlier, name)
-        available = {**artifacts, **inputs}
-        given = {**arguments.from_run(stages.contracts[name], earlier["run"], parameters, available), **given}
-    elif options.before:
-        earlier, after = (
-            local.find_run(options.runs, options.experiment, run) for run in (options.before, options.from_run)
-        )
-        artifacts = after["artifacts"]
-        given = arguments.uris(arguments.BEFORE, earlier["run"], earlier["artifacts"])
-        given |= arguments.uris(arguments.AFTER, after["run"], artifacts)
-    values = arguments.checked(pipeline, given, options.param)
-
-    local.check_paths(options.runs / options.experiment, values)
-    local.check_runner(options.runner, pipeline)
-    run = local.new_run(options.runs, options.experiment, name)
-    packages.write(pipeline, run / "pipeline.yaml")
-    summary = display.run_with_progress(run, values, artifacts, options.runner)
-    _keep_results(run, summary)
-    display.print_outcome(run, summary)
-    return "interrupted" if summary["state"] == "cancelled" else summary["state"]
-
-
-def _local_data(options: argparse.Namespace, remote: str) -> dict[str, str]:
-    """A folder as it is, one of its versions in the DVC remote, or a place in Cloud Storage."""
-    from pipelines.data.dvc_version import resolve
-
-    given = {}
-    if options.rev:
-        version = resolve(Path(options.data), options.rev, remote or None)
-        given = {"data_uri": version.uri, "data_version": version.version}
-    for parameter, data in (("data_uri", options.data), ("test_data_uri", options.test_data)):
-        if data and parameter not in given:
-            if not is_address(data) and not Path(data).is_dir():
-                raise UserError(f"{data}: no such folder; --data and --test-data name folders of images.")
-            given[parameter] = data if is_address(data) else str(Path(data).resolve())
-    if decisions := options.decisions:
-        if not is_address(decisions) and not Path(decisions).is_file():
-            raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
-        given["decisions_uri"] = decisions if is_address(decisions) else str(Path(decisions).resolve())
-    return given
-
-
-def _keep_results(run: Path, summary: dict[str, Any]) -> None:
-    """Copies the reports beside run.json, where a browser opens them, and the figures to results/."""
-    from pipelines.output import results
-
-    for task, content in summary["stages"].items():
-        for output in results.REPORTS:
-            if report := content["artifacts"].get(output):
-                shutil.copyfile(report["uri"], run / results.report_name(task, output))
-    if summary["state"] != "succeeded":
-        return
-    made = {name for name, uri in summary["artifacts"].items() if Path(uri).is_relative_to(run)}
-    for artifact, file in (("evaluation", "metrics.json"), ("comparison", "comparison.json")):
-        if artifact in made:
-            with new_file(run / file) as path:
-                shutil.copyfile(Path(summary["artifacts"][artifact]) / file, path)
-    if "evaluation" in made:
-        history = summary["artifacts"].get("history")
-        results.keep(Path(summary["artifacts"]["evaluation"]), Path(history) if history else None, RESULTS)
 
 
 if __name__ == "__main__":

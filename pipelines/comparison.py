@@ -9,10 +9,12 @@ from pipelines.compiler.stages import Stages
 
 
 def build(stages: Stages) -> BaseComponent:
+    """The pipeline."""
+
     def artifact(uri: str, kind: type[dsl.Artifact]) -> Any:
         return dsl.importer(uri, artifact_class=kind).output
 
-    @dsl.pipeline(
+    @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="comparison",
         description="What the version of one run changed, against that of another.",
         pipeline_root=stages.pipeline_root,
@@ -26,7 +28,7 @@ def build(stages: Stages) -> BaseComponent:
         model_uri: str,
         after_evaluation_uri: str,
         after_predictions_uri: str,
-    ):
+    ) -> None:
         compare(
             stages,
             artifact(model_uri, dsl.Model),
@@ -41,9 +43,16 @@ def build(stages: Stages) -> BaseComponent:
 
 
 def compare(stages: Stages, model: Any, examples: Any, **evaluations: Any) -> None:
-    """The tasks that compare a new model with the one before, on the `examples` of the version before.
+    """Adds the tasks that compare a new model with the one before.
 
-    What a change of val and test does to them must not show in the figures: the yardstick is the images as they were.
+    A change of the val and test images must not show in the figures, so both models are measured on the images as they
+    were before: that is the yardstick.
+
+    Args:
+        stages: what tasks are made from.
+        model: the new model.
+        examples: of the version before.
+        evaluations: the other inputs of compare.
     """
     yardstick = stages.task("evaluate", "yardstick", model=model, examples=examples)
     stages.task("compare", yardstick_predictions=yardstick.outputs["predictions"], examples=examples, **evaluations)

@@ -9,14 +9,15 @@ from pipelines.compiler.stages import Stages
 
 
 def build(stages: Stages) -> BaseComponent:
+    """The pipeline, whose two trainings are its parts `before` and `after`."""
     train_before, train_after = training.build(stages, "before"), training.build(stages, "after")
     settings, curation = stages.parameters["train"], stages.parameters["curate"]
     # What curate makes, ingest must take.
     max_images = min(curation["max_images"], stages.parameters["ingest"]["max_images"])
 
-    @dsl.pipeline(
+    @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="improvement",
-        description="The training pipeline on a data version and on the one that is made of it, and what that changed.",
+        description="The training pipeline on a data version and on the one made from it, and what that changed.",
         pipeline_root=stages.pipeline_root,
     )
     def improvement(
@@ -33,7 +34,7 @@ def build(stages: Stages) -> BaseComponent:
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
         seed: int = settings["seed"],
-    ):
+    ) -> None:
         training_settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
         before = train_before(
             data_uri=data_uri,

@@ -17,11 +17,13 @@ class Outputs(NamedTuple):
     predictions: dsl.Dataset
 
 
-def build(stages: Stages, name: str = "training") -> BaseComponent:
+def build(stages: Stages, part: str = "") -> BaseComponent:
+    """The pipeline; as a `part` of another one its tasks are called after it: before-train."""
     settings = stages.parameters["train"]
+    prefix = f"{part}-" if part else ""
 
-    @dsl.pipeline(
-        name=name,
+    @dsl.pipeline(  # type: ignore[untyped-decorator]
+        name=part or "training",
         description="One turn of the data: ingest, validate, transform, train, evaluate.",
         pipeline_root=stages.pipeline_root,
     )
@@ -39,15 +41,18 @@ def build(stages: Stages, name: str = "training") -> BaseComponent:
     ) -> Outputs:
         ingest = stages.task(
             "ingest",
+            f"{prefix}ingest",
             data_uri=data_uri,
             test_data_uri=test_data_uri,
             data_version=data_version,
             on_bad_image=on_bad_image,
         )
-        validate = stages.task("validate", examples=ingest.outputs["examples"])
-        transform = stages.task("transform", examples=ingest.outputs["examples"], schema=validate.outputs["schema"])
+        examples = ingest.outputs["examples"]
+        validate = stages.task("validate", f"{prefix}validate", examples=examples)
+        transform = stages.task("transform", f"{prefix}transform", examples=examples, schema=validate.outputs["schema"])
         train = stages.task(
             "train",
+            f"{prefix}train",
             transformed_examples=transform.outputs["transformed_examples"],
             transform_graph=transform.outputs["transform_graph"],
             epochs=epochs,
@@ -55,12 +60,9 @@ def build(stages: Stages, name: str = "training") -> BaseComponent:
             learning_rate=learning_rate,
             seed=seed,
         )
-        evaluate = stages.task("evaluate", model=train.outputs["model"], examples=ingest.outputs["examples"])
+        evaluate = stages.task("evaluate", f"{prefix}evaluate", model=train.outputs["model"], examples=examples)
         return Outputs(
-            ingest.outputs["examples"],
-            train.outputs["model"],
-            evaluate.outputs["evaluation"],
-            evaluate.outputs["predictions"],
+            examples, train.outputs["model"], evaluate.outputs["evaluation"], evaluate.outputs["predictions"]
         )
 
     return training

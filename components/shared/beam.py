@@ -13,13 +13,12 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, shorten
 
 # The job servers of these runners have options of their own, which Beam's Python SDK passes on.
 WITH_OWN_OPTIONS = ("PortableRunner", "FlinkRunner", "SparkRunner")
@@ -41,7 +40,7 @@ def new_pipeline(options: list[str]) -> beam.Pipeline:
     try:
         return beam.Pipeline(options=_parse(options))
     except (ValueError, ImportError, AttributeError) as error:  # such as a runner that does not exist
-        raise UserError(f"beam_options: {_shorten(error)}") from None
+        raise UserError(f"beam_options: {shorten(error)}.") from None
 
 
 def for_workers(path: str, uri: str, options: list[str]) -> str:
@@ -86,7 +85,7 @@ def work_folder(options: list[str], beside: Path) -> Iterator[str]:
             else:  # of a folder with a slash, Beam removes the files alone
                 shutil.rmtree(folder)
         except Exception as error:  # the pipeline has ended, well or not; what it left is no reason to fail
-            print(f"{folder}: not removed ({_shorten(error)})", flush=True)
+            print(f"{folder}: not removed ({shorten(error)})", flush=True)
 
 
 def take(source: str, target: Path) -> None:
@@ -173,7 +172,3 @@ def _explain_argument_errors() -> Iterator[None]:
             yield
     except SystemExit:
         raise UserError(f"beam_options: {printed.getvalue().strip().splitlines()[-1].split('error: ')[-1]}.") from None
-
-
-def _shorten(error: Any) -> str:
-    return " ".join(str(error).split())

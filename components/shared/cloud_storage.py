@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory, new_file
 
 if TYPE_CHECKING:
@@ -129,16 +129,16 @@ def explain_errors(shown: str, *, role: str = READ, if_missing: str = IF_MISSING
     except api.NotFound:
         reason = f"not found in Cloud Storage; {if_missing}"
     except (api.Forbidden, api.Unauthorized) as error:
-        reason = f"permission refused ({_shorten(error)}); give the account of this run the role {role} on the bucket"
+        reason = f"permission refused ({shorten(error)}); give the account of this run the role {role} on the bucket"
     except DataCorruption:
         reason = "differs from its checksum; run again, and if that does not help, upload it again"
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
         reason = (
-            f"no Google credentials ({_shorten(error)}); run `gcloud auth application-default login`, or give the stage"
+            f"no Google credentials ({shorten(error)}); run `gcloud auth application-default login`, or give the stage"
             " a service account"
         )
     except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, OSError, ValueError) as error:
-        reason = f"Cloud Storage cannot be used ({_shorten(error)}); check the address and run again"
+        reason = f"Cloud Storage cannot be used ({shorten(error)}); check the address and run again"
     else:
         return
     raise UserError(f"{shown}: {reason}.")
@@ -328,7 +328,3 @@ def check_writable(uri: str) -> None:
 def _get_blob(client: "Client", uri: str, generation: int | None = None) -> "Blob":
     bucket, name = parse_address(uri)
     return client.bucket(bucket).blob(name, generation=generation)
-
-
-def _shorten(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,10 +1,11 @@
 """Errors that a user can act on, and the doors at which they become a sentence and an exit code."""
 
 import contextlib
+import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec
 
 Parameters = ParamSpec("Parameters")
@@ -43,3 +44,21 @@ def command_line() -> Iterator[None]:
         sys.exit(130)
     except ModuleNotFoundError as error:
         sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
+
+
+def shorten(error: object) -> str:
+    """What an error says, on one line and without a full stop at the end, to stand in brackets."""
+    return " ".join(str(getattr(error, "message", None) or error).split()).rstrip(".")
+
+
+def shorten_to_sentence(error: object) -> str:
+    """The first sentence of what an error says, likewise."""
+    return shorten(error).split(". ")[0]
+
+
+def name_unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that does not exist, with the nearest one that does and the list."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{what} '{name}' does not exist.{hint} There are: {', '.join(known)}."

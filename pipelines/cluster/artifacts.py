@@ -3,37 +3,40 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components.shared.cloud_storage import list_objects
 from components.shared.errors import UserError
-from pipelines.cluster import runs, storage
+from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster
-from pipelines.compiler import packages
-from pipelines.compiler.config import Config
+from pipelines.compiler.spec import Spec, Task, find_component, find_dag, find_executor, find_sources, list_tasks
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
 
-Uris = dict[tuple[str, str], str]  # by the full name of a task, and its output
+Uris = dict[tuple[str, str], str]  # by the name of a task, and of its output
 
 
 class Execution(NamedTuple):
-    """A run, and the pipeline as it was when it was started."""
+    """A run, and the pipeline as it was when the run was started."""
 
     run: "V2beta1Run"
     pipeline: str
-    spec: dict[str, Any]
+    spec: Spec
     folder: str  # in Cloud Storage, of what it wrote
 
     @property
-    def tasks(self) -> list[packages.Task]:
-        return packages.tasks(self.spec)
+    def tasks(self) -> list[Task]:
+        """Those of the pipeline."""
+        return list_tasks(self.spec)
 
     @property
     def parameters(self) -> dict[str, Any]:
+        """Those that the run was started with."""
         return (self.run.runtime_config and self.run.runtime_config.parameters) or {}
 
 
-def execution(cluster: Cluster, run: "V2beta1Run", config: Config) -> Execution:
-    """
+def read_execution(cluster: Cluster, run: "V2beta1Run") -> Execution:
+    """The run with its pipeline.
+
     Raises:
         UserError: the run's pipeline was not uploaded.
     """
@@ -41,29 +44,25 @@ def execution(cluster: Cluster, run: "V2beta1Run", config: Config) -> Execution:
     if not (version and version.pipeline_id):
         raise UserError(f"run {run.display_name}: was not started from an uploaded pipeline.")
     pipeline = cluster.call(lambda client: client.get_pipeline(version.pipeline_id)).display_name
-    found = cluster.call(lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id))
-    return _execution(run, pipeline, found.pipeline_spec, config)
+    uploaded = cluster.call(
+        lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id)
+    )
+    return _new_execution(cluster, run, pipeline, uploaded.pipeline_spec)
 
 
-def _execution(run: "V2beta1Run", pipeline: str, spec: dict[str, Any], config: Config) -> Execution:
-    root = (run.runtime_config and run.runtime_config.pipeline_root) or config.pipeline_root
-    spec = spec.get("pipeline_spec", spec)  # beside it may be what Kubernetes alone is told
-    return Execution(run, pipeline, spec, f"{root.rstrip('/')}/{pipeline}/{run.run_id}")
-
-
-def of_run(cluster: Cluster, execution: Execution, config: Config) -> Uris:
+def find_artifacts(cluster: Cluster, execution: Execution) -> Uris:
     """What the run's tasks wrote, or took from the cache, as far as that is found; in the order of the tasks.
 
     No server says where a task's artifacts come from that were in the cache. But KFP takes them only from a task of the
-    same pipeline with the same container, parameters and inputs, so it is what the newest such task wrote.
+    same pipeline with the same container, parameters and inputs, so they are what the newest such task wrote.
     """
-    uris = _written(execution)
+    uris = _find_written(execution)
     wrote = {task for task, _ in uris}
-    cached = {task.name: _work(execution, task.name) for task in execution.tasks if task.name not in wrote}
-    for earlier in _earlier(cluster, execution, config) if cached else ():
-        works = {task.name: _work(earlier, task.name) for task in earlier.tasks}
+    cached = {name: work for name, work in _describe_works(execution).items() if name not in wrote}
+    for earlier in _list_earlier(cluster, execution) if cached else ():
+        works = _describe_works(earlier)
         twins = {name: twin for name in cached for twin, work in works.items() if work == cached[name]}
-        outputs = _written(earlier) if twins else {}
+        outputs = _find_written(earlier) if twins else {}
         for name, twin in twins.items():
             if left := {(name, output): uri for (task, output), uri in outputs.items() if task == twin}:
                 uris |= left
@@ -74,76 +73,110 @@ def of_run(cluster: Cluster, execution: Execution, config: Config) -> Uris:
     return dict(sorted(uris.items(), key=lambda item: names.index(item[0][0])))
 
 
-def _written(execution: Execution) -> Uris:
-    return storage.by_task(storage.find_artifacts(execution.folder), execution.tasks)
+def list_written(folder: str) -> Uris:
+    """What the tasks of a run wrote; of several attempts the last one counts.
+
+    KFP's driver puts an output at <root>/<pipeline>/<run>/<task>/<id of the attempt>/<output>.
+
+    Args:
+        folder: the part of the address up to the run.
+
+    Raises:
+        UserError: the bucket cannot be listed.
+    """
+    written = []
+    for item in list_objects(folder, if_missing="check pipeline_root in the config"):
+        task, *attempt = item.name.split("/")[:3]
+        if len(attempt) == 2:
+            written.append((item.updated, (task, attempt[1]), f"{folder.rstrip('/')}/{task}/{'/'.join(attempt)}"))
+    return {output: uri for _, output, uri in sorted(written)}
 
 
-def _earlier(cluster: Cluster, execution: Execution, config: Config) -> Iterator[Execution]:
+def _new_execution(cluster: Cluster, run: "V2beta1Run", pipeline: str, spec: Spec) -> Execution:
+    root = (run.runtime_config and run.runtime_config.pipeline_root) or cluster.config.pipeline_root
+    spec = spec.get("pipeline_spec", spec)  # beside it may be what Kubernetes alone is told
+    return Execution(run, pipeline, spec, f"{root.rstrip('/')}/{pipeline}/{run.run_id}")
+
+
+def _find_written(execution: Execution) -> Uris:
+    """Without what is beside the outputs of tasks, such as those of importers."""
+    names = {task.name for task in execution.tasks}
+    return {output: uri for output, uri in list_written(execution.folder).items() if output[0] in names}
+
+
+def _list_earlier(cluster: Cluster, execution: Execution) -> Iterator[Execution]:
     """The pipeline's runs before this one, of the newest 200 of all pipelines, newest first."""
-    versions: dict[str, dict[str, Any] | None] = {}
-    for run in runs.newest(cluster, None, count=200):
+    versions: dict[str, Spec | None] = {}
+    for run in runs.list_newest(cluster, None, count=200):
         version = run.pipeline_version_reference
-        same = version and version.pipeline_id == execution.run.pipeline_version_reference.pipeline_id
-        if same and run.created_at < execution.run.created_at:
+        is_same = version and version.pipeline_id == execution.run.pipeline_version_reference.pipeline_id
+        if is_same and run.created_at < execution.run.created_at:
             key = version.pipeline_version_id
             if key not in versions:
-                versions[key] = _spec(cluster, version.pipeline_id, key)
+                versions[key] = _read_spec(cluster, version.pipeline_id, key)
             if spec := versions[key]:
-                yield _execution(run, execution.pipeline, spec, config)
+                yield _new_execution(cluster, run, execution.pipeline, spec)
 
 
-def _spec(cluster: Cluster, pipeline_id: str, version_id: str) -> dict[str, Any] | None:
-    """None of a version that somebody has deleted."""
-    from kfp_server_api.exceptions import ApiException
+def _read_spec(cluster: Cluster, pipeline_id: str, version_id: str) -> Spec | None:
+    """The spec of an uploaded version; None for one that somebody has deleted."""
+    from kfp_server_api.exceptions import ApiException  # here, so that the command line starts sooner
 
     try:
-        found = cluster.call(lambda client: client.get_pipeline_version(pipeline_id, version_id), expected=(404,))
+        version = cluster.call(lambda client: client.get_pipeline_version(pipeline_id, version_id), expected=(404,))
     except ApiException:
         return None
-    return found.pipeline_spec
+    return version.pipeline_spec  # type: ignore[no-any-return]
 
 
-def _work(execution: Execution, name: str) -> Any:
-    """What a task does, and on what: equal for tasks that KFP's cache holds for the same.
+def _describe_works(execution: Execution) -> dict[str, object]:
+    """What each task does, by its name."""
+    return {task.name: _describe_work(execution, task.name, task.parts) for task in execution.tasks}
 
-    It goes by the image, the command, the parameters, and which tasks the inputs come from; a task that it must leave
-    alone is like no other.
+
+def _describe_work(execution: Execution, task: str, parts: tuple[str, ...]) -> object:
+    """What a task does, and on what: equal for tasks that KFP's cache holds to be the same.
+
+    It goes by the image, the command, the parameters, and which tasks the inputs come from. A task that the cache must
+    leave alone is like no other. `parts` lead to the task.
     """
-    *parts, task = name.split("/")
-    dag = packages.dag_of(execution.spec, parts)
+    dag = find_dag(execution.spec, parts)
     if not dag["tasks"][task].get("cachingOptions", {}).get("enableCache"):
-        return execution.run.run_id, name
-    component = packages.component_of(execution.spec, dag, task)
-    executor = execution.spec["deploymentSpec"]["executors"][component["executorLabel"]]
+        return execution.run.run_id, task
+    component = find_component(execution.spec, dag, task)
+    executor = find_executor(execution.spec, component)
     container = executor.get("container", {})
-    given = dag["tasks"][task].get("inputs", {}).get("parameters", {})
-    sources = packages.sources(execution.spec, name)
+    parameters = dag["tasks"][task].get("inputs", {}).get("parameters", {})
+    sources = find_sources(execution.spec, task, parts)
     return {
         "runs": [executor.get("importer"), *(container.get(field) for field in ("image", "command", "args"))],
         "outputs": component.get("outputDefinitions"),
-        "parameters": {port: _value(execution, parts, source) for port, source in given.items()},
-        "artifacts": {port: (_work(execution, producer), output) for port, (producer, output) in sources.items()},
+        "parameters": {port: _find_value(execution, parts, source) for port, source in parameters.items()},
+        "artifacts": {
+            port: (_describe_work(execution, source.task, source.parts), source.output)
+            for port, source in sources.items()
+        },
     }
 
 
-def _value(execution: Execution, parts: list[str], source: dict[str, Any]) -> Any:
-    """The value of a parameter that comes from `source`; `parts` leads to the part of the pipeline it is used in."""
+def _find_value(execution: Execution, parts: tuple[str, ...], source: Spec) -> object:
+    """The value of a parameter that comes from `source`; `parts` lead to where it is used."""
     if "runtimeValue" in source:
         return source["runtimeValue"]["constant"]
     if "taskOutputParameter" in source:
         output = source["taskOutputParameter"]
-        return _work(execution, "/".join([*parts, output["producerTask"]])), output["outputParameterKey"]
-    return _arguments(execution, parts)[source["componentInputParameter"]]
+        return _describe_work(execution, output["producerTask"], parts), output["outputParameterKey"]
+    return _list_parameters(execution, parts)[source["componentInputParameter"]]
 
 
-def _arguments(execution: Execution, parts: list[str]) -> dict[str, Any]:
-    """The parameters of the pipeline, or of the part that `parts` leads to."""
+def _list_parameters(execution: Execution, parts: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters of the pipeline, or of the pipeline within it that `parts` lead to."""
     component, values = execution.spec["root"], execution.parameters
     if parts:
         *outer, part = parts
-        dag = packages.dag_of(execution.spec, outer)
-        component = packages.component_of(execution.spec, dag, part)
-        given = dag["tasks"][part].get("inputs", {}).get("parameters", {})
-        values = {name: _value(execution, outer, source) for name, source in given.items()}
+        dag = find_dag(execution.spec, tuple(outer))
+        component = find_component(execution.spec, dag, part)
+        sources = dag["tasks"][part].get("inputs", {}).get("parameters", {})
+        values = {name: _find_value(execution, tuple(outer), source) for name, source in sources.items()}
     declared = component.get("inputDefinitions", {}).get("parameters", {})
     return {name: spec.get("defaultValue") for name, spec in declared.items()} | values

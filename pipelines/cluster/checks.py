@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from components.shared.cloud_storage import check_writable, is_address
-from components.shared.errors import UserError
-from pipelines.cluster.connection import Cluster, healthz
-from pipelines.compiler.config import first_sentence
+from components.shared.errors import UserError, shorten_to_sentence
+from pipelines.cluster.connection import Cluster, ask_health
 
 OLDEST = (2, 3)  # the first whose stages may run as another user than root (kubeflow/pipelines#10857)
 MANIFESTS = ", ".join(
@@ -33,7 +32,7 @@ def run_checks(checks: dict[str, Callable[[], str]]) -> Iterator[tuple[str, bool
 def check_endpoint(cluster: Cluster) -> str:
     import kfp
 
-    answer = cluster.call(healthz)
+    answer = cluster.call(ask_health)
     version = str(answer.get("tag_name", "unknown"))
     numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
     if numbers and not OLDEST <= numbers < (3,):
@@ -92,7 +91,7 @@ def _is_there(image: str) -> bool:
     scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
     headers = {"Accept": MANIFESTS}
     if host.endswith((".pkg.dev", "gcr.io")):
-        headers["Authorization"] = f"Bearer {_google_token(image)}"
+        headers["Authorization"] = f"Bearer {_fetch_google_token(image)}"
     try:
         answer = requests.head(f"{scheme}://{host}/v2/{name}/manifests/{tag}", headers=headers, timeout=20)
     except requests.RequestException as error:
@@ -107,16 +106,16 @@ def _is_there(image: str) -> bool:
     return answer.ok
 
 
-def _google_token(image: str) -> str:
+def _fetch_google_token(image: str) -> str:
     import google.auth
     from google.auth.exceptions import GoogleAuthError
     from google.auth.transport.requests import Request
 
     try:
         credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
-        credentials.refresh(Request())
+        credentials.refresh(Request())  # type: ignore[no-untyped-call]
     except GoogleAuthError as error:
         raise UserError(
-            f"{image}: no Google credentials ({first_sentence(error)}); run: gcloud auth application-default login"
+            f"{image}: no Google credentials ({shorten_to_sentence(error)}); run: gcloud auth application-default login"
         ) from None
     return str(credentials.token)

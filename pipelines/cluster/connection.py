@@ -5,16 +5,15 @@ import io
 import json
 import logging
 import os
-import socket
 import ssl
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from components.shared.errors import UserError
-from pipelines.compiler.config import Config, Endpoint, one_line, validated
+from components.shared.errors import UserError, shorten
+from pipelines.compiler.config import Config, Endpoint, load_config, validate
 
 if TYPE_CHECKING:
     import kfp
@@ -23,21 +22,37 @@ Answer = TypeVar("Answer")
 SILENCE = 30  # seconds after which a connection that says nothing counts as lost
 
 
-def endpoint(config: Config, flags: dict[str, str | None]) -> Endpoint:
-    """The config's endpoint; the environment's KFP_HOST, KFP_TOKEN_FILE, ... go before it, and `flags` before those."""
+def open_cluster(config_name: str, flags: dict[str, str]) -> "Cluster":
+    """The cluster of a configuration; see choose_endpoint.
+
+    Raises:
+        UserError: there is no such configuration, or the endpoint's settings are wrong.
+    """
+    config = load_config(config_name)
+    return Cluster(config, choose_endpoint(config, flags))
+
+
+def choose_endpoint(config: Config, flags: dict[str, str]) -> Endpoint:
+    """The config's endpoint; variables such as KFP_HOST come before it, and flags before those.
+
+    Raises:
+        UserError: an address or a file is wrong.
+    """
     settings = config.endpoint.model_dump()
     for field in Endpoint.model_fields:
-        given = flags.get(field) or os.environ.get(f"KFP_{field.upper()}")
-        if given:
-            settings[field] = given
+        value = flags.get(field) or os.environ.get(f"KFP_{field.upper()}")
+        if value:
+            settings[field] = value
     _check(settings)
-    return validated(Endpoint, settings, config.path)
+    return validate(Endpoint, settings, config.path)
 
 
 class Cluster:
     """An endpoint that is asked through the real kfp.Client, again after a failure that may pass."""
 
-    def __init__(self, settings: Endpoint) -> None:
+    def __init__(self, config: Config, settings: Endpoint) -> None:
+        """Connects when something is asked."""
+        self.config = config
         self.endpoint = settings
         self.name = settings.host or "the kubeconfig's cluster"
         self._client: kfp.Client | None = None
@@ -45,28 +60,36 @@ class Cluster:
     def call(
         self, request: Callable[["kfp.Client"], Answer], patience: float = 5, expected: tuple[int, ...] = ()
     ) -> Answer:
-        """What `request` returns; for `patience` seconds it is asked again, with new credentials after a 401.
+        """Asks the endpoint; for `patience` seconds again, with new credentials after a 401.
+
+        Args:
+            request: asks a client, and may be called several times.
+            patience: seconds.
+            expected: the statuses of refusals that the caller deals with.
+
+        Returns:
+            What `request` returns.
 
         Raises:
             UserError: there is still no answer, or a refusal.
             kfp_server_api.ApiException: a refusal with an `expected` status.
         """
-        from kfp_server_api.exceptions import ApiException
-        from urllib3.exceptions import HTTPError
+        from kfp_server_api.exceptions import ApiException  # here, so that the command line starts sooner
+        from urllib3.exceptions import HTTPError  # as above
 
         end = time.monotonic() + patience
         pause = 0.25
         while True:
             try:
-                self._client = self._client or connect(self.endpoint)
-                with contextlib.redirect_stdout(io.StringIO()):  # kfp.Client prints addresses of its own
+                with _silence():
+                    self._client = self._client or connect(self.endpoint)
                     return request(self._client)
             except (ApiException, HTTPError, OSError) as error:  # OSError: the token's file is being replaced
                 status = getattr(error, "status", None)
                 if status in expected:
                     raise
                 if not _may_pass(error, status) or time.monotonic() + pause > end:
-                    raise UserError(explanation(error, self.endpoint)) from None
+                    raise UserError(explain(error, self.endpoint)) from None
                 if status == 401:
                     self._client = None
             time.sleep(pause)
@@ -78,20 +101,45 @@ class Cluster:
         return f"{host.rstrip('/')}/#/{page}"
 
 
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """While the block runs, the libraries print, warn and log nothing: what went wrong is told in one sentence."""
+    disabled = logging.root.manager.disable
+    logging.disable()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
 def connect(settings: Endpoint) -> "kfp.Client":
     """A kfp.Client for these settings, which has not necessarily asked anything yet.
 
     Raises:
         UserError: the credentials that the settings ask for are not there.
     """
-    warnings.simplefilter("ignore")
-    logging.disable()  # what the libraries log; what went wrong is told in one sentence
-    import kfp
-    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials  # as above
 
-    socket.setdefaulttimeout(SILENCE)  # the generated client has none of its own
+    options: dict[str, Any] = {"namespace": settings.namespace, "ssl_ca_cert": settings.ca_file or None}
+    if settings.token_file:
+        options["credentials"] = ServiceAccountTokenVolumeCredentials(settings.token_file)
+    if not settings.host:
+        _check_kubeconfig(settings)
+        return _new_client(kube_context=settings.kube_context or None, **options)
+    if settings.client_id:
+        options["existing_token"] = _fetch_iap_token(settings.client_id)
+    elif settings.host.rstrip("/").endswith(".googleusercontent.com"):
+        options["existing_token"] = _fetch_google_token()
+    return _new_client(settings.host, **options)
 
-    class Client(kfp.Client):
+
+def _new_client(*args: Any, **options: Any) -> "kfp.Client":
+    """kfp's client, with three of its habits changed."""
+    import kfp  # as above
+
+    class Client(kfp.Client):  # type: ignore[misc]
         def _load_config(self, *settings: Any) -> Any:
             """Keeps the proxy's path in the address, which a kubeconfig's token drops (kubeflow/pipelines#8313)."""
             config = super()._load_config(*settings)
@@ -107,42 +155,40 @@ def connect(settings: Endpoint) -> "kfp.Client":
 
         def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
             """Asks once, where kfp's own goes on for half a minute with stack traces."""
-            return self.healthzs.healthz_service_get_healthz()
+            return self.healthzs.healthz_service_get_healthz(_request_timeout=SILENCE)
 
-    options: dict[str, Any] = {"namespace": settings.namespace, "ssl_ca_cert": settings.ca_file or None}
-    if settings.token_file:
-        options["credentials"] = ServiceAccountTokenVolumeCredentials(settings.token_file)
-    if not settings.host:
-        _check_kubeconfig(settings)
-        return Client(kube_context=settings.kube_context or None, **options)
-    if settings.client_id:
-        options["existing_token"] = _iap_token(settings.client_id)
-    elif settings.host.rstrip("/").endswith(".googleusercontent.com"):
-        options["existing_token"] = _google_token()
-    with contextlib.redirect_stdout(io.StringIO()):
-        return Client(settings.host, **options)
+    client = Client(*args, **options)
+    rest = client.runs.api_client.rest_client  # that of all services
+    request = rest.request
+
+    def request_in_time(*args: Any, _request_timeout: float | None = None, **options: Any) -> Any:
+        """Waits no longer than SILENCE for an answer; the generated client would wait for ever."""
+        return request(*args, _request_timeout=_request_timeout or SILENCE, **options)
+
+    rest.request = request_in_time
+    return client
 
 
-def healthz(client: "kfp.Client") -> dict[str, Any]:
+def ask_health(client: "kfp.Client") -> dict[str, Any]:
     """The answer in full, with `tag_name`, the server's version, which the client's model leaves out."""
-    return json.loads(client.healthzs.healthz_service_get_healthz(_preload_content=False).data)
+    return json.loads(client.healthzs.healthz_service_get_healthz(_preload_content=False).data)  # type: ignore[no-any-return]
 
 
-def explanation(error: Exception, settings: Endpoint) -> str:
+def explain(error: Exception, settings: Endpoint) -> str:
     """What the failure means, and what to do."""
     host = settings.host or "the kubeconfig's cluster"
     status = getattr(error, "status", None)
     if status is None:
         if isinstance(error, OSError) and error.filename:
             return f"{error.filename}: cannot be read ({error.strerror}); put a fresh token there."
-        reason = one_line(getattr(error, "reason", None) or error)
+        reason = shorten(getattr(error, "reason", None) or error)
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             return f"{host}: its certificate is not trusted; name its authority with --ca-file or KFP_CA_FILE."
         hint = "is the port-forward running, the address (--host or KFP_HOST) right?"
         return f"{host}: no answer ({reason.split(': ', 1)[-1]}); {hint}"
-    message = _message(error)
+    message = _read_message(error)
     if status == 401:
-        return f"{host}: the credentials are not accepted (401); {_cure(settings)}"
+        return f"{host}: the credentials are not accepted (401); {_advise(settings)}"
     if status == 403:
         return f"{host}: not allowed (403): {message}; ask who runs the cluster for the role."
     if status == 404:
@@ -175,21 +221,21 @@ def _check_kubeconfig(settings: Endpoint) -> None:
         load_kube_config(client_configuration=Configuration(), context=settings.kube_context or None)
     except (ConfigException, TypeError) as error:
         raise UserError(
-            f"no endpoint: neither --host nor a kubeconfig ({one_line(error).rstrip('.')}); "
+            f"no endpoint: neither --host nor a kubeconfig ({shorten(error)}); "
             "for a GKE cluster: gcloud container clusters get-credentials CLUSTER."
         ) from None
 
 
-def _google_token() -> str:
+def _fetch_google_token() -> str:
     from kfp.client.auth import get_gcp_access_token
 
     token = get_gcp_access_token()
     if not token:
         raise UserError("no Google credentials for the inverse proxy; run: gcloud auth application-default login")
-    return token
+    return str(token)
 
 
-def _iap_token(client_id: str) -> str:
+def _fetch_iap_token(client_id: str) -> str:
     """An ID token; Google gives none for a user's own credentials."""
     from google.auth.exceptions import GoogleAuthError
     from kfp.client.auth import get_auth_token
@@ -202,7 +248,7 @@ def _iap_token(client_id: str) -> str:
             "no credentials of a Google service account, which IAP wants; "
             "run: gcloud auth application-default login --impersonate-service-account=ACCOUNT"
         )
-    return token
+    return str(token)
 
 
 def _may_pass(error: Exception, status: int | None) -> bool:
@@ -212,7 +258,7 @@ def _may_pass(error: Exception, status: int | None) -> bool:
     return status in (401, 408, 409, 429) or status >= 500
 
 
-def _cure(settings: Endpoint) -> str:
+def _advise(settings: Endpoint) -> str:
     if settings.token_file:
         return f"put a fresh token into {settings.token_file}."
     if settings.client_id:
@@ -224,12 +270,12 @@ def _cure(settings: Endpoint) -> str:
     return "give --token-file, --client-id (IAP), or leave out --host to use the kubeconfig."
 
 
-def _message(error: Exception) -> str:
+def _read_message(error: Exception) -> str:
     """The server's own words: JSON from Kubeflow Pipelines, HTML perhaps from a proxy before it."""
     body = getattr(error, "body", None) or b""
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
     try:
         content = json.loads(text)
-        return one_line(next(filter(None, map(content.get, ("message", "error", "error_message"))), text))
+        return shorten(next(filter(None, map(content.get, ("message", "error", "error_message"))), text))
     except (ValueError, AttributeError):
         return str(getattr(error, "reason", "")) or "no reason given"

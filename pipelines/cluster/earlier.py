@@ -1,78 +1,84 @@
-"""The arguments of a run that goes on from earlier ones: their parameters, and the URIs of their artifacts."""
+"""An earlier run on a cluster, as one that a new run goes on from."""
 
-import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.shared.errors import UserError
-from pipelines.cluster import artifacts, runs, storage
-from pipelines.cluster.artifacts import Execution, Uris
+from pipelines.cluster import runs
+from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, list_written, read_execution
 from pipelines.cluster.connection import Cluster
-from pipelines.compiler import packages
-from pipelines.compiler.config import Config
+from pipelines.compiler.single_stage import FROM_RUN
+from pipelines.compiler.spec import find_sources, is_own
 from pipelines.compiler.stages import Stages
-from pipelines.submission import arguments
+from pipelines.submission.arguments import EarlierRun
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
 
 
-def stage_arguments(cluster: Cluster, config: Config, stages: Stages, run: "V2beta1Run", stage: str) -> dict[str, Any]:
-    """Those that repeat the stage on the run: its parameters, and the artifacts that it made, took or was given.
+def describe_run(cluster: Cluster, stages: Stages, run: "V2beta1Run", stage: str | None) -> EarlierRun:
+    """The run with the artifacts that it made, took, or was given.
+
+    Args:
+        cluster: where the run is.
+        stages: those that there are.
+        run: the run.
+        stage: the one that is to be repeated, if any.
 
     Raises:
-        UserError: the run lacks an artifact, or compared two others.
+        UserError: the run compared two others, so that it has two runs' artifacts of the same names.
     """
-    contract = stages.contracts[stage]
-    execution = artifacts.execution(cluster, run, config)
-    uris = artifacts.of_run(cluster, execution, config)
-    found = {**_by_name(cluster, config, stages, execution, uris), **_taken(execution, uris, stage)}
-    names = {port.name for port in contract.inputs if port.is_parameter}
-    parameters = {name: value for name, value in execution.parameters.items() if name in names}
-    available = {name: uri for name, uri in found.items() if uri}
-    return arguments.from_run(contract, run.display_name, parameters, available)
+    execution = read_execution(cluster, run)
+    uris = find_artifacts(cluster, execution)
+    artifacts = _name_artifacts(cluster, stages, execution, uris)
+    inputs: dict[str, str] = {}
+    parameters = {}
+    if stage:
+        names = {port.name for port in stages.contracts[stage].inputs if port.is_parameter}
+        parameters = {name: value for name, value in execution.parameters.items() if name in names}
+        for port, uri in _find_inputs(execution, uris, stage).items():
+            if uri:
+                inputs[port] = uri
+            else:  # the last task of the stage took something that is gone: another of that name would be a wrong one
+                artifacts.pop(port, None)
+    return EarlierRun(run.run_id, run.display_name, artifacts, parameters, inputs)
 
 
-def comparison_arguments(
-    cluster: Cluster, config: Config, stages: Stages, before: "V2beta1Run", after: "V2beta1Run"
-) -> dict[str, str]:
-    """Those that compare the run `after` with the one `before`.
+def _name_artifacts(cluster: Cluster, stages: Stages, execution: Execution, uris: Uris) -> dict[str, str]:
+    """The run's artifacts by their names alone, of several of a name the last.
 
-    Raises:
-        UserError: a run lacks an artifact, or compared two others.
+    They are what its stages made, what it was given, and what the run had that it went on from.
     """
-    given: dict[str, str] = {}
-    for run, wanted in ((before, arguments.BEFORE), (after, arguments.AFTER)):
-        execution = artifacts.execution(cluster, run, config)
-        uris = artifacts.of_run(cluster, execution, config)
-        given |= arguments.uris(wanted, run.display_name, _by_name(cluster, config, stages, execution, uris))
-    return given
-
-
-def _by_name(cluster: Cluster, config: Config, stages: Stages, execution: Execution, uris: Uris) -> dict[str, str]:
-    """The run's artifacts by their names alone, of several of a name the last: what its stages made, what it was given,
-    and what the run had that it goes on from."""
-    if execution.pipeline == "comparison":  # was given the artifacts of two runs, under the same names
+    if execution.pipeline == "comparison":
         name = execution.run.display_name
         raise UserError(f"run {name}: compared two other runs; name one of these, by --from-run or --before.")
-    made = {output: uri for (task, output), uri in uris.items() if task.rpartition("/")[2] in stages.contracts}
+    own = {task.name for task in execution.tasks if task.is_own}
+    made = {output: uri for (task, output), uri in uris.items() if task in own}
     parameters = execution.parameters.items()
-    given = {name.removesuffix("_uri"): uri for name, uri in parameters if name in stages.artifact_parameters}
-    source = re.search(r"^from run: (.+)$", execution.run.description or "", re.M)
-    others: dict[str, str] = {}
-    run = runs.named(cluster, source[1]) if source else None
-    # Of a clone made in the UI under the name of its source, the newest run of that name is itself.
-    if run and run.created_at < execution.run.created_at:
-        earlier = artifacts.execution(cluster, run, config)
-        others = _by_name(cluster, config, stages, earlier, artifacts.of_run(cluster, earlier, config))
-    elif given:  # it was started in the UI, which was told nothing but these
-        folders = {uri.rsplit("/", 3)[0] for uri in given.values()}
-        others = {each.output: each.uri for each in storage.find_artifacts(*folders) if each.task in stages.contracts}
-    return {**others, **made, **given}
+    taken = {name.removesuffix("_uri"): uri for name, uri in parameters if name in stages.artifact_parameters}
+    earlier: dict[str, str] = {}
+    run = runs.find_by_id(cluster, execution.parameters.get(FROM_RUN, ""))
+    if run:
+        before = read_execution(cluster, run)
+        earlier = _name_artifacts(cluster, stages, before, find_artifacts(cluster, before))
+    elif taken:  # it was started in the UI, which was told nothing but these, or that run is deleted
+        folders = {uri.rsplit("/", 3)[0] for uri in taken.values()}
+        written = [list_written(folder) for folder in sorted(folders)]
+        earlier = {
+            output: uri
+            for outputs in written
+            for (task, output), uri in outputs.items()
+            if any(is_own(task, stage) for stage in stages.contracts)
+        }
+    return {**earlier, **made, **taken}
 
 
-def _taken(execution: Execution, uris: Uris, stage: str) -> dict[str, str | None]:
+def _find_inputs(execution: Execution, uris: Uris, stage: str) -> dict[str, str | None]:
     """What the run's last task of the stage took from its other tasks, by input; None is not found."""
-    last = [task.name for task in execution.tasks if task.base_name == stage][-1:]
-    sources = {port: source for name in last for port, source in packages.sources(execution.spec, name).items()}
+    last = [task for task in execution.tasks if task.stage == stage and task.is_own][-1:]
     names = {task.name for task in execution.tasks}
-    return {port: uris.get(source) for port, source in sources.items() if source[0] in names}
+    return {
+        port: uris.get((source.task, source.output))
+        for task in last
+        for port, source in find_sources(execution.spec, task.name, task.parts).items()
+        if source.task in names
+    }

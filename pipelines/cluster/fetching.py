@@ -6,8 +6,8 @@ from pathlib import Path
 from components.shared.cloud_storage import fetch
 from components.shared.errors import UserError
 from pipelines.cluster.artifacts import Execution, Uris
-from pipelines.output import results
 from pipelines.output.display import print_adoption, print_comparison, print_figures
+from pipelines.output.results import REPORTS, keep_results, name_report
 
 RESULTS = Path("results")
 
@@ -18,7 +18,7 @@ def fetch_results(execution: Execution, uris: Uris, reports: Path) -> None:
     Raises:
         UserError: its evaluation is not found.
     """
-    evaluations = [task.name for task in execution.tasks if task.base_name == "evaluate"]
+    evaluations = [task.name for task in execution.tasks if task.stage == "evaluate" and task.is_own]
     if evaluations:
         _keep_results(execution, uris, evaluations[-1])
     if ("compare", "comparison") in uris:
@@ -41,21 +41,19 @@ def _keep_results(execution: Execution, uris: Uris, evaluate: str) -> None:
         history = None
         if (train, "history") in uris:
             history = fetch(uris[train, "history"], Path(temporary, "history"))
-        results.keep(evaluation, history, RESULTS)
-        print_figures(RESULTS / "metrics.json")
+        keep_results(evaluation, history, RESULTS)
+        print_figures(evaluation)
     print(f"results in {RESULTS}/")
 
 
 def _show_comparison(uri: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        print_comparison(fetch(uri, Path(temporary, "comparison")) / "comparison.json")
+        print_comparison(fetch(uri, Path(temporary, "comparison")))
 
 
 def _keep_reports(uris: Uris, folder: Path) -> None:
     """Fetches the pages that a person opens in a browser."""
-    reports = {
-        results.report_name(task, output): uri for (task, output), uri in uris.items() if output in results.REPORTS
-    }
+    reports = {name_report(task, output): uri for (task, output), uri in uris.items() if output in REPORTS}
     for name, uri in reports.items():
         fetch(uri, folder / name)
     if reports:

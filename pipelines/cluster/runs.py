@@ -29,46 +29,55 @@ class Submission(NamedTuple):
     service_account: str
 
 
-def version_name(package: Path, tag: str) -> str:
+def name_version(package: Path, tag: str) -> str:
     """<tag>-<hash of the YAML>: the same code and settings have the same name, others another."""
     return f"{tag}-{hashlib.sha256(package.read_bytes()).hexdigest()[:8]}"
 
 
-def pipeline_version(cluster: Cluster, pipeline: str, package: Path, version: str) -> "V2beta1PipelineVersion":
+def find_or_upload(cluster: Cluster, pipeline: str, package: Path, version: str) -> "V2beta1PipelineVersion":
     """The version of that name; the pipeline and the version are uploaded if they are not there."""
 
-    def uploaded(client: Any) -> Any:
+    def find_or_upload_once(client: Any) -> Any:
         """Asks first each time: an upload whose answer was lost may have arrived."""
         pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
-        found = client.list_pipeline_versions(pipeline_id, filter=_named(version)).pipeline_versions
+        found = client.list_pipeline_versions(pipeline_id, filter=_match_name(version)).pipeline_versions
         return found[0] if found else client.upload_pipeline_version(str(package), version, pipeline_id)
 
-    return cluster.call(uploaded)
+    return cluster.call(find_or_upload_once)
 
 
-def check_name(option: str, name: str) -> None:
-    """Refuses what the API server decodes twice, and then does not find."""
-    if any(character in name for character in "+%") or not name.strip():
-        raise UserError(f"{option} '{name}': must be a name without + and %.")
+def check_names(experiment: str, recurring: str | None, cron: str | None) -> None:
+    """Checks the names and the times that were given on the command line.
 
-
-def check_cron(cron: str) -> None:
-    if len(cron.split()) != 6:
+    Raises:
+        UserError: one cannot be used.
+    """
+    _check_name("--experiment", experiment)
+    if recurring:
+        _check_name("--recurring", recurring)
+    if cron and len(cron.split()) != 6:
         raise UserError(
             f"--cron '{cron}': needs six fields, seconds first, such as '0 30 2 * * *' for 2:30 every night."
         )
 
 
-def experiment_id(cluster: Cluster, name: str) -> str:
+def _check_name(option: str, name: str) -> None:
+    """Refuses what the API server decodes twice, and then does not find."""
+    if any(character in name for character in "+%") or not name.strip():
+        raise UserError(f"{option} '{name}': must be a name without + and %.")
+
+
+def find_experiment(cluster: Cluster, name: str) -> str:
+    """The id of the experiment, which is made if it is not there."""
     namespace = cluster.endpoint.user_namespace or None
-    return cluster.call(lambda client: client.create_experiment(name, namespace=namespace)).experiment_id
+    return str(cluster.call(lambda client: client.create_experiment(name, namespace=namespace)).experiment_id)
 
 
 def start(cluster: Cluster, submission: Submission) -> "V2beta1Run":
     """Starts the run; its name is its own, so that a run whose answer was lost is found and not started twice."""
     from kfp_server_api import V2beta1Run
 
-    experiment = experiment_id(cluster, submission.experiment)
+    experiment = find_experiment(cluster, submission.experiment)
     body = V2beta1Run(
         experiment_id=experiment,
         display_name=submission.name,
@@ -78,11 +87,11 @@ def start(cluster: Cluster, submission: Submission) -> "V2beta1Run":
         service_account=submission.service_account or None,
     )
 
-    def started(client: Any) -> Any:
-        found = client.list_runs(experiment_id=experiment, filter=_named(submission.name)).runs
+    def start_once(client: Any) -> Any:
+        found = client.list_runs(experiment_id=experiment, filter=_match_name(submission.name)).runs
         return found[0] if found else client.runs.run_service_create_run(body)
 
-    return cluster.call(started)
+    return cluster.call(start_once)
 
 
 def find(cluster: Cluster, name: str, experiment: str, succeeded: bool = False) -> "V2beta1Run":
@@ -91,33 +100,38 @@ def find(cluster: Cluster, name: str, experiment: str, succeeded: bool = False) 
     Raises:
         UserError: there is none.
     """
-    from kfp_server_api.exceptions import ApiException
-
     if UUID.fullmatch(name):
-        try:
-            return cluster.call(lambda client: client.get_run(name), expected=(404,))
-        except ApiException:
-            raise UserError(f"run {name}: there is no such run; --list shows the newest.") from None
+        run = find_by_id(cluster, name)
+        if not run:
+            raise UserError(f"run {name}: there is no such run; --list shows the newest.")
+        return run
     if name != "latest":
-        found = named(cluster, name)
+        found = next(iter(list_newest(cluster, None, _match_name(name))), None)
     else:
-        runs = newest(cluster, experiment)
+        runs = list_newest(cluster, experiment)
         found = next((run for run in runs if run.state == "SUCCEEDED" or not succeeded), None)
     if not found:
         raise UserError(f"run {name}: there is none in experiment {experiment}; --list shows the newest.")
     return cluster.call(lambda client: client.get_run(found.run_id))
 
 
-def named(cluster: Cluster, name: str) -> "V2beta1Run | None":
-    """The newest run of that name."""
-    return next(iter(newest(cluster, None, _named(name))), None)
+def find_by_id(cluster: Cluster, run_id: str) -> "V2beta1Run | None":
+    """The run of that id; None if there is none, or no longer."""
+    from kfp_server_api.exceptions import ApiException  # here, so that the command line starts sooner
+
+    if not UUID.fullmatch(run_id):
+        return None
+    try:
+        return cluster.call(lambda client: client.get_run(run_id), expected=(404,))
+    except ApiException:
+        return None
 
 
-def newest(cluster: Cluster, experiment: str | None, condition: str | None = None, count: int = 20) -> list[Any]:
+def list_newest(cluster: Cluster, experiment: str | None, condition: str | None = None, count: int = 20) -> list[Any]:
     """The newest runs of an experiment, or of all, newest first."""
     namespace = cluster.endpoint.user_namespace or None
 
-    def listed(client: Any) -> Any:
+    def list_once(client: Any) -> Any:
         try:
             within = client.get_experiment(experiment_name=experiment, namespace=namespace).experiment_id
         except ValueError:
@@ -126,21 +140,22 @@ def newest(cluster: Cluster, experiment: str | None, condition: str | None = Non
 
     options = {"page_size": count, "sort_by": "created_at desc", "filter": condition}
     if experiment:
-        return cluster.call(listed)
+        return cluster.call(list_once)
     return cluster.call(lambda client: client.list_runs(namespace=namespace, **options).runs or [])
 
 
 def terminate(cluster: Cluster, run_id: str) -> None:
+    """Asks for the end of a run."""
     cluster.call(lambda client: client.terminate_run(run_id))
 
 
 def schedule(cluster: Cluster, submission: Submission, cron: str) -> "V2beta1RecurringRun":
     """Makes the recurring run of that name; one that is there already is replaced, when the new one exists."""
-    earlier = {run.recurring_run_id for run in recurring_runs(cluster, submission.name)}
-    experiment = experiment_id(cluster, submission.experiment)
+    earlier = {run.recurring_run_id for run in list_recurring(cluster, submission.name)}
+    experiment = find_experiment(cluster, submission.experiment)
 
-    def created(client: Any) -> Any:
-        for run in _recurring_runs(client, cluster, submission.name):
+    def create_once(client: Any) -> Any:
+        for run in _list_recurring(client, cluster, submission.name):
             if run.recurring_run_id not in earlier:  # made by a request whose answer was lost
                 return run
         return client.create_recurring_run(
@@ -156,9 +171,9 @@ def schedule(cluster: Cluster, submission: Submission, cron: str) -> "V2beta1Rec
             service_account=submission.service_account or None,
         )
 
-    run = cluster.call(created)
+    run = cluster.call(create_once)
     for old in earlier:
-        cluster.call(partial(_changed, change="delete", recurring_run_id=old))
+        cluster.call(partial(_change, change="delete", recurring_run_id=old))
     return run
 
 
@@ -168,23 +183,24 @@ def change_schedule(cluster: Cluster, name: str, change: str) -> None:
     Raises:
         UserError: there is no recurring run of that name.
     """
-    found = recurring_runs(cluster, name)
+    found = list_recurring(cluster, name)
     if not found:
         raise UserError(f"--recurring {name}: there is no recurring run of that name; --cron makes one.")
     for run in found:
-        cluster.call(partial(_changed, change=change, recurring_run_id=run.recurring_run_id))
+        cluster.call(partial(_change, change=change, recurring_run_id=run.recurring_run_id))
 
 
-def recurring_runs(cluster: Cluster, name: str) -> list[Any]:
-    return cluster.call(lambda client: _recurring_runs(client, cluster, name))
+def list_recurring(cluster: Cluster, name: str) -> list[Any]:
+    """The recurring runs of that name."""
+    return cluster.call(lambda client: _list_recurring(client, cluster, name))
 
 
-def _recurring_runs(client: Any, cluster: Cluster, name: str) -> list[Any]:
+def _list_recurring(client: Any, cluster: Cluster, name: str) -> list[Any]:
     namespace = cluster.endpoint.user_namespace or None
-    return client.list_recurring_runs(namespace=namespace, filter=_named(name)).recurring_runs or []
+    return client.list_list_recurring(namespace=namespace, filter=_match_name(name)).recurring_runs or []
 
 
-def _changed(client: "kfp.Client", change: str, recurring_run_id: str) -> None:
+def _change(client: "kfp.Client", change: str, recurring_run_id: str) -> None:
     changes = {
         "pause": client.disable_recurring_run,
         "resume": client.enable_recurring_run,
@@ -207,5 +223,5 @@ def _runtime_config(submission: Submission) -> Any:
     return V2beta1RuntimeConfig(parameters=submission.arguments, pipeline_root=submission.pipeline_root or None)
 
 
-def _named(name: str) -> str:
+def _match_name(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})

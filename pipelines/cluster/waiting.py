@@ -12,8 +12,8 @@ from rich.live import Live
 
 from components.shared.errors import UserError
 from pipelines.cluster.connection import Cluster
-from pipelines.compiler.packages import Task
-from pipelines.output.display import stage_line
+from pipelines.compiler.spec import Task
+from pipelines.output.display import write_task
 
 if TYPE_CHECKING:
     from kfp_server_api import V2beta1Run
@@ -27,7 +27,7 @@ class StillRunning(Exception):
     """The time to wait is over; the run goes on."""
 
 
-def wait(cluster: Cluster, run_id: str, tasks: list[Task], limit: float | None) -> tuple["V2beta1Run", str]:
+def wait_for_run(cluster: Cluster, run_id: str, tasks: list[Task], limit: float | None) -> tuple["V2beta1Run", str]:
     """The run when it has ended, and how: succeeded, failed, cancelled or skipped.
 
     Meanwhile it shows the tasks, on a terminal in a live table, otherwise with a line per change.
@@ -48,11 +48,11 @@ def wait(cluster: Cluster, run_id: str, tasks: list[Task], limit: float | None) 
                 if time.monotonic() + pause > end:
                     raise StillRunning from None
                 raise
-            now = _states(run, tasks)
+            now = _read_states(run, tasks)
             show(now)
-            was_cancelled |= state(run) in ("cancelling", "cancelled")
+            was_cancelled |= read_state(run) in ("cancelling", "cancelled")
             if run.state in FINAL:  # not every server's history says that it was cancelled
-                return run, "cancelled" if was_cancelled and run.state == "FAILED" else state(run)
+                return run, "cancelled" if was_cancelled and run.state == "FAILED" else read_state(run)
             states = {name: state for name, (state, _) in now.items()}
             pause = 0.5 if states != shown else min(1.5 * pause, 5)
             shown = states
@@ -61,21 +61,21 @@ def wait(cluster: Cluster, run_id: str, tasks: list[Task], limit: float | None) 
             time.sleep(pause)
 
 
-def state(run: "V2beta1Run") -> str:
+def read_state(run: "V2beta1Run") -> str:
     """The run's state in one word; servers may call a run failed that was cancelled."""
     if run.state == "FAILED" and any(status.state == "CANCELING" for status in run.state_history or []):
         return "cancelled"
     return STATES.get(run.state, "waiting")
 
 
-def failed(run: "V2beta1Run", tasks: list[Task]) -> list[str]:
+def list_failed(run: "V2beta1Run", tasks: list[Task]) -> list[str]:
     """The tasks that failed, themselves or their drivers; why, only their logs say."""
-    nodes, drivers = _nodes(run, tasks), _nodes(run, tasks, "-driver")
-    failed = {name for each in (nodes, drivers) for name, node in each.items() if node.state == "FAILED"}
+    nodes, drivers = _find_nodes(run, tasks), _find_nodes(run, tasks, "-driver")
+    failed = {name for found in (nodes, drivers) for name, node in found.items() if node.state == "FAILED"}
     return [task.name for task in tasks if task.name in failed]
 
 
-def seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
+def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
     """How long something took, or takes until now; the server writes year 1970 or earlier for `not yet`."""
     if not start or start.year <= 1970:
         return None
@@ -84,30 +84,23 @@ def seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> f
     return (end - start).total_seconds()
 
 
-def _states(run: "V2beta1Run", tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
+def _read_states(run: "V2beta1Run", tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
     """The state and the seconds of each task, those that began first in front."""
     found = {
-        name: (STATES.get(node.state, "waiting"), seconds(node.start_time or node.create_time, node.end_time))
-        for name, node in _nodes(run, tasks).items()
+        name: (STATES.get(node.state, "waiting"), measure_seconds(node.start_time or node.create_time, node.end_time))
+        for name, node in _find_nodes(run, tasks).items()
     }
     return found | {task.name: ("waiting", None) for task in tasks if task.name not in found}
 
 
-def _nodes(run: "V2beta1Run", tasks: list[Task], suffix: str = "") -> dict[str, Any]:
+def _find_nodes(run: "V2beta1Run", tasks: list[Task], suffix: str = "") -> dict[str, Any]:
     """What the server says of each task that has begun, or of its driver; the earliest first.
 
-    The server's nodes have no word of the part of the pipeline that they are in, but the parts come one after another:
-    of several nodes of a name, the first belongs to the first task of that name. It also has the workflow itself, and
-    nodes around those of the tasks.
+    Beside these it has the workflow itself, nodes around those of the tasks, and one for each attempt: the last counts.
     """
-    waiting: dict[str, list[str]] = {}
-    for task in tasks:
-        waiting.setdefault(f"{task.base_name}{suffix}", []).append(task.name)
-    nodes = {}
-    for node in sorted((run.run_details and run.run_details.task_details) or [], key=_begin):
-        if names := waiting.get(node.display_name):
-            nodes[names.pop(0) if len(names) > 1 else names[0]] = node
-    return nodes
+    names = {f"{task.name}{suffix}": task.name for task in tasks}
+    nodes = sorted((run.run_details and run.run_details.task_details) or [], key=_begin)
+    return {names[node.display_name]: node for node in nodes if node.display_name in names}
 
 
 def _begin(node: Any) -> tuple[bool, str]:
@@ -123,12 +116,12 @@ def _display(stages: list[str]) -> Iterator[Callable[[dict[str, tuple[str, float
         for stage, (state, seconds) in tasks.items():
             if shown[stage] != state:
                 shown[stage] = state
-                console.print(stage_line(stage, state, seconds))
+                console.print(write_task(stage, state, seconds))
 
     if not console.is_terminal:
         yield print_changes
         return
     with Live(console=console, auto_refresh=False) as live:
         yield lambda tasks: live.update(
-            Group(*(stage_line(stage, state, seconds) for stage, (state, seconds) in tasks.items())), refresh=True
+            Group(*(write_task(stage, state, seconds) for stage, (state, seconds) in tasks.items())), refresh=True
         )

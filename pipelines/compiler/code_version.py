@@ -11,15 +11,15 @@ IN_IMAGES = ("components", "containers", "models", ".dockerignore")
 UNKNOWN = "unversioned"
 
 
-def image_tag() -> str:
+def find_image_tag() -> str:
     """The last commit that changed what goes into the images, so that data and docs need no new ones.
 
     It ends in `-dirty` when there are changes that no commit has; outside a git repository it is `unversioned`.
     """
-    commit = _git("log", "-1", "--format=%h", "--abbrev=12", "--", *IN_IMAGES)
+    commit = _ask_git("log", "-1", "--format=%h", "--abbrev=12", "--", *IN_IMAGES)
     if not commit:
         return UNKNOWN
-    return f"{commit}-dirty" if _git("status", "--porcelain", "--", *IN_IMAGES) else commit
+    return f"{commit}-dirty" if _ask_git("status", "--porcelain", "--", *IN_IMAGES) else commit
 
 
 def is_fixed(image: str) -> bool:
@@ -30,12 +30,12 @@ def is_fixed(image: str) -> bool:
     return tag not in ("", "latest", UNKNOWN) and not tag.endswith("-dirty")
 
 
-def commit() -> str:
+def find_commit() -> str:
     """The commit that is checked out, with `-dirty` where files differ from it; empty outside a git repository."""
-    return _git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    return _ask_git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
 
 
-def _git(*arguments: str) -> str:
+def _ask_git(*arguments: str) -> str:
     try:
         result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
     except FileNotFoundError:
@@ -44,4 +44,4 @@ def _git(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    print(image_tag())
+    print(find_image_tag())

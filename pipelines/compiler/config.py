@@ -1,21 +1,21 @@
 """One small typed configuration per environment: `pipelines/config/*.yaml`."""
 
-import difflib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, shorten
 
-Model = TypeVar("Model", bound=BaseModel)
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 CONFIGS = Path(__file__).parents[1] / "config"
 
 
 class Strict(BaseModel):
+    """A model that refuses fields it does not know."""
+
     model_config = ConfigDict(extra="forbid")
 
 
@@ -25,16 +25,22 @@ Duration = Annotated[str, Field(pattern=r"^\d+s$")]
 
 
 class Resources(Strict):
+    """Amounts as Kubernetes writes them."""
+
     cpu: Cpu | None = None
     memory: Memory | None = None
 
 
 class Accelerator(Strict):
+    """GPUs or the like, for a stage."""
+
     type: str  # the resource's name, such as nvidia.com/gpu
     count: int = 1
 
 
 class Toleration(Strict):
+    """A taint of nodes that a stage does not mind, as Kubernetes writes it."""
+
     key: str | None = None
     operator: Literal["Exists", "Equal"] | None = None
     value: str | None = None
@@ -77,6 +83,8 @@ class Endpoint(Strict):
 
 
 class Config(Strict):
+    """A file in pipelines/config."""
+
     name: str  # its file's
     endpoint: Endpoint = Endpoint()
     pipeline_root: str = ""  # where a cluster keeps artifacts: gs://BUCKET/FOLDER
@@ -89,9 +97,11 @@ class Config(Strict):
 
     @property
     def path(self) -> Path:
+        """The file."""
         return CONFIGS / f"{self.name}.yaml"
 
     def without_cache(self, *stages: str) -> "Config":
+        """The same, but with KFP's cache switched off for these stages."""
         off = {name: self.stage(name).model_copy(update={"caching": False}) for name in stages}
         return self.model_copy(update={"stages": {**self.stages, **off}})
 
@@ -112,37 +122,30 @@ def load_config(name: str) -> Config:
         names = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
         raise UserError(f"{path}: no such configuration; there are {', '.join(names)}.")
     content = read_yaml(path) or {}
-    return validated(Config, {**content, "name": name} if isinstance(content, dict) else content, path)
+    return validate(Config, {**content, "name": name} if isinstance(content, dict) else content, path)
 
 
 def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     try:
         return yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML: {one_line(error)}") from None
+        raise UserError(f"{path}: cannot be read as YAML ({shorten(error)}).") from None
 
 
-def validated(model: type[Model], content: Any, path: Path) -> Model:
-    """`content` of the file `path` as `model`; the first wrong field is named in a UserError."""
+def validate(model: type[AnyModel], content: Any, path: Path) -> AnyModel:
+    """The content of the file `path` as `model`.
+
+    Raises:
+        UserError: a field is wrong; the first such one is named.
+    """
     try:
         return model.model_validate(content if content is not None else {})
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {field}: {first['msg']}.") from None
-
-
-def one_line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
-def first_sentence(error: object) -> str:
-    return one_line(getattr(error, "message", error)).split(". ")[0].rstrip(".")
-
-
-def unknown(what: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that does not exist, with the nearest one that does and the list."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"{what} '{name}' does not exist.{hint} There are: {', '.join(known)}."

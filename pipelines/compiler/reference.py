@@ -10,9 +10,10 @@ from typing import Any
 
 from components.shared.errors import command_line
 from components.shared.files import new_file
-from pipelines.compiler import packages
 from pipelines.compiler.config import load_config
-from pipelines.compiler.stages import Contract, Port, Stages
+from pipelines.compiler.contracts import Contract, Port
+from pipelines.compiler.packages import PIPELINES, build
+from pipelines.compiler.stages import Stages
 
 TARGET = Path(__file__).parents[2] / "docs" / "components.md"
 HEAD = """\
@@ -39,8 +40,8 @@ def reference(stages: Stages) -> str:
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
 
     tasks: dict[str, Any] = {}
-    for pipeline in packages.PIPELINES:
-        own = packages.build(pipeline, stages).pipeline_spec.root.dag.tasks
+    for pipeline in PIPELINES:
+        own = build(pipeline, stages).pipeline_spec.root.dag.tasks
         order = TopologicalSorter({name: sorted(own[name].dependent_tasks) for name in sorted(own)}).static_order()
         tasks |= {name: own[name] for name in order if name in stages.contracts.keys() - tasks}
     others = {name: PipelineTaskSpec() for name in stages.contracts if name not in tasks}

@@ -6,13 +6,21 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from pipelines.compiler.stages import PYTHON_TYPES, Stages
+from pipelines.compiler.contracts import PYTHON_TYPES
+from pipelines.compiler.stages import Stages
+
+# The id of the run that the artifacts are of, if submit.py knows it. No task takes it; it is kept with the run, so that
+# a later run can go on from this one with all that the earlier run had.
+FROM_RUN = "from_run"
 
 
 def build(stages: Stages, stage: str) -> BaseComponent:
-    """Its parameters are the stage's, and for each artifact input NAME the URI of an artifact, NAME_uri."""
+    """The pipeline that runs one stage.
+
+    Its parameters are the stage's, for each artifact input NAME the URI of an artifact as NAME_uri, and FROM_RUN.
+    """
     contract = stages.contracts[stage]
-    signature = []
+    signature: list[tuple[str, type, Any]] = [(FROM_RUN, str, "")]
     for port in contract.inputs:
         if port.is_parameter:
             value = stages.parameters[stage][port.name]
@@ -22,7 +30,7 @@ def build(stages: Stages, stage: str) -> BaseComponent:
             signature.append((f"{port.name}_uri", str, inspect.Parameter.empty))
 
     def single(*values: Any) -> None:
-        arguments = {name: value for (name, _, _), value in zip(signature, values, strict=True)}
+        arguments = {name: value for (name, _, _), value in zip(signature, values, strict=True) if name != FROM_RUN}
         for port in contract.inputs:
             if not port.is_parameter:
                 importer = dsl.importer(arguments.pop(f"{port.name}_uri"), artifact_class=getattr(dsl, port.type))

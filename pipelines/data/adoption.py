@@ -4,7 +4,6 @@ Killed at any moment and run again, it comes to the same end. The new images are
 place by renames, so that it never holds half of them; the old ones go only where git and DVC can bring them back.
 """
 
-import json
 import os
 import shlex
 import shutil
@@ -13,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory
 from components.shared.formats.examples import is_augmented
-from pipelines.compiler.config import one_line
 from pipelines.data import dvc_version as data
 from pipelines.data.curated import Curated, is_image, md5
 from pipelines.data.dvc_version import Folder
+from pipelines.output.results import read_data_version
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -180,7 +179,7 @@ def _tree(md5s: dict[str, str]) -> "Tree":
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
-    tree = Tree()
+    tree = Tree()  # type: ignore[no-untyped-call]
     for name, value in md5s.items():
         tree.add(tuple(name.split("/")), None, HashInfo("md5", value))
     tree.digest()
@@ -234,10 +233,7 @@ def _files(folder: Folder, git: Path, upcoming: Version, is_first: bool) -> list
     if is_first:
         files.append(folder.path.with_name(".gitignore"))
     results = RESULTS.resolve()
-    try:
-        is_of_version = json.loads((results / "metrics.json").read_text())["data_version"] == upcoming.name
-    except (OSError, ValueError, KeyError, TypeError):
-        is_of_version = False
+    is_of_version = read_data_version(results) == upcoming.name
     if is_of_version and results.is_relative_to(git) and not _git(git, "check-ignore", "--", str(results)):
         files.append(results)
     return files
@@ -339,7 +335,7 @@ def _copy(curated: Curated, new: Path) -> None:
 def _run_git(git: Path, *arguments: str) -> None:
     result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, text=True)
     if result.returncode != 0:
-        said = one_line(result.stderr or result.stdout).rstrip(".")
+        said = shorten(result.stderr or result.stdout)
         raise UserError(f"git {arguments[0]} failed in {git} ({said}); mend that and run again.")
 
 
@@ -347,4 +343,4 @@ def _push(repo: "Repo", folder: Folder, remote: str) -> None:
     try:
         repo.push(targets=[str(folder.path)], remote=remote or None)
     except Exception as error:  # of the many libraries between us and the remote
-        raise UserError(f"dvc push failed ({one_line(error).rstrip('.')}); mend that and run again.") from None
+        raise UserError(f"dvc push failed ({shorten(error)}); mend that and run again.") from None

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from components.curate.writing import MANIFEST
 from components.shared.cloud_storage import fetch_object, fetch_objects, is_address
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS
-from pipelines.local.runner import SUMMARY, find_run
+from components.shared.formats.manifest import FILE as MANIFEST
 
 IF_MISSING = "run curate again"
 
@@ -31,25 +30,6 @@ class Curated(NamedTuple):
     folder: Path
     images: list[Image]
     md5s: dict[str, str]  # of each of its files, by path
-
-
-def of_run(runs: Path, experiment: str, name: str) -> str:
-    """The path or URI of the curated folder of that run, or for `latest` of the latest success that made one.
-
-    Raises:
-        UserError: there is no such run, or it made none.
-    """
-    if name != "latest":
-        run = find_run(runs, experiment, name)
-        if "data" not in run["artifacts"]:
-            raise UserError(f"{run['run']}: this run made no curated folder; take one of the improvement pipeline.")
-        return run["artifacts"]["data"]
-    paths = sorted((runs / experiment).glob(f"*/{SUMMARY}"))
-    succeeded = [run for path in paths if (run := find_run(runs, experiment, path.parent.name))["state"] == "succeeded"]
-    made = [run["artifacts"]["data"] for run in succeeded if "data" in run["artifacts"]]
-    if not made:
-        raise UserError(f"{runs / experiment}: no run made a curated folder yet; run the improvement pipeline.")
-    return made[-1]
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.shared.cloud_storage import exists
-from components.shared.errors import UserError
-from pipelines.compiler.config import one_line, unknown
+from components.shared.errors import UserError, name_unknown, shorten
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -24,7 +23,7 @@ class DataVersion(NamedTuple):
     version: str  # <md5>.dir
 
 
-def resolve(path: Path, rev: str | None = None, remote: str | None = None) -> DataVersion:
+def resolve_version(path: Path, rev: str | None = None, remote: str | None = None) -> DataVersion:
     """The version of the DVC-tracked folder `path` at the git revision `rev`, or as it is on disk now.
 
     On disk, the folder must be what git's HEAD says, so that anyone can get the version again. The repository is the
@@ -74,7 +73,7 @@ def repository_of(path: Path) -> "Iterator[tuple[Repo, Folder]]":
             "`dvc add` the images."
         ) from None
     except DvcException as error:
-        raise UserError(f"{path}: DVC cannot use its repository ({one_line(error)}); mend what it names.") from None
+        raise UserError(f"{path}: DVC cannot use its repository ({shorten(error)}); fix what it names.") from None
 
 
 def _nearest_folder(path: Path) -> Path:
@@ -170,7 +169,7 @@ def _at_revision(repo: "Repo", folder: Folder, rev: str) -> "Output":
 
 
 def _place(repo: "Repo", folder: Folder) -> str:
-    return repo.fs.normpath(repo.fs.join(repo.root_dir, *Path(folder.relpath).parts))
+    return str(repo.fs.normpath(repo.fs.join(repo.root_dir, *Path(folder.relpath).parts)))
 
 
 def output(repo: "Repo", folder: Folder) -> "Output":
@@ -235,7 +234,7 @@ def open_remote(repo: "Repo", folder: Folder, remote: str | None, hash_name: str
             f"with one of {', '.join(sorted(known))}."
         )
     if name not in known:
-        raise UserError(unknown("the DVC remote", name, known))
+        raise UserError(name_unknown("the DVC remote", name, known))
     url = known[name]["url"]
     try:
         store = repo.cloud.get_remote(name)

@@ -49,7 +49,11 @@ def connect() -> "DockerClient":
 
 
 def check_images(images: Iterable[str]) -> None:
-    """Refuses to run where Docker or an image is missing, with a UserError."""
+    """Checks that Docker or Podman answers and has the images.
+
+    Raises:
+        UserError: it does not, or one is missing.
+    """
     import docker
 
     client = connect()
@@ -62,17 +66,17 @@ def check_images(images: Iterable[str]) -> None:
             ) from None
 
 
-def new_runner(run: Path, arguments: dict[str, Any]) -> "DockerRunner":
-    """kfp's runner, whose containers may write to the folder `run` and read what is at the paths in `arguments`."""
+def new_runner(folder: Path, arguments: dict[str, Any]) -> "DockerRunner":
+    """kfp's runner; its containers may write to the folder of the run, and read what the arguments name."""
     from kfp import local
     from kfp.local import docker_task_handler
 
-    mounts = dict.fromkeys(_folders(arguments), READ_ONLY) | {str(run): WRITABLE}
+    mounts = dict.fromkeys(_list_folders(arguments), READ_ONLY) | {str(folder): WRITABLE}
     docker_task_handler.DockerTaskHandler = partial(_Container, connect(), mounts)
     return local.DockerRunner()
 
 
-def _folders(arguments: dict[str, Any]) -> Iterator[str]:
+def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:
     """What arguments name; for a version in a DVC remote, STORE/ab/cdef.dir, the whole store: that is but its list."""
     for value in arguments.values():
         if isinstance(value, str) and value.startswith("/") and Path(value).exists():
@@ -101,14 +105,14 @@ class _Container:
         from kfp.local.status import Status
 
         try:
-            code = self._exit_code()
+            code = self._run_container()
         except docker.errors.APIError as error:
             print(f"{self._image}: its container cannot run: {error.explanation}")
             return Status.FAILURE
         output = json.loads(self._command[self._command.index("--executor_input") + 1])["outputs"]["outputFile"]
         return Status.SUCCESS if code == 0 and Path(output).is_file() else Status.FAILURE
 
-    def _exit_code(self) -> int:
+    def _run_container(self) -> int:
         container = self._client.containers.create(
             self._image,
             self._command,
@@ -121,7 +125,7 @@ class _Container:
             container.start()
             for text in codecs.iterdecode(container.logs(stream=True, follow=True), "utf-8", "replace"):
                 print(text, end="")
-            return container.wait()["StatusCode"]
+            return int(container.wait()["StatusCode"])
         finally:
             container.remove(force=True)
 

@@ -1,69 +1,101 @@
-"""What a person sees of a run on this machine: the stages while it runs, the figures at the end."""
+"""What a person sees of a run: the stages while it runs, the figures at the end."""
 
-import json
+import contextlib
 import os
 import shlex
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.compiler.packages import read_spec, tasks
-from pipelines.local.runner import Watcher, run_locally
+from components.shared.formats import comparison, evaluation
+from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
+from components.shared.formats.evaluation import Evaluation, measured_splits, read_evaluation
 
-DIFFERENCES = ("relabelled", "moved", "dropped", "added", "altered", "augmented")  # of comparison.json
 SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
 
 
-def run_with_progress(
-    run: Path, arguments: dict[str, Any], artifacts: dict[str, str], runner: str = "subprocess"
-) -> dict[str, Any]:
-    """Runs run/pipeline.yaml; on a terminal with a live table, otherwise with a line per change."""
+class Progress(Protocol):
+    """What is known of the tasks of a run on this machine while it runs."""
+
+    states: dict[str, str]  # by task, in their order
+    progress: dict[str, str]  # the last thing that a task said of its progress
+    on_change: Any  # is called with the name of a task whose state changed
+
+    def measure_seconds(self, name: str) -> float:
+        """How long a task took, or has been running."""
+
+
+@contextlib.contextmanager
+def show_progress(progress: Progress) -> Iterator[None]:
+    """Shows the tasks while the block runs: on a terminal in a live table, otherwise with a line per change."""
     console = Console(file=sys.stdout)  # bound now: stdout is redirected while kfp.local runs
-    package = run / "pipeline.yaml"
-    watcher = Watcher(tasks(read_spec(package)))
+
+    def write_line(task: str) -> str:
+        state = progress.states[task]
+        said = progress.progress.get(task, "") if state == "running" else ""
+        return write_task(task, state, progress.measure_seconds(task), said)
+
+    def draw_table() -> Table:
+        table = Table.grid(padding=(0, 1))
+        for task in progress.states:
+            table.add_row(write_line(task))
+        return table
+
     if console.is_terminal:
-        with Live(
-            get_renderable=lambda: _stages(watcher), console=console, redirect_stdout=False, redirect_stderr=False
-        ):
-            return run_locally(package, arguments, artifacts, run, watcher, runner)
-    watcher.changed = lambda stage: console.print(_line(watcher, stage), highlight=False)
-    return run_locally(package, arguments, artifacts, run, watcher, runner)
+        with Live(get_renderable=draw_table, console=console, redirect_stdout=False, redirect_stderr=False):
+            yield
+        return
+    progress.on_change = lambda task: console.print(write_line(task), highlight=False)
+    yield
 
 
-def print_outcome(run: Path, summary: dict[str, Any]) -> None:
-    """The figures and the reports; after a failure, what the stage said."""
+def write_task(task: str, state: str, seconds: float | None, progress: str = "") -> str:
+    """A task's line with rich's markup: symbol, name, state, seconds, progress."""
+    time_taken = "" if state == "waiting" or seconds is None else f"{seconds:6.1f} s"
+    return f"{SYMBOLS.get(state, SYMBOLS['waiting'])} {task:<16} {state:<9} {time_taken}  {escape(progress)}".rstrip()
+
+
+def print_outcome(folder: Path, record: Mapping[str, Any]) -> None:
+    """The figures and the reports of a run on this machine; after a failure, what the stage said.
+
+    Args:
+        folder: of the run.
+        record: the content of its run.json.
+    """
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
-    for stage, content in summary["stages"].items():
+    for task, content in record["stages"].items():
         if content["state"] == "failed":
-            console.print(f"[red]{stage} failed:[/] {escape(content['message'])}")
-    if (run / "metrics.json").is_file():
-        print_figures(run / "metrics.json")
-    if (run / "comparison.json").is_file():
-        print_comparison(run / "comparison.json")
-    console.print(f"{summary['state']} after {summary['seconds']:.0f} s")
-    for report in [*sorted(run.glob("*.html")), *run.glob("issues.csv")]:
+            console.print(f"[red]{task} failed:[/] {escape(content['message'])}")
+    if (folder / evaluation.FILE).is_file():
+        print_figures(folder)
+    if (folder / comparison.FILE).is_file():
+        print_comparison(folder)
+    console.print(f"{record['state']} after {record['seconds']:.0f} s")
+    for report in [*sorted(folder.glob("*.html")), *folder.glob("issues.csv")]:
         name = report.stem if report.stem in ("review", "issues") else f"{report.stem} report"
-        console.print(f"{name:<24} {_short(report)}")
-    console.print(f"{'log':<24} {_short(run / 'run.log')}")
-    if summary["state"] == "succeeded" and "curate" in summary["stages"]:
-        print_adoption(_short(Path(summary["stages"]["curate"]["artifacts"]["data"]["uri"])))
+        console.print(f"{name:<24} {_shorten(report)}")
+    console.print(f"{'log':<24} {_shorten(folder / 'run.log')}")
+    if record["state"] == "succeeded" and "curate" in record["stages"]:
+        print_adoption(_shorten(Path(record["stages"]["curate"]["artifacts"]["data"]["uri"])))
 
 
-def print_figures(metrics: Path) -> None:
+def print_figures(folder: Path) -> None:
+    """The table of an evaluation; `folder` has its evaluation.json."""
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
-    console.print(_figures(json.loads(metrics.read_text())))
+    console.print(_draw_figures(read_evaluation(folder)))
 
 
-def print_comparison(comparison: Path) -> None:
-    """What the new data version changed, in a table, and how its images differ."""
+def print_comparison(folder: Path) -> None:
+    """What the new data version changed, in a table, and how its images differ; `folder` has the comparison.json."""
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
-    content = json.loads(comparison.read_text())
-    console.print(_changes(content))
+    content = read_comparison(folder)
+    console.print(_draw_changes(content))
     counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
     console.print(f"images: {', '.join(counts)}")
 
@@ -74,52 +106,37 @@ def print_adoption(curated: str) -> None:
     console.print(f"to keep the new images:  python adopt.py --data DIR --curated {shlex.quote(curated)}")
 
 
-def _stages(watcher: Watcher) -> Table:
-    table = Table.grid(padding=(0, 1))
-    for stage in watcher.states:
-        table.add_row(_line(watcher, stage))
-    return table
+def print_line(text: str, markup: bool = False) -> None:
+    """A line, or several, never broken by the width of the terminal."""
+    Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=markup).print(text)
 
 
-def _line(watcher: Watcher, stage: str) -> str:
-    state = watcher.states[stage]
-    progress = watcher.progress.get(stage, "") if state == "running" else ""
-    return stage_line(stage, state, watcher.elapsed(stage), progress)
-
-
-def stage_line(stage: str, state: str, seconds: float | None, progress: str = "") -> str:
-    """A stage's line with rich's markup: symbol, name, state, seconds, progress."""
-    time_taken = "" if state == "waiting" or seconds is None else f"{seconds:6.1f} s"
-    return f"{SYMBOLS.get(state, SYMBOLS['waiting'])} {stage:<16} {state:<9} {time_taken}  {escape(progress)}".rstrip()
-
-
-def _figures(metrics: dict[str, Any]) -> Table:
-    table = Table(title=f"data version {metrics['data_version']}", title_justify="left")
+def _draw_figures(content: Evaluation) -> Table:
+    table = Table(title=f"data version {content['data_version']}", title_justify="left")
     for heading in ("split", "images", "accuracy", "95 %", "macro F1", "log loss", "calibration"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split in ("val", "test"):
-        if figures := metrics.get(split):
-            low, high = figures["accuracy_interval"]
-            table.add_row(
-                split,
-                f"{figures['images']:,}",
-                f"{figures['accuracy']:.3f}",
-                f"{low:.3f}-{high:.3f}",
-                f"{figures['macro_f1']:.3f}",
-                f"{figures['log_loss']:.3f}",
-                f"{figures['calibration_error']:.3f}",
-            )
+    for split, figures in measured_splits(content).items():
+        low, high = figures["accuracy_interval"]
+        table.add_row(
+            split,
+            f"{figures['images']:,}",
+            f"{figures['accuracy']:.3f}",
+            f"{low:.3f}-{high:.3f}",
+            f"{figures['macro_f1']:.3f}",
+            f"{figures['log_loss']:.3f}",
+            f"{figures['calibration_error']:.3f}",
+        )
     return table
 
 
-def _changes(comparison: dict[str, Any]) -> Table:
+def _draw_changes(content: Comparison) -> Table:
     """Both models on the images and labels of the version before; beside it, the new one on the new version's."""
     table = Table(title="both models on the images of before; p is McNemar's", title_justify="left")
-    level = f"{100 * comparison['confidence_level']:g} %"
+    level = f"{100 * content['confidence_level']:g} %"
     for heading in ("split", "images", "before", "after", "change", level, "p", "new data"):
         width = 13 if heading == level else None  # so that on a narrow terminal a heading is broken, and no figure
         table.add_column(heading, justify="left" if heading == "split" else "right", min_width=width)
-    for split, figures in comparison["splits"].items():
+    for split, figures in content["splits"].items():
         accuracy, new = figures["accuracy"], figures["new_data"]
         table.add_row(
             split,
@@ -134,5 +151,5 @@ def _changes(comparison: dict[str, Any]) -> Table:
     return table
 
 
-def _short(path: Path) -> str:
+def _shorten(path: Path) -> str:
     return os.path.relpath(path)

@@ -4,43 +4,42 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from components.shared.errors import UserError
 from components.shared.files import new_file
+from components.shared.formats.evaluation import Evaluation, SplitFigures, measured_splits, read_evaluation
 
-SPLITS = ("train", "val", "test")
-# Few enough for a table; DVC leaves out what is a list. The rest is in the run's own metrics.json.
-FIGURES = ("images", "accuracy", "accuracy_interval", "macro_f1", "log_loss", "calibration_error")
+METRICS = "metrics.json"
 TABLES = ("confusion", "classes")
 REPORTS = ("report", "review", "issues")  # the outputs that a person opens, in a browser or a spreadsheet
 
 
-def report_name(task: str, output: str) -> str:
-    """Of the file: before/train's report is before-train.html, audit's review is review.html."""
-    names = {"report": f"{task.replace('/', '-')}.html", "review": "review.html", "issues": "issues.csv"}
-    return names[output]
+def name_report(task: str, output: str) -> str:
+    """The name of a report's file: before-train.html for that of before-train, and review.html for the review."""
+    return {"report": f"{task}.html", "review": "review.html", "issues": "issues.csv"}[output]
 
 
-def keep(evaluation: Path, history: Path | None, results: Path) -> None:
-    """Writes the figures of local copies of the artifacts `evaluation` and `history`, all or none, over the last run's.
+def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
+    """Writes the figures of a run over those of the last one, all or none.
 
-    metrics.json has each split's figures, classes.json each class's F1. plots/confusion/ has a row per image: the given
-    label and the prediction; plots/classes/ a row per class; plots/training.csv a row per epoch.
+    metrics.json has the figures of each split, classes.json the F1 of each class. plots/confusion/ has a row per image,
+    with the given label and the prediction; plots/classes/ a row per class; plots/training.csv a row per epoch.
+
+    Args:
+        evaluation: a copy of the artifact of that name on this machine.
+        history: likewise; None if the run trained no model.
+        results: the folder to write to.
 
     Raises:
         UserError: the evaluation cannot be read, or `results` cannot be written.
     """
+    files = _list_files(read_evaluation(evaluation))
+    possible = {"plots/training.csv", *(f"plots/{table}/{split}.csv" for table in TABLES for split in ("val", "test"))}
     try:
-        files = _files(json.loads((evaluation / "metrics.json").read_text()))
         if history:
             files["plots/training.csv"] = history.read_text()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{evaluation}: its figures cannot be taken ({error}); run the pipeline again.") from None
-    possible = {"plots/training.csv", *(f"plots/{table}/{split}.csv" for table in TABLES for split in SPLITS)}
-    try:
         with contextlib.ExitStack() as stack:
             for name, text in files.items():
                 stack.enter_context(new_file(results / name)).write_text(text)
@@ -50,42 +49,65 @@ def keep(evaluation: Path, history: Path | None, results: Path) -> None:
         raise UserError(f"{results}: cannot be written ({error.strerror}); free that place for the figures.") from None
 
 
-def _files(result: dict[str, Any]) -> dict[str, str]:
+def read_data_version(results: Path) -> str:
+    """The data version that the figures in results/ belong to; empty if there are none."""
+    try:
+        return str(json.loads((results / METRICS).read_text())["data_version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _list_files(evaluation: Evaluation) -> dict[str, str]:
     """The content of each file, by its path in results/."""
-    origin = {name: result[name] for name in ("data_version", "settings")}
-    if result["trained_on"] != result["data_version"]:
-        origin["trained_on"] = result["trained_on"]
-    figures = {
-        split: {name: result[split][name] for name in FIGURES if name in result[split]}
-        for split in SPLITS
-        if split in result
-    }
-    scored = {split: result[split] for split in SPLITS if "classes" in result.get(split, {})}
-    f1 = {split: {name: each["f1"] for name, each in scored[split]["classes"].items()} for split in scored}
-    files = {"metrics.json": _json({**origin, **figures}), "classes.json": _json(f1)}
-    for split, content in scored.items():
-        files[f"plots/confusion/{split}.csv"] = _csv(_pairs(result["classes"], content["confusion_matrix"]))
-        rows = [{"class": name, **each} for name, each in content["classes"].items()]
-        files[f"plots/classes/{split}.csv"] = _csv(rows)
+    figures = measured_splits(evaluation)
+    f1 = {split: {name: scores["f1"] for name, scores in each["classes"].items()} for split, each in figures.items()}
+    files = {METRICS: _to_json(_summarize(evaluation)), "classes.json": _to_json(f1)}
+    for split, content in figures.items():
+        matrix = _unfold(evaluation["classes"], content["confusion_matrix"])
+        files[f"plots/confusion/{split}.csv"] = _to_csv(matrix)
+        files[f"plots/classes/{split}.csv"] = _to_csv(
+            {"class": name, **scores} for name, scores in content["classes"].items()
+        )
     return files
 
 
-def _pairs(classes: list[str], matrix: list[list[int]]) -> Iterable[dict[str, Any]]:
-    """A row per image, as DVC's confusion template counts them itself."""
+def _summarize(evaluation: Evaluation) -> dict[str, object]:
+    """The content of metrics.json: few enough figures for a table. The rest is in the run's own evaluation.json."""
+    summary: dict[str, object] = {"data_version": evaluation["data_version"], "settings": evaluation["settings"]}
+    if evaluation["trained_on"] != evaluation["data_version"]:
+        summary["trained_on"] = evaluation["trained_on"]
+    if "train" in evaluation:
+        summary["train"] = {"images": evaluation["train"]["images"]}
+    return summary | {split: _choose_figures(figures) for split, figures in measured_splits(evaluation).items()}
+
+
+def _choose_figures(figures: SplitFigures) -> dict[str, object]:
+    return {
+        "images": figures["images"],
+        "accuracy": figures["accuracy"],
+        "accuracy_interval": figures["accuracy_interval"],
+        "macro_f1": figures["macro_f1"],
+        "log_loss": figures["log_loss"],
+        "calibration_error": figures["calibration_error"],
+    }
+
+
+def _unfold(classes: list[str], matrix: list[list[int]]) -> Iterable[dict[str, str]]:
+    """A row per image, as DVC's template of confusion matrices counts them itself."""
     for label, counts in zip(classes, matrix, strict=True):
         for prediction, count in zip(classes, counts, strict=True):
             for _ in range(count):
                 yield {"label": label, "prediction": prediction}
 
 
-def _json(content: dict[str, Any]) -> str:
+def _to_json(content: object) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def _csv(rows: Iterable[dict[str, Any]]) -> str:
+def _to_csv(rows: Iterable[Mapping[str, object]]) -> str:
     rows = list(rows)
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

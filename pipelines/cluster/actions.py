@@ -1,0 +1,103 @@
+"""What submit.py does on a cluster besides starting runs: check, list, attach, terminate, change a schedule.
+
+Each returns a final state, from which the exit code follows.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from components.shared.errors import UserError
+from pipelines.cluster import checks, runs, waiting
+from pipelines.cluster.connection import Cluster
+from pipelines.cluster.submission import ClusterTarget, check_tags, wait_for_results
+from pipelines.compiler.packages import build, choose_package, write_package
+from pipelines.compiler.spec import list_images, read_spec
+from pipelines.compiler.stages import Stages
+from pipelines.output.display import print_line
+from pipelines.submission.preparation import locate_data
+from pipelines.submission.request import RunRequest
+
+
+def check(cluster: Cluster, request: RunRequest) -> str:
+    """Tries everything that the run would need, one by one, and starts nothing."""
+    stages = Stages(cluster.config)
+
+    def check_data() -> str:
+        if not request.data:
+            return "not tried; name the images with --data"
+        return ", ".join(locate_data(request, ClusterTarget(cluster, request.experiment)).versions)
+
+    def check_images() -> str:
+        with tempfile.TemporaryDirectory() as temporary:
+            package = Path(temporary, "pipeline.yaml")
+            write_package(build(choose_package(request.pipeline, None, stages), stages), package)
+            images = list_images(read_spec(package))
+        check_tags(images)
+        return checks.check_images(images)
+
+    steps: dict[str, Callable[[], str]] = {
+        "endpoint": lambda: checks.check_endpoint(cluster),
+        "credentials": lambda: checks.check_credentials(cluster),
+        "experiment": lambda: checks.check_experiment(cluster, request.experiment),
+        "bucket": lambda: checks.check_bucket(cluster.config.pipeline_root),
+        "data": check_data,
+        "images": check_images,
+    }
+    has_failed = False
+    for name, has_passed, message in checks.run_checks(steps):
+        has_failed |= not has_passed
+        print_line(f"{'[green]✓[/]' if has_passed else '[red]✗[/]'} {name:<12} {escape(message)}", markup=True)
+    return "failed" if has_failed else "succeeded"
+
+
+def list_runs(cluster: Cluster, experiment: str) -> str:
+    """Prints the newest runs of an experiment."""
+    table = Table(title=f"experiment {experiment}", title_justify="left")
+    for heading in ("run", "state", "started", "seconds"):
+        table.add_column(heading, justify="right" if heading == "seconds" else "left", no_wrap=True)
+    for run in runs.list_newest(cluster, experiment):
+        took = waiting.measure_seconds(run.created_at, run.finished_at)
+        table.add_row(
+            escape(run.display_name),
+            waiting.read_state(run),
+            f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if run.created_at else "",
+            f"{took:,.0f}" if took is not None else "",
+        )
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = 200  # a name that is cut is no use to --attach
+    console.print(table if table.row_count else f"experiment {experiment}: no runs yet")
+    return "succeeded"
+
+
+def attach(cluster: Cluster, name: str, experiment: str, *, timeout: float | None, reports: Path) -> str:
+    """Waits for a run as wait_for_results does."""
+    run = runs.find(cluster, name, experiment)
+    return wait_for_results(cluster, run, timeout, reports)
+
+
+def terminate(cluster: Cluster, name: str, experiment: str) -> str:
+    """Ends a run.
+
+    Raises:
+        UserError: it has ended already.
+    """
+    run = runs.find(cluster, name, experiment)
+    if run.state in waiting.FINAL:
+        raise UserError(f"run {run.display_name}: has ended already ({waiting.read_state(run)}).")
+    runs.terminate(cluster, run.run_id)
+    print_line(f"terminating {run.display_name}")
+    return "succeeded"
+
+
+def change_schedule(cluster: Cluster, name: str, change: str) -> str:
+    """Pauses, resumes or deletes a recurring run; `change` is the verb."""
+    runs.change_schedule(cluster, name, change)
+    print_line(f"recurring run {name}: {change}d")
+    return "succeeded"

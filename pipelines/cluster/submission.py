@@ -1,0 +1,177 @@
+"""A run on a cluster, from the request to its results."""
+
+import datetime
+import tempfile
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.shared.cloud_storage import is_address, upload
+from components.shared.errors import UserError
+from components.shared.formats.examples import hash_file
+from pipelines.cluster import runs, waiting
+from pipelines.cluster.artifacts import find_artifacts, read_execution
+from pipelines.cluster.connection import Cluster
+from pipelines.cluster.earlier import describe_run
+from pipelines.cluster.fetching import fetch_results
+from pipelines.compiler.code_version import find_commit, is_fixed
+from pipelines.compiler.packages import write_package
+from pipelines.compiler.spec import list_images, read_spec
+from pipelines.compiler.stages import Stages
+from pipelines.data.dvc_version import DataVersion, resolve_version
+from pipelines.output.display import print_line
+from pipelines.submission.arguments import EarlierRun
+from pipelines.submission.preparation import PreparedRun, prepare
+from pipelines.submission.request import ClusterOptions, RunRequest
+
+if TYPE_CHECKING:
+    from kfp_server_api import V2beta1Run
+
+
+class ClusterTarget:
+    """A cluster, as preparation.Target describes it."""
+
+    def __init__(self, cluster: Cluster, experiment: str) -> None:
+        """Looks for the latest run in the experiment."""
+        self._cluster, self._experiment = cluster, experiment
+
+    def locate_data(self, data: str, rev: str | None) -> DataVersion:
+        """A version in a DVC remote in Cloud Storage, or any folder there."""
+        if is_address(data):
+            return DataVersion(data, "")
+        version = resolve_version(Path(data), rev, self._cluster.config.dvc_remote or None)
+        if not is_address(version.uri):
+            raise UserError(
+                f"{data}: its DVC remote is a folder of this machine ({version.uri}), which no cluster can read; "
+                "set `dvc_remote` in the config to a gs:// remote, and dvc push there."
+            )
+        return version
+
+    def locate_decisions(self, decisions: str) -> str:
+        """An object as it is; a file goes to a place that its content names, when the run is started."""
+        if is_address(decisions):
+            return decisions
+        if not Path(decisions).is_file():
+            raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
+        return f"{self._cluster.config.pipeline_root.rstrip('/')}/decisions/{hash_file(Path(decisions))}.csv"
+
+    def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
+        """An earlier run, by what it left in Cloud Storage."""
+        run = runs.find(self._cluster, name, self._experiment, succeeded=True)
+        return describe_run(self._cluster, stages, run, stage)
+
+
+def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str:
+    """Compiles, uploads and starts a run, or makes it a recurring one.
+
+    Returns:
+        The final state of a run that was waited for, otherwise `succeeded`.
+
+    Raises:
+        UserError: it cannot be run.
+    """
+    prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment))
+    submission = _upload(cluster, request, options, prepared)
+    if options.cron:
+        runs.schedule(cluster, submission, options.cron)
+        version = submission.version.display_name
+        print_line(f"recurring run {submission.name} of {prepared.pipeline.name}, version {version}: {options.cron}")
+        return "succeeded"
+    started = runs.start(cluster, submission)
+    print_line(f"started {started.display_name}\n{cluster.address(f'runs/details/{started.run_id}')}")
+    if not options.wait:
+        return "succeeded"
+    return wait_for_results(cluster, started, options.timeout, request.runs / request.experiment)
+
+
+def check_tags(images: list[str]) -> None:
+    """Checks that each image is named for ever, as KFP's cache supposes.
+
+    Raises:
+        UserError: an image's tag may change its meaning.
+    """
+    for image in images:
+        if not is_fixed(image):
+            raise UserError(
+                f"{image}: its tag can mean different code tomorrow; commit, then make images and push, "
+                "or insist with --force."
+            )
+
+
+def wait_for_results(cluster: Cluster, run: "V2beta1Run", timeout: float | None, reports: Path) -> str:
+    """Shows the run until it ends; after a success its results are in results/, its reports in the folder `reports`.
+
+    Args:
+        cluster: where the run is.
+        run: the run.
+        timeout: minutes to wait; None waits for as long as it takes.
+        reports: a folder for the run is made in it.
+
+    Returns:
+        The final state, or timeout, or interrupted.
+    """
+    command = f"python submit.py --config {cluster.config.name} --attach {run.run_id}"
+    execution = read_execution(cluster, run)
+    tasks = execution.tasks
+    try:
+        run, state = waiting.wait_for_run(cluster, run.run_id, tasks, timeout * 60 if timeout else None)
+    except waiting.StillRunning:
+        print_line(f"not finished after {timeout:g} minutes; the run goes on. To wait on: {command}")
+        return "timeout"
+    except KeyboardInterrupt:
+        print_line(f"\nthe run goes on. To wait on: {command}")
+        return "interrupted"
+    for name in waiting.list_failed(run, tasks):
+        print_line(f"{name} failed; its log is at {cluster.address(f'runs/details/{run.run_id}')}")
+    took = waiting.measure_seconds(run.created_at, run.finished_at)
+    print_line(f"{state} after {took or 0:.0f} s")
+    if state == "succeeded":
+        fetch_results(execution, find_artifacts(cluster, execution), reports / run.run_id)
+    return state
+
+
+def _upload(cluster: Cluster, request: RunRequest, options: ClusterOptions, prepared: PreparedRun) -> runs.Submission:
+    """Uploads the compiled pipeline, and people's decisions; what is there already stays."""
+    with tempfile.TemporaryDirectory() as temporary:
+        package = Path(temporary, f"{prepared.name}.yaml")
+        write_package(prepared.pipeline, package)
+        if not options.force:
+            check_tags(list_images(read_spec(package)))
+        version = runs.name_version(package, prepared.stages.tag)
+        if request.decisions and not is_address(request.decisions):
+            upload(Path(request.decisions), prepared.arguments["decisions_uri"])
+        uploaded = runs.find_or_upload(cluster, prepared.pipeline.name, package, version)
+    return runs.Submission(
+        name=options.recurring or _name_run(prepared),
+        description=_describe(request, prepared),
+        experiment=request.experiment,
+        version=uploaded,
+        arguments=prepared.arguments,
+        pipeline_root=cluster.config.pipeline_root,
+        service_account=cluster.config.service_account,
+    )
+
+
+def _name_run(prepared: PreparedRun) -> str:
+    """Such as training-1f0e3d9a-a1b2c3d4e5f6-20261122-142501-7c31, because the name tells runs apart.
+
+    Its parts are the pipeline, the data version, the code, the time in UTC, and a few random characters.
+    """
+    version = prepared.arguments.get("data_version", "")[:8]
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+    parts = (prepared.pipeline.name, version, prepared.stages.tag, stamp, uuid.uuid4().hex[:4])
+    return "-".join(part for part in parts if part)
+
+
+def _describe(request: RunRequest, prepared: PreparedRun) -> str:
+    """What a person reads about the run in the UI; no program reads it."""
+    lines = {
+        "data": ", ".join(prepared.versions) or prepared.arguments.get("data_version", ""),
+        "revision": request.rev,
+        "code": find_commit(),
+        "images": prepared.stages.tag,
+        "config": request.config,
+        **{relation: run.name for relation, run in prepared.earlier.items()},
+        "overridden": ", ".join(request.params) or "nothing",
+    }
+    return "\n".join(f"{name}: {value}" for name, value in lines.items() if value)

@@ -1,0 +1,142 @@
+"""component.yaml: a component's interface, its defaults, and its container; checked against its function."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kfp import dsl
+from pydantic import TypeAdapter, ValidationError
+
+from components.shared.errors import UserError, name_unknown, shorten
+from pipelines.compiler.config import Strict, read_yaml, validate
+
+PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
+ARTIFACT_TYPES = ("Artifact", "ClassificationMetrics", "Dataset", "HTML", "Metrics", "Model")
+
+
+class Port(Strict):
+    """An input or output as component.yaml declares it."""
+
+    name: str
+    type: str
+    description: str = ""
+    default: Any = None
+
+    @property
+    def is_parameter(self) -> bool:
+        """Whether it is a value, and not an artifact."""
+        return self.type in PYTHON_TYPES
+
+
+class Container(Strict):
+    """What runs the component."""
+
+    image: str
+    command: list[str]
+    args: list[Any] = []
+
+
+class Implementation(Strict):
+    """How component.yaml wraps the container."""
+
+    container: Container
+
+
+class Contract(Strict):
+    """A component.yaml."""
+
+    name: str
+    description: str = ""
+    inputs: list[Port] = []
+    outputs: list[Port] = []
+    implementation: Implementation
+
+
+def read_contract(path: Path) -> Contract:
+    """The component.yaml at a path.
+
+    Raises:
+        UserError: it is broken, or differs from the component's function.
+    """
+    contract = validate(Contract, read_yaml(path), path)
+    if contract.name != path.parent.name:
+        raise UserError(f"{path}: name is '{contract.name}'; it must be that of its folder, '{path.parent.name}'.")
+    for port in contract.inputs + contract.outputs:
+        if port.type not in (*PYTHON_TYPES, *ARTIFACT_TYPES):
+            raise UserError(f"{path}: {port.name}: {name_unknown('type', port.type, (*PYTHON_TYPES, *ARTIFACT_TYPES))}")
+        if port.default is not None:
+            _check_default(path, port)
+    _check_function(path, contract)
+    return contract
+
+
+def _check_default(path: Path, port: Port) -> None:
+    try:
+        parse_default(port)
+    except (ValidationError, KeyError):
+        form = (
+            f"must be {port.type}"
+            if not port.type.startswith("Json")
+            else "must be JSON text in quotes, as kfp wants it"
+        )
+        raise UserError(f"{path}: {port.name}: the default {port.default!r} {form}.") from None
+
+
+def parse_default(port: Port) -> Any:
+    """The default as Python has it; a list or dictionary stands in component.yaml as JSON text."""
+    if port.type.startswith("Json"):
+        return TypeAdapter(PYTHON_TYPES[port.type]).validate_json(port.default)
+    return check_type(port, port.default)
+
+
+def check_type(port: Port, value: Any) -> Any:
+    """The value, if it has the type of the port.
+
+    Raises:
+        pydantic.ValidationError: it has another one.
+    """
+    return TypeAdapter(PYTHON_TYPES[port.type]).validate_python(value, strict=True)
+
+
+def _check_function(path: Path, contract: Contract) -> None:
+    """Compares the contract with the interface that kfp derives from the function in component.py, field by field."""
+    source = path.with_name("component.py")
+    function = getattr(_import(source), contract.name, None)
+    if function is None:
+        raise UserError(f"{source}: no function '{contract.name}', which {path} names.")
+    try:
+        interface = dsl.component(function, base_image="python").component_spec
+    except Exception as error:  # such as a TypeError that names the argument without a type
+        raise UserError(f"{source}: kfp cannot take the function '{contract.name}': {shorten(error)}.") from None
+    for kind, ports in (("inputs", contract.inputs), ("outputs", contract.outputs)):
+        declared = {port.name: port.type for port in ports}
+        derived = {name: _name_type(spec.type) for name, spec in (getattr(interface, kind) or {}).items()}
+        for name in [*declared, *derived]:
+            if name not in derived:
+                raise UserError(f"{path}: {kind}: '{name}' is not an argument of the function in {source}.")
+            if name not in declared:
+                raise UserError(f"{path}: {kind}: '{name}' is missing; the function in {source} has it.")
+            if declared[name] != derived[name]:
+                raise UserError(
+                    f"{path}: {kind}: '{name}' has type {declared[name]}; in {source} it is {derived[name]}."
+                )
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_component", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UserError(f"{path}: no such file; it holds the component's function.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path}: cannot be imported: {type(error).__name__}: {shorten(error)}.") from None
+    return module
+
+
+def _name_type(derived: str) -> str:
+    """`system.Dataset@0.0.1` -> `Dataset`, and `List` -> `JsonArray`, as component.yaml spells them."""
+    name = re.sub(r"^system\.|@.*$", "", derived)
+    return {"List": "JsonArray", "Dict": "JsonObject"}.get(name, name)

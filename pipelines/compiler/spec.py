@@ -1,0 +1,107 @@
+"""What a compiled pipeline says of itself: its tasks, where their inputs come from, and their images."""
+
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+FUNCTION = "--function_to_execute"  # the argument of kfp's executor that names the component
+Spec = dict[str, Any]  # kfp's PipelineSpec, as JSON
+
+
+class Task(NamedTuple):
+    """A component's place in a compiled pipeline."""
+
+    name: str  # within the whole pipeline no other task has it: before-train
+    stage: str  # the component that it runs: train
+    image: str
+    parts: tuple[str, ...]  # the pipelines within the pipeline that lead to it
+
+    @property
+    def is_own(self) -> bool:
+        """Whether its artifacts are the run's own, from which other runs may go on."""
+        return is_own(self.name, self.stage)
+
+
+class Source(NamedTuple):
+    """Where an artifact comes from."""
+
+    task: str
+    parts: tuple[str, ...]  # as those of Task
+    output: str
+
+
+def is_own(task: str, stage: str) -> bool:
+    """Whether what a task makes is the run's own: it has the name of its stage, perhaps behind that of its part.
+
+    The comparison's yardstick, for example, evaluates a model on the images of another version, so it is called
+    otherwise, and nobody goes on from it.
+    """
+    return task == stage or task.endswith(f"-{stage}")
+
+
+def read_spec(package: Path) -> Spec:
+    """The pipeline spec of a compiled package. A second document in the file is for Kubernetes alone."""
+    spec: Spec = next(yaml.safe_load_all(package.read_text()))
+    return spec
+
+
+def list_tasks(spec: Spec) -> list[Task]:
+    """The tasks that run a container, each after those that it depends on."""
+    return list(_walk(spec, spec["root"]["dag"], ()))
+
+
+def list_images(spec: Spec) -> list[str]:
+    """The images of the tasks, each once, sorted."""
+    return sorted({task.image for task in list_tasks(spec)})
+
+
+def find_sources(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, Source]:
+    """Where the artifacts that a task takes come from, by input; `parts` lead to the task."""
+    dag = find_dag(spec, parts)
+    sources = {}
+    for port, source in dag["tasks"][task].get("inputs", {}).get("artifacts", {}).items():
+        output = source["taskOutputArtifact"]
+        sources[port] = _find_source(spec, parts, output["producerTask"], output["outputArtifactKey"])
+    return sources
+
+
+def find_dag(spec: Spec, parts: tuple[str, ...]) -> Spec:
+    """The graph of the pipeline, or of the pipeline within it that `parts` lead to."""
+    dag = spec["root"]["dag"]
+    for part in parts:
+        dag = find_component(spec, dag, part)["dag"]
+    return dag  # type: ignore[no-any-return]
+
+
+def find_component(spec: Spec, dag: Spec, task: str) -> Spec:
+    """The component that a task of the graph runs."""
+    return spec["components"][dag["tasks"][task]["componentRef"]["name"]]  # type: ignore[no-any-return]
+
+
+def find_executor(spec: Spec, component: Spec) -> Spec:
+    """How a component that is no pipeline is run: its container, or its importer."""
+    return spec["deploymentSpec"]["executors"][component["executorLabel"]]  # type: ignore[no-any-return]
+
+
+def _find_source(spec: Spec, parts: tuple[str, ...], task: str, output: str) -> Source:
+    component = find_component(spec, find_dag(spec, parts), task)
+    if "dag" not in component:
+        return Source(task, parts, output)
+    # A pipeline within the pipeline hands on what one of its tasks makes.
+    (selector,) = component["dag"]["outputs"]["artifacts"][output]["artifactSelectors"]
+    return _find_source(spec, (*parts, task), selector["producerSubtask"], selector["outputArtifactKey"])
+
+
+def _walk(spec: Spec, dag: Spec, parts: tuple[str, ...]) -> Iterator[Task]:
+    dependencies = {name: dag["tasks"][name].get("dependentTasks", []) for name in sorted(dag["tasks"])}
+    for name in TopologicalSorter(dependencies).static_order():
+        component = find_component(spec, dag, name)
+        if "dag" in component:
+            yield from _walk(spec, component["dag"], (*parts, name))
+        elif container := find_executor(spec, component).get("container"):
+            arguments = container.get("args", [])
+            stage = arguments[arguments.index(FUNCTION) + 1] if FUNCTION in arguments else name
+            yield Task(name, stage, container["image"], parts)

@@ -1,0 +1,101 @@
+"""What kfp.local prints, made into facts: kfp gives nothing but these lines while a pipeline runs on this machine."""
+
+import io
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TextIO
+
+from pipelines.compiler.spec import Task
+
+_ANSI = re.compile(r"\x1b\[\d+m")
+_EXECUTING = re.compile(r"Executing task '(.+)'$")
+_FINISHED = re.compile(r"Task '(.+)' finished with status (\w+)$")
+_EXECUTOR_INPUT = "Got executor_input:"  # followed by JSON
+# Lines that are not a stage's own last words: kfp's, TensorFlow's, and the dump of the executor's input.
+_NOISE = re.compile(r"^$|^[\[{}\"\]]|^\d{4}-\d\d-\d\d |^(WARNING|[IWE]0000|To enable the following)")
+_LAST_WORDS = 30  # lines
+
+
+class ExecutorInput(NamedTuple):
+    """What kfp's executor was given."""
+
+    parameters: dict[str, Any]
+    inputs: dict[str, str]  # the URIs of artifacts
+
+
+class Watcher:
+    """What the lines say of each task: its state, its seconds, the last line of its progress, all of its lines."""
+
+    def __init__(self, tasks: list[Task]) -> None:
+        """Watches these tasks, which are all waiting."""
+        self.tasks = tasks
+        self.states = {task.name: "waiting" for task in tasks}
+        self.seconds: dict[str, float] = {}
+        self.progress: dict[str, str] = {}
+        self.lines: dict[str, list[str]] = {task.name: [] for task in tasks}
+        self.on_change: Callable[[str], None] = lambda name: None  # is called with the name of a task
+        self._by_name = {task.name: task for task in tasks}
+        self._running: Task | None = None
+        self._started = 0.0
+
+    def take_line(self, line: str) -> None:
+        """Takes the next line that was printed."""
+        if match := _EXECUTING.search(line):
+            if task := self._by_name.get(match[1]):
+                self._running, self._started = task, time.monotonic()
+                self._change(task.name, "running")
+        elif match := _FINISHED.search(line):
+            if task := self._by_name.get(match[1]):
+                self.seconds[task.name] = round(self.measure_seconds(task.name), 1)
+                self._running = None
+                self._change(task.name, "succeeded" if match[2] == "SUCCESS" else "failed")
+        elif self._running and line:
+            self.lines[self._running.name].append(line)
+            if line.startswith(f"{self._running.stage}: "):
+                self.progress[self._running.name] = line.removeprefix(f"{self._running.stage}: ")
+
+    def measure_seconds(self, name: str) -> float:
+        """How long a task took, or has been running; 0 if it has not begun."""
+        is_running = self._running and self._running.name == name
+        return time.monotonic() - self._started if is_running else self.seconds.get(name, 0.0)
+
+    def read_executor_input(self, name: str) -> ExecutorInput:
+        """What the executor of a task was given, as it prints before it begins; nothing if it did not come to that."""
+        lines = self.lines[name]
+        begin = next((number for number, line in enumerate(lines, 1) if line.endswith(_EXECUTOR_INPUT)), len(lines))
+        try:
+            inputs = json.JSONDecoder().raw_decode("\n".join(lines[begin:]))[0].get("inputs", {})
+        except ValueError:
+            return ExecutorInput({}, {})
+        uris = {port: artifacts["artifacts"][0]["uri"] for port, artifacts in inputs.get("artifacts", {}).items()}
+        return ExecutorInput(inputs.get("parameterValues", {}), uris)
+
+    def find_last_words(self, name: str) -> str:
+        """The last lines of a task that failed, without its progress and what is not its own."""
+        progress = f"{self._by_name[name].stage}: "
+        words = [line for line in self.lines[name] if not _NOISE.match(line) and not line.startswith(progress)]
+        return "\n".join(words[-_LAST_WORDS:])
+
+    def _change(self, name: str, state: str) -> None:
+        self.states[name] = state
+        self.on_change(name)
+
+
+class WatchedLog(io.TextIOBase):
+    """Takes the place of stdout: each line goes to the log file and to the watcher."""
+
+    def __init__(self, file: TextIO, watcher: Watcher) -> None:
+        """Writes to `file`, without colours, and tells `watcher`."""
+        self._file, self._watcher, self._rest = file, watcher, ""
+
+    def write(self, text: str) -> int:
+        """Takes what is printed; a line counts when it is complete."""
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            line = _ANSI.sub("", line).rstrip()
+            self._file.write(line + "\n")
+            self._watcher.take_line(line.strip())
+        self._file.flush()
+        return len(text)

@@ -1,0 +1,56 @@
+"""The processes of a run on this machine: what they see of the environment, and how they end."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+_FOR_STAGES = {
+    "_KFP_RUNTIME": "true",  # kfp imports only what running a step takes, as in its own components: a second less
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+@contextlib.contextmanager
+def set_environment() -> Iterator[None]:
+    """Adds what the stages need to the environment, which kfp.local hands to them; what the user has set stays."""
+    before = dict(os.environ)
+    os.environ.update(_FOR_STAGES | before)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def interrupt_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the block as Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def end_children(patience: float = 10) -> None:
+    """Interrupts what is left of the children, so that they clean up, and kills those that do not end.
+
+    Args:
+        patience: seconds to wait for them.
+    """
+    import psutil  # here, so that the command line starts sooner
+
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.send_signal(signal.SIGINT)
+    for child in psutil.wait_procs(children, patience)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()

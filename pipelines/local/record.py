@@ -1,0 +1,125 @@
+"""The runs on this machine: a folder each, runs/<experiment>/<time>-<pipeline>/, with what happened in run.json."""
+
+import contextlib
+import datetime
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, cast
+
+from components.shared.errors import UserError
+from components.shared.files import new_file
+from components.shared.formats.documents import write_document
+from pipelines.compiler.spec import is_own
+
+FILE = "run.json"
+
+
+class ArtifactRecord(TypedDict):
+    """An artifact that a task left."""
+
+    uri: str
+    metadata: dict[str, Any]
+
+
+class TaskRecord(TypedDict):
+    """What became of a task."""
+
+    stage: str  # the component that it runs
+    state: str  # waiting, succeeded, failed or cancelled
+    seconds: float | None  # None if it did not end
+    parameters: dict[str, Any]
+    inputs: dict[str, str]  # the URIs of the artifacts that it took
+    artifacts: dict[str, ArtifactRecord]
+    message: NotRequired[str]  # of a task that failed: its last words
+
+
+class RunRecord(TypedDict):
+    """The content of run.json."""
+
+    run: str  # its name, which is that of its folder
+    pipeline: str
+    state: str  # succeeded, failed or cancelled
+    started: str  # ISO 8601, in UTC
+    arguments: dict[str, Any]
+    seconds: float
+    stages: dict[str, TaskRecord]  # by the name of the task
+    artifacts: dict[str, str]  # URIs by the name of the output, with those of the run that this one went on from
+
+
+def make_folder(runs: Path, experiment: str, pipeline: str) -> Path:
+    """Makes the folder of a new run; never one that exists.
+
+    Raises:
+        UserError: a hundred runs were started within this second.
+    """
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        folder = (runs / experiment / f"{stamp}-{pipeline}{suffix}").resolve()
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise UserError(f"{runs / experiment}: too many runs within one second; try again.")
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Writes run.json into the folder of the run."""
+    with new_file(folder / FILE) as path:
+        write_document(path, record)
+
+
+def find_record(runs: Path, experiment: str, name: str) -> RunRecord:
+    """The record of the run of that name or path, or of the experiment's latest success for `latest`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name == "latest":
+        records = list(_list_successes(runs, experiment))
+        if not records:
+            raise UserError(f"{runs / experiment}: no run succeeded yet; run the pipeline first.")
+        return records[-1]
+    candidates = [Path(name) / FILE, runs / experiment / name / FILE]
+    path = next((candidate for candidate in candidates if candidate.is_file()), candidates[-1])
+    return _read(path)
+
+
+def find_curated(runs: Path, experiment: str, name: str) -> str:
+    """The path or URI of the curated folder of that run, or for `latest` of the latest success that made one.
+
+    Raises:
+        UserError: there is no such run, or it made none.
+    """
+    if name != "latest":
+        record = find_record(runs, experiment, name)
+        if "data" not in record["artifacts"]:
+            raise UserError(f"{record['run']}: this run made no curated folder; take one of the improvement pipeline.")
+        return record["artifacts"]["data"]
+    artifacts = [record["artifacts"] for record in _list_successes(runs, experiment)]
+    folders = [uris["data"] for uris in artifacts if "data" in uris]
+    if not folders:
+        raise UserError(f"{runs / experiment}: no run made a curated folder yet; run the improvement pipeline.")
+    return folders[-1]
+
+
+def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
+    """The run's last task of a stage that is its own; see compiler/spec.py."""
+    tasks = [task for name, task in record["stages"].items() if task.get("stage") == stage and is_own(name, stage)]
+    return tasks[-1] if tasks else None
+
+
+def _list_successes(runs: Path, experiment: str) -> Iterator[RunRecord]:
+    """Yields the records of the runs that succeeded, by their names and so from the oldest on."""
+    for path in sorted((runs / experiment).glob(f"*/{FILE}")):
+        record = _read(path)
+        if record["state"] == "succeeded":
+            yield record
+
+
+def _read(path: Path) -> RunRecord:
+    try:
+        return cast(RunRecord, json.loads(path.read_text()))
+    except (OSError, ValueError):
+        raise UserError(
+            f"{path.parent}: not a run; --from-run takes the name or the folder of an earlier run."
+        ) from None

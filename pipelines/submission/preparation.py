@@ -1,0 +1,116 @@
+"""From a request to a pipeline with its arguments: the steps that a run on this machine and one on a cluster share.
+
+What to run, on what data, from which earlier runs, with what values. Where the two differ, in finding data and earlier
+runs, they are a `Target`.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pipelines.compiler.config import Config
+from pipelines.compiler.packages import build, choose_package
+from pipelines.compiler.stages import Stages
+from pipelines.data.dvc_version import DataVersion
+from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
+from pipelines.submission.request import RunRequest
+
+if TYPE_CHECKING:
+    from kfp.dsl.base_component import BaseComponent
+
+# Of the pipeline `comparison`: its parameters without _uri, and the artifacts of the run before and of that after.
+BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
+AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
+
+
+class Target(Protocol):
+    """Where runs take place: this machine, or a cluster."""
+
+    def locate_data(self, data: str, rev: str | None) -> DataVersion:
+        """The address at which ingest finds a data set there, and its version if that is known before the run."""
+
+    def locate_decisions(self, decisions: str) -> str:
+        """The address at which curate finds people's decisions there."""
+
+    def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
+        """The earlier run of that name; `stage` is the one to repeat."""
+
+
+class LocatedData(NamedTuple):
+    """The data of a run."""
+
+    arguments: dict[str, str]  # of the pipeline
+    versions: list[str]  # that the run belongs to, or addresses where these tell no version
+
+
+class PreparedRun(NamedTuple):
+    """What is to be run."""
+
+    name: str  # of the pipeline, or of the stage that runs alone
+    stages: Stages
+    pipeline: "BaseComponent"
+    arguments: dict[str, Any]
+    versions: list[str]  # of the data, or their addresses where those tell no version
+    earlier: dict[str, EarlierRun]  # by what it is to this run: before, from run
+
+
+def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
+    """Builds the pipeline that is asked for, and finds the value of each parameter.
+
+    Raises:
+        UserError: something that is asked for does not exist, does not fit, or is missing.
+    """
+    data = locate_data(request, target)
+    stages = Stages(_choose_caching(request, config, data.versions))
+    name = choose_package(request.pipeline, request.component, stages)
+    pipeline = build(name, stages)
+    earlier = _find_earlier_runs(request, stages, target)
+    arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
+    if request.decisions:
+        arguments["decisions_uri"] = target.locate_decisions(request.decisions)
+    arguments = check_arguments(pipeline, arguments, request.params)
+    return PreparedRun(name, stages, pipeline, arguments, data.versions, earlier)
+
+
+def locate_data(request: RunRequest, target: Target) -> LocatedData:
+    """Where ingest finds the data that are asked for.
+
+    Raises:
+        UserError: it cannot find them there.
+    """
+    arguments, versions = {}, []
+    if request.data:
+        located = target.locate_data(request.data, request.rev)
+        arguments["data_uri"] = located.uri
+        if located.version:
+            arguments["data_version"] = located.version
+        versions.append(located.version or located.uri)
+    if request.test_data:
+        located = target.locate_data(request.test_data, None)
+        arguments["test_data_uri"] = located.uri
+        versions.append(located.version or located.uri)
+    return LocatedData(arguments, versions)
+
+
+def _choose_caching(request: RunRequest, config: Config, versions: list[str]) -> Config:
+    """KFP's cache knows data by their address: where that names no version, ingest must look for itself."""
+    if request.no_cache:
+        return config.without_cache(*Stages(config).contracts)
+    is_versioned = versions and all(version.endswith(".dir") for version in versions)
+    return config if is_versioned else config.without_cache("ingest")
+
+
+def _find_earlier_runs(request: RunRequest, stages: Stages, target: Target) -> dict[str, EarlierRun]:
+    runs = {}
+    if request.before:
+        runs["before"] = target.find_run(request.before, stages, None)
+    if request.before or (request.component and not (request.component == "ingest" and request.data)):
+        runs["from run"] = target.find_run(request.from_run, stages, request.component)
+    return runs
+
+
+def _go_on_from(request: RunRequest, stages: Stages, earlier: dict[str, EarlierRun]) -> dict[str, Any]:
+    """The arguments that the earlier runs give."""
+    if request.component and earlier:
+        return repeat_stage(stages.contracts[request.component], earlier["from run"])
+    if request.before:
+        return address_artifacts(BEFORE, earlier["before"]) | address_artifacts(AFTER, earlier["from run"])
+    return {}
