@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
+    """Shows what adopting a curated folder changes, and with --yes does it."""
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
     options = _options()
     with command_line():
@@ -59,7 +60,7 @@ def _adopt(options: argparse.Namespace) -> None:
 
     wishes = adopt.Wishes(options.commit, options.message, options.tag, options.push)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
-    with data.repository_of(options.data) as (repo, folder), curated.opened(place) as source:
+    with data.open_repository(options.data) as (repo, folder), curated.opened(place) as source:
         plan = adopt.plan(repo, folder, source, wishes)
         _show(plan, source)
         if not options.yes:
@@ -74,7 +75,8 @@ def _adopt(options: argparse.Namespace) -> None:
 def _show(plan: "Plan", source: "Curated") -> None:
     from rich.console import Console
 
-    from pipelines.data.curated import MANIFEST, is_image
+    from components.shared.formats.manifest import FILE as MANIFEST
+    from pipelines.data.curated import is_image
 
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")

@@ -32,6 +32,7 @@ def compare_accuracy(before: Array, after: Array, bootstrap: Bootstrap) -> Chang
     Args:
         before: whether the first model is right, bool [images].
         after: whether the second is, likewise.
+        bootstrap: how the interval is drawn.
     """
     outcomes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # right before, right after
     counts = _resample(np.bincount(2 * before + after.astype(int), minlength=4), bootstrap)
@@ -50,6 +51,8 @@ def compare_classes(
         labels: of at least one image, int [images], each at least 0 and below `classes`.
         before: the predictions of the first model, likewise.
         after: those of the second.
+        classes: how many there are.
+        bootstrap: how the intervals are drawn.
     """
     kinds, frequencies = np.unique(np.stack([labels, before, after], axis=1), axis=0, return_counts=True)
     counts = _resample(frequencies, bootstrap)

@@ -30,6 +30,7 @@ def run_checks(checks: dict[str, Callable[[], str]]) -> Iterator[tuple[str, bool
 
 
 def check_endpoint(cluster: Cluster) -> str:
+    """The endpoint answers, and has a version that this project runs on."""
     import kfp
 
     answer = cluster.call(ask_health)
@@ -44,12 +45,14 @@ def check_endpoint(cluster: Cluster) -> str:
 
 
 def check_credentials(cluster: Cluster) -> str:
+    """The endpoint accepts who asks."""
     namespace = cluster.endpoint.user_namespace or None
     cluster.call(lambda client: client.list_experiments(page_size=1, namespace=namespace))
     return "accepted"
 
 
 def check_experiment(cluster: Cluster, name: str) -> str:
+    """The experiment can be read, or made."""
     namespace = cluster.endpoint.user_namespace or None
 
     def read(client: Any) -> str:
@@ -63,6 +66,7 @@ def check_experiment(cluster: Cluster, name: str) -> str:
 
 
 def check_bucket(root: str) -> str:
+    """The bucket can be written to."""
     if not is_address(root):
         raise UserError(f"'{root}': not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER.")
     check_writable(root)

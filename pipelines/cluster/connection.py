@@ -118,7 +118,7 @@ def _silence() -> Iterator[None]:
 
 
 def connect(settings: Endpoint) -> "kfp.Client":
-    """A kfp.Client for these settings, which has not necessarily asked anything yet.
+    """Makes a kfp.Client for these settings, which has not necessarily asked anything yet.
 
     Raises:
         UserError: the credentials that the settings ask for are not there.
@@ -139,7 +139,7 @@ def connect(settings: Endpoint) -> "kfp.Client":
 
 
 def _new_client(*args: Any, **options: Any) -> "kfp.Client":
-    """kfp's client, with three of its habits changed."""
+    """Kfp's client, with three of its habits changed."""
     import kfp  # as above
 
     class Client(kfp.Client):  # type: ignore[misc]

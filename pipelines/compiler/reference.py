@@ -16,19 +16,21 @@ from pipelines.compiler.packages import PIPELINES, build
 from pipelines.compiler.stages import Stages
 
 TARGET = Path(__file__).parents[2] / "docs" / "components.md"
+IN_ORDER = ("training", "improvement")  # the pipelines whose stages come first, as the page says
 HEAD = """\
 # The stages
 
-Made by `make docs` from `components/*/component.yaml`: edit those, and make it anew.
+Made by `make docs` from `components/*/component.yaml`: edit those, and run that again.
 
 First the stages of the training pipeline, in its order, then those that the improvement pipeline has beside them,
-where the trainings are called `before` and `after`. A parameter marked with * is also one of the pipeline that has the
+whose trainings are called `before` and `after`. A parameter marked with * is also one of the pipeline that has the
 stage, so that `--param NAME=VALUE` sets it for one run. The others are set in `pipelines/config/*.yaml` under
 `stages`, or where a stage runs alone, by `--component STAGE --param NAME=VALUE`.
 """
 
 
 def main() -> None:
+    """Writes the page and prints its path."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
     with new_file(target) as path:
         path.write_text(reference(Stages(load_config("local"))))
@@ -40,7 +42,7 @@ def reference(stages: Stages) -> str:
     from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
 
     tasks: dict[str, Any] = {}
-    for pipeline in PIPELINES:
+    for pipeline in dict.fromkeys([*IN_ORDER, *PIPELINES]):
         own = build(pipeline, stages).pipeline_spec.root.dag.tasks
         order = TopologicalSorter({name: sorted(own[name].dependent_tasks) for name in sorted(own)}).static_order()
         tasks |= {name: own[name] for name in order if name in stages.contracts.keys() - tasks}

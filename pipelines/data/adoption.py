@@ -39,12 +39,14 @@ class Wishes(NamedTuple):
 
 
 class Version(NamedTuple):
+    """A data version, by the md5 of each file."""
+
     name: str  # <md5>.dir; empty: there is none
     md5s: dict[str, str]  # of each file, by path
 
 
 class Changes(NamedTuple):
-    """Numbers of images. Augmented ones are made anew each time: those that go are not counted."""
+    """Numbers of images. Augmented ones are made again each time, so those that go are not counted."""
 
     relabelled: int
     moved: int  # to another split
@@ -60,6 +62,8 @@ class Changes(NamedTuple):
 
 
 class Plan(NamedTuple):
+    """What it takes to adopt a curated folder."""
+
     folder: Folder
     on_disk: str  # the version in the folder; empty: it is not there
     now: Version  # that git's HEAD has; without files if they are not here
@@ -97,7 +101,7 @@ def plan(repo: "Repo", folder: Folder, curated: Curated, wishes: Wishes) -> Plan
     upcoming = _version(_tree(curated.md5s))
     if on_disk.name != upcoming.name:
         _check_nothing_is_lost(repo, folder, out)
-    head = data.committed(repo, folder)
+    head = data.find_committed_hash(repo, folder)
     now = on_disk if head and head.value == on_disk.name else _in_cache(repo, head)
     changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
     wishes = wishes._replace(message=wishes.message or _message(upcoming, changes))
@@ -138,10 +142,10 @@ def _tracked(repo: "Repo", folder: Folder) -> "Output | None":
     from dvc.exceptions import OutputNotFoundError
 
     try:
-        out = data.output(repo, folder)
+        out = data.find_output(repo, folder)
     except OutputNotFoundError:
         return None
-    if data.pointer_of(out).suffix != ".dvc" or out.stage.deps:
+    if data.find_pointer(out).suffix != ".dvc" or out.stage.deps:
         raise UserError(f"{folder.given}: {out.stage.relpath} makes it; name a folder that `dvc add` tracks.")
     return out
 
@@ -189,13 +193,13 @@ def _tree(md5s: dict[str, str]) -> "Tree":
 def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -> None:
     """What is on disk, if anything, is the version of git's HEAD, and DVC has it in its cache or in the remote."""
     if out is None:
-        if folder.path.exists() or data.tracked_parts(repo, folder):
-            data.tracked(repo, folder)  # raises what is wrong
+        if folder.path.exists() or data.list_tracked_parts(repo, folder):
+            data.find_tracked(repo, folder)  # raises what is wrong
         return
     data.check_committed(repo, folder, out)
     if out.changed_cache():
         try:
-            data.pushed(repo, folder, None, out, None)
+            data.find_pushed(repo, folder, None, out, None)
         except UserError as error:
             raise UserError(
                 f"{folder.given}: version {out.hash_info.value} could not be restored: DVC's cache lacks files of it, "
@@ -318,7 +322,7 @@ def _exchange(repo: "Repo", plan: Plan, curated: Curated) -> None:
         if old.exists():
             shutil.rmtree(old)
     except OSError as error:
-        raise UserError(f"{error.filename or folder.given}: {error.strerror}; mend that and run again.") from None
+        raise UserError(f"{error.filename or folder.given}: {error.strerror}; fix that and run again.") from None
 
 
 def _copy(curated: Curated, new: Path) -> None:
@@ -336,11 +340,11 @@ def _run_git(git: Path, *arguments: str) -> None:
     result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, text=True)
     if result.returncode != 0:
         said = shorten(result.stderr or result.stdout)
-        raise UserError(f"git {arguments[0]} failed in {git} ({said}); mend that and run again.")
+        raise UserError(f"git {arguments[0]} failed in {git} ({said}); fix that and run again.")
 
 
 def _push(repo: "Repo", folder: Folder, remote: str) -> None:
     try:
         repo.push(targets=[str(folder.path)], remote=remote or None)
     except Exception as error:  # of the many libraries between us and the remote
-        raise UserError(f"dvc push failed ({shorten(error)}); mend that and run again.") from None
+        raise UserError(f"dvc push failed ({shorten(error)}); fix that and run again.") from None

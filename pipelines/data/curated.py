@@ -26,6 +26,8 @@ class Image(NamedTuple):
 
 
 class Curated(NamedTuple):
+    """A folder that curate made, on this machine."""
+
     shown: str  # how messages name it: the path or URI as it was given
     folder: Path
     images: list[Image]

@@ -19,8 +19,10 @@ PATIENCE = 15  # seconds for Cloud Storage to answer
 
 
 class DataVersion(NamedTuple):
+    """A version of a data set, at the address where ingest finds it."""
+
     uri: str  # of the version's manifest in the remote: gs://bucket/..., or an absolute path
-    version: str  # <md5>.dir
+    version: str  # <md5>.dir; empty if it is not known before the run
 
 
 def resolve_version(path: Path, rev: str | None = None, remote: str | None = None) -> DataVersion:
@@ -34,18 +36,21 @@ def resolve_version(path: Path, rev: str | None = None, remote: str | None = Non
     Raises:
         UserError: there is no such version, it is not committed or not pushed, or the remote cannot be read.
     """
-    with repository_of(path) as (repo, folder):
+    with open_repository(path) as (repo, folder):
         out = _at_revision(repo, folder, rev) if rev else _on_disk(repo, folder)
-        return pushed(repo, folder, rev, out, remote)
+        return find_pushed(repo, folder, rev, out, remote)
 
 
 class Folder(NamedTuple):
+    """A folder in a DVC repository."""
+
     given: Path  # as the user wrote it
     root: str  # of its DVC repository
     relpath: str  # in its repository
 
     @property
     def path(self) -> Path:
+        """Where it is on this machine."""
         return Path(self.root, self.relpath)
 
     @property
@@ -55,7 +60,7 @@ class Folder(NamedTuple):
 
 
 @contextmanager
-def repository_of(path: Path) -> "Iterator[tuple[Repo, Folder]]":
+def open_repository(path: Path) -> "Iterator[tuple[Repo, Folder]]":
     """The DVC repository that `path` lies in, and its place there; what DVC raises becomes a UserError."""
     from dvc.config import Config
     from dvc.exceptions import DvcException, NotDvcRepoError
@@ -82,14 +87,14 @@ def _nearest_folder(path: Path) -> Path:
 
 
 def _on_disk(repo: "Repo", folder: Folder) -> "Output":
-    out = tracked(repo, folder)
+    out = find_tracked(repo, folder)
     if not out.exists:
         raise UserError(f"{folder.given}: not on disk; run `dvc pull {folder.name}` in {folder.root}.")
     check_committed(repo, folder, out)
     return out
 
 
-def tracked(repo: "Repo", folder: Folder) -> "Output":
+def find_tracked(repo: "Repo", folder: Folder) -> "Output":
     """What DVC tracks at this place in the workspace.
 
     Raises:
@@ -98,16 +103,16 @@ def tracked(repo: "Repo", folder: Folder) -> "Output":
     from dvc.exceptions import OutputNotFoundError
 
     try:
-        return output(repo, folder)
+        return find_output(repo, folder)
     except OutputNotFoundError:
-        if parts := tracked_parts(repo, folder):
+        if parts := list_tracked_parts(repo, folder):
             raise UserError(f"{folder.given}: DVC tracks only parts of it; give one of {', '.join(parts)}.") from None
         raise UserError(
             f"{folder.given}: not tracked by DVC; run `dvc add {folder.name}` in {folder.root}, commit and `dvc push`."
         ) from None
 
 
-def tracked_parts(repo: "Repo", folder: Folder) -> list[str]:
+def list_tracked_parts(repo: "Repo", folder: Folder) -> list[str]:
     """The paths below the folder that DVC tracks one by one."""
     return [out.fs_path for out in repo.index.outs if repo.fs.isin(out.fs_path, _place(repo, folder))]
 
@@ -118,34 +123,34 @@ def check_committed(repo: "Repo", folder: Folder, out: "Output") -> None:
     Raises:
         UserError: it differs from its .dvc file, or that one from HEAD.
     """
-    pointer = os.path.relpath(pointer_of(out), folder.root)
+    pointer = os.path.relpath(find_pointer(out), folder.root)
     record = f"dvc add {folder.name}" if pointer.endswith(".dvc") else "dvc repro"
     if out.exists and out.workspace_status():
         raise UserError(
             f"{folder.given}: differs from {pointer}; run `{record}` in {folder.root}, commit {pointer} and "
             f"`dvc push`, or undo the changes with `dvc checkout {folder.name}`."
         )
-    if out.hash_info != committed(repo, folder):
+    if out.hash_info != find_committed_hash(repo, folder):
         raise UserError(
             f"{folder.given}: its version is not committed; run `git add {shlex.quote(pointer)}` and `git commit` "
             f"in {folder.root}."
         )
 
 
-def pointer_of(out: "Output") -> Path:
+def find_pointer(out: "Output") -> Path:
     """The file that holds its version: data.dvc, or the dvc.lock of a stage's output."""
     stage = Path(out.stage.path)
     return stage if stage.suffix == ".dvc" else stage.with_name("dvc.lock")
 
 
-def committed(repo: "Repo", folder: Folder) -> Any:
+def find_committed_hash(repo: "Repo", folder: Folder) -> Any:
     """The hash that HEAD has for the folder; None if it has none, or if there is no commit at all."""
     from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
     from dvc.scm import SCMError
 
     try:
         with repo.switch("HEAD"):
-            return output(repo, folder).hash_info
+            return find_output(repo, folder).hash_info
     except (OutputNotFoundError, NotDvcRepoError, SCMError):
         return None
 
@@ -156,7 +161,7 @@ def _at_revision(repo: "Repo", folder: Folder, rev: str) -> "Output":
 
     try:
         with repo.switch(resolve_rev(repo.scm, rev)):
-            return output(repo, folder)
+            return find_output(repo, folder)
     except SCMError:
         raise UserError(
             f"'{rev}': no such tag, branch or commit in {folder.root}; `git log --all` lists them."
@@ -172,7 +177,7 @@ def _place(repo: "Repo", folder: Folder) -> str:
     return str(repo.fs.normpath(repo.fs.join(repo.root_dir, *Path(folder.relpath).parts)))
 
 
-def output(repo: "Repo", folder: Folder) -> "Output":
+def find_output(repo: "Repo", folder: Folder) -> "Output":
     """What DVC tracks at this place, in the workspace or in the revision that `repo` is switched to."""
     place = _place(repo, folder)
     out = repo.find_outs_by_path(place, strict=False)[0]
@@ -189,7 +194,7 @@ def output(repo: "Repo", folder: Folder) -> "Output":
     return out
 
 
-def pushed(repo: "Repo", folder: Folder, rev: str | None, out: "Output", remote: str | None) -> DataVersion:
+def find_pushed(repo: "Repo", folder: Folder, rev: str | None, out: "Output", remote: str | None) -> DataVersion:
     """The version of `out` in the DVC remote.
 
     Raises:

@@ -67,7 +67,7 @@ def check_images(images: Iterable[str]) -> None:
 
 
 def new_runner(folder: Path, arguments: dict[str, Any]) -> "DockerRunner":
-    """kfp's runner; its containers may write to the folder of the run, and read what the arguments name."""
+    """Makes kfp's runner; its containers may write to the folder of the run, and read what the arguments name."""
     from kfp import local
     from kfp.local import docker_task_handler
 

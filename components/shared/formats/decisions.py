@@ -18,6 +18,8 @@ SEPARATORS = ",;\t"  # spreadsheets write the one of their language
 
 @dataclass(frozen=True)
 class Decision:
+    """What a person decided about an image."""
+
     sha256: str
     filename: str  # split/class/file
     label: str  # the given class

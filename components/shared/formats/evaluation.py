@@ -8,13 +8,10 @@ from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.training import Settings
 
 FILE = "evaluation.json"
-SCALAR_METRICS: tuple[Literal["accuracy", "macro_f1", "log_loss", "calibration_error"], ...] = (
-    "accuracy",
-    "macro_f1",
-    "log_loss",
-    "calibration_error",
-)
-MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")  # those with figures; of train only the images are counted
+ScalarMetric = Literal["accuracy", "macro_f1", "log_loss", "calibration_error"]
+SCALAR_METRICS: tuple[ScalarMetric, ...] = ("accuracy", "macro_f1", "log_loss", "calibration_error")
+# Those with figures; of train only the images are counted.
+MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")
 
 
 class ClassFigures(TypedDict):
