@@ -176,8 +176,13 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
     both = ("epochs", "batch_size", "learning_rate", "seed")
     assert {name: given["before"][name] for name in both} == {name: given["after"][name] for name in both}
     produced = {"producerTask": "curate", "outputParameterKey": "data_uri"}
-    assert given["after"].keys() == {*both, "data_uri"}  # the curated folder has the test images
-    assert given["after"]["data_uri"]["taskOutputParameter"] == produced
+    others = {name: value for name, value in given["after"].items() if name not in both}
+    assert others.pop("data_uri")["taskOutputParameter"] == produced
+    assert {name: value["runtimeValue"]["constant"] for name, value in others.items()} == {
+        "test_data_uri": "",  # the curated folder has the test images
+        "data_version": "",
+        "on_bad_image": "fail",
+    }
     assert definitions(root, "inputDefinitions")[0].keys() == {
         *definitions(pipelines["training"]["root"], "inputDefinitions")[0],
         "decisions_uri",

@@ -51,6 +51,8 @@ def end_children(patience: float = 10) -> None:
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.send_signal(signal.SIGINT)
-    for child in psutil.wait_procs(children, patience)[1]:
+    left = psutil.wait_procs(children, patience)[1]
+    for child in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
+    psutil.wait_procs(left, patience)  # a child that is still dying could write to the folder while it is cleaned

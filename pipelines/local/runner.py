@@ -85,7 +85,8 @@ def run_package(
     finally:
         end_children()
         _remove_partial(folder)
-        record["seconds"] = round(time.monotonic() - started, 1)
+        # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
+        record["seconds"] = time.monotonic() - started
         record["stages"] = {task.name: _describe_task(task, folder, watcher) for task in watcher.tasks}
         record["artifacts"] = {**artifacts, **_list_own_artifacts(watcher.tasks, record["stages"])}
         write_record(folder, record)

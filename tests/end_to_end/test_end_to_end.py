@@ -23,7 +23,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import IMAGES, ROOT, Folders, copy_project, run_in_stages, run_python
+from tests.conftest import IMAGES, PATIENCE, ROOT, Folders, copy_project, run_in_stages, run_python
 
 REAL = ROOT / "../shared/data/roman-numerals"
 STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
@@ -96,7 +96,9 @@ def improvement(workplace: Path, tiny: Folders, training: Run, tmp_path_factory:
     (folder / "decisions.csv").write_text("\n".join(lines) + "\n")
     options = ["--config", "tiny", *data_options(tiny), "--decisions", "decisions.csv"]
     parameters = ["--param", "epochs=2", "--param", "seed=7", "--param", "augment_to=45"]
-    return submit(folder, "--pipeline", "improvement", *options, *parameters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder / "home"))  # the audit keeps its finished folds below it
+        return submit(folder, "--pipeline", "improvement", *options, *parameters)
 
 
 def decision(folders: Folders, filename: str, decided: str, label: str = "") -> dict[str, str]:
@@ -166,7 +168,9 @@ def test_summary_holds_states_parameters_and_every_artifact(training: Run, tiny:
     assert (summary["state"], summary["pipeline"], summary["run"]) == ("succeeded", "training", training.folder.name)
     assert summary["arguments"]["data_uri"] == str(tiny.data)
     assert sorted(summary["stages"]) == sorted(STAGES)
-    assert 0 < sum(stage["seconds"] for stage in summary["stages"].values()) <= summary["seconds"]
+    seconds = [stage["seconds"] for stage in summary["stages"].values()]
+    assert min(seconds) > 0
+    assert sum(seconds) <= summary["seconds"]
     for name, stage in summary["stages"].items():
         assert stage["state"] == "succeeded"
         contract = yaml.safe_load((ROOT / "components" / name / "component.yaml").read_text())
@@ -322,7 +326,7 @@ def test_terminal_shows_stage_progress_and_time(training: Run, workplace: Path):
     assert again.metadata("validate", "metrics") == training.metadata("validate", "metrics")
 
 
-def on_terminal(command: list[Any], folder: Path, timeout: float = 300) -> tuple[int, str]:
+def on_terminal(command: list[Any], folder: Path, timeout: float = PATIENCE) -> tuple[int, str]:
     """Exit code and everything that a terminal of 100 columns receives."""
     terminal, inner = os.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
@@ -339,7 +343,7 @@ def on_terminal(command: list[Any], folder: Path, timeout: float = 300) -> tuple
         with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
             while (data := os.read(terminal, 65536)) and time.monotonic() < end:
                 shown += data
-        return process.wait(10), shown.decode()
+        return process.wait(60), shown.decode()
     finally:
         process.terminate()
         os.close(terminal)
@@ -404,9 +408,9 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
             os.killpg(process.pid, sent)
         else:
             process.send_signal(sent)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == 130, output
-        wait_until(lambda: not session(process.pid), seconds=2)
+        wait_until(lambda: not session(process.pid), seconds=30)
     run = only_run(runs.iterdir(), output)
     assert run.summary["state"] == "cancelled"
     assert run.summary["stages"][stage]["state"] == "cancelled"
@@ -428,7 +432,7 @@ def in_own_session(command: list[Any], folder: Path) -> Iterator[subprocess.Pope
             left.kill()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

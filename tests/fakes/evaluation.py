@@ -9,14 +9,14 @@ from tests.conftest import run_in_stages
 CODE = """
 import json, sys
 import pandas as pd
-from components.evaluate.metrics import split_metrics
+from components.evaluate.metrics import measure_split
 rows, classes, slice_bins = json.load(sys.stdin)
-print(json.dumps(split_metrics(pd.DataFrame(rows), classes, slice_bins)))
+print(json.dumps(measure_split(pd.DataFrame(rows), classes, slice_bins)))
 """
 
 
 def split_metrics(rows: dict[str, Any], classes: list[str], slice_bins: int) -> dict[str, Any]:
-    """`components.evaluate.metrics.split_metrics` of a table given as columns."""
+    """`components.evaluate.metrics.measure_split` of a table given as columns."""
     return json.loads(_called(json.dumps([rows, classes, slice_bins])))
 
 

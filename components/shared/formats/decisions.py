@@ -9,6 +9,10 @@ from pathlib import Path
 from components.shared.errors import UserError
 
 WORDS = ("keep", "relabel", "drop", "skip")
+# What review.html writes; read_decisions accepts other columns too, and needs those of REQUIRED and one of LABELS.
+COLUMNS = ("sha256", "filename", "label", "decision", "new_label", "decided_at")
+REQUIRED = ("sha256", "filename", "decision")
+LABELS = ("decided_label", "new_label")  # the class that a person gave; in issues.csv, new_label is a suggestion
 SEPARATORS = ",;\t"  # spreadsheets write the one of their language
 
 
@@ -64,7 +68,7 @@ def _decision(row: "_Row", images: "_Images", classes: Collection[str]) -> Decis
 
 def _new_label(row: "_Row", word: str, classes: Collection[str]) -> str:
     """The class that a person gave; in issues.csv, new_label is what the audit suggests."""
-    column = "decided_label" if "decided_label" in row.cells else "new_label"
+    column = next(name for name in LABELS if name in row.cells)
     cell = row.cells[column]
     new_label = cell if cell in classes else cell.strip()
     if word in ("", "skip"):
@@ -162,9 +166,8 @@ def _header(path: str | Path, cells: list[str]) -> list[str]:
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
         raise UserError(f"{path}, line 1: the column {_short(twice[0])} is there twice; leave one.")
-    labels = {"new_label", "decided_label"}
-    missing = [name for name in ("sha256", "filename", "decision") if name not in header]
-    if missing or labels.isdisjoint(header):
+    missing = [name for name in REQUIRED if name not in header]
+    if missing or set(LABELS).isdisjoint(header):
         raise UserError(
             f"{path}, line 1: no column {', '.join(missing) or 'new_label'};"
             " give decisions.csv of review.html, or issues.csv with the columns decision and decided_label filled in."

@@ -14,7 +14,7 @@ SCALAR_METRICS: tuple[Literal["accuracy", "macro_f1", "log_loss", "calibration_e
     "log_loss",
     "calibration_error",
 )
-MEASURED_SPLITS = ("val", "test")  # those with figures; of train only the images are counted
+MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")  # those with figures; of train only the images are counted
 
 
 class ClassFigures(TypedDict):
@@ -78,23 +78,29 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
-    """The document in the folder, an artifact that evaluate made.
+    """Reads the document.
+
+    Args:
+        folder: The output `evaluation` of evaluate.
+
+    Returns:
+        The document.
 
     Raises:
-        UserError: it is missing, or is not as evaluate writes it.
+        UserError: It is missing, or is not as evaluate writes it.
     """
     path = Path(folder) / FILE
     advice = "give the output `evaluation` of evaluate"
     fields = {"data_version": str, "trained_on": str, "settings": dict, "classes": list}
     evaluation = read_document(path, fields, advice)
     for split in MEASURED_SPLITS:
-        figures = evaluation.get(split, dict.fromkeys(SplitFigures.__annotations__))
-        lacking = [name for name in SplitFigures.__annotations__ if name not in figures]
-        if lacking:
-            raise UserError(f"{path}: {split} has no {lacking[0]}; {advice}.")
+        figures = evaluation.get(split)
+        for name in SplitFigures.__annotations__:
+            if figures is not None and name not in figures:
+                raise UserError(f"{path}: {split} has no {name}; {advice}.")
     return cast(Evaluation, evaluation)
 
 
 def measured_splits(evaluation: Evaluation) -> dict[str, SplitFigures]:
     """The figures of each split that the document has figures of, val before test."""
-    return {split: figures for split in MEASURED_SPLITS if (figures := cast(SplitFigures, evaluation.get(split)))}
+    return {split: evaluation[split] for split in MEASURED_SPLITS if split in evaluation}

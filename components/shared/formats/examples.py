@@ -127,7 +127,7 @@ class ExamplesManifest:
         """Those of all splits."""
         return [shard for split in self.splits.values() for shard in split.shards]
 
-    def for_shards_in(self, folder: Path) -> "ExamplesManifest":
+    def rehash_shards(self, folder: Path) -> "ExamplesManifest":
         """The manifest of shards with the same images under the same names, but with other bytes."""
 
         def rehash(shard: Shard) -> Shard:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.curate import augmentation as au
-from components.curate.augmentation import Augmentation, augmented, check, drawn
+from components.curate.augmentation import Augmentation, apply_operations, check_augmentation, draw_operations
 from components.shared.errors import UserError
 from sample import draw_page
 
@@ -21,7 +21,7 @@ def page(name: str = "vi", number: int = 0) -> np.ndarray:
 
 
 def only(picture: np.ndarray, operation: str, **parameters: Any) -> np.ndarray:
-    return augmented(picture, [{"operation": operation, **parameters}])
+    return apply_operations(picture, [{"operation": operation, **parameters}])
 
 
 def affine(picture: np.ndarray, **changed: Any) -> np.ndarray:
@@ -46,13 +46,13 @@ def box(picture: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def test_same_seed_draws_the_same_and_another_draws_other() -> None:
-    assert drawn(SEEDS[0], BOTH) == drawn(SEEDS[0], BOTH)
-    texts = {json.dumps(drawn(seed, BOTH)) for seed in SEEDS}
+    assert draw_operations(SEEDS[0], BOTH) == draw_operations(SEEDS[0], BOTH)
+    texts = {json.dumps(draw_operations(seed, BOTH)) for seed in SEEDS}
     assert len(texts) == len(SEEDS)
 
 
 def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
-    found = [{step["operation"]: step for step in drawn(seed, [])} for seed in SEEDS]
+    found = [{step["operation"]: step for step in draw_operations(seed, [])} for seed in SEEDS]
     limits = {
         ("affine", "rotation"): (-20, 20),
         ("affine", "shear"): (-au.SHEAR, au.SHEAR),
@@ -78,7 +78,9 @@ def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
 
 @pytest.mark.parametrize("directions", [["horizontal"], BOTH])
 def test_flips_are_as_allowed_in_half_of_the_pictures(directions: list[str]) -> None:
-    flips = [step["direction"] for seed in SEEDS for step in drawn(seed, directions) if step["operation"] == "flip"]
+    flips = [
+        step["direction"] for seed in SEEDS for step in draw_operations(seed, directions) if step["operation"] == "flip"
+    ]
     assert set(flips) == set(directions)
     for direction in directions:
         assert 0.35 < flips.count(direction) / len(SEEDS) < 0.65
@@ -89,9 +91,9 @@ def test_flips_are_as_allowed_in_half_of_the_pictures(directions: list[str]) -> 
 
 def test_operations_read_from_the_manifest_give_the_same_picture() -> None:
     for seed in SEEDS[:10]:
-        operations = drawn(seed, BOTH)
-        again = augmented(page(), json.loads(json.dumps(operations)))
-        np.testing.assert_array_equal(augmented(page(), operations), again)
+        operations = draw_operations(seed, BOTH)
+        again = apply_operations(page(), json.loads(json.dumps(operations)))
+        np.testing.assert_array_equal(apply_operations(page(), operations), again)
         assert not np.array_equal(again, page())
 
 
@@ -100,7 +102,7 @@ def test_gray_stays_gray_and_colour_stays_colour_of_the_same_size() -> None:
     colour = np.stack([gray, gray // 2 + 100, gray], axis=-1)
     for seed in SEEDS[:5]:
         for picture in (gray, colour):
-            changed = augmented(picture, drawn(seed, []))
+            changed = apply_operations(picture, draw_operations(seed, []))
             assert (changed.shape, changed.dtype) == (picture.shape, np.uint8)
 
 
@@ -109,7 +111,7 @@ def test_gray_stays_gray_and_colour_stays_colour_of_the_same_size() -> None:
 def test_whatever_picture_can_be_augmented(height: int, width: int, channels: int | None, seed: int, most: int) -> None:
     shape = (height, width) if channels is None else (height, width, channels)
     picture = np.random.default_rng(seed).integers(0, most + 1, shape, np.uint8)
-    assert augmented(picture, drawn([seed, 0, 1], BOTH)).shape == shape
+    assert apply_operations(picture, draw_operations([seed, 0, 1], BOTH)).shape == shape
 
 
 def test_flips_are_mirrors() -> None:
@@ -237,4 +239,4 @@ def test_large_pictures_become_smaller() -> None:
 )
 def test_settings_out_of_range_are_named(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check(GOOD._replace(**changed))
+        check_augmentation(GOOD._replace(**changed))

@@ -6,27 +6,43 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from components.curate.decisions import Decision
-from components.curate.planning import DOUBTED, MOVED, Outcome, Policy, check, plan
-from components.curate.reading import Image, Issue
+from components.curate.planning import MOST_CHANGED, MOVED, Outcome, Policy, check_policy, plan_outcomes
+from components.curate.reading import SourceImage
 from components.shared.errors import UserError
+from components.shared.formats.decisions import Decision
+from components.shared.formats.issues import Issue
+from tests.rows import make_issue
 
 CLASSES = ["i", "v"]
 ALWAYS = Policy(["train"], 0.9, 0.9, 2.0, "drop")
 NEVER = Policy(["train", "val"], 2.0, 2.0, 2.0, "keep")
 
 
-def image(filename: str, content: str = "") -> Image:
+def image(filename: str, content: str = "") -> SourceImage:
     split, label, _ = filename.split("/")
-    return Image(filename, hashlib.sha256((content or filename).encode()).hexdigest(), split, label, ".png", (1, 0, 0))
+    sha256 = hashlib.sha256((content or filename).encode()).hexdigest()
+    return SourceImage(filename, sha256, split, label, ".png", aspect_ratio=1, ink_fraction=0, contrast=0)
 
 
-def issue(image: Image, action: str = "", confidence: float = 0.95, group: str = "", **changed: Any) -> Issue:
+def issue(
+    image: SourceImage, action: str = "", confidence: float = 0.95, group: int | None = None, **changed: Any
+) -> Issue:
     new_label = CLASSES[1 - CLASSES.index(image.label)] if action == "relabel" else ""
-    return Issue(1, action, new_label, confidence, group, "because", {image.label: 0.5})._replace(**changed)
+    values: dict[str, Any] = {"probability": 0.5, "label_probability": 0.5, "why": "because", **changed}
+    return make_issue(
+        sha256=image.sha256,
+        filename=image.filename,
+        split=image.split,
+        label=image.label,
+        action=action,
+        new_label=new_label,
+        confidence=confidence,
+        group=group,
+        **values,
+    )
 
 
-def person(image: Image, decision: str, new_label: str = "") -> Decision:
+def person(image: SourceImage, decision: str, new_label: str = "") -> Decision:
     return Decision(image.sha256, image.filename, image.label, decision, new_label)
 
 
@@ -34,12 +50,21 @@ REST = [image(f"{split}/{name}/rest.png") for split in ("train", "val") for name
 
 
 def planned(
-    images: list[Image], issues: dict[str, Issue] | None = None, people: list[Decision] | None = None, **changed: Any
+    images: list[SourceImage],
+    issues: dict[str, Issue] | None = None,
+    people: list[Decision] | None = None,
+    **changed: Any,
 ) -> dict[str, Outcome]:
     """The outcome of each image by file name; an image has no issue unless given."""
     everything = {image.filename: issue(image) for image in [*images, *REST] if image.split != "test"}
     by_name = {decision.filename: decision for decision in people or []}
-    outcomes = plan([*images, *REST], {**everything, **(issues or {})}, by_name, ALWAYS._replace(**changed), CLASSES)
+    outcomes = plan_outcomes(
+        [*images, *REST],
+        issues={**everything, **(issues or {})},
+        people=by_name,
+        policy=ALWAYS._replace(**changed),
+        classes=CLASSES,
+    )
     assert [outcome.image for outcome in outcomes] == sorted([*images, *REST])
     return {outcome.image.filename: outcome for outcome in outcomes}
 
@@ -102,7 +127,7 @@ def test_policy_leaves_val_unless_told() -> None:
 
 @pytest.mark.parametrize("image", [A, V], ids=["train", "val"])
 @pytest.mark.parametrize("action", ["relabel", "drop", "look", ""])
-def test_a_persons_decision_wins(image: Image, action: str) -> None:
+def test_a_persons_decision_wins(image: SourceImage, action: str) -> None:
     options: dict[str, Any] = {"splits": ["train", "val"], "doubt_confidence": 0.5}
     issues = {image.filename: issue(image, action)}
     for decision, new_label, expected in (
@@ -122,11 +147,9 @@ def test_a_copy_gets_the_label_that_a_person_gave_its_twin() -> None:
 # --- duplicates --------------------------------------------------------------------------------
 
 
-def near(*images: Image, **changed: Any) -> dict[str, Issue]:
+def near(*images: SourceImage, **changed: Any) -> dict[str, Issue]:
     """Issues that put these images into one group, the first of them first."""
-    return {
-        image.filename: issue(image, "keep_one", 1.0, "7", rank=rank, **changed) for rank, image in enumerate(images)
-    }
+    return {image.filename: issue(image, "keep_one", 1.0, 7, rank=rank, **changed) for rank, image in enumerate(images)}
 
 
 def test_the_first_of_a_group_stays() -> None:
@@ -157,7 +180,7 @@ def test_a_dropped_image_does_not_stand_for_its_group() -> None:
 def test_of_two_labels_the_likelier_stays() -> None:
     other = image("train/v/other.png")
     issues = near(A, other)
-    issues[other.filename] = issues[other.filename]._replace(probabilities={"v": 0.8})
+    issues[other.filename] = issues[other.filename]._replace(label_probability=0.8)
     found = planned([A, other], issues)
     assert found[A.filename].why == "train/v/other.png is the same picture, as v."
     assert found[other.filename].action == "kept"
@@ -178,7 +201,7 @@ def test_identical_files_are_found_without_a_group() -> None:
 
 def test_a_picture_of_val_leaves_train_although_it_is_dropped_there() -> None:
     """The untouched val measures the next model too."""
-    found = planned([A, V], {**near(A, V), V.filename: issue(V, "drop", group="7")}, splits=["val"])
+    found = planned([A, V], {**near(A, V), V.filename: issue(V, "drop", group=7)}, splits=["val"])
     assert [found[image.filename].action for image in (A, V)] == ["dropped", "dropped"]
     assert planned([A, V], near(A, V), [person(V, "drop")])[A.filename].action == "dropped"
 
@@ -224,7 +247,7 @@ def test_a_class_that_curation_would_empty_is_named() -> None:
 
 
 @st.composite
-def versions(draw: st.DrawFn) -> tuple[list[Image], dict[str, Issue], dict[str, Decision], Policy]:
+def versions(draw: st.DrawFn) -> tuple[list[SourceImage], dict[str, Issue], dict[str, Decision], Policy]:
     images = [
         image(
             f"{draw(st.sampled_from(['train', 'train', 'val', 'test']))}/{draw(st.sampled_from(CLASSES))}/{number}",
@@ -236,7 +259,7 @@ def versions(draw: st.DrawFn) -> tuple[list[Image], dict[str, Issue], dict[str, 
     images += always if draw(st.booleans()) else [*always, *REST[2:]]  # a class may be missing in val, not in train
     audited = [image for image in images if image.split != "test"]
     free = {image.sha256 for image in audited if image not in always and image not in REST}
-    groups = {image.sha256: draw(st.sampled_from(["", "", "1", "2"])) for image in audited if image.sha256 in free}
+    groups = {image.sha256: draw(st.sampled_from([None, None, 1, 2])) for image in audited if image.sha256 in free}
     issues = {image.filename: issue(image) for image in audited}
     audited = [image for image in audited if image.sha256 in free]
     issues |= {
@@ -269,21 +292,21 @@ def versions(draw: st.DrawFn) -> tuple[list[Image], dict[str, Issue], dict[str, 
 @given(versions(), st.randoms())
 def test_rules_hold_for_whatever_version(version: tuple, lottery: Any) -> None:
     images, issues, people, policy = version
-    check(policy)
+    check_policy(policy)
     judged = [issues[each.filename].action for each in images if each.split in policy.splits]
-    assume(sum(action in ("relabel", "drop", "look") for action in judged) <= DOUBTED * len(judged))
-    outcomes = plan(images, issues, people, policy, CLASSES)
+    assume(sum(action in ("relabel", "drop", "look") for action in judged) <= MOST_CHANGED * len(judged))
+    inputs: dict[str, Any] = {"issues": issues, "people": people, "policy": policy, "classes": CLASSES}
+    outcomes = plan_outcomes(images, **inputs)
     shuffled = lottery.sample(images, len(images))
-    assert plan(shuffled, issues, people, policy, CLASSES) == outcomes
+    assert plan_outcomes(shuffled, **inputs) == outcomes
     assert [outcome.image for outcome in outcomes] == sorted(images)
     counts = Counter((outcome.split, outcome.label) for outcome in outcomes)
     assert all(counts[split, name] for split in ("train", "val") for name in CLASSES)
 
-    def pictures(split: str) -> set[str]:
+    def pictures(split: str) -> set[str | int]:
         inside = [outcome.image for outcome in outcomes if outcome.split == split]
-        return {issues[each.filename].group if each.filename in issues else "" for each in inside} - {""} | {
-            each.sha256 for each in inside
-        }
+        groups = {issues[image.filename].group for image in inside if image.filename in issues}
+        return {group for group in groups if group is not None} | {image.sha256 for image in inside}
 
     assert not pictures("train") & pictures("val")
     assert not pictures("train") & pictures("test")
@@ -324,4 +347,4 @@ def check_outcome(outcome: Outcome, decision: Decision | None, issue: Issue | No
 )
 def test_settings_out_of_range_are_named(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check(ALWAYS._replace(**changed))
+        check_policy(ALWAYS._replace(**changed))

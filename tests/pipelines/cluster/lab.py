@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tests.conftest import contents
+from tests.conftest import PATIENCE, contents
 from tests.fakes.evaluation import split_metrics
 from tests.fakes.gcs import Gcs
 from tests.fakes.kfp_rules import Frame, Json
@@ -130,7 +130,7 @@ class Lab(NamedTuple):
 
 def finished(process: Process) -> Outcome:
     try:
-        stdout, stderr = process.communicate(timeout=300)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     return Outcome(process.args, process.returncode, stdout, stderr)
@@ -142,7 +142,7 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not come to this"

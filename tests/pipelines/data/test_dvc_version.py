@@ -22,7 +22,7 @@ from pipelines.data.dvc_version import DataVersion, resolve
 from pipelines.output import results
 from tests.conftest import ROOT, contents
 from tests.fakes.evaluation import split_metrics
-from tests.fakes.gcs import Gcs, free_port
+from tests.fakes.gcs import Gcs
 
 CLASSES = ["i", "v", "x"]
 V1 = {"train/i/0.png": "an i", "train/v/0.png": "a v", "val/i/0.png": "another i"}
@@ -431,9 +431,9 @@ def test_one_request_tells(home: Path, monkeypatch: pytest.MonkeyPatch, status: 
     assert "/images/o/team" in handler.asked[0]
 
 
-def test_cloud_storage_that_does_not_answer(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cloud_storage_that_does_not_answer(home: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "PATIENCE", 1)
-    in_bucket(home, f"http://127.0.0.1:{free_port()}", "images")
+    in_bucket(home, f"http://127.0.0.1:{closed_port}", "images")
     message = refused(home / "data", None, "bucket")
     assert "Cloud Storage cannot be used (Timeout" in message
     assert "Connection refused" in message
