@@ -16,7 +16,7 @@ from components.shared.formats.manifest import FILE as MANIFEST
 IF_MISSING = "run curate again"
 
 
-class Image(NamedTuple):
+class CuratedFile(NamedTuple):
     """A row of the manifest: a file, and the image of the version before that it was made of."""
 
     filename: str  # split/class/file
@@ -26,36 +26,36 @@ class Image(NamedTuple):
 
 
 class Curated(NamedTuple):
-    """A folder that curate made, on this machine."""
+    """A curated folder that was found to be as its manifest says."""
 
     shown: str  # how messages name it: the path or URI as it was given
     folder: Path
-    images: list[Image]
+    images: list[CuratedFile]  # the rows of its manifest
     md5s: dict[str, str]  # of each of its files, by path
 
 
 @contextmanager
-def opened(place: str) -> Iterator[Curated]:
+def open_curated(place: str) -> Iterator[Curated]:
     """The curated folder at a path or at gs://BUCKET/FOLDER, which is here for as long as the block lasts.
 
     Raises:
         UserError: it is not there, or is not what its manifest says.
     """
     if not is_address(place):
-        yield _checked(Path(place), place)
+        yield _check_folder(Path(place), place)
         return
     with tempfile.TemporaryDirectory() as temporary:
         shown, folder = place.rstrip("/"), Path(temporary)
         fetch_object(f"{shown}/{MANIFEST}", folder / MANIFEST, if_missing=IF_MISSING)
-        names = [image.filename for image in _images(folder, shown)]
+        names = [image.filename for image in _read_images(folder, shown)]
         fetch_objects(shown, names, folder, if_missing=IF_MISSING)
-        yield _checked(folder, shown)
+        yield _check_folder(folder, shown)
 
 
-def _checked(folder: Path, shown: str) -> Curated:
+def _check_folder(folder: Path, shown: str) -> Curated:
     if not folder.is_dir():
         raise UserError(f"{shown}: no such folder; --curated names a folder that curate made.")
-    images = _images(folder, shown)
+    images = _read_images(folder, shown)
     sha256s = {image.filename: image.sha256 for image in images}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
@@ -70,20 +70,22 @@ def _checked(folder: Path, shown: str) -> Curated:
             raise UserError(f"{shown}/{name}: cannot be read ({error.strerror}); run curate again.") from None
         if name != MANIFEST and hashlib.sha256(content).hexdigest() != sha256s[name]:
             raise UserError(f"{shown}/{name}: differs from its checksum in {MANIFEST}; run curate again.")
-        md5s[name] = md5(content)
+        md5s[name] = hash_md5(content)
     return Curated(shown, folder, images, md5s)
 
 
-def md5(content: bytes) -> str:
+def hash_md5(content: bytes) -> str:
     """As DVC names it."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _images(folder: Path, shown: str) -> list[Image]:
+def _read_images(folder: Path, shown: str) -> list[CuratedFile]:
     """The rows of the manifest; nothing in it is believed before it is checked."""
     try:
         with (folder / MANIFEST).open(newline="", encoding="utf-8") as file:
-            images = [Image(*(row[field] for field in Image._fields)) for row in csv.DictReader(file, strict=True)]
+            images = [
+                CuratedFile(*(row[field] for field in CuratedFile._fields)) for row in csv.DictReader(file, strict=True)
+            ]
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{shown}/{MANIFEST}: cannot be read ({reason}); name a folder that curate made.") from None

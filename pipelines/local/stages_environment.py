@@ -32,7 +32,7 @@ def find_python() -> str:
 
 @contextlib.contextmanager
 def start_stages_with(python: str) -> Iterator[None]:
-    """Lets kfp start stages with this Python: its SubprocessRunner takes sys.executable, and no other."""
+    """Lets kfp start the stages with this Python: its SubprocessRunner takes sys.executable, and knows no other way."""
     own = sys.executable
     sys.executable = python
     try:
