@@ -71,7 +71,10 @@ def read_issues(path: str, images: Iterable[SourceImage], classes: Collection[st
         issues[image.filename] = issue
     missing = sorted(known.keys() - issues.keys())
     if missing:
-        raise UserError(f"{path}: no row for {missing[0]} and {len(missing) - 1:,} others; audit these examples again.")
+        raise UserError(
+            f"{path}: no row for {len(missing):,} of {len(known):,} images, for example {missing[0]}; audit these examples"
+            " again."
+        )
     return issues
 
 

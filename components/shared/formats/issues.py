@@ -1,6 +1,5 @@
 """What the audit thinks of every image of train and val: issues.csv, those to look at first on top."""
 
-import math
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +77,7 @@ def _parse(place: str, row: dict[str, str], classes: Collection[str]) -> Issue:
     except ValueError as error:
         raise UserError(f"{place}: has no number where one must be ({error}); {_ADVICE}.") from None
     for name, share in shares.items():
-        if not math.isfinite(share):
+        if not 0 <= share <= 1:  # nor NaN
             raise UserError(f"{place}: {name} is {share}, which is not a number from 0 to 1; {_ADVICE}.")
     kinds = tuple(kind for kind in row["kinds"].split(";") if kind)
     texts = {name: row[name] for name, kind in Issue.__annotations__.items() if kind is str}

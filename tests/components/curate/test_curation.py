@@ -14,17 +14,24 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from components.curate.augmentation import Augmentation, augmented
-from components.curate.cleaning import cleaned
-from components.curate.curation import CHANGES, curate_examples
+from components.curate import curation
+from components.curate.augmentation import Augmentation, apply_operations
+from components.curate.cleaning import clean
+from components.curate.curation import curate_examples
 from components.curate.planning import Policy
-from components.curate.writing import COLUMNS
 from components.ingest.ingestion import ingest_folders
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
+from components.shared.formats import predictions as columns
+from components.shared.formats.changes import Change
+from components.shared.formats.examples import AUGMENTED, ExamplesManifest, ImageExample, is_augmented, open_examples
+from components.shared.formats.issues import write_issues
+from components.shared.formats.manifest import FILE as MANIFEST
+from components.shared.formats.manifest import CuratedImage, read_manifest
+from components.shared.formats.predictions import describe_image, write_predictions
 from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
 from tests.fakes.gcs import Gcs
 from tests.pages import Page
+from tests.rows import make_issue, make_prediction
 
 EVIL = """<script>alert('1')<|script> & "quoted".png"""
 LONG = f"train/v/{'ä' * 125}.png"  # 254 bytes
@@ -32,8 +39,6 @@ LEFT = "train/x/00.augmented-1.png"
 POLICY = Policy(["train"], 0.9, 0.9, 2.0, "drop")
 AUGMENTATION = Augmentation(10_000, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, 1)
 OUTPUTS = ("data", "changes", "report")
-ISSUES = ["rank", "sha256", "filename", "split", "label", "kinds", "action", "new_label", "confidence", "prediction"]
-ISSUES += ["probability", "label_probability", "group", "why", "decision", "decided_label"]
 
 # What the audit says of the images below, by file name.
 SAID: dict[str, dict[str, Any]] = {
@@ -73,11 +78,11 @@ class Curated(NamedTuple):
     @property
     def images(self) -> dict[str, bytes]:
         found = contents(self.data)
-        return {name: content for name, content in found.items() if content is not None and name != "manifest.csv"}
+        return {name: content for name, content in found.items() if content is not None and name != MANIFEST}
 
     @property
-    def manifest(self) -> dict[str, dict[str, str]]:
-        return {row["filename"]: row for row in rows(self.data / "manifest.csv")}
+    def manifest(self) -> dict[str, CuratedImage]:
+        return {image.filename: image for image in read_manifest(self.data)}
 
     @property
     def changes(self) -> dict[str, dict[str, str]]:
@@ -107,49 +112,63 @@ def inputs(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     picture.rotate(10, fillcolor="white").save(train / "x" / "06.jpg")  # the name of 06.png, but for its end
     cv2.imwrite(str(train / "x" / "deep.png"), np.asarray(picture).astype(np.uint16)[::-1] * 257)
     examples = root / "examples"
-    ingest_folders(
+    ingest(data, examples, test_data=str(test), data_version="before.dir")
+    audit(examples, root / "issues", SAID)
+    predict(examples, root / "predictions", {"val/v/00.png": "i", "val/v/01.png": "x", "test/i/00.png": "x"})
+    return Inputs(Folders(data, test), examples, root / "issues", root / "predictions")
+
+
+def ingest(data: Path, examples: Path, *, test_data: str = "", data_version: str = "") -> ExamplesManifest:
+    return ingest_folders(
         str(data),
-        test_data_uri=str(test),
-        data_version="before.dir",
+        test_data_uri=test_data,
+        data_version=data_version,
         classes=CLASSES,
         on_bad_image="fail",
-        max_images=10_000,
+        max_images=75,
         max_pixels=10_000_000,
         shards=2,
         beam_options=BEAM,
         output=str(examples),
     )
-    found = [describe(example, split) for split, example in every(examples)]
-    write_issues(root / "issues", [row for row in found if row["split"] != "test"])
-    wrong = {"val/v/00.png": "i", "val/v/01.png": "x", "test/i/00.png": "x"}
-    predicted = [{**row, "prediction": wrong.get(row["filename"], row["label"])} for row in found]
-    pd.DataFrame(predicted).to_csv(root / "predictions", index=False)
-    return Inputs(Folders(data, test), examples, root / "issues", root / "predictions")
 
 
-def every(examples: Path) -> Iterator[tuple[str, Any]]:
-    manifest = ex.read_manifest(examples)
-    for split in manifest["splits"]:
-        for example in ex.read_examples(ex.shard_paths(examples, manifest, split)):
+def read_all(examples: Path) -> Iterator[tuple[str, ImageExample]]:
+    opened = open_examples(examples)
+    for split in opened.manifest.splits:
+        for example in opened.read(split):
             yield split, example
 
 
-def describe(example: Any, split: str) -> dict[str, Any]:
-    names = {"filename": ex.FILENAME, "sha256": ex.SHA256, "label": ex.CLASS}
-    scalars = ("aspect_ratio", "ink_fraction", "contrast")
-    values = {name: example.features.feature[f"image/{name}"].float_list.value[0] for name in scalars}
-    return {"split": split, **{name: ex.text(example, feature) for name, feature in names.items()}, **values}
+def audit(examples: Path, path: Path, said: dict[str, dict[str, Any]]) -> None:
+    """Writes issues.csv with a row for each original of train and val; `said` has cells of some, by file name."""
+    audited = [
+        (split, example)
+        for split, example in read_all(examples)
+        if split != "test" and not is_augmented(example.filename)
+    ]
+    issues = [
+        make_issue(
+            rank=rank,
+            sha256=example.sha256,
+            filename=example.filename,
+            split=split,
+            label=example.class_name,
+            **said.get(example.filename, {}),
+        )
+        for rank, (split, example) in enumerate(sorted(audited, key=lambda pair: pair[1].filename), start=1)
+    ]
+    write_issues(path, issues)
 
 
-def write_issues(path: Path, found: list[dict[str, Any]], **said: dict[str, Any]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ISSUES, restval="", extrasaction="ignore")
-        writer.writeheader()
-        audited = [row for row in found if row["filename"] != LEFT]
-        for rank, row in enumerate(sorted(audited, key=lambda row: row["filename"]), start=1):
-            probabilities = {"prediction": row["label"], "probability": 0.9, "label_probability": 0.9}
-            defaults = {"rank": rank, "confidence": 0.9, **probabilities}
-            writer.writerow({**defaults, **row, **{**SAID, **said}.get(row["filename"], {})})
+def predict(examples: Path, path: Path, wrong: dict[str, str]) -> None:
+    """Writes the predictions of a model that is right but for these images."""
+    rows = [
+        make_prediction(**{**described, columns.PREDICTION: wrong.get(example.filename, example.class_name)})
+        for split, example in read_all(examples)
+        for described in [describe_image(split, example)]
+    ]
+    write_predictions(pd.DataFrame(rows), path)
 
 
 def write_decisions(path: Path, inputs: Inputs, decisions: dict[str, tuple[str, str]]) -> str:
@@ -173,14 +192,11 @@ def curate(
     **changed: Any,
 ) -> Curated:
     counts = curate_examples(
-        str(inputs.examples),
-        str(inputs.issues),
-        str(inputs.predictions),
-        decisions,
-        policy,
-        cleaning or [],
-        AUGMENTATION._replace(**changed),
-        *(str(folder / name) for name in OUTPUTS),
+        curation.Inputs(str(inputs.examples), str(inputs.issues), str(inputs.predictions), decisions),
+        curation.Outputs(*(str(folder / name) for name in OUTPUTS)),
+        policy=policy,
+        cleaning=cleaning or [],
+        augmentation=AUGMENTATION._replace(**changed),
     )
     assert sorted(os.listdir(folder)) == sorted(OUTPUTS)
     return Curated(folder, counts)
@@ -197,10 +213,7 @@ def source_bytes(inputs: Inputs, filename: str) -> bytes:
 
 
 def encoded(inputs: Inputs) -> dict[str, bytes]:
-    return {
-        ex.text(example, ex.FILENAME): example.features.feature[ex.ENCODED].bytes_list.value[0]
-        for _, example in every(inputs.examples)
-    }
+    return {example.filename: example.encoded for _, example in read_all(inputs.examples)}
 
 
 # --- what becomes of each image ----------------------------------------------------------------
@@ -208,8 +221,8 @@ def encoded(inputs: Inputs) -> dict[str, bytes]:
 
 def test_changes_say_what_became_of_each_image(inputs: Inputs, curated: Curated) -> None:
     changes = curated.changes
-    assert list(next(iter(changes.values()))) == list(CHANGES)
-    labels = {ex.text(example, ex.FILENAME): ex.text(example, ex.CLASS) for _, example in every(inputs.examples)}
+    assert list(next(iter(changes.values()))) == list(Change._fields)
+    labels = {example.filename: example.class_name for _, example in read_all(inputs.examples)}
     assert changes.keys() == labels.keys() - {LEFT}
     for filename, row in changes.items():
         assert row["sha256"] == hashlib.sha256(source_bytes(inputs, filename)).hexdigest()
@@ -237,7 +250,7 @@ def test_images_that_stay_are_the_same_bytes_under_their_names(inputs: Inputs, c
         assert curated.images[new] == expected
         assert curated.changes[filename]["new_filename"] == new
         row = curated.manifest[new]
-        assert (row["source_filename"], row["operations"], row["seed"]) == (filename, "[]", "")
+        assert (row.source_filename, row.operations, row.seed) == (filename, [], None)
     assert len(kept) == 3 * (8 + 4 + 2) + 5 - len(POLICYS)
 
 
@@ -247,7 +260,7 @@ def test_relabelled_image_goes_to_its_class_beside_the_one_of_its_name(inputs: I
     assert new == f"train/i/00.{sha256[:8]}.png"
     assert curated.images[new] == source_bytes(inputs, "train/v/00.png")
     assert curated.images["train/i/00.png"] == source_bytes(inputs, "train/i/00.png")
-    assert curated.manifest[new]["label"] == "i"
+    assert curated.manifest[new].label == "i"
 
 
 def test_image_that_stays_keeps_its_name_whichever_comes_first(inputs: Inputs, tmp_path: Path) -> None:
@@ -310,35 +323,33 @@ def test_train_is_augmented_up_to_the_number_and_balanced(curated: Curated) -> N
 
 
 def test_augmented_images_come_of_train_alone(curated: Curated) -> None:
-    made = [row for row in curated.manifest.values() if ex.AUGMENTED in row["filename"]]
+    made = [image for image in curated.manifest.values() if AUGMENTED in image.filename]
     assert len(made) == curated.counts["augmented"] > 20
-    for row in made:
-        source = curated.changes[row["source_filename"]]
+    for image in made:
+        source = curated.changes[image.source_filename]
         assert source["new_filename"].startswith("train/")
-        assert row["filename"].startswith(f"train/{source['new_label']}/")
-        assert row["seed"] == "1"
-        assert len(row["filename"].rpartition("/")[2].encode()) <= 255
-    assert LEFT not in {row["source_filename"] for row in made}
-    assert len({row["operations"] for row in made}) == len(made)
-    copies = Counter(row["source_filename"] for row in made)
+        assert image.filename.startswith(f"train/{source['new_label']}/")
+        assert image.seed == 1
+        assert len(image.filename.rpartition("/")[2].encode()) <= 255
+    assert LEFT not in {image.source_filename for image in made}
+    assert len({json.dumps(image.operations) for image in made}) == len(made)
+    copies = Counter(image.source_filename for image in made)
     v = [filename for filename, row in curated.changes.items() if row["new_filename"].startswith("train/v/")]
     assert max(copies[filename] for filename in v) - min(copies[filename] for filename in v) <= 1
 
 
 def test_manifest_tells_how_to_make_each_image_again(inputs: Inputs, tmp_path: Path) -> None:
     found = curate(inputs, tmp_path, cleaning=["median", "crop"])
-    assert list(next(iter(found.manifest.values()))) == list(COLUMNS)
     assert found.manifest.keys() == found.images.keys()
     sources = encoded(inputs)
-    for filename, row in found.manifest.items():
-        assert row["sha256"] == hashlib.sha256(found.images[filename]).hexdigest()
-        assert row["source_sha256"] == found.changes[row["source_filename"]]["sha256"]
-        assert row["label"] == filename.split("/")[1]
-        operations = json.loads(row["operations"])
-        picture = decoded(sources[row["source_filename"]])
-        steps = [step["operation"] for step in operations][:2]
+    for filename, image in found.manifest.items():
+        assert image.sha256 == hashlib.sha256(found.images[filename]).hexdigest()
+        assert image.source_sha256 == found.changes[image.source_filename]["sha256"]
+        assert image.label == filename.split("/")[1]
+        steps = [step["operation"] for step in image.operations][:2]
         assert steps == ([] if filename.startswith("test/") else ["median", "crop"])
-        again = augmented(cleaned(picture, steps), operations[2:])
+        picture = clean(decoded(sources[image.source_filename]), steps)
+        again = apply_operations(picture, image.operations[2:])
         np.testing.assert_array_equal(decoded(found.images[filename]), again)
 
 
@@ -349,9 +360,9 @@ def decoded(content: bytes) -> np.ndarray:
 def test_gray_stays_gray_and_colour_colour(inputs: Inputs, curated: Curated) -> None:
     sources = encoded(inputs)
     shapes = set()
-    for filename, row in curated.manifest.items():
-        if ex.AUGMENTED in filename:
-            source = decoded(sources[row["source_filename"]])
+    for filename, image in curated.manifest.items():
+        if AUGMENTED in filename:
+            source = decoded(sources[image.source_filename])
             assert decoded(curated.images[filename]).shape == source.shape
             shapes.add(source.ndim)
     assert shapes == {2, 3}
@@ -360,26 +371,14 @@ def test_gray_stays_gray_and_colour_colour(inputs: Inputs, curated: Curated) -> 
 def test_nothing_is_augmented_on_request(inputs: Inputs, tmp_path: Path) -> None:
     found = curate(inputs._replace(predictions=tmp_path / "none"), tmp_path, augment_to=0)
     assert found.counts["augmented"] == 0
-    assert {row["operations"] for row in found.manifest.values()} == {"[]"}
+    assert not any(image.operations for image in found.manifest.values())
     assert len(found.manifest) == len(found.changes) - found.counts["dropped"]
 
 
 def test_an_audit_that_doubts_nothing_changes_nothing(tiny: Folders, inputs: Inputs, tmp_path: Path) -> None:
     examples = tmp_path / "examples"
-    ingest_folders(
-        str(tiny.data),
-        test_data_uri=str(tiny.test),
-        data_version="",
-        classes=CLASSES,
-        on_bad_image="fail",
-        max_images=10_000,
-        max_pixels=10_000_000,
-        shards=2,
-        beam_options=BEAM,
-        output=str(examples),
-    )
-    found = [describe(example, split) for split, example in every(examples) if split != "test"]
-    write_issues(tmp_path / "issues", found, **{name: {} for name in SAID})
+    ingest(tiny.data, examples, test_data=str(tiny.test))
+    audit(examples, tmp_path / "issues", {})
     own = Inputs(tiny, examples, tmp_path / "issues", inputs.predictions)
     curated = curate(own, tmp_path / "curated", augment_to=0)
     expected = contents(tiny.data) | {f"test/{name}": content for name, content in contents(tiny.test).items()}
@@ -404,34 +403,21 @@ def test_another_seed_augments_otherwise_and_leaves_the_rest(inputs: Inputs, cur
     assert other.images.keys() == curated.images.keys()
     assert other.changes == curated.changes
     for filename, content in other.images.items():
-        assert (content == curated.images[filename]) == (ex.AUGMENTED not in filename)
+        assert (content == curated.images[filename]) == (AUGMENTED not in filename)
 
 
-def test_next_turn_makes_the_augmented_images_anew(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
+def test_next_turn_makes_the_augmented_images_again(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
     """Ingest takes the folder as it is, and curation finds the same originals in it."""
-    manifest = ingest_folders(
-        str(curated.data),
-        test_data_uri="",
-        data_version="",
-        classes=CLASSES,
-        on_bad_image="fail",
-        max_images=75,
-        max_pixels=10_000_000,
-        shards=2,
-        beam_options=BEAM,
-        output=str(tmp_path / "examples"),
-    )
-    splits = manifest["splits"]
-    assert splits["train"]["images"] + splits["val"]["images"] == 75
-    assert splits["test"]["images"] == 6
-    found = [describe(example, split) for split, example in every(tmp_path / "examples")]
-    originals = [row for row in found if ex.AUGMENTED not in row["filename"]]
-    write_issues(tmp_path / "issues", [{**row, "split": row["split"]} for row in originals if row["split"] != "test"])
-    predicted = [{**row, "prediction": row["label"]} for row in found]
-    pd.DataFrame(predicted).to_csv(tmp_path / "predictions", index=False)
-    next_inputs = Inputs(inputs.data, tmp_path / "examples", tmp_path / "issues", tmp_path / "predictions")
+    examples = tmp_path / "examples"
+    splits = ingest(curated.data, examples).splits
+    assert splits["train"].images + splits["val"].images == 75
+    assert splits["test"].images == 6
+    audit(examples, tmp_path / "issues", {})
+    predict(examples, tmp_path / "predictions", {})
+    originals = {example.filename for _, example in read_all(examples) if AUGMENTED not in example.filename}
+    next_inputs = Inputs(inputs.data, examples, tmp_path / "issues", tmp_path / "predictions")
     second = curate(next_inputs, tmp_path / "outputs", policy=Policy([], 2, 2, 2, "keep"))
-    assert second.changes.keys() == {row["filename"] for row in originals}
+    assert second.changes.keys() == originals
     assert {row["action"] for row in second.changes.values()} == {"kept"}
 
 
@@ -466,14 +452,15 @@ def check_refused(message: str, inputs: Inputs, folder: Path, *arguments: Any, *
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"sha256": "0" * 64}, "row 2, 'train/i/00.png', is no image of these examples; audit them anew"),
-        ({"filename": "train/i/none.png"}, "row 2, 'train/i/none.png', is no image of these examples"),
-        ({"label": "x"}, "row 2, 'train/i/00.png', is no image of these examples"),
-        ({"filename": "test/i/00.png"}, "row 2, 'test/i/00.png', is no image of these examples"),
-        ({"action": "burn"}, "row 2 has the unknown action 'burn'"),
-        ({"action": "relabel", "new_label": "xx"}, "row 2 has the unknown class 'xx'"),
-        ({"confidence": "high"}, "row 2 has no number"),
-        ({"confidence": "nan"}, "row 2 has a number that is none"),
+        ({"sha256": "0" * 64}, "line 2: 'train/i/00.png' is not one of these examples; audit these examples again"),
+        ({"filename": "train/i/none.png"}, "line 2: 'train/i/none.png' is not one of these examples"),
+        ({"label": "x"}, "line 2: 'train/i/00.png' is not one of these examples"),
+        ({"filename": "test/i/00.png"}, "line 2: 'test/i/00.png' is not one of these examples"),
+        ({"action": "burn"}, "line 2: has the unknown action 'burn'"),
+        ({"action": "relabel", "new_label": "xx"}, "line 2: has the unknown class 'xx'"),
+        ({"confidence": "high"}, "line 2: has no number where one must be"),
+        ({"confidence": "nan"}, "line 2: confidence is nan, which is not a number from 0 to 1"),
+        ({"confidence": "1.5"}, "line 2: confidence is 1.5, which is not a number from 0 to 1"),
     ],
 )
 def test_issues_that_do_not_fit_are_refused(
@@ -491,9 +478,10 @@ def test_issues_of_some_images_are_refused(inputs: Inputs, tmp_path: Path) -> No
     table = pd.read_csv(inputs.issues, dtype=str, keep_default_na=False)
     changed = inputs._replace(issues=tmp_path / "issues")
     table[2:].to_csv(changed.issues, index=False)
-    check_refused("no row for train/i/00.png and 1 others; audit", changed, tmp_path / "outputs")
+    check_refused(f"no row for 2 of {len(table)} images, for example train/i/00.png; audit these examples again", changed, tmp_path / "outputs")
     pd.concat([table, table[:1]]).to_csv(changed.issues, index=False)
-    check_refused("'train/i/00.png', is there twice", changed, tmp_path / "outputs")
+    message = f"line {len(table) + 2}: 'train/i/00.png' is there twice; audit these examples again"
+    check_refused(message, changed, tmp_path / "outputs")
     table.drop(columns="group").to_csv(changed.issues, index=False)
     check_refused("no column group; give issues.csv as audit writes it", changed, tmp_path / "outputs")
     changed.issues.write_bytes(b"\xff\xfe\0")
@@ -584,10 +572,10 @@ def test_report_shows_counts_changes_and_augmented_images(curated: Curated) -> N
     shown = page.values("alt")
     assert set(POLICYS) <= set(shown)
     for name in CLASSES:
-        assert any(filename.startswith(f"train/{name}/") and ex.AUGMENTED in filename for filename in shown)
+        assert any(filename.startswith(f"train/{name}/") and AUGMENTED in filename for filename in shown)
     words = " ".join(page.text.split())
     train = [filename for filename in curated.images if filename.startswith("train/x/")]
-    made = sum(ex.AUGMENTED in filename for filename in train)
+    made = sum(AUGMENTED in filename for filename in train)
     assert f"x 10 9 {made} {len(train)} 4 4 2 2" in words
     assert "before.dir" in words
     assert "It looks like <i>." in words
