@@ -42,6 +42,8 @@ PYTEST_FLAGS := --numprocesses logical --dist loadfile --no-loadscope-reorder
 lint: .venv/dev .venv-stages/ready ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/deno lint --quiet
+	$(BIN)/deno fmt --quiet --check
 	$(BIN)/mypy adopt.py compile.py sample.py submit.py pipelines components/shared
 	$(BIN)/mypy --python-executable $(STAGES_BIN)/python --cache-dir .mypy_cache/stages components models
 
