@@ -354,7 +354,7 @@ def write_images(root: Path, images: list[Row], seed: int) -> None:
             shutil.copyfile(root / image["duplicate_of"], root / image["path"])
 
 
-def marker(seed: int) -> dict:
+def marker(seed: int) -> dict[str, int]:
     """Return what sample.json holds: it tells one sample from another."""
     return {"format": FORMAT, "seed": seed}
 
