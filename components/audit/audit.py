@@ -28,7 +28,7 @@ from components.shared.formats.examples import (
     open_examples,
 )
 from components.shared.formats.issues import Issue, write_issues
-from components.shared.report import thumbnails
+from components.shared.report import draw_thumbnails
 
 
 class AuditInput(NamedTuple):
@@ -86,7 +86,7 @@ def audit_examples(
         write_review(
             review_output,
             doubted,
-            pictures=thumbnails(examples, {issue.filename for issue in doubted}, PICTURE),
+            pictures=draw_thumbnails(examples, {issue.filename for issue in doubted}, PICTURE),
             classes=manifest.classes,
             data_version=manifest.data_version,
         )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.issues import KINDS, Issue
-from components.shared.report import thumbnails, write_report
+from components.shared.report import draw_thumbnails, write_report
 
 RARE = 0.1  # of the images that a class would have if all had as many: cleanlab's threshold of class imbalance
 
@@ -43,7 +43,7 @@ def write_audit_report(output: str, examples: ExampleSet, *, issues: list[Issue]
         titles=KINDS,
         galleries={kind: gallery for kind, gallery in galleries.items() if gallery},
         gallery_size=gallery_size,
-        pictures=thumbnails(examples, shown),
+        pictures=draw_thumbnails(examples, shown),
     )
 
 

@@ -38,7 +38,7 @@ def evaluate(
         SystemExit: An option or an input is wrong; the message says what to do.
     """
     from components.evaluate.evaluation import evaluate_model
-    from components.shared.formats.evaluation import SCALAR_METRICS, measured_splits
+    from components.shared.formats.evaluation import SCALAR_METRICS, list_measured_splits
 
     result = evaluate_model(
         model.path,
@@ -51,7 +51,7 @@ def evaluate(
         report_output=report.path,
     )
     matrices = {"val": val_confusion_matrix, "test": test_confusion_matrix}
-    for split, figures in measured_splits(result).items():
+    for split, figures in list_measured_splits(result).items():
         matrices[split].log_confusion_matrix(result["classes"], figures["confusion_matrix"])
         for name in SCALAR_METRICS:
             metrics.log_metric(f"{split}_{name}", figures[name])

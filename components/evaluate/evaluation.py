@@ -15,7 +15,7 @@ from components.shared.files import new_directory, new_file
 from components.shared.formats import predictions as columns
 from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, write_evaluation
 from components.shared.formats.examples import ExampleSet, ImageExample, open_examples, parse_example
-from components.shared.formats.predictions import describe_image, probability_column, write_predictions
+from components.shared.formats.predictions import describe_image, name_probability, write_predictions
 from components.shared.formats.training import Training, read_training
 
 
@@ -84,7 +84,7 @@ def predict_images(model: str, examples: ExampleSet, batch_size: int) -> pd.Data
     table[columns.CONFIDENCE] = matrix.max(axis=1)
     table[columns.LOSS] = -np.log(np.clip(matrix[np.arange(len(labels)), labels], np.finfo(np.float32).eps, 1))
     for i, name in enumerate(classes):
-        table[probability_column(name)] = matrix[:, i]
+        table[name_probability(name)] = matrix[:, i]
     order = table[columns.SPLIT].map(list(examples.manifest.splits).index)
     return table.iloc[np.lexsort([table[columns.FILENAME], -table[columns.LOSS], order])].reset_index(drop=True)
 
@@ -96,7 +96,7 @@ def _predict_batches(
     signature: Any = tf.saved_model.load(model).signatures["serving_default"]
     for split in examples.manifest.splits:
         print(f"evaluate: predicting {split}", flush=True)
-        records = tf.data.TFRecordDataset(examples.shard_paths(split))
+        records = tf.data.TFRecordDataset(examples.list_shard_paths(split))
         for batch in records.batch(batch_size).as_numpy_iterator():
             images = [parse_example(record) for record in batch]
             outputs = signature(image_bytes=tf.constant([image.encoded for image in images]))

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from components.shared.formats import predictions as columns
-from components.shared.formats.evaluation import Evaluation, measured_splits
+from components.shared.formats.evaluation import Evaluation, list_measured_splits
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.predictions import list_rows
-from components.shared.report import thumbnails, write_report
+from components.shared.report import draw_thumbnails, write_report
 
 
 def write_evaluation_report(
@@ -31,12 +31,12 @@ def write_evaluation_report(
         output,
         "evaluate/report.html.j2",
         result=evaluation,
-        splits=dict(reversed(measured_splits(evaluation).items())),
+        splits=dict(reversed(list_measured_splits(evaluation).items())),
         confusions={split: _rank_confusions(part) for split, part in mistakes.items()},
         galleries=galleries,
         train_images=examples.manifest.splits["train"].images,
         wrong={split: len(part) for split, part in mistakes.items()},
-        pictures=thumbnails(examples, shown),
+        pictures=draw_thumbnails(examples, shown),
     )
 
 

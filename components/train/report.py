@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from components.shared.formats.training import Epoch, Training
-from components.shared.report import svg, write_report
+from components.shared.report import render_svg, write_report
 
 
 def write_training_report(output: str, history: list[Epoch], training: Training) -> None:
@@ -14,7 +14,7 @@ def write_training_report(output: str, history: list[Epoch], training: Training)
         history: The metrics of each epoch.
         training: The content of training.json.
     """
-    curves = svg(_plot_curves(history, training["best_epoch"]))
+    curves = render_svg(_plot_curves(history, training["best_epoch"]))
     write_report(output, "train/report.html.j2", training=training, curves=curves)
 
 

@@ -85,7 +85,7 @@ def train_model(
 def load_split(examples: ExampleSet, split: str) -> LoadedSplit:
     """Reads all images of a split into memory."""
     spec = {IMAGE: tf.io.FixedLenFeature((*SIZE, 3), tf.float32), LABEL: tf.io.FixedLenFeature((), tf.int64)}
-    batches = tf.data.TFRecordDataset(examples.shard_paths(split)).batch(256)
+    batches = tf.data.TFRecordDataset(examples.list_shard_paths(split)).batch(256)
     parsed = list(batches.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator())
     return LoadedSplit(*(np.concatenate([batch[name] for batch in parsed]) for name in (IMAGE, LABEL)))
 

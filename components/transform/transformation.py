@@ -16,7 +16,14 @@ from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
-from components.shared.beam import for_workers, local_copy, local_target, new_pipeline, take, work_folder
+from components.shared.beam import (
+    choose_address,
+    make_pipeline,
+    make_work_folder,
+    open_local_copy,
+    open_local_target,
+    take,
+)
 from components.shared.errors import UserError
 from components.shared.files import new_directory
 from components.shared.formats import schema as schema_format
@@ -51,12 +58,12 @@ def transform_examples(
         raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
     opened = open_examples(examples)
     parsed = schema_format.read_schema(Path(schema) / schema_format.FILE, "give the output `schema` of validate")
-    address = for_workers(examples, examples_uri, beam_options)
+    address = choose_address(examples, examples_uri, beam_options)
     names = [shard.name for shard in opened.manifest.shards]
     with new_directory(graph_output) as graph, new_directory(examples_output) as output:
-        with work_folder(beam_options, output) as work:
+        with make_work_folder(beam_options, output) as work:
             print("transform: analysing train", flush=True)
-            _analyze(opened.shard_paths("train", address), schema=parsed, beam_options=beam_options, work=work)
+            _analyze(opened.list_shard_paths("train", address), schema=parsed, beam_options=beam_options, work=work)
             print("transform: transforming all splits", flush=True)
             _transform(names, examples=address, batch_size=batch_size, beam_options=beam_options, work=work)
             take(f"{work}/{GRAPH}", graph)
@@ -72,7 +79,7 @@ def _analyze(paths: list[str], *, schema: Schema, beam_options: list[str], work:
     source = tfxio.TFExampleRecord(file_pattern=paths, schema=schema, telemetry_descriptors=["transform"])
     graph = f"{work}/{GRAPH}"
     with (
-        new_pipeline(beam_options) as pipeline,
+        make_pipeline(beam_options) as pipeline,
         tft_beam.Context(temp_dir=f"{work}/temporary", use_deep_copy_optimization=True),
     ):
         train = (pipeline | source.BeamSource(), source.TensorAdapterConfig())
@@ -84,7 +91,7 @@ def _analyze(paths: list[str], *, schema: Schema, beam_options: list[str], work:
 
 def _transform(names: list[str], *, examples: str, batch_size: int, beam_options: list[str], work: str) -> None:
     """Writes one shard per task, so that the order of the examples, and so every byte, is the same on any runner."""
-    with new_pipeline(beam_options) as pipeline:
+    with make_pipeline(beam_options) as pipeline:
         _ = (
             pipeline
             | "shards" >> beam.Create(names)  # spread over the workers
@@ -94,7 +101,7 @@ def _transform(names: list[str], *, examples: str, batch_size: int, beam_options
 
 def _transform_shard(name: str, *, examples: str, batch_size: int, work: str) -> None:
     apply_graph, encoder = _load_graph(f"{work}/{GRAPH}")
-    with local_copy(f"{examples}/{name}") as source, local_target(f"{work}/{name}") as target:
+    with open_local_copy(f"{examples}/{name}") as source, open_local_target(f"{work}/{name}") as target:
         batches = tf.data.TFRecordDataset(str(source)).batch(batch_size).map(apply_graph, tf.data.AUTOTUNE)
         with tf.io.TFRecordWriter(str(target)) as writer:
             for batch in batches.as_numpy_iterator():

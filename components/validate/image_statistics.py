@@ -10,7 +10,7 @@ import tensorflow_data_validation as tfdv
 from apache_beam.pvalue import PCollection
 from tfx_bsl.public import tfxio
 
-from components.shared.beam import local_copy, new_pipeline, take, work_folder
+from components.shared.beam import make_pipeline, make_work_folder, open_local_copy, take
 from components.shared.formats import examples as columns
 from components.shared.formats.examples import ExampleSet, parse_example
 from components.shared.formats.findings import Finding
@@ -48,14 +48,14 @@ def compute_statistics(
         UserError: An option of Beam is wrong.
     """
     splits = list(examples.manifest.splits)
-    with work_folder(beam_options, output) as work:
-        with new_pipeline(beam_options) as pipeline:
+    with make_work_folder(beam_options, output) as work:
+        with make_pipeline(beam_options) as pipeline:
             summaries = []
             for split in splits:
                 print(f"validate: statistics of {split}", flush=True)
                 records = (
                     pipeline
-                    | f"{split} shards" >> beam.Create(examples.shard_paths(split, address))
+                    | f"{split} shards" >> beam.Create(examples.list_shard_paths(split, address))
                     | f"read {split}" >> beam.io.ReadAllFromTFRecord()
                 )
                 summaries.append(records | f"{split} images" >> beam.Map(_summarize, split=split))
@@ -63,7 +63,7 @@ def compute_statistics(
             _write_findings(summaries, blank_contrast, f"{work}/findings")
         for split in splits:
             take(f"{work}/{split}.tfrecord", output / f"{split}.tfrecord")
-        with local_copy(f"{work}/findings") as path, path.open() as lines:
+        with open_local_copy(f"{work}/findings") as path, path.open() as lines:
             return [json.loads(line) for line in lines]
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from components.shared.formats import examples as columns
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.findings import KINDS, Finding
-from components.shared.report import svg, thumbnails, write_report
+from components.shared.report import draw_thumbnails, render_svg, write_report
 from components.validate.anomalies import Statistics
 
 SHOWN = 60  # images shown per kind of finding
@@ -35,8 +35,8 @@ def write_validation_report(
         "validate/report.html.j2",
         manifest=examples.manifest,
         groups=groups,
-        pictures=thumbnails(examples, shown),
-        histograms=svg(_plot_histograms(statistics)),
+        pictures=draw_thumbnails(examples, shown),
+        histograms=render_svg(_plot_histograms(statistics)),
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from components.shared.beam import for_workers
+from components.shared.beam import choose_address
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats import schema as schema_format
@@ -58,7 +58,7 @@ def validate_examples(
     """
     _check_severity(severity)
     opened = open_examples(examples)
-    address = for_workers(examples, examples_uri, beam_options)
+    address = choose_address(examples, examples_uri, beam_options)
     with new_directory(statistics_output) as folder:
         findings = compute_statistics(
             opened,

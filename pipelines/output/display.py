@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
-from components.shared.formats.evaluation import Evaluation, measured_splits, read_evaluation
+from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
 
 SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
 
@@ -89,7 +89,7 @@ def _draw_figures(content: Evaluation) -> Table:
     table = Table(title=f"data version {content['data_version']}", title_justify="left")
     for heading in ("split", "images", "accuracy", "95 %", "macro F1", "log loss", "calibration"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split, figures in measured_splits(content).items():
+    for split, figures in list_measured_splits(content).items():
         low, high = figures["accuracy_interval"]
         table.add_row(
             split,

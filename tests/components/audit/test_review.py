@@ -19,7 +19,7 @@ from components.audit.review import PICTURE, write_review
 from components.shared.formats import decisions as columns
 from components.shared.formats.decisions import read_decisions
 from components.shared.formats.issues import Issue, write_issues
-from components.shared.report import thumbnail
+from components.shared.report import draw_thumbnail
 from sample import draw_page
 from tests.conftest import ROOT
 
@@ -71,7 +71,7 @@ def new_page(context: Any) -> Any:
 
 
 def write_page(path: Path, rows: list[Issue], classes: list[str] = CLASSES, data_version: str = "1") -> Path:
-    pictures = {row.filename: thumbnail(picture(row.sha256), PICTURE) for row in rows}
+    pictures = {row.filename: draw_thumbnail(picture(row.sha256), PICTURE) for row in rows}
     write_review(str(path), rows, pictures=pictures, classes=classes, data_version=data_version)
     return path
 
@@ -555,7 +555,7 @@ def test_a_thousand_images(context: Any, tmp_path: Path):
         draw_page(np.random.default_rng(number), "vii").resize((150, 120)).save(buffer := io.BytesIO(), "PNG")
         scans.append(buffer.getvalue())
     rows, path = issues(1000), tmp_path / "review.html"
-    pictures = {row.filename: thumbnail(scans[row.rank % 10], PICTURE) for row in reversed(rows)}
+    pictures = {row.filename: draw_thumbnail(scans[row.rank % 10], PICTURE) for row in reversed(rows)}
     write_review(str(path), rows, pictures=pictures, classes=CLASSES, data_version="1")
     assert path.stat().st_size < 8_000_000
     page = new_page(context)
@@ -571,7 +571,7 @@ def test_a_thousand_images(context: Any, tmp_path: Path):
 
 def test_pictures_are_small_and_those_of_other_images_left_out(tmp_path: Path):
     rows = issues(2)
-    pictures = {row.filename: thumbnail(picture(row.sha256, (900, 600)), PICTURE) for row in rows}
+    pictures = {row.filename: draw_thumbnail(picture(row.sha256, (900, 600)), PICTURE) for row in rows}
     path = tmp_path / "review.html"
     others = {"train/i/other.png": "data:,no picture"}
     write_review(str(path), rows, pictures=others | pictures, classes=CLASSES, data_version="1")
@@ -582,7 +582,7 @@ def test_pictures_are_small_and_those_of_other_images_left_out(tmp_path: Path):
 
 
 def test_a_missing_picture_leaves_no_page(tmp_path: Path):
-    pictures = {"train/i/1.png": thumbnail(picture("0" * 64))}
+    pictures = {"train/i/1.png": draw_thumbnail(picture("0" * 64))}
     with pytest.raises(KeyError, match="train/i/2.png"):
         write_review(str(tmp_path / "review.html"), issues(2), pictures=pictures, classes=CLASSES, data_version="1")
     assert list(tmp_path.iterdir()) == []

@@ -129,7 +129,7 @@ def described(examples: Path) -> pd.DataFrame:
             "width": example.features.feature[ex.WIDTH].int64_list.value[0],
         }
         for split in manifest["splits"]
-        for example in ex.read_examples(ex.shard_paths(examples, manifest, split))
+        for example in ex.read_examples(ex.list_shard_paths(examples, manifest, split))
     ]
     table = pd.DataFrame(rows).sort_values(["split", "filename"], ignore_index=True)
     random = np.random.default_rng(1).random((2, len(table)))

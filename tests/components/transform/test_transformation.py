@@ -35,7 +35,7 @@ def read_records(*paths: str | Path) -> list[bytes]:
 
 def stored(folder: Path, split: str) -> list[Any]:
     """The features of each transformed example."""
-    records = read_records(*open_examples(folder).shard_paths(split))
+    records = read_records(*open_examples(folder).list_shard_paths(split))
     return [tf.train.Example.FromString(record).features.feature for record in records]
 
 
@@ -99,7 +99,7 @@ def test_wrong_beam_option_is_refused(examples: Path, validated: Path, tmp_path:
 
 def test_graph_gives_the_transformed_examples(examples: Path, transformed: Path) -> None:
     output = tft.TFTransformOutput(str(transformed / "graph"))
-    records = read_records(*open_examples(examples).shard_paths("val"))
+    records = read_records(*open_examples(examples).list_shard_paths("val"))
     features = output.transform_features_layer()(tf.io.parse_example(records, output.raw_feature_spec()))
     expected = stored(transformed / "examples", "val")
     assert features[IMAGE].shape == (len(records), *SIZE, 3)

@@ -22,7 +22,7 @@ def records(paths: list[str]) -> list[bytes]:
 def test_whole_folder_gives_its_manifest(examples: Path) -> None:
     opened = open_examples(examples)
     assert asdict(opened.manifest) == json.loads((examples / "examples.json").read_text())
-    listed = {Path(path).name for split in opened.manifest.splits for path in opened.shard_paths(split)}
+    listed = {Path(path).name for split in opened.manifest.splits for path in opened.list_shard_paths(split)}
     assert listed == {path.name for path in examples.glob("*.tfrecord")}
     assert listed == {shard.name for shard in opened.manifest.shards}
 
@@ -81,7 +81,7 @@ def test_changed_byte_in_a_shard_is_named(folder: Path, position: float) -> None
 
 def test_examples_come_in_the_order_of_the_shards(examples: Path) -> None:
     opened = open_examples(examples)
-    paths = opened.shard_paths("train")
+    paths = opened.list_shard_paths("train")
     assert len(paths) > 1
     names = [[parse_example(record).filename for record in records([path])] for path in paths]
     assert all(names)
@@ -89,7 +89,7 @@ def test_examples_come_in_the_order_of_the_shards(examples: Path) -> None:
 
 
 def test_fields_are_the_features_of_the_same_names(examples: Path) -> None:
-    for record in records(open_examples(examples).shard_paths("val")):
+    for record in records(open_examples(examples).list_shard_paths("val")):
         example = parse_example(record)
         features = tf.train.Example.FromString(record).features.feature
         assert features.keys() == set(FEATURES)
@@ -100,12 +100,12 @@ def test_fields_are_the_features_of_the_same_names(examples: Path) -> None:
 
 
 def test_a_parsed_example_is_written_with_the_same_bytes(examples: Path) -> None:
-    for record in records(open_examples(examples).shard_paths("val")):
+    for record in records(open_examples(examples).list_shard_paths("val")):
         assert serialize_example(parse_example(record)) == record
 
 
 def test_shards_elsewhere_have_the_same_names(examples: Path) -> None:
     opened = open_examples(examples)
-    assert opened.shard_paths("val", "gs://bucket/x") == [
-        f"gs://bucket/x/{Path(path).name}" for path in opened.shard_paths("val")
+    assert opened.list_shard_paths("val", "gs://bucket/x") == [
+        f"gs://bucket/x/{Path(path).name}" for path in opened.list_shard_paths("val")
     ]
