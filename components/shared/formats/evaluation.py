@@ -1,10 +1,9 @@
 """The figures of a model on a data version: `evaluation.json` in the artifact `evaluation`."""
 
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast, get_origin
 
-from components.shared.errors import UserError
-from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.documents import Kind, check_object, read_document, write_document
 from components.shared.formats.training import Settings
 
 FILE = "evaluation.json"
@@ -14,7 +13,7 @@ SCALAR_METRICS: tuple[Literal["accuracy", "macro_f1", "log_loss", "calibration_e
     "log_loss",
     "calibration_error",
 )
-MEASURED_SPLITS = ("val", "test")  # those with figures; of train only the images are counted
+MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")  # of train, only the images are counted
 
 
 class ClassFigures(TypedDict):
@@ -54,6 +53,12 @@ class SplitFigures(TypedDict):
     confusion_matrix: list[list[int]]  # [i][j]: images of class i that were predicted as class j
 
 
+_FIGURES: dict[str, Kind] = {
+    name: (int, float) if kind is float else get_origin(kind) or kind
+    for name, kind in SplitFigures.__annotations__.items()
+}
+
+
 class TrainFigures(TypedDict):
     """What is said of train, on which no model is measured."""
 
@@ -78,23 +83,27 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
-    """The document in the folder, an artifact that evaluate made.
+    """Reads the document.
+
+    Args:
+        folder: The output `evaluation` of evaluate.
+
+    Returns:
+        The document.
 
     Raises:
-        UserError: it is missing, or is not as evaluate writes it.
+        UserError: It is missing, or is not as evaluate writes it.
     """
     path = Path(folder) / FILE
     advice = "give the output `evaluation` of evaluate"
     fields = {"data_version": str, "trained_on": str, "settings": dict, "classes": list}
     evaluation = read_document(path, fields, advice)
     for split in MEASURED_SPLITS:
-        figures = evaluation.get(split, dict.fromkeys(SplitFigures.__annotations__))
-        lacking = [name for name in SplitFigures.__annotations__ if name not in figures]
-        if lacking:
-            raise UserError(f"{path}: {split} has no {lacking[0]}; {advice}.")
+        if split in evaluation:
+            check_object(f"{path}, {split}", evaluation[split], _FIGURES, advice)
     return cast(Evaluation, evaluation)
 
 
 def measured_splits(evaluation: Evaluation) -> dict[str, SplitFigures]:
     """The figures of each split that the document has figures of, val before test."""
-    return {split: figures for split in MEASURED_SPLITS if (figures := cast(SplitFigures, evaluation.get(split)))}
+    return {split: evaluation[split] for split in MEASURED_SPLITS if split in evaluation}

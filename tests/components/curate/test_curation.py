@@ -164,9 +164,9 @@ def audit(examples: Path, path: Path, said: dict[str, dict[str, Any]]) -> None:
 def predict(examples: Path, path: Path, wrong: dict[str, str]) -> None:
     """Writes the predictions of a model that is right but for these images."""
     rows = [
-        make_prediction(**{**described, columns.PREDICTION: wrong.get(example.filename, example.class_name)})
+        make_prediction(**describe_image(split, example))
+        | {columns.PREDICTION: wrong.get(example.filename, example.class_name)}
         for split, example in read_all(examples)
-        for described in [describe_image(split, example)]
     ]
     write_predictions(pd.DataFrame(rows), path)
 
@@ -478,7 +478,11 @@ def test_issues_of_some_images_are_refused(inputs: Inputs, tmp_path: Path) -> No
     table = pd.read_csv(inputs.issues, dtype=str, keep_default_na=False)
     changed = inputs._replace(issues=tmp_path / "issues")
     table[2:].to_csv(changed.issues, index=False)
-    check_refused(f"no row for 2 of {len(table)} images, for example train/i/00.png; audit these examples again", changed, tmp_path / "outputs")
+    check_refused(
+        f"no row for 2 of {len(table)} images, for example train/i/00.png; audit these examples again",
+        changed,
+        tmp_path / "outputs",
+    )
     pd.concat([table, table[:1]]).to_csv(changed.issues, index=False)
     message = f"line {len(table) + 2}: 'train/i/00.png' is there twice; audit these examples again"
     check_refused(message, changed, tmp_path / "outputs")
