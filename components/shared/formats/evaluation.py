@@ -1,17 +1,19 @@
 """The figures of a model on a data version: `evaluation.json` in the artifact `evaluation`."""
 
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, TypedDict, cast, get_origin
 
-from components.shared.errors import UserError
-from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.documents import Kind, check_object, read_document, write_document
 from components.shared.formats.training import Settings
 
 FILE = "evaluation.json"
-ScalarMetric = Literal["accuracy", "macro_f1", "log_loss", "calibration_error"]
-SCALAR_METRICS: tuple[ScalarMetric, ...] = ("accuracy", "macro_f1", "log_loss", "calibration_error")
-# Those with figures; of train only the images are counted.
-MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")
+SCALAR_METRICS: tuple[Literal["accuracy", "macro_f1", "log_loss", "calibration_error"], ...] = (
+    "accuracy",
+    "macro_f1",
+    "log_loss",
+    "calibration_error",
+)
+MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")  # of train, only the images are counted
 
 
 class ClassFigures(TypedDict):
@@ -49,6 +51,12 @@ class SplitFigures(TypedDict):
     classes: dict[str, ClassFigures]
     slices: list[Slice]  # worst first
     confusion_matrix: list[list[int]]  # [i][j]: images of class i that were predicted as class j
+
+
+_FIGURES: dict[str, Kind] = {
+    name: (int, float) if kind is float else get_origin(kind) or kind
+    for name, kind in SplitFigures.__annotations__.items()
+}
 
 
 class TrainFigures(TypedDict):
@@ -91,10 +99,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     fields = {"data_version": str, "trained_on": str, "settings": dict, "classes": list}
     evaluation = read_document(path, fields, advice)
     for split in MEASURED_SPLITS:
-        figures = evaluation.get(split)
-        for name in SplitFigures.__annotations__:
-            if figures is not None and name not in figures:
-                raise UserError(f"{path}: {split} has no {name}; {advice}.")
+        if split in evaluation:
+            check_object(f"{path}, {split}", evaluation[split], _FIGURES, advice)
     return cast(Evaluation, evaluation)
 
 
