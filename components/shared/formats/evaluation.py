@@ -1,7 +1,7 @@
 """The figures of a model on a data version: `evaluation.json` in the artifact `evaluation`."""
 
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, cast, get_origin
+from typing import Literal, NotRequired, TypedDict, cast
 
 from components.shared.formats.documents import Kind, check_object, read_document, write_document
 from components.shared.formats.training import Settings
@@ -53,9 +53,17 @@ class SplitFigures(TypedDict):
     confusion_matrix: list[list[int]]  # [i][j]: images of class i that were predicted as class j
 
 
-_FIGURES: dict[str, Kind] = {
-    name: (int, float) if kind is float else get_origin(kind) or kind
-    for name, kind in SplitFigures.__annotations__.items()
+_NUMBER = (int, float)
+_FIGURES: dict[str, Kind] = {  # the types of the fields above in JSON
+    "images": int,
+    "accuracy": _NUMBER,
+    "accuracy_interval": list,
+    "macro_f1": _NUMBER,
+    "log_loss": _NUMBER,
+    "calibration_error": _NUMBER,
+    "classes": dict,
+    "slices": list,
+    "confusion_matrix": list,
 }
 
 
