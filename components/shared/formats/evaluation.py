@@ -3,15 +3,17 @@
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict, cast
 
-from components.shared.errors import UserError
-from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.documents import Kind, check_object, read_document, write_document
 from components.shared.formats.training import Settings
 
 FILE = "evaluation.json"
-ScalarMetric = Literal["accuracy", "macro_f1", "log_loss", "calibration_error"]
-SCALAR_METRICS: tuple[ScalarMetric, ...] = ("accuracy", "macro_f1", "log_loss", "calibration_error")
-# Those with figures; of train only the images are counted.
-MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")
+SCALAR_METRICS: tuple[Literal["accuracy", "macro_f1", "log_loss", "calibration_error"], ...] = (
+    "accuracy",
+    "macro_f1",
+    "log_loss",
+    "calibration_error",
+)
+MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")  # of train, only the images are counted
 
 
 class ClassFigures(TypedDict):
@@ -49,6 +51,20 @@ class SplitFigures(TypedDict):
     classes: dict[str, ClassFigures]
     slices: list[Slice]  # worst first
     confusion_matrix: list[list[int]]  # [i][j]: images of class i that were predicted as class j
+
+
+_NUMBER = (int, float)
+_FIGURES: dict[str, Kind] = {  # the types of the fields above in JSON
+    "images": int,
+    "accuracy": _NUMBER,
+    "accuracy_interval": list,
+    "macro_f1": _NUMBER,
+    "log_loss": _NUMBER,
+    "calibration_error": _NUMBER,
+    "classes": dict,
+    "slices": list,
+    "confusion_matrix": list,
+}
 
 
 class TrainFigures(TypedDict):
@@ -91,10 +107,8 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     fields = {"data_version": str, "trained_on": str, "settings": dict, "classes": list}
     evaluation = read_document(path, fields, advice)
     for split in MEASURED_SPLITS:
-        figures = evaluation.get(split)
-        for name in SplitFigures.__annotations__:
-            if figures is not None and name not in figures:
-                raise UserError(f"{path}: {split} has no {name}; {advice}.")
+        if split in evaluation:
+            check_object(f"{path}, {split}", evaluation[split], _FIGURES, advice)
     return cast(Evaluation, evaluation)
 
 

@@ -8,13 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.compare.comparison import Inputs, compare_evaluations, scalar_metrics
-from components.compare.paired import Bootstrap, accuracy_change, mcnemar_p
+from components.compare.comparison import Inputs, compare_evaluations, list_metrics
+from components.compare.paired import Bootstrap, compare_accuracy, compute_mcnemar_p
 from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import measure_split
 from components.ingest.ingestion import ingest_folders
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
+from components.shared.formats.comparison import Comparison, read_comparison
+from components.shared.formats.evaluation import FILE as EVALUATION
+from components.shared.formats.evaluation import read_evaluation
+from components.shared.formats.examples import SPLITS, open_examples
+from components.shared.formats.predictions import describe_image, write_predictions
 from tests.conftest import BEAM, CLASSES, Folders, contents
 from tests.pages import Page
 
@@ -22,6 +26,7 @@ NAMES = ["NA", "$v$", "7"]  # classes that a table reader or a plot could take f
 EVIL = """<script>alert('1')<|script> & "quoted".png"""
 BOOTSTRAP = Bootstrap(200, 0.9, 4)
 GALLERY = 2
+DOCUMENT = {"data_version": "a", "trained_on": "a", "settings": {}, "classes": NAMES}  # an evaluation without splits
 
 
 class Versions(NamedTuple):
@@ -34,12 +39,12 @@ class Versions(NamedTuple):
         return pd.read_csv(self.folder / name, dtype={"label": str, "prediction": str}, keep_default_na=False)
 
     def write(self, name: str, rows: pd.DataFrame) -> None:
-        rows.to_csv(self.folder / name, index=False, float_format="%.6g")
+        write_predictions(rows, self.folder / name)
 
     def evaluate(self, name: str, data_version: str) -> None:
         """Writes the evaluation that belongs to the predictions."""
         rows = self.read(f"{name}_predictions")
-        splits = {split: rows[rows["split"] == split] for split in ex.SPLITS}
+        splits = {split: rows[rows["split"] == split] for split in SPLITS}
         metrics = {
             "data_version": data_version,
             "trained_on": data_version,
@@ -51,16 +56,23 @@ class Versions(NamedTuple):
         self.edit(name, metrics)
 
     def edit(self, name: str, metrics: dict[str, Any]) -> None:
-        path = self.folder / f"{name}_evaluation" / "metrics.json"
+        path = self.evaluation(name)
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps({**(json.loads(path.read_text()) if path.exists() else {}), **metrics}))
 
-    def compare(self, output: str = "outputs", **changed: Any) -> dict[str, Any]:
+    def evaluation(self, name: str) -> Path:
+        return self.folder / f"{name}_evaluation" / EVALUATION
+
+    def compare(self, output: str = "outputs", **changed: Any) -> Comparison:
         names = [name for name in Inputs._fields if name != "examples"]
         inputs = Inputs(*(str(self.folder / name) for name in names), str(self.examples))
-        options = {"bootstrap": BOOTSTRAP, "slice_bins": 3, "gallery_size": GALLERY}
-        outputs = [str(self.folder / output / name) for name in ("comparison", "report")]
-        return compare_evaluations(inputs, *{**options, **changed}.values(), *outputs)
+        options: dict[str, Any] = {"bootstrap": BOOTSTRAP, "slice_bins": 3, "gallery_size": GALLERY}
+        return compare_evaluations(
+            inputs,
+            **{**options, **changed},
+            comparison_output=str(self.folder / output / "comparison"),
+            report_output=str(self.folder / output / "report"),
+        )
 
     def page(self) -> Page:
         return Page(self.folder / "outputs" / "report")
@@ -74,7 +86,7 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
     train images lack two and hold a val image, one is relabelled, and there are three augmented ones.
     """
     root = tmp_path_factory.mktemp("made")
-    for split in ex.SPLITS:
+    for split in SPLITS:
         folder = tiny.test if split == "test" else tiny.data / split
         for name, alias in zip(CLASSES, NAMES, strict=True):
             shutil.copytree(folder / name, root / "data" / split / alias)
@@ -109,28 +121,15 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
         after.loc[train[2:3]].assign(filename=f"train/7/x.augmented-{n}.png", sha256=f"{n:064x}") for n in range(3)
     ]
     versions.write("after_predictions", pd.concat([after, leaked, *drawn]))
-    versions.evaluate("before", ex.read_manifest(versions.examples)["data_version"])
+    versions.evaluate("before", open_examples(versions.examples).manifest.data_version)
     versions.evaluate("after", "new.dir")
     return versions
 
 
 def described(examples: Path) -> pd.DataFrame:
     """The images as evaluate describes them, with a loss and a confidence, by split and name."""
-    manifest = ex.read_manifest(examples)
-    rows = [
-        {
-            "split": split,
-            "filename": ex.text(example, ex.FILENAME),
-            "sha256": ex.text(example, ex.SHA256),
-            "label": ex.text(example, ex.CLASS),
-            "ink_fraction": example.features.feature[ex.INK_FRACTION].float_list.value[0],
-            "aspect_ratio": example.features.feature[ex.ASPECT_RATIO].float_list.value[0],
-            "height": example.features.feature[ex.HEIGHT].int64_list.value[0],
-            "width": example.features.feature[ex.WIDTH].int64_list.value[0],
-        }
-        for split in manifest["splits"]
-        for example in ex.read_examples(ex.list_shard_paths(examples, manifest, split))
-    ]
+    opened = open_examples(examples)
+    rows = [describe_image(split, example) for split in opened.manifest.splits for example in opened.read(split)]
     table = pd.DataFrame(rows).sort_values(["split", "filename"], ignore_index=True)
     random = np.random.default_rng(1).random((2, len(table)))
     return table.assign(confidence=0.5 + random[0] / 2, loss=random[1])
@@ -143,7 +142,7 @@ def versions(made: Versions, tmp_path: Path) -> Versions:
 
 
 @pytest.fixture(scope="module")
-def compared(made: Versions, tmp_path_factory: pytest.TempPathFactory) -> tuple[Versions, dict[str, Any]]:
+def compared(made: Versions, tmp_path_factory: pytest.TempPathFactory) -> tuple[Versions, Comparison]:
     folder = shutil.copytree(made.folder, tmp_path_factory.mktemp("compared") / "versions")
     versions = Versions(folder, made.examples)
     return versions, versions.compare()
@@ -160,23 +159,21 @@ def pairs_of(versions: Versions, split: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_accuracy_is_that_of_both_models_on_the_same_images(
-    split: str, compared: tuple[Versions, dict[str, Any]]
-) -> None:
+def test_accuracy_is_that_of_both_models_on_the_same_images(split: str, compared: tuple[Versions, Comparison]) -> None:
     versions, result = compared
     pairs, figures = pairs_of(versions, split), result["splits"][split]
     before, after = (pairs[name] == pairs["label"] for name in ("before", "after"))
     assert figures["images"] == len(pairs)
     assert figures["accuracy"]["before"] == before.mean()
     assert figures["accuracy"]["after"] == after.mean()
-    assert figures["accuracy"] == accuracy_change(before.to_numpy(), after.to_numpy(), BOOTSTRAP)
+    assert figures["accuracy"] == compare_accuracy(before.to_numpy(), after.to_numpy(), BOOTSTRAP)
     assert figures["newly_right"] == (after & ~before).sum() > 0
     assert figures["newly_wrong"] == (before & ~after).sum() > 0
-    assert figures["mcnemar_p"] == mcnemar_p(figures["newly_right"], figures["newly_wrong"])
+    assert figures["mcnemar_p"] == compute_mcnemar_p(figures["newly_right"], figures["newly_wrong"])
 
 
 def test_images_that_changed_sides_are_listed_the_surest_mistake_first(
-    compared: tuple[Versions, dict[str, Any]],
+    compared: tuple[Versions, Comparison],
 ) -> None:
     versions, result = compared
     losses = {
@@ -197,7 +194,7 @@ def test_classes_and_slices_agree_with_both_evaluations(versions: Versions) -> N
     versions.evaluate("after", "new.dir")
     result = versions.compare()
     for name in ("before", "after"):
-        evaluation = json.loads((versions.folder / f"{name}_evaluation/metrics.json").read_text())
+        evaluation = read_evaluation(versions.evaluation(name).parent)
         for split in ("val", "test"):
             figures = result["splits"][split]
             assert figures["macro_f1"][name] == pytest.approx(evaluation[split]["macro_f1"])
@@ -214,9 +211,9 @@ def test_classes_and_slices_agree_with_both_evaluations(versions: Versions) -> N
                 assert found["accuracy"][name] == pytest.approx(expected["accuracy"])
 
 
-def test_own_split_of_the_new_data_stands_beside(compared: tuple[Versions, dict[str, Any]], versions: Versions) -> None:
+def test_own_split_of_the_new_data_stands_beside(compared: tuple[Versions, Comparison], versions: Versions) -> None:
     _, result = compared
-    evaluation = json.loads((versions.folder / "after_evaluation/metrics.json").read_text())
+    evaluation = read_evaluation(versions.evaluation("after").parent)
     for split in ("val", "test"):
         expected = {name: evaluation[split][name] for name in ("images", "accuracy", "accuracy_interval", "macro_f1")}
         assert result["splits"][split]["new_data"] == {**expected, "same_images": True}
@@ -231,7 +228,7 @@ def test_own_split_of_the_new_data_stands_beside(compared: tuple[Versions, dict[
     assert "other images or labels" in versions.page().text
 
 
-def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[Versions, dict[str, Any]]) -> None:
+def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[Versions, Comparison]) -> None:
     versions, result = compared
     pairs = pairs_of(versions, "val")
     figures = result["splits"]["val"]
@@ -246,7 +243,7 @@ def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[V
     )
 
 
-def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, dict[str, Any]]) -> None:
+def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, Comparison]) -> None:
     data = compared[1]["data"]
     totals = {name: count for name, count in data.items() if isinstance(count, int)}
     assert totals == {"relabelled": 1, "moved": 0, "dropped": 2, "added": 1, "altered": 0, "augmented": 3}
@@ -259,13 +256,13 @@ def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, d
 def test_file_and_metrics_hold_the_result(versions: Versions, capsys: pytest.CaptureFixture[str]) -> None:
     result = versions.compare()
     assert capsys.readouterr().out.splitlines() == [f"compare: {each['verdict']}" for each in result["splits"].values()]
-    assert json.loads((versions.folder / "outputs/comparison/comparison.json").read_text()) == result
+    assert read_comparison(versions.folder / "outputs/comparison") == result
     assert result["after"] == {
         "data_version": "new.dir",
         "trained_on": "new.dir",
         "settings": {"epochs": 2, "seed": 1},
     }
-    val, metrics = result["splits"]["val"], scalar_metrics(result)
+    val, metrics = result["splits"]["val"], list_metrics(result)
     assert metrics["val_accuracy_before"] == val["accuracy"]["before"]
     assert metrics["val_accuracy"] == val["accuracy"]["after"]
     assert metrics["val_accuracy_change_low"] == val["accuracy"]["low"]
@@ -274,7 +271,7 @@ def test_file_and_metrics_hold_the_result(versions: Versions, capsys: pytest.Cap
     assert all(isinstance(value, int | float) for value in metrics.values())
 
 
-def test_verdict_says_what_happened(compared: tuple[Versions, dict[str, Any]]) -> None:
+def test_verdict_says_what_happened(compared: tuple[Versions, Comparison]) -> None:
     figures = compared[1]["splits"]["val"]
     accuracy = figures["accuracy"]
     assert figures["verdict"] == (
@@ -298,7 +295,7 @@ def test_same_model_on_the_same_data_changes_nothing(versions: Versions) -> None
 
 
 def test_order_of_the_rows_and_another_run_change_no_byte(
-    compared: tuple[Versions, dict[str, Any]], versions: Versions
+    compared: tuple[Versions, Comparison], versions: Versions
 ) -> None:
     for name in ("before_predictions", "after_predictions", "yardstick_predictions"):
         versions.write(name, versions.read(name).sample(frac=1, random_state=3))
@@ -311,13 +308,13 @@ def test_without_test_images_val_alone_is_compared(versions: Versions) -> None:
         rows = versions.read(name)
         versions.write(name, rows[rows["split"] != "test"])
     for name in ("before", "after"):
-        path = versions.folder / f"{name}_evaluation/metrics.json"
+        path = versions.evaluation(name)
         metrics = json.loads(path.read_text())
         del metrics["test"]
         path.write_text(json.dumps(metrics))
     result = versions.compare()
     assert list(result["splits"]) == ["val"]
-    assert not any(name.startswith("test") for name in scalar_metrics(result))
+    assert not any(name.startswith("test") for name in list_metrics(result))
     assert "Test" not in versions.page().text
 
 
@@ -325,7 +322,7 @@ def test_class_without_yardstick_images_has_no_figures(versions: Versions) -> No
     for name in ("before_predictions", "yardstick_predictions"):
         rows = versions.read(name)
         versions.write(name, rows[(rows["split"] != "val") | (rows["label"] != "7")])
-    versions.evaluate("before", ex.read_manifest(versions.examples)["data_version"])
+    versions.evaluate("before", open_examples(versions.examples).manifest.data_version)
     result = versions.compare()
     assert result["splits"]["val"]["classes"]["7"] == {"images": 0, "recall": None, "f1": None}
     assert result["splits"]["val"]["new_data"]["same_images"] is False
@@ -334,9 +331,25 @@ def test_class_without_yardstick_images_has_no_figures(versions: Versions) -> No
 
 def test_what_evaluate_makes_is_read(trained: Path, examples: Path, tmp_path: Path) -> None:
     evaluation, predictions, report = (str(tmp_path / name) for name in ("evaluation", "predictions", "evaluated"))
-    evaluated = evaluate_model(str(trained / "model"), str(examples), 16, 3, 4, evaluation, predictions, report)
+    evaluated = evaluate_model(
+        str(trained / "model"),
+        str(examples),
+        batch_size=16,
+        slice_bins=3,
+        gallery_size=4,
+        evaluation_output=evaluation,
+        predictions_output=predictions,
+        report_output=report,
+    )
     inputs = Inputs(evaluation, predictions, evaluation, predictions, predictions, str(examples))
-    result = compare_evaluations(inputs, BOOTSTRAP, 3, 4, str(tmp_path / "comparison"), str(tmp_path / "report"))
+    result = compare_evaluations(
+        inputs,
+        bootstrap=BOOTSTRAP,
+        slice_bins=3,
+        gallery_size=4,
+        comparison_output=str(tmp_path / "comparison"),
+        report_output=str(tmp_path / "report"),
+    )
     for split in ("val", "test"):
         accuracy = evaluated[split]["accuracy"]
         assert result["splits"][split]["accuracy"] == {
@@ -351,7 +364,7 @@ def test_what_evaluate_makes_is_read(trained: Path, examples: Path, tmp_path: Pa
 # --- the report --------------------------------------------------------------------------------
 
 
-def test_report_is_one_file_that_begins_with_the_verdicts(compared: tuple[Versions, dict[str, Any]]) -> None:
+def test_report_is_one_file_that_begins_with_the_verdicts(compared: tuple[Versions, Comparison]) -> None:
     versions, result = compared
     page = versions.page()
     page.check_self_contained()
@@ -360,7 +373,7 @@ def test_report_is_one_file_that_begins_with_the_verdicts(compared: tuple[Versio
     assert places[1] < page.text.index("On the same images")
 
 
-def test_galleries_show_the_first_and_tell_the_total(compared: tuple[Versions, dict[str, Any]]) -> None:
+def test_galleries_show_the_first_and_tell_the_total(compared: tuple[Versions, Comparison]) -> None:
     versions, result = compared
     page = versions.page()
     expected = [
@@ -468,7 +481,7 @@ def test_nothing_to_compare_on_is_refused(versions: Versions) -> None:
     for name in ("before_predictions", "yardstick_predictions"):
         rows = versions.read(name)
         versions.write(name, rows[rows["split"] == "train"])
-    path = versions.folder / "before_evaluation/metrics.json"
+    path = versions.evaluation("before")
     metrics = json.loads(path.read_text())
     path.write_text(json.dumps({name: each for name, each in metrics.items() if name not in ("val", "test")}))
     refused(versions, "before_predictions: has no val or test image; there is nothing")
@@ -484,14 +497,14 @@ def test_files_that_are_no_predictions_are_refused(versions: Versions, name: str
     (versions.folder / name).unlink()
     if content is not None:
         (versions.folder / name).write_bytes(content)
-    refused(versions, f"{name}: is no table of predictions .*give the one that evaluate made")
+    refused(versions, f"{name}: cannot be read as predictions .*give the predictions as evaluate writes them")
 
 
 @pytest.mark.parametrize(
     ("column", "value", "words"),
     [
-        ("loss", "high", "is no table of predictions .*'high'"),
-        ("loss", "", "is no table of predictions"),
+        ("loss", "high", "cannot be read as predictions .*'high'"),
+        ("loss", "", "cannot be read as predictions"),
         ("label", "viii", "has the label 'viii', which is none of NA, "),
         ("prediction", "", "has the prediction '', which is none of NA, "),
         ("split", "extra", "has the split 'extra', which is none of train, val, test"),
@@ -506,23 +519,23 @@ def test_broken_rows_are_refused(versions: Versions, column: str, value: str, wo
 
 
 @pytest.mark.parametrize(
-    "left",
+    ("left", "words"),
     [
-        None,
-        "",
-        "[]",
-        '{"classes": []}',
-        '{"data_version": 3}',
-        '{"data_version": "a", "trained_on": "a", "settings": {}, "classes": ["NA", "$v$", "7"], "val": {"images": 1}}',
-        '{"data_version": "a", "trained_on": "a", "settings": {}, "classes": ["NA", "$v$", "7"], "val": 1}',
+        (None, "cannot be read .No such file"),
+        ("", "cannot be read .Expecting value"),
+        ("[]", "cannot be read .* is not an object of JSON"),
+        ('{"classes": []}', "has no 'data_version'"),
+        ('{"data_version": 3}', "cannot be read .data_version is 3"),
+        (json.dumps({**DOCUMENT, "val": {"images": 1}}), "has no 'accuracy'"),
+        (json.dumps({**DOCUMENT, "val": 1}), "cannot be read .1 is not an object"),
     ],
 )
-def test_folder_that_is_no_evaluation_is_refused(versions: Versions, left: str | None) -> None:
-    path = versions.folder / "after_evaluation/metrics.json"
+def test_folder_that_is_no_evaluation_is_refused(versions: Versions, left: str | None, words: str) -> None:
+    path = versions.evaluation("after")
     path.unlink()
     if left is not None:
         path.write_text(left)
-    refused(versions, r"after_evaluation/metrics.json: cannot be read .*give the output `evaluation` of evaluate")
+    refused(versions, f"after_evaluation/evaluation.json.*{words}.*; give the output `evaluation` of evaluate")
 
 
 def test_examples_without_an_image_to_show_are_refused(versions: Versions) -> None:

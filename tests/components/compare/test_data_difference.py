@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from components.compare.data_difference import data_difference
+from components.compare.data_difference import compare_data
+from components.shared.formats.comparison import DIFFERENCES
 
 CLASSES = ["i", "v", "x"]
 ANY = settings(deadline=None, max_examples=25)
-TOTALS = ("relabelled", "moved", "dropped", "added", "altered", "augmented")
 Image = tuple[str, str, str, str]  # sha256, split, label, file
 
 
@@ -22,8 +22,8 @@ def table(images: Sequence[Image]) -> pd.DataFrame:
 
 
 def totals(before: Sequence[Image], after: Sequence[Image]) -> dict[str, int]:
-    found = data_difference(table(before), table(after), CLASSES)
-    return {name: found[name] for name in TOTALS if found[name]}
+    found = compare_data(table(before), table(after), CLASSES)
+    return {name: found[name] for name in DIFFERENCES if found[name]}
 
 
 A = ("a", "train", "i", "a.png")
@@ -67,7 +67,7 @@ def test_augmented_images_are_counted_apart() -> None:
     assert totals([A], [A, ("t", "test", "i", "a.augmented-1.png")]) == {"added": 1}  # curate makes none for test
     assert totals([A, *drawn], [A]) == {}
     assert totals([A, *drawn], [A, ("r", "train", "i", "a.augmented-0.png")]) == {"augmented": 1}
-    images = data_difference(table([A, drawn[0]]), table([A, B, *drawn]), CLASSES)["images"]
+    images = compare_data(table([A, drawn[0]]), table([A, B, *drawn]), CLASSES)["images"]
     assert images == {
         "train": {
             "i": {"before": 1, "after": 1, "augmented_before": 1, "augmented_after": 2},
@@ -80,7 +80,7 @@ def test_augmented_images_are_counted_apart() -> None:
 def test_relabels_come_by_frequency() -> None:
     before = [(f"{n}", "train", "i", f"{n}.png") for n in range(5)]
     after = [(f"{n}", "train", label, f"{n}.png") for n, label in enumerate("xvixi")]
-    found = data_difference(table(before), table(after), CLASSES)
+    found = compare_data(table(before), table(after), CLASSES)
     assert found["relabels"] == [{"from": "i", "to": "x", "images": 2}, {"from": "i", "to": "v", "images": 1}]
     assert found["relabelled"] == 3
 
@@ -104,8 +104,8 @@ def fewest_relabels(before: list[Image], after: list[Image]) -> int:
 @ANY
 @given(versions("old"), versions("new"))
 def test_any_versions(before: list[Image], after: list[Image]) -> None:
-    found = data_difference(table(before), table(after), CLASSES)
-    back = data_difference(table(after), table(before), CLASSES)
+    found = compare_data(table(before), table(after), CLASSES)
+    back = compare_data(table(after), table(before), CLASSES)
     assert (back["dropped"], back["added"], back["relabelled"]) == (
         found["added"],
         found["dropped"],

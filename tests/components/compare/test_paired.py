@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import f1_score, recall_score
 
-from components.compare.paired import Bootstrap, accuracy_change, class_changes, mcnemar_p
+from components.compare.paired import Bootstrap, compare_accuracy, compare_classes, compute_mcnemar_p
 
 CLASSES = 4
 ANY = settings(deadline=None, max_examples=50)
@@ -21,9 +21,9 @@ TABLES = st.lists(st.tuples(*[st.integers(0, CLASSES - 1)] * 3), min_size=1, max
 
 def everything(labels: np.ndarray, before: np.ndarray, after: np.ndarray, bootstrap: Bootstrap = QUICK) -> list[Any]:
     """Every change: of accuracy, of macro F1, then of recall and F1 of each class."""
-    of_classes, macro_f1 = class_changes(labels, before, after, CLASSES, bootstrap)
-    accuracy = accuracy_change(before == labels, after == labels, bootstrap)
-    return [accuracy, macro_f1, *(each and each[name] for each in of_classes for name in ("recall", "f1"))]
+    of_classes, macro_f1 = compare_classes(labels, before, after, CLASSES, bootstrap)
+    accuracy = compare_accuracy(before == labels, after == labels, bootstrap)
+    return [accuracy, macro_f1, *(change for pair in of_classes for change in pair)]
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
@@ -111,7 +111,7 @@ def test_interval_of_the_accuracy_is_that_of_scipys_paired_bootstrap() -> None:
         method="percentile",
         random_state=1,
     ).confidence_interval
-    found = accuracy_change(*right, CAREFUL)
+    found = compare_accuracy(*right, CAREFUL)
     assert (found["low"], found["high"]) == pytest.approx(expected, abs=0.01)
     assert found["high"] - found["low"] > 0.05
 
@@ -121,10 +121,10 @@ def test_intervals_of_the_classes_are_those_of_images_drawn_with_replacement() -
     rng = np.random.default_rng(2)
     values = np.array([class_scores(*table[:, rng.integers(0, 300, 300)]) for _ in range(3000)])
     expected = np.quantile(values, [0.025, 0.975], axis=0)  # [bounds, recall and F1, classes]
-    of_classes, macro_f1 = class_changes(*table, CLASSES, CAREFUL)
-    for i, each in enumerate(of_classes):
-        assert each is not None
-        for change, bounds in zip((each["recall"], each["f1"]), expected[:, :, i].T, strict=True):
+    of_classes, macro_f1 = compare_classes(*table, CLASSES, CAREFUL)
+    for i, changes in enumerate(of_classes):
+        for change, bounds in zip(changes, expected[:, :, i].T, strict=True):
+            assert change is not None
             assert (change["low"], change["high"]) == pytest.approx(bounds, abs=0.02)
             assert change["high"] - change["low"] > 0.05
     macro_bounds = np.quantile(values[:, 1].mean(axis=1), [0.025, 0.975])
@@ -151,7 +151,7 @@ def test_interval_covers_the_true_change_about_as_often_as_it_says() -> None:
     covered = 0
     for seed in range(300):
         kinds = rng.choice(4, 200, p=[share for share, _ in truth])
-        change = accuracy_change(np.isin(kinds, [0, 2]), np.isin(kinds, [0, 1]), Bootstrap(500, 0.9, seed))
+        change = compare_accuracy(np.isin(kinds, [0, 2]), np.isin(kinds, [0, 1]), Bootstrap(500, 0.9, seed))
         covered += change["low"] <= 0.05 <= change["high"]
     assert 0.85 < covered / 300 < 0.95
 
@@ -159,16 +159,15 @@ def test_interval_covers_the_true_change_about_as_often_as_it_says() -> None:
 def test_more_confidence_needs_more_room_and_another_seed_other_draws() -> None:
     labels, before, after = images(300)
     right = before == labels, after == labels
-    narrow, wide = (accuracy_change(*right, Bootstrap(2000, level, 1)) for level in (0.5, 0.99))
+    narrow, wide = (compare_accuracy(*right, Bootstrap(2000, level, 1)) for level in (0.5, 0.99))
     assert wide["low"] < narrow["low"] < narrow["change"] < narrow["high"] < wide["high"]
-    assert accuracy_change(*right, Bootstrap(101, 0.5, 1)) != accuracy_change(*right, Bootstrap(101, 0.5, 2))
+    assert compare_accuracy(*right, Bootstrap(101, 0.5, 1)) != compare_accuracy(*right, Bootstrap(101, 0.5, 2))
 
 
 def test_class_of_one_image_has_an_interval() -> None:
     labels = np.array([0] * 50 + [1])
-    of_classes, _ = class_changes(labels, np.zeros(51, int), labels, CLASSES, QUICK)
-    assert of_classes[1] is not None
-    assert of_classes[1]["recall"] == {"before": 0, "after": 1, "change": 1, "low": 1, "high": 1}
+    of_classes, _ = compare_classes(labels, np.zeros(51, int), labels, CLASSES, QUICK)
+    assert of_classes[1][0] == {"before": 0, "after": 1, "change": 1, "low": 1, "high": 1}
 
 
 # --- McNemar -----------------------------------------------------------------------------------
@@ -185,7 +184,7 @@ def test_class_of_one_image_has_an_interval() -> None:
     ],
 )
 def test_mcnemar_of_a_known_case(newly_right: int, newly_wrong: int, expected: float) -> None:
-    assert mcnemar_p(newly_right, newly_wrong) == pytest.approx(expected)
+    assert compute_mcnemar_p(newly_right, newly_wrong) == pytest.approx(expected)
 
 
 @ANY
@@ -193,5 +192,5 @@ def test_mcnemar_of_a_known_case(newly_right: int, newly_wrong: int, expected: f
 def test_mcnemar_is_twice_the_tail_of_the_binomial(newly_right: int, newly_wrong: int) -> None:
     count, fewer = newly_right + newly_wrong, min(newly_right, newly_wrong)
     tail = sum(math.comb(count, k) for k in range(fewer + 1)) / 2**count
-    assert mcnemar_p(newly_right, newly_wrong) == pytest.approx(min(1, 2 * tail))
-    assert mcnemar_p(newly_right, newly_wrong) == mcnemar_p(newly_wrong, newly_right)
+    assert compute_mcnemar_p(newly_right, newly_wrong) == pytest.approx(min(1, 2 * tail))
+    assert compute_mcnemar_p(newly_right, newly_wrong) == compute_mcnemar_p(newly_wrong, newly_right)

@@ -164,9 +164,9 @@ def audit(examples: Path, path: Path, said: dict[str, dict[str, Any]]) -> None:
 def predict(examples: Path, path: Path, wrong: dict[str, str]) -> None:
     """Writes the predictions of a model that is right but for these images."""
     rows = [
-        make_prediction(**{**described, columns.PREDICTION: wrong.get(example.filename, example.class_name)})
+        make_prediction(**describe_image(split, example))
+        | {columns.PREDICTION: wrong.get(example.filename, example.class_name)}
         for split, example in read_all(examples)
-        for described in [describe_image(split, example)]
     ]
     write_predictions(pd.DataFrame(rows), path)
 
