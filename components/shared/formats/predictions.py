@@ -45,12 +45,27 @@ class PredictedImage(NamedTuple):
 
 
 def name_probability(class_name: str) -> str:
-    """The name of the column with the probability of a class."""
+    """Names the column with the probability of a class.
+
+    Args:
+        class_name: The class.
+
+    Returns:
+        The name.
+    """
     return f"probability_{class_name}"
 
 
 def describe_image(split: str, example: ImageExample) -> dict[str, str | float]:
-    """The cells of a row that do not come from the model."""
+    """Fills in the cells of a row that do not come from the model.
+
+    Args:
+        split: The split of the image.
+        example: The image.
+
+    Returns:
+        The cells by the name of their column.
+    """
     return {
         SPLIT: split,
         FILENAME: example.filename,
@@ -67,30 +82,45 @@ def describe_image(split: str, example: ImageExample) -> dict[str, str | float]:
 
 
 def list_rows(table: "pd.DataFrame") -> list[PredictedImage]:
-    """The rows of the table as tuples, in its order."""
+    """Lists the rows of a table.
+
+    Args:
+        table: Predictions, as described above.
+
+    Returns:
+        The rows, in the order of the table.
+    """
     return [PredictedImage(*cells) for cells in table[list(PredictedImage._fields)].itertuples(index=False)]
 
 
 def write_predictions(table: "pd.DataFrame", path: Path) -> None:
-    """Writes the table with six significant digits."""
+    """Writes a table, its numbers with six significant digits.
+
+    Args:
+        table: Predictions, as described above.
+        path: The CSV file.
+    """
     table.to_csv(path, index=False, float_format="%.6g")
 
 
 def read_predictions(path: str, classes: Iterable[str]) -> "pd.DataFrame":
-    """The table without the probabilities, by file name: texts as str, numbers as float64.
+    """Reads predictions, without the probabilities of the classes.
 
     Args:
-        path: the CSV file.
-        classes: the names that labels and predictions may have.
+        path: The CSV file.
+        classes: The names that labels and predictions may have.
+
+    Returns:
+        The table, by file name: texts as str, numbers as float64.
 
     Raises:
-        UserError: the file is no such table, has an image twice, or names an unknown split or class.
+        UserError: The file is not such a table, has an image twice, or names an unknown split or class.
     """
     import pandas as pd  # here, since the tools have no pandas
 
     kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
     try:
-        # A class may be called NA or 1.
+        # A class may be called NA or 1, which pandas would not read as text.
         table = pd.read_csv(path, usecols=list(kinds), dtype=kinds, keep_default_na=False)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
