@@ -1,7 +1,7 @@
 """The figures of a model on a data version: `evaluation.json` in the artifact `evaluation`."""
 
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, cast, get_origin
+from typing import Literal, NotRequired, TypedDict, cast
 
 from components.shared.formats.documents import Kind, check_object, read_document, write_document
 from components.shared.formats.training import Settings
@@ -54,8 +54,11 @@ class SplitFigures(TypedDict):
 
 
 _FIGURES: dict[str, Kind] = {
-    name: (int, float) if kind is float else get_origin(kind) or kind
-    for name, kind in SplitFigures.__annotations__.items()
+    **dict.fromkeys(SplitFigures.__annotations__, (int, float)),
+    "accuracy_interval": list,
+    "classes": dict,
+    "slices": list,
+    "confusion_matrix": list,
 }
 
 
@@ -98,9 +101,10 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     advice = "give the output `evaluation` of evaluate"
     fields = {"data_version": str, "trained_on": str, "settings": dict, "classes": list}
     evaluation = read_document(path, fields, advice)
-    for split in MEASURED_SPLITS:
+    for split in ("train", *MEASURED_SPLITS):
         if split in evaluation:
-            check_object(f"{path}, {split}", evaluation[split], _FIGURES, advice)
+            kinds = {"images": int} if split == "train" else _FIGURES
+            check_object(f"{path}, {split}", evaluation[split], kinds, advice)
     return cast(Evaluation, evaluation)
 
 
