@@ -53,13 +53,13 @@ def _options() -> argparse.Namespace:
 
 def _adopt(options: argparse.Namespace) -> None:
     from pipelines.data import adoption as adopt
-    from pipelines.data import curated
     from pipelines.data import dvc_version as data
+    from pipelines.data.curated import open_curated
     from pipelines.local.record import find_curated
 
     wishes = adopt.Wishes(options.commit, options.message, options.tag, options.push)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
-    with data.repository_of(options.data) as (repo, folder), curated.opened(place) as source:
+    with data.repository_of(options.data) as (repo, folder), open_curated(place) as source:
         plan = adopt.plan(repo, folder, source, wishes)
         _show(plan, source)
         if not options.yes:
@@ -74,7 +74,7 @@ def _adopt(options: argparse.Namespace) -> None:
 def _show(plan: "Plan", source: "Curated") -> None:
     from rich.console import Console
 
-    from pipelines.data.curated import MANIFEST, is_image
+    from components.shared.formats.manifest import FILE, is_image_path
 
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
@@ -85,7 +85,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
             console.print("What is added is not of the version now: was the curated folder made of another one?")
-    beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
+    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != FILE)
     if beside:
         console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
     console.print("\nTo do:")
@@ -100,10 +100,10 @@ def _images(now: "Version", upcoming: "Version") -> "Table":
     from rich.table import Table
 
     from components.shared.formats.examples import SPLITS
-    from pipelines.data.curated import is_image
+    from components.shared.formats.manifest import is_image_path
 
     def counted(version: "Version") -> Counter[tuple[str, str]]:
-        names = [name.split("/") for name in version.md5s if is_image(name)]
+        names = [name.split("/") for name in version.md5s if is_image_path(name)]
         return Counter((split, label) for split, label, _ in names)
 
     before, after = counted(now), counted(upcoming)
