@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import adopt
-from components.curate import writing
 from components.shared.errors import UserError
-from pipelines.data import curated as curated_folders
-from pipelines.data.dvc_version import resolve
+from components.shared.formats.manifest import FILE, CuratedImage, is_image_path, read_manifest, write_manifest
+from pipelines.data.curated import CuratedFile, is_image, open_curated
+from pipelines.data.dvc_version import resolve_version
 from tests.conftest import ROOT, contents
 from tests.fakes.gcs import Gcs
 
@@ -129,7 +129,7 @@ def write_curated(folder: Path, files: list[File]) -> None:
     write(folder, {file.name: file.text for file in files})
     with (folder / "manifest.csv").open("w", newline="") as target:
         writer = csv.writer(target)
-        writer.writerow(writing.COLUMNS)
+        writer.writerow(CuratedImage._fields)
         for file in files:
             label = file.name.split("/")[1] if file.name.count("/") > 1 else ""
             writer.writerow([file.name, sha256(file.text), file.source, sha256(file.source_text), label, "[]", 1])
@@ -261,10 +261,10 @@ def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Calla
 
 def test_the_version_is_the_one_that_was_announced_and_runs_by_its_tag(place: Place, run: Callable[..., str]):
     announced = run()
-    old = resolve(place.home / "data")
+    old = resolve_version(place.home / "data")
     run(*EVERYTHING)
-    version = resolve(place.home / "data", "v3")
-    assert version == resolve(place.home / "data")
+    version = resolve_version(place.home / "data", "v3")
+    assert version == resolve_version(place.home / "data")
     assert version.version == place.version
     assert f"-> {version.version}\n" in announced
     assert contents(place.home / "data") == adopted(place)
@@ -274,7 +274,7 @@ def test_the_version_is_the_one_that_was_announced_and_runs_by_its_tag(place: Pl
         "",
         "data.dvc",
     ]
-    assert resolve(place.home / "data", "v2") == old
+    assert resolve_version(place.home / "data", "v2") == old
     dvc(place.home, "checkout", "data.dvc")  # nothing to do
     git(place.home, "checkout", "--quiet", "v2")
     dvc(place.home, "checkout")
@@ -300,7 +300,7 @@ def test_yes_alone_adds_and_the_rest_can_follow(place: Place, run: Callable[...,
     output = run(*EVERYTHING)
     assert f"\n{CHANGES}\n" in output
     assert "give data" not in output
-    assert resolve(place.home / "data", "v3").version == place.version
+    assert resolve_version(place.home / "data", "v3").version == place.version
     once = state(place.home)
     run(*EVERYTHING)
     assert state(place.home) == once
@@ -324,7 +324,7 @@ def test_first_version(place: Place, run: Callable[..., str]):
     output = run("--yes", "--commit", "--tag", "first", "--push", data="images")
     assert f"images: no version -> {place.version}\n" in output
     assert git(place.home, "show", "--format=", "--name-only", "first").split() == [".gitignore", "images.dvc"]
-    assert resolve(place.home / "images", "first").version == place.version
+    assert resolve_version(place.home / "images", "first").version == place.version
     assert contents(place.home / "images") == adopted(place)
 
 
@@ -334,7 +334,7 @@ def test_any_kind_of_dvc_link(place: Place, run: Callable[..., str], cache_type:
     dvc(place.home, "checkout", "--relink")
     git(place.home, "commit", "--quiet", "--all", "-m", "links")
     run(*EVERYTHING)
-    assert resolve(place.home / "data").version == place.version
+    assert resolve_version(place.home / "data").version == place.version
     assert {name: (place.home / "data" / name).read_text() for name in (file.name for file in CURATED)} == {
         file.name: file.text for file in CURATED
     }
@@ -346,13 +346,13 @@ def test_any_kind_of_dvc_link(place: Place, run: Callable[..., str], cache_type:
 def test_folder_that_is_not_on_disk(place: Place, run: Callable[..., str]):
     shutil.rmtree(place.home / "data")
     assert f"\n{CHANGES}\n" in run(*EVERYTHING)
-    assert resolve(place.home / "data", "v3").version == place.version
+    assert resolve_version(place.home / "data", "v3").version == place.version
 
 
 def test_old_images_may_be_in_the_remote_alone(place: Place, run: Callable[..., str]):
     shutil.rmtree(place.home / ".dvc/cache")
     run(*EVERYTHING)
-    assert resolve(place.home / "data", "v3").version == place.version
+    assert resolve_version(place.home / "data", "v3").version == place.version
 
 
 def test_curated_of_another_version_is_said_to_be(place: Place, run: Callable[..., str]):
@@ -503,7 +503,7 @@ def test_a_commit_that_a_hook_refuses_can_follow(place: Place, run: Callable[...
         run(*EVERYTHING)
     hook.unlink()
     run(*EVERYTHING)
-    assert resolve(place.home / "data", "v3").version == place.version
+    assert resolve_version(place.home / "data", "v3").version == place.version
 
 
 def test_refuses_while_another_dvc_works_there(place: Place, refused: Callable[..., str]):
@@ -580,16 +580,23 @@ def test_a_hostile_manifest_leads_nowhere(place: Place, refused: Callable[..., s
 
 @given(st.text(max_size=30))
 def test_names_of_images_stay_below_their_folder(name: str):
-    if curated_folders.is_image(name):
+    assert is_image(name) == is_image_path(name)
+    if is_image(name):
         folder = Path("/somewhere/data")
         path = Path(os.path.normpath(folder / name))
         assert path.is_relative_to(folder)
         assert len(path.relative_to(folder).parts) == 3
 
 
-def test_reads_the_manifest_that_curate_writes():
-    assert curated_folders.MANIFEST == writing.MANIFEST
-    assert set(curated_folders.Image._fields) < set(writing.COLUMNS)
+def test_reads_the_manifest_that_curate_writes(tmp_path: Path):
+    (tmp_path / "train/i").mkdir(parents=True)
+    (tmp_path / "train/i/0.png").write_text("i0")
+    row = CuratedImage("train/i/0.png", sha256("i0"), "val/v/1.png", sha256("v1"), "i", [], None)
+    write_manifest(tmp_path, [row])
+    with open_curated(str(tmp_path)) as curated:
+        assert curated.images == [CuratedFile(*row[:4])]
+    assert curated.md5s.keys() == {FILE, "train/i/0.png"}
+    assert read_manifest(tmp_path) == [row]
 
 
 def test_what_a_file_browser_leaves_there_is_not_taken(place: Place, run: Callable[..., str]):
@@ -609,7 +616,7 @@ def test_from_a_bucket_to_a_bucket(place: Place, run: Callable[..., str], gcs: G
     output = run("--curated", uri, "--yes", "--commit", "--tag", "v3", "--push", "cloud")
     assert f"{CHANGES}\n" in output
     assert contents(place.home / "data") == adopted(place)
-    version = resolve(place.home / "data", "v3", "cloud")
+    version = resolve_version(place.home / "data", "v3", "cloud")
     assert version.version == place.version
     assert version.uri.startswith(f"{gcs.uri}/dvc/")
 
@@ -687,7 +694,7 @@ def test_killed_it_leaves_the_old_or_the_new_and_completes(
     assert contents(place.home / "data") == folders.get(is_on_disk, {})
 
     run(*EVERYTHING)
-    assert resolve(place.home / "data", "v3").version == place.version
+    assert resolve_version(place.home / "data", "v3").version == place.version
     assert contents(place.home / "data") == folders["new"]
     assert git(place.home, "status", "--porcelain") == ""
     assert git(place.home, "log", "--format=%s").split("\n") == [f"Data version {place.version[:8]}: {CHANGES}", "v2"]

@@ -17,7 +17,7 @@ from components.ingest.ingestion import ingest_folders
 from components.shared.errors import UserError
 from components.shared.formats.examples import ImageExample, open_examples
 from components.shared.metrics import SLICES, bound_share, slice_accuracy
-from pipelines.output.results import keep
+from pipelines.output.results import keep_results
 from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page
 
@@ -287,7 +287,7 @@ def test_metrics_file_holds_the_result_with_its_origin(trained: Path, raw: Path,
 
 
 def test_evaluation_has_what_the_comparison_of_data_versions_needs(evaluated: Evaluated, tmp_path: Path) -> None:
-    keep(evaluated.folder / "evaluation", None, tmp_path)
+    keep_results(evaluated.folder / "evaluation", None, tmp_path)
     metrics = json.loads((tmp_path / "evaluation.json").read_text())
     assert metrics["data_version"] == evaluated.result["data_version"]
     assert metrics["trained_on"] == evaluated.result["trained_on"]
