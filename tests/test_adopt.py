@@ -18,9 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import adopt
-from components.curate import writing
 from components.shared.errors import UserError
-from pipelines.data import curated as curated_folders
+from components.shared.formats.manifest import FILE, CuratedImage, is_image_path, read_manifest, write_manifest
+from pipelines.data.curated import CuratedFile, is_image, open_curated
 from pipelines.data.dvc_version import resolve_version
 from tests.conftest import ROOT, contents
 from tests.fakes.gcs import Gcs
@@ -129,7 +129,7 @@ def write_curated(folder: Path, files: list[File]) -> None:
     write(folder, {file.name: file.text for file in files})
     with (folder / "manifest.csv").open("w", newline="") as target:
         writer = csv.writer(target)
-        writer.writerow(writing.COLUMNS)
+        writer.writerow(CuratedImage._fields)
         for file in files:
             label = file.name.split("/")[1] if file.name.count("/") > 1 else ""
             writer.writerow([file.name, sha256(file.text), file.source, sha256(file.source_text), label, "[]", 1])
@@ -580,16 +580,23 @@ def test_a_hostile_manifest_leads_nowhere(place: Place, refused: Callable[..., s
 
 @given(st.text(max_size=30))
 def test_names_of_images_stay_below_their_folder(name: str):
-    if curated_folders.is_image(name):
+    assert is_image(name) == is_image_path(name)
+    if is_image(name):
         folder = Path("/somewhere/data")
         path = Path(os.path.normpath(folder / name))
         assert path.is_relative_to(folder)
         assert len(path.relative_to(folder).parts) == 3
 
 
-def test_reads_the_manifest_that_curate_writes():
-    assert curated_folders.MANIFEST == writing.MANIFEST
-    assert set(curated_folders.Image._fields) < set(writing.COLUMNS)
+def test_reads_the_manifest_that_curate_writes(tmp_path: Path):
+    (tmp_path / "train/i").mkdir(parents=True)
+    (tmp_path / "train/i/0.png").write_text("i0")
+    row = CuratedImage("train/i/0.png", sha256("i0"), "val/v/1.png", sha256("v1"), "i", [], None)
+    write_manifest(tmp_path, [row])
+    with open_curated(str(tmp_path)) as curated:
+        assert curated.images == [CuratedFile(*row[:4])]
+    assert curated.md5s.keys() == {FILE, "train/i/0.png"}
+    assert read_manifest(tmp_path) == [row]
 
 
 def test_what_a_file_browser_leaves_there_is_not_taken(place: Place, run: Callable[..., str]):

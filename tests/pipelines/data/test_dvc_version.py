@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from components.shared.errors import UserError
 from pipelines.data import dvc_version as data
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.output.results import keep_results
-from tests.conftest import ROOT, contents
-from tests.fakes.evaluation import split_metrics
+from tests.conftest import ROOT
+from tests.fakes.evaluation import write_evaluation, write_history
 from tests.fakes.gcs import Gcs
 
 CLASSES = ["i", "v", "x"]
@@ -451,39 +450,6 @@ def test_credentials_that_are_not_there(home: Path) -> None:
 # --- results -----------------------------------------------------------------------------------
 
 
-def evaluate(folder: Path, version: str, splits: dict[str, int], seed: int) -> dict[str, Any]:
-    """An evaluation artifact of so many images per split, its figures by the evaluate stage's own code."""
-    rng = np.random.default_rng(seed)
-    result: dict[str, Any] = {
-        "data_version": version,
-        "trained_on": version,
-        "settings": {"epochs": 2, "learning_rate": 0.001},
-        "classes": CLASSES,
-        "train": {"images": 10 + seed},
-    }
-    for split, images in splits.items():
-        label = rng.choice(CLASSES, images)
-        rows = {
-            "label": label.tolist(),
-            "prediction": np.where(rng.random(images) < 0.2 + 0.3 * seed, label, CLASSES[0]).tolist(),
-            "confidence": rng.random(images).tolist(),
-            "loss": rng.random(images).tolist(),
-            "ink_fraction": rng.random(images).tolist(),
-            "width": 20,
-            "height": 20,
-            "aspect_ratio": 1.0,
-        }
-        result[split] = split_metrics(rows, CLASSES, 2)
-    folder.mkdir()
-    (folder / "evaluation.json").write_text(json.dumps(result))
-    return result
-
-
-def write_history(path: Path, seed: int) -> Path:
-    path.write_text(f"epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n2,0.625,1,0.375,{seed}\n")
-    return path
-
-
 @pytest.fixture(scope="module")
 def story(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
     """A repository with dvc.yaml where each data version, a and b, is committed with the results of its run."""
@@ -496,7 +462,7 @@ def story(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
         git(home, "checkout", "--quiet", rev, "data.dvc")
         evaluation = root / f"evaluation {tag}"
         version = resolve_version(home / "data", rev).version
-        evaluations[tag] = evaluate(evaluation, version, {"val": 40, "test": 30}, seed)
+        evaluations[tag] = write_evaluation(evaluation, version, {"val": 40, "test": 30}, seed)
         keep_results(evaluation, write_history(root / "history", seed), home / "results")
         commit(home, tag)
     return home, evaluations
@@ -570,48 +536,3 @@ def test_plots_diff_makes_a_page(story: tuple[Path, dict[str, dict[str, Any]]], 
     for title in ("Accuracy per epoch", "confusion/val.csv", "confusion/test.csv", "classes/test.csv"):
         assert title in page
     assert git(home, "status", "--porcelain") == ""
-
-
-def test_results_of_a_run_replace_those_of_the_last(tmp_path: Path) -> None:
-    kept = tmp_path / "results"
-    evaluate(tmp_path / "first", "1.dir", {"val": 20, "test": 20}, 1)
-    keep_results(tmp_path / "first", write_history(tmp_path / "history", 1), kept)
-    (kept / "plots/notes.txt").write_text("mine")
-    assert [name for name in contents(kept) if "test" in name] == ["plots/classes/test.csv", "plots/confusion/test.csv"]
-    second = evaluate(tmp_path / "second", "2.dir", {"val": 20}, 2)
-    keep_results(tmp_path / "second", None, kept)
-    files = ["classes.json", "metrics.json", "plots/classes/val.csv", "plots/confusion/val.csv", "plots/notes.txt"]
-    assert [name for name, content in contents(kept).items() if content is not None] == files
-    assert json.loads((kept / "metrics.json").read_text())["data_version"] == "2.dir"
-    assert len((kept / "plots/confusion/val.csv").read_text().splitlines()) == 1 + second["val"]["images"]
-
-
-def test_results_name_the_version_of_the_training_when_it_is_another(tmp_path: Path) -> None:
-    result = evaluate(tmp_path / "evaluation", "2.dir", {"val": 20}, 1)
-    (tmp_path / "evaluation/evaluation.json").write_text(json.dumps({**result, "trained_on": "1.dir"}))
-    keep_results(tmp_path / "evaluation", None, tmp_path / "results")
-    metrics = json.loads((tmp_path / "results/metrics.json").read_text())
-    assert (metrics["data_version"], metrics["trained_on"]) == ("2.dir", "1.dir")
-
-
-@pytest.mark.parametrize("left", [None, '{"data_version": '], ids=["missing", "cut"])
-def test_results_stay_when_the_evaluation_cannot_be_read(tmp_path: Path, left: str | None) -> None:
-    evaluate(tmp_path / "first", "1.dir", {"val": 20}, 1)
-    keep_results(tmp_path / "first", None, tmp_path / "results")
-    before = contents(tmp_path / "results")
-    (tmp_path / "second").mkdir()
-    if left:
-        (tmp_path / "second/evaluation.json").write_text(left)
-    with pytest.raises(UserError, match="second/evaluation.json: cannot be read .+; give the output `evaluation` of evaluate"):
-        keep_results(tmp_path / "second", None, tmp_path / "results")
-    assert contents(tmp_path / "results") == before
-
-
-def test_results_go_nowhere_when_one_cannot_be_written(tmp_path: Path) -> None:
-    evaluate(tmp_path / "first", "1.dir", {"val": 20}, 1)
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results/plots").write_text("mine")
-    before = contents(tmp_path / "results")
-    with pytest.raises(UserError, match="results: cannot be written"):
-        keep_results(tmp_path / "first", None, tmp_path / "results")
-    assert contents(tmp_path / "results") == before
