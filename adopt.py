@@ -53,15 +53,15 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from pipelines.data.adoption import Wishes, carry_out, make_plan  # here, so that --help is quick
+    from pipelines.data import adoption as adopt
+    from pipelines.data import dvc_version as data
     from pipelines.data.curated import open_curated
-    from pipelines.data.dvc_version import open_repository
     from pipelines.local.record import find_curated
 
     wishes = Wishes(options.commit, options.message, options.tag, options.push)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
-    with open_repository(options.data) as (repo, folder), open_curated(place) as source:
-        plan = make_plan(repo, folder, source, wishes=wishes)
+    with data.repository_of(options.data) as (repo, folder), open_curated(place) as source:
+        plan = adopt.plan(repo, folder, source, wishes)
         _show(plan, source)
         if not options.yes:
             print("Nothing is changed yet; --yes does it.")
@@ -75,8 +75,7 @@ def _adopt(options: argparse.Namespace) -> None:
 def _show(plan: "Plan", source: "Curated") -> None:
     from rich.console import Console  # as above
 
-    from components.shared.formats.manifest import FILE as MANIFEST
-    from pipelines.data.curated import is_image
+    from components.shared.formats.manifest import FILE, is_image_path
 
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
@@ -87,7 +86,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
             console.print("What is added is not of the version now: was the curated folder made of another one?")
-    beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
+    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != FILE)
     if beside:
         console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
     console.print("\nTo do:")
@@ -102,10 +101,10 @@ def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
     from rich.table import Table  # as above
 
     from components.shared.formats.examples import SPLITS
-    from pipelines.data.curated import is_image
+    from components.shared.formats.manifest import is_image_path
 
-    def count(version: "Snapshot") -> Counter[tuple[str, str]]:
-        names = [name.split("/") for name in version.md5s if is_image(name)]
+    def counted(version: "Version") -> Counter[tuple[str, str]]:
+        names = [name.split("/") for name in version.md5s if is_image_path(name)]
         return Counter((split, label) for split, label, _ in names)
 
     before, after = count(now), count(upcoming)

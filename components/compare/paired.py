@@ -33,6 +33,9 @@ def compare_accuracy(before: Array, after: Array, bootstrap: Bootstrap) -> Chang
         before: whether the first model is right, bool [images].
         after: whether the second is, likewise.
         bootstrap: how the interval is drawn.
+
+    Returns:
+        The accuracies, their difference, and the interval of that.
     """
     outcomes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # right before, right after
     counts = _resample(np.bincount(2 * before + after.astype(int), minlength=4), bootstrap)
@@ -51,8 +54,11 @@ def compare_classes(
         labels: of at least one image, int [images], each at least 0 and below `classes`.
         before: the predictions of the first model, likewise.
         after: those of the second.
-        classes: how many there are.
+        classes: how many classes there are.
         bootstrap: how the intervals are drawn.
+
+    Returns:
+        The changes of recall and F1 of each class, and the change of macro F1.
     """
     kinds, frequencies = np.unique(np.stack([labels, before, after], axis=1), axis=0, return_counts=True)
     counts = _resample(frequencies, bootstrap)
