@@ -53,15 +53,15 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from pipelines.data import adoption as adopt
-    from pipelines.data import dvc_version as data
+    from pipelines.data.adoption import Wishes, carry_out, make_plan  # here, so that --help is quick
     from pipelines.data.curated import open_curated
+    from pipelines.data.dvc_version import open_repository
     from pipelines.local.record import find_curated
 
     wishes = Wishes(options.commit, options.message, options.tag, options.push)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
-    with data.repository_of(options.data) as (repo, folder), open_curated(place) as source:
-        plan = adopt.plan(repo, folder, source, wishes)
+    with open_repository(options.data) as (repo, folder), open_curated(place) as source:
+        plan = make_plan(repo, folder, source, wishes=wishes)
         _show(plan, source)
         if not options.yes:
             print("Nothing is changed yet; --yes does it.")
@@ -75,7 +75,8 @@ def _adopt(options: argparse.Namespace) -> None:
 def _show(plan: "Plan", source: "Curated") -> None:
     from rich.console import Console  # as above
 
-    from components.shared.formats.manifest import FILE, is_image_path
+    from components.shared.formats.manifest import FILE as MANIFEST
+    from components.shared.formats.manifest import is_image_path
 
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
@@ -86,7 +87,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
             console.print("What is added is not of the version now: was the curated folder made of another one?")
-    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != FILE)
+    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
     if beside:
         console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
     console.print("\nTo do:")
@@ -103,7 +104,7 @@ def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
     from components.shared.formats.examples import SPLITS
     from components.shared.formats.manifest import is_image_path
 
-    def counted(version: "Version") -> Counter[tuple[str, str]]:
+    def count(version: "Snapshot") -> Counter[tuple[str, str]]:
         names = [name.split("/") for name in version.md5s if is_image_path(name)]
         return Counter((split, label) for split, label, _ in names)
 

@@ -17,9 +17,18 @@ from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory
 from components.shared.formats.examples import is_augmented
 from components.shared.formats.manifest import is_image_path
-from pipelines.data import dvc_version as data
 from pipelines.data.curated import Curated, compute_md5
-from pipelines.data.dvc_version import Folder
+from pipelines.data.dvc_version import (
+    Folder,
+    check_committed,
+    find_committed,
+    find_output,
+    find_pointer,
+    find_pushed,
+    find_tracked,
+    list_tracked_parts,
+    open_remote,
+)
 from pipelines.output.results import read_data_version
 
 if TYPE_CHECKING:
@@ -215,7 +224,8 @@ def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
     relabelled = moved = edited = added = added_to_test = augmented = 0
     sources = set()
     for image in curated.images:
-        name, source, is_same = image.filename, image.source_filename, image.sha256 == image.source_sha256
+        name, source = image.filename, image.source_filename
+        is_same = image.sha256 == image.source_sha256
         if is_augmented(name):
             augmented += 1
         elif source not in now or (is_same and now[source] != curated.md5s[name]):
@@ -228,7 +238,7 @@ def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
             moved += split != old_split
             edited += not is_same
     removed = sum(is_image_path(name) and not is_augmented(name) for name in now.keys() - sources)
-    return Changes(relabelled, moved, edited, removed, added, added_to_test, augmented)
+    return ChangeCounts(relabelled, moved, edited, removed, added, added_to_test, augmented)
 
 
 def _write_message(version: Snapshot, changes: ChangeCounts | None) -> str:
