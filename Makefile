@@ -42,10 +42,12 @@ PYTEST_FLAGS := --numprocesses logical --dist loadfile --no-loadscope-reorder
 lint: .venv/dev .venv-stages/ready ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/deno lint --quiet
+	$(BIN)/deno fmt --quiet --check
 	$(BIN)/mypy adopt.py compile.py sample.py submit.py pipelines components/shared
 	$(BIN)/mypy --python-executable $(STAGES_BIN)/python --cache-dir .mypy_cache/stages components models
 
-docs: .venv/tools ## write docs/components.md anew from the components
+docs: .venv/tools ## write docs/components.md from the components
 	$(BIN)/python -m pipelines.compiler.reference
 
 benchmark: .venv/tools .venv-stages/ready ## measure the stages; writes build/benchmark.json
@@ -75,7 +77,7 @@ IMAGE := $(if $(REGISTRY),$(REGISTRY:/=)/)
 test-images: .venv/dev .venv-stages/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
 	$(BIN)/python -m pytest -m images tests/end_to_end/test_images.py
 
-lock: .venv/dev ## write the lock files anew from pyproject.toml
+lock: .venv/dev ## write the lock files from pyproject.toml
 	$(UNIVERSAL_LOCK) --extra tools --output-file locks/tools.txt
 	$(UNIVERSAL_LOCK) --extra tools --group dev --constraint locks/tools.txt --output-file locks/dev.txt
 	$(UNIVERSAL_LOCK) $(addprefix --extra ,$(STAGES)) --group stage-tests --output-file locks/stages.txt

@@ -12,18 +12,19 @@ from components.shared.errors import command_line
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipelines.data.adoption import Plan, Version
+    from pipelines.data.adoption import Plan, Snapshot
     from pipelines.data.curated import Curated
 
 
 def main() -> None:
+    """Shows what adopting the curated folder changes, and does it if the command line says so."""
     warnings.simplefilter("ignore")  # the libraries' notes about Python versions
-    options = _options()
+    options = _parse_options()
     with command_line():
         _adopt(options)
 
 
-def _options() -> argparse.Namespace:
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog="Without --yes nothing is changed. A run that was killed goes on when it is started again.",
@@ -52,40 +53,41 @@ def _options() -> argparse.Namespace:
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from pipelines.data import adoption as adopt
-    from pipelines.data import dvc_version as data
+    from pipelines.data.adoption import Wishes, carry_out, make_plan  # here, so that --help is quick
     from pipelines.data.curated import open_curated
+    from pipelines.data.dvc_version import open_repository
     from pipelines.local.record import find_curated
 
-    wishes = adopt.Wishes(options.commit, options.message, options.tag, options.push)
+    wishes = Wishes(options.commit, options.message, options.tag, options.push)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
-    with data.repository_of(options.data) as (repo, folder), open_curated(place) as source:
-        plan = adopt.plan(repo, folder, source, wishes)
+    with open_repository(options.data) as (repo, folder), open_curated(place) as source:
+        plan = make_plan(repo, folder, source, wishes=wishes)
         _show(plan, source)
         if not options.yes:
             print("Nothing is changed yet; --yes does it.")
             return
         print()
-        adopt.carry_out(repo, plan, source, lambda step: print(f"done: {step}"))
+        carry_out(repo, plan, source, done=lambda step: print(f"done: {step}"))
         if options.commit:
             print(f"What is left to you: git push{f' && git push origin {options.tag}' if options.tag else ''}")
 
 
 def _show(plan: "Plan", source: "Curated") -> None:
-    from rich.console import Console
+    from rich.console import Console  # as above
 
-    from components.shared.formats.manifest import FILE, is_image_path
+    from components.shared.formats.manifest import FILE as MANIFEST
+    from components.shared.formats.manifest import is_image_path
 
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
-    console.print(_images(plan.now, plan.next))
+    console.print(_draw_counts(plan.now, plan.next))
     if plan.changes is None:
         console.print("The files of the version now are not in DVC's cache, so they count as none.")
     else:
         console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
             console.print("What is added is not of the version now: was the curated folder made of another one?")
-    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != FILE)
+    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
     if beside:
         console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
     console.print("\nTo do:")
@@ -95,32 +97,32 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print(f"    {command}")
 
 
-def _images(now: "Version", upcoming: "Version") -> "Table":
+def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
     """The number of images of each class and split, in both versions."""
-    from rich.table import Table
+    from rich.table import Table  # as above
 
     from components.shared.formats.examples import SPLITS
     from components.shared.formats.manifest import is_image_path
 
-    def counted(version: "Version") -> Counter[tuple[str, str]]:
+    def count(version: "Snapshot") -> Counter[tuple[str, str]]:
         names = [name.split("/") for name in version.md5s if is_image_path(name)]
         return Counter((split, label) for split, label, _ in names)
 
-    before, after = counted(now), counted(upcoming)
-    splits = [split for split in SPLITS if any(split == found for found, _ in before + after)]
+    before, after = count(now), count(upcoming)
+    splits = [split for split in SPLITS if any(split == filled for filled, _ in before + after)]
     table = Table("images", *splits)
     for label in sorted({label for _, label in before + after}):
-        table.add_row(label, *(_change(before[split, label], after[split, label]) for split in splits))
+        table.add_row(label, *(_write_change(before[split, label], after[split, label]) for split in splits))
     table.add_section()
     totals = [
-        [sum(count for (found, _), count in each.items() if found == split) for each in (before, after)]
+        [sum(images for (place, _), images in counts.items() if place == split) for counts in (before, after)]
         for split in splits
     ]
-    table.add_row("all", *(_change(*pair) for pair in totals))
+    table.add_row("all", *(_write_change(*pair) for pair in totals))
     return table
 
 
-def _change(before: int, after: int) -> str:
+def _write_change(before: int, after: int) -> str:
     return f"{before:,} -> {after:,}" if before != after else f"{before:,}"
 
 

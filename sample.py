@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 FORMAT = 1  # raise it when the drawing changes: an older sample is then not "already there"
@@ -42,19 +42,20 @@ FAULTS = {  # images over all classes
 COLUMNS = ("path", "fault", "given_label", "true_label", "duplicate_of")
 WHITE, GRAY, BLACK = 255, 64, 0  # a thresholded scan has no more tones for paper and ink
 
-Stroke = np.ndarray  # floats, (points, 2): x to the right, y down
+Stroke = NDArray[np.float64]  # (points, 2): x to the right, y down
+Row = dict[str, str]  # of faults.csv, and the split
 ALONG = np.linspace(0, 1, 18)[:, None]  # where a stroke has its points, from start to end
 CUBIC = np.hstack([math.comb(3, k) * ALONG**k * (1 - ALONG) ** (3 - k) for k in range(4)])
 
 
 class SampleError(Exception):
-    """A mistake the caller can mend; the text is the sentence to show."""
+    """A mistake the caller can fix; the text is the sentence to show."""
 
 
 # --- data: what is to be drawn ---------------------------------------------------------------
 
 
-def plan_sample(seed: int) -> list[dict]:
+def plan_sample(seed: int) -> list[Row]:
     """List the images to write as rows with COLUMNS and split; a clean image has the fault ""."""
     rng = np.random.default_rng([seed, 0])
     images = []
@@ -84,7 +85,7 @@ def true_label(rng: Generator, fault: str, label: str) -> str:
     return label
 
 
-def pair_duplicates(rng: Generator, images: list[dict]) -> None:
+def pair_duplicates(rng: Generator, images: list[Row]) -> None:
     """Give each copy a clean original: a duplicate leaks between train and val, a conflict not."""
     taken = set()
     for image in images:
@@ -240,7 +241,8 @@ def pull(rng: Generator, start: ArrayLike, end: ArrayLike) -> Stroke:
     first, last = rng.normal(0, [[0.03, 0.02], [0.03, 0.02]]) @ np.array([way, side])
     bends = rng.normal(0, 0.035) + rng.normal(0, 0.018, (2, 1))
     middle = np.array([start + way / 3, start + way * 2 / 3]) + side * bends
-    return CUBIC @ np.array([start + first, *middle, end + last])
+    curve: Stroke = CUBIC @ np.array([start + first, *middle, end + last])
+    return curve
 
 
 # --- glyphs: letters of height 1, top at 0, bottom at 1 --------------------------------------
@@ -311,7 +313,7 @@ def blank_page(number: int) -> Image.Image:
 # --- write -----------------------------------------------------------------------------------
 
 
-def draw_sample(out: Path, seed: int) -> list[dict]:
+def draw_sample(out: Path, seed: int) -> list[Row]:
     """Write the sample of this seed into `out`, absent or empty; return the plan it followed.
 
     Everything is drawn beside `out` and moved there at the end, so `out` is whole or absent.
@@ -335,7 +337,7 @@ def draw_sample(out: Path, seed: int) -> list[dict]:
     return images
 
 
-def write_images(root: Path, images: list[dict], seed: int) -> None:
+def write_images(root: Path, images: list[Row], seed: int) -> None:
     """Draw every image of the plan below `root`, then make the copies."""
     blanks = 0
     for number, image in enumerate(images):
@@ -352,7 +354,7 @@ def write_images(root: Path, images: list[dict], seed: int) -> None:
             shutil.copyfile(root / image["duplicate_of"], root / image["path"])
 
 
-def marker(seed: int) -> dict:
+def marker(seed: int) -> dict[str, int]:
     """Return what sample.json holds: it tells one sample from another."""
     return {"format": FORMAT, "seed": seed}
 

@@ -3,9 +3,9 @@
     .venv-stages/bin/python benchmarks/audit.py build/sample/data
     .venv-stages/bin/python benchmarks/audit.py DIR --flips 0.04 --junk 0.03 --seed 1
 
-DIR holds train/<class>/ and val/<class>/. If DIR/../faults.csv lists the faults, as sample.py writes it, they are
-looked for; else wrong labels (`flips`) and things that are no numeral (`junk`), as shares of the images, are put in.
-The folder itself is not changed.
+DIR holds train/<class>/ and val/<class>/. If there is a DIR/../faults.csv as sample.py writes it, the audit is to find
+the faults that it lists. Otherwise the benchmark makes faults in memory: wrong labels (`--flips`) and pictures that are
+no numeral (`--junk`), both as shares of the images. The folder itself is not changed.
 """
 
 import argparse
@@ -15,29 +15,35 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-from components.audit.audit import Images, audit_images  # noqa: E402
-from components.audit.duplicates import fingerprint  # noqa: E402
-from components.audit.judging import Settings  # noqa: E402
-from components.audit.pictures import ink, views  # noqa: E402
-from components.audit.ranking import Described  # noqa: E402
+from components.audit.audit import AuditInput, audit_images  # noqa: E402
+from components.audit.cross_validation import AuditSettings  # noqa: E402
+from components.audit.duplicates import take_print  # noqa: E402
+from components.audit.pictures import extract_ink, make_views  # noqa: E402
+from components.audit.ranking import AuditedImage  # noqa: E402
+from components.shared.formats.issues import Issue  # noqa: E402
+from sample import draw_page  # noqa: E402
 
 JUNK = "junk"
 
 
 class Picture(NamedTuple):
-    filename: str
+    """A file of the folder."""
+
+    filename: str  # split/class/file
     label: str
     encoded: bytes
 
 
 def main() -> None:
+    """Reads the command line, runs the audit and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--flips", type=float, default=0.04, help="share of wrong labels (default: %(default)s)")
@@ -47,23 +53,24 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    settings = Settings(options.folds, options.repeats, options.epochs, options.seed)
-    pictures = read(options.data)
-    faults = listed(options.data.parent / "faults.csv")
+    settings = AuditSettings(options.folds, options.repeats, options.epochs, options.seed)
+    pictures = read_pictures(options.data)
+    faults = read_faults(options.data.parent / "faults.csv")
     if not faults:
-        pictures, faults = spoiled(pictures, options.flips, options.junk, options.seed)
+        pictures, faults = add_faults(pictures, flips=options.flips, junk=options.junk, seed=options.seed)
     started = time.perf_counter()
-    rows = audited(pictures, settings)
-    print(table(figures(rows, faults), time.perf_counter() - started))
+    issues = run_audit(pictures, settings)
+    print(format_table(measure(issues, faults), time.perf_counter() - started))
 
 
-def read(data: Path) -> list[Picture]:
+def read_pictures(data: Path) -> list[Picture]:
+    """Reads the pictures of train and val."""
     paths = sorted(path for split in ("train", "val") for path in (data / split).glob("*/*"))
     return [Picture(str(path.relative_to(data)), path.parent.name, path.read_bytes()) for path in paths]
 
 
-def listed(path: Path) -> dict[str, str]:
-    """The faults of the sample: JUNK or the true label by file name; copies are no fault of the one picture."""
+def read_faults(path: Path) -> dict[str, str]:
+    """Returns JUNK or the true label by file name. Duplicates are left out, since neither of the two is at fault."""
     if not path.exists():
         return {}
     with path.open(newline="") as file:
@@ -71,8 +78,20 @@ def listed(path: Path) -> dict[str, str]:
     return {row["path"].removeprefix("data/"): row["true_label"] or JUNK for row in rows}
 
 
-def spoiled(pictures: list[Picture], flips: float, junk: float, seed: int) -> tuple[list[Picture], dict[str, str]]:
-    """Other labels for some pictures, and junk instead of others; and what was done, by file name."""
+def add_faults(
+    pictures: list[Picture], *, flips: float, junk: float, seed: int
+) -> tuple[list[Picture], dict[str, str]]:
+    """Gives some pictures another label and replaces others by junk.
+
+    Args:
+        pictures: The pictures as they are.
+        flips: The share of wrong labels.
+        junk: The share of junk.
+        seed: The same seed makes the same faults.
+
+    Returns:
+        The pictures, and JUNK or the true label of each that was changed, by file name.
+    """
     rng = np.random.default_rng(seed)
     classes = sorted({picture.label for picture in pictures})
     flipped, replaced = round(flips * len(pictures)), round(junk * len(pictures))
@@ -85,16 +104,12 @@ def spoiled(pictures: list[Picture], flips: float, junk: float, seed: int) -> tu
             spoiled[number], faults[picture.filename] = picture._replace(label=wrong), picture.label
         else:
             others = [pictures[other].encoded for other in rng.integers(len(pictures), size=2)]
-            spoiled[number], faults[picture.filename] = picture._replace(encoded=no_numeral(rng, *others)), JUNK
+            spoiled[number], faults[picture.filename] = picture._replace(encoded=make_junk(rng, *others)), JUNK
     return spoiled, faults
 
 
-def no_numeral(rng: np.random.Generator, one: bytes, other: bytes) -> bytes:
-    """A scribble, or two pictures over each other, side by side or upside down."""
-    import cv2
-
-    from sample import draw_page
-
+def make_junk(rng: np.random.Generator, one: bytes, other: bytes) -> bytes:
+    """Draws a scribble, or puts one picture over the other, or beside it and upside down; returns a PNG."""
     if rng.random() < 0.4:
         page = np.array(draw_page(rng, ""))
     else:
@@ -106,39 +121,41 @@ def no_numeral(rng: np.random.Generator, one: bytes, other: bytes) -> bytes:
     return cv2.imencode(".png", page)[1].tobytes()
 
 
-def audited(pictures: list[Picture], settings: Settings) -> list[dict[str, Any]]:
+def run_audit(pictures: list[Picture], settings: AuditSettings) -> list[Issue]:
+    """Audits the pictures in memory; returns a row for each, by rank."""
     classes = sorted({picture.label for picture in pictures})
-    inks = [ink(picture.encoded) for picture in pictures]
-    described = [
-        Described(
-            hashlib.sha256(picture.encoded).hexdigest(),
-            picture.filename,
-            picture.filename.split("/")[0],
-            classes.index(picture.label),
-            not found.any(),
+    inks = [extract_ink(picture.encoded) for picture in pictures]
+    images = [
+        AuditedImage(
+            sha256=hashlib.sha256(picture.encoded).hexdigest(),
+            filename=picture.filename,
+            split=picture.filename.split("/")[0],
+            label=classes.index(picture.label),
+            blank=not ink.any(),
         )
-        for picture, found in zip(pictures, inks, strict=True)
+        for picture, ink in zip(pictures, inks, strict=True)
     ]
-    images = Images(described, np.stack([views(found) for found in inks]), [fingerprint(found) for found in inks])
+    to_audit = AuditInput(images, np.stack([make_views(ink) for ink in inks]), [take_print(ink) for ink in inks])
     with tempfile.TemporaryDirectory() as work:
-        return audit_images(images, classes, settings, Path(work))
+        return audit_images(to_audit, classes, settings=settings, work=Path(work))
 
 
-def figures(rows: list[dict[str, Any]], faults: dict[str, str]) -> dict[str, float]:
-    """Shares of the faults found, by how many rows a person looks at; and of their suggestions that are right."""
-    found = [row["filename"] in faults for row in rows]
-    flipped = [row for row in rows if faults.get(row["filename"], JUNK) != JUNK]
+def measure(issues: list[Issue], faults: dict[str, str]) -> dict[str, float]:
+    """Returns which share of the faults is in the first rows, and which share of their suggested labels is right."""
+    at_fault = [issue.filename in faults for issue in issues]
+    flipped = [issue for issue in issues if faults.get(issue.filename, JUNK) != JUNK]
     return {
-        "images": len(rows),
+        "images": len(issues),
         "faults": len(faults),
-        "found in as many rows": sum(found[: len(faults)]) / len(faults),
-        "in a tenth of the rows": sum(found[: len(rows) // 10]) / len(faults),
-        "in twice as many rows": sum(found[: 2 * len(faults)]) / len(faults),
-        "right new label": float(np.mean([row["new_label"] == faults[row["filename"]] for row in flipped])),
+        "found in as many rows": sum(at_fault[: len(faults)]) / len(faults),
+        "in a tenth of the rows": sum(at_fault[: len(issues) // 10]) / len(faults),
+        "in twice as many rows": sum(at_fault[: 2 * len(faults)]) / len(faults),
+        "right new label": float(np.mean([issue.new_label == faults[issue.filename] for issue in flipped])),
     }
 
 
-def table(measured: dict[str, float], seconds: float) -> str:
+def format_table(measured: dict[str, float], seconds: float) -> str:
+    """Formats the figures as a table in Markdown."""
     cells = {**measured, "seconds": seconds}
     texts = [f"{value:.3f}" if 0 < value <= 1 else f"{value:.0f}" for value in cells.values()]
     return "\n".join(f"| {' | '.join(row)} |" for row in (list(cells), ["---"] * len(cells), texts))

@@ -75,7 +75,7 @@ def stages(folder: Path, data: Path, *params: str) -> dict[str, Any]:
     """Wall seconds and peak memory (of the processes' private and shared pages, MiB) of each stage."""
     run, peaks, _ = watched_run(folder, data, "--param", "epochs=1", *params)
     return {
-        name: {"seconds": stage["seconds"], "peak_mib": round(peaks[name] / 2**20)}
+        name: {"seconds": round(stage["seconds"], 1), "peak_mib": round(peaks[name] / 2**20)}
         for name, stage in run["stages"].items()
     }
 

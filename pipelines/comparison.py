@@ -11,7 +11,7 @@ from pipelines.compiler.stages import Stages
 def build(stages: Stages) -> BaseComponent:
     """The pipeline."""
 
-    def artifact(uri: str, kind: type[dsl.Artifact]) -> Any:
+    def import_artifact(uri: str, kind: type[dsl.Artifact]) -> Any:
         return dsl.importer(uri, artifact_class=kind).output
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
@@ -31,12 +31,12 @@ def build(stages: Stages) -> BaseComponent:
     ) -> None:
         compare(
             stages,
-            artifact(model_uri, dsl.Model),
-            artifact(examples_uri, dsl.Dataset),
-            before_evaluation=artifact(before_evaluation_uri, dsl.Artifact),
-            before_predictions=artifact(before_predictions_uri, dsl.Dataset),
-            after_evaluation=artifact(after_evaluation_uri, dsl.Artifact),
-            after_predictions=artifact(after_predictions_uri, dsl.Dataset),
+            import_artifact(model_uri, dsl.Model),
+            import_artifact(examples_uri, dsl.Dataset),
+            before_evaluation=import_artifact(before_evaluation_uri, dsl.Artifact),
+            before_predictions=import_artifact(before_predictions_uri, dsl.Dataset),
+            after_evaluation=import_artifact(after_evaluation_uri, dsl.Artifact),
+            after_predictions=import_artifact(after_predictions_uri, dsl.Dataset),
         )
 
     return comparison
@@ -54,5 +54,5 @@ def compare(stages: Stages, model: Any, examples: Any, **evaluations: Any) -> No
         examples: of the version before.
         evaluations: the other inputs of compare.
     """
-    yardstick = stages.task("evaluate", "yardstick", model=model, examples=examples)
-    stages.task("compare", yardstick_predictions=yardstick.outputs["predictions"], examples=examples, **evaluations)
+    yardstick = stages.add_task("evaluate", "yardstick", model=model, examples=examples)
+    stages.add_task("compare", yardstick_predictions=yardstick.outputs["predictions"], examples=examples, **evaluations)

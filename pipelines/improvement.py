@@ -43,8 +43,8 @@ def build(stages: Stages) -> BaseComponent:
             on_bad_image=on_bad_image,
             **training_settings,
         )
-        audit = stages.task("audit", examples=before.outputs["examples"], seed=seed)
-        curate = stages.task(
+        audit = stages.add_task("audit", examples=before.outputs["examples"], seed=seed)
+        curate = stages.add_task(
             "curate",
             examples=before.outputs["examples"],
             issues=audit.outputs["issues"],

@@ -39,7 +39,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
         learning_rate: float = settings["learning_rate"],
         seed: int = settings["seed"],
     ) -> Outputs:
-        ingest = stages.task(
+        ingest = stages.add_task(
             "ingest",
             f"{prefix}ingest",
             data_uri=data_uri,
@@ -48,9 +48,10 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
             on_bad_image=on_bad_image,
         )
         examples = ingest.outputs["examples"]
-        validate = stages.task("validate", f"{prefix}validate", examples=examples)
-        transform = stages.task("transform", f"{prefix}transform", examples=examples, schema=validate.outputs["schema"])
-        train = stages.task(
+        validate = stages.add_task("validate", f"{prefix}validate", examples=examples)
+        schema = validate.outputs["schema"]
+        transform = stages.add_task("transform", f"{prefix}transform", examples=examples, schema=schema)
+        train = stages.add_task(
             "train",
             f"{prefix}train",
             transformed_examples=transform.outputs["transformed_examples"],
@@ -60,7 +61,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
             learning_rate=learning_rate,
             seed=seed,
         )
-        evaluate = stages.task("evaluate", f"{prefix}evaluate", model=train.outputs["model"], examples=examples)
+        evaluate = stages.add_task("evaluate", f"{prefix}evaluate", model=train.outputs["model"], examples=examples)
         return Outputs(
             examples, train.outputs["model"], evaluate.outputs["evaluation"], evaluate.outputs["predictions"]
         )

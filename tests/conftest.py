@@ -15,10 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
-from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server
+from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket, running_server, unanswered_port
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# What the tests print and start must not depend on the terminal, or the CI system, that they run in.
+for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+# The same examples in each run, and no limit of time, which a busy machine would exceed. To look for new examples:
+# pytest --hypothesis-profile=default.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 os.environ.update(HANGS_WITHOUT)  # gcsfs reads it when it is imported, which may be before a test uses the server
 # A shell's background job ignores Ctrl-C and hands that down: what the tests start must take it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,6 +37,7 @@ BEAM = ["--runner=FnApiRunner"]
 PROCESSES = [*BEAM, "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 CLASSES = ["i", "v", "x"]
 IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
+PATIENCE = 1800  # seconds for what takes one minute on an idle machine, and would hang for ever if it were broken
 
 
 SLOW = {"end_to_end", "fakes", "cluster", "test_adopt.py", "test_dvc_version.py"}  # the last two make repositories
@@ -68,6 +77,11 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     """Every path below a folder with its bytes (a folder has none), what is hidden included."""
     paths = sorted(folder.rglob("*"))
     return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in paths}
+
+
+def outputs_in(folder: Path, *names: str) -> dict[str, str]:
+    """The arguments `<name>_output` of a stage, for outputs that go to the folder under these names."""
+    return {f"{name}_output": str(folder / name) for name in names}
 
 
 def draw_folders(root: Path) -> Folders:
@@ -110,8 +124,13 @@ def validated(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from components.validate.validation import Thresholds, validate_examples
 
     folder = tmp_path_factory.mktemp("validate")
-    outputs = [str(folder / name) for name in ("statistics", "schema", "findings", "report")]
-    validate_examples(str(examples), Thresholds(0.1, 0.9, 0.02, 3.0), {"schema": "warning"}, BEAM, *outputs)
+    validate_examples(
+        str(examples),
+        thresholds=Thresholds(0.1, 0.9, 0.02, 3.0),
+        severity={"schema": "warning"},
+        beam_options=BEAM,
+        **outputs_in(folder, "statistics", "schema", "findings", "report"),
+    )
     return folder
 
 
@@ -122,7 +141,11 @@ def transformed(examples: Path, validated: Path, tmp_path_factory: pytest.TempPa
 
     folder = tmp_path_factory.mktemp("transform")
     transform_examples(
-        str(examples), str(validated / "schema"), 16, BEAM, str(folder / "examples"), str(folder / "graph")
+        str(examples),
+        schema=str(validated / "schema"),
+        batch_size=16,
+        beam_options=BEAM,
+        **outputs_in(folder, "examples", "graph"),
     )
     return folder
 
@@ -133,8 +156,12 @@ def trained(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     from components.train.training import TrainingSettings, train_model
 
     folder = tmp_path_factory.mktemp("train")
-    outputs = [str(folder / name) for name in ("model", "history", "report")]
-    train_model(str(transformed / "examples"), str(transformed / "graph"), TrainingSettings(2, 8, 1e-3, 1), *outputs)
+    train_model(
+        str(transformed / "examples"),
+        str(transformed / "graph"),
+        settings=TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1),
+        **outputs_in(folder, "model", "history", "report"),
+    )
     return folder
 
 
@@ -146,6 +173,13 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine where nobody answers as long as the test runs."""
+    with unanswered_port() as port:
+        yield port
+
+
+@pytest.fixture
 def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Gcs:
     """A client, an empty bucket, and the environment in which this process and its children use that server."""
     for name, value in {EMULATOR: gcs_server, **HANGS_WITHOUT}.items():
@@ -153,7 +187,7 @@ def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Gcs:
     return open_bucket(gcs_server)
 
 
-def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 600):  # -> subprocess.CompletedProcess[str]
+def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = PATIENCE):  # -> CompletedProcess[str]
     """Runs a script of the project as a user does, and captures what it prints."""
     import subprocess
 
@@ -166,7 +200,9 @@ def run_in_stages(code: str, given: Any) -> Any:
     import subprocess
 
     command = [os.environ["STAGES_PYTHON"], "-W", "ignore", "-c", code]
-    result = subprocess.run(command, input=json.dumps(given), cwd=ROOT, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        command, input=json.dumps(given), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -195,21 +231,25 @@ def run_killed(code: str, when: str, *arguments: str | Path) -> int:
     )
     command = [sys.executable, "-c", kill + code, *map(str, arguments)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        process.wait(timeout=120)
+        try:
+            process.wait(timeout=PATIENCE)
+        finally:
+            process.kill()  # or the end of the block would wait for ever
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
     return process.pid
 
 
-def ends_soon(group: int, seconds: float = 10) -> bool:
+def ends_soon(group: int, seconds: float = 60) -> bool:
     """Whether every process of the group ends; if not, it is killed."""
     import time
 
-    for _ in range(int(seconds / 0.1)):
-        if not _is_running(group):
-            return True
+    end = time.monotonic() + seconds
+    while _is_running(group):
+        if time.monotonic() > end:
+            os.killpg(group, signal.SIGKILL)
+            return False
         time.sleep(0.1)
-    os.killpg(group, signal.SIGKILL)
-    return False
+    return True
 
 
 def _is_running(group: int) -> bool:

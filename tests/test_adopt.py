@@ -136,11 +136,12 @@ def sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def leave_run(home: Path, name: str, state: str, data: str | None = None) -> None:
+def leave_run(home: Path, name: str, state: str, data: str | None = None, **facts: str) -> None:
     run = home / "runs/default" / name
     run.mkdir(parents=True, exist_ok=True)
     artifacts = {"data": str(run / "artifacts" / data)} if data else {"examples": str(run / "artifacts/examples")}
-    (run / "run.json").write_text(json.dumps({"run": name, "state": state, "stages": {}, "artifacts": artifacts}))
+    summary = {"run": name, "state": state, "stages": {}, "artifacts": artifacts, **facts}
+    (run / "run.json").write_text(json.dumps(summary))
 
 
 def track(root: Path, *, push: bool = False) -> None:
@@ -365,6 +366,13 @@ def test_latest_run_is_the_latest_success_that_curated(place: Place, run: Callab
     leave_run(place.home, "20260103-000000-training", "succeeded")
     assert f"give data the content of {place.made}\n" in run()
     assert f"give data the content of {place.made}\n" in run("--from-run", "20260101-000000-improvement")
+
+
+def test_latest_run_is_the_one_that_was_started_last(place: Place, refused: Callable[..., str]):
+    """When summer time ends, the local time in its name comes before that of the run before."""
+    leave_run(place.home, "20261025-025500-improvement", "succeeded", "data", started="2026-10-25T00:55:00+00:00")
+    leave_run(place.home, "20261025-020500-improvement", "succeeded", "data", started="2026-10-25T01:05:00+00:00")
+    assert "20261025-020500-improvement" in refused()
 
 
 def test_as_a_user_runs_it(place: Place):

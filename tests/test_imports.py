@@ -59,6 +59,24 @@ def test_a_module_imports_only_what_its_room_may(module: str) -> None:
     assert {name for name in IMPORTS[module] if room(name) not in allowed_rooms(module)} == set()
 
 
+LAYERS = {  # the folders of pipelines/, each with those that it may import; "pipelines" are the pipelines themselves
+    "pipelines.compiler": set(),
+    "pipelines": {"pipelines.compiler"},
+    "pipelines.output": set(),
+    "pipelines.data": {"pipelines.output"},
+    "pipelines.submission": {"pipelines.compiler", "pipelines.data"},
+    "pipelines.local": {"pipelines.compiler", "pipelines.data", "pipelines.output", "pipelines.submission"},
+    "pipelines.cluster": {"pipelines.compiler", "pipelines.data", "pipelines.output", "pipelines.submission"},
+}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("pipelines.")])
+def test_folders_of_pipelines_build_on_each_other_one_way(module: str) -> None:
+    own = room(module)
+    others = {room(name) for name in IMPORTS[module] if name.startswith("pipelines.")} - {own}
+    assert others <= LAYERS[own], f"{module} imports {others - LAYERS[own]}"
+
+
 def test_no_circle_not_even_one_hidden_in_functions() -> None:
     try:
         TopologicalSorter(IMPORTS).prepare()

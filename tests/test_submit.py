@@ -38,9 +38,11 @@ def refused(workplace: Path, *options: str) -> str:
     return result.stderr
 
 
-def leave_run(workplace: Path, state: str, content: str | None = None) -> None:
+def leave_run(
+    workplace: Path, state: str, content: str | None = None, name: str = "20260101-000000-training", **facts: str
+) -> None:
     """An earlier run of which only ingest left an artifact."""
-    run = workplace / "runs/default/20260101-000000-training"
+    run = workplace / "runs/default" / name
     run.mkdir(parents=True)
     examples = {"uri": str(run / "artifacts/ingest/examples"), "metadata": {}}
     summary = {
@@ -49,6 +51,7 @@ def leave_run(workplace: Path, state: str, content: str | None = None) -> None:
         "arguments": {},
         "stages": {"ingest": {"state": "succeeded", "parameters": {}, "artifacts": {"examples": examples}}},
         "artifacts": {"examples": examples["uri"]},
+        **facts,
     }
     (run / "run.json").write_text(json.dumps(summary) if content is None else content)
 
@@ -102,6 +105,13 @@ def test_refuses_a_stage_whose_artifacts_the_earlier_run_lacks(workplace: Path, 
 def test_latest_run_is_a_successful_one(workplace: Path):
     leave_run(workplace, "failed")
     assert "no run succeeded yet" in refused(workplace, "--component", "validate")
+
+
+def test_latest_run_is_the_one_that_was_started_last(workplace: Path):
+    """When summer time ends, the local time in its name comes before that of the run before."""
+    leave_run(workplace, "succeeded", name="20261025-025500-training", started="2026-10-25T00:55:00+00:00")
+    leave_run(workplace, "succeeded", name="20261025-020500-training", started="2026-10-25T01:05:00+00:00")
+    assert "20261025-020500-training" in refused(workplace, "--component", "train")
 
 
 def test_refuses_a_run_whose_summary_is_damaged(workplace: Path):

@@ -1,144 +1,173 @@
-"""Which images of train and val a person should look at first, and why: issues.csv."""
+"""Which images of train and val a person should look at first, and why: issues.csv, the page to decide, a report."""
 
-import csv
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from components.audit.duplicates import Print, find_duplicates, fingerprint
-from components.audit.judging import Settings, judged
-from components.audit.pictures import ink, views
-from components.audit.ranking import COLUMNS, Described, ranked
-from components.audit.report import kinds_of, write_audit_report
-from components.audit.review import write_review
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+
+from components.audit.cross_validation import AuditSettings, judge_images
+from components.audit.duplicates import Print, find_duplicates, take_print
+from components.audit.pictures import extract_ink, make_views
+from components.audit.ranking import AuditedImage, rank_images
+from components.audit.report import write_audit_report
+from components.audit.review import PICTURE, write_review
 from components.shared.errors import UserError
 from components.shared.files import new_file
-from components.shared.formats import examples as ex
+from components.shared.formats.examples import (
+    CURATED_SPLITS,
+    ExampleSet,
+    ExamplesManifest,
+    ImageExample,
+    is_augmented,
+    open_examples,
+)
+from components.shared.formats.issues import Issue, write_issues
+from components.shared.report import draw_thumbnails
 
-if TYPE_CHECKING:
-    import numpy as np
 
-SPLITS = ("train", "val")  # test is never audited: it only measures
+class AuditInput(NamedTuple):
+    """All images to audit; each field has an entry per image, in the same order."""
 
-
-class Images(NamedTuple):
-    described: list[Described]
-    views: "np.ndarray"  # uint8 [images, views, side, side]
+    images: list[AuditedImage]
+    views: NDArray[np.uint8]  # [images, views, side, side]
     prints: list[Print]
 
 
+class AuditSummary(NamedTuple):
+    """What the audit says about a data version, in figures."""
+
+    data_version: str
+    images: int
+    kinds: Counter[str]  # images by kind of issue
+    actions: Counter[str]  # images by suggested action
+
+
 def audit_examples(
-    examples: str,
-    settings: Settings,
+    folder: str,
+    settings: AuditSettings,
+    *,
     review_size: int,
     gallery_size: int,
     issues_output: str,
     review_output: str,
     report_output: str,
-) -> dict[str, Any]:
-    """Writes issues.csv, a row per image of train and val, those to look at first on top; the page on which a person
-    decides about the first `review_size` of the doubted ones; and the report, with `gallery_size` images per gallery.
+) -> AuditSummary:
+    """Writes issues.csv with a row per image of train and val, the page on which a person decides, and the report.
 
-    Finished folds are kept in the user's cache until all is written: an audit that was killed continues there.
+    Finished folds are kept in the user's cache until everything is written: an audit that was killed continues there.
+
+    Args:
+        folder: The examples, as ingest writes them.
+        settings: How long and how often the images are judged.
+        review_size: The most images on the page, those first that are doubted most.
+        gallery_size: The most images in a gallery of the report.
+        issues_output: The path of issues.csv.
+        review_output: The path of the page.
+        report_output: The path of the report.
+
+    Raises:
+        UserError: A setting is out of range, the examples are damaged, or there are too few to judge.
+    """
+    check_settings(settings, review_size, gallery_size)
+    examples = open_examples(folder)
+    manifest = examples.manifest
+    to_audit = read_images(examples)
+    work = _choose_work_folder(manifest, settings)
+    issues = audit_images(to_audit, manifest.classes, settings=settings, work=work)
+    with new_file(issues_output) as path:
+        write_issues(path, issues)
+        doubted = [issue for issue in issues if issue.kinds][:review_size]
+        write_review(
+            review_output,
+            doubted,
+            pictures=draw_thumbnails(examples, {issue.filename for issue in doubted}, PICTURE),
+            classes=manifest.classes,
+            data_version=manifest.data_version,
+        )
+        write_audit_report(report_output, examples, issues=issues, gallery_size=gallery_size)
+    shutil.rmtree(work, ignore_errors=True)  # another audit of the same images may have cleared it
+    kinds = Counter(kind for issue in issues for kind in issue.kinds)
+    actions = Counter(issue.action for issue in issues if issue.action)
+    return AuditSummary(manifest.data_version, len(issues), kinds, actions)
+
+
+def audit_images(to_audit: AuditInput, classes: list[str], *, settings: AuditSettings, work: Path) -> list[Issue]:
+    """Judges and ranks images.
+
+    Args:
+        to_audit: The images.
+        classes: The names of the classes.
+        settings: How long and how often the images are judged.
+        work: A folder for what is finished.
 
     Returns:
-        The data version, the number of images, and of images by kind of issue and by action.
+        A row per image, by rank.
 
     Raises:
-        UserError: a setting is out of range, the examples are damaged, or there are too few to judge.
+        UserError: There are too few images to judge, or `work` cannot be created.
     """
-    check(settings, review_size, gallery_size)
-    manifest = ex.read_manifest(examples)
-    images = read_images(examples, manifest)
-    work = _kept_folds(manifest, settings)
-    rows = audit_images(images, manifest["classes"], settings, work)
-    with new_file(issues_output) as path:
-        write_issues(rows, path)
-        doubted = [row for row in rows if row["kinds"]][:review_size]
-        pictures = ((name, _encoded(example)) for _, name, example in _audited(examples, manifest))
-        write_review(review_output, doubted, pictures, manifest["classes"], manifest["data_version"])
-        write_audit_report(report_output, examples, manifest, rows, gallery_size)
-    shutil.rmtree(work, ignore_errors=True)  # another audit of the same images may have cleared it
-    return {
-        "data_version": manifest["data_version"],
-        "images": len(rows),
-        "kinds": Counter(kind for row in rows for kind in kinds_of(row)),
-        "actions": Counter(row["action"] for row in rows if row["action"]),
-    }
-
-
-def audit_images(images: Images, classes: list[str], settings: Settings, work: Path) -> list[dict[str, Any]]:
-    """The rows of issues.csv; `work` is a folder for what is finished.
-
-    Raises:
-        UserError: there are too few images to judge, or `work` cannot be made.
-    """
-    import numpy as np
-
-    labels = np.array([image.label for image in images.described])
-    duplicates = find_duplicates([image.sha256 for image in images.described], images.prints)
+    images = to_audit.images
+    labels = np.array([image.label for image in images])
+    duplicates = find_duplicates([image.sha256 for image in images], to_audit.prints)
     _check_enough(labels, duplicates.groups, classes, settings.folds)
-    verdict = judged(images.views, labels, duplicates.groups, len(classes), settings, work)
-    return ranked(images.described, verdict, duplicates, classes)
+    verdict = judge_images(
+        to_audit.views, labels, duplicates.groups, classes=len(classes), settings=settings, work=work
+    )
+    return rank_images(images, verdict, duplicates=duplicates, classes=classes)
 
 
-def read_images(folder: str, manifest: dict[str, Any]) -> Images:
-    """The images of train and val; in memory is only their ink, 5 KiB each.
+def read_images(examples: ExampleSet) -> AuditInput:
+    """Reads the images of train and val; only their ink is in memory, 5 KiB each.
 
     Raises:
-        UserError: there is none.
+        UserError: There is none.
     """
-    import numpy as np
+    images, views, prints = [], [], []
+    for split, example in _read_audited(examples):
+        ink = extract_ink(example.encoded)
+        images.append(AuditedImage(example.sha256, example.filename, split, example.label, not ink.any()))
+        views.append(make_views(ink))
+        prints.append(take_print(ink))
+    if not images:
+        raise UserError(
+            f"{examples.folder}: no image in train or val to audit; rerun ingest on a folder with train/ or val/."
+        )
+    return AuditInput(images, np.stack(views), prints)
 
-    described, pictures, prints = [], [], []
-    for split, filename, example in _audited(folder, manifest):
-        found = ink(_encoded(example))
-        label = example.features.feature[ex.LABEL].int64_list.value[0]
-        described.append(Described(ex.text(example, ex.SHA256), filename, split, label, not found.any()))
-        pictures.append(views(found))
-        prints.append(fingerprint(found))
-    if not described:
-        raise UserError(f"{folder}: no image in train or val to audit; rerun ingest on a folder with train/ or val/.")
-    return Images(described, np.stack(pictures), prints)
 
+def _read_audited(examples: ExampleSet) -> Iterator[tuple[str, ImageExample]]:
+    """Yields each image to audit with its split; test is never audited, since it only measures.
 
-def _audited(folder: str, manifest: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yields the split, the file name and the tf.train.Example of each image to audit.
-
-    One that was made of another image here is not: it is made anew when that has changed.
+    Images that curate made of others are left out: curate makes them again when those have changed.
     """
-    for split in SPLITS:
-        if split in manifest["splits"]:
-            for example in ex.read_examples(ex.shard_paths(folder, manifest, split)):
-                filename = ex.text(example, ex.FILENAME)
-                if not ex.is_augmented(filename):
-                    yield split, filename, example
+    for split in CURATED_SPLITS:
+        if split in examples.manifest.splits:
+            for example in examples.read(split):
+                if not is_augmented(example.filename):
+                    yield split, example
 
 
-def _encoded(example: Any) -> bytes:
-    return example.features.feature[ex.ENCODED].bytes_list.value[0]
+def check_settings(settings: AuditSettings, review_size: int, gallery_size: int) -> None:
+    """Checks the parameters of audit.
 
-
-def write_issues(rows: list[dict[str, Any]], path: Path) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def check(settings: Settings, review_size: int, gallery_size: int) -> None:
-    """Raises a UserError if a setting is out of range."""
-    given = {**settings._asdict(), "review_size": review_size, "gallery_size": gallery_size}
+    Raises:
+        UserError: One is out of range.
+    """
+    values = {**settings._asdict(), "review_size": review_size, "gallery_size": gallery_size}
     for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1), ("review_size", 1), ("gallery_size", 1)):
-        if given[name] < least:
-            raise UserError(f"{name} is {given[name]}; it must be {least} or more.")
+        if values[name] < least:
+            raise UserError(f"{name} is {values[name]}; it must be {least} or more.")
     if not 0 <= settings.seed < 2**31:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
 
 
-def _check_enough(labels: "np.ndarray", groups: "np.ndarray", classes: list[str], folds: int) -> None:
+def _check_enough(labels: NDArray[np.int64], groups: NDArray[np.int32], classes: list[str], folds: int) -> None:
     for label, name in enumerate(classes):
         different = len(set(groups[labels == label]))
         if different < folds:
@@ -148,9 +177,7 @@ def _check_enough(labels: "np.ndarray", groups: "np.ndarray", classes: list[str]
             )
 
 
-def _kept_folds(manifest: dict[str, Any], settings: Settings) -> Path:
-    """A folder in the user's cache: the same for the same images, settings and code."""
-    import joblib
-
+def _choose_work_folder(manifest: ExamplesManifest, settings: AuditSettings) -> Path:
+    """Returns a folder in the user's cache that is the same for the same images, settings and code."""
     code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return Path.home() / ".cache/audit" / joblib.hash([manifest, settings, code])
+    return Path.home() / ".cache/audit" / str(joblib.hash([asdict(manifest), settings, code]))

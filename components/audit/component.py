@@ -1,3 +1,5 @@
+"""The step `audit`."""
+
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output
 
 from components.shared.errors import exit_on_user_error
@@ -17,11 +19,33 @@ def audit(
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
-    from components.audit.audit import audit_examples
-    from components.audit.judging import Settings
+    """Ranks the images of train and val by how much their labels are to be doubted.
 
-    settings = Settings(folds, repeats, epochs, seed)
-    found = audit_examples(examples.path, settings, review_size, gallery_size, issues.path, review.path, report.path)
-    issues.metadata["data_version"] = found["data_version"]
-    for name, count in {"images": found["images"], **found["kinds"], **found["actions"]}.items():
+    Args:
+        examples: The images, as ingest writes them.
+        folds: The parts of the cross-validation, 2 or more.
+        repeats: How often to cross-validate, 1 or more; each repeat learns from the labels that those before believed.
+        epochs: How long each judge is trained, 1 or more.
+        seed: From 0 to 2147483647; the same seed gives the same issues.
+        review_size: The most images on the review page, 1 or more.
+        gallery_size: The most images in a gallery of the report, 1 or more.
+        issues: CSV with a row per image, those to look at first on top; its metadata hold the data version.
+        review: The page on which a person decides.
+        metrics: The number of images, and of images by kind of issue and by suggested action.
+        report: Galleries by kind of issue.
+    """
+    from components.audit.audit import audit_examples
+    from components.audit.cross_validation import AuditSettings
+
+    summary = audit_examples(
+        examples.path,
+        AuditSettings(folds=folds, repeats=repeats, epochs=epochs, seed=seed),
+        review_size=review_size,
+        gallery_size=gallery_size,
+        issues_output=issues.path,
+        review_output=review.path,
+        report_output=report.path,
+    )
+    issues.metadata["data_version"] = summary.data_version
+    for name, count in {"images": summary.images, **summary.kinds, **summary.actions}.items():
         metrics.log_metric(name, count)

@@ -1,37 +1,41 @@
-"""Which images are one picture twice: byte for byte, or the same ink somewhere else on the page."""
+"""Which images show one picture twice: byte for byte, or the same ink somewhere else on the page."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from components.audit.pictures import SPECKS, crop
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-if TYPE_CHECKING:
-    import numpy as np
+from components.audit.pictures import SPECKS, crop_ink
 
 SIDE = 32  # pixels
-ALIKE = 0.95  # least cosine of two prints; pairs of other drawings of one numeral begin at 0.93
+ALIKE = 0.95  # least cosine of two prints; different drawings of one numeral reach 0.93
 STRETCH = 1.06  # the most by which the ink of the same picture differs in width or height
 
 
 class Print(NamedTuple):
-    """What is left of a picture that is moved, recompressed or cut from the page anew."""
+    """What stays the same when a picture is moved on its page, recompressed, or cut from the page again."""
 
     shape: tuple[int, int]  # of the ink, pixels; (0, 0) if there is none
-    pixels: "np.ndarray"  # float32 [SIDE * SIDE] of length 1; zeros if there is no ink
+    pixels: NDArray[np.float32]  # [SIDE * SIDE], of length 1; zeros if there is no ink
 
 
 class Duplicates(NamedTuple):
-    """Of each image."""
+    """Which images are alike; each array has an entry per image."""
 
-    groups: "np.ndarray"  # int [images]; an image without a duplicate is a group of its own
-    likeness: "np.ndarray"  # float [images], cosine of its print and the one most alike; 0 if there is none
+    groups: NDArray[np.int32]  # [images]; an image without a duplicate is a group of its own
+    likeness: NDArray[np.float64]  # [images], cosine of its print and the one most alike; 0 if there is none
 
 
-def fingerprint(found: "np.ndarray") -> Print:
-    """The print of the ink, uint8 [height, width]."""
-    import cv2
-    import numpy as np
+def take_print(ink: NDArray[np.uint8]) -> Print:
+    """Makes the print of a picture.
 
-    cropped = crop(found, SPECKS[-1])
+    Args:
+        ink: uint8 [height, width], 255 where there is ink.
+    """
+    cropped = crop_ink(ink, SPECKS[-1])
     if not cropped.size:
         return Print((0, 0), np.zeros(SIDE * SIDE, np.float32))
     small = cv2.resize(cropped, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
@@ -42,16 +46,17 @@ def fingerprint(found: "np.ndarray") -> Print:
 
 
 def find_duplicates(sha256s: list[str], prints: list[Print]) -> Duplicates:
-    """Groups of images that are alike, or alike to one alike, numbered by their first image."""
-    import numpy as np
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    """Groups images that are alike, or alike to one that is; groups are numbered by their first image.
 
+    Args:
+        sha256s: The hash of each image's file.
+        prints: The print of each image, in the same order.
+    """
     count = len(sha256s)
     first = {sha256: number for number, sha256 in reversed(list(enumerate(sha256s)))}
     pairs = [(number, first[sha256], 1.0) for number, sha256 in enumerate(sha256s) if first[sha256] != number]
-    pixels = np.stack([found.pixels for found in prints])
-    shapes = np.log(np.maximum([found.shape for found in prints], 1))
+    pixels = np.stack([image.pixels for image in prints])
+    shapes = np.log(np.maximum([image.shape for image in prints], 1))
     for number in range(count):
         cosines = pixels[number] @ pixels[number + 1 :].T
         near = np.abs(shapes[number + 1 :] - shapes[number]).max(axis=1) < np.log(STRETCH)

@@ -1,57 +1,59 @@
 """The audit's report: how many images of each kind and class are doubted, and a gallery by kind."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
-from components.shared.report import thumbnails, write_report
+from components.shared.formats.examples import ExampleSet
+from components.shared.formats.issues import KINDS, Issue
+from components.shared.report import draw_thumbnails, write_report
 
-# In the order of the report; each image is in the gallery of every kind that it is of.
-KINDS = {
-    "label": "Another label fits better",
-    "blank": "No ink",
-    "ambiguous": "No class fits",
-    "outlier": "Unlike the other images of their label",
-    "conflicting_duplicate": "The same picture under two labels",
-    "exact_duplicate": "Byte for byte the same",
-    "near_duplicate": "The same ink, moved or saved again",
-}
 RARE = 0.1  # of the images that a class would have if all had as many: cleanlab's threshold of class imbalance
 
 
-def write_audit_report(
-    output: str, examples: str, manifest: dict[str, Any], rows: list[dict[str, Any]], gallery_size: int
-) -> None:
-    """`rows` as issues.csv has them; `examples` holds their images."""
-    classes = manifest["classes"]
-    galleries = {kind: [row for row in rows if kind in kinds_of(row)] for kind in KINDS}
-    shown = {row["filename"] for gallery in galleries.values() for row in gallery[:gallery_size]}
+class ClassSummary(NamedTuple):
+    """A row of the report's table of classes."""
+
+    name: str
+    images: int
+    rare: bool
+    doubted: int
+    suggested: list[tuple[str, int]]  # the classes that its images look like instead, with their number of images
+
+
+def write_audit_report(output: str, examples: ExampleSet, *, issues: list[Issue], gallery_size: int) -> None:
+    """Writes the report.
+
+    Args:
+        output: The path of the file.
+        examples: The images.
+        issues: The rows of issues.csv, best first.
+        gallery_size: The most images in a gallery. An image is in the gallery of every kind that it is of.
+    """
+    classes = examples.manifest.classes
+    galleries = {kind: [issue for issue in issues if kind in issue.kinds] for kind in KINDS}
+    shown = {issue.filename for gallery in galleries.values() for issue in gallery[:gallery_size]}
     write_report(
         output,
         "audit/report.html.j2",
-        data_version=manifest["data_version"],
-        images=len(rows),
-        doubted=sum(bool(kinds_of(row)) for row in rows),
-        actions=Counter(row["action"] for row in rows if row["action"]),
-        classes=[_class(name, rows, len(classes)) for name in classes],
+        data_version=examples.manifest.data_version,
+        images=len(issues),
+        doubted=sum(bool(issue.kinds) for issue in issues),
+        actions=Counter(issue.action for issue in issues if issue.action),
+        classes=[_summarize_class(name, issues, len(classes)) for name in classes],
         titles=KINDS,
-        galleries={kind: found for kind, found in galleries.items() if found},
+        galleries={kind: gallery for kind, gallery in galleries.items() if gallery},
         gallery_size=gallery_size,
-        pictures=thumbnails(examples, manifest, shown),
+        pictures=draw_thumbnails(examples, shown),
     )
 
 
-def kinds_of(row: Mapping[str, Any]) -> list[str]:
-    return [kind for kind in row["kinds"].split(";") if kind]
-
-
-def _class(name: str, rows: list[dict[str, Any]], classes: int) -> dict[str, Any]:
-    own = [row for row in rows if row["label"] == name]
-    suggested = Counter(row["new_label"] for row in own if "label" in kinds_of(row) and row["new_label"])
-    return {
-        "name": name,
-        "images": len(own),
-        "rare": len(own) < RARE * len(rows) / classes,
-        "doubted": sum(bool(kinds_of(row)) for row in own),
-        "suggested": suggested.most_common(3),
-    }
+def _summarize_class(name: str, issues: list[Issue], classes: int) -> ClassSummary:
+    own = [issue for issue in issues if issue.label == name]
+    suggested = Counter(issue.new_label for issue in own if "label" in issue.kinds and issue.new_label)
+    return ClassSummary(
+        name=name,
+        images=len(own),
+        rare=len(own) < RARE * len(issues) / classes,
+        doubted=sum(bool(issue.kinds) for issue in own),
+        suggested=suggested.most_common(3),
+    )

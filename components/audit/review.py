@@ -1,64 +1,92 @@
 """review.html: one page, without any other file, on which a person decides about suspicious images."""
 
-import base64
-import io
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TypedDict
 
+from markupsafe import Markup
+
+from components.shared.formats.decisions import COLUMNS, LABELS, REQUIRED, WORDS
+from components.shared.formats.issues import Issue
 from components.shared.report import write_report
 
-LONGEST_SIDE = 200  # pixels
-TEXTS = ("sha256", "filename", "split", "label", "action", "new_label", "prediction", "group", "why")
-SHARES = ("probability", "label_probability")  # 0 .. 1
+PICTURE = (200, 200)  # pixels; the most of width and height
+
+
+class ReviewImage(TypedDict):
+    """An image of the page, with what is known of it from issues.csv."""
+
+    rank: int
+    sha256: str
+    filename: str
+    split: str
+    label: str
+    kinds: list[str]
+    action: str
+    new_label: str
+    prediction: str
+    probability: float | None  # JSON knows no NaN
+    label_probability: float | None
+    group: int | None
+    why: str
+    picture: str  # a data: address
+
+
+class ReviewPage(TypedDict):
+    """What review.js reads from the page, as JSON."""
+
+    data_version: str
+    classes: list[str]
+    rows: list[ReviewImage]
+    words: tuple[str, ...]  # the decisions that a person can make
+    columns: tuple[str, ...]  # of decisions.csv; the script keeps a decision as an object with these fields
+    required_columns: tuple[str, ...]  # of a file that is loaded
+    label_columns: tuple[str, ...]  # of such a file: the first of them that is there holds the class that a person gave
 
 
 def write_review(
-    path: str,
-    rows: Iterable[Mapping[str, Any]],
-    images: Iterable[tuple[str, bytes]],
-    classes: list[str],
-    data_version: str,
+    output: str, issues: Iterable[Issue], *, pictures: Mapping[str, str], classes: list[str], data_version: str
 ) -> None:
-    """Writes the page for `rows`, the issues as issues.csv has them, best first.
+    """Writes the page.
 
-    `images` gives (filename, PNG or JPEG bytes) in any order, so that one pass over the shards does; only those of the
-    rows are kept, as thumbnails.
+    Args:
+        output: The path of the file.
+        issues: The images to decide about, best first.
+        pictures: Their pictures as data: addresses, by file name.
+        classes: The names of the classes.
+        data_version: The page shows it; the browser keeps the decisions about each data version apart.
 
     Raises:
-        KeyError: an image of a row is missing.
+        KeyError: The picture of an image is missing.
     """
-    rows = list(rows)
-    wanted = {row["filename"] for row in rows}
-    pictures = {filename: _picture(encoded) for filename, encoded in images if filename in wanted}
-    page = {
+    page: ReviewPage = {
         "data_version": data_version,
         "classes": classes,
-        "rows": [{**_plain(row), "picture": pictures[row["filename"]]} for row in rows],
+        "rows": [_describe_image(issue, pictures[issue.filename]) for issue in issues],
+        "words": WORDS,
+        "columns": COLUMNS,
+        "required_columns": REQUIRED,
+        "label_columns": LABELS,
     }
-    write_report(path, "audit/review.html.j2", page=page)
+    style, script = (Markup(Path(__file__).with_name(name).read_text()) for name in ("review.css", "review.js"))
+    write_report(output, "audit/review.html.j2", page=page, style=style, script=script)
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_image(issue: Issue, picture: str) -> ReviewImage:
     return {
-        "rank": int(row["rank"]),
-        "kinds": [kind for kind in row["kinds"].split(";") if kind],
-        **{name: str(row[name]) for name in TEXTS},
-        **{name: _share(row[name]) for name in SHARES},
+        "rank": issue.rank,
+        "sha256": issue.sha256,
+        "filename": issue.filename,
+        "split": issue.split,
+        "label": issue.label,
+        "kinds": list(issue.kinds),
+        "action": issue.action,
+        "new_label": issue.new_label,
+        "prediction": issue.prediction,
+        "probability": issue.probability if math.isfinite(issue.probability) else None,
+        "label_probability": issue.label_probability if math.isfinite(issue.label_probability) else None,
+        "group": issue.group,
+        "why": issue.why,
+        "picture": picture,
     }
-
-
-def _share(value: Any) -> float | None:
-    """JSON knows no NaN."""
-    return round(float(value), 4) if value not in ("", None) and math.isfinite(float(value)) else None
-
-
-def _picture(encoded: bytes) -> str:
-    """A PNG of at most LONGEST_SIDE pixels as a data: address."""
-    from PIL import Image
-
-    picture = Image.open(io.BytesIO(encoded)).convert("RGB")
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-    buffer = io.BytesIO()
-    picture.quantize(16).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

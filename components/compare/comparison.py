@@ -33,7 +33,7 @@ from components.shared.formats.comparison import (
     Version,
     write_comparison,
 )
-from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, measured_splits, read_evaluation
+from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, list_measured_splits, read_evaluation
 from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.predictions import read_predictions
 from components.shared.metrics import SLICES, slice_accuracy
@@ -157,7 +157,7 @@ def _check_versions(before: Evaluation, after: Evaluation, examples: ExampleSet)
 
 
 def _check_together(name: str, evaluation: Evaluation, predictions: pd.DataFrame) -> None:
-    figures = measured_splits(evaluation)
+    figures = list_measured_splits(evaluation)
     for split in MEASURED_SPLITS:
         images = int((predictions[columns.SPLIT] == split).sum())
         counted = figures[split]["images"] if split in figures else 0
@@ -278,7 +278,7 @@ def _compare_unseen(pairs: pd.DataFrame, is_unseen: NDArray[np.bool_], bootstrap
 
 
 def _describe_new_data(split: str, measured: Measured) -> NewData | None:
-    figures = measured_splits(measured.after).get(split)
+    figures = list_measured_splits(measured.after).get(split)
     if not figures:
         return None
     old, new = (

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from components.shared.errors import UserError
 from components.shared.formats.comparison import Change, ClassChange, Comparison
 from components.shared.formats.examples import ExampleSet
-from components.shared.report import svg, thumbnails, write_report
+from components.shared.report import draw_thumbnails, render_svg, write_report
 
 GOOD, BAD, NEUTRAL = "#2e7d32", "#c62828", "#5d6b7a"  # as in report.html.j2
 
@@ -31,7 +31,7 @@ def write_comparison_report(output: str, examples: ExampleSet, comparison: Compa
         for split, figures in comparison["splits"].items()
     }
     shown = {row["filename"] for gallery in galleries.values() for rows in gallery.values() for row in rows}
-    pictures = thumbnails(examples, shown)
+    pictures = draw_thumbnails(examples, shown)
     for missing in sorted(shown - pictures.keys()):
         raise UserError(f"examples: {missing} of before_predictions is not in them; give those that were predicted.")
     settings = [version["settings"] for version in (comparison["before"], comparison["after"])]
@@ -83,4 +83,4 @@ def _plot_forest(title: str, changes: dict[str, Change]) -> Markup:
     axis.grid(axis="x", alpha=0.3)
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
-    return svg(figure)
+    return render_svg(figure)

@@ -121,7 +121,7 @@ def _flip(picture: Picture, direction: str) -> Picture:
     return cv2.flip(picture, DIRECTIONS[direction])
 
 
-def _affine(
+def _transform(
     picture: Picture, rotation: float, shear: float, stretch: float, size: float, place: list[float]
 ) -> Picture:
     """Turned and stretched, then made as large as `size` says and put at `place`: -1 to 1, from left and top."""
@@ -129,7 +129,7 @@ def _affine(
     angle = np.deg2rad(rotation)
     turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = turned @ np.array([[1, shear], [0, 1]]) @ np.diag([stretch, 1 / stretch])
-    corners = _ink_corners(picture)
+    corners = _find_ink_corners(picture)
     extent = np.ptp(corners @ matrix.T, axis=0)
     zoom = size / (extent / sides).max()
     matrix, extent = matrix * zoom, extent * zoom
@@ -142,24 +142,26 @@ def _affine(
         picture.shape[1::-1],
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=_paper(picture),
+        borderValue=_measure_paper(picture),
     )
 
 
-def _elastic(picture: Picture, deviation: float, seed: int) -> Picture:
+def _bend(picture: Picture, deviation: float, seed: int) -> Picture:
     """Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003; smooth by interpolated knots."""
     height, width = picture.shape[:2]
     knots = np.random.default_rng(seed).normal(0, deviation * min(height, width), (KNOTS, KNOTS, 2))
     moved = cv2.resize(knots.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     x = moved[..., 0] + np.arange(width, dtype=np.float32)
     y = moved[..., 1] + np.arange(height, dtype=np.float32)[:, None]
-    return cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_paper(picture))
+    return cv2.remap(
+        picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=_measure_paper(picture)
+    )
 
 
-def _stroke(picture: Picture, width: float) -> Picture:
+def _change_stroke(picture: Picture, width: float) -> Picture:
     """Strokes of this width, a share of the picture's shorter side, or the nearest that THICKER and THINNER allow."""
-    ink, paper = _ink(picture), _paper(picture)
-    now = _stroke_width(ink)
+    ink, paper = _extract_ink(picture), _measure_paper(picture)
+    now = _measure_stroke(ink)
     wanted = np.clip(width * min(picture.shape[:2]), THINNER * now, THICKER * now)
     side = round(abs(wanted - now)) + 1
     if side == 1:
@@ -167,19 +169,19 @@ def _stroke(picture: Picture, width: float) -> Picture:
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     is_dark = sum(paper) >= 128 * len(paper)
     changed = (cv2.erode if (wanted > now) == is_dark else cv2.dilate)(picture, kernel)
-    if wanted < now and _ink(changed).sum(dtype=float) < VANISHED * ink.sum(dtype=float):
+    if wanted < now and _extract_ink(changed).sum(dtype=float) < VANISHED * ink.sum(dtype=float):
         return picture
     return changed
 
 
-def _stroke_width(ink: Picture) -> float:
+def _measure_stroke(ink: Picture) -> float:
     """Pixels, by the mean distance of the ink from the paper, which for a long straight stroke is (width + 2) / 4."""
     distance = cv2.distanceTransform((ink > ink.max() // 2).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return 4 * float(distance[distance > 0].mean()) - 2 if distance.any() else 0.0
 
 
-def _brightness(picture: Picture, contrast: float, brightness: float) -> Picture:
-    paper = np.array(_paper(picture))
+def _change_brightness(picture: Picture, contrast: float, brightness: float) -> Picture:
+    paper = np.array(_measure_paper(picture))
     tones = (np.arange(256)[:, None] - paper) * contrast + paper + brightness
     table = np.rint(np.clip(tones, 0, 255)).astype(np.uint8)
     return cv2.LUT(picture, table.reshape(256, 1, *picture.shape[2:]))
@@ -188,34 +190,34 @@ def _brightness(picture: Picture, contrast: float, brightness: float) -> Picture
 OPERATIONS: dict[str, Callable[..., Picture]] = {
     "reduce": _reduce,
     "flip": _flip,
-    "affine": _affine,
-    "elastic": _elastic,
-    "stroke": _stroke,
-    "brightness": _brightness,
+    "affine": _transform,
+    "elastic": _bend,
+    "stroke": _change_stroke,
+    "brightness": _change_brightness,
 }
 
 
-def _paper(picture: Picture) -> tuple[float, ...]:
+def _measure_paper(picture: Picture) -> tuple[float, ...]:
     """The tone of the paper in each channel: the median along the picture's border."""
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     return tuple(float(tone) for tone in np.atleast_1d(np.median(border, axis=0)))
 
 
-def _ink(picture: Picture) -> Picture:
+def _extract_ink(picture: Picture) -> Picture:
     """How far each pixel is from the paper, uint8 [height, width]."""
-    distance = cv2.absdiff(picture, np.full_like(picture, _paper(picture)))
+    distance = cv2.absdiff(picture, np.full_like(picture, _measure_paper(picture)))
     return distance if distance.ndim == 2 else distance.max(axis=2)
 
 
-def _ink_corners(picture: Picture) -> Picture:
+def _find_ink_corners(picture: Picture) -> Picture:
     """The corners of the box that holds the ink, but for EDGE of it on each side: float [4, 2], x and y in pixels."""
-    ink = _ink(picture)
+    ink = _extract_ink(picture)
     is_ink = ink > ink.max() // 2
-    spans = [_span(is_ink.sum(axis=axis)) for axis in (0, 1)]
+    spans = [_find_span(is_ink.sum(axis=axis)) for axis in (0, 1)]
     return np.array([(x, y) for x in spans[0] for y in spans[1]], float)
 
 
-def _span(mass: Picture) -> tuple[int, int]:
+def _find_span(mass: Picture) -> tuple[int, int]:
     if not mass.any():
         return 0, len(mass)
     share = np.cumsum(mass) / mass.sum()

@@ -35,26 +35,26 @@ def clean(picture: Picture, operations: Iterable[str]) -> Picture:
     return picture
 
 
-def _median(picture: Picture) -> Picture:
+def _filter_median(picture: Picture) -> Picture:
     """Removes single pixels that differ from those around them."""
     return cv2.medianBlur(picture, SMALL)
 
 
-def _opening(picture: Picture) -> Picture:
+def _open_strokes(picture: Picture) -> Picture:
     """Removes ink that is thinner than SMALL; an opening of dark ink is a closing of the tones."""
     return cv2.morphologyEx(picture, cv2.MORPH_CLOSE, np.ones((SMALL, SMALL), np.uint8))
 
 
-def _threshold(picture: Picture) -> Picture:
+def _apply_threshold(picture: Picture) -> Picture:
     """Black ink on white paper, gray, however the light falls on the page."""
-    gray = _gray(picture)
+    gray = _convert_to_gray(picture)
     side = max(3, int(min(gray.shape) * NEIGHBOURS) // 2 * 2 + 1)
     return cv2.adaptiveThreshold(gray, 255, cv2.ADAPTIVE_THRESH_GAUSSIAN_C, cv2.THRESH_BINARY, side, DARKER)
 
 
 def _crop(picture: Picture) -> Picture:
     """The part that holds the ink, with a margin; all of it if there is no ink."""
-    threshold, ink = cv2.threshold(_gray(picture), 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
+    threshold, ink = cv2.threshold(_convert_to_gray(picture), 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)
     left, top, width, height = cv2.boundingRect(ink)
     if not threshold or not width:
         return picture
@@ -64,8 +64,8 @@ def _crop(picture: Picture) -> Picture:
     return picture[rows, columns]
 
 
-def _gray(picture: Picture) -> Picture:
+def _convert_to_gray(picture: Picture) -> Picture:
     return picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
 
 
-OPERATIONS = {"median": _median, "opening": _opening, "threshold": _threshold, "crop": _crop}
+OPERATIONS = {"median": _filter_median, "opening": _open_strokes, "threshold": _apply_threshold, "crop": _crop}

@@ -72,8 +72,8 @@ def read_issues(path: str, images: Iterable[SourceImage], classes: Collection[st
     missing = sorted(known.keys() - issues.keys())
     if missing:
         raise UserError(
-            f"{path}: no row for {len(missing):,} of {len(known):,} images, for example {missing[0]}; audit these examples"
-            " again."
+            f"{path}: no row for {len(missing):,} of {len(known):,} images, for example {missing[0]}; audit these"
+            " examples again."
         )
     return issues
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from components.curate.planning import Outcome
 from components.curate.writing import Target
 from components.shared.formats.examples import ExampleSet
-from components.shared.report import thumbnail, thumbnails, write_report
+from components.shared.report import draw_thumbnail, draw_thumbnails, write_report
 
 GALLERY = 60  # images of each kind of change
 SOURCES = 2  # images of each class whose augmented images are shown
@@ -52,9 +52,9 @@ def write_curation_report(
         gallery_size=GALLERY,
         montages=montages,
         shown=SHOWN,
-        pictures=thumbnails(examples, shown),
+        pictures=draw_thumbnails(examples, shown),
         copies={
-            filename: thumbnail((folder / filename).read_bytes())
+            filename: draw_thumbnail((folder / filename).read_bytes())
             for montage in montages.values()
             for target in montage
             for filename in target.copies[:SHOWN]

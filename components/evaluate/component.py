@@ -1,3 +1,5 @@
+"""The step `evaluate`: what the model predicts, how often it is right, and which images to look at first."""
+
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
 from components.shared.errors import exit_on_user_error
@@ -17,15 +19,40 @@ def evaluate(
     test_confusion_matrix: Output[ClassificationMetrics],
     report: Output[HTML],
 ) -> None:
+    """Predicts every image of the examples and measures the model on val and test.
+
+    Args:
+        model: The SavedModel, as train writes it.
+        examples: The folder of shards, as ingest writes it; of the classes that the model was trained on.
+        batch_size: The number of images that are predicted at once.
+        slice_bins: The number of slices, with equally many images, into which each scalar is cut.
+        gallery_size: The most images that a gallery of the report shows.
+        evaluation: A folder with evaluation.json: every figure, the data version and the settings of the training.
+        predictions: A CSV file with a row per image; in each split those with the highest loss come first.
+        metrics: The figures of val and test. The metadata holds the data version.
+        val_confusion_matrix: The images of val by given label (rows) and prediction (columns).
+        test_confusion_matrix: The same for test; empty if there is no test split.
+        report: An HTML page with the error analysis.
+
+    Raises:
+        SystemExit: An option or an input is wrong; the message says what to do.
+    """
     from components.evaluate.evaluation import evaluate_model
-    from components.shared.formats.evaluation import SCALAR_METRICS, measured_splits
+    from components.shared.formats.evaluation import SCALAR_METRICS, list_measured_splits
 
     result = evaluate_model(
-        model.path, examples.path, batch_size, slice_bins, gallery_size, evaluation.path, predictions.path, report.path
+        model.path,
+        examples.path,
+        batch_size=batch_size,
+        slice_bins=slice_bins,
+        gallery_size=gallery_size,
+        evaluation_output=evaluation.path,
+        predictions_output=predictions.path,
+        report_output=report.path,
     )
-    for split, matrix in (("val", val_confusion_matrix), ("test", test_confusion_matrix)):
-        if figures := measured_splits(result).get(split):
-            matrix.log_confusion_matrix(result["classes"], figures["confusion_matrix"])
-            for name in SCALAR_METRICS:
-                metrics.log_metric(f"{split}_{name}", figures[name])
+    matrices = {"val": val_confusion_matrix, "test": test_confusion_matrix}
+    for split, figures in list_measured_splits(result).items():
+        matrices[split].log_confusion_matrix(result["classes"], figures["confusion_matrix"])
+        for name in SCALAR_METRICS:
+            metrics.log_metric(f"{split}_{name}", figures[name])
     metrics.metadata["data_version"] = result["data_version"]

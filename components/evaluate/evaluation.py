@@ -1,24 +1,28 @@
 """The SavedModel on the raw examples: predictions, metrics, and the report of what it gets wrong."""
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator
+from typing import Any
 
-from components.evaluate.metrics import split_metrics
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from components.evaluate.metrics import measure_split
 from components.evaluate.report import write_evaluation_report
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats import predictions as columns
-from components.shared.formats.evaluation import Evaluation, write_evaluation
-from components.shared.formats.examples import ExampleSet, open_examples, parse_example
-from components.shared.formats.predictions import describe_image, probability_column, write_predictions
-from components.shared.formats.training import read_training
-
-if TYPE_CHECKING:
-    import pandas as pd
+from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, write_evaluation
+from components.shared.formats.examples import ExampleSet, ImageExample, open_examples, parse_example
+from components.shared.formats.predictions import describe_image, name_probability, write_predictions
+from components.shared.formats.training import Training, read_training
 
 
 def evaluate_model(
     model: str,
     examples: str,
+    *,
     batch_size: int,
     slice_bins: int,
     gallery_size: int,
@@ -29,68 +33,91 @@ def evaluate_model(
     """Writes `evaluation.json`, the predictions as CSV (a row per image, worst first) and the report.
 
     The train split is predicted as well, for its rows and its gallery: a training image with a high loss after training
-    is likely mislabelled. Of its metrics there is only the number of its images.
+    is likely mislabelled. Of its metrics there is only the number of its images. The arguments are those of the
+    component (component.py).
 
     Returns:
         The content of `evaluation.json`.
 
     Raises:
-        UserError: an option is out of range, or the model was trained on other classes.
+        UserError: An option is out of range, or the model was trained on other classes.
     """
     for name, value in (("batch_size", batch_size), ("slice_bins", slice_bins), ("gallery_size", gallery_size)):
         if value < 1:
             raise UserError(f"{name} is {value}; it must be 1 or more.")
     opened = open_examples(examples)
     training = read_training(model)
-    classes = opened.manifest.classes
-    if training["classes"] != classes:
-        raise UserError(
-            f"the model knows the classes {training['classes']}, the examples have {classes}; train on these examples."
-        )
-    predictions = predict(model, opened, batch_size)
-    described = {
-        "data_version": opened.manifest.data_version,
-        "trained_on": training["data_version"],
-        "settings": training["settings"],
-        "classes": classes,
-    }
-    figures = {}
-    for split in opened.manifest.splits:
-        rows = predictions[predictions[columns.SPLIT] == split]
-        figures[split] = {"images": len(rows)} if split == "train" else split_metrics(rows, classes, slice_bins)
-    result = cast(Evaluation, {**described, **figures})
+    _check_classes(training["classes"], opened.manifest.classes)
+    predictions = predict_images(model, opened, batch_size)
+    evaluation = _measure(predictions, training=training, examples=opened, slice_bins=slice_bins)
     with new_directory(evaluation_output) as folder:
-        write_evaluation(folder, result)
+        write_evaluation(folder, evaluation)
         with new_file(predictions_output) as path:
             write_predictions(predictions, path)
-        write_evaluation_report(report_output, opened, predictions, result, gallery_size)
-    return result
+        write_evaluation_report(
+            report_output, examples=opened, predictions=predictions, evaluation=evaluation, gallery_size=gallery_size
+        )
+    return evaluation
 
 
-def predict(model: str, examples: ExampleSet, batch_size: int) -> "pd.DataFrame":
-    """A row per image, by split and then by falling loss: names, scalars, label, prediction, probabilities, loss."""
-    import numpy as np
-    import pandas as pd
-    import tensorflow as tf
+def predict_images(model: str, examples: ExampleSet, batch_size: int) -> pd.DataFrame:
+    """Predicts every image.
 
-    signature = tf.saved_model.load(model).signatures["serving_default"]
+    Args:
+        model: The folder of the SavedModel.
+        examples: The images.
+        batch_size: The number of images that are predicted at once.
+
+    Returns:
+        The table that formats/predictions.py describes: by split, and then by falling loss. The loss is the
+        cross-entropy in nats, with the probability of the label clipped from below at the float32 epsilon.
+    """
     classes = examples.manifest.classes
-    rows, probabilities = [], []
-    for split in examples.manifest.splits:
-        print(f"evaluate: predicting {split}", flush=True)
-        records = tf.data.TFRecordDataset(examples.shard_paths(split))
-        for batch in records.batch(batch_size).as_numpy_iterator():
-            parsed = [parse_example(record) for record in batch]
-            encoded = [example.encoded for example in parsed]
-            probabilities.append(signature(image_bytes=tf.constant(encoded))["probabilities"].numpy())
-            rows += [describe_image(split, example) for example in parsed]
+    rows, batches = [], []
+    for split, images, probabilities in _predict_batches(model, examples, batch_size):
+        rows += [describe_image(split, image) for image in images]
+        batches.append(probabilities)
     table = pd.DataFrame(rows)
-    matrix = np.concatenate(probabilities).astype(np.float64)
+    matrix = np.concatenate(batches).astype(np.float64)
     labels = table[columns.LABEL].map(classes.index).to_numpy()
     table[columns.PREDICTION] = np.array(classes)[matrix.argmax(axis=1)]
     table[columns.CONFIDENCE] = matrix.max(axis=1)
     table[columns.LOSS] = -np.log(np.clip(matrix[np.arange(len(labels)), labels], np.finfo(np.float32).eps, 1))
     for i, name in enumerate(classes):
-        table[probability_column(name)] = matrix[:, i]
+        table[name_probability(name)] = matrix[:, i]
     order = table[columns.SPLIT].map(list(examples.manifest.splits).index)
     return table.iloc[np.lexsort([table[columns.FILENAME], -table[columns.LOSS], order])].reset_index(drop=True)
+
+
+def _predict_batches(
+    model: str, examples: ExampleSet, batch_size: int
+) -> Iterator[tuple[str, list[ImageExample], NDArray[np.float32]]]:
+    """Yields batches of images with their split and their probabilities [batch, classes]."""
+    signature: Any = tf.saved_model.load(model).signatures["serving_default"]
+    for split in examples.manifest.splits:
+        print(f"evaluate: predicting {split}", flush=True)
+        records = tf.data.TFRecordDataset(examples.list_shard_paths(split))
+        for batch in records.batch(batch_size).as_numpy_iterator():
+            images = [parse_example(record) for record in batch]
+            outputs = signature(image_bytes=tf.constant([image.encoded for image in images]))
+            yield split, images, outputs["probabilities"].numpy()
+
+
+def _check_classes(known: list[str], classes: list[str]) -> None:
+    if known != classes:
+        raise UserError(f"the model knows the classes {known}, the examples have {classes}; train on these examples.")
+
+
+def _measure(predictions: pd.DataFrame, *, training: Training, examples: ExampleSet, slice_bins: int) -> Evaluation:
+    rows = {split: predictions[predictions[columns.SPLIT] == split] for split in examples.manifest.splits}
+    evaluation: Evaluation = {
+        "data_version": examples.manifest.data_version,
+        "trained_on": training["data_version"],
+        "settings": training["settings"],
+        "classes": examples.manifest.classes,
+        "train": {"images": len(rows["train"])},
+    }
+    for split in MEASURED_SPLITS:
+        if split in rows:
+            evaluation[split] = measure_split(rows[split], examples.manifest.classes, slice_bins)
+    return evaluation

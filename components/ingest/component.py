@@ -10,12 +10,12 @@ def ingest(
     data_uri: str,
     test_data_uri: str,
     data_version: str,
-    classes: list,  # type: ignore[type-arg]  # of str; kfp knows no other spelling of a JsonArray
+    classes: list,  # of str; kfp knows no other spelling of a JsonArray
     on_bad_image: str,
     max_images: int,
     max_pixels: int,
     shards: int,
-    beam_options: list,  # type: ignore[type-arg]
+    beam_options: list,
     examples: Output[Dataset],
 ) -> None:
     """Writes the labelled images of a data set as tf.train.Example in TFRecord shards, with counts and the version.

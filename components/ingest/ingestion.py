@@ -14,7 +14,7 @@ from components.ingest.layout import Layout, read_layout
 from components.ingest.md5s import compute_version
 from components.ingest.shards import OTHERS, BadFile, ShardSettings, WrittenShard, assign_shard, write_shard
 from components.ingest.sources import File, Source
-from components.shared.beam import local_copy, local_target, new_pipeline, take, work_folder
+from components.shared.beam import make_pipeline, make_work_folder, open_local_copy, open_local_target, take
 from components.shared.errors import UserError
 from components.shared.files import new_directory
 from components.shared.formats.examples import (
@@ -22,7 +22,7 @@ from components.shared.formats.examples import (
     Quarantined,
     Shard,
     SplitInfo,
-    shard_name,
+    name_shard,
     write_manifest,
 )
 
@@ -57,7 +57,7 @@ def ingest_folders(
     layout = read_layout(data_uri, test_data_uri, classes)
     version = _check_version(layout.data, data_version)
     with new_directory(output) as folder:
-        with work_folder(beam_options, folder) as work:
+        with make_work_folder(beam_options, folder) as work:
             settings = _make_settings(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
             written = _run(layout, settings, max_images, beam_options)
             bad = _collect_bad(written, on_bad_image)
@@ -105,7 +105,7 @@ def _run(layout: Layout, settings: ShardSettings, max_images: int, beam_options:
     results = f"{settings.work}/results"
     parts = _list_parts(layout, bool(settings.versioned))
     addresses = {(split.name, name): split.join_address(name) for split in layout.splits for name in layout.classes}
-    with new_pipeline(beam_options) as pipeline:
+    with make_pipeline(beam_options) as pipeline:
         listed = pipeline | "parts" >> beam.Create(parts) | "list" >> beam.FlatMap(_list_part, layout.sources)
         files = listed | "files" >> beam.Filter(lambda listed: isinstance(listed, File))
         failures = listed | "failures" >> beam.Filter(lambda listed: isinstance(listed, str))
@@ -183,12 +183,12 @@ def _check_listing(
 
 def _write_results(results: list[WrittenShard | str], address: str) -> None:
     content = [result if isinstance(result, str) else result.to_json() for result in results]
-    with local_target(address) as path:
+    with open_local_target(address) as path:
         path.write_text(json.dumps(content))
 
 
 def _read_results(address: str) -> list[WrittenShard]:
-    with local_copy(address) as path:
+    with open_local_copy(address) as path:
         content = json.loads(path.read_text())
     failures = [result for result in content if isinstance(result, str)]
     if failures:
@@ -210,7 +210,7 @@ def _take_split(split: str, written: list[WrittenShard], classes: list[str], fol
     filled = sorted((w for w in written if w.split == split and w.classes), key=lambda shard: shard.number)
     shards = []
     for index, shard in enumerate(filled):
-        name = shard_name(split, index, len(filled))
+        name = name_shard(split, index, len(filled))
         take(shard.address, folder / name)
         shards.append(Shard(name, sum(shard.classes.values()), shard.sha256))
     counts = sum((Counter(shard.classes) for shard in filled), Counter[str]())

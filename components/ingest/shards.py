@@ -13,7 +13,7 @@ import tensorflow as tf
 from components.ingest.image import read_image
 from components.ingest.md5s import write_md5s
 from components.ingest.sources import BadImage, File, Reader, Source
-from components.shared.beam import exists, local_target
+from components.shared.beam import exists, open_local_target
 from components.shared.errors import UserError
 from components.shared.formats.examples import hash_file, serialize_example
 
@@ -106,7 +106,7 @@ def write_shard(
             written = write(key, sorted(files, key=_hash_name), reader, settings)
         yield written
     except UserError as error:  # yielded, because Beam would retry it and end with a stack trace if it were raised
-        with local_target(failed) as path:
+        with open_local_target(failed) as path:
             path.touch()
         yield str(error)
 
@@ -117,7 +117,7 @@ def _write_images(key: Key, files: list[File], reader: Reader, settings: ShardSe
     versioned = split in settings.versioned
     classes: Counter[str] = Counter()
     bad, md5s = [], []
-    with local_target(address) as path:
+    with open_local_target(address) as path:
         with tf.io.TFRecordWriter(str(path)) as writer:
             prepare = partial(_prepare, reader=reader, versioned=versioned, settings=settings)
             for prepared in _map_in_threads(prepare, files, reader.threads):
@@ -141,7 +141,7 @@ def _write_hashes(key: Key, files: list[File], reader: Reader, settings: ShardSe
 
 
 def _write_md5s(md5s: list[tuple[str, str]], address: str) -> str:
-    with local_target(address) as path:
+    with open_local_target(address) as path:
         write_md5s(md5s, path)
     return address
 

@@ -25,7 +25,7 @@ WITH_OWN_OPTIONS = ("PortableRunner", "FlinkRunner", "SparkRunner")
 UNCOMPRESSED = "uncompressed"  # one of Beam's CompressionTypes; without it Beam decides by the name of a file
 
 
-def new_pipeline(options: list[str]) -> beam.Pipeline:
+def make_pipeline(options: list[str]) -> beam.Pipeline:
     """Makes a pipeline.
 
     Args:
@@ -43,7 +43,7 @@ def new_pipeline(options: list[str]) -> beam.Pipeline:
         raise UserError(f"beam_options: {shorten(error)}.") from None
 
 
-def for_workers(path: str, uri: str, options: list[str]) -> str:
+def choose_address(path: str, uri: str, options: list[str]) -> str:
     """Chooses the address at which workers find an artifact.
 
     Args:
@@ -58,7 +58,7 @@ def for_workers(path: str, uri: str, options: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def work_folder(options: list[str], beside: Path) -> Iterator[str]:
+def make_work_folder(options: list[str], beside: Path) -> Iterator[str]:
     """Makes a folder that every worker can write to, and removes it at the end.
 
     Args:
@@ -103,7 +103,7 @@ def take(source: str, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def local_copy(address: str) -> Iterator[Path]:
+def open_local_copy(address: str) -> Iterator[Path]:
     """Yields a path on this machine at which the file can be read."""
     if not _is_remote(address):
         yield Path(address)
@@ -115,7 +115,7 @@ def local_copy(address: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def local_target(address: str) -> Iterator[Path]:
+def open_local_target(address: str) -> Iterator[Path]:
     """Yields a path on this machine; the file written there is at `address` when the block ends well."""
     if not _is_remote(address):
         yield Path(address)

@@ -34,16 +34,16 @@ def write_report(output: str, template: str, **values: Any) -> None:
         path.write_text(html)
 
 
-def thumbnail(encoded: bytes) -> str:
-    """Makes a small PNG, of at most THUMBNAIL pixels, of an encoded picture; returns it as a data: address."""
+def draw_thumbnail(encoded: bytes, size: tuple[int, int] = THUMBNAIL) -> str:
+    """Makes a small PNG, of at most this width and height, of an encoded picture; returns it as a data: address."""
     picture = Image.open(io.BytesIO(encoded)).convert("RGB")
-    picture.thumbnail(THUMBNAIL)
+    picture.thumbnail(size)
     buffer = io.BytesIO()
     picture.quantize(16).save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def thumbnails(examples: ExampleSet, filenames: set[str]) -> dict[str, str]:
+def draw_thumbnails(examples: ExampleSet, filenames: set[str], size: tuple[int, int] = THUMBNAIL) -> dict[str, str]:
     """Makes the thumbnails of these images, by file name, in one pass over the shards of their splits."""
     found = {}
     for split in examples.manifest.splits:
@@ -51,11 +51,11 @@ def thumbnails(examples: ExampleSet, filenames: set[str]) -> dict[str, str]:
         if wanted:
             for example in examples.read(split):
                 if example.filename in wanted:
-                    found[example.filename] = thumbnail(example.encoded)
+                    found[example.filename] = draw_thumbnail(example.encoded, size)
     return found
 
 
-def svg(figure: Figure) -> Markup:
+def render_svg(figure: Figure) -> Markup:
     """Draws the figure as an inline SVG element, with the same bytes each time."""
     with matplotlib.rc_context({"svg.hashsalt": "report", "svg.fonttype": "none"}):
         buffer = io.StringIO()

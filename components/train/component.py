@@ -1,3 +1,5 @@
+"""The step `train`: the fixed model learns from the images."""
+
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 from components.shared.errors import exit_on_user_error
@@ -16,12 +18,37 @@ def train(
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
+    """Trains the model of models/resnet.py and keeps the weights of the epoch with the best accuracy on val.
+
+    Args:
+        transformed_examples: The folder of shards, as transform writes it.
+        transform_graph: The transform, as transform writes it; it becomes the first part of the model.
+        epochs: The number of passes over train.
+        batch_size: The number of images per step.
+        learning_rate: The step size of Adam.
+        seed: The same seed, 0 to 4294967295, gives the same model.
+        model: A SavedModel whose signature `serving_default` takes encoded images, with training.json beside it. Its
+            metadata holds the settings and the data version.
+        history: A CSV file with a row of metrics per epoch.
+        metrics: The epoch that was kept, its accuracy and loss (cross-entropy, in nats) on val, and the number of the
+            model's weights.
+        report: An HTML page with the curves.
+
+    Raises:
+        SystemExit: A setting or an input is wrong; the message says what to do.
+    """
     from components.train.training import TrainingSettings, train_model
 
-    settings = TrainingSettings(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     training = train_model(
-        transformed_examples.path, transform_graph.path, settings, model.path, history.path, report.path
+        transformed_examples.path,
+        transform_graph.path,
+        settings=TrainingSettings(epochs, batch_size, learning_rate, seed),
+        model_output=model.path,
+        history_output=history.path,
+        report_output=report.path,
     )
     model.metadata.update(training["settings"], data_version=training["data_version"], framework="tensorflow")
-    for name in ("best_epoch", "val_accuracy", "val_loss", "parameters"):
-        metrics.log_metric(name, training[name])
+    metrics.log_metric("best_epoch", training["best_epoch"])
+    metrics.log_metric("val_accuracy", training["val_accuracy"])
+    metrics.log_metric("val_loss", training["val_loss"])
+    metrics.log_metric("parameters", training["parameters"])

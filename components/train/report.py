@@ -1,23 +1,24 @@
 """The training report: the curves."""
 
-from typing import TYPE_CHECKING
+from matplotlib.figure import Figure
 
 from components.shared.formats.training import Epoch, Training
-from components.shared.report import svg, write_report
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from components.shared.report import render_svg, write_report
 
 
 def write_training_report(output: str, history: list[Epoch], training: Training) -> None:
-    write_report(
-        output, "train/report.html.j2", training=training, curves=svg(_curves(history, training["best_epoch"]))
-    )
+    """Writes the page.
+
+    Args:
+        output: The path of the HTML file.
+        history: The metrics of each epoch.
+        training: The content of training.json.
+    """
+    curves = render_svg(_plot_curves(history, training["best_epoch"]))
+    write_report(output, "train/report.html.j2", training=training, curves=curves)
 
 
-def _curves(history: list[Epoch], best_epoch: int) -> "Figure":
-    from matplotlib.figure import Figure
-
+def _plot_curves(history: list[Epoch], best_epoch: int) -> Figure:
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     epochs = [row["epoch"] for row in history]
     curves = {

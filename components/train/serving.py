@@ -1,49 +1,65 @@
 """The SavedModel: encoded images in, probabilities out, with the transform graph inside."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import tensorflow as tf
 
 from components.shared.formats.examples import ENCODED
 from models.preprocessing import IMAGE
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
+
+class Classifier(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
+    """The transform graph, the model and the names of the classes, as one function of encoded images."""
+
+    def __init__(self, model: keras.Model, transform_graph: str, classes: list[str]) -> None:
+        """Loads the transform graph from its folder."""
+        super().__init__()
+        self.graph = tf.saved_model.load(f"{transform_graph}/transform_fn")
+        self.model = model
+        self.classes = tf.constant(classes)
+
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False
+    )
+    def __call__(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The outputs that export_model describes, for string [batch]."""
+        images = transform_images(self.graph.transform_fn, image_bytes)
+        probabilities = tf.nn.softmax(self.model(images, training=False))
+        label = tf.argmax(probabilities, axis=1)
+        return {"probabilities": probabilities, "label": label, "class": tf.gather(self.classes, label)}
 
 
-def export(model: "keras.Model", transform_graph: str, classes: list[str], folder: Path) -> None:
+def export_model(model: keras.Model, *, transform_graph: str, classes: list[str], folder: Path) -> None:
     """Saves the model with one signature, `serving_default`.
 
-    Input: `image_bytes`, string [batch], PNG or JPEG. Outputs: `probabilities`, float32 [batch, classes]; `label`,
-    int64 [batch], the most probable; `class`, string [batch], its name.
+    Its input is `image_bytes`, string [batch], PNG or JPEG. Its outputs are `probabilities`, float32 [batch, classes];
+    `label`, int64 [batch], the most probable class; and `class`, string [batch], the name of that class.
+
+    Args:
+        model: From images, float32 [batch, 32, 32, 3] from 0 to 255, to logits, float32 [batch, classes].
+        transform_graph: The folder that transform wrote.
+        classes: The names of the classes, by label.
+        folder: Where the SavedModel goes.
     """
-    import tensorflow as tf
-
-    class Classifier(tf.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.graph = tf.saved_model.load(f"{transform_graph}/transform_fn")
-            self.model = model
-            self.classes = tf.constant(classes)
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
-        def __call__(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-            images = transform_images(self.graph.transform_fn, image_bytes)
-            probabilities = tf.nn.softmax(self.model(images, training=False))
-            label = tf.argmax(probabilities, axis=1)
-            return {"probabilities": probabilities, "label": label, "class": tf.gather(self.classes, label)}
-
-    classifier = Classifier()
+    classifier = Classifier(model, transform_graph, classes)
     tf.saved_model.save(classifier, str(folder), signatures=classifier.__call__)
 
 
-def transform_images(transform_fn: Any, image_bytes: "tf.Tensor") -> "tf.Tensor":
-    """Applies a transform graph, read as the SavedModel it is, to encoded images alone.
+def transform_images(transform_fn: Any, image_bytes: tf.Tensor) -> tf.Tensor:
+    """Applies a transform graph to encoded images alone.
 
-    The graph asks for every feature of an example. The image does not depend on the others, the label among them:
+    The graph asks for every feature of an example. The image does not depend on the others, among them the label, so
     they are filled with zeros and empty strings.
+
+    Args:
+        transform_fn: The function of the graph's SavedModel.
+        image_bytes: String [batch], PNG or JPEG.
+
+    Returns:
+        The images as the model takes them, float32 [batch, 32, 32, 3].
     """
-    import tensorflow as tf
 
     def fill(spec: tf.TypeSpec) -> Any:
         if isinstance(spec, tf.SparseTensorSpec):  # a feature that the schema lets be absent

@@ -1,58 +1,68 @@
 """Transformed examples -> the fixed model, trained, as a SavedModel that takes encoded images."""
 
 import tempfile
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import NamedTuple, cast
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
 
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.training import Epoch, Training, write_history, write_training
 from components.train.report import write_training_report
-from components.train.serving import export
-from models.preprocessing import IMAGE, LABEL
+from components.train.serving import export_model
+from models.preprocessing import IMAGE, LABEL, SIZE
 from models.resnet import build_model
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
 
 
 class TrainingSettings(NamedTuple):
+    """How the model learns; the component (component.py) describes each."""
+
     epochs: int
     batch_size: int  # images
     learning_rate: float
     seed: int
 
 
+class LoadedSplit(NamedTuple):
+    """All images of a split, in memory."""
+
+    images: NDArray[np.float32]  # [images, 32, 32, 3], 0 .. 255; 12 KiB each
+    labels: NDArray[np.int64]  # [images]
+
+
 def train_model(
     transformed_examples: str,
     transform_graph: str,
+    *,
     settings: TrainingSettings,
     model_output: str,
     history_output: str,
     report_output: str,
 ) -> Training:
-    """Adam, cross-entropy from logits, the weights of the epoch with the best `val_accuracy`.
+    """Trains with Adam and cross-entropy from logits, and keeps the weights of the epoch with the best `val_accuracy`.
 
-    Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and the curves as HTML.
+    Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and the curves as HTML. The
+    arguments are those of the component (component.py).
 
     Returns:
         The content of `training.json`.
 
     Raises:
-        UserError: a setting is out of range.
+        UserError: A setting is out of range, or the examples are not as transform wrote them.
     """
-    import keras
-    import tensorflow as tf
-
-    _check(settings)
+    _check_settings(settings)
     examples = open_examples(transformed_examples)
     classes = examples.manifest.classes
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
-    splits = {split: load_split(examples, split) for split in ("train", "val")}
+    train, val = load_split(examples, "train"), load_split(examples, "val")
     model = build_model(len(classes))
-    history = _fit(model, splits, settings)
+    _compile(model, settings.learning_rate, train)
+    history = _fit(model, train=train, val=val, settings=settings)
     best = max(history, key=lambda row: row["val_accuracy"])
     training: Training = {
         "data_version": examples.manifest.data_version,
@@ -64,7 +74,7 @@ def train_model(
         "val_loss": best["val_loss"],
     }
     with new_directory(model_output) as folder:
-        export(model, transform_graph, classes, folder)
+        export_model(model, transform_graph=transform_graph, classes=classes, folder=folder)
         write_training(folder, training)
         with new_file(history_output) as path:
             write_history(path, history)
@@ -72,20 +82,15 @@ def train_model(
     return training
 
 
-def load_split(examples: ExampleSet, split: str) -> tuple["np.ndarray", "np.ndarray"]:
-    """All images of a split, float32 [images, 32, 32, 3] (12 KiB each), and their labels, int64 [images]."""
-    import numpy as np
-    import tensorflow as tf
-
-    from models.preprocessing import SIZE
-
+def load_split(examples: ExampleSet, split: str) -> LoadedSplit:
+    """Reads all images of a split into memory."""
     spec = {IMAGE: tf.io.FixedLenFeature((*SIZE, 3), tf.float32), LABEL: tf.io.FixedLenFeature((), tf.int64)}
-    batches = tf.data.TFRecordDataset(examples.shard_paths(split)).batch(256)
+    batches = tf.data.TFRecordDataset(examples.list_shard_paths(split)).batch(256)
     parsed = list(batches.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator())
-    return tuple(np.concatenate([batch[name] for batch in parsed]) for name in (IMAGE, LABEL))
+    return LoadedSplit(*(np.concatenate([batch[name] for batch in parsed]) for name in (IMAGE, LABEL)))
 
 
-def _check(settings: TrainingSettings) -> None:
+def _check_settings(settings: TrainingSettings) -> None:
     for name in ("epochs", "batch_size", "learning_rate"):
         if not getattr(settings, name) > 0:
             raise UserError(f"{name} is {getattr(settings, name)}; it must be greater than 0.")
@@ -93,40 +98,37 @@ def _check(settings: TrainingSettings) -> None:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 4294967295.")
 
 
-def _fit(model: "keras.Model", splits: dict[str, Any], settings: TrainingSettings) -> list[Epoch]:
-    """Trains the model, leaves the best weights in it, and returns a row of metrics per epoch."""
-    import keras
-    import tensorflow as tf
-
-    images, labels = splits["train"]
-    shuffled = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(labels), seed=settings.seed)
+def _compile(model: keras.Model, learning_rate: float, train: LoadedSplit) -> None:
     model.compile(
-        optimizer=keras.optimizers.Adam(settings.learning_rate),
+        optimizer=keras.optimizers.Adam(learning_rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=32,  # one call into TensorFlow for so many steps
         jit_compile=False,  # XLA is slower for this model on CPUs
     )
-    # What makes variables is made before the first step, which would be traced twice otherwise.
+    # Make all variables before the first step: otherwise TensorFlow would trace it twice.
     model.optimizer.build(model.trainable_variables)
-    model.compute_metrics(images[:1], labels[:1], model(images[:1]))
+    model.compute_metrics(train.images[:1], train.labels[:1], model(train.images[:1]))
     model.reset_metrics()
+
+
+def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: TrainingSettings) -> list[Epoch]:
+    """Trains the model, leaves the best weights in it, and returns a row of metrics per epoch."""
+    shuffled = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train.labels), seed=settings.seed)
     rows: list[Epoch] = []
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
         best = max(row["val_accuracy"] for row in rows)
-        print(
-            f"train: epoch {epoch + 1}/{settings.epochs}, val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}",
-            flush=True,
-        )
+        figures = f"val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}"
+        print(f"train: epoch {epoch + 1}/{settings.epochs}, {figures}", flush=True)
 
     with tempfile.TemporaryDirectory() as temporary:
         weights = f"{temporary}/best.weights.h5"
         model.fit(
             shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),
             epochs=settings.epochs,
-            validation_data=tf.data.Dataset.from_tensor_slices(splits["val"]).batch(256),
+            validation_data=tf.data.Dataset.from_tensor_slices(val).batch(256),
             callbacks=[
                 keras.callbacks.ModelCheckpoint(
                     weights, monitor="val_accuracy", mode="max", save_best_only=True, save_weights_only=True

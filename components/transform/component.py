@@ -1,3 +1,5 @@
+"""The step `transform`: images and labels as the model takes them."""
+
 from kfp.dsl import Artifact, Dataset, Input, Output
 
 from components.shared.errors import exit_on_user_error
@@ -12,16 +14,31 @@ def transform(
     transformed_examples: Output[Dataset],
     transform_graph: Output[Artifact],
 ) -> None:
+    """Analyses train with TensorFlow Transform, and applies models/preprocessing.py to every split.
+
+    Args:
+        examples: The folder of shards, as ingest writes it.
+        schema: The folder with schema.pbtxt, as validate writes it.
+        batch_size: The number of images that are transformed at once; it changes the speed, not the result.
+        beam_options: Options of Apache Beam, each as --name=value.
+        transformed_examples: A folder of shards with the same images in the same order, and examples.json. An example
+            has `image`, float32 [32, 32, 3] from 0 to 255, and `label`, int64. The metadata holds the data version and
+            the images of each split.
+        transform_graph: The transform as TensorFlow Transform writes it, to be put into the model.
+
+    Raises:
+        SystemExit: An option or an input is wrong; the message says what to do.
+    """
     from components.transform.transformation import transform_examples
 
     manifest = transform_examples(
         examples.path,
-        schema.path,
-        batch_size,
-        beam_options,
-        transformed_examples.path,
-        transform_graph.path,
-        examples.uri,
+        examples_uri=examples.uri,
+        schema=schema.path,
+        batch_size=batch_size,
+        beam_options=beam_options,
+        examples_output=transformed_examples.path,
+        graph_output=transform_graph.path,
     )
     transformed_examples.metadata["data_version"] = manifest.data_version
     for split, content in manifest.splits.items():

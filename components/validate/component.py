@@ -1,3 +1,5 @@
+"""The step `validate`: statistics, a schema, and what is wrong with the images."""
+
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
 from components.shared.errors import exit_on_user_error
@@ -18,19 +20,40 @@ def validate(
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
+    """Describes the examples with statistics and a schema, and reports what is wrong with them.
+
+    Args:
+        examples: The folder of shards, as ingest writes it.
+        label_threshold: The largest L-infinity distance, 0 to 1, between the label distributions of train and val
+            (skew) or test (drift).
+        scalar_threshold: The largest Jensen-Shannon divergence, 0 to 1, between the distributions of a scalar such as
+            the contrast, for the same pairs of splits.
+        blank_contrast: An image is blank if the standard deviation of its intensity, 0 to 0.5, is smaller.
+        imbalance_ratio: A class is a finding if it has this many times fewer or more images than the median class.
+        severity: "error", "warning" or "ignore" for kinds of finding, by name; "warning" for the kinds that are left
+            out. An error ends the run.
+        beam_options: Options of Apache Beam, each as --name=value.
+        statistics: A folder with a DatasetFeatureStatisticsList per split, <split>.tfrecord.
+        schema: A folder with schema.pbtxt: that of models/, or the one inferred from train if there is none.
+        findings: A JSON file, a list of findings.
+        metrics: The number of findings by kind.
+        report: An HTML page with the counts, the distributions and the findings with their pictures.
+
+    Raises:
+        SystemExit: An option is wrong, or the data has errors; the message names them and says what to do.
+    """
     from components.validate.validation import Thresholds, validate_examples
 
-    thresholds = Thresholds(label_threshold, scalar_threshold, blank_contrast, imbalance_ratio)
     counts = validate_examples(
         examples.path,
-        thresholds,
-        severity,
-        beam_options,
-        statistics.path,
-        schema.path,
-        findings.path,
-        report.path,
-        examples.uri,
+        examples_uri=examples.uri,
+        thresholds=Thresholds(label_threshold, scalar_threshold, blank_contrast, imbalance_ratio),
+        severity=severity,
+        beam_options=beam_options,
+        statistics_output=statistics.path,
+        schema_output=schema.path,
+        findings_output=findings.path,
+        report_output=report.path,
     )
     for kind, count in counts.items():
         metrics.log_metric(kind, count)

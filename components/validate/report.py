@@ -1,44 +1,47 @@
 """The validation report: counts, distributions, findings with their pictures."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from components.shared.formats import examples
+from matplotlib.figure import Figure
+
+from components.shared.formats import examples as columns
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.findings import KINDS, Finding
-from components.shared.report import svg, thumbnails, write_report
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from components.validate.anomalies import Statistics
+from components.shared.report import draw_thumbnails, render_svg, write_report
+from components.validate.anomalies import Statistics
 
 SHOWN = 60  # images shown per kind of finding
 
 
 def write_validation_report(
-    output: str,
-    images: ExampleSet,
-    statistics: "Statistics",
-    found: list[Finding],
+    output: str, *, examples: ExampleSet, statistics: Statistics, findings: list[Finding]
 ) -> None:
+    """Writes the page.
+
+    Args:
+        output: The path of the HTML file.
+        examples: The images.
+        statistics: Those of each split, as TFDV computed them.
+        findings: What was found, each with its severity.
+    """
     groups: list[dict[str, Any]] = []
     for kind, title in KINDS.items():
-        findings = [finding for finding in found if finding["kind"] == kind]
-        if findings:
-            groups.append({"kind": kind, "title": title, "findings": findings, "pictured": _first_images(findings)})
+        of_kind = [finding for finding in findings if finding["kind"] == kind]
+        if of_kind:
+            groups.append({"kind": kind, "title": title, "findings": of_kind, "pictured": _pick_pictured(of_kind)})
     shown = {name for group in groups for finding in group["pictured"] for name in finding["images"]}
     write_report(
         output,
         "validate/report.html.j2",
-        manifest=images.manifest,
+        manifest=examples.manifest,
         groups=groups,
-        pictures=thumbnails(images, shown),
-        histograms=svg(_histograms(statistics)),
+        pictures=draw_thumbnails(examples, shown),
+        histograms=render_svg(_plot_histograms(statistics)),
     )
 
 
-def _first_images(findings: list[Finding]) -> list[Finding]:
-    """The findings about images, as many as hold SHOWN of them."""
+def _pick_pictured(findings: list[Finding]) -> list[Finding]:
+    """The first findings about images, until they hold SHOWN images."""
     pictured, count = [], 0
     for finding in findings:
         if finding["images"] and count < SHOWN:
@@ -47,13 +50,11 @@ def _first_images(findings: list[Finding]) -> list[Finding]:
     return pictured
 
 
-def _histograms(statistics: "Statistics") -> "Figure":
-    """Each scalar's distribution per split, as TFDV counted it, each with area 1."""
-    from matplotlib.figure import Figure
-
+def _plot_histograms(statistics: Statistics) -> Figure:
+    """The distribution of each scalar in each split, as TFDV counted it, each with area 1."""
     figure = Figure(figsize=(12, 5.5), layout="constrained")
-    axes = figure.subplots(2, 4).flat
-    for axis, name in zip(axes, examples.SCALARS, strict=False):
+    axes = list(figure.subplots(2, 4).flat)
+    for axis, name in zip(axes, columns.SCALARS, strict=False):
         for split, split_statistics in statistics.items():
             features = split_statistics.datasets[0].features
             feature = next(feature for feature in features if feature.path.step[0] == name)
@@ -66,7 +67,7 @@ def _histograms(statistics: "Statistics") -> "Figure":
         axis.set_title(name.removeprefix("image/").replace("_", " "), fontsize=10)
         axis.tick_params(labelsize=8)
         axis.set_yticks([])
-    last = list(figure.axes)[len(examples.SCALARS)]
-    last.legend(*figure.axes[0].get_legend_handles_labels(), loc="center", frameon=False)
-    last.axis("off")
+    legend = axes[len(columns.SCALARS)]
+    legend.legend(*axes[0].get_legend_handles_labels(), loc="center", frameon=False)
+    legend.axis("off")
     return figure

@@ -5,18 +5,28 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from components.shared.beam import for_workers
+from components.shared.beam import choose_address
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
+from components.shared.formats import schema as schema_format
 from components.shared.formats.examples import ExamplesManifest, open_examples
 from components.shared.formats.findings import KINDS, SEVERITIES, Finding, write_findings
-from components.validate import anomalies, image_statistics
+from components.validate.anomalies import (
+    compare_splits,
+    find_anomalies,
+    infer_schema,
+    load_statistics,
+    read_curated_schema,
+)
+from components.validate.image_statistics import compute_statistics
 from components.validate.report import write_validation_report
 
-CURATED_SCHEMA = Path(__file__).parents[2] / "models" / "schema.pbtxt"
+CURATED_SCHEMA = Path(__file__).parents[2] / "models" / schema_format.FILE
 
 
 class Thresholds(NamedTuple):
+    """From where on something is a finding."""
+
     label: float  # L-infinity distance between the splits' label distributions, 0 .. 1
     scalar: float  # Jensen-Shannon divergence between the splits' distributions of a scalar, 0 .. 1
     blank_contrast: float  # an image with less contrast (standard deviation of intensity, 0 .. 0.5) is blank
@@ -25,6 +35,7 @@ class Thresholds(NamedTuple):
 
 def validate_examples(
     examples: str,
+    *,
     thresholds: Thresholds,
     severity: dict[str, str],
     beam_options: list[str],
@@ -34,47 +45,56 @@ def validate_examples(
     report_output: str,
     examples_uri: str = "",
 ) -> dict[str, int]:
-    """Writes statistics per split, the schema, the findings and the report; returns the number of findings by kind.
+    """Writes statistics per split, the schema, the findings and the report.
 
-    `examples_uri` is where workers on other machines find the examples.
+    The arguments are those of the component (component.py); `examples_uri` is where workers on other machines find the
+    examples.
+
+    Returns:
+        The number of findings by kind.
 
     Raises:
-        UserError: an option is wrong, or there are findings whose severity is `error`; then nothing is written.
+        UserError: An option is wrong, or there are findings whose severity is `error`; then nothing is written.
     """
     _check_severity(severity)
     opened = open_examples(examples)
-    manifest = opened.manifest
-    with new_directory(statistics_output) as statistics_folder:
-        address = for_workers(examples, examples_uri, beam_options)
-        found = image_statistics.compute(address, manifest, thresholds.blank_contrast, beam_options, statistics_folder)
-        statistics = anomalies.load_statistics(statistics_folder, list(manifest.splits))
-        schema = (
-            anomalies.read_schema(CURATED_SCHEMA) if CURATED_SCHEMA.exists() else anomalies.infer_schema(statistics)
+    address = choose_address(examples, examples_uri, beam_options)
+    with new_directory(statistics_output) as folder:
+        findings = compute_statistics(
+            opened,
+            address=address,
+            blank_contrast=thresholds.blank_contrast,
+            beam_options=beam_options,
+            output=folder,
         )
-        found += anomalies.schema_findings(statistics, schema, opened)
-        found += anomalies.comparison_findings(statistics, schema, thresholds.label, thresholds.scalar)
-        found += imbalanced_classes(manifest, thresholds.imbalance_ratio)
-        found = _with_severity(found, severity)
-        _stop_on_errors(found)
-        with new_directory(schema_output) as folder:
-            anomalies.write_schema(schema, folder / "schema.pbtxt")
+        statistics = load_statistics(folder, list(opened.manifest.splits))
+        schema = read_curated_schema(CURATED_SCHEMA) if CURATED_SCHEMA.exists() else infer_schema(statistics)
+        findings += find_anomalies(statistics, schema, opened)
+        findings += compare_splits(
+            statistics, schema, label_threshold=thresholds.label, scalar_threshold=thresholds.scalar
+        )
+        findings += find_imbalance(opened.manifest, thresholds.imbalance_ratio)
+        findings = _apply_severity(findings, severity)
+        _stop_on_errors(findings)
+        with new_directory(schema_output) as schema_folder:
+            schema_format.write_schema(schema_folder / schema_format.FILE, schema)
         with new_file(findings_output) as path:
-            write_findings(path, found)
-        write_validation_report(report_output, opened, statistics, found)
-    counts = Counter(finding["kind"] for finding in found)
+            write_findings(path, findings)
+        write_validation_report(report_output, examples=opened, statistics=statistics, findings=findings)
+    counts = Counter(finding["kind"] for finding in findings)
     return {kind: counts[kind] for kind in KINDS}
 
 
-def imbalanced_classes(manifest: ExamplesManifest, ratio: float) -> list[Finding]:
-    """A finding for each class of a split with `ratio` times fewer or more images than the split's median class."""
-    found: list[Finding] = []
+def find_imbalance(manifest: ExamplesManifest, ratio: float) -> list[Finding]:
+    """Finds the classes of a split with `ratio` times fewer or more images than the split's median class."""
+    findings: list[Finding] = []
     for split, content in manifest.splits.items():
         typical = median(content.classes.values())
         for name, count in content.classes.items():
             if count * ratio <= typical or count >= typical * ratio:
                 message = f"{split}/{name} has {count:,} images, the median class of {split} {typical:,.0f}."
-                found.append({"kind": "imbalance", "message": message, "images": []})
-    return found
+                findings.append({"kind": "imbalance", "message": message, "images": []})
+    return findings
 
 
 def _check_severity(severity: dict[str, str]) -> None:
@@ -87,27 +107,20 @@ def _check_severity(severity: dict[str, str]) -> None:
             )
 
 
-def _with_severity(found: list[Finding], severity: dict[str, str]) -> list[Finding]:
+def _apply_severity(findings: list[Finding], severity: dict[str, str]) -> list[Finding]:
     """The findings in the order of KINDS, with their severity, without those to ignore."""
     order = list(KINDS)
-    found = [{**finding, "severity": severity.get(finding["kind"], "warning")} for finding in found]
-    found = [finding for finding in found if finding["severity"] != "ignore"]
-    return sorted(found, key=lambda finding: (order.index(finding["kind"]), finding["images"], finding["message"]))
+    judged: list[Finding] = [{**finding, "severity": severity.get(finding["kind"], "warning")} for finding in findings]
+    shown = [finding for finding in judged if finding["severity"] != "ignore"]
+    return sorted(shown, key=lambda finding: (order.index(finding["kind"]), finding["images"], finding["message"]))
 
 
-def _stop_on_errors(found: list[Finding], shown: int = 20) -> None:
-    errors = [finding for finding in found if finding["severity"] == "error"]
-    if errors:
-        lines = [
-            f"{error['kind']}: {error['message']} {', '.join(error['images'])}".rstrip() for error in errors[:shown]
-        ]
-        if len(errors) > shown:
-            lines.append(f"... and {len(errors) - shown:,} more")
-        raise UserError(
-            "\n".join(
-                [
-                    "the data has errors; mend it, or lower the severity of these kinds to see them in the report:",
-                    *lines,
-                ]
-            )
-        )
+def _stop_on_errors(findings: list[Finding], shown: int = 20) -> None:
+    errors = [finding for finding in findings if finding["severity"] == "error"]
+    if not errors:
+        return
+    lines = [f"{error['kind']}: {error['message']} {', '.join(error['images'])}".rstrip() for error in errors[:shown]]
+    if len(errors) > shown:
+        lines.append(f"... and {len(errors) - shown:,} more")
+    advice = "fix it, or lower the severity of these kinds to see them in the report"
+    raise UserError("\n".join([f"the data has errors; {advice}:", *lines]))

@@ -79,7 +79,7 @@ def list_runs(cluster: Cluster, experiment: str) -> str:
 def attach(cluster: Cluster, name: str, experiment: str, *, timeout: float | None, reports: Path) -> str:
     """Waits for a run as wait_for_results does."""
     run = runs.find(cluster, name, experiment)
-    return wait_for_results(cluster, run, timeout, reports)
+    return wait_for_results(cluster, run, timeout=timeout, reports=reports)
 
 
 def terminate(cluster: Cluster, name: str, experiment: str) -> str:

@@ -1,7 +1,10 @@
 """What a run on a cluster has: what its tasks wrote, and what they took from KFP's cache."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from kfp_server_api import V2beta1Run
+from kfp_server_api.exceptions import ApiException
 
 from components.shared.cloud_storage import list_objects
 from components.shared.errors import UserError
@@ -9,16 +12,13 @@ from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster
 from pipelines.compiler.spec import Spec, Task, find_component, find_dag, find_executor, find_sources, list_tasks
 
-if TYPE_CHECKING:
-    from kfp_server_api import V2beta1Run
-
 Uris = dict[tuple[str, str], str]  # by the name of a task, and of its output
 
 
 class Execution(NamedTuple):
     """A run, and the pipeline as it was when the run was started."""
 
-    run: "V2beta1Run"
+    run: V2beta1Run
     pipeline: str
     spec: Spec
     folder: str  # in Cloud Storage, of what it wrote
@@ -34,7 +34,7 @@ class Execution(NamedTuple):
         return (self.run.runtime_config and self.run.runtime_config.parameters) or {}
 
 
-def read_execution(cluster: Cluster, run: "V2beta1Run") -> Execution:
+def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
     """The run with its pipeline.
 
     Raises:
@@ -47,7 +47,7 @@ def read_execution(cluster: Cluster, run: "V2beta1Run") -> Execution:
     uploaded = cluster.call(
         lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id)
     )
-    return _new_execution(cluster, run, pipeline, uploaded.pipeline_spec)
+    return _make_execution(cluster, run, pipeline=pipeline, spec=uploaded.pipeline_spec)
 
 
 def find_artifacts(cluster: Cluster, execution: Execution) -> Uris:
@@ -92,7 +92,7 @@ def list_written(folder: str) -> Uris:
     return {output: uri for _, output, uri in sorted(written)}
 
 
-def _new_execution(cluster: Cluster, run: "V2beta1Run", pipeline: str, spec: Spec) -> Execution:
+def _make_execution(cluster: Cluster, run: V2beta1Run, *, pipeline: str, spec: Spec) -> Execution:
     root = (run.runtime_config and run.runtime_config.pipeline_root) or cluster.config.pipeline_root
     spec = spec.get("pipeline_spec", spec)  # beside it may be what Kubernetes alone is told
     return Execution(run, pipeline, spec, f"{root.rstrip('/')}/{pipeline}/{run.run_id}")
@@ -115,13 +115,11 @@ def _list_earlier(cluster: Cluster, execution: Execution) -> Iterator[Execution]
             if key not in versions:
                 versions[key] = _read_spec(cluster, version.pipeline_id, key)
             if spec := versions[key]:
-                yield _new_execution(cluster, run, execution.pipeline, spec)
+                yield _make_execution(cluster, run, pipeline=execution.pipeline, spec=spec)
 
 
 def _read_spec(cluster: Cluster, pipeline_id: str, version_id: str) -> Spec | None:
     """The spec of an uploaded version; None for one that somebody has deleted."""
-    from kfp_server_api.exceptions import ApiException  # here, so that the command line starts sooner
-
     try:
         version = cluster.call(lambda client: client.get_pipeline_version(pipeline_id, version_id), expected=(404,))
     except ApiException:

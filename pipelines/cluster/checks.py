@@ -4,6 +4,12 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import google.auth
+import kfp
+import requests
+from google.auth.exceptions import GoogleAuthError
+from google.auth.transport.requests import Request
+
 from components.shared.cloud_storage import check_writable, is_address
 from components.shared.errors import UserError, shorten_to_sentence
 from pipelines.cluster.connection import Cluster, ask_health
@@ -30,8 +36,11 @@ def run_checks(checks: dict[str, Callable[[], str]]) -> Iterator[tuple[str, bool
 
 
 def check_endpoint(cluster: Cluster) -> str:
-    import kfp
+    """Asks the endpoint for its version.
 
+    Raises:
+        UserError: it does not answer, it is too old, or in multi-user mode no namespace is named.
+    """
     answer = cluster.call(ask_health)
     version = str(answer.get("tag_name", "unknown"))
     numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
@@ -44,12 +53,22 @@ def check_endpoint(cluster: Cluster) -> str:
 
 
 def check_credentials(cluster: Cluster) -> str:
+    """Asks for something that only those may read whose credentials are accepted.
+
+    Raises:
+        UserError: they are not.
+    """
     namespace = cluster.endpoint.user_namespace or None
     cluster.call(lambda client: client.list_experiments(page_size=1, namespace=namespace))
     return "accepted"
 
 
 def check_experiment(cluster: Cluster, name: str) -> str:
+    """Looks for the experiment, which need not be there.
+
+    Raises:
+        UserError: it may not be read.
+    """
     namespace = cluster.endpoint.user_namespace or None
 
     def read(client: Any) -> str:
@@ -63,6 +82,11 @@ def check_experiment(cluster: Cluster, name: str) -> str:
 
 
 def check_bucket(root: str) -> str:
+    """Writes to the folder of the runs, which is gs://BUCKET/FOLDER.
+
+    Raises:
+        UserError: it is not in Cloud Storage, or may not be written and read.
+    """
     if not is_address(root):
         raise UserError(f"'{root}': not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER.")
     check_writable(root)
@@ -82,8 +106,6 @@ def check_images(images: list[str]) -> str:
 
 
 def _is_there(image: str) -> bool:
-    import requests
-
     host, slash, path = image.partition("/")
     if not slash or ("." not in host and ":" not in host and host != "localhost"):
         raise UserError(f"{image}: has no registry; set `registry` in the config.")
@@ -107,10 +129,6 @@ def _is_there(image: str) -> bool:
 
 
 def _fetch_google_token(image: str) -> str:
-    import google.auth
-    from google.auth.exceptions import GoogleAuthError
-    from google.auth.transport.requests import Request
-
     try:
         credentials, _ = google.auth.default(scopes=["https://www.googleapis.com/auth/cloud-platform"])
         credentials.refresh(Request())  # type: ignore[no-untyped-call]

@@ -10,13 +10,19 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import kfp
+from google.auth.exceptions import GoogleAuthError
+from kfp.client.auth import get_auth_token, get_gcp_access_token
+from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials
+from kfp_server_api.exceptions import ApiException
+from kubernetes.client import Configuration
+from kubernetes.config import ConfigException, load_kube_config
+from urllib3.exceptions import HTTPError
 
 from components.shared.errors import UserError, shorten
 from pipelines.compiler.config import Config, Endpoint, load_config, validate
-
-if TYPE_CHECKING:
-    import kfp
 
 Answer = TypeVar("Answer")
 SILENCE = 30  # seconds after which a connection that says nothing counts as lost
@@ -58,7 +64,7 @@ class Cluster:
         self._client: kfp.Client | None = None
 
     def call(
-        self, request: Callable[["kfp.Client"], Answer], patience: float = 5, expected: tuple[int, ...] = ()
+        self, request: Callable[[kfp.Client], Answer], *, patience: float = 5, expected: tuple[int, ...] = ()
     ) -> Answer:
         """Asks the endpoint; for `patience` seconds again, with new credentials after a 401.
 
@@ -74,9 +80,6 @@ class Cluster:
             UserError: there is still no answer, or a refusal.
             kfp_server_api.ApiException: a refusal with an `expected` status.
         """
-        from kfp_server_api.exceptions import ApiException  # here, so that the command line starts sooner
-        from urllib3.exceptions import HTTPError  # as above
-
         end = time.monotonic() + patience
         pause = 0.25
         while True:
@@ -95,7 +98,7 @@ class Cluster:
             time.sleep(pause)
             pause = min(2 * pause, 15)
 
-    def address(self, page: str) -> str:
+    def link_to(self, page: str) -> str:
         """The address of a page of Kubeflow Pipelines, such as runs/details/ID."""
         host = self.endpoint.ui or self.endpoint.host or "http://localhost:8080"  # where a port-forward usually puts it
         return f"{host.rstrip('/')}/#/{page}"
@@ -114,14 +117,12 @@ def _silence() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def connect(settings: Endpoint) -> "kfp.Client":
+def connect(settings: Endpoint) -> kfp.Client:
     """A kfp.Client for these settings, which has not necessarily asked anything yet.
 
     Raises:
         UserError: the credentials that the settings ask for are not there.
     """
-    from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentials  # as above
-
     options: dict[str, Any] = {"namespace": settings.namespace, "ssl_ca_cert": settings.ca_file or None}
     if settings.token_file:
         options["credentials"] = ServiceAccountTokenVolumeCredentials(settings.token_file)
@@ -135,9 +136,8 @@ def connect(settings: Endpoint) -> "kfp.Client":
     return _new_client(settings.host, **options)
 
 
-def _new_client(*args: Any, **options: Any) -> "kfp.Client":
-    """kfp's client, with three of its habits changed."""
-    import kfp  # as above
+def _new_client(*args: Any, **options: Any) -> kfp.Client:
+    """A client of kfp, with three of its habits changed."""
 
     class Client(kfp.Client):  # type: ignore[misc]
         def _load_config(self, *settings: Any) -> Any:
@@ -169,7 +169,7 @@ def _new_client(*args: Any, **options: Any) -> "kfp.Client":
     return client
 
 
-def ask_health(client: "kfp.Client") -> dict[str, Any]:
+def ask_health(client: kfp.Client) -> dict[str, Any]:
     """The answer in full, with `tag_name`, the server's version, which the client's model leaves out."""
     return json.loads(client.healthzs.healthz_service_get_healthz(_preload_content=False).data)  # type: ignore[no-any-return]
 
@@ -212,9 +212,6 @@ def _check(settings: dict[str, str]) -> None:
 
 def _check_kubeconfig(settings: Endpoint) -> None:
     """kfp.Client only prints that there is none, and goes on with an address of its own."""
-    from kubernetes.client import Configuration
-    from kubernetes.config import ConfigException, load_kube_config
-
     if Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists():
         return  # inside a cluster
     try:
@@ -227,8 +224,6 @@ def _check_kubeconfig(settings: Endpoint) -> None:
 
 
 def _fetch_google_token() -> str:
-    from kfp.client.auth import get_gcp_access_token
-
     token = get_gcp_access_token()
     if not token:
         raise UserError("no Google credentials for the inverse proxy; run: gcloud auth application-default login")
@@ -237,9 +232,6 @@ def _fetch_google_token() -> str:
 
 def _fetch_iap_token(client_id: str) -> str:
     """An ID token; Google gives none for a user's own credentials."""
-    from google.auth.exceptions import GoogleAuthError
-    from kfp.client.auth import get_auth_token
-
     token = None
     with contextlib.suppress(GoogleAuthError):
         token, _ = get_auth_token(client_id, None, None)

@@ -1,6 +1,6 @@
 """An earlier run on a cluster, as one that a new run goes on from."""
 
-from typing import TYPE_CHECKING
+from kfp_server_api import V2beta1Run
 
 from components.shared.errors import UserError
 from pipelines.cluster import runs
@@ -11,17 +11,14 @@ from pipelines.compiler.spec import find_sources, is_own
 from pipelines.compiler.stages import Stages
 from pipelines.submission.arguments import EarlierRun
 
-if TYPE_CHECKING:
-    from kfp_server_api import V2beta1Run
 
-
-def describe_run(cluster: Cluster, stages: Stages, run: "V2beta1Run", stage: str | None) -> EarlierRun:
+def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: str | None) -> EarlierRun:
     """The run with the artifacts that it made, took, or was given.
 
     Args:
         cluster: where the run is.
-        stages: those that there are.
         run: the run.
+        stages: those that there are.
         stage: the one that is to be repeated, if any.
 
     Raises:
@@ -29,7 +26,7 @@ def describe_run(cluster: Cluster, stages: Stages, run: "V2beta1Run", stage: str
     """
     execution = read_execution(cluster, run)
     uris = find_artifacts(cluster, execution)
-    artifacts = _name_artifacts(cluster, stages, execution, uris)
+    artifacts = _name_artifacts(cluster, execution, uris=uris, stages=stages)
     inputs: dict[str, str] = {}
     parameters = {}
     if stage:
@@ -43,7 +40,7 @@ def describe_run(cluster: Cluster, stages: Stages, run: "V2beta1Run", stage: str
     return EarlierRun(run.run_id, run.display_name, artifacts, parameters, inputs)
 
 
-def _name_artifacts(cluster: Cluster, stages: Stages, execution: Execution, uris: Uris) -> dict[str, str]:
+def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stages: Stages) -> dict[str, str]:
     """The run's artifacts by their names alone, of several of a name the last.
 
     They are what its stages made, what it was given, and what the run had that it went on from.
@@ -59,7 +56,7 @@ def _name_artifacts(cluster: Cluster, stages: Stages, execution: Execution, uris
     run = runs.find_by_id(cluster, execution.parameters.get(FROM_RUN, ""))
     if run:
         before = read_execution(cluster, run)
-        earlier = _name_artifacts(cluster, stages, before, find_artifacts(cluster, before))
+        earlier = _name_artifacts(cluster, before, uris=find_artifacts(cluster, before), stages=stages)
     elif taken:  # it was started in the UI, which was told nothing but these, or that run is deleted
         folders = {uri.rsplit("/", 3)[0] for uri in taken.values()}
         written = [list_written(folder) for folder in sorted(folders)]

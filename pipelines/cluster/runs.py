@@ -5,15 +5,23 @@ import json
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import kfp
+from kfp_server_api import (
+    V2beta1PipelineVersion,
+    V2beta1PipelineVersionReference,
+    V2beta1RecurringRun,
+    V2beta1Run,
+    V2beta1RuntimeConfig,
+)
+from kfp_server_api.exceptions import ApiException
 
 from components.shared.errors import UserError
 from pipelines.cluster.connection import Cluster
 
-if TYPE_CHECKING:
-    import kfp
-    from kfp_server_api import V2beta1PipelineVersion, V2beta1RecurringRun, V2beta1Run
-
+# What the server's database holds. Of a longer description it says so only after it has begun the run.
+NAME_LENGTH, DESCRIPTION_LENGTH = 128, 255
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -23,7 +31,7 @@ class Submission(NamedTuple):
     name: str
     description: str
     experiment: str
-    version: "V2beta1PipelineVersion"
+    version: V2beta1PipelineVersion
     arguments: dict[str, Any]
     pipeline_root: str
     service_account: str
@@ -34,7 +42,7 @@ def name_version(package: Path, tag: str) -> str:
     return f"{tag}-{hashlib.sha256(package.read_bytes()).hexdigest()[:8]}"
 
 
-def find_or_upload(cluster: Cluster, pipeline: str, package: Path, version: str) -> "V2beta1PipelineVersion":
+def find_or_upload(cluster: Cluster, *, pipeline: str, package: Path, version: str) -> V2beta1PipelineVersion:
     """The version of that name; the pipeline and the version are uploaded if they are not there."""
 
     def find_or_upload_once(client: Any) -> Any:
@@ -62,9 +70,11 @@ def check_names(experiment: str, recurring: str | None, cron: str | None) -> Non
 
 
 def _check_name(option: str, name: str) -> None:
-    """Refuses what the API server decodes twice, and then does not find."""
+    """Refuses what the API server decodes twice, and then does not find, and what its database cannot hold."""
     if any(character in name for character in "+%") or not name.strip():
         raise UserError(f"{option} '{name}': must be a name without + and %.")
+    if len(name) > NAME_LENGTH:
+        raise UserError(f"{option} '{name}': must not be longer than {NAME_LENGTH} characters.")
 
 
 def find_experiment(cluster: Cluster, name: str) -> str:
@@ -73,17 +83,15 @@ def find_experiment(cluster: Cluster, name: str) -> str:
     return str(cluster.call(lambda client: client.create_experiment(name, namespace=namespace)).experiment_id)
 
 
-def start(cluster: Cluster, submission: Submission) -> "V2beta1Run":
+def start(cluster: Cluster, submission: Submission) -> V2beta1Run:
     """Starts the run; its name is its own, so that a run whose answer was lost is found and not started twice."""
-    from kfp_server_api import V2beta1Run
-
     experiment = find_experiment(cluster, submission.experiment)
     body = V2beta1Run(
         experiment_id=experiment,
         display_name=submission.name,
         description=submission.description,
-        pipeline_version_reference=_reference(submission.version),
-        runtime_config=_runtime_config(submission),
+        pipeline_version_reference=_make_reference(submission.version),
+        runtime_config=_make_runtime_config(submission),
         service_account=submission.service_account or None,
     )
 
@@ -94,7 +102,7 @@ def start(cluster: Cluster, submission: Submission) -> "V2beta1Run":
     return cluster.call(start_once)
 
 
-def find(cluster: Cluster, name: str, experiment: str, succeeded: bool = False) -> "V2beta1Run":
+def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = False) -> V2beta1Run:
     """The run of that id or name (the newest one), or for `latest` the experiment's newest, if need be a success.
 
     Raises:
@@ -106,7 +114,7 @@ def find(cluster: Cluster, name: str, experiment: str, succeeded: bool = False) 
             raise UserError(f"run {name}: there is no such run; --list shows the newest.")
         return run
     if name != "latest":
-        found = next(iter(list_newest(cluster, None, _match_name(name))), None)
+        found = next(iter(list_newest(cluster, None, condition=_match_name(name))), None)
     else:
         runs = list_newest(cluster, experiment)
         found = next((run for run in runs if run.state == "SUCCEEDED" or not succeeded), None)
@@ -115,10 +123,8 @@ def find(cluster: Cluster, name: str, experiment: str, succeeded: bool = False) 
     return cluster.call(lambda client: client.get_run(found.run_id))
 
 
-def find_by_id(cluster: Cluster, run_id: str) -> "V2beta1Run | None":
+def find_by_id(cluster: Cluster, run_id: str) -> V2beta1Run | None:
     """The run of that id; None if there is none, or no longer."""
-    from kfp_server_api.exceptions import ApiException  # here, so that the command line starts sooner
-
     if not UUID.fullmatch(run_id):
         return None
     try:
@@ -127,8 +133,10 @@ def find_by_id(cluster: Cluster, run_id: str) -> "V2beta1Run | None":
         return None
 
 
-def list_newest(cluster: Cluster, experiment: str | None, condition: str | None = None, count: int = 20) -> list[Any]:
-    """The newest runs of an experiment, or of all, newest first."""
+def list_newest(
+    cluster: Cluster, experiment: str | None, *, condition: str | None = None, count: int = 20
+) -> list[V2beta1Run]:
+    """The newest runs of an experiment, or of all, newest first; `condition` is a filter of the API."""
     namespace = cluster.endpoint.user_namespace or None
 
     def list_once(client: Any) -> Any:
@@ -149,7 +157,7 @@ def terminate(cluster: Cluster, run_id: str) -> None:
     cluster.call(lambda client: client.terminate_run(run_id))
 
 
-def schedule(cluster: Cluster, submission: Submission, cron: str) -> "V2beta1RecurringRun":
+def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1RecurringRun:
     """Makes the recurring run of that name; one that is there already is replaced, when the new one exists."""
     earlier = {run.recurring_run_id for run in list_recurring(cluster, submission.name)}
     experiment = find_experiment(cluster, submission.experiment)
@@ -200,7 +208,7 @@ def _list_recurring(client: Any, cluster: Cluster, name: str) -> list[Any]:
     return client.list_list_recurring(namespace=namespace, filter=_match_name(name)).recurring_runs or []
 
 
-def _change(client: "kfp.Client", change: str, recurring_run_id: str) -> None:
+def _change(client: kfp.Client, change: str, recurring_run_id: str) -> None:
     changes = {
         "pause": client.disable_recurring_run,
         "resume": client.enable_recurring_run,
@@ -209,17 +217,13 @@ def _change(client: "kfp.Client", change: str, recurring_run_id: str) -> None:
     changes[change](recurring_run_id)
 
 
-def _reference(version: "V2beta1PipelineVersion") -> Any:
-    from kfp_server_api import V2beta1PipelineVersionReference
-
+def _make_reference(version: V2beta1PipelineVersion) -> Any:
     return V2beta1PipelineVersionReference(
         pipeline_id=version.pipeline_id, pipeline_version_id=version.pipeline_version_id
     )
 
 
-def _runtime_config(submission: Submission) -> Any:
-    from kfp_server_api import V2beta1RuntimeConfig
-
+def _make_runtime_config(submission: Submission) -> Any:
     return V2beta1RuntimeConfig(parameters=submission.arguments, pipeline_root=submission.pipeline_root or None)
 
 

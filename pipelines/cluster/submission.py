@@ -4,7 +4,8 @@ import datetime
 import tempfile
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from kfp_server_api import V2beta1Run
 
 from components.shared.cloud_storage import is_address, upload
 from components.shared.errors import UserError
@@ -23,9 +24,6 @@ from pipelines.output.display import print_line
 from pipelines.submission.arguments import EarlierRun
 from pipelines.submission.preparation import PreparedRun, prepare
 from pipelines.submission.request import ClusterOptions, RunRequest
-
-if TYPE_CHECKING:
-    from kfp_server_api import V2beta1Run
 
 
 class ClusterTarget:
@@ -58,7 +56,7 @@ class ClusterTarget:
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         """An earlier run, by what it left in Cloud Storage."""
         run = runs.find(self._cluster, name, self._experiment, succeeded=True)
-        return describe_run(self._cluster, stages, run, stage)
+        return describe_run(self._cluster, run, stages=stages, stage=stage)
 
 
 def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str:
@@ -71,17 +69,17 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> st
         UserError: it cannot be run.
     """
     prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment))
-    submission = _upload(cluster, request, options, prepared)
+    submission = _upload(cluster, prepared, request=request, options=options)
     if options.cron:
         runs.schedule(cluster, submission, options.cron)
         version = submission.version.display_name
         print_line(f"recurring run {submission.name} of {prepared.pipeline.name}, version {version}: {options.cron}")
         return "succeeded"
     started = runs.start(cluster, submission)
-    print_line(f"started {started.display_name}\n{cluster.address(f'runs/details/{started.run_id}')}")
+    print_line(f"started {started.display_name}\n{cluster.link_to(f'runs/details/{started.run_id}')}")
     if not options.wait:
         return "succeeded"
-    return wait_for_results(cluster, started, options.timeout, request.runs / request.experiment)
+    return wait_for_results(cluster, started, timeout=options.timeout, reports=request.runs / request.experiment)
 
 
 def check_tags(images: list[str]) -> None:
@@ -98,7 +96,7 @@ def check_tags(images: list[str]) -> None:
             )
 
 
-def wait_for_results(cluster: Cluster, run: "V2beta1Run", timeout: float | None, reports: Path) -> str:
+def wait_for_results(cluster: Cluster, run: V2beta1Run, *, timeout: float | None, reports: Path) -> str:
     """Shows the run until it ends; after a success its results are in results/, its reports in the folder `reports`.
 
     Args:
@@ -114,7 +112,7 @@ def wait_for_results(cluster: Cluster, run: "V2beta1Run", timeout: float | None,
     execution = read_execution(cluster, run)
     tasks = execution.tasks
     try:
-        run, state = waiting.wait_for_run(cluster, run.run_id, tasks, timeout * 60 if timeout else None)
+        run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=timeout * 60 if timeout else None)
     except waiting.StillRunning:
         print_line(f"not finished after {timeout:g} minutes; the run goes on. To wait on: {command}")
         return "timeout"
@@ -122,7 +120,7 @@ def wait_for_results(cluster: Cluster, run: "V2beta1Run", timeout: float | None,
         print_line(f"\nthe run goes on. To wait on: {command}")
         return "interrupted"
     for name in waiting.list_failed(run, tasks):
-        print_line(f"{name} failed; its log is at {cluster.address(f'runs/details/{run.run_id}')}")
+        print_line(f"{name} failed; its log is at {cluster.link_to(f'runs/details/{run.run_id}')}")
     took = waiting.measure_seconds(run.created_at, run.finished_at)
     print_line(f"{state} after {took or 0:.0f} s")
     if state == "succeeded":
@@ -130,7 +128,9 @@ def wait_for_results(cluster: Cluster, run: "V2beta1Run", timeout: float | None,
     return state
 
 
-def _upload(cluster: Cluster, request: RunRequest, options: ClusterOptions, prepared: PreparedRun) -> runs.Submission:
+def _upload(
+    cluster: Cluster, prepared: PreparedRun, *, request: RunRequest, options: ClusterOptions
+) -> runs.Submission:
     """Uploads the compiled pipeline, and people's decisions; what is there already stays."""
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary, f"{prepared.name}.yaml")
@@ -140,7 +140,7 @@ def _upload(cluster: Cluster, request: RunRequest, options: ClusterOptions, prep
         version = runs.name_version(package, prepared.stages.tag)
         if request.decisions and not is_address(request.decisions):
             upload(Path(request.decisions), prepared.arguments["decisions_uri"])
-        uploaded = runs.find_or_upload(cluster, prepared.pipeline.name, package, version)
+        uploaded = runs.find_or_upload(cluster, pipeline=prepared.pipeline.name, package=package, version=version)
     return runs.Submission(
         name=options.recurring or _name_run(prepared),
         description=_describe(request, prepared),
@@ -159,12 +159,13 @@ def _name_run(prepared: PreparedRun) -> str:
     """
     version = prepared.arguments.get("data_version", "")[:8]
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    parts = (prepared.pipeline.name, version, prepared.stages.tag, stamp, uuid.uuid4().hex[:4])
-    return "-".join(part for part in parts if part)
+    beginning = "-".join(part for part in (prepared.pipeline.name, version, prepared.stages.tag) if part)
+    end = f"-{stamp}-{uuid.uuid4().hex[:4]}"
+    return beginning[: runs.NAME_LENGTH - len(end)] + end
 
 
 def _describe(request: RunRequest, prepared: PreparedRun) -> str:
-    """What a person reads about the run in the UI; no program reads it."""
+    """What a person reads about the run in the UI, as far as the server takes it; no program reads it."""
     lines = {
         "data": ", ".join(prepared.versions) or prepared.arguments.get("data_version", ""),
         "revision": request.rev,
@@ -174,4 +175,5 @@ def _describe(request: RunRequest, prepared: PreparedRun) -> str:
         **{relation: run.name for relation, run in prepared.earlier.items()},
         "overridden": ", ".join(request.params) or "nothing",
     }
-    return "\n".join(f"{name}: {value}" for name, value in lines.items() if value)
+    text = "\n".join(f"{name}: {value}" for name, value in lines.items() if value)
+    return text if len(text) <= runs.DESCRIPTION_LENGTH else f"{text[: runs.DESCRIPTION_LENGTH - 1]}…"

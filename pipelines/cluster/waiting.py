@@ -5,8 +5,9 @@ import datetime
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kfp_server_api import V2beta1Run
 from rich.console import Console, Group
 from rich.live import Live
 
@@ -14,9 +15,6 @@ from components.shared.errors import UserError
 from pipelines.cluster.connection import Cluster
 from pipelines.compiler.spec import Task
 from pipelines.output.display import write_task
-
-if TYPE_CHECKING:
-    from kfp_server_api import V2beta1Run
 
 FINAL = {"SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
 STATES = {**FINAL, "PENDING": "waiting", "RUNNING": "running", "CANCELING": "cancelling", "PAUSED": "paused"}
@@ -27,7 +25,7 @@ class StillRunning(Exception):
     """The time to wait is over; the run goes on."""
 
 
-def wait_for_run(cluster: Cluster, run_id: str, tasks: list[Task], limit: float | None) -> tuple["V2beta1Run", str]:
+def wait_for_run(cluster: Cluster, run_id: str, *, tasks: list[Task], limit: float | None) -> tuple[V2beta1Run, str]:
     """The run when it has ended, and how: succeeded, failed, cancelled or skipped.
 
     Meanwhile it shows the tasks, on a terminal in a live table, otherwise with a line per change.
@@ -42,8 +40,9 @@ def wait_for_run(cluster: Cluster, run_id: str, tasks: list[Task], limit: float 
     was_cancelled = False
     with _display([task.name for task in tasks]) as show:
         while True:
+            patience = min(PATIENCE, max(end - time.monotonic(), 0))
             try:
-                run = cluster.call(lambda client: client.get_run(run_id), min(PATIENCE, max(end - time.monotonic(), 0)))
+                run = cluster.call(lambda client: client.get_run(run_id), patience=patience)
             except UserError:
                 if time.monotonic() + pause > end:
                     raise StillRunning from None
@@ -61,14 +60,14 @@ def wait_for_run(cluster: Cluster, run_id: str, tasks: list[Task], limit: float 
             time.sleep(pause)
 
 
-def read_state(run: "V2beta1Run") -> str:
+def read_state(run: V2beta1Run) -> str:
     """The run's state in one word; servers may call a run failed that was cancelled."""
     if run.state == "FAILED" and any(status.state == "CANCELING" for status in run.state_history or []):
         return "cancelled"
     return STATES.get(run.state, "waiting")
 
 
-def list_failed(run: "V2beta1Run", tasks: list[Task]) -> list[str]:
+def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
     """The tasks that failed, themselves or their drivers; why, only their logs say."""
     nodes, drivers = _find_nodes(run, tasks), _find_nodes(run, tasks, "-driver")
     failed = {name for found in (nodes, drivers) for name, node in found.items() if node.state == "FAILED"}
@@ -84,7 +83,7 @@ def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | No
     return (end - start).total_seconds()
 
 
-def _read_states(run: "V2beta1Run", tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
+def _read_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
     """The state and the seconds of each task, those that began first in front."""
     found = {
         name: (STATES.get(node.state, "waiting"), measure_seconds(node.start_time or node.create_time, node.end_time))
@@ -93,17 +92,17 @@ def _read_states(run: "V2beta1Run", tasks: list[Task]) -> dict[str, tuple[str, f
     return found | {task.name: ("waiting", None) for task in tasks if task.name not in found}
 
 
-def _find_nodes(run: "V2beta1Run", tasks: list[Task], suffix: str = "") -> dict[str, Any]:
+def _find_nodes(run: V2beta1Run, tasks: list[Task], suffix: str = "") -> dict[str, Any]:
     """What the server says of each task that has begun, or of its driver; the earliest first.
 
     Beside these it has the workflow itself, nodes around those of the tasks, and one for each attempt: the last counts.
     """
     names = {f"{task.name}{suffix}": task.name for task in tasks}
-    nodes = sorted((run.run_details and run.run_details.task_details) or [], key=_begin)
+    nodes = sorted((run.run_details and run.run_details.task_details) or [], key=_rank_start)
     return {names[node.display_name]: node for node in nodes if node.display_name in names}
 
 
-def _begin(node: Any) -> tuple[bool, str]:
+def _rank_start(node: Any) -> tuple[bool, str]:
     return not node.start_time or node.start_time.year <= 1970, str(node.start_time)
 
 

@@ -102,10 +102,10 @@ class Config(Strict):
 
     def without_cache(self, *stages: str) -> "Config":
         """The same, but with KFP's cache switched off for these stages."""
-        off = {name: self.stage(name).model_copy(update={"caching": False}) for name in stages}
+        off = {name: self.get_stage(name).model_copy(update={"caching": False}) for name in stages}
         return self.model_copy(update={"stages": {**self.stages, **off}})
 
-    def stage(self, name: str) -> StageConfig:
+    def get_stage(self, name: str) -> StageConfig:
         """The stage's own settings over the defaults."""
         own = self.stages.get(name, StageConfig())
         return self.defaults.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})

@@ -4,22 +4,22 @@ import importlib
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from google.protobuf.json_format import MessageToDict
+from kfp.compiler import Compiler
+from kfp.dsl.base_component import BaseComponent
 
 from components.shared.errors import UserError, name_unknown
 from components.shared.files import new_file
+from pipelines.compiler import single_stage
 from pipelines.compiler.spec import Task, list_tasks
-
-if TYPE_CHECKING:  # kfp takes half a second to import, and only building a pipeline needs it
-    from kfp.dsl.base_component import BaseComponent
-
-    from pipelines.compiler.stages import Stages
+from pipelines.compiler.stages import Stages
 
 DEFAULT = "training"
 PIPELINES = sorted(path.stem for path in Path(__file__).parents[1].glob("*.py"))  # each has a function `build`
 
 
-def choose_package(pipeline: str | None, component: str | None, stages: "Stages") -> str:
+def choose_package(pipeline: str | None, component: str | None, stages: Stages) -> str:
     """The component to run alone, or the pipeline.
 
     Raises:
@@ -32,22 +32,19 @@ def choose_package(pipeline: str | None, component: str | None, stages: "Stages"
     return component or pipeline or DEFAULT
 
 
-def build(name: str, stages: "Stages") -> "BaseComponent":
+def build(name: str, stages: Stages) -> BaseComponent:
     """The pipeline of that name, or the one that runs a single stage."""
     if name in PIPELINES:
         return importlib.import_module(f"pipelines.{name}").build(stages)
-    return importlib.import_module("pipelines.compiler.single_stage").build(stages, name)
+    return single_stage.build(stages, name)
 
 
-def write_package(pipeline: "BaseComponent", path: Path) -> None:
+def write_package(pipeline: BaseComponent, path: Path) -> None:
     """Compiles a pipeline to YAML, the same bytes each time.
 
     Raises:
         UserError: two tasks have one name.
     """
-    from google.protobuf.json_format import MessageToDict  # as above
-    from kfp.compiler import Compiler
-
     _check_names(pipeline.name, list_tasks(MessageToDict(pipeline.pipeline_spec)))
     with new_file(path) as temporary:
         Compiler().compile(pipeline, str(temporary))

@@ -8,6 +8,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
+
 from components.shared.errors import command_line
 from components.shared.files import new_file
 from pipelines.compiler.config import load_config
@@ -16,43 +18,44 @@ from pipelines.compiler.packages import PIPELINES, build
 from pipelines.compiler.stages import Stages
 
 TARGET = Path(__file__).parents[2] / "docs" / "components.md"
+IN_ORDER = ("training", "improvement")  # the pipelines whose stages come first, as the page says
 HEAD = """\
 # The stages
 
-Made by `make docs` from `components/*/component.yaml`: edit those, and make it anew.
+Made by `make docs` from `components/*/component.yaml`: edit those, and make it again.
 
 First the stages of the training pipeline, in its order, then those that the improvement pipeline has beside them,
-where the trainings are called `before` and `after`. A parameter marked with * is also one of the pipeline that has the
+whose trainings are called `before` and `after`. A parameter marked with * is also one of the pipeline that has the
 stage, so that `--param NAME=VALUE` sets it for one run. The others are set in `pipelines/config/*.yaml` under
 `stages`, or where a stage runs alone, by `--component STAGE --param NAME=VALUE`.
 """
 
 
 def main() -> None:
+    """Writes the page to the file that is named on the command line, and prints its path."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
     with new_file(target) as path:
-        path.write_text(reference(Stages(load_config("local"))))
+        path.write_text(write_reference(Stages(load_config("local"))))
     print(target)
 
 
-def reference(stages: Stages) -> str:
+def write_reference(stages: Stages) -> str:
     """The page in Markdown."""
-    from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineTaskSpec
-
     tasks: dict[str, Any] = {}
-    for pipeline in PIPELINES:
+    for pipeline in dict.fromkeys([*IN_ORDER, *PIPELINES]):
         own = build(pipeline, stages).pipeline_spec.root.dag.tasks
         order = TopologicalSorter({name: sorted(own[name].dependent_tasks) for name in sorted(own)}).static_order()
         tasks |= {name: own[name] for name in order if name in stages.contracts.keys() - tasks}
     others = {name: PipelineTaskSpec() for name in stages.contracts if name not in tasks}
-    return "\n".join([HEAD, *(_stage(stages.contracts[name], task) for name, task in {**tasks, **others}.items())])
+    sections = [_write_stage(stages.contracts[name], task) for name, task in {**tasks, **others}.items()]
+    return "\n".join([HEAD, *sections])
 
 
-def _stage(contract: Contract, task: Any) -> str:
+def _write_stage(contract: Contract, task: Any) -> str:
     """A stage's section; `task` is its place in a pipeline, a PipelineTaskSpec, empty if it has none."""
     given = {name for name, spec in task.inputs.parameters.items() if spec.component_input_parameter}
     parameters = (
-        (f"`{port.name}`{' *' if port.name in given else ''}", port.type, _default(port), port.description)
+        (f"`{port.name}`{' *' if port.name in given else ''}", port.type, _write_default(port), port.description)
         for port in contract.inputs
         if port.is_parameter
     )
@@ -69,14 +72,14 @@ def _stage(contract: Contract, task: Any) -> str:
             f"## {contract.name}\n",
             f"{contract.description}\n",
             f"Image `{image}`, contract `components/{contract.name}/component.yaml`.\n",
-            *_table(("parameter", "type", "default", "meaning"), parameters),
-            *_table(("input", "type", "from", "meaning"), artifacts),
-            *_table(("output", "type", "meaning"), outputs),
+            *_write_table(("parameter", "type", "default", "meaning"), parameters),
+            *_write_table(("input", "type", "from", "meaning"), artifacts),
+            *_write_table(("output", "type", "meaning"), outputs),
         ]
     )
 
 
-def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+def _write_table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
     """The lines of a table, with an empty one after it; none if there are no rows."""
     # the last one is prose, in which <class> would be taken for a tag
     cells = [[cell.replace("|", r"\|") for cell in (*row[:-1], html.escape(row[-1], quote=False))] for row in rows]
@@ -84,7 +87,7 @@ def _table(heading: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[st
     return [*(f"| {' | '.join(line)} |" for line in lines), ""] if cells else []
 
 
-def _default(port: Port) -> str:
+def _write_default(port: Port) -> str:
     """As --param takes it, but with an empty text as `""`."""
     if port.default is None:
         return "required"

@@ -35,7 +35,7 @@ def build(stages: Stages, stage: str) -> BaseComponent:
             if not port.is_parameter:
                 importer = dsl.importer(arguments.pop(f"{port.name}_uri"), artifact_class=getattr(dsl, port.type))
                 arguments[port.name] = importer.output
-        stages.task(stage, **arguments)
+        stages.add_task(stage, **arguments)
 
     # kfp reads a pipeline's parameters from its signature; this one follows from component.yaml.
     signature.sort(key=lambda parameter: parameter[2] is not inspect.Parameter.empty)

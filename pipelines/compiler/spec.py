@@ -64,7 +64,7 @@ def find_sources(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, Sou
     sources = {}
     for port, source in dag["tasks"][task].get("inputs", {}).get("artifacts", {}).items():
         output = source["taskOutputArtifact"]
-        sources[port] = _find_source(spec, parts, output["producerTask"], output["outputArtifactKey"])
+        sources[port] = _find_source(spec, parts, task=output["producerTask"], output=output["outputArtifactKey"])
     return sources
 
 
@@ -86,13 +86,14 @@ def find_executor(spec: Spec, component: Spec) -> Spec:
     return spec["deploymentSpec"]["executors"][component["executorLabel"]]  # type: ignore[no-any-return]
 
 
-def _find_source(spec: Spec, parts: tuple[str, ...], task: str, output: str) -> Source:
+def _find_source(spec: Spec, parts: tuple[str, ...], *, task: str, output: str) -> Source:
     component = find_component(spec, find_dag(spec, parts), task)
     if "dag" not in component:
         return Source(task, parts, output)
     # A pipeline within the pipeline hands on what one of its tasks makes.
     (selector,) = component["dag"]["outputs"]["artifacts"][output]["artifactSelectors"]
-    return _find_source(spec, (*parts, task), selector["producerSubtask"], selector["outputArtifactKey"])
+    inner, output = selector["producerSubtask"], selector["outputArtifactKey"]
+    return _find_source(spec, (*parts, task), task=inner, output=output)
 
 
 def _walk(spec: Spec, dag: Spec, parts: tuple[str, ...]) -> Iterator[Task]:

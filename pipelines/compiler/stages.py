@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from kfp import components, dsl
+from kfp import components, dsl, kubernetes
 from pydantic import ValidationError
 
 from components.shared.errors import UserError, name_unknown
@@ -47,13 +47,16 @@ class Stages:
             if not port.is_parameter
         }
 
-    def task(self, stage: str, name: str = "", /, **inputs: Any) -> dsl.PipelineTask:
-        """A task of the pipeline being built, with `inputs`, the configured values for the rest, and the resources.
+    def add_task(self, stage: str, name: str = "", /, **inputs: Any) -> dsl.PipelineTask:
+        """Adds a task to the pipeline being built: with `inputs`, the configured values for the rest, and resources.
 
         Args:
             stage: the name of the component.
             name: the name of the task, if it is not that of its stage: each task of a pipeline has one of its own.
             inputs: parameters, and outputs of other tasks.
+
+        Returns:
+            The task, whose outputs others may take.
         """
         name = name or stage
         if (stage, name) not in self._components:  # kfp takes long to load one
@@ -61,14 +64,14 @@ class Stages:
             self._components[stage, name] = _load_component(contract, self._prefix, self.tag)
         configured = {parameter: value for parameter, value in self.parameters[stage].items() if value is not None}
         task = self._components[stage, name](**{**configured, **inputs})
-        _configure(task, self.config.stage(stage))
+        _configure(task, self.config.get_stage(stage))
         return task
 
     def _configure_parameters(self, stage: str) -> dict[str, Any]:
         """The value of each parameter: the config's, else the component's default, else None."""
         inputs = {port.name: port for port in self.contracts[stage].inputs if port.is_parameter}
         values = {port.name: None if port.default is None else parse_default(port) for port in inputs.values()}
-        overrides = self.config.stage(stage).parameters
+        overrides = self.config.get_stage(stage).parameters
         for name, value in overrides.items():
             if name not in inputs:
                 raise UserError(name_unknown(f"{self.config.path}: the parameter of {stage}", name, inputs))
@@ -83,8 +86,6 @@ class Stages:
 
 def _configure(task: dsl.PipelineTask, config: StageConfig) -> None:
     """What the cluster is told of the task; a run on this machine leaves it aside."""
-    from kfp import kubernetes
-
     for set_quantity, quantity in (
         (task.set_cpu_request, config.requests.cpu),
         (task.set_cpu_limit, config.limits.cpu),

@@ -2,6 +2,7 @@
 
 Killed at any moment and run again, it comes to the same end. The new images are copied beside the folder and take its
 place by renames, so that it never holds half of them; the old ones go only where git and DVC can bring them back.
+DVC is imported inside the functions, as in dvc_version.py.
 """
 
 import os
@@ -16,9 +17,18 @@ from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory
 from components.shared.formats.examples import is_augmented
 from components.shared.formats.manifest import is_image_path
-from pipelines.data import dvc_version as data
 from pipelines.data.curated import Curated, compute_md5
-from pipelines.data.dvc_version import Folder
+from pipelines.data.dvc_version import (
+    Folder,
+    check_committed,
+    find_committed,
+    find_output,
+    find_pointer,
+    find_pushed,
+    find_tracked,
+    list_tracked_parts,
+    open_remote,
+)
 from pipelines.output.results import read_data_version
 
 if TYPE_CHECKING:
@@ -39,13 +49,15 @@ class Wishes(NamedTuple):
     push: str | None = None  # to this DVC remote; empty: to DVC's default; None: not at all
 
 
-class Version(NamedTuple):
+class Snapshot(NamedTuple):
+    """The content of a folder as DVC names it."""
+
     name: str  # <md5>.dir; empty: there is none
     md5s: dict[str, str]  # of each file, by path
 
 
-class Changes(NamedTuple):
-    """Numbers of images. Augmented ones are made anew each time: those that go are not counted."""
+class ChangeCounts(NamedTuple):
+    """Numbers of images. Augmented ones are made again each time, so those that go are not counted."""
 
     relabelled: int
     moved: int  # to another split
@@ -56,16 +68,19 @@ class Changes(NamedTuple):
     augmented: int
 
     def __str__(self) -> str:
+        """The counts that are not 0, for people."""
         counts = [f"{count:,} {name.replace('_', ' ')}" for name, count in self._asdict().items() if count]
         return ", ".join(counts) or "no changes"
 
 
 class Plan(NamedTuple):
+    """What adopting a curated folder would do."""
+
     folder: Folder
     on_disk: str  # the version in the folder; empty: it is not there
-    now: Version  # that git's HEAD has; without files if they are not here
-    next: Version
-    changes: Changes | None  # None: it is not known what `now` holds
+    now: Snapshot  # that git's HEAD has; without files if they are not here
+    next: Snapshot
+    changes: ChangeCounts | None  # None: it is not known what `now` holds
     files: list[Path]  # that the commit takes
     wishes: Wishes
 
@@ -85,34 +100,34 @@ class Plan(NamedTuple):
         return commands
 
 
-def plan(repo: "Repo", folder: Folder, curated: Curated, wishes: Wishes) -> Plan:
+def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, wishes: Wishes) -> Plan:
     """What it takes to make `curated` the version of `folder`; nothing is changed yet.
 
     Raises:
         UserError: it cannot be done, or something that is on disk would be lost.
     """
-    git = _git_root(repo, folder)
+    git = _find_git_root(repo, folder)
     _check_places(repo, folder, curated)
-    out = _tracked(repo, folder)
-    on_disk = _on_disk(repo, folder)
-    upcoming = _version(_tree(curated.md5s))
+    out = _find_tracked(repo, folder)
+    on_disk = _read_folder(repo, folder)
+    upcoming = _describe_tree(_build_tree(curated.md5s))
     if on_disk.name != upcoming.name:
         _check_nothing_is_lost(repo, folder, out)
-    head = data.committed(repo, folder)
-    now = on_disk if head and head.value == on_disk.name else _in_cache(repo, head)
+    head = find_committed(repo, folder)
+    now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
     changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
-    wishes = wishes._replace(message=wishes.message or _message(upcoming, changes))
-    files = _files(folder, git, upcoming, is_first=head is None)
+    wishes = wishes._replace(message=wishes.message or _write_message(upcoming, changes))
+    files = _list_files(folder, git, upcoming=upcoming, is_first=head is None)
     if wishes.commit:
         _check_git(git, files)
     if wishes.tag:
         _check_tag(git, wishes.tag, is_done=head is not None and head.value == upcoming.name)
     if wishes.push is not None:
-        data.open_remote(repo, folder, wishes.push or (out.remote if out else None))
+        open_remote(repo, folder, wishes.push or (out.remote if out else None))
     return Plan(folder, on_disk.name, now, upcoming, changes, files, wishes)
 
 
-def _git_root(repo: "Repo", folder: Folder) -> Path:
+def _find_git_root(repo: "Repo", folder: Folder) -> Path:
     from dvc.scm import NoSCM
 
     if isinstance(repo.scm, NoSCM):
@@ -134,48 +149,48 @@ def _check_places(repo: "Repo", folder: Folder, curated: Curated) -> None:
             raise UserError(f"{folder.given}/{name}: DVC would leave it out; take its pattern from .dvcignore.")
 
 
-def _tracked(repo: "Repo", folder: Folder) -> "Output | None":
+def _find_tracked(repo: "Repo", folder: Folder) -> "Output | None":
     """What `dvc add` made of the folder, if it did."""
     from dvc.exceptions import OutputNotFoundError
 
     try:
-        out = data.output(repo, folder)
+        out = find_output(repo, folder)
     except OutputNotFoundError:
         return None
-    if data.pointer_of(out).suffix != ".dvc" or out.stage.deps:
+    if find_pointer(out).suffix != ".dvc" or out.stage.deps:
         raise UserError(f"{folder.given}: {out.stage.relpath} makes it; name a folder that `dvc add` tracks.")
     return out
 
 
-def _on_disk(repo: "Repo", folder: Folder) -> Version:
+def _read_folder(repo: "Repo", folder: Folder) -> Snapshot:
     """As `dvc add` would name it; DVC knows the md5s of files that it has seen."""
     from dvc.fs import localfs
     from dvc_data.hashfile.build import build
 
     if not folder.path.exists():
-        return Version("", {})
+        return Snapshot("", {})
     _, _, tree = build(repo.cache.local, str(folder.path), localfs, "md5", ignore=repo.dvcignore, dry_run=True)
-    return _version(tree)
+    return _describe_tree(tree)
 
 
-def _in_cache(repo: "Repo", hash_info: "HashInfo | None") -> Version:
+def _read_cache(repo: "Repo", hash_info: "HashInfo | None") -> Snapshot:
     from dvc_data.hashfile import load
     from dvc_objects.errors import ObjectFormatError
 
     if hash_info is None:
-        return Version("", {})
+        return Snapshot("", {})
     try:
-        return _version(load(repo.cache.local, hash_info))
+        return _describe_tree(load(repo.cache.local, hash_info))
     except (FileNotFoundError, ObjectFormatError):
-        return Version(str(hash_info.value), {})
+        return Snapshot(str(hash_info.value), {})
 
 
-def _version(tree: Any) -> Version:
+def _describe_tree(tree: Any) -> Snapshot:
     """Of a dvc_data.hashfile.tree.Tree."""
-    return Version(tree.hash_info.value, {"/".join(key): hash_info.value for key, _, hash_info in tree})
+    return Snapshot(tree.hash_info.value, {"/".join(key): hash_info.value for key, _, hash_info in tree})
 
 
-def _tree(md5s: dict[str, str]) -> "Tree":
+def _build_tree(md5s: dict[str, str]) -> "Tree":
     """DVC's own of a folder with these files."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
@@ -190,13 +205,13 @@ def _tree(md5s: dict[str, str]) -> "Tree":
 def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -> None:
     """What is on disk, if anything, is the version of git's HEAD, and DVC has it in its cache or in the remote."""
     if out is None:
-        if folder.path.exists() or data.tracked_parts(repo, folder):
-            data.tracked(repo, folder)  # raises what is wrong
+        if folder.path.exists() or list_tracked_parts(repo, folder):
+            find_tracked(repo, folder)  # raises what is wrong
         return
-    data.check_committed(repo, folder, out)
+    check_committed(repo, folder, out)
     if out.changed_cache():
         try:
-            data.pushed(repo, folder, None, out, None)
+            find_pushed(repo, folder, out)
         except UserError as error:
             raise UserError(
                 f"{folder.given}: version {out.hash_info.value} could not be restored: DVC's cache lacks files of it, "
@@ -204,12 +219,13 @@ def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -
             ) from None
 
 
-def count_changes(now: dict[str, str], curated: Curated) -> Changes:
+def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
     """What became of the images whose md5s are `now`, by what the manifest says of their names."""
     relabelled = moved = edited = added = added_to_test = augmented = 0
     sources = set()
     for image in curated.images:
-        name, source, is_same = image.filename, image.source_filename, image.sha256 == image.source_sha256
+        name, source = image.filename, image.source_filename
+        is_same = image.sha256 == image.source_sha256
         if is_augmented(name):
             augmented += 1
         elif source not in now or (is_same and now[source] != curated.md5s[name]):
@@ -222,29 +238,29 @@ def count_changes(now: dict[str, str], curated: Curated) -> Changes:
             moved += split != old_split
             edited += not is_same
     removed = sum(is_image_path(name) and not is_augmented(name) for name in now.keys() - sources)
-    return Changes(relabelled, moved, edited, removed, added, added_to_test, augmented)
+    return ChangeCounts(relabelled, moved, edited, removed, added, added_to_test, augmented)
 
 
-def _message(version: Version, changes: Changes | None) -> str:
+def _write_message(version: Snapshot, changes: ChangeCounts | None) -> str:
     return f"Data version {version.name[:8]}" + (f": {changes}" if changes else "")
 
 
-def _files(folder: Folder, git: Path, upcoming: Version, is_first: bool) -> list[Path]:
+def _list_files(folder: Folder, git: Path, *, upcoming: Snapshot, is_first: bool) -> list[Path]:
     """The pointer, .gitignore if DVC puts the folder into it, and results/ if they are of this version."""
     files = [folder.path.with_name(f"{folder.path.name}.dvc")]
     if is_first:
         files.append(folder.path.with_name(".gitignore"))
     results = RESULTS.resolve()
     is_of_version = read_data_version(results) == upcoming.name
-    if is_of_version and results.is_relative_to(git) and not _git(git, "check-ignore", "--", str(results)):
+    if is_of_version and results.is_relative_to(git) and not _ask_git(git, "check-ignore", "--", str(results)):
         files.append(results)
     return files
 
 
 def _check_git(git: Path, files: list[Path]) -> None:
-    if not _git(git, "var", "GIT_COMMITTER_IDENT"):
+    if not _ask_git(git, "var", "GIT_COMMITTER_IDENT"):
         raise UserError(f"{git}: git does not know who commits; run `git config --global user.email` and `user.name`.")
-    staged = [git / name for name in _git(git, "diff", "--cached", "--name-only", "-z").split("\0") if name]
+    staged = [git / name for name in _ask_git(git, "diff", "--cached", "--name-only", "-z").split("\0") if name]
     others = [str(path.relative_to(git)) for path in staged if not any(path.is_relative_to(file) for file in files)]
     if others:
         raise UserError(
@@ -254,20 +270,20 @@ def _check_git(git: Path, files: list[Path]) -> None:
 
 def _check_tag(git: Path, tag: str, is_done: bool) -> None:
     """A tag that exists is refused, unless an earlier attempt has set it already."""
-    if tag.startswith("-") or _git(git, "check-ref-format", f"refs/tags/{tag}", failed="no") == "no":
+    if tag.startswith("-") or _ask_git(git, "check-ref-format", f"refs/tags/{tag}", failed="no") == "no":
         raise UserError(f"'{tag}': not a name that git takes for a tag.")
-    commit = _git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
-    if commit and not (is_done and commit == _git(git, "rev-parse", "HEAD")):
+    commit = _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
+    if commit and not (is_done and commit == _ask_git(git, "rev-parse", "HEAD")):
         raise UserError(f"the tag '{tag}' exists; choose another name.")
 
 
-def _git(git: Path, *arguments: str, failed: str = "") -> str:
+def _ask_git(git: Path, *arguments: str, failed: str = "") -> str:
     """What git answers to a question; `failed` if it does not."""
     result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, text=True)
     return result.stdout.strip() if result.returncode == 0 else failed
 
 
-def carry_out(repo: "Repo", plan: Plan, curated: Curated, done: Callable[[str], None]) -> None:
+def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str], None]) -> None:
     """Does what is planned, and calls `done` with each step.
 
     Raises:
@@ -276,7 +292,7 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, done: Callable[[str], 
     from dvc.repo import lock_repo
 
     folder, wishes = plan.folder, plan.wishes
-    git = _git_root(repo, folder)
+    git = _find_git_root(repo, folder)
     steps = iter(plan.commands)
     with lock_repo(repo):  # nor does another DVC or adopt.py work there meanwhile
         _exchange(repo, plan, curated)
@@ -290,11 +306,11 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, done: Callable[[str], 
     if wishes.commit:
         files = [str(path) for path in plan.files]
         _run_git(git, "add", "--", *files)
-        if _git(git, "diff", "--cached", "--name-only"):
+        if _ask_git(git, "diff", "--cached", "--name-only"):
             _run_git(git, "commit", "--quiet", "--message", wishes.message)
         done(next(steps))
     if wishes.tag:
-        if not _git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{wishes.tag}"):
+        if not _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{wishes.tag}"):
             _run_git(git, "tag", wishes.tag)
         done(next(steps))
     if wishes.push is not None:
@@ -312,18 +328,18 @@ def _exchange(repo: "Repo", plan: Plan, curated: Curated) -> None:
         if plan.on_disk == plan.next.name:
             return
         with new_directory(folder.path) as new:
-            _copy(curated, new)
-            if _on_disk(repo, folder).name != plan.on_disk:
+            _copy_images(curated, new)
+            if _read_folder(repo, folder).name != plan.on_disk:
                 raise UserError(f"{folder.given}: was changed meanwhile; run again.")
             if folder.path.exists():  # new_directory would remove it file by file
                 folder.path.rename(old)
         if old.exists():
             shutil.rmtree(old)
     except OSError as error:
-        raise UserError(f"{error.filename or folder.given}: {error.strerror}; mend that and run again.") from None
+        raise UserError(f"{error.filename or folder.given}: {error.strerror}; fix that and run again.") from None
 
 
-def _copy(curated: Curated, new: Path) -> None:
+def _copy_images(curated: Curated, new: Path) -> None:
     """Copies, not links: what is edited in the data must not change in the run that made it."""
     for name, expected in curated.md5s.items():
         content = (curated.folder / name).read_bytes()
@@ -338,11 +354,11 @@ def _run_git(git: Path, *arguments: str) -> None:
     result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, text=True)
     if result.returncode != 0:
         said = shorten(result.stderr or result.stdout)
-        raise UserError(f"git {arguments[0]} failed in {git} ({said}); mend that and run again.")
+        raise UserError(f"git {arguments[0]} failed in {git} ({said}); fix that and run again.")
 
 
 def _push(repo: "Repo", folder: Folder, remote: str) -> None:
     try:
         repo.push(targets=[str(folder.path)], remote=remote or None)
     except Exception as error:  # of the many libraries between us and the remote
-        raise UserError(f"dvc push failed ({shorten(error)}); mend that and run again.") from None
+        raise UserError(f"dvc push failed ({shorten(error)}); fix that and run again.") from None

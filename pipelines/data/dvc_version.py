@@ -1,4 +1,7 @@
-"""The version that DVC gives a folder of images, and its address in the DVC remote."""
+"""The version that DVC gives a folder of images, and its address in the DVC remote.
+
+DVC is imported inside the functions, because it takes long and only folders that it tracks need it.
+"""
 
 import os
 import shlex
@@ -19,8 +22,10 @@ PATIENCE = 15  # seconds for Cloud Storage to answer
 
 
 class DataVersion(NamedTuple):
+    """Images as they were at some time, and where ingest can read them."""
+
     uri: str  # of the version's manifest in the remote: gs://bucket/..., or an absolute path
-    version: str  # <md5>.dir
+    version: str  # <md5>.dir; empty if it is not known before the run
 
 
 def resolve_version(path: Path, rev: str | None = None, remote: str | None = None) -> DataVersion:
@@ -34,18 +39,21 @@ def resolve_version(path: Path, rev: str | None = None, remote: str | None = Non
     Raises:
         UserError: there is no such version, it is not committed or not pushed, or the remote cannot be read.
     """
-    with repository_of(path) as (repo, folder):
-        out = _at_revision(repo, folder, rev) if rev else _on_disk(repo, folder)
-        return pushed(repo, folder, rev, out, remote)
+    with open_repository(path) as (repo, folder):
+        out = _find_at_revision(repo, folder, rev) if rev else _find_on_disk(repo, folder)
+        return find_pushed(repo, folder, out, rev=rev, remote=remote)
 
 
 class Folder(NamedTuple):
+    """A folder of images in a DVC repository, which need not be there yet."""
+
     given: Path  # as the user wrote it
     root: str  # of its DVC repository
     relpath: str  # in its repository
 
     @property
     def path(self) -> Path:
+        """Where it is on this machine."""
         return Path(self.root, self.relpath)
 
     @property
@@ -55,7 +63,7 @@ class Folder(NamedTuple):
 
 
 @contextmanager
-def repository_of(path: Path) -> "Iterator[tuple[Repo, Folder]]":
+def open_repository(path: Path) -> "Iterator[tuple[Repo, Folder]]":
     """The DVC repository that `path` lies in, and its place there; what DVC raises becomes a UserError."""
     from dvc.config import Config
     from dvc.exceptions import DvcException, NotDvcRepoError
@@ -63,7 +71,7 @@ def repository_of(path: Path) -> "Iterator[tuple[Repo, Folder]]":
 
     folder = path.resolve()
     try:
-        root = Repo.find_root(str(_nearest_folder(folder)))
+        root = Repo.find_root(str(_find_nearest_folder(folder)))
         # today's remotes for older revisions too, which may not know them yet
         with Repo(root, config=Config(Repo.find_dvc_dir(root))) as repo:
             yield repo, Folder(path, repo.root_dir, os.path.relpath(folder, repo.root_dir))
@@ -76,20 +84,20 @@ def repository_of(path: Path) -> "Iterator[tuple[Repo, Folder]]":
         raise UserError(f"{path}: DVC cannot use its repository ({shorten(error)}); fix what it names.") from None
 
 
-def _nearest_folder(path: Path) -> Path:
+def _find_nearest_folder(path: Path) -> Path:
     """The folder itself or the first one above it: a revision may hold what is not on disk."""
     return next(parent for parent in (path, *path.parents) if parent.is_dir())
 
 
-def _on_disk(repo: "Repo", folder: Folder) -> "Output":
-    out = tracked(repo, folder)
+def _find_on_disk(repo: "Repo", folder: Folder) -> "Output":
+    out = find_tracked(repo, folder)
     if not out.exists:
         raise UserError(f"{folder.given}: not on disk; run `dvc pull {folder.name}` in {folder.root}.")
     check_committed(repo, folder, out)
     return out
 
 
-def tracked(repo: "Repo", folder: Folder) -> "Output":
+def find_tracked(repo: "Repo", folder: Folder) -> "Output":
     """What DVC tracks at this place in the workspace.
 
     Raises:
@@ -98,18 +106,18 @@ def tracked(repo: "Repo", folder: Folder) -> "Output":
     from dvc.exceptions import OutputNotFoundError
 
     try:
-        return output(repo, folder)
+        return find_output(repo, folder)
     except OutputNotFoundError:
-        if parts := tracked_parts(repo, folder):
+        if parts := list_tracked_parts(repo, folder):
             raise UserError(f"{folder.given}: DVC tracks only parts of it; give one of {', '.join(parts)}.") from None
         raise UserError(
             f"{folder.given}: not tracked by DVC; run `dvc add {folder.name}` in {folder.root}, commit and `dvc push`."
         ) from None
 
 
-def tracked_parts(repo: "Repo", folder: Folder) -> list[str]:
+def list_tracked_parts(repo: "Repo", folder: Folder) -> list[str]:
     """The paths below the folder that DVC tracks one by one."""
-    return [out.fs_path for out in repo.index.outs if repo.fs.isin(out.fs_path, _place(repo, folder))]
+    return [out.fs_path for out in repo.index.outs if repo.fs.isin(out.fs_path, _locate(repo, folder))]
 
 
 def check_committed(repo: "Repo", folder: Folder, out: "Output") -> None:
@@ -118,45 +126,45 @@ def check_committed(repo: "Repo", folder: Folder, out: "Output") -> None:
     Raises:
         UserError: it differs from its .dvc file, or that one from HEAD.
     """
-    pointer = os.path.relpath(pointer_of(out), folder.root)
+    pointer = os.path.relpath(find_pointer(out), folder.root)
     record = f"dvc add {folder.name}" if pointer.endswith(".dvc") else "dvc repro"
     if out.exists and out.workspace_status():
         raise UserError(
             f"{folder.given}: differs from {pointer}; run `{record}` in {folder.root}, commit {pointer} and "
             f"`dvc push`, or undo the changes with `dvc checkout {folder.name}`."
         )
-    if out.hash_info != committed(repo, folder):
+    if out.hash_info != find_committed(repo, folder):
         raise UserError(
             f"{folder.given}: its version is not committed; run `git add {shlex.quote(pointer)}` and `git commit` "
             f"in {folder.root}."
         )
 
 
-def pointer_of(out: "Output") -> Path:
+def find_pointer(out: "Output") -> Path:
     """The file that holds its version: data.dvc, or the dvc.lock of a stage's output."""
     stage = Path(out.stage.path)
     return stage if stage.suffix == ".dvc" else stage.with_name("dvc.lock")
 
 
-def committed(repo: "Repo", folder: Folder) -> Any:
+def find_committed(repo: "Repo", folder: Folder) -> Any:
     """The hash that HEAD has for the folder; None if it has none, or if there is no commit at all."""
     from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
     from dvc.scm import SCMError
 
     try:
         with repo.switch("HEAD"):
-            return output(repo, folder).hash_info
+            return find_output(repo, folder).hash_info
     except (OutputNotFoundError, NotDvcRepoError, SCMError):
         return None
 
 
-def _at_revision(repo: "Repo", folder: Folder, rev: str) -> "Output":
+def _find_at_revision(repo: "Repo", folder: Folder, rev: str) -> "Output":
     from dvc.exceptions import NotDvcRepoError, OutputNotFoundError
     from dvc.scm import SCMError, resolve_rev
 
     try:
         with repo.switch(resolve_rev(repo.scm, rev)):
-            return output(repo, folder)
+            return find_output(repo, folder)
     except SCMError:
         raise UserError(
             f"'{rev}': no such tag, branch or commit in {folder.root}; `git log --all` lists them."
@@ -168,13 +176,13 @@ def _at_revision(repo: "Repo", folder: Folder, rev: str) -> "Output":
         ) from None
 
 
-def _place(repo: "Repo", folder: Folder) -> str:
+def _locate(repo: "Repo", folder: Folder) -> str:
     return str(repo.fs.normpath(repo.fs.join(repo.root_dir, *Path(folder.relpath).parts)))
 
 
-def output(repo: "Repo", folder: Folder) -> "Output":
+def find_output(repo: "Repo", folder: Folder) -> "Output":
     """What DVC tracks at this place, in the workspace or in the revision that `repo` is switched to."""
-    place = _place(repo, folder)
+    place = _locate(repo, folder)
     out = repo.find_outs_by_path(place, strict=False)[0]
     if out.fs_path != place:
         whole = repo.fs.relpath(out.fs_path, repo.root_dir)
@@ -189,13 +197,15 @@ def output(repo: "Repo", folder: Folder) -> "Output":
     return out
 
 
-def pushed(repo: "Repo", folder: Folder, rev: str | None, out: "Output", remote: str | None) -> DataVersion:
+def find_pushed(
+    repo: "Repo", folder: Folder, out: "Output", *, rev: str | None = None, remote: str | None = None
+) -> DataVersion:
     """The version of `out` in the DVC remote.
 
     Raises:
         UserError: it is not there, or the remote cannot be read.
     """
-    name, odb = open_remote(repo, folder, remote or out.remote, out.hash_name)
+    name, odb = open_remote(repo, folder, remote or out.remote, hash_name=out.hash_name)
     place = f"the DVC remote '{name}' ({repo.config['remote'][name]['url']})"
     path = odb.oid_to_path(out.hash_info.value)
     if odb.fs.protocol == "local":
@@ -215,7 +225,9 @@ def pushed(repo: "Repo", folder: Folder, rev: str | None, out: "Output", remote:
     return version
 
 
-def open_remote(repo: "Repo", folder: Folder, remote: str | None, hash_name: str = "md5") -> tuple[str, "HashFileDB"]:
+def open_remote(
+    repo: "Repo", folder: Folder, remote: str | None, *, hash_name: str = "md5"
+) -> tuple[str, "HashFileDB"]:
     """The DVC remote of that name, or the default one: its name in DVC's config, and its files.
 
     Raises:

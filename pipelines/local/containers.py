@@ -1,7 +1,8 @@
 """`--runner docker`: each stage in a container of its own image, through kfp's DockerRunner.
 
 kfp's handler of containers mounts nothing but the outputs, leaves those to root, keeps the ended containers, and may
-take a failure for a success (kubeflow/pipelines#13332). The handler here takes its place.
+take a failure for a success (kubeflow/pipelines#13332). The handler here takes its place. The package docker is
+imported inside the functions, because runs without containers start sooner without it.
 """
 
 import codecs
@@ -12,12 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import requests
+from kfp import local
+from kfp.local import docker_task_handler
+from kfp.local.status import Status
+
 from components.shared.errors import UserError
 
 if TYPE_CHECKING:
     from docker import DockerClient
-    from kfp.local import DockerRunner
-    from kfp.local.status import Status
 
 READ_ONLY, WRITABLE = "ro", "rw"
 
@@ -29,7 +33,6 @@ def connect() -> "DockerClient":
         UserError: none does.
     """
     import docker
-    import requests
 
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
     sockets = ("/var/run/docker.sock", f"{runtime}/podman/podman.sock", "/run/podman/podman.sock")
@@ -66,11 +69,8 @@ def check_images(images: Iterable[str]) -> None:
             ) from None
 
 
-def new_runner(folder: Path, arguments: dict[str, Any]) -> "DockerRunner":
-    """kfp's runner; its containers may write to the folder of the run, and read what the arguments name."""
-    from kfp import local
-    from kfp.local import docker_task_handler
-
+def make_runner(folder: Path, arguments: dict[str, Any]) -> local.DockerRunner:
+    """The runner of kfp; its containers may write to the folder of the run, and read what the arguments name."""
     mounts = dict.fromkeys(_list_folders(arguments), READ_ONLY) | {str(folder): WRITABLE}
     docker_task_handler.DockerTaskHandler = partial(_Container, connect(), mounts)
     return local.DockerRunner()
@@ -99,10 +99,9 @@ class _Container:
         self._client, self._mounts, self._image, self._command = client, mounts, image, full_command
         self._environment = env_vars
 
-    def run(self) -> "Status":
+    def run(self) -> Status:
         """Runs the stage as the caller's user and prints what it says; nothing of the container is left."""
         import docker
-        from kfp.local.status import Status
 
         try:
             code = self._run_container()

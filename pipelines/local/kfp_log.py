@@ -48,7 +48,7 @@ class Watcher:
                 self._change(task.name, "running")
         elif match := _FINISHED.search(line):
             if task := self._by_name.get(match[1]):
-                self.seconds[task.name] = round(self.measure_seconds(task.name), 1)
+                self.seconds[task.name] = self.measure_seconds(task.name)
                 self._running = None
                 self._change(task.name, "succeeded" if match[2] == "SUCCESS" else "failed")
         elif self._running and line:

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
+
 _FOR_STAGES = {
     "_KFP_RUNTIME": "true",  # kfp imports only what running a step takes, as in its own components: a second less
     "TF_CPP_MIN_LOG_LEVEL": "2",
@@ -45,12 +47,12 @@ def end_children(patience: float = 10) -> None:
     Args:
         patience: seconds to wait for them.
     """
-    import psutil  # here, so that the command line starts sooner
-
     children = psutil.Process().children(recursive=True)
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.send_signal(signal.SIGINT)
-    for child in psutil.wait_procs(children, patience)[1]:
+    left = psutil.wait_procs(children, patience)[1]
+    for child in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
+    psutil.wait_procs(left, patience)  # a child that is still dying could write to the folder while it is cleaned

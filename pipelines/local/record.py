@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -75,7 +74,7 @@ def find_record(runs: Path, experiment: str, name: str) -> RunRecord:
         UserError: there is none.
     """
     if name == "latest":
-        records = list(_list_successes(runs, experiment))
+        records = _list_successes(runs, experiment)
         if not records:
             raise UserError(f"{runs / experiment}: no run succeeded yet; run the pipeline first.")
         return records[-1]
@@ -108,12 +107,15 @@ def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
     return tasks[-1] if tasks else None
 
 
-def _list_successes(runs: Path, experiment: str) -> Iterator[RunRecord]:
-    """Yields the records of the runs that succeeded, by their names and so from the oldest on."""
-    for path in sorted((runs / experiment).glob(f"*/{FILE}")):
-        record = _read(path)
-        if record["state"] == "succeeded":
-            yield record
+def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
+    """The records of the runs that succeeded, in the order in which they were started.
+
+    The names of runs hold the local time, which repeats an hour when summer time ends; they only decide within one
+    second.
+    """
+    records = [_read(path) for path in (runs / experiment).glob(f"*/{FILE}")]
+    succeeded = [record for record in records if record["state"] == "succeeded"]
+    return sorted(succeeded, key=lambda record: (record["started"], record["run"]))
 
 
 def _read(path: Path) -> RunRecord:

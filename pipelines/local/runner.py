@@ -8,18 +8,19 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from kfp import components, local
+from kfp.dsl.base_component import BaseComponent
 
 from components.shared.errors import UserError
 from pipelines.compiler.spec import Task, list_images, read_spec
-from pipelines.local.containers import check_images, new_runner
+from pipelines.local.containers import check_images, make_runner
 from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import end_children, interrupt_on_sigterm, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
 from pipelines.local.stages_environment import find_python, start_stages_with
-
-if TYPE_CHECKING:
-    from kfp.dsl.base_component import BaseComponent
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +36,7 @@ def check_paths(runs: Path, arguments: dict[str, Any]) -> None:
             raise UserError(f"{value}: kfp.local cannot handle paths that contain 'python3'; move or rename it.")
 
 
-def check_runner(runner: str, pipeline: "BaseComponent") -> None:
+def check_runner(runner: str, pipeline: BaseComponent) -> None:
     """Checks that the stages' Python, or their images, are there.
 
     Raises:
@@ -44,8 +45,6 @@ def check_runner(runner: str, pipeline: "BaseComponent") -> None:
     if runner == "subprocess":
         find_python()
     else:
-        from google.protobuf.json_format import MessageToDict  # here, so that the command line starts sooner
-
         check_images(list_images(MessageToDict(pipeline.pipeline_spec)))
 
 
@@ -74,16 +73,7 @@ def run_package(
         The content of run.json.
     """
     package = folder / "pipeline.yaml"
-    record: RunRecord = {
-        "run": folder.name,
-        "pipeline": read_spec(package)["pipelineInfo"]["name"],
-        "state": "failed",
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "arguments": arguments,
-        "seconds": 0.0,
-        "stages": {},
-        "artifacts": artifacts,
-    }
+    record = _begin_record(folder, read_spec(package)["pipelineInfo"]["name"], arguments)
     started = time.monotonic()
     try:
         with (folder / "run.log").open("w") as log, _use_kfp_local(folder, arguments, runner):
@@ -95,30 +85,41 @@ def run_package(
     finally:
         end_children()
         _remove_partial(folder)
-        record["seconds"] = round(time.monotonic() - started, 1)
+        # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
+        record["seconds"] = time.monotonic() - started
         record["stages"] = {task.name: _describe_task(task, folder, watcher) for task in watcher.tasks}
         record["artifacts"] = {**artifacts, **_list_own_artifacts(watcher.tasks, record["stages"])}
         write_record(folder, record)
     return record
 
 
+def _begin_record(folder: Path, pipeline: str, arguments: dict[str, Any]) -> RunRecord:
+    """The record of a run that has done nothing yet, which counts as failed until it is known to be otherwise."""
+    return {
+        "run": folder.name,
+        "pipeline": pipeline,
+        "state": "failed",
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "arguments": arguments,
+        "seconds": 0.0,
+        "stages": {},
+        "artifacts": {},
+    }
+
+
 @contextlib.contextmanager
 def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str) -> Iterator[None]:
     """Prepares kfp.local, and all that it takes from this process: its folder, its environment, its Python."""
-    from kfp import local  # as above
-
     with interrupt_on_sigterm(), set_environment(), contextlib.chdir(ROOT), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about image names, and what kfp leaves aside here, such as CPU limits
         is_docker = runner == "docker"
-        chosen = new_runner(folder, arguments) if is_docker else local.SubprocessRunner(use_venv=False)
+        chosen = make_runner(folder, arguments) if is_docker else local.SubprocessRunner(use_venv=False)
         local.init(chosen, pipeline_root=str(folder / "artifacts"), raise_on_error=False)
         with contextlib.nullcontext() if is_docker else start_stages_with(find_python()):
             yield
 
 
 def _execute(package: Path, arguments: dict[str, Any], log: WatchedLog) -> None:
-    from kfp import components  # as above
-
     pipeline = components.load_component_from_file(str(package))
     with contextlib.redirect_stdout(log):
         pipeline(**arguments)

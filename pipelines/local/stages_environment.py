@@ -32,7 +32,7 @@ def find_python() -> str:
 
 @contextlib.contextmanager
 def start_stages_with(python: str) -> Iterator[None]:
-    """kfp's SubprocessRunner starts each stage with sys.executable, and there is no option for another Python."""
+    """Lets kfp start the stages with this Python: its SubprocessRunner takes sys.executable, and knows no other way."""
     own = sys.executable
     sys.executable = python
     try:

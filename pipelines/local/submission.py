@@ -1,8 +1,12 @@
 """A run on this machine, from the request to its results."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
 
 from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError
@@ -16,7 +20,7 @@ from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
 from pipelines.local.runner import check_paths, check_runner, run_package
-from pipelines.output.display import print_outcome, show_progress
+from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
 from pipelines.output.results import REPORTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun
 from pipelines.submission.preparation import prepare
@@ -74,16 +78,18 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     folder = make_folder(request.runs, request.experiment, prepared.name)
     write_package(prepared.pipeline, folder / "pipeline.yaml")
     earlier = prepared.earlier.get("from run")
-    record = _run(folder, prepared.arguments, earlier.artifacts if earlier else {}, options.runner)
-    _keep_results(folder, record)
-    print_outcome(folder, record)
-    return "interrupted" if record["state"] == "cancelled" else record["state"]
-
-
-def _run(folder: Path, arguments: dict[str, Any], artifacts: dict[str, str], runner: str) -> RunRecord:
     watcher = Watcher(list_tasks(read_spec(folder / "pipeline.yaml")))
     with show_progress(watcher):
-        return run_package(folder, arguments=arguments, artifacts=artifacts, watcher=watcher, runner=runner)
+        record = run_package(
+            folder,
+            arguments=prepared.arguments,
+            artifacts=earlier.artifacts if earlier else {},
+            watcher=watcher,
+            runner=options.runner,
+        )
+    _keep_results(folder, record)
+    _print_outcome(folder, record)
+    return "interrupted" if record["state"] == "cancelled" else record["state"]
 
 
 def _keep_results(folder: Path, record: RunRecord) -> None:
@@ -102,3 +108,22 @@ def _keep_results(folder: Path, record: RunRecord) -> None:
     if "evaluation" in made:
         history = record["artifacts"].get("history")
         keep_results(made["evaluation"], Path(history) if history else None, RESULTS)
+
+
+def _print_outcome(folder: Path, record: RunRecord) -> None:
+    """Prints the figures and the reports of a run; after a failure, what the stage said."""
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    for task, content in record["stages"].items():
+        if content["state"] == "failed":
+            console.print(f"[red]{task} failed:[/] {escape(content.get('message', ''))}")
+    if (folder / evaluation.FILE).is_file():
+        print_figures(folder)
+    if (folder / comparison.FILE).is_file():
+        print_comparison(folder)
+    console.print(f"{record['state']} after {record['seconds']:.0f} s")
+    for report in [*sorted(folder.glob("*.html")), *folder.glob("issues.csv")]:
+        name = report.stem if report.stem in ("review", "issues") else f"{report.stem} report"
+        console.print(f"{name:<24} {os.path.relpath(report)}")
+    console.print(f"{'log':<24} {os.path.relpath(folder / 'run.log')}")
+    if record["state"] == "succeeded" and "curate" in record["stages"]:
+        print_adoption(os.path.relpath(Path(record["stages"]["curate"]["artifacts"]["data"]["uri"])))

@@ -1,21 +1,19 @@
 """What a person sees of a run: the stages while it runs, the figures at the end."""
 
 import contextlib
-import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from components.shared.formats import comparison, evaluation
 from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
-from components.shared.formats.evaluation import Evaluation, measured_splits, read_evaluation
+from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
 
 SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
 
@@ -25,7 +23,7 @@ class Progress(Protocol):
 
     states: dict[str, str]  # by task, in their order
     progress: dict[str, str]  # the last thing that a task said of its progress
-    on_change: Any  # is called with the name of a task whose state changed
+    on_change: Callable[[str], None]  # is called with the name of a task whose state changed
 
     def measure_seconds(self, name: str) -> float:
         """How long a task took, or has been running."""
@@ -39,7 +37,7 @@ def show_progress(progress: Progress) -> Iterator[None]:
     def write_line(task: str) -> str:
         state = progress.states[task]
         said = progress.progress.get(task, "") if state == "running" else ""
-        return write_task(task, state, progress.measure_seconds(task), said)
+        return write_task(task, state, progress.measure_seconds(task), progress=said)
 
     def draw_table() -> Table:
         table = Table.grid(padding=(0, 1))
@@ -55,34 +53,10 @@ def show_progress(progress: Progress) -> Iterator[None]:
     yield
 
 
-def write_task(task: str, state: str, seconds: float | None, progress: str = "") -> str:
+def write_task(task: str, state: str, seconds: float | None, *, progress: str = "") -> str:
     """A task's line with rich's markup: symbol, name, state, seconds, progress."""
     time_taken = "" if state == "waiting" or seconds is None else f"{seconds:6.1f} s"
     return f"{SYMBOLS.get(state, SYMBOLS['waiting'])} {task:<16} {state:<9} {time_taken}  {escape(progress)}".rstrip()
-
-
-def print_outcome(folder: Path, record: Mapping[str, Any]) -> None:
-    """The figures and the reports of a run on this machine; after a failure, what the stage said.
-
-    Args:
-        folder: of the run.
-        record: the content of its run.json.
-    """
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
-    for task, content in record["stages"].items():
-        if content["state"] == "failed":
-            console.print(f"[red]{task} failed:[/] {escape(content['message'])}")
-    if (folder / evaluation.FILE).is_file():
-        print_figures(folder)
-    if (folder / comparison.FILE).is_file():
-        print_comparison(folder)
-    console.print(f"{record['state']} after {record['seconds']:.0f} s")
-    for report in [*sorted(folder.glob("*.html")), *folder.glob("issues.csv")]:
-        name = report.stem if report.stem in ("review", "issues") else f"{report.stem} report"
-        console.print(f"{name:<24} {_shorten(report)}")
-    console.print(f"{'log':<24} {_shorten(folder / 'run.log')}")
-    if record["state"] == "succeeded" and "curate" in record["stages"]:
-        print_adoption(_shorten(Path(record["stages"]["curate"]["artifacts"]["data"]["uri"])))
 
 
 def print_figures(folder: Path) -> None:
@@ -115,7 +89,7 @@ def _draw_figures(content: Evaluation) -> Table:
     table = Table(title=f"data version {content['data_version']}", title_justify="left")
     for heading in ("split", "images", "accuracy", "95 %", "macro F1", "log loss", "calibration"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split, figures in measured_splits(content).items():
+    for split, figures in list_measured_splits(content).items():
         low, high = figures["accuracy_interval"]
         table.add_row(
             split,
@@ -149,7 +123,3 @@ def _draw_changes(content: Comparison) -> Table:
             f"{new['accuracy']:.3f}" if new else "",
         )
     return table
-
-
-def _shorten(path: Path) -> str:
-    return os.path.relpath(path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from components.shared.errors import UserError
 from components.shared.files import new_file
-from components.shared.formats.evaluation import Evaluation, SplitFigures, measured_splits, read_evaluation
+from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits, read_evaluation
 
 METRICS = "metrics.json"
 TABLES = ("confusion", "classes")
@@ -59,7 +59,7 @@ def read_data_version(results: Path) -> str:
 
 def _list_files(evaluation: Evaluation) -> dict[str, str]:
     """The content of each file, by its path in results/."""
-    figures = measured_splits(evaluation)
+    figures = list_measured_splits(evaluation)
     f1 = {split: {name: scores["f1"] for name, scores in each["classes"].items()} for split, each in figures.items()}
     files = {METRICS: _to_json(_summarize(evaluation)), "classes.json": _to_json(f1)}
     for split, content in figures.items():
@@ -78,7 +78,7 @@ def _summarize(evaluation: Evaluation) -> dict[str, object]:
         summary["trained_on"] = evaluation["trained_on"]
     if "train" in evaluation:
         summary["train"] = {"images": evaluation["train"]["images"]}
-    return summary | {split: _choose_figures(figures) for split, figures in measured_splits(evaluation).items()}
+    return summary | {split: _choose_figures(figures) for split, figures in list_measured_splits(evaluation).items()}
 
 
 def _choose_figures(figures: SplitFigures) -> dict[str, object]:

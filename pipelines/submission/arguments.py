@@ -1,16 +1,14 @@
 """The values of a pipeline's parameters: from what the user gave, and from earlier runs."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kfp.dsl.base_component import BaseComponent
 from pydantic import TypeAdapter, ValidationError
 
 from components.shared.errors import UserError, name_unknown
 from pipelines.compiler.contracts import PYTHON_TYPES, Contract
 from pipelines.compiler.single_stage import FROM_RUN
-
-if TYPE_CHECKING:
-    from kfp.dsl.base_component import BaseComponent
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class EarlierRun:
     inputs: dict[str, str]  # the URIs of the artifacts that this task took
 
 
-def check_arguments(pipeline: "BaseComponent", arguments: dict[str, Any], params: tuple[str, ...]) -> dict[str, Any]:
+def check_arguments(pipeline: BaseComponent, arguments: dict[str, Any], params: tuple[str, ...]) -> dict[str, Any]:
     """The arguments and each NAME=VALUE of `params`, as the parameters of the pipeline want them.
 
     Raises:

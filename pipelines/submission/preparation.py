@@ -4,7 +4,9 @@ What to run, on what data, from which earlier runs, with what values. Where the 
 runs, they are a `Target`.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+
+from kfp.dsl.base_component import BaseComponent
 
 from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
@@ -12,9 +14,6 @@ from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion
 from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
 from pipelines.submission.request import RunRequest
-
-if TYPE_CHECKING:
-    from kfp.dsl.base_component import BaseComponent
 
 # Of the pipeline `comparison`: its parameters without _uri, and the artifacts of the run before and of that after.
 BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
@@ -46,7 +45,7 @@ class PreparedRun(NamedTuple):
 
     name: str  # of the pipeline, or of the stage that runs alone
     stages: Stages
-    pipeline: "BaseComponent"
+    pipeline: BaseComponent
     arguments: dict[str, Any]
     versions: list[str]  # of the data, or their addresses where those tell no version
     earlier: dict[str, EarlierRun]  # by what it is to this run: before, from run

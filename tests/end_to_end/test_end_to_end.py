@@ -23,7 +23,7 @@ import psutil
 import pytest
 import yaml
 
-from tests.conftest import IMAGES, ROOT, Folders, copy_project, run_in_stages, run_python
+from tests.conftest import IMAGES, PATIENCE, ROOT, Folders, copy_project, run_in_stages, run_python
 
 REAL = ROOT / "../shared/data/roman-numerals"
 STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
@@ -38,9 +38,9 @@ CONFIG = {
 }
 REPORTING = ["validate", "train", "evaluate"]
 TURN = [
-    *(f"before/{stage}" for stage in STAGES),
+    *(f"before-{stage}" for stage in STAGES),
     *("audit", "curate"),
-    *(f"after/{stage}" for stage in STAGES),
+    *(f"after-{stage}" for stage in STAGES),
     *("yardstick", "compare"),
 ]
 
@@ -58,7 +58,7 @@ class Run(NamedTuple):
         return self.summary["stages"][stage]["artifacts"][name]["metadata"]
 
     def metrics(self) -> dict[str, Any]:
-        return json.loads((self.folder / "metrics.json").read_text())
+        return json.loads((self.folder / "evaluation.json").read_text())
 
     def predictions(self, task: str = "evaluate") -> list[dict[str, str]]:
         return read_csv(self.artifact(task, "predictions"))
@@ -96,7 +96,9 @@ def improvement(workplace: Path, tiny: Folders, training: Run, tmp_path_factory:
     (folder / "decisions.csv").write_text("\n".join(lines) + "\n")
     options = ["--config", "tiny", *data_options(tiny), "--decisions", "decisions.csv"]
     parameters = ["--param", "epochs=2", "--param", "seed=7", "--param", "augment_to=45"]
-    return submit(folder, "--pipeline", "improvement", *options, *parameters)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder / "home"))  # the audit keeps its finished folds below it
+        return submit(folder, "--pipeline", "improvement", *options, *parameters)
 
 
 def decision(folders: Folders, filename: str, decided: str, label: str = "") -> dict[str, str]:
@@ -166,7 +168,9 @@ def test_summary_holds_states_parameters_and_every_artifact(training: Run, tiny:
     assert (summary["state"], summary["pipeline"], summary["run"]) == ("succeeded", "training", training.folder.name)
     assert summary["arguments"]["data_uri"] == str(tiny.data)
     assert sorted(summary["stages"]) == sorted(STAGES)
-    assert 0 < sum(stage["seconds"] for stage in summary["stages"].values()) <= summary["seconds"]
+    seconds = [stage["seconds"] for stage in summary["stages"].values()]
+    assert min(seconds) > 0
+    assert sum(seconds) <= summary["seconds"]
     for name, stage in summary["stages"].items():
         assert stage["state"] == "succeeded"
         contract = yaml.safe_load((ROOT / "components" / name / "component.yaml").read_text())
@@ -235,7 +239,7 @@ print(json.dumps({"probabilities": result["probabilities"].numpy().tolist(), "cl
 
 def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):
     metrics = training.metrics()
-    assert json.loads((training.artifact("evaluate", "evaluation") / "metrics.json").read_text()) == metrics
+    assert json.loads((training.artifact("evaluate", "evaluation") / "evaluation.json").read_text()) == metrics
     kept = json.loads((workplace / "results/metrics.json").read_text())
     assert kept["data_version"] == metrics["data_version"]
     assert kept["val"].items() <= metrics["val"].items()
@@ -322,7 +326,7 @@ def test_terminal_shows_stage_progress_and_time(training: Run, workplace: Path):
     assert again.metadata("validate", "metrics") == training.metadata("validate", "metrics")
 
 
-def on_terminal(command: list[Any], folder: Path, timeout: float = 300) -> tuple[int, str]:
+def on_terminal(command: list[Any], folder: Path, timeout: float = PATIENCE) -> tuple[int, str]:
     """Exit code and everything that a terminal of 100 columns receives."""
     terminal, inner = os.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
@@ -339,7 +343,7 @@ def on_terminal(command: list[Any], folder: Path, timeout: float = 300) -> tuple
         with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
             while (data := os.read(terminal, 65536)) and time.monotonic() < end:
                 shown += data
-        return process.wait(10), shown.decode()
+        return process.wait(60), shown.decode()
     finally:
         process.terminate()
         os.close(terminal)
@@ -360,7 +364,7 @@ def test_bad_image_fails_the_run_in_one_sentence(workplace: Path, own: Folders):
     }
     assert str(broken) in stages["ingest"]["message"]
     assert leftovers(run.folder) == []
-    assert not (run.folder / "metrics.json").exists()
+    assert not (run.folder / "evaluation.json").exists()
 
 
 def leftovers(run: Path) -> list[Path]:
@@ -404,9 +408,9 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
             os.killpg(process.pid, sent)
         else:
             process.send_signal(sent)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == 130, output
-        wait_until(lambda: not session(process.pid), seconds=2)
+        wait_until(lambda: not session(process.pid), seconds=30)
     run = only_run(runs.iterdir(), output)
     assert run.summary["state"] == "cancelled"
     assert run.summary["stages"][stage]["state"] == "cancelled"
@@ -428,7 +432,7 @@ def in_own_session(command: list[Any], folder: Path) -> Iterator[subprocess.Pope
             left.kill()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -484,10 +488,10 @@ def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(impro
 
 def test_improvement_begins_with_what_the_training_pipeline_gives(training: Run, improvement: Run):
     for stage in STAGES:
-        given, alone = improvement.summary["stages"][f"before/{stage}"], training.summary["stages"][stage]
+        given, alone = improvement.summary["stages"][f"before-{stage}"], training.summary["stages"][stage]
         assert given["parameters"] == alone["parameters"]
     for stage, name in (("ingest", "examples"), ("train", "history"), ("evaluate", "evaluation")):
-        assert digests(improvement.artifact(f"before/{stage}", name)) == digests(training.artifact(stage, name))
+        assert digests(improvement.artifact(f"before-{stage}", name)) == digests(training.artifact(stage, name))
 
 
 def test_improvement_makes_the_version_that_was_decided_on_and_trains_on_it(improvement: Run, tiny: Folders):
@@ -505,26 +509,26 @@ def test_improvement_makes_the_version_that_was_decided_on_and_trains_on_it(impr
     assert kept == {**{name: path.read_bytes() for name, path in expected.items()}, moved: relabelled.read_bytes()}
     assert len(read_csv(data / "manifest.csv")) == len(files)
 
-    after = json.loads((improvement.artifact("after/ingest", "examples") / "examples.json").read_text())
+    after = json.loads((improvement.artifact("after-ingest", "examples") / "examples.json").read_text())
     counts = Counter(tuple(name.split("/")[:2]) for name in files)
     for split, content in after["splits"].items():
         assert content["classes"] == {name: counts[split, name] for name in CLASSES}
-    ingested = improvement.summary["stages"]["after/ingest"]["parameters"]
+    ingested = improvement.summary["stages"]["after-ingest"]["parameters"]
     assert (ingested["data_uri"], ingested["test_data_uri"]) == (str(data), "")
-    assert improvement.summary["stages"]["after/train"]["parameters"]["epochs"] == 2
-    trained = json.loads((improvement.artifact("after/train", "model") / "training.json").read_text())
+    assert improvement.summary["stages"]["after-train"]["parameters"]["epochs"] == 2
+    trained = json.loads((improvement.artifact("after-train", "model") / "training.json").read_text())
     assert trained["data_version"] == after["data_version"] == improvement.metrics()["data_version"]
 
 
 def test_improvement_compares_both_models_on_the_images_of_before(improvement: Run, tiny: Folders):
     comparison = json.loads((improvement.folder / "comparison.json").read_text())
-    before = improvement.metadata("before/ingest", "examples")["data_version"]
+    before = improvement.metadata("before-ingest", "examples")["data_version"]
     assert comparison["before"]["data_version"] == before
     assert comparison["after"]["data_version"] == improvement.metrics()["data_version"] != before
     rows = improvement.predictions("yardstick")
     assert sorted(row["filename"] for row in rows) == sorted(image_files(tiny))
     for split, figures in comparison["splits"].items():
-        for turn, task in (("before", "before/evaluate"), ("after", "yardstick")):
+        for turn, task in (("before", "before-evaluate"), ("after", "yardstick")):
             right = [
                 row["label"] == row["prediction"] for row in improvement.predictions(task) if row["split"] == split
             ]
@@ -534,15 +538,15 @@ def test_improvement_compares_both_models_on_the_images_of_before(improvement: R
 
 
 def test_improvement_keeps_the_figures_of_the_new_version(improvement: Run):
-    evaluation = improvement.artifact("after/evaluate", "evaluation")
-    assert json.loads((evaluation / "metrics.json").read_text()) == improvement.metrics()
+    evaluation = improvement.artifact("after-evaluate", "evaluation")
+    assert json.loads((evaluation / "evaluation.json").read_text()) == improvement.metrics()
     results = improvement.folder.parents[2] / "results"
     assert json.loads((results / "metrics.json").read_text())["data_version"] == improvement.metrics()["data_version"]
-    history = improvement.artifact("after/train", "history").read_text()
+    history = improvement.artifact("after-train", "history").read_text()
     assert (results / "plots/training.csv").read_text() == history
     artifacts = improvement.summary["artifacts"]
     assert artifacts["evaluation"] == str(evaluation)
-    assert artifacts["model"] == str(improvement.artifact("after/train", "model"))
+    assert artifacts["model"] == str(improvement.artifact("after-train", "model"))
 
 
 @pytest.mark.parametrize(

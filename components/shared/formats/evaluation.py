@@ -108,6 +108,6 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     return cast(Evaluation, evaluation)
 
 
-def measured_splits(evaluation: Evaluation) -> dict[str, SplitFigures]:
+def list_measured_splits(evaluation: Evaluation) -> dict[str, SplitFigures]:
     """The figures of each split that the document has figures of, val before test."""
     return {split: evaluation[split] for split in MEASURED_SPLITS if split in evaluation}

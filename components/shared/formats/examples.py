@@ -127,7 +127,7 @@ class ExamplesManifest:
         """Those of all splits."""
         return [shard for split in self.splits.values() for shard in split.shards]
 
-    def for_shards_in(self, folder: Path) -> "ExamplesManifest":
+    def rehash_shards(self, folder: Path) -> "ExamplesManifest":
         """The manifest of shards with the same images under the same names, but with other bytes."""
 
         def rehash(shard: Shard) -> Shard:
@@ -147,7 +147,7 @@ class ExampleSet:
     folder: str
     manifest: ExamplesManifest
 
-    def shard_paths(self, split: str, folder: str = "") -> list[str]:
+    def list_shard_paths(self, split: str, folder: str = "") -> list[str]:
         """The addresses of a split's shards, in order; `folder` is where else they are, perhaps a URI."""
         return [f"{folder or self.folder}/{shard.name}" for shard in self.manifest.splits[split].shards]
 
@@ -155,7 +155,7 @@ class ExampleSet:
         """Yields each image of a split, in order, one in memory at a time."""
         import tensorflow as tf  # here, since the tools read manifests and have no TensorFlow
 
-        for record in tf.data.TFRecordDataset(self.shard_paths(split)).as_numpy_iterator():
+        for record in tf.data.TFRecordDataset(self.list_shard_paths(split)).as_numpy_iterator():
             yield parse_example(record)
 
 
@@ -164,7 +164,7 @@ def is_augmented(filename: str) -> bool:
     return AUGMENTED in filename and not filename.startswith("test/")
 
 
-def shard_name(split: str, index: int, shards: int) -> str:
+def name_shard(split: str, index: int, shards: int) -> str:
     """The usual name of a shard: train-00000-of-00004.tfrecord."""
     return f"{split}-{index:05d}-of-{shards:05d}.tfrecord"
 

@@ -44,7 +44,7 @@ class PredictedImage(NamedTuple):
     loss: float
 
 
-def probability_column(class_name: str) -> str:
+def name_probability(class_name: str) -> str:
     """The name of the column with the probability of a class."""
     return f"probability_{class_name}"
 

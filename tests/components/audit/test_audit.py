@@ -17,15 +17,15 @@ import pytest
 from PIL import Image
 
 from components.audit.audit import audit_examples
-from components.audit.judging import Settings
+from components.audit.cross_validation import AuditSettings
 from components.audit.report import write_audit_report
 from components.shared.errors import UserError
-from components.shared.formats.examples import AUGMENTED, read_manifest
+from components.shared.formats.examples import AUGMENTED, ExampleSet, ExamplesManifest, open_examples
 from tests.conftest import BEAM, ROOT, contents
 
 CLASSES = ["i", "v", "x"]
-OUTPUTS = ["issues.csv", "review.html", "report.html"]
-SETTINGS = Settings(folds=2, repeats=1, epochs=40, seed=1)
+OUTPUTS = {"issues_output": "issues.csv", "review_output": "review.html", "report_output": "report.html"}
+SETTINGS = AuditSettings(folds=2, repeats=1, epochs=40, seed=1)
 FAULTS = {
     "train/v/flipped.png": "x",
     "train/x/flipped.png": "v",
@@ -55,10 +55,10 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = Image.new("L", (picture.width + 60, picture.height + 40), 255)
     page.paste(picture, (50, 10))
     page.save(root / "data/train/x/moved.png")
-    return ingested(root / "data", root)
+    return run_ingest(root / "data", root)
 
 
-def ingested(data: Path, root: Path) -> Path:
+def run_ingest(data: Path, root: Path) -> Path:
     from components.ingest.ingestion import ingest_folders
 
     ingest_folders(
@@ -78,7 +78,9 @@ def ingested(data: Path, root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def audit(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return audited(faulty, SETTINGS, tmp_path_factory.mktemp("audit"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # the finished folds are kept below it
+        return run_audit(faulty, SETTINGS, tmp_path_factory.mktemp("audit"))
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +88,14 @@ def issues(audit: Path) -> list[dict[str, str]]:
     return read(audit / "issues.csv")
 
 
-def audited(examples: Path, settings: Settings, folder: Path) -> Path:
-    audit_examples(str(examples), settings, 1000, 5, *(str(folder / name) for name in OUTPUTS))
-    assert sorted(contents(folder)) == sorted(OUTPUTS)
+def run_audit(examples: Path, settings: AuditSettings, folder: Path) -> Path:
+    audit_examples(str(examples), settings, review_size=1000, gallery_size=5, **outputs(folder))
+    assert sorted(contents(folder)) == sorted(OUTPUTS.values())
     return folder
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    return {parameter: str(folder / name) for parameter, name in OUTPUTS.items()}
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -154,8 +160,8 @@ def test_most_good_images_need_nothing(issues: list[dict[str, str]]):
 
 
 def test_images_made_of_others_are_left_out(faulty: Path, issues: list[dict[str, str]]):
-    manifest = read_manifest(faulty)
-    assert sum(manifest["splits"][split]["images"] for split in ("train", "val")) == len(issues) + 1
+    splits = open_examples(faulty).manifest.splits
+    assert sum(splits[split].images for split in ("train", "val")) == len(issues) + 1
     assert not [issue for issue in issues if AUGMENTED in issue["filename"]]
 
 
@@ -178,8 +184,8 @@ def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list
 
 
 def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
-    manifest = {"classes": CLASSES, "data_version": "1.dir", "splits": {}}
-    write_audit_report(str(tmp_path / "report.html"), "", manifest, [], 5)
+    examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}))
+    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], gallery_size=5)
     assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
 
 
@@ -188,26 +194,39 @@ def test_a_killed_audit_continues_in_the_next_run(
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     settings = SETTINGS._replace(repeats=2, epochs=2)
-    whole = audited(faulty, settings, tmp_path / "whole")
+    whole = run_audit(faulty, settings, tmp_path / "whole")
     assert "finished before" not in capfd.readouterr().out
-    outputs = [str(tmp_path / "killed" / name) for name in OUTPUTS]
-    call = f"audit_examples({str(faulty)!r}, Settings{tuple(settings)}, 1000, 5, *{outputs})"
+    sizes = "review_size=1000, gallery_size=5"
+    call = f"audit_examples({str(faulty)!r}, {settings}, {sizes}, **{outputs(tmp_path / 'killed')})"
     code = f"from components.audit.audit import *; {call}"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
-    while not kept_folds(tmp_path):
+    while not list_kept_folds(tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not contents(tmp_path / "killed")
     capfd.readouterr()
-    again = audited(faulty, settings, tmp_path / "again")
+    again = run_audit(faulty, settings, tmp_path / "again")
     assert re.search(r"audit: [12] of 2 folds were finished before", capfd.readouterr().out)
     assert contents(again) == contents(whole)
-    assert not kept_folds(tmp_path)
+    assert not list_kept_folds(tmp_path)
 
 
-def kept_folds(home: Path) -> list[Path]:
+def test_one_core_gives_the_same(faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    settings = SETTINGS._replace(epochs=1)
+    every_core = run_audit(faulty, settings, tmp_path / "every core")
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        one_core = run_audit(faulty, settings, tmp_path / "one core")
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert contents(one_core) == contents(every_core)
+
+
+def list_kept_folds(home: Path) -> list[Path]:
     return list((home / ".cache/audit").rglob("output.pkl"))
 
 
@@ -215,7 +234,7 @@ def test_a_home_that_cannot_be_written_is_named(faulty: Path, tmp_path: Path, mo
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match="file/.cache/audit/.*: Not a directory; set HOME to a folder"):
-        audited(faulty, SETTINGS, tmp_path / "audit")
+        run_audit(faulty, SETTINGS, tmp_path / "audit")
 
 
 @pytest.mark.parametrize(
@@ -233,5 +252,5 @@ def test_a_wrong_setting_is_named_and_nothing_written(
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match=sentence):
-        audited(faulty, SETTINGS._replace(**setting), tmp_path / "audit")
+        run_audit(faulty, SETTINGS._replace(**setting), tmp_path / "audit")
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ import pytest
 from components.compare.comparison import Inputs, compare_evaluations, list_metrics
 from components.compare.paired import Bootstrap, compare_accuracy, compute_mcnemar_p
 from components.evaluate.evaluation import evaluate_model
-from components.evaluate.metrics import split_metrics
+from components.evaluate.metrics import measure_split
 from components.ingest.ingestion import ingest_folders
 from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison, read_comparison
@@ -51,7 +51,7 @@ class Versions(NamedTuple):
             "settings": {"epochs": 2, "seed": 1},
             "classes": NAMES,
             "train": {"images": len(splits["train"])},
-            **{split: split_metrics(splits[split], NAMES, 3) for split in ("val", "test") if len(splits[split])},
+            **{split: measure_split(splits[split], NAMES, 3) for split in ("val", "test") if len(splits[split])},
         }
         self.edit(name, metrics)
 

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from components.evaluate.evaluation import evaluate_model
-from components.evaluate.metrics import SLICES, calibration_error, interval, slices, split_metrics
+from components.evaluate.metrics import compute_calibration_error, measure_split
 from components.ingest.ingestion import ingest_folders
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
-from pipelines.output.results import keep
-from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
+from components.shared.formats.examples import ImageExample, open_examples
+from components.shared.metrics import SLICES, bound_share, slice_accuracy
+from pipelines.output.results import keep_results
+from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page
 
 EVIL = """<script>alert('1')<|script> & "quoted".png"""
@@ -37,8 +39,8 @@ class Evaluated(NamedTuple):
 def evaluate(model: Path, examples: Path, folder: Path, **changed: int) -> Evaluated:
     options = {"batch_size": 5, "slice_bins": BINS, "gallery_size": GALLERY}
     assert changed.keys() <= options.keys()
-    outputs = [str(folder / name) for name in OUTPUTS]
-    return Evaluated(folder, evaluate_model(str(model), str(examples), *{**options, **changed}.values(), *outputs))
+    result = evaluate_model(str(model), str(examples), **{**options, **changed}, **outputs_in(folder, *OUTPUTS))
+    return Evaluated(folder, result)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +71,9 @@ def evaluated(trained: Path, raw: Path, tmp_path_factory: pytest.TempPathFactory
     return evaluate(trained / "model", raw, tmp_path_factory.mktemp("evaluated"))
 
 
-def images(raw: Path) -> dict[str, Any]:
-    manifest = ex.read_manifest(raw)
-    return {
-        ex.text(example, ex.FILENAME): example
-        for split in manifest["splits"]
-        for example in ex.read_examples(ex.shard_paths(raw, manifest, split))
-    }
+def images(raw: Path) -> dict[str, ImageExample]:
+    opened = open_examples(raw)
+    return {example.filename: example for split in opened.manifest.splits for example in opened.read(split)}
 
 
 # --- predictions -------------------------------------------------------------------------------
@@ -87,21 +85,17 @@ def test_one_row_per_image_of_every_split(raw: Path, evaluated: Evaluated) -> No
     assert Counter(rows["filename"]) == Counter(expected.keys())
     for row in rows.itertuples():
         example = expected[row.filename]
-        assert row.sha256 == ex.text(example, ex.SHA256)
-        assert row.label == ex.text(example, ex.CLASS)
+        assert row.sha256 == example.sha256
+        assert row.label == example.class_name
         assert row.split == row.filename.split("/")[0]
-        assert row.width == example.features.feature[ex.WIDTH].int64_list.value[0]
-        assert row.ink_fraction == pytest.approx(
-            example.features.feature[ex.INK_FRACTION].float_list.value[0], rel=1e-5
-        )
+        assert row.width == example.width
+        assert row.ink_fraction == pytest.approx(example.ink_fraction, rel=1e-5)
 
 
 def test_probabilities_are_those_of_the_saved_model(trained: Path, raw: Path, evaluated: Evaluated) -> None:
-    import tensorflow as tf
-
     signature = tf.saved_model.load(str(trained / "model")).signatures["serving_default"]
     stored, rows = images(raw), evaluated.predictions
-    encoded = [stored[name].features.feature[ex.ENCODED].bytes_list.value[0] for name in rows["filename"]]
+    encoded = [stored[name].encoded for name in rows["filename"]]
     outputs = signature(image_bytes=tf.constant(encoded))
     probabilities = rows[[f"probability_{name}" for name in CLASSES]].to_numpy()
     np.testing.assert_allclose(probabilities, outputs["probabilities"], rtol=1e-4, atol=1e-6)
@@ -232,23 +226,23 @@ def test_metrics_follow_from_the_predictions(split: str, evaluated: Evaluated) -
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_of_random_predictions(seed: int) -> None:
     rows = random_rows(seed)
-    check_metrics(split_metrics(rows, CLASSES, 4), rows, 4)
+    check_metrics(measure_split(rows, CLASSES, 4), rows, 4)
 
 
 def test_metrics_with_a_class_that_is_never_predicted() -> None:
     rows = random_rows(5)
     rows["prediction"] = CLASSES[0]
-    check_metrics(split_metrics(rows, CLASSES, 4), rows, 4)
+    check_metrics(measure_split(rows, CLASSES, 4), rows, 4)
 
 
 def test_slices_of_images_that_are_all_alike() -> None:
     rows = random_rows(6).assign(width=32, height=32, aspect_ratio=1.0)
-    check_slices(slices(rows, 4), rows, 4)
+    check_slices(slice_accuracy(rows, 4), rows, 4)
 
 
 def test_slices_hold_the_images_between_their_bounds() -> None:
     rows = random_rows(7)
-    found = [entry for entry in slices(rows, 4) if entry["scalar"] == "ink_fraction"]
+    found = [entry for entry in slice_accuracy(rows, 4) if entry["scalar"] == "ink_fraction"]
     assert len(found) == 4
     for entry in found:
         above = rows["ink_fraction"] > entry["from"]
@@ -270,22 +264,22 @@ def test_slices_hold_the_images_between_their_bounds() -> None:
     ],
 )
 def test_calibration_error_of_a_known_case(confidence: list[float], correct: list[int], expected: float) -> None:
-    assert calibration_error(np.array(confidence), np.array(correct, bool)) == pytest.approx(expected)
+    assert compute_calibration_error(np.array(confidence), np.array(correct, bool)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     ("right", "count", "expected"), [(8, 10, (0.490, 0.943)), (0, 10, (0, 0.278)), (5, 5, (0.566, 1))]
 )
 def test_interval_of_a_known_case(right: int, count: int, expected: tuple[float, float]) -> None:
-    assert interval(right, count) == pytest.approx(expected, abs=5e-4)
-    assert interval(right, count) == pytest.approx(wilson(right, count))
+    assert bound_share(right, count) == pytest.approx(expected, abs=5e-4)
+    assert bound_share(right, count) == pytest.approx(wilson(right, count))
 
 
 def test_metrics_file_holds_the_result_with_its_origin(trained: Path, raw: Path, evaluated: Evaluated) -> None:
     written = json.loads((evaluated.folder / "evaluation" / "evaluation.json").read_text())
     assert written == evaluated.result
     training = json.loads((trained / "model" / "training.json").read_text())
-    assert written["data_version"] == ex.read_manifest(raw)["data_version"]
+    assert written["data_version"] == open_examples(raw).manifest.data_version
     assert written["trained_on"] == training["data_version"] != written["data_version"]
     assert written["settings"] == training["settings"]
     assert written["classes"] == CLASSES
@@ -293,7 +287,7 @@ def test_metrics_file_holds_the_result_with_its_origin(trained: Path, raw: Path,
 
 
 def test_evaluation_has_what_the_comparison_of_data_versions_needs(evaluated: Evaluated, tmp_path: Path) -> None:
-    keep(evaluated.folder / "evaluation", None, tmp_path)
+    keep_results(evaluated.folder / "evaluation", None, tmp_path)
     metrics = json.loads((tmp_path / "evaluation.json").read_text())
     assert metrics["data_version"] == evaluated.result["data_version"]
     assert metrics["trained_on"] == evaluated.result["trained_on"]

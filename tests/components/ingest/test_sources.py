@@ -26,7 +26,7 @@ from components.ingest.ingestion import ingest_folders
 from components.ingest.opening import open_source
 from components.shared.errors import UserError
 from components.shared.formats.examples import ExamplesManifest, open_examples
-from tests.conftest import BEAM, CLASSES, PROCESSES, Folders, contents, copy_folders, ends_soon, run_killed
+from tests.conftest import BEAM, CLASSES, PATIENCE, PROCESSES, Folders, contents, copy_folders, ends_soon, run_killed
 from tests.fakes.gcs import EMULATOR, Gcs
 
 IMAGE = f"train/{CLASSES[0]}/00.png"
@@ -266,7 +266,7 @@ def test_missing_credentials_are_said(tmp_path: Path) -> None:
         "with command_line(): open_source('gs://b/data').list_children()"
     )
     result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, timeout=100
+        [sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
     assert result.returncode == 1
     assert result.stderr.startswith("gs://b/data: no Google credentials (")
@@ -544,12 +544,14 @@ def test_transient_errors_are_retried(
 ) -> None:
     uri = gcs.upload(local.folder, "data")
     failures = {"/o?": 2, IMAGE: 2}  # a listing and a download: each fails twice
+    lock = threading.Lock()  # many requests come at once
 
     def fault(path: str) -> tuple[int, bytes] | None:
-        for part, left in failures.items():
-            if part in path and left:
-                failures[part] -= 1
-                return 503, b"{}"
+        with lock:
+            for part, left in failures.items():
+                if part in path and left:
+                    failures[part] -= 1
+                    return 503, b"{}"
         return None
 
     with faulty_server(gcs, monkeypatch, fault):

@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
+from components.shared.formats.examples import ASPECT_RATIO, open_examples
 from components.train.serving import transform_images
 from components.train.training import TrainingSettings, train_model
 from components.transform.transformation import transform_examples
 from models.resnet import build_model
-from tests.conftest import BEAM, CLASSES, contents
+from tests.conftest import BEAM, CLASSES, contents, outputs_in
 from tests.pages import Page
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1)  # those of the fixture `trained`
@@ -34,8 +35,6 @@ class Trained(NamedTuple):
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
     def weights(self) -> dict[str, np.ndarray]:
-        import tensorflow as tf
-
         reader = tf.train.load_checkpoint(str(self.folder / "model" / "variables" / "variables"))
         return {
             name: reader.get_tensor(name)
@@ -45,20 +44,21 @@ class Trained(NamedTuple):
 
     def predict(self, examples: Path, split: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The outputs for the encoded images of a split, and their labels."""
-        import tensorflow as tf
-
-        paths = ex.shard_paths(examples, ex.read_manifest(examples), split)
-        features = [example.features.feature for example in ex.read_examples(paths)]
+        images = list(open_examples(examples).read(split))
         model = tf.saved_model.load(str(self.folder / "model"))
-        encoded = tf.constant([feature[ex.ENCODED].bytes_list.value[0] for feature in features])
+        encoded = tf.constant([image.encoded for image in images])
         outputs = model.signatures["serving_default"](image_bytes=encoded)
-        labels = np.array([feature[ex.LABEL].int64_list.value[0] for feature in features])
+        labels = np.array([image.label for image in images])
         return {name: tensor.numpy() for name, tensor in outputs.items()}, labels
 
 
-def train(transformed: Path, folder: Path, settings: Settings) -> Trained:
-    outputs = [str(folder / name) for name in ("model", "history", "report")]
-    train_model(str(transformed / "examples"), str(transformed / "graph"), settings, *outputs)
+def train(transformed: Path, folder: Path, settings: TrainingSettings) -> Trained:
+    train_model(
+        str(transformed / "examples"),
+        str(transformed / "graph"),
+        settings=settings,
+        **outputs_in(folder, "model", "history", "report"),
+    )
     return Trained(folder)
 
 
@@ -109,10 +109,10 @@ def test_best_epoch_is_not_always_the_last(first: Trained, other_seed: Trained) 
 
 
 def test_record_says_what_was_trained_on_what(first: Trained, transformed: Path) -> None:
-    manifest = ex.read_manifest(transformed / "examples")
+    manifest = open_examples(transformed / "examples").manifest
     training = first.training
-    assert training["classes"] == manifest["classes"]
-    assert training["data_version"] == manifest["data_version"]
+    assert training["classes"] == manifest.classes
+    assert training["data_version"] == manifest.data_version
     assert training["settings"] == SETTINGS._asdict()
     assert training["parameters"] == build_model(len(CLASSES)).count_params()
 
@@ -170,21 +170,21 @@ def test_report_is_one_file_with_curves_and_figures(first: Trained) -> None:
 def test_feature_that_the_schema_lets_be_absent_changes_nothing(
     transformed: Path, examples: Path, validated: Path, tmp_path: Path
 ) -> None:
-    import tensorflow as tf
-
     schema = text_format.Parse((validated / "schema" / "schema.pbtxt").read_text(), Schema())
-    (feature,) = [feature for feature in schema.feature if feature.name == ex.ASPECT_RATIO]
+    (feature,) = [feature for feature in schema.feature if feature.name == ASPECT_RATIO]
     feature.ClearField("shape")
     feature.value_count.max = 1
     (tmp_path / "schema.pbtxt").write_text(text_format.MessageToString(schema))
-    graph = tmp_path / "graph"
-    transform_examples(str(examples), str(tmp_path), 16, BEAM, str(tmp_path / "examples"), str(graph))
-    paths = ex.shard_paths(examples, ex.read_manifest(examples), "val")
-    encoded = tf.constant(
-        [example.features.feature[ex.ENCODED].bytes_list.value[0] for example in ex.read_examples(paths)]
+    transform_examples(
+        str(examples),
+        schema=str(tmp_path),
+        batch_size=16,
+        beam_options=BEAM,
+        **outputs_in(tmp_path, "examples", "graph"),
     )
+    encoded = tf.constant([example.encoded for example in open_examples(examples).read("val")])
     images = [
         transform_images(tf.saved_model.load(str(folder / "transform_fn")).transform_fn, encoded)
-        for folder in (graph, transformed / "graph")
+        for folder in (tmp_path / "graph", transformed / "graph")
     ]
     np.testing.assert_array_equal(*images)

@@ -1,52 +1,64 @@
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
 
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
+from components.shared.formats.examples import SPLITS, ExamplesManifest, open_examples
 from components.transform.transformation import transform_examples
 from models.preprocessing import IMAGE, LABEL, SIZE
-from tests.conftest import BEAM, PROCESSES, contents, ends_soon, run_killed
+from tests.conftest import BEAM, PROCESSES, contents, ends_soon, outputs_in, run_killed
 
 
 def transform(
     examples: Path, schema: Path, folder: Path, batch_size: int = 16, options: list[str] = BEAM, uri: str = ""
-) -> dict[str, Any]:
-    outputs = [str(folder / "examples"), str(folder / "graph")]
-    return transform_examples(str(examples), str(schema), batch_size, options, *outputs, uri)
+) -> ExamplesManifest:
+    return transform_examples(
+        str(examples),
+        schema=str(schema),
+        batch_size=batch_size,
+        beam_options=options,
+        examples_uri=uri,
+        **outputs_in(folder, "examples", "graph"),
+    )
+
+
+def read_records(*paths: str | Path) -> list[bytes]:
+    return list(tf.data.TFRecordDataset(list(map(str, paths))).as_numpy_iterator())
 
 
 def stored(folder: Path, split: str) -> list[Any]:
-    return [
-        example.features.feature
-        for example in ex.read_examples(ex.shard_paths(folder, ex.read_manifest(folder), split))
-    ]
+    """The features of each transformed example."""
+    records = read_records(*open_examples(folder).list_shard_paths(split))
+    return [tf.train.Example.FromString(record).features.feature for record in records]
 
 
-@pytest.mark.parametrize("split", ex.SPLITS)
+@pytest.mark.parametrize("split", SPLITS)
 def test_images_are_decoded_and_resized_in_the_same_order(split: str, examples: Path, transformed: Path) -> None:
-    import tensorflow as tf
-
-    raw, results = stored(examples, split), stored(transformed / "examples", split)
+    raw, results = list(open_examples(examples).read(split)), stored(transformed / "examples", split)
     assert len(raw) == len(results) > 0
     for before, after in zip(raw, results, strict=True):
-        picture = tf.io.decode_image(before[ex.ENCODED].bytes_list.value[0], channels=3)
+        picture = tf.io.decode_image(before.encoded, channels=3)
         assert set(after) == {IMAGE, LABEL}
         actual = np.reshape(after[IMAGE].float_list.value, (*SIZE, 3))
         np.testing.assert_allclose(actual, tf.image.resize(picture, (32, 32)).numpy(), atol=1e-3)
-        assert list(after[LABEL].int64_list.value) == list(before[ex.LABEL].int64_list.value)
+        assert list(after[LABEL].int64_list.value) == [before.label]
 
 
 def test_manifest_is_that_of_the_examples_with_new_checksums(examples: Path, transformed: Path) -> None:
-    before, after = ex.read_manifest(examples), ex.read_manifest(transformed / "examples")  # checks each shard
+    opened = open_examples(transformed / "examples")  # which checks each shard
+    before, after = asdict(open_examples(examples).manifest), asdict(opened.manifest)
     changed = []
     for split, content in before["splits"].items():
         for old, new in zip(content["shards"], after["splits"][split]["shards"], strict=True):
             changed.append(old.pop("sha256") != new.pop("sha256"))
+    assert changed
     assert all(changed)
     assert before == after
 
@@ -75,10 +87,8 @@ def test_workers_elsewhere_read_the_examples_by_their_uri(examples: Path, valida
     shard.write_bytes(2 * shard.read_bytes())  # which shows where they read
     options = [*BEAM, f"--temp_location={tmp_path / 'shared'}"]
     transform(examples, validated / "schema", tmp_path / "outputs", options=options, uri=str(elsewhere))
-    before, after = (
-        len(list(ex.read_examples([str(f / shard.name)]))) for f in (examples, tmp_path / "outputs/examples")
-    )
-    assert after == 2 * before
+    before, after = (len(read_records(f / shard.name)) for f in (examples, tmp_path / "outputs/examples"))
+    assert after == 2 * before > 0
 
 
 def test_wrong_beam_option_is_refused(examples: Path, validated: Path, tmp_path: Path) -> None:
@@ -88,12 +98,8 @@ def test_wrong_beam_option_is_refused(examples: Path, validated: Path, tmp_path:
 
 
 def test_graph_gives_the_transformed_examples(examples: Path, transformed: Path) -> None:
-    import tensorflow as tf
-    import tensorflow_transform as tft
-
     output = tft.TFTransformOutput(str(transformed / "graph"))
-    paths = ex.shard_paths(examples, ex.read_manifest(examples), "val")
-    records = list(tf.data.TFRecordDataset(paths).as_numpy_iterator())
+    records = read_records(*open_examples(examples).list_shard_paths("val"))
     features = output.transform_features_layer()(tf.io.parse_example(records, output.raw_feature_spec()))
     expected = stored(transformed / "examples", "val")
     assert features[IMAGE].shape == (len(records), *SIZE, 3)
@@ -120,10 +126,26 @@ def test_examples_with_a_changed_shard_are_refused(examples: Path, validated: Pa
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize("schema", [None, "feature {"], ids=["missing", "cut"])
+def test_unreadable_schema_is_refused(schema: str | None, examples: Path, tmp_path: Path) -> None:
+    if schema:
+        (tmp_path / "schema.pbtxt").write_text(schema)
+    with pytest.raises(UserError, match="schema.pbtxt: cannot be read as a schema .*; give the output `schema`"):
+        transform(examples, tmp_path, tmp_path / "outputs")
+    assert not (tmp_path / "outputs").exists()
+
+
 TRANSFORM = """
 from components.transform.transformation import transform_examples
 examples, schema, output, graph = sys.argv[1:]
-transform_examples(examples, schema, 16, ["--runner=FnApiRunner"], output, graph)
+transform_examples(
+    examples,
+    schema=schema,
+    batch_size=16,
+    beam_options=["--runner=FnApiRunner"],
+    examples_output=output,
+    graph_output=graph,
+)
 """
 
 

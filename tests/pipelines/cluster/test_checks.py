@@ -1,20 +1,17 @@
 """`submit.py --check`: a line for each thing that a run needs, passed or with what to do."""
 
-import contextlib
 import hashlib
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.fakes.gcs import free_port
 from tests.fakes.kfp_rules import Json
 from tests.fakes.kfp_server import Fault, KfpServer, Request
-from tests.pipelines.cluster.lab import STAGES, Lab, together
+from tests.pipelines.cluster.lab import STAGES, Lab, together, until
 
 REGISTRY = Path("/usr/bin/docker-registry")  # Debian's docker-registry
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -26,22 +23,26 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real registry."""
     if not REGISTRY.exists():
         pytest.skip("apt-get install docker-registry")
-    folder, host = tmp_path_factory.mktemp("registry"), f"127.0.0.1:{free_port()}"
+    folder = tmp_path_factory.mktemp("registry")
     storage = f"storage: {{filesystem: {{rootdirectory: {folder / 'images'}}}}}"
-    (folder / "config.yml").write_text(f"version: 0.1\nlog: {{level: error}}\n{storage}\nhttp: {{addr: '{host}'}}\n")
+    # It takes a port that is free, and says which: one chosen here might be taken before it begins.
+    http = "http: {addr: '127.0.0.1:0'}"
+    (folder / "config.yml").write_text(f"version: 0.1\nlog: {{level: info}}\n{storage}\n{http}\n")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([REGISTRY, "serve", folder / "config.yml"], stdout=log, stderr=log)
+
+    def address() -> re.Match[str] | None:
+        assert process.poll() is None, (folder / "log").read_text()
+        return re.search(r'listening on (127\.0\.0\.1:\d+)"', (folder / "log").read_text())
+
     try:
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
-            with contextlib.suppress(requests.ConnectionError):
-                requests.get(f"http://{host}/v2/", timeout=2).raise_for_status()
-                break
-            time.sleep(0.05)
+        until(address)
+        host = address()[1]
+        requests.get(f"http://{host}/v2/", timeout=60).raise_for_status()
         yield host
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def push_image(host: str, name: str, tag: str) -> None:
@@ -71,14 +72,14 @@ def failed(lab: Lab, *options: str | Path, **environment: str) -> dict[str, str]
     return lines(outcome.stdout)
 
 
-def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str):
+def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_port: int):
     for stage in STAGES:
         push_image(registry, f"pipelines/{stage}", lab.tag)
         if stage != "evaluate":
             push_image(registry, f"pipelines/{stage}", "v2")
     all_there = lab.configure("checked", registry=f"{registry}/pipelines")
     one_missing = lab.configure("missing", registry=f"{registry}/pipelines", tag="v2")
-    wrong = {"pipeline_root": "gs://no-such-bucket/runs", "registry": f"127.0.0.1:{free_port()}/pipelines"}
+    wrong = {"pipeline_root": "gs://no-such-bucket/runs", "registry": f"127.0.0.1:{closed_port}/pipelines"}
     lab.configure("wrong", **wrong)
     bare = lab.configure("bare", registry="", pipeline_root="/tmp/runs")
     objects = [blob.name for blob in lab.gcs.client.list_blobs(lab.gcs.bucket)]
@@ -111,7 +112,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str):
     assert "the registry does not answer (ConnectionError); is `registry` in the config right?" in elsewhere["images"]
     assert nowhere["images"].endswith(": has no registry; set `registry` in the config.")
     assert "not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER" in nowhere["bucket"]
-    assert ":latest: its tag can mean another code tomorrow" in latest["images"]
+    assert ":latest: its tag can mean different code tomorrow" in latest["images"]
     assert [request for request in lab.server.requests if request.method != "GET"] == []
     assert [blob.name for blob in lab.gcs.client.list_blobs(lab.gcs.bucket)] == objects
 
@@ -122,11 +123,11 @@ class OldServer(KfpServer):
         return {**answer, "tag_name": "2.2.0"} if request.path == "/healthz" else answer
 
 
-def test_each_line_tells_of_the_endpoint_what_is_wrong_with_it(lab: Lab, tmp_path: Path):
+def test_each_line_tells_of_the_endpoint_what_is_wrong_with_it(lab: Lab, closed_port: int, tmp_path: Path):
     token = tmp_path / "token"
     token.write_text("old")
     lab.server.token = "new"
-    closed = f"http://127.0.0.1:{free_port()}"
+    closed = f"http://127.0.0.1:{closed_port}"
     with KfpServer(multi_user=True) as shared, OldServer() as old:
         old.faults.append(Fault("GET", "^/experiments$", 403))
         refused, away, team, mine, aged = together(

@@ -5,7 +5,6 @@ import re
 from functools import partial
 from pathlib import Path
 
-from tests.fakes.gcs import free_port
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
 from tests.pipelines.cluster.lab import Lab, together
 
@@ -82,9 +81,9 @@ def test_in_multi_user_mode_by_the_namespace_of_the_user(lab: Lab):
         assert "namespace" in lab.refused("--terminate", "lost")
 
 
-def test_what_keeps_it_away_is_one_sentence(lab: Lab, tmp_path: Path):
+def test_what_keeps_it_away_is_one_sentence(lab: Lab, closed_port: int, tmp_path: Path):
     """Of the ways to authenticate, those by Google's servers cannot be tried here but for their absence."""
-    closed = f"http://127.0.0.1:{free_port()}"
+    closed = f"http://127.0.0.1:{closed_port}"
     token = tmp_path / "token"
     token.write_text("old")
     user = tmp_path / "user.json"

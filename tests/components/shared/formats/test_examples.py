@@ -1,11 +1,13 @@
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from components.shared.errors import UserError
-from components.shared.formats import examples as ex
+from components.shared.formats.examples import FEATURES, open_examples, parse_example, serialize_example
 
 
 @pytest.fixture
@@ -13,11 +15,16 @@ def folder(examples: Path, tmp_path: Path) -> Path:
     return shutil.copytree(examples, tmp_path / "examples")
 
 
+def records(paths: list[str]) -> list[bytes]:
+    return list(tf.data.TFRecordDataset(paths).as_numpy_iterator())
+
+
 def test_whole_folder_gives_its_manifest(examples: Path) -> None:
-    manifest = ex.read_manifest(examples)
-    assert manifest == json.loads((examples / "examples.json").read_text())
-    listed = {Path(path).name for split in manifest["splits"] for path in ex.shard_paths(examples, manifest, split)}
+    opened = open_examples(examples)
+    assert asdict(opened.manifest) == json.loads((examples / "examples.json").read_text())
+    listed = {Path(path).name for split in opened.manifest.splits for path in opened.list_shard_paths(split)}
     assert listed == {path.name for path in examples.glob("*.tfrecord")}
+    assert listed == {shard.name for shard in opened.manifest.shards}
 
 
 @pytest.mark.parametrize("manifest", [None, b"", b'{"classes": ['], ids=["missing", "empty", "cut"])
@@ -26,18 +33,36 @@ def test_unreadable_manifest_is_named(folder: Path, manifest: bytes | None) -> N
     if manifest is not None:
         (folder / "examples.json").write_bytes(manifest)
     with pytest.raises(UserError, match="cannot be read") as caught:
-        ex.read_manifest(folder)
+        open_examples(folder)
     assert str(folder / "examples.json") in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["data_version", "classes", "splits", "quarantined"])
+def test_manifest_without_a_field_is_refused(folder: Path, field: str) -> None:
+    content = json.loads((folder / "examples.json").read_text())
+    del content[field]
+    (folder / "examples.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"examples.json: has no '{field}'; rerun the stage that made it"):
+        open_examples(folder)
+
+
+@pytest.mark.parametrize("field", ["images", "classes", "shards"])
+def test_split_without_a_field_is_refused(folder: Path, field: str) -> None:
+    content = json.loads((folder / "examples.json").read_text())
+    del content["splits"]["val"][field]
+    (folder / "examples.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"examples.json: is not a manifest of examples .*'{field}'"):
+        open_examples(folder)
 
 
 def test_missing_shard_is_named(folder: Path) -> None:
     for shard in sorted(folder.glob("*.tfrecord")):
         hidden = shard.rename(folder / "hidden")
         with pytest.raises(UserError, match="missing") as caught:
-            ex.read_manifest(folder)
+            open_examples(folder)
         assert str(shard) in str(caught.value)
         hidden.rename(shard)
-    ex.read_manifest(folder)
+    open_examples(folder)
 
 
 @pytest.mark.parametrize("position", [0, 0.5, 1], ids=["first byte", "middle", "last byte"])
@@ -48,15 +73,39 @@ def test_changed_byte_in_a_shard_is_named(folder: Path, position: float) -> None
         changed[int(position * (len(whole) - 1))] ^= 1
         shard.write_bytes(changed)
         with pytest.raises(UserError, match="differs from its checksum") as caught:
-            ex.read_manifest(folder)
+            open_examples(folder)
         assert str(shard) in str(caught.value)
         shard.write_bytes(whole)
-    ex.read_manifest(folder)
+    open_examples(folder)
 
 
 def test_examples_come_in_the_order_of_the_shards(examples: Path) -> None:
-    paths = ex.shard_paths(examples, ex.read_manifest(examples), "train")
+    opened = open_examples(examples)
+    paths = opened.list_shard_paths("train")
     assert len(paths) > 1
-    names = [[ex.text(example, ex.FILENAME) for example in ex.read_examples([path])] for path in paths]
+    names = [[parse_example(record).filename for record in records([path])] for path in paths]
     assert all(names)
-    assert [ex.text(example, ex.FILENAME) for example in ex.read_examples(paths)] == sum(names, [])
+    assert [example.filename for example in opened.read("train")] == sum(names, [])
+
+
+def test_fields_are_the_features_of_the_same_names(examples: Path) -> None:
+    for record in records(open_examples(examples).list_shard_paths("val")):
+        example = parse_example(record)
+        features = tf.train.Example.FromString(record).features.feature
+        assert features.keys() == set(FEATURES)
+        for name, value in zip(FEATURES, example, strict=True):
+            feature = features[name]
+            (stored,) = [*feature.bytes_list.value, *feature.int64_list.value, *feature.float_list.value]
+            assert value == (stored.decode() if isinstance(value, str) else stored), name
+
+
+def test_a_parsed_example_is_written_with_the_same_bytes(examples: Path) -> None:
+    for record in records(open_examples(examples).list_shard_paths("val")):
+        assert serialize_example(parse_example(record)) == record
+
+
+def test_shards_elsewhere_have_the_same_names(examples: Path) -> None:
+    opened = open_examples(examples)
+    assert opened.list_shard_paths("val", "gs://bucket/x") == [
+        f"gs://bucket/x/{Path(path).name}" for path in opened.list_shard_paths("val")
+    ]

@@ -1,0 +1,567 @@
+// The script of review.html, which review.py puts into the page together with review.css.
+// Text from the data reaches the page only through textContent and attributes, never as HTML.
+"use strict";
+
+const $ = (id) => window.document.getElementById(id);
+const page = JSON.parse($("data").textContent); // a ReviewPage of review.py
+const { rows, classes } = page;
+const STORE = `decisions on data version ${page.data_version}`;
+const getId = (image) => `${image.sha256} ${image.filename}`;
+const rowOf = new Map(rows.map((row, order) => [getId(row), Object.assign(row, { order })]));
+
+let decisions = new Map(); // id -> a row of decisions.csv, also for images that only another audit of this version lists
+const past = []; // for undo: [{ row, before: [[id, decision or undefined], ...] }]
+let shown = []; // the rows that pass the filters
+let current = null; // one of them
+let inGrid = false;
+let kept = true; // whether the browser keeps decisions
+let saved = true; // whether decisions.csv holds all of them
+
+// ---- decisions
+
+function decide(row, changes) {
+  past.push({ row, before: changes.map(([changed]) => [getId(changed), decisions.get(getId(changed))]) });
+  for (const change of changes) setDecision(...change);
+  commitChange();
+  const more = changes.length > 1 ? `, and ${changes.length - 1} more dropped` : "";
+  say(`${describeDecision(row)}${more}: ${getBaseName(row)}. ${describeProgress()}`);
+  const after = shown.filter((other) => other.order > row.order);
+  go(after.find((other) => !decisions.has(getId(other))) ?? after[0] ?? row);
+}
+
+function setDecision({ sha256, filename, label }, word, new_class = "", decided_at = "") {
+  const decision = word === "relabel" && new_class === label ? "keep" : word;
+  const new_label = decision === "relabel" ? new_class : "";
+  decided_at ||= new Date().toISOString().replace(/\.\d+/, "");
+  decisions.set(getId({ sha256, filename }), { sha256, filename, label, decision, new_label, decided_at });
+}
+
+function undo() {
+  const step = past.pop();
+  if (!step) return say("Nothing to undo.");
+  for (const [id, before] of step.before) before ? decisions.set(id, before) : decisions.delete(id);
+  commitChange();
+  go(step.row);
+  return say(`Undone${step.row ? `: ${getBaseName(step.row)}` : ""}. ${describeProgress()}`);
+}
+
+function commitChange() {
+  saved = false;
+  store();
+  filter();
+}
+
+function suggest(row) {
+  if (row.action === "drop") return { text: "Drop", changes: [[row, "drop"]] };
+  if (row.action === "relabel" && classes.includes(row.new_label)) {
+    return { text: `Relabel to ${row.new_label}`, changes: [[row, "relabel", row.new_label]] };
+  }
+  if (row.action === "keep_one" && getGroup(row).length > 1) {
+    const others = getGroup(row).filter((other) => other !== row);
+    const text = `Keep this, drop ${others.length === 1 ? "the other" : `${others.length} others`}`;
+    return { text, changes: [[row, "keep"], ...others.map((other) => [other, "drop"])] };
+  }
+  return null;
+}
+
+function accept() {
+  const suggested = suggest(current);
+  return suggested
+    ? decide(current, suggested.changes)
+    : say("There is no suggestion for this image: look at it and decide.");
+}
+
+const getGroup = (row) => (row.group ? rows.filter((other) => other.group === row.group) : [row]);
+const formatName = (name) => name.replaceAll("_", " ");
+const getBaseName = (row) => row.filename.split("/").pop();
+const getDecision = (row) => decisions.get(getId(row));
+
+function describeDecision(row) {
+  const decided = getDecision(row);
+  if (!decided) return "undecided";
+  return decided.decision === "relabel" ? `relabel to ${decided.new_label}` : decided.decision;
+}
+
+// ---- kept in the browser
+
+function store() {
+  try {
+    window.localStorage.setItem(STORE, JSON.stringify([...decisions.values()]));
+  } catch {
+    warn(); // the store is full
+  }
+}
+
+function recall() {
+  let text = null;
+  try {
+    text = window.localStorage.getItem(STORE);
+  } catch {
+    warn(); // a sandboxed frame, or forbidden
+    return;
+  }
+  try {
+    decisions = new Map(JSON.parse(text ?? "[]").filter(isDecision).map((record) => [getId(record), record]));
+  } catch {
+    say("The decisions that this browser had stored cannot be read.");
+  }
+  saved = decisions.size === 0;
+}
+
+function warn() {
+  kept = false;
+  $("warning").textContent = "This browser does not keep decisions here: save decisions.csv before you close the page.";
+  $("warning").hidden = false;
+}
+
+function isDecision(record) {
+  return Boolean(record) && page.columns.every((name) => typeof record[name] === "string") && isKnown(record);
+}
+
+function isKnown({ decision, new_label }) {
+  return page.words.includes(decision) && (decision !== "relabel" || classes.includes(new_label));
+}
+
+// ---- decisions.csv
+
+function toCsv() {
+  const quote = (cell) => (/^\s|[",;\t\r\n]|\s$/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
+  const order = ({ sha256, filename }) => rowOf.get(getId({ sha256, filename }))?.order ?? rows.length;
+  const records = [...decisions.values()].sort((a, b) => order(a) - order(b));
+  return [page.columns, ...records.map((record) => page.columns.map((name) => record[name]))]
+    .map((cells) => `${cells.map(quote).join(",")}\r\n`).join("");
+}
+
+function save() {
+  const framed = window.self !== window.top;
+  const href = URL.createObjectURL(new Blob([toCsv()], { type: "text/csv" }));
+  make("a", { href, download: "decisions.csv" }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  saved = !framed; // a sandboxed frame refuses to save, and does not tell
+  if (framed) {
+    $("csv").value = toCsv();
+    $("export").showModal();
+    $("csv").select();
+  }
+  render();
+  say(`decisions.csv: ${formatCount(decisions.size, "decision")}.`);
+}
+
+function copy() {
+  $("csv").select(); // the newer clipboard interface is forbidden in a sandboxed frame
+  saved = window.document.execCommand("copy");
+  $("copy").textContent = saved ? "Copied" : "Press Ctrl+C";
+  render();
+}
+
+function parseCsv(text) {
+  const first = text.split(/[\r\n]/, 1)[0];
+  const number = (separator) => first.split(separator).length;
+  const separator = [",", ";", "\t"].reduce((best, next) => (number(next) > number(best) ? next : best));
+  const cell = new RegExp(`("(?:[^"]|"")*"|[^${separator}\\r\\n]*)(${separator}|\\r\\n|\\r|\\n|$)`, "g");
+  const table = [[]];
+  for (const [, value, end] of text.matchAll(cell)) {
+    table.at(-1).push(value.startsWith('"') ? value.slice(1, -1).replaceAll('""', '"') : value);
+    if (end === "") break;
+    if (end !== separator) table.push([]);
+  }
+  const [header, ...lines] = table;
+  const columns = header.map((name) => name.trim());
+  const record = (cells) => Object.fromEntries(columns.map((name, index) => [name, cells[index] ?? ""]));
+  return { columns, records: lines.map(record) };
+}
+
+function load(name, text) {
+  const { columns, records } = parseCsv(text);
+  const required = page.required_columns;
+  if (!required.every((column) => columns.includes(column))) {
+    const names = `${required.slice(0, -1).join(", ")} and ${required.at(-1)}`;
+    return say(`${name} has no columns ${names}: choose a decisions.csv.`);
+  }
+  const decided = records.map(toDecision).filter(({ decision }) => decision);
+  const listed = decided.filter((record) => rowOf.has(getId(record)));
+  const known = listed.filter(isKnown);
+  if (known.length) applyLoaded(known);
+  const unlisted = decided.length - listed.length;
+  const unknown = listed.length - known.length;
+  return say([
+    `${name}: ${formatCount(known.length, "decision")} loaded.`,
+    ...(unlisted ? [`${unlisted} left out, on images that this page does not list.`] : []),
+    ...(unknown ? [`${unknown} left out, with an unknown decision or class.`] : []),
+  ].join(" "));
+}
+
+function toDecision(record) {
+  const label_column = page.label_columns.find((name) => name in record);
+  const new_label = record[label_column] ?? "";
+  return { ...record, decision: record.decision.trim().toLowerCase(), new_label };
+}
+
+function applyLoaded(records) {
+  past.push({ row: null, before: records.map((record) => [getId(record), decisions.get(getId(record))]) });
+  for (const record of records) {
+    setDecision(rowOf.get(getId(record)), record.decision, record.new_label, record.decided_at);
+  }
+  commitChange();
+  go(firstUndecided());
+}
+
+// ---- filters and moving
+
+function filter() {
+  const [label, kind, decision] = ["class", "kind", "decision"].map((id) => $(id).value);
+  const passes = (row) =>
+    (!label || row.label === label) && (!kind || row.kinds.includes(kind)) &&
+    (!decision || (getDecision(row)?.decision ?? "undecided") === decision);
+  shown = rows.filter(passes);
+  if (shown.includes(current)) return;
+  current = shown.find((row) => row.order > (current?.order ?? -1)) ?? shown.at(-1) ?? null;
+}
+
+function refilter() {
+  filter();
+  render();
+}
+
+function go(row) {
+  if (shown.includes(row)) current = row;
+  render();
+  if (inGrid && current) cards.get(current).scrollIntoView({ block: "nearest" });
+  if (inGrid && $("grid").contains(window.document.activeElement) && current) cards.get(current).focus();
+}
+
+const firstUndecided = () => shown.find((row) => !getDecision(row)) ?? shown[0];
+
+function move(steps) {
+  const index = Math.min(Math.max(shown.indexOf(current) + steps, 0), shown.length - 1);
+  if (shown[index] === current) say(steps < 0 ? "This is the first image." : "This is the last image.");
+  go(shown[index]);
+}
+
+function countColumns() {
+  const top = (row) => cards.get(row).offsetTop;
+  const below = shown.findIndex((row) => top(row) > top(shown[0]));
+  return below < 0 ? shown.length : below;
+}
+
+function show(grid) {
+  inGrid = grid;
+  go(current);
+  if (inGrid && current) cards.get(current).focus();
+  else $("main").focus();
+}
+
+function showAll() {
+  for (const id of ["class", "kind", "decision"]) $(id).value = "";
+  refilter();
+}
+
+// ---- what is seen
+
+function make(tag, properties = {}, ...children) {
+  const made = Object.assign(window.document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+const formatCount = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+const formatShare = (share) => (share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`);
+const describeProgress = () => `${rows.filter(getDecision).length} of ${rows.length} decided.`;
+
+function say(text) {
+  $("status").textContent = text;
+}
+
+function render() {
+  renderProgress();
+  renderButtons();
+  $("single").hidden = inGrid || !current;
+  $("grid").hidden = !inGrid || !current;
+  $("empty").hidden = Boolean(current);
+  $("none").textContent = rows.length ? "No image passes these filters." : "The audit found no suspicious image.";
+  $("all").hidden = !rows.length;
+  if (current && inGrid) renderGrid();
+  else if (current) renderSingle(current);
+}
+
+function renderButtons() {
+  const suggested = current && suggest(current);
+  for (const id of ["previous", "keep", "relabel", "drop", "skip", "next"]) $(id).disabled = !current;
+  $("undo").disabled = !past.length;
+  $("accept").disabled = !suggested;
+  $("accept").replaceChildren(suggested?.text ?? "No suggestion");
+  if (suggested) $("accept").append(make("kbd", { textContent: "A" }));
+  $("accept").title = suggested?.text ?? "";
+  $("view").setAttribute("aria-pressed", inGrid);
+}
+
+function renderProgress() {
+  const numbers = page.words.map((word) => [word, rows.filter((row) => getDecision(row)?.decision === word).length]);
+  const all = numbers.reduce((sum, [, number]) => sum + number, 0);
+  const elsewhere = [...decisions.keys()].filter((id) => !rowOf.has(id)).length;
+  const isDone = all > 0 && all === rows.length;
+  $("progress").textContent = `${all} of ${rows.length} decided${isDone ? ": save decisions.csv" : ""}`;
+  const counts = [...numbers, ["on images not listed here", elsewhere]].filter(([, number]) => number);
+  $("counts").textContent = counts.map(([what, number]) => `${number} ${what}`).join(" · ");
+  const width = (number) => `width: ${(100 * number) / Math.max(rows.length, 1)}%`;
+  $("bar").replaceChildren(...numbers.map(([word, number]) => make("i", { className: word, style: width(number) })));
+  $("save").classList.toggle("unsaved", !saved);
+}
+
+function renderSingle(row) {
+  const position = shown.indexOf(row) + 1, isFiltered = shown.length < rows.length;
+  $("picture").src = row.picture;
+  $("picture").alt = `${row.filename}, given label ${row.label}`;
+  $("position").textContent = `${position} of ${shown.length}${isFiltered ? " shown" : ""}` +
+    (row.rank === position ? "" : `, rank ${row.rank}`);
+  $("kinds").replaceChildren(
+    ...row.kinds.map((kind) => make("span", { className: "chip", textContent: formatName(kind) })),
+  );
+  $("beliefs").replaceChildren(
+    ...makeBelief("given label", row.label, row.label_probability, ""),
+    ...(row.prediction ? makeBelief("model thinks", row.prediction, row.probability, "model") : []),
+  );
+  $("why").textContent = row.why;
+  $("name").textContent = row.filename;
+  $("verdict").textContent = getDecision(row) ? `Decided: ${describeDecision(row)}` : "";
+  $("verdict").className = `verdict ${getDecision(row)?.decision ?? ""}`;
+  renderGroup(row);
+}
+
+function makeBelief(who, label, share, style) {
+  const isKnown = share !== null;
+  return [
+    make("span", { className: "soft", textContent: who }),
+    make("b", { textContent: label }),
+    make("span", { className: isKnown ? `share ${style}` : "" }, make("i", { style: `width: ${100 * share}%` })),
+    make("span", { textContent: isKnown ? formatShare(share) : "" }),
+  ];
+}
+
+function renderGroup(row) {
+  const group = getGroup(row), isGroup = group.length > 1;
+  $("group").hidden = !isGroup;
+  $("single").classList.toggle("grouped", isGroup);
+  $("group-title").textContent = `Duplicates: ${formatCount(group.length, "image")}`;
+  $("copies").replaceChildren(...(isGroup ? group.map((other) => makeCopyCard(other, row)) : []));
+}
+
+function makeCopyCard(other, row) {
+  const note = other === row ? "this image" : other.sha256 === row.sha256 ? "same bytes" : "";
+  const card = make("button", { className: "card" });
+  card.addEventListener("click", () => {
+    if (!shown.includes(other)) showAll();
+    go(other);
+  });
+  return renderCard(card, other, [other.split, note].filter(Boolean).join(", "), other === row);
+}
+
+const cards = new Map(); // row -> its button in the grid
+
+function getCard(row) {
+  if (!cards.has(row)) cards.set(row, makeGridCard(row));
+  return cards.get(row);
+}
+
+function makeGridCard(row) {
+  const card = make("button", { className: "card" });
+  card.addEventListener("click", () => (row === current ? show(false) : go(row)));
+  return card;
+}
+
+function renderGrid() {
+  const focused = $("grid").contains(window.document.activeElement);
+  const wanted = shown.map((row) => renderCard(getCard(row), row, formatName(row.kinds.join(", ")), row === current));
+  const present = [...$("grid").children];
+  if (wanted.length !== present.length || wanted.some((card, index) => card !== present[index])) {
+    $("grid").replaceChildren(...wanted);
+  }
+  if (focused) cards.get(current).focus();
+}
+
+function renderCard(card, row, note, isCurrent) {
+  const state = `${describeDecision(row)}/${isCurrent}/${note}`;
+  if (card.dataset.state === state) return card;
+  card.dataset.state = state;
+  const decided = getDecision(row);
+  const thought = row.prediction && row.prediction !== row.label ? `${row.label} → ${row.prediction}?` : row.label;
+  card.replaceChildren(
+    make("img", { loading: "lazy", alt: "", src: row.picture }),
+    make("span", {}, make("b", { textContent: thought })),
+    make("span", { className: "soft", textContent: note }),
+    make("span", { className: decided?.decision ?? "soft", textContent: describeDecision(row) }),
+  );
+  card.title = row.filename;
+  card.classList.toggle("decided", Boolean(decided));
+  isCurrent ? card.setAttribute("aria-current", "true") : card.removeAttribute("aria-current");
+  card.tabIndex = isCurrent || card !== cards.get(row) ? 0 : -1; // in the grid, arrows move from card to card
+  return card;
+}
+
+function fillFilters() {
+  const fill = (id, all, values, text) => {
+    const options = values.map((value) => make("option", { value, textContent: text(value) }));
+    $(id).replaceChildren(make("option", { value: "", textContent: all }), ...options);
+  };
+  const number = (passes) => `(${rows.filter(passes).length})`;
+  const kinds = [...new Set(rows.flatMap((row) => row.kinds))];
+  fill("class", "All classes", classes, (name) => `${name} ${number((row) => row.label === name)}`);
+  fill("kind", "All kinds", kinds, (kind) => `${formatName(kind)} ${number((row) => row.kinds.includes(kind))}`);
+  fill("decision", "All images", ["undecided", ...page.words], (word) => word);
+}
+
+// ---- choosing a class
+
+const numbered = !classes.some((name) => /\d/.test(name)); // else a digit is the beginning of a name
+const numberOf = (index) => (classes.length <= 10 ? String((index + 1) % 10) : String(index + 1));
+let matches = []; // positions of the classes that match what was typed
+let marked = 0; // position in matches
+
+function openChooser() {
+  $("chooser-picture").src = current.picture;
+  $("chooser-title").textContent = `Which class, if not ${current.label}?`;
+  $("query").placeholder = numbered ? "Number or name" : "Name";
+  $("query").setAttribute("aria-label", `The right class: ${numbered ? "number or name" : "name"}`);
+  $("query").value = "";
+  match();
+  const likely = [current.new_label, current.prediction].find((name) =>
+    classes.includes(name) && name !== current.label
+  );
+  marked = Math.max(matches.indexOf(classes.indexOf(likely)), 0);
+  renderOptions();
+  $("chooser").showModal();
+  if (!window.matchMedia("(pointer: coarse)").matches) $("query").focus(); // no keyboard over the buttons of a phone
+}
+
+function match() {
+  const typed = $("query").value.trim(), low = typed.toLowerCase();
+  const byNumber = numbered && /^\d+$/.test(typed);
+  const distance = (name, index) => {
+    if (byNumber) return numberOf(index) === typed ? 0 : numberOf(index).startsWith(typed) ? 1 : Infinity;
+    const lower = name.toLowerCase();
+    return name === typed ? 0 : lower === low ? 1 : lower.startsWith(low) ? 2 : lower.includes(low) ? 3 : Infinity;
+  };
+  const distances = classes.map(distance);
+  matches = classes.map((_, index) => index).filter((index) => distances[index] < Infinity);
+  if (typed) matches.sort((a, b) => distances[a] - distances[b] || a - b);
+  marked = 0;
+  if (byNumber && classes.length <= 10 && matches.length === 1) choose(matches[0]);
+  else renderOptions();
+}
+
+function renderOptions() {
+  $("options").replaceChildren(...matches.map((index, position) => {
+    const name = make("span", { textContent: classes[index] });
+    const option = make("div", { className: "option", id: `option-${index}` }, name);
+    if (numbered) option.append(make("kbd", { textContent: numberOf(index) }));
+    option.addEventListener("click", () => choose(index));
+    option.setAttribute("role", "option");
+    option.setAttribute("aria-selected", position === marked);
+    return option;
+  }));
+  if (!matches.length) $("options").textContent = "No such class.";
+  $("query").setAttribute("aria-activedescendant", matches.length ? `option-${matches[marked]}` : "");
+  $("options").children[marked]?.scrollIntoView({ block: "nearest" });
+}
+
+function choose(index) {
+  $("chooser").close();
+  decide(current, [[current, "relabel", classes[index]]]);
+}
+
+function handleChooserKey(event) {
+  const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
+  if (event.key.length === 1) $("query").focus();
+  if (event.target.closest("[data-close]") || !(step || event.key === "Enter")) return;
+  event.preventDefault();
+  if (!matches.length) return;
+  if (step) {
+    marked = (marked + step + matches.length) % matches.length;
+    renderOptions();
+  } else if (!event.repeat) choose(matches[marked]);
+}
+
+// ---- keys and buttons
+
+const needsImage = (action) => () => current && action();
+const simply = (word) => needsImage(() => decide(current, [[current, word]]));
+const buttons = {
+  keep: simply("keep"),
+  drop: simply("drop"),
+  skip: simply("skip"),
+  accept: needsImage(accept),
+  relabel: needsImage(openChooser),
+  undo,
+  previous: needsImage(() => move(-1)),
+  next: needsImage(() => move(1)),
+  view: () => show(!inGrid),
+  save,
+  load: () => $("file").click(),
+  help: () => $("keys").showModal(),
+  all: showAll,
+  copy,
+};
+const once = {
+  k: "keep",
+  r: "relabel",
+  d: "drop",
+  s: "skip",
+  a: "accept",
+  g: "view",
+  w: "save",
+  o: "load",
+  "?": "help",
+};
+const repeated = { u: "undo", n: "next", p: "previous" };
+const moves = {
+  ArrowLeft: () => move(-1),
+  ArrowRight: () => move(1),
+  Home: () => move(-rows.length),
+  End: () => move(rows.length),
+  ArrowUp: () => move(-countColumns()),
+  ArrowDown: () => move(countColumns()),
+};
+
+function handleKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || window.document.querySelector("dialog[open]")) return;
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const inSelect = event.target.matches("select");
+  let action = buttons[once[key] ?? repeated[key]];
+  if (key === "f") action = () => $("class").focus();
+  if (inSelect && key === "Escape") action = () => show(inGrid);
+  if (!inSelect && current && (inGrid || !["ArrowUp", "ArrowDown"].includes(key))) action ??= moves[key];
+  if (!action || (event.repeat && once[key])) return;
+  event.preventDefault();
+  action();
+}
+
+function start() {
+  for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", action);
+  for (const button of window.document.querySelectorAll("[data-close]")) {
+    button.addEventListener("click", () => button.closest("dialog").close());
+  }
+  for (const id of ["class", "kind", "decision"]) $(id).addEventListener("change", refilter);
+  $("file").addEventListener("change", async () => {
+    const [file] = $("file").files;
+    if (file) load(file.name, await file.text());
+    $("file").value = ""; // the same file may be loaded again
+  });
+  $("query").addEventListener("input", match);
+  $("chooser").addEventListener("keydown", handleChooserKey);
+  window.document.addEventListener("keydown", handleKey);
+  window.addEventListener("storage", (event) => { // of another tab
+    if (event.key !== STORE) return;
+    recall();
+    refilter();
+  });
+  window.addEventListener("beforeunload", (event) => {
+    if (!kept && !saved) event.preventDefault();
+  });
+  $("version").textContent = page.data_version;
+  fillFilters();
+  recall();
+  filter();
+  go(firstUndecided());
+}
+
+start();

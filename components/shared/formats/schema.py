@@ -1,0 +1,44 @@
+"""What examples must look like: a Schema of TensorFlow Metadata as protobuf text.
+
+It is `schema.pbtxt` in the artifact `schema`, and in models/ if people curate it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.shared.errors import UserError
+
+if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+
+FILE = "schema.pbtxt"
+
+
+def write_schema(path: Path, schema: "Schema") -> None:
+    """Writes the schema as text, the same bytes for the same schema."""
+    from google.protobuf import text_format  # here, since the tools have no TensorFlow Metadata
+
+    path.write_text(text_format.MessageToString(schema))
+
+
+def read_schema(path: Path, advice: str) -> "Schema":
+    """Reads a schema.
+
+    Args:
+        path: The file.
+        advice: What to do if the file is not a schema, as the end of a sentence.
+
+    Returns:
+        The schema.
+
+    Raises:
+        UserError: The file is missing or is not a schema.
+    """
+    from google.protobuf import text_format  # as above
+    from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+
+    try:
+        return text_format.Parse(path.read_text(), Schema())
+    except (OSError, ValueError, text_format.ParseError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read as a schema ({reason}); {advice}.") from None
