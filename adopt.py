@@ -76,7 +76,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
     from rich.console import Console  # as above
 
     from components.shared.formats.manifest import FILE as MANIFEST
-    from pipelines.data.curated import is_image
+    from components.shared.formats.manifest import is_image_path
 
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
@@ -87,7 +87,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
             console.print("What is added is not of the version now: was the curated folder made of another one?")
-    beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
+    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
     if beside:
         console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
     console.print("\nTo do:")
@@ -102,10 +102,10 @@ def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
     from rich.table import Table  # as above
 
     from components.shared.formats.examples import SPLITS
-    from pipelines.data.curated import is_image
+    from components.shared.formats.manifest import is_image_path
 
     def count(version: "Snapshot") -> Counter[tuple[str, str]]:
-        names = [name.split("/") for name in version.md5s if is_image(name)]
+        names = [name.split("/") for name in version.md5s if is_image_path(name)]
         return Counter((split, label) for split, label, _ in names)
 
     before, after = count(now), count(upcoming)

@@ -1,5 +1,6 @@
 """compile.py from outside: a copy of the project is edited, the command is run, what it writes is read."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.compiler.code_version import image_tag
+from pipelines.compiler.code_version import find_image_tag
 from tests.conftest import ROOT, run_python
 
 TRAINING = ["evaluate", "ingest", "train", "transform", "validate"]
@@ -135,7 +136,7 @@ def test_stage_in_both_pipelines_has_the_interface_and_command_of_its_yaml(pipel
         assert definitions(component, "inputDefinitions") == ports(stage, "inputs")
         assert definitions(component, "outputDefinitions") == ports(stage, "outputs")
         executor = container(pipeline, stage)
-        assert executor["image"] == f"{stage}:{image_tag()}"
+        assert executor["image"] == f"{stage}:{find_image_tag()}"
         assert executor["command"] == implementation["command"]
         assert executor["args"] == [*implementation["args"][:-1], "{{$}}"]
 
@@ -145,7 +146,7 @@ def test_single_step_pipeline_imports_each_artifact_from_a_uri_parameter(pipelin
     parameters, artifacts = ports(stage, "inputs")
     pipeline = pipelines[stage]
     uris = {f"{name}_uri": "STRING" for name in artifacts}
-    assert definitions(pipeline["root"], "inputDefinitions") == ({**parameters, **uris}, {})
+    assert definitions(pipeline["root"], "inputDefinitions") == ({**parameters, **uris, "from_run": "STRING"}, {})
     tasks = pipeline["root"]["dag"]["tasks"]
     assert len(tasks) == 1 + len(artifacts)
     for name, schema in artifacts.items():
@@ -162,12 +163,14 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
     dags = {name: spec["components"][f"comp-{name}"]["dag"]["tasks"] for name in ("before", "after")}
     for name, dag in dags.items():
         assert tasks[name]["taskInfo"]["name"] == name
-        for stage, task in dag.items():
+        assert dag.keys() == {f"{name}-{stage}" for stage in TRAINING}
+        unnamed = json.loads(json.dumps(dag).replace(f'"{name}-', '"'))  # as the training pipeline calls its tasks
+        for stage, task in unnamed.items():
             assert {**task, "componentRef": {}} == {
                 **pipelines["training"]["root"]["dag"]["tasks"][stage],
                 "componentRef": {},
             }
-            component = spec["components"][task["componentRef"]["name"]]
+            component = spec["components"][dag[f"{name}-{stage}"]["componentRef"]["name"]]
             alone = pipelines["training"]["components"][f"comp-{stage}"]
             assert {**component, "executorLabel": ""} == {**alone, "executorLabel": ""}
             executor = spec["deploymentSpec"]["executors"][component["executorLabel"]]

@@ -48,12 +48,12 @@ def command_line() -> Iterator[None]:
 
 def shorten(error: object) -> str:
     """What an error says, on one line and without a full stop at the end, to stand in brackets."""
-    return " ".join(str(getattr(error, "message", None) or error).split()).rstrip(".")
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def shorten_to_sentence(error: object) -> str:
     """The first sentence of what an error says, likewise."""
-    return shorten(error).split(". ")[0]
+    return shorten(getattr(error, "message", error)).split(". ")[0]
 
 
 def name_unknown(what: str, name: str, known: Iterable[str]) -> str:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory
 from components.shared.formats.examples import is_augmented
-from pipelines.data.curated import Curated, hash_md5, is_image
+from components.shared.formats.manifest import is_image_path
+from pipelines.data.curated import Curated, compute_md5
 from pipelines.data.dvc_version import (
     Folder,
     check_committed,
@@ -222,10 +223,12 @@ def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
     """What became of the images whose md5s are `now`, by what the manifest says of their names."""
     relabelled = moved = edited = added = added_to_test = augmented = 0
     sources = set()
-    for name, sha256, source, source_sha256 in curated.images:
+    for image in curated.images:
+        name, source = image.filename, image.source_filename
+        is_same = image.sha256 == image.source_sha256
         if is_augmented(name):
             augmented += 1
-        elif source not in now or (sha256 == source_sha256 and now[source] != curated.md5s[name]):
+        elif source not in now or (is_same and now[source] != curated.md5s[name]):
             added_to_test += name.startswith("test/")
             added += not name.startswith("test/")
         else:
@@ -233,8 +236,8 @@ def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
             (split, label, _), (old_split, old_label, _) = name.split("/"), source.split("/")
             relabelled += label != old_label
             moved += split != old_split
-            edited += sha256 != source_sha256
-    removed = sum(is_image(name) and not is_augmented(name) for name in now.keys() - sources)
+            edited += not is_same
+    removed = sum(is_image_path(name) and not is_augmented(name) for name in now.keys() - sources)
     return ChangeCounts(relabelled, moved, edited, removed, added, added_to_test, augmented)
 
 
@@ -340,7 +343,7 @@ def _copy_images(curated: Curated, new: Path) -> None:
     """Copies, not links: what is edited in the data must not change in the run that made it."""
     for name, expected in curated.md5s.items():
         content = (curated.folder / name).read_bytes()
-        if hash_md5(content) != expected:
+        if compute_md5(content) != expected:
             raise UserError(f"{curated.shown}/{name}: was changed meanwhile; run again.")
         path = new / name
         path.parent.mkdir(parents=True, exist_ok=True)

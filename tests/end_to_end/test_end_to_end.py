@@ -38,9 +38,9 @@ CONFIG = {
 }
 REPORTING = ["validate", "train", "evaluate"]
 TURN = [
-    *(f"before/{stage}" for stage in STAGES),
+    *(f"before-{stage}" for stage in STAGES),
     *("audit", "curate"),
-    *(f"after/{stage}" for stage in STAGES),
+    *(f"after-{stage}" for stage in STAGES),
     *("yardstick", "compare"),
 ]
 
@@ -58,7 +58,7 @@ class Run(NamedTuple):
         return self.summary["stages"][stage]["artifacts"][name]["metadata"]
 
     def metrics(self) -> dict[str, Any]:
-        return json.loads((self.folder / "metrics.json").read_text())
+        return json.loads((self.folder / "evaluation.json").read_text())
 
     def predictions(self, task: str = "evaluate") -> list[dict[str, str]]:
         return read_csv(self.artifact(task, "predictions"))
@@ -239,7 +239,7 @@ print(json.dumps({"probabilities": result["probabilities"].numpy().tolist(), "cl
 
 def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):
     metrics = training.metrics()
-    assert json.loads((training.artifact("evaluate", "evaluation") / "metrics.json").read_text()) == metrics
+    assert json.loads((training.artifact("evaluate", "evaluation") / "evaluation.json").read_text()) == metrics
     kept = json.loads((workplace / "results/metrics.json").read_text())
     assert kept["data_version"] == metrics["data_version"]
     assert kept["val"].items() <= metrics["val"].items()
@@ -364,7 +364,7 @@ def test_bad_image_fails_the_run_in_one_sentence(workplace: Path, own: Folders):
     }
     assert str(broken) in stages["ingest"]["message"]
     assert leftovers(run.folder) == []
-    assert not (run.folder / "metrics.json").exists()
+    assert not (run.folder / "evaluation.json").exists()
 
 
 def leftovers(run: Path) -> list[Path]:
@@ -488,10 +488,10 @@ def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(impro
 
 def test_improvement_begins_with_what_the_training_pipeline_gives(training: Run, improvement: Run):
     for stage in STAGES:
-        given, alone = improvement.summary["stages"][f"before/{stage}"], training.summary["stages"][stage]
+        given, alone = improvement.summary["stages"][f"before-{stage}"], training.summary["stages"][stage]
         assert given["parameters"] == alone["parameters"]
     for stage, name in (("ingest", "examples"), ("train", "history"), ("evaluate", "evaluation")):
-        assert digests(improvement.artifact(f"before/{stage}", name)) == digests(training.artifact(stage, name))
+        assert digests(improvement.artifact(f"before-{stage}", name)) == digests(training.artifact(stage, name))
 
 
 def test_improvement_makes_the_version_that_was_decided_on_and_trains_on_it(improvement: Run, tiny: Folders):
@@ -509,26 +509,26 @@ def test_improvement_makes_the_version_that_was_decided_on_and_trains_on_it(impr
     assert kept == {**{name: path.read_bytes() for name, path in expected.items()}, moved: relabelled.read_bytes()}
     assert len(read_csv(data / "manifest.csv")) == len(files)
 
-    after = json.loads((improvement.artifact("after/ingest", "examples") / "examples.json").read_text())
+    after = json.loads((improvement.artifact("after-ingest", "examples") / "examples.json").read_text())
     counts = Counter(tuple(name.split("/")[:2]) for name in files)
     for split, content in after["splits"].items():
         assert content["classes"] == {name: counts[split, name] for name in CLASSES}
-    ingested = improvement.summary["stages"]["after/ingest"]["parameters"]
+    ingested = improvement.summary["stages"]["after-ingest"]["parameters"]
     assert (ingested["data_uri"], ingested["test_data_uri"]) == (str(data), "")
-    assert improvement.summary["stages"]["after/train"]["parameters"]["epochs"] == 2
-    trained = json.loads((improvement.artifact("after/train", "model") / "training.json").read_text())
+    assert improvement.summary["stages"]["after-train"]["parameters"]["epochs"] == 2
+    trained = json.loads((improvement.artifact("after-train", "model") / "training.json").read_text())
     assert trained["data_version"] == after["data_version"] == improvement.metrics()["data_version"]
 
 
 def test_improvement_compares_both_models_on_the_images_of_before(improvement: Run, tiny: Folders):
     comparison = json.loads((improvement.folder / "comparison.json").read_text())
-    before = improvement.metadata("before/ingest", "examples")["data_version"]
+    before = improvement.metadata("before-ingest", "examples")["data_version"]
     assert comparison["before"]["data_version"] == before
     assert comparison["after"]["data_version"] == improvement.metrics()["data_version"] != before
     rows = improvement.predictions("yardstick")
     assert sorted(row["filename"] for row in rows) == sorted(image_files(tiny))
     for split, figures in comparison["splits"].items():
-        for turn, task in (("before", "before/evaluate"), ("after", "yardstick")):
+        for turn, task in (("before", "before-evaluate"), ("after", "yardstick")):
             right = [
                 row["label"] == row["prediction"] for row in improvement.predictions(task) if row["split"] == split
             ]
@@ -538,15 +538,15 @@ def test_improvement_compares_both_models_on_the_images_of_before(improvement: R
 
 
 def test_improvement_keeps_the_figures_of_the_new_version(improvement: Run):
-    evaluation = improvement.artifact("after/evaluate", "evaluation")
-    assert json.loads((evaluation / "metrics.json").read_text()) == improvement.metrics()
+    evaluation = improvement.artifact("after-evaluate", "evaluation")
+    assert json.loads((evaluation / "evaluation.json").read_text()) == improvement.metrics()
     results = improvement.folder.parents[2] / "results"
     assert json.loads((results / "metrics.json").read_text())["data_version"] == improvement.metrics()["data_version"]
-    history = improvement.artifact("after/train", "history").read_text()
+    history = improvement.artifact("after-train", "history").read_text()
     assert (results / "plots/training.csv").read_text() == history
     artifacts = improvement.summary["artifacts"]
     assert artifacts["evaluation"] == str(evaluation)
-    assert artifacts["model"] == str(improvement.artifact("after/train", "model"))
+    assert artifacts["model"] == str(improvement.artifact("after-train", "model"))
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,12 @@
 
 import functools
 import json
+from pathlib import Path
 from typing import Any
 
-from tests.conftest import run_in_stages
+import numpy as np
+
+from tests.conftest import CLASSES, run_in_stages
 
 CODE = """
 import json, sys
@@ -18,6 +21,39 @@ print(json.dumps(measure_split(pd.DataFrame(rows), classes, slice_bins)))
 def split_metrics(rows: dict[str, Any], classes: list[str], slice_bins: int) -> dict[str, Any]:
     """`components.evaluate.metrics.measure_split` of a table given as columns."""
     return json.loads(_called(json.dumps([rows, classes, slice_bins])))
+
+
+def write_evaluation(folder: Path, version: str, splits: dict[str, int], seed: int) -> dict[str, Any]:
+    """An evaluation artifact of so many images per split, its figures by the evaluate stage's own code."""
+    rng = np.random.default_rng(seed)
+    result: dict[str, Any] = {
+        "data_version": version,
+        "trained_on": version,
+        "settings": {"epochs": 2, "learning_rate": 0.001},
+        "classes": CLASSES,
+        "train": {"images": 10 + seed},
+    }
+    for split, images in splits.items():
+        label = rng.choice(CLASSES, images)
+        rows = {
+            "label": label.tolist(),
+            "prediction": np.where(rng.random(images) < 0.2 + 0.3 * seed, label, CLASSES[0]).tolist(),
+            "confidence": rng.random(images).tolist(),
+            "loss": rng.random(images).tolist(),
+            "ink_fraction": rng.random(images).tolist(),
+            "width": 20,
+            "height": 20,
+            "aspect_ratio": 1.0,
+        }
+        result[split] = split_metrics(rows, CLASSES, 2)
+    folder.mkdir()
+    (folder / "evaluation.json").write_text(json.dumps(result))
+    return result
+
+
+def write_history(path: Path, seed: int) -> Path:
+    path.write_text(f"epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n2,0.625,1,0.375,{seed}\n")
+    return path
 
 
 @functools.cache  # a process with pandas takes seconds to start

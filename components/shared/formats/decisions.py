@@ -1,10 +1,14 @@
-"""What people decided about images: decisions.csv as review.html saves it, or issues.csv filled in by hand."""
+"""What people decided about images: decisions.csv as review.html saves it, or issues.csv filled in by hand.
+
+People edit these files, and spreadsheets save them in many ways. So they are read leniently where the meaning is clear,
+and every mistake is a sentence that names the file and the line.
+"""
 
 import csv
 import io
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from components.shared.errors import UserError
 
@@ -13,16 +17,15 @@ WORDS = ("keep", "relabel", "drop", "skip")
 COLUMNS = ("sha256", "filename", "label", "decision", "new_label", "decided_at")
 REQUIRED = ("sha256", "filename", "decision")
 LABELS = ("decided_label", "new_label")  # the class that a person gave; in issues.csv, new_label is a suggestion
-SEPARATORS = ",;\t"  # spreadsheets write the one of their language
+SEPARATORS = ",;\t"  # a spreadsheet writes the one of its user's language
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What a person decided about an image."""
 
-    sha256: str
+    sha256: str  # of the file as the user has it
     filename: str  # split/class/file
-    label: str  # the given class
+    label: str  # the class that it has in the data version
     decision: str  # keep, relabel or drop
     new_label: str = ""  # only with relabel
 
@@ -30,119 +33,55 @@ class Decision:
 def read_decisions(
     path: str | Path, examples: Mapping[tuple[str, str], str], classes: Collection[str]
 ) -> list[Decision]:
-    """The decisions of the file, one per image, in its order; rows without one, and skip, are left out.
+    """Reads the decisions.
 
-    `examples` holds the label of each image of the data version by (sha256, filename).
+    Args:
+        path: The file: UTF-8, with a comma, semicolon or tab between cells.
+        examples: The label of each image of the data version that may be decided about, by (sha256, filename).
+        classes: The names that a decision may give.
+
+    Returns:
+        One decision per image, in the order of the file. Rows without a decision, and those to skip, are left out.
 
     Raises:
-        UserError: the file is not such a CSV file, or a row names no image or class of this data version, says
-            nothing clear, or contradicts another row about the same image or one of the same bytes.
+        UserError: The file is not such a CSV file, or a row names no image or class of this data version, says nothing
+            clear, or contradicts another row about the same image or one of the same bytes.
     """
     images = _Images(examples)
     decided: dict[str, tuple[int, Decision]] = {}
-    for row in _rows(path):
-        if decision := _decision(row, images, classes):
+    for row in _read_rows(path):
+        if decision := _parse_row(row, images, classes):
             line, earlier = decided.setdefault(decision.filename, (row.line, decision))
             if earlier != decision:
                 raise row.error(
-                    f"{decision.filename} is {_said(decision)}, but line {line} has it {_said(earlier)};"
+                    f"{decision.filename} is {_describe(decision)}, but line {line} has it {_describe(earlier)};"
                     " leave one of the two."
                 )
-    _check_identical(path, decided.values())
+    _check_copies(path, decided.values())
     return [decision for _, decision in decided.values()]
 
 
-def _decision(row: "_Row", images: "_Images", classes: Collection[str]) -> Decision | None:
-    word = row.cells["decision"].strip().lower()
-    if word and word not in WORDS:
-        raise row.error(f"the decision {_short(word)} is unknown; write {', '.join(WORDS)}, or nothing.")
-    new_label = _new_label(row, word, classes)
-    if word in ("", "skip"):
-        return None
-    sha256, filename = row.cells["sha256"].strip().lower(), row.cells["filename"]
-    label = images.label(row, sha256, filename)
-    if word != "relabel" and new_label not in ("", label):
-        raise row.error(f"{word}, but also the new label {new_label!r}; write relabel, or leave the label out.")
-    if word == "drop" or new_label in ("", label):
-        return Decision(sha256, filename, label, "drop" if word == "drop" else "keep")
-    return Decision(sha256, filename, label, "relabel", new_label)
+# --- from the file to rows ---------------------------------------------------------------------
 
 
-def _new_label(row: "_Row", word: str, classes: Collection[str]) -> str:
-    """The class that a person gave; in issues.csv, new_label is what the audit suggests."""
-    column = next(name for name in LABELS if name in row.cells)
-    cell = row.cells[column]
-    new_label = cell if cell in classes else cell.strip()
-    if word in ("", "skip"):
-        if new_label and column == "decided_label":
-            raise row.error(f"{column} is {_short(new_label)}, but decision is {word or 'empty'}; write relabel there.")
-        return ""
-    if word == "relabel" and not new_label:
-        raise row.error(f"relabel, but {column} is empty; write the right class there.")
-    if new_label and new_label not in classes:
-        raise row.error(f"the class {_short(new_label)} is unknown; the classes are {', '.join(classes)}.")
-    return new_label
+class _Row(NamedTuple):
+    """A row of the file."""
 
-
-class _Images:
-    """The images of the data version, by name, by content, and by both."""
-
-    def __init__(self, examples: Mapping[tuple[str, str], str]) -> None:
-        self.examples = examples
-        self.filenames = {filename for _, filename in examples}
-        self.by_sha256 = dict(examples.keys())
-
-    def label(self, row: "_Row", sha256: str, filename: str) -> str:
-        """The given label of the image with this name and these bytes.
-
-        Raises:
-            UserError: there is none.
-        """
-        if (sha256, filename) in self.examples:
-            return self.examples[sha256, filename]
-        if not sha256 or not filename:
-            raise row.error(f"a decision without {'filename' if sha256 else 'sha256'}; fill it in.")
-        same_bytes = self.by_sha256.get(sha256)
-        if filename not in self.filenames:
-            known = f"is {same_bytes}" if same_bytes else "is not"
-            raise row.error(f"{_short(filename)} {known} in this data version; decide on the issues of this version.")
-        if same_bytes:
-            raise row.error(f"the sha256 is that of {same_bytes}, not of {filename}; put each in its own row.")
-        raise row.error(f"{filename} has another sha256 in this data version; decide on the issues of this version.")
-
-
-def _check_identical(path: str | Path, decided: Iterable[tuple[int, Decision]]) -> None:
-    """Copies of one picture may not end up with two labels; keeping one and dropping the others is no contradiction."""
-    seen: dict[str, tuple[int, Decision]] = {}
-    for line, decision in decided:
-        if decision.decision != "drop":
-            earlier_line, earlier = seen.setdefault(decision.sha256, (line, decision))
-            if (decision.new_label or decision.label) != (earlier.new_label or earlier.label):
-                raise UserError(
-                    f"{path}, line {line}: {decision.filename} is {_said(decision)}, but {earlier.filename} in line"
-                    f" {earlier_line}, which has the same bytes, is {_said(earlier)}; give both one label or drop one."
-                )
-
-
-def _said(decision: Decision) -> str:
-    if decision.decision == "drop":
-        return "dropped"
-    return f"relabelled {decision.new_label!r}" if decision.new_label else f"kept as {decision.label!r}"
-
-
-@dataclass(frozen=True)
-class _Row:
     path: str | Path
     line: int  # where it begins
-    cells: dict[str, str]
+    cells: dict[str, str]  # one for every column
 
     def error(self, sentence: str) -> UserError:
+        """The error that says what is wrong in this row."""
         return UserError(f"{self.path}, line {self.line}: {sentence}")
 
 
-def _rows(path: str | Path) -> Iterator[_Row]:
-    """The rows below the header, each with a cell for every column: Excel leaves out empty ones at the end."""
-    text = _text(path)
+def _read_rows(path: str | Path) -> Iterator[_Row]:
+    """Yields the rows below the header that are not blank.
+
+    Cells at the end of a row may be missing: Excel leaves out empty ones.
+    """
+    text = _read_text(path)
     separator = max(SEPARATORS, key=text.splitlines()[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
@@ -151,7 +90,7 @@ def _rows(path: str | Path) -> Iterator[_Row]:
         for cells in reader:
             line, next_line = next_line, reader.line_num + 1
             if not header:
-                header = _header(path, cells)
+                header = _parse_header(path, cells)
             elif len(cells) > len(header):
                 raise UserError(
                     f"{path}, line {line}: {len(cells)} cells below a header of {len(header)};"
@@ -163,21 +102,8 @@ def _rows(path: str | Path) -> Iterator[_Row]:
         raise UserError(f"{path}, line {next_line}: not readable as CSV ({error}); save it again as CSV.") from None
 
 
-def _header(path: str | Path, cells: list[str]) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    twice = [name for name in header if name and header.count(name) > 1]
-    if twice:
-        raise UserError(f"{path}, line 1: the column {_short(twice[0])} is there twice; leave one.")
-    missing = [name for name in REQUIRED if name not in header]
-    if missing or set(LABELS).isdisjoint(header):
-        raise UserError(
-            f"{path}, line 1: no column {', '.join(missing) or 'new_label'};"
-            " give decisions.csv of review.html, or issues.csv with the columns decision and decided_label filled in."
-        )
-    return header
-
-
-def _text(path: str | Path) -> str:
+def _read_text(path: str | Path) -> str:
+    """The text of the file, if it is UTF-8 and not blank."""
     try:
         data = Path(path).read_bytes()
     except (OSError, ValueError) as error:
@@ -197,5 +123,119 @@ def _text(path: str | Path) -> str:
     return text
 
 
-def _short(text: str, longest: int = 80) -> str:
+def _parse_header(path: str | Path, cells: list[str]) -> list[str]:
+    """The names of the columns, if the necessary ones are there and none is there twice."""
+    header = [cell.strip() for cell in cells]
+    twice = [name for name in header if name and header.count(name) > 1]
+    if twice:
+        raise UserError(f"{path}, line 1: the column {_shorten(twice[0])} is there twice; leave one.")
+    missing = [name for name in REQUIRED if name not in header]
+    if missing or set(LABELS).isdisjoint(header):
+        raise UserError(
+            f"{path}, line 1: no column {', '.join(missing) or 'new_label'};"
+            " give decisions.csv of review.html, or issues.csv with the columns decision and decided_label filled in."
+        )
+    return header
+
+
+# --- from a row to a decision ------------------------------------------------------------------
+
+
+class _Images:
+    """The images of the data version, by name, by content, and by both."""
+
+    def __init__(self, examples: Mapping[tuple[str, str], str]) -> None:
+        self.examples = examples
+        self.filenames = {filename for _, filename in examples}
+        self.by_sha256 = dict(examples.keys())
+
+    def find_label(self, row: _Row, sha256: str, filename: str) -> str:
+        """The label of the image with this name and these bytes.
+
+        Raises:
+            UserError: There is none.
+        """
+        if (sha256, filename) in self.examples:
+            return self.examples[sha256, filename]
+        if not sha256 or not filename:
+            raise row.error(f"a decision without {'filename' if sha256 else 'sha256'}; fill it in.")
+        same_bytes = self.by_sha256.get(sha256)
+        if filename not in self.filenames:
+            known = f"is {same_bytes}" if same_bytes else "is not"
+            raise row.error(f"{_shorten(filename)} {known} in this data version; decide on the issues of this version.")
+        if same_bytes:
+            raise row.error(f"the sha256 is that of {same_bytes}, not of {filename}; put each in its own row.")
+        raise row.error(f"{filename} has another sha256 in this data version; decide on the issues of this version.")
+
+
+def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision | None:
+    """The decision of a row; None if it has none, or one to skip."""
+    word = row.cells["decision"].strip().lower()
+    if word and word not in WORDS:
+        raise row.error(f"the decision {_shorten(word)} is unknown; write {', '.join(WORDS)}, or nothing.")
+    new_label = _parse_new_label(row, word, classes)
+    if word in ("", "skip"):
+        return None
+    sha256, filename = row.cells["sha256"].strip().lower(), row.cells["filename"]
+    label = images.find_label(row, sha256, filename)
+    if word != "relabel" and new_label not in ("", label):
+        raise row.error(f"{word}, but also the new label {new_label!r}; write relabel, or leave the label out.")
+    if word == "drop" or new_label in ("", label):  # relabelling to the label that it has keeps the image
+        return Decision(sha256, filename, label, "drop" if word == "drop" else "keep")
+    return Decision(sha256, filename, label, "relabel", new_label)
+
+
+def _parse_new_label(row: _Row, word: str, classes: Collection[str]) -> str:
+    """The class that a person gave, or ""."""
+    column = next(name for name in LABELS if name in row.cells)
+    cell = row.cells[column]
+    new_label = cell if cell in classes else cell.strip()
+    if word in ("", "skip"):
+        if new_label and column == "decided_label":
+            raise row.error(
+                f"{column} is {_shorten(new_label)}, but decision is {word or 'empty'}; write relabel there."
+            )
+        return ""
+    if word == "relabel" and not new_label:
+        raise row.error(f"relabel, but {column} is empty; write the right class there.")
+    if new_label and new_label not in classes:
+        raise row.error(f"the class {_shorten(new_label)} is unknown; the classes are {', '.join(classes)}.")
+    return new_label
+
+
+# --- all decisions together --------------------------------------------------------------------
+
+
+def _check_copies(path: str | Path, decided: Iterable[tuple[int, Decision]]) -> None:
+    """Copies of one picture may not end up with two labels; keeping one and dropping the others is no contradiction.
+
+    Args:
+        path: The file, for the message.
+        decided: Each decision with the number of its line.
+
+    Raises:
+        UserError: Two copies would.
+    """
+    seen: dict[str, tuple[int, Decision]] = {}
+    for line, decision in decided:
+        if decision.decision == "drop":
+            continue
+        earlier_line, earlier = seen.setdefault(decision.sha256, (line, decision))
+        if (decision.new_label or decision.label) != (earlier.new_label or earlier.label):
+            raise UserError(
+                f"{path}, line {line}: {decision.filename} is {_describe(decision)}, but {earlier.filename} in line"
+                f" {earlier_line}, which has the same bytes, is {_describe(earlier)}; give both one label or drop one."
+            )
+
+
+# --- for messages ------------------------------------------------------------------------------
+
+
+def _describe(decision: Decision) -> str:
+    if decision.decision == "drop":
+        return "dropped"
+    return f"relabelled {decision.new_label!r}" if decision.new_label else f"kept as {decision.label!r}"
+
+
+def _shorten(text: str, longest: int = 80) -> str:
     return repr(text if len(text) <= longest else text[: longest - 1] + "…")

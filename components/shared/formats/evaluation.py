@@ -53,14 +53,9 @@ class SplitFigures(TypedDict):
     confusion_matrix: list[list[int]]  # [i][j]: images of class i that were predicted as class j
 
 
-_NUMBER = (int, float)
-_FIGURES: dict[str, Kind] = {  # the types of the fields above in JSON
-    "images": int,
-    "accuracy": _NUMBER,
+_FIGURES: dict[str, Kind] = {
+    **dict.fromkeys(SplitFigures.__annotations__, (int, float)),
     "accuracy_interval": list,
-    "macro_f1": _NUMBER,
-    "log_loss": _NUMBER,
-    "calibration_error": _NUMBER,
     "classes": dict,
     "slices": list,
     "confusion_matrix": list,
@@ -106,9 +101,10 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     advice = "give the output `evaluation` of evaluate"
     fields = {"data_version": str, "trained_on": str, "settings": dict, "classes": list}
     evaluation = read_document(path, fields, advice)
-    for split in MEASURED_SPLITS:
+    for split in ("train", *MEASURED_SPLITS):
         if split in evaluation:
-            check_object(f"{path}, {split}", evaluation[split], _FIGURES, advice)
+            kinds = {"images": int} if split == "train" else _FIGURES
+            check_object(f"{path}, {split}", evaluation[split], kinds, advice)
     return cast(Evaluation, evaluation)
 
 

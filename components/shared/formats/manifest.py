@@ -31,37 +31,28 @@ def write_manifest(folder: Path, images: Iterable[CuratedImage]) -> None:
 
 
 def read_manifest(folder: Path, shown: str = "") -> list[CuratedImage]:
-    """The rows of the manifest in the folder; nothing in it is believed before it is checked.
+    """Reads the manifest; nothing in it is believed before it is checked.
 
     Args:
-        folder: where the manifest is.
-        shown: how messages name the folder; empty for its path.
+        folder: Where the manifest is.
+        shown: How messages name the folder; empty for its path.
+
+    Returns:
+        Its rows, at least one.
 
     Raises:
-        UserError: there is none, or it is not as curate writes it.
+        UserError: There is none, or it is not as curate writes it.
     """
     place = f"{shown or folder}/{FILE}"
-    try:
-        rows = list(read_rows(folder / FILE, CuratedImage._fields, "name a folder that curate made"))
-    except UserError as error:
-        raise UserError(str(error).replace(str(folder / FILE), place)) from None
-    if not rows:
+    images: dict[str, CuratedImage] = {}
+    for line, row in read_rows(folder / FILE, CuratedImage._fields, "name a folder that curate made", shown=place):
+        image = _parse(f"{place}, line {line}", row)
+        if image.filename in images:
+            raise UserError(f"{place}, line {line}: {image.filename!r} is there twice; run curate again.")
+        images[image.filename] = image
+    if not images:
         raise UserError(f"{place}: lists no images; name a folder that curate made.")
-    images = [_parse(f"{place}, line {line}", row) for line, row in rows]
-    seen: set[str] = set()
-    for image in images:
-        if image.filename in seen:
-            raise UserError(f"{place}: {image.filename!r} is there twice; run curate again.")
-        seen.add(image.filename)
-    return images
-
-
-def is_image_path(name: str) -> bool:
-    """Whether a path in a data set is that of an image: split/class/file, nothing hidden, and nowhere else."""
-    parts = name.split("/")
-    is_plain = not any(character < " " or character == "\\" for character in name)
-    is_visible = all(part and not part.startswith(".") for part in parts)
-    return is_plain and is_visible and len(parts) == 3 and parts[0] in SPLITS
+    return list(images.values())
 
 
 def _parse(place: str, row: dict[str, str]) -> CuratedImage:
@@ -71,8 +62,19 @@ def _parse(place: str, row: dict[str, str]) -> CuratedImage:
     try:
         operations = json.loads(row["operations"])
         seed = int(row["seed"]) if row["seed"] else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for very many brackets
         raise UserError(f"{place}: cannot be read ({error}); run curate again.") from None
-    return CuratedImage(
-        row["filename"], row["sha256"], row["source_filename"], row["source_sha256"], row["label"], operations, seed
-    )
+    if not isinstance(operations, list) or not all(
+        isinstance(step, dict) and "operation" in step for step in operations
+    ):
+        raise UserError(f"{place}: {row['operations']!r} is not a list of operations; run curate again.")
+    texts = {name: row[name] for name, kind in CuratedImage.__annotations__.items() if kind is str}
+    return CuratedImage(**texts, operations=operations, seed=seed)
+
+
+def is_image_path(name: str) -> bool:
+    """Whether a path in a data set is that of an image: split/class/file, nothing hidden, and nowhere else."""
+    parts = name.split("/")
+    is_plain = not any(character < " " or character == "\\" for character in name)
+    is_visible = all(part and not part.startswith(".") for part in parts)
+    return is_plain and is_visible and len(parts) == 3 and parts[0] in SPLITS

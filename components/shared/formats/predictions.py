@@ -3,7 +3,7 @@
 As a pandas table it has the columns below, and `probability_<class>` for each class.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -103,7 +103,7 @@ def write_predictions(table: "pd.DataFrame", path: Path) -> None:
     table.to_csv(path, index=False, float_format="%.6g")
 
 
-def read_predictions(path: str, classes: Iterable[str]) -> "pd.DataFrame":
+def read_predictions(path: str, classes: Collection[str]) -> "pd.DataFrame":
     """Reads predictions, without the probabilities of the classes.
 
     Args:
@@ -116,23 +116,38 @@ def read_predictions(path: str, classes: Iterable[str]) -> "pd.DataFrame":
     Raises:
         UserError: The file is not such a table, has an image twice, or names an unknown split or class.
     """
-    import pandas as pd  # here, since the tools have no pandas
-
-    kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
-    try:
-        # A class may be called NA or 1, which pandas would not read as text.
-        table = pd.read_csv(path, usecols=list(kinds), dtype=kinds, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: cannot be read as predictions ({reason}); {_ADVICE}.") from None
+    table = _read_table(path)
     twice = table[FILENAME][table[FILENAME].duplicated()]
     if len(twice):
         raise UserError(f"{path}: has {twice.iloc[0]} twice; {_ADVICE}.")
-    for column, known in ((SPLIT, SPLITS), (LABEL, tuple(classes)), (PREDICTION, tuple(classes))):
-        unknown = table[column][~table[column].isin(known)]
+    for column, known in ((SPLIT, SPLITS), (LABEL, classes), (PREDICTION, classes)):
+        unknown = table[column][~table[column].isin(list(known))]
         if len(unknown):
             raise UserError(
                 f"{path}: has the {column} {unknown.iloc[0]!r}, which is none of {', '.join(known)}; "
                 "give predictions of the same run as the other inputs."
             )
     return table.sort_values(FILENAME, ignore_index=True)
+
+
+def _read_table(path: str) -> "pd.DataFrame":
+    """The columns of texts and numbers, if every row has all of them."""
+    import numpy as np
+    import pandas as pd  # here, since the tools have neither
+
+    kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
+    try:
+        # A class may be called NA or 1. All columns are read, so that a row with too few or too many cells is noticed.
+        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, low_memory=False)
+        if missing := [name for name in kinds if name not in table]:
+            raise ValueError(f"no column {', '.join(missing)}")
+        if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for names of the rows
+            raise ValueError("more cells than the header has columns")
+        numbers = table[list(_NUMBERS)]
+        is_whole = table.notna().all(axis=1) & np.isfinite(numbers).all(axis=1)
+        if not is_whole.all():
+            raise ValueError(f"a cell of {table[FILENAME][~is_whole].iloc[0]} is missing or is not a number")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: cannot be read as predictions ({reason}); {_ADVICE}.") from None
+    return table[list(kinds)]

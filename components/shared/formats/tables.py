@@ -16,30 +16,37 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
         writer.writerows(rows)
 
 
-def read_rows(path: str | Path, columns: Sequence[str], advice: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields each row below the header with the number of the line it ends on; other columns are left out.
+def read_rows(
+    path: str | Path, columns: Sequence[str], advice: str, *, shown: str = ""
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Reads a table; blank lines, and columns that nobody asked for, are left out.
 
     Args:
-        path: the file, UTF-8, with a comma between cells.
-        columns: those that must be there.
-        advice: what to do if the file is not such a table, as the end of a sentence.
+        path: The file, UTF-8, with a comma between cells.
+        columns: Those that must be there.
+        advice: What to do if the file is not such a table, as the end of a sentence.
+        shown: How messages name the file; empty for its path.
+
+    Yields:
+        Each row below the header, with the number of the line it ends on.
 
     Raises:
-        UserError: the file cannot be read, has no such column, or has a row with too few or too many cells.
+        UserError: The file cannot be read, lacks a column, or has a row with too few or too many cells.
     """
+    place = shown or path
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             if missing := [name for name in columns if name not in header]:
-                raise UserError(f"{path}: no column {', '.join(missing)}; {advice}.")
+                raise UserError(f"{place}: no column {', '.join(missing)}; {advice}.")
             for cells in reader:
-                if len(cells) != len(header):
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: {len(cells)} cells below a header of {len(header)}; {advice}."
-                    )
-                row = dict(zip(header, cells, strict=True))
-                yield reader.line_num, {name: row[name] for name in columns}
+                line, count = reader.line_num, len(cells)
+                if count not in (0, len(header)):
+                    raise UserError(f"{place}, line {line}: {count} cells below a header of {len(header)}; {advice}.")
+                if cells:
+                    row = dict(zip(header, cells, strict=True))
+                    yield line, {name: row[name] for name in columns}
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); {advice}.") from None
+        raise UserError(f"{place}: cannot be read ({reason}); {advice}.") from None

@@ -22,11 +22,13 @@ from tests.fakes.kfp_server import KfpServer
 
 STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
 TURN = [
-    *(f"before/{stage}" for stage in STAGES),
+    *(f"before-{stage}" for stage in STAGES),
     *("audit", "curate"),
-    *(f"after/{stage}" for stage in STAGES),
+    *(f"after-{stage}" for stage in STAGES),
     *("yardstick", "compare"),
 ]
+# As a Frame names them, with the part of the pipeline that they are in.
+TURN_FRAMES = [f"{task.partition('-')[0]}/{task}" if "-" in task else task for task in TURN]
 CLASSES = ["i", "v", "x"]
 RUNNING = "^/runs/[^/]+$"  # the request that a waiting submit.py makes
 
@@ -116,13 +118,13 @@ class Lab(NamedTuple):
         return list(self.server.stored["run"].values())
 
     def leave(self, run: Json, *outputs: str, content: str = "") -> dict[str, str]:
-        """Puts something at each STAGE/OUTPUT, or STAGE/OUTPUT/FILE, of the run; returns the URIs of the outputs."""
+        """Puts something at each TASK/OUTPUT, or TASK/OUTPUT/FILE, of the run; returns the URIs of the outputs."""
         uris = {}
         pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
         pipeline = self.server.stored["pipeline"][pipeline_id]["display_name"]
         for output in outputs:
-            stage, name, *file = output.split("/")
-            path = f"runs/{pipeline}/{run['run_id']}/{stage}/{uuid.uuid4()}/{name}"
+            task, name, *file = output.split("/")
+            path = f"runs/{pipeline}/{run['run_id']}/{task}/{uuid.uuid4()}/{name}"
             self.gcs.bucket.blob("/".join([path, *file])).upload_from_string(content or output)
             uris[name] = f"{self.gcs.uri}/{path}"
         return uris
@@ -176,7 +178,7 @@ def commit(folder: Path, message: str) -> None:
 
 
 def evaluation(data_version: str) -> Json:
-    """The content of evaluate's metrics.json, its figures by that stage's own code."""
+    """The content of evaluate's evaluation.json, its figures by that stage's own code."""
     rows = {"label": ["i", "v", "x", "x"], "prediction": ["i", "v", "v", "x"], "loss": [0.1, 0.2, 2, 0.3]}
     alike = {"confidence": 0.9, "width": 20, "height": 20, "aspect_ratio": 1.0}
     rows = {**rows, **alike, "ink_fraction": [0.1, 0.2, 0.3, 0.4]}
@@ -190,7 +192,8 @@ def comparison() -> Json:
     accuracy = {"before": 0.5, "after": 0.75, "change": 0.25, "low": -0.125, "high": 0.5}
     split = {"images": 4, "accuracy": accuracy, "mcnemar_p": 0.03125, "new_data": {"images": 3, "accuracy": 0.625}}
     data = {"relabelled": 1, "moved": 2, "dropped": 3, "added": 4, "altered": 5, "augmented": 6000}
-    return {"confidence_level": 0.95, "splits": {"val": split, "test": {**split, "new_data": None}}, "data": data}
+    splits = {"val": split, "test": {**split, "new_data": None}}
+    return {"before": {}, "after": {}, "classes": CLASSES, "confidence_level": 0.95, "splits": splits, "data": data}
 
 
 def clean_environment(folder: Path, gcs_environment: dict[str, str]) -> dict[str, str]:

@@ -112,7 +112,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
     assert "the registry does not answer (ConnectionError); is `registry` in the config right?" in elsewhere["images"]
     assert nowhere["images"].endswith(": has no registry; set `registry` in the config.")
     assert "not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER" in nowhere["bucket"]
-    assert ":latest: its tag can mean another code tomorrow" in latest["images"]
+    assert ":latest: its tag can mean different code tomorrow" in latest["images"]
     assert [request for request in lab.server.requests if request.method != "GET"] == []
     assert [blob.name for blob in lab.gcs.client.list_blobs(lab.gcs.bucket)] == objects
 

@@ -5,13 +5,13 @@ import uuid
 from collections.abc import Callable
 
 from tests.fakes.kfp_rules import Frame, Json
-from tests.pipelines.cluster.lab import STAGES, TURN, Lab, together
+from tests.pipelines.cluster.lab import STAGES, TURN_FRAMES, Lab, together
 
 DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
 INGESTED = ("ingest/examples/examples.json",)
 VALIDATED = ("validate/schema/schema.pbtxt",)
 TRANSFORMED = ("transform/transformed_examples/examples.json", "transform/transform_graph/saved_model.pb")
-EVALUATED = ("evaluate/evaluation/metrics.json", "evaluate/predictions")
+EVALUATED = ("evaluate/evaluation/evaluation.json", "evaluate/predictions")
 TRAINED = ("train/model/saved_model.pb", "train/history")
 
 
@@ -25,6 +25,11 @@ def newest(lab: Lab) -> tuple[Json, str]:
     run = lab.runs()[-1]
     pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
     return run, lab.server.stored["pipeline"][pipeline_id]["display_name"]
+
+
+def of(part: str, *outputs: str) -> list[str]:
+    """The outputs of the tasks in a part of the improvement."""
+    return [f"{part}-{output}" for output in outputs]
 
 
 def stage(lab: Lab, name: str, *options: str) -> Callable[[], str]:
@@ -44,6 +49,7 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     assert re.fullmatch(rf"single-train-{lab.tag}-\d{{8}}-\d{{6}}-\w+", trained["display_name"])
     assert {"from run: first", "overridden: epochs=5"} <= set(trained["description"].splitlines())
     assert arguments(lab, lab.server.bodies("POST", "/runs")[-1]) == {
+        "from_run": first["run_id"],
         "epochs": 5,
         "transformed_examples_uri": written["transformed_examples"],
         "transform_graph_uri": written["transform_graph"],
@@ -53,19 +59,26 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     stage(lab, "evaluate", "--from-run", trained["display_name"])()
     evaluated, pipeline = newest(lab)
     assert pipeline == "single-evaluate"
-    assert arguments(lab, evaluated) == {"model_uri": better["model"], "examples_uri": written["examples"]}
+    found = {"model_uri": better["model"], "examples_uri": written["examples"]}
+    assert arguments(lab, evaluated) == {**found, "from_run": trained["run_id"]}
 
     given = {f"{name}_uri": written[name] for name in ("transformed_examples", "transform_graph")}
-    by_hand = lab.leave(lab.begin("by hand", DONE, "images", single="train", **given), *TRAINED)  # in the UI
-    stage(lab, "evaluate", "--from-run", "by hand")()
-    evaluated, _ = newest(lab)
-    assert arguments(lab, evaluated) == {"model_uri": by_hand["model"], "examples_uri": written["examples"]}
-
-    clone = lab.begin("clone", DONE, "images", single="train", **given)
-    clone["description"] = "from run: clone"  # in the UI too, of a run of the same name
-    cloned = lab.leave(clone, *TRAINED)
-    stage(lab, "evaluate", "--from-run", "clone")()
-    assert arguments(lab, lab.runs()[-1]) == {"model_uri": cloned["model"], "examples_uri": written["examples"]}
+    # In the UI: with nothing but the addresses, whatever the description says; as a clone, which keeps the parameters;
+    # and as a clone of a run that went on from one that has been deleted.
+    begun = {
+        name: lab.begin(name, DONE, "images", single="train", **given, **more)
+        for name, more in {
+            "by hand": {},
+            "clone": {"from_run": first["run_id"]},
+            "orphan": {"from_run": str(uuid.uuid4())},
+        }.items()
+    }
+    begun["by hand"]["description"] = f"from run: {trained['display_name']}"
+    for name, run in begun.items():
+        made = lab.leave(run, *TRAINED)
+        stage(lab, "evaluate", "--from-run", name)()
+        found = {"model_uri": made["model"], "examples_uri": written["examples"]}
+        assert arguments(lab, lab.runs()[-1]) == {**found, "from_run": run["run_id"]}
 
     lab.server.script = DONE
     together(
@@ -74,27 +87,28 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
         stage(lab, "validate", "--from-run", first["run_id"], "--no-cache"),
     )
     again = {newest["description"].split("overridden: ")[1]: newest for newest in lab.runs()[-3:]}["seed=7"]
-    assert arguments(lab, again) == {**arguments(lab, trained), "seed": 7}  # its parameters too
+    # its parameters too
+    assert arguments(lab, again) == {**arguments(lab, trained), "seed": 7, "from_run": trained["run_id"]}
     others = [arguments(lab, run) for run in lab.runs()[-3:] if run is not again]
     assert {"data_uri": "gs://images/others"} in others
-    assert {"examples_uri": written["examples"]} in others
+    assert {"examples_uri": written["examples"], "from_run": first["run_id"]} in others
 
 
 def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
     """Both trainings leave artifacts of the same names."""
-    done = [Frame("SUCCEEDED", dict.fromkeys(TURN, "SUCCEEDED"))]
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN_FRAMES, "SUCCEEDED"))]
     whole = lab.begin("whole", done, "images", pipeline="improvement")
     lost = lab.begin("lost", done, "images", pipeline="improvement", data_version="4567.dir")
-    before = lab.leave(whole, *INGESTED, *EVALUATED)
+    before = lab.leave(whole, *of("before", *INGESTED, *EVALUATED))
     middle = lab.leave(whole, "audit/issues", "curate/data/manifest.csv")
-    after = lab.leave(whole, *INGESTED, *EVALUATED, *TRAINED)
-    yardstick = lab.leave(whole, "yardstick/predictions", "yardstick/evaluation/metrics.json")
-    lab.leave(lost, *EVALUATED)  # not the ingestion of before
-    lab.leave(lost, "audit/issues", "curate/changes", *INGESTED)
+    after = lab.leave(whole, *of("after", *INGESTED, *EVALUATED, *TRAINED))
+    yardstick = lab.leave(whole, "yardstick/predictions", "yardstick/evaluation/evaluation.json")
+    lab.leave(lost, *of("before", *EVALUATED))  # not the ingestion of before
+    lab.leave(lost, "audit/issues", "curate/changes", *of("after", *INGESTED))
     # Another turn on the same images: KFP does again only what the decisions change.
     decided = lab.begin("decided", done, "images", pipeline="improvement", decisions_uri="gs://b/decisions.csv")
-    judged = lab.leave(decided, *EVALUATED)
-    lab.leave(decided, "curate/data/manifest.csv", *INGESTED, *EVALUATED, *TRAINED)
+    judged = lab.leave(decided, *of("before", *EVALUATED))
+    lab.leave(decided, "curate/data/manifest.csv", *of("after", *INGESTED, *EVALUATED, *TRAINED))
     lab.server.script = DONE
 
     together(
@@ -106,6 +120,7 @@ def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
     for run in lab.runs()[-3:]:
         pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
         given[lab.server.stored["pipeline"][pipeline_id]["display_name"]] = run["runtime_config"]["parameters"]
+    assert {parameters.pop("from_run") for parameters in given.values()} == {whole["run_id"]}
     assert given["single-curate"] == {
         "augment_to": 7,
         "examples_uri": before["examples"],
@@ -123,6 +138,7 @@ def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
     assert given["single-evaluate"] == {"examples_uri": after["examples"], "model_uri": after["model"]}
     stage(lab, "curate", "--from-run", "decided")()
     assert arguments(lab, lab.runs()[-1]) == {
+        "from_run": decided["run_id"],
         "decisions_uri": "gs://b/decisions.csv",
         "examples_uri": before["examples"],
         "issues_uri": middle["issues"],
@@ -168,11 +184,12 @@ def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
     together(*(stage(lab, "evaluate", "--from-run", run["run_id"]) for run in (longer, again)))
     models = {run["runtime_config"]["parameters"]["model_uri"]: arguments(lab, run) for run in lab.runs()[-2:]}
     assert models == {
-        uri: {"model_uri": uri, "examples_uri": written["examples"]} for uri in (better["model"], written["model"])
+        uri: {"model_uri": uri, "examples_uri": written["examples"], "from_run": run["run_id"]}
+        for uri, run in ((better["model"], longer), (written["model"], again))
     }
     # A stage that was given nothing but what is the first run's: the rest is still that of the run it went on from.
     stage(lab, "validate", "--from-run", "longer")()
     validated, _ = newest(lab)
-    assert arguments(lab, validated) == {"examples_uri": written["examples"]}
+    assert arguments(lab, validated) == {"examples_uri": written["examples"], "from_run": longer["run_id"]}
     stage(lab, "evaluate", "--from-run", validated["display_name"])()
     assert arguments(lab, lab.runs()[-1])["model_uri"] == better["model"]

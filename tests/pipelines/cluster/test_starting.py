@@ -103,7 +103,10 @@ def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
     (spec,) = packages(lab.server).values()
     for part in ("before", "after"):
         dag = spec["components"][f"comp-{part}"]["dag"]["tasks"]
-        assert {name for name, task in dag.items() if not task["cachingOptions"]} == {"ingest", "evaluate"}
+        assert {name for name, task in dag.items() if not task["cachingOptions"]} == {
+            f"{part}-ingest",
+            f"{part}-evaluate",
+        }
 
 
 def test_two_at_the_same_moment_share_the_pipeline_and_start_a_run_each(lab: Lab):
@@ -168,7 +171,7 @@ def test_only_images_that_are_named_for_ever_are_taken(lab: Lab):
         lambda: bare.refused(*DATA),
     )
     for message, tag in ((latest, "latest"), (changed, f"{lab.tag}-dirty"), (unversioned, "unversioned")):
-        assert f"registry.example/pipelines/evaluate:{tag}: its tag can mean another code tomorrow" in message
+        assert f"registry.example/pipelines/evaluate:{tag}: its tag can mean different code tomorrow" in message
         assert "commit, then make images and push" in message
         assert "--force" in message
     assert lab.server.stored["pipeline"] == {}

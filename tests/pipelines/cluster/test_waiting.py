@@ -16,7 +16,18 @@ import yaml
 
 from tests.fakes.kfp_rules import Frame, Json, progress
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
-from tests.pipelines.cluster.lab import STAGES, TURN, Lab, asked, comparison, evaluation, finished, together, until
+from tests.pipelines.cluster.lab import (
+    STAGES,
+    TURN,
+    TURN_FRAMES,
+    Lab,
+    asked,
+    comparison,
+    evaluation,
+    finished,
+    together,
+    until,
+)
 
 HISTORY = "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n"
 RUNNING = Frame("RUNNING", {"ingest": "RUNNING"})
@@ -24,10 +35,10 @@ RUNNING = Frame("RUNNING", {"ingest": "RUNNING"})
 
 def leave_results(lab: Lab, run: Json, data_version: str) -> Json:
     """What train and evaluate write in the run; evaluate at its second attempt. Returns evaluate's figures."""
-    lab.leave(run, "evaluate/evaluation/metrics.json", content=json.dumps(evaluation("an attempt before")))
+    lab.leave(run, "evaluate/evaluation/evaluation.json", content=json.dumps(evaluation("an attempt before")))
     lab.leave(run, "train/history", content=HISTORY)
     figures = evaluation(data_version)
-    lab.leave(run, "evaluate/evaluation/metrics.json", content=json.dumps(figures))
+    lab.leave(run, "evaluate/evaluation/evaluation.json", content=json.dumps(figures))
     return figures
 
 
@@ -88,7 +99,7 @@ def test_what_came_from_the_cache_is_fetched_from_the_run_that_made_it(lab: Lab)
     again = lab.begin("again", done)
     figures = evaluation("0123.dir")
     lab.leave(again, "transform/transform_graph", "evaluate/report")
-    lab.leave(again, "evaluate/evaluation/metrics.json", content=json.dumps(figures))
+    lab.leave(again, "evaluate/evaluation/evaluation.json", content=json.dumps(figures))
     printed = lab.done("--attach", "again").splitlines()
     reports = lab.workplace / f"runs/default/{again['run_id']}"
     assert printed[-2:] == [
@@ -105,25 +116,25 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     figures: list[Json] = []
 
     def script() -> Iterator[Frame]:
-        frames = progress(TURN, cached=("before/ingest",))
+        frames = progress(TURN_FRAMES, cached=("before/before-ingest",))
         for task, frame in zip(TURN, frames[1:], strict=False):
             yield frame
-            part, _, stage = task.rpartition("/")
+            part, _, stage = task.rpartition("-")
             run = lab.runs()[0]
             if stage in ("validate", "train", "evaluate", "yardstick", "audit", "curate", "compare"):
-                lab.leave(run, f"{stage}/report", content=f"report of {task}")
-            if stage == "transform" or task == "after/ingest":
-                lab.leave(run, f"{stage}/examples")
+                lab.leave(run, f"{task}/report", content=f"report of {task}")
+            if stage == "transform" or task == "after-ingest":
+                lab.leave(run, f"{task}/examples")
             if stage == "audit":
                 lab.leave(run, "audit/review", content="review")
                 lab.leave(run, "audit/issues", content="rank")
             if stage == "curate":
                 lab.leave(run, "curate/data/manifest.csv", content="filename")
             if stage == "train":
-                lab.leave(run, "train/history", content=HISTORY if part == "after" else "epoch\n")
+                lab.leave(run, f"{task}/history", content=HISTORY if part == "after" else "epoch\n")
             if stage in ("evaluate", "yardstick"):
                 figures.append(evaluation(f"{part}.dir"))
-                lab.leave(run, f"{stage}/evaluation/metrics.json", content=json.dumps(figures[-1]))
+                lab.leave(run, f"{task}/evaluation/evaluation.json", content=json.dumps(figures[-1]))
             if stage == "compare":
                 lab.leave(run, "compare/comparison/comparison.json", content=json.dumps(comparison()))
         yield frames[-1]
@@ -131,7 +142,7 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     lab.server.script = script()
     printed = lab.done("--pipeline", "improvement", "--data", "gs://images/numerals", "--wait")
     shown = [
-        match.groups() for line in printed.splitlines() if (match := re.match(r"\S ([\w/]+) +(\w+) +[\d.]+ s", line))
+        match.groups() for line in printed.splitlines() if (match := re.match(r"\S ([\w-]+) +(\w+) +[\d.]+ s", line))
     ]
     assert [task for task, state in shown if state == "succeeded"] == TURN
     assert {state for _, state in shown} == {"running", "succeeded"}
@@ -145,13 +156,13 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     reports = {path.name: path.read_text() for path in (lab.workplace / f"runs/default/{run['run_id']}").iterdir()}
     reporting = ("validate", "train", "evaluate")
     assert reports == {
-        **{f"{part}-{s}.html": f"report of {part}/{s}" for part in ("before", "after") for s in reporting},
+        **{f"{part}-{s}.html": f"report of {part}-{s}" for part in ("before", "after") for s in reporting},
         **{f"{task}.html": f"report of {task}" for task in ("audit", "curate", "yardstick", "compare")},
         "review.html": "review",
         "issues.csv": "rank",
     }
     cached, lost, kept = printed.splitlines()[-3:]
-    assert (cached, lost) == ("from the cache: before/ingest", "not found, so without their reports: before/ingest")
+    assert (cached, lost) == ("from the cache: before-ingest", "not found, so without their reports: before-ingest")
     assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
 
 
@@ -188,12 +199,12 @@ def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_resul
 
 
 def test_a_failure_in_a_part_of_the_pipeline_is_told_from_that_in_another(lab: Lab):
-    for task in ("before/train", "after/train", "yardstick"):
-        lab.begin(task, progress(TURN, failed=task), pipeline="improvement")
-    outcomes = together(
-        *(partial(lab.submit, "--attach", task) for task in ("before/train", "after/train", "yardstick"))
-    )
-    for outcome, task in zip(outcomes, ("before/train", "after/train", "yardstick"), strict=True):
+    tasks = ("before-train", "after-train", "yardstick")
+    for task in tasks:
+        failed = TURN_FRAMES[TURN.index(task)]
+        lab.begin(task, progress(TURN_FRAMES, failed=failed), pipeline="improvement")
+    outcomes = together(*(partial(lab.submit, "--attach", task) for task in tasks))
+    for outcome, task in zip(outcomes, tasks, strict=True):
         said = re.findall(r"^(\S+) failed; its log is at", outcome.stdout, re.M)
         assert (outcome.returncode, said) == (1, [task])
 

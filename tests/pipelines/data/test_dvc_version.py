@@ -13,15 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from components.shared.errors import UserError
 from pipelines.data import dvc_version as data
-from pipelines.data.dvc_version import DataVersion, resolve
-from pipelines.output import results
-from tests.conftest import ROOT, contents
-from tests.fakes.evaluation import split_metrics
+from pipelines.data.dvc_version import DataVersion, resolve_version
+from pipelines.output.results import keep_results
+from tests.conftest import ROOT
+from tests.fakes.evaluation import write_evaluation, write_history
 from tests.fakes.gcs import Gcs
 
 CLASSES = ["i", "v", "x"]
@@ -128,7 +127,7 @@ def pointer(root: Path, rev: str, path: str = "data.dvc") -> str:
 def refused(path: Path, rev: str | None = None, remote: str | None = None) -> str:
     """The one sentence with which the data is refused."""
     with pytest.raises(UserError) as caught:
-        resolve(path, rev, remote)
+        resolve_version(path, rev, remote)
     message = str(caught.value)
     assert re.fullmatch(r"[^\n]+\.", message), message
     return message
@@ -146,7 +145,7 @@ def check_manifest(version: DataVersion, files: dict[str, str]) -> None:
 
 
 def test_folder_on_disk(home: Path) -> None:
-    version = resolve(home / "data")
+    version = resolve_version(home / "data")
     assert version.version == pointer(home, "HEAD") == pointer(home, "v2")
     assert version.uri.startswith(str(home.parent / "store"))
     check_manifest(version, V2)
@@ -156,7 +155,7 @@ def test_folder_on_disk(home: Path) -> None:
 @pytest.mark.parametrize("rev", ["v1", "HEAD~1", "other", "commit"])
 def test_revision(home: Path, rev: str) -> None:
     git(home, "branch", "other", "v1")
-    version = resolve(home / "data", git(home, "rev-parse", "v1") if rev == "commit" else rev)
+    version = resolve_version(home / "data", git(home, "rev-parse", "v1") if rev == "commit" else rev)
     assert version.version == pointer(home, "v1") != pointer(home, "v2")
     check_manifest(version, V1)
 
@@ -164,26 +163,26 @@ def test_revision(home: Path, rev: str) -> None:
 def test_revision_of_a_folder_that_is_not_on_disk(home: Path) -> None:
     expected = pointer(home, "v1")
     shutil.rmtree(home / "data")
-    assert resolve(home / "data", "v1").version == expected
+    assert resolve_version(home / "data", "v1").version == expected
     git(home, "rm", "--quiet", "data.dvc")
     commit(home, "removed")
-    assert resolve(home / "data", "v1").version == expected
+    assert resolve_version(home / "data", "v1").version == expected
 
 
 @pytest.mark.parametrize("rev", [None, "v2"])
 def test_place_and_spelling_do_not_matter(home: Path, monkeypatch: pytest.MonkeyPatch, rev: str | None) -> None:
-    expected = resolve(home / "data", rev)
+    expected = resolve_version(home / "data", rev)
     (home.parent / "link").symlink_to(home / "data")
     for cwd, path in ((home, "data"), (home, "./data/../data/"), (home.parent, "link"), (home / "data/train", "..")):
         monkeypatch.chdir(cwd)
-        assert resolve(Path(path), rev) == expected
+        assert resolve_version(Path(path), rev) == expected
 
 
 def test_remote_of_today_serves_a_revision_that_did_not_know_it(home: Path) -> None:
     configure(home, "remote", "add", "newer", "../newer")
     configure(home, "remote", "modify", "--local", "newer", "verify", "true")
     push(home, "newer")
-    assert resolve(home / "data", "v2", "newer").uri.startswith(str(home.parent / "newer"))
+    assert resolve_version(home / "data", "v2", "newer").uri.startswith(str(home.parent / "newer"))
 
 
 def test_repository_in_a_folder_of_a_git_repository(tmp_path: Path) -> None:
@@ -195,8 +194,8 @@ def test_repository_in_a_folder_of_a_git_repository(tmp_path: Path) -> None:
         track(home)
         push(home)
         commit(tmp_path, tag)
-    check_manifest(resolve(home / "data"), V2)
-    check_manifest(resolve(home / "data", "v1"), V1)
+    check_manifest(resolve_version(home / "data"), V2)
+    check_manifest(resolve_version(home / "data", "v1"), V1)
 
 
 def test_output_of_a_stage(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +210,7 @@ def test_output_of_a_stage(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         repo.push()
     assert "git add dvc.lock" in refused(home / "clean")
     commit(home, "cleaned")
-    assert resolve(home / "clean") == resolve(home / "data")
+    assert resolve_version(home / "clean") == resolve_version(home / "data")
     (home / "clean/train/i/0.png").write_text("changed")
     assert "differs from dvc.lock; run `dvc repro`" in refused(home / "clean")
 
@@ -321,7 +320,7 @@ def test_pushing_as_told_is_enough(home: Path, rev: str | None) -> None:
     assert message.endswith(f" in {home}.")
     for command in re.findall(r"`(.+?)`", message):
         subprocess.run(command, shell=True, cwd=home, check=True, capture_output=True)
-    check_manifest(resolve(home / "data", rev), V1 if rev else V2)
+    check_manifest(resolve_version(home / "data", rev), V1 if rev else V2)
 
 
 def test_version_of_which_an_image_could_not_be_pushed_is_not_pushed(home: Path) -> None:
@@ -384,7 +383,7 @@ def test_version_in_cloud_storage(home: Path, gcs: Gcs) -> None:
     message = refused(home / "data", None, "bucket")
     assert f"is not in the DVC remote 'bucket' ({gcs.uri}/team/dvc); run `dvc push -r bucket data` in" in message
     push(home, "bucket")
-    version = resolve(home / "data", None, "bucket")
+    version = resolve_version(home / "data", None, "bucket")
     assert version.version == pointer(home, "v2")
     md5 = version.version
     assert version.uri == f"{gcs.uri}/team/dvc/files/md5/{md5[:2]}/{md5[2:]}"
@@ -451,39 +450,6 @@ def test_credentials_that_are_not_there(home: Path) -> None:
 # --- results -----------------------------------------------------------------------------------
 
 
-def evaluate(folder: Path, version: str, splits: dict[str, int], seed: int) -> dict[str, Any]:
-    """An evaluation artifact of so many images per split, its figures by the evaluate stage's own code."""
-    rng = np.random.default_rng(seed)
-    result: dict[str, Any] = {
-        "data_version": version,
-        "trained_on": version,
-        "settings": {"epochs": 2, "learning_rate": 0.001},
-        "classes": CLASSES,
-        "train": {"images": 10 + seed},
-    }
-    for split, images in splits.items():
-        label = rng.choice(CLASSES, images)
-        rows = {
-            "label": label.tolist(),
-            "prediction": np.where(rng.random(images) < 0.2 + 0.3 * seed, label, CLASSES[0]).tolist(),
-            "confidence": rng.random(images).tolist(),
-            "loss": rng.random(images).tolist(),
-            "ink_fraction": rng.random(images).tolist(),
-            "width": 20,
-            "height": 20,
-            "aspect_ratio": 1.0,
-        }
-        result[split] = split_metrics(rows, CLASSES, 2)
-    folder.mkdir()
-    (folder / "metrics.json").write_text(json.dumps(result))
-    return result
-
-
-def write_history(path: Path, seed: int) -> Path:
-    path.write_text(f"epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n2,0.625,1,0.375,{seed}\n")
-    return path
-
-
 @pytest.fixture(scope="module")
 def story(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
     """A repository with dvc.yaml where each data version, a and b, is committed with the results of its run."""
@@ -495,9 +461,9 @@ def story(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     for seed, (tag, rev) in enumerate({"a": "v1", "b": "v2"}.items(), start=1):
         git(home, "checkout", "--quiet", rev, "data.dvc")
         evaluation = root / f"evaluation {tag}"
-        version = resolve(home / "data", rev).version
-        evaluations[tag] = evaluate(evaluation, version, {"val": 40, "test": 30}, seed)
-        results.keep(evaluation, write_history(root / "history", seed), home / "results")
+        version = resolve_version(home / "data", rev).version
+        evaluations[tag] = write_evaluation(evaluation, version, {"val": 40, "test": 30}, seed)
+        keep_results(evaluation, write_history(root / "history", seed), home / "results")
         commit(home, tag)
     return home, evaluations
 
@@ -570,48 +536,3 @@ def test_plots_diff_makes_a_page(story: tuple[Path, dict[str, dict[str, Any]]], 
     for title in ("Accuracy per epoch", "confusion/val.csv", "confusion/test.csv", "classes/test.csv"):
         assert title in page
     assert git(home, "status", "--porcelain") == ""
-
-
-def test_results_of_a_run_replace_those_of_the_last(tmp_path: Path) -> None:
-    kept = tmp_path / "results"
-    evaluate(tmp_path / "first", "1.dir", {"val": 20, "test": 20}, 1)
-    results.keep(tmp_path / "first", write_history(tmp_path / "history", 1), kept)
-    (kept / "plots/notes.txt").write_text("mine")
-    assert [name for name in contents(kept) if "test" in name] == ["plots/classes/test.csv", "plots/confusion/test.csv"]
-    second = evaluate(tmp_path / "second", "2.dir", {"val": 20}, 2)
-    results.keep(tmp_path / "second", None, kept)
-    files = ["classes.json", "metrics.json", "plots/classes/val.csv", "plots/confusion/val.csv", "plots/notes.txt"]
-    assert [name for name, content in contents(kept).items() if content is not None] == files
-    assert json.loads((kept / "metrics.json").read_text())["data_version"] == "2.dir"
-    assert len((kept / "plots/confusion/val.csv").read_text().splitlines()) == 1 + second["val"]["images"]
-
-
-def test_results_name_the_version_of_the_training_when_it_is_another(tmp_path: Path) -> None:
-    result = evaluate(tmp_path / "evaluation", "2.dir", {"val": 20}, 1)
-    (tmp_path / "evaluation/metrics.json").write_text(json.dumps({**result, "trained_on": "1.dir"}))
-    results.keep(tmp_path / "evaluation", None, tmp_path / "results")
-    metrics = json.loads((tmp_path / "results/metrics.json").read_text())
-    assert (metrics["data_version"], metrics["trained_on"]) == ("2.dir", "1.dir")
-
-
-@pytest.mark.parametrize("left", [None, '{"data_version": '], ids=["missing", "cut"])
-def test_results_stay_when_the_evaluation_cannot_be_read(tmp_path: Path, left: str | None) -> None:
-    evaluate(tmp_path / "first", "1.dir", {"val": 20}, 1)
-    results.keep(tmp_path / "first", None, tmp_path / "results")
-    before = contents(tmp_path / "results")
-    (tmp_path / "second").mkdir()
-    if left:
-        (tmp_path / "second/metrics.json").write_text(left)
-    with pytest.raises(UserError, match="second: its figures cannot be taken .+; run the pipeline again"):
-        results.keep(tmp_path / "second", None, tmp_path / "results")
-    assert contents(tmp_path / "results") == before
-
-
-def test_results_go_nowhere_when_one_cannot_be_written(tmp_path: Path) -> None:
-    evaluate(tmp_path / "first", "1.dir", {"val": 20}, 1)
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results/plots").write_text("mine")
-    before = contents(tmp_path / "results")
-    with pytest.raises(UserError, match="results: cannot be written"):
-        results.keep(tmp_path / "first", None, tmp_path / "results")
-    assert contents(tmp_path / "results") == before

@@ -5,11 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from components.curate.decisions import Decision, read_decisions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.shared.errors import UserError
+from components.shared.formats.decisions import COLUMNS, Decision, read_decisions
+from components.shared.formats.issues import Issue
 
 CLASSES = ["i", "ii", "v", "vi", "zwölf; sechs"]
 A, B, C, D = (letter * 64 for letter in "abcd")
@@ -20,12 +21,9 @@ EXAMPLES = {
     (C, "val/vi/3,;.png"): "vi",
     (D, "train/zwölf; sechs/4.png"): "zwölf; sechs",
 }
-DECISIONS = ["sha256", "filename", "label", "decision", "new_label", "decided_at"]
-ISSUES = ["rank", "sha256", "filename", "split", "label", "kinds", "action", "new_label", "confidence", "prediction"]
-ISSUES += ["probability", "label_probability", "group", "why", "decision", "decided_label"]
 
 
-def saved(*rows: tuple[str, str, str, str], separator: str = ",", columns: list[str] = DECISIONS) -> str:
+def saved(*rows: tuple[str, str, str, str], separator: str = ",", columns: tuple[str, ...] = COLUMNS) -> str:
     """decisions.csv with rows of sha256, filename, decision and new label."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, delimiter=separator, restval="")
@@ -44,7 +42,7 @@ def issue(**cells: str) -> dict[str, str]:
 def edited(*rows: dict[str, str], separator: str = ",", quoting: int = csv.QUOTE_MINIMAL) -> str:
     """issues.csv after a person was there."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ISSUES, delimiter=separator, restval="", quoting=quoting)
+    writer = csv.DictWriter(text, Issue._fields, delimiter=separator, restval="", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -237,7 +235,7 @@ CELLS = st.one_of(
     st.text(max_size=8),
     st.sampled_from(['"', '""', "\n", ",", ";", "=1+1", "x" * 200_000]),
 )
-HEADERS = st.sampled_from([",".join(DECISIONS), ";".join(ISSUES), "\t".join(DECISIONS), ""])
+HEADERS = st.sampled_from([",".join(COLUMNS), ";".join(Issue._fields), "\t".join(COLUMNS), ""])
 
 
 @given(HEADERS, st.lists(st.lists(CELLS, max_size=7)), st.sampled_from([",", ";", "\t"]), st.binary(max_size=6))

@@ -1,0 +1,67 @@
+"""What a compiled pipeline says of itself."""
+
+from pathlib import Path
+
+import pytest
+
+from components.shared.errors import UserError
+from pipelines.compiler.config import load_config
+from pipelines.compiler.packages import build, write_package
+from pipelines.compiler.spec import Source, Spec, find_sources, list_images, list_tasks, read_spec
+from pipelines.compiler.stages import Stages
+
+TRAINING = ["ingest", "validate", "transform", "train", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def improvement(tmp_path_factory: pytest.TempPathFactory) -> Spec:
+    path = tmp_path_factory.mktemp("spec") / "improvement.yaml"
+    write_package(build("improvement", Stages(load_config("local"), tag="1")), path)
+    return read_spec(path)
+
+
+def test_tasks_have_names_of_their_own_and_come_after_what_they_need(improvement: Spec):
+    names = [task.name for task in list_tasks(improvement)]
+    assert len(set(names)) == len(names)
+    turn = [f"before-{stage}" for stage in TRAINING]
+    turn += ["audit", "curate", *(f"after-{stage}" for stage in TRAINING), "yardstick", "compare"]
+    assert names == turn
+
+
+def test_a_task_knows_its_stage_its_part_and_whether_it_is_the_runs_own(improvement: Spec):
+    tasks = {task.name: task for task in list_tasks(improvement)}
+    assert (tasks["after-train"].stage, tasks["after-train"].parts) == ("train", ("after",))
+    assert (tasks["yardstick"].stage, tasks["yardstick"].parts) == ("evaluate", ())
+    assert [name for name, task in tasks.items() if not task.is_own] == ["yardstick"]
+    assert list_images(improvement) == sorted({f"{task.stage}:1" for task in tasks.values()})
+
+
+def test_sources_are_tasks_also_where_a_part_hands_on_what_they_made(improvement: Spec):
+    assert find_sources(improvement, "yardstick", ()) == {
+        "model": Source("after-train", ("after",), "model"),
+        "examples": Source("before-ingest", ("before",), "examples"),
+    }
+    assert find_sources(improvement, "after-transform", ("after",)) == {
+        "examples": Source("after-ingest", ("after",), "examples"),
+        "schema": Source("after-validate", ("after",), "schema"),
+    }
+
+
+def test_two_tasks_of_one_name_are_refused(tmp_path: Path):
+    from kfp import dsl
+
+    stages = Stages(load_config("local"), tag="1")
+
+    def add_ingest() -> None:
+        stages.add_task("ingest", data_uri="x")
+
+    parts = [dsl.pipeline(name=name)(add_ingest) for name in ("one", "two")]
+
+    @dsl.pipeline(name="both")
+    def both() -> None:
+        for part in parts:
+            part()
+
+    with pytest.raises(UserError, match="^pipeline both: 2 tasks are called ingest; give each a name of its own"):
+        write_package(both, tmp_path / "both.yaml")
+    assert not (tmp_path / "both.yaml").exists()

@@ -1,0 +1,123 @@
+"""What kfp.local prints, recorded from a run with kfp 2.13 and shortened; 2.17.3 prints the same around a task."""
+
+import io
+
+import pytest
+
+from pipelines.compiler.spec import Task
+from pipelines.local.kfp_log import ExecutorInput, WatchedLog, Watcher
+
+INGEST = Task("before-ingest", "ingest", "ingest:1", ("before",))
+TRAIN = Task("before-train", "train", "train:1", ("before",))
+AGAIN = Task("after-train", "train", "train:1", ("after",))
+
+BEGUN = """\
+17:09:07.438 - INFO - Running pipeline: \x1b[95m'improvement'\x1b[0m
+--------------------------------------------------------------------------------
+17:09:07.441 - INFO - Executing task \x1b[96m'before-train'\x1b[0m
+17:09:07.454 - INFO - Streamed logs:
+
+    [KFP Executor 2026-11-27 17:09:07,677 INFO]: Loading KFP component "train" from components/train/component.py
+    [KFP Executor 2026-11-27 17:09:07,681 INFO]: Got executor_input:
+    {
+        "inputs": {
+            "artifacts": {
+                "transform_graph": {
+                    "artifacts": [
+                        {
+                            "name": "transform_graph",
+                            "uri": "/runs/1/transform/transform_graph",
+                            "metadata": {}
+                        }
+                    ]
+                }
+            },
+            "parameterValues": {
+                "epochs": 2,
+                "learning_rate": 0.001
+            }
+        },
+        "outputs": {
+            "outputFile": "/runs/1/before-train/executor_output.json"
+        }
+    }
+    2026-11-27 17:09:14.624077: E external/local_xla/xla/stream_executor/cuda/cuda_fft.cc:479] Unable to register
+    train: epoch 1 of 2
+"""
+SUCCEEDED = "17:09:43.815 - INFO - Task \x1b[96m'before-train'\x1b[0m finished with status \x1b[92mSUCCESS\x1b[0m\n"
+FAILED = """\
+    train: epoch 2 of 2
+    W0000 00:00:1764000000.000000 1234 cpu_utils.cc:1] Something that TensorFlow says
+    components/train/training.py: the loss is not a number; lower the learning rate.
+17:09:43.815 - INFO - Task \x1b[96m'before-train'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m
+"""
+
+
+def watch(*tasks: Task) -> tuple[Watcher, io.StringIO, WatchedLog]:
+    watcher, file = Watcher(list(tasks)), io.StringIO()
+    return watcher, file, WatchedLog(file, watcher)
+
+
+def test_a_task_is_waiting_then_running_then_done_and_each_change_is_told():
+    watcher, _, log = watch(INGEST, TRAIN)
+    changes: list[tuple[str, str]] = []
+    watcher.on_change = lambda name: changes.append((name, watcher.states[name]))
+    assert watcher.states == {"before-ingest": "waiting", "before-train": "waiting"}
+    log.write(BEGUN)
+    log.write(SUCCEEDED)
+    assert changes == [("before-train", "running"), ("before-train", "succeeded")]
+    assert watcher.states["before-ingest"] == "waiting"
+    assert watcher.seconds.keys() == {"before-train"}
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_lines_count_when_they_are_complete_however_they_are_written(size: int):
+    watcher, file, log = watch(TRAIN)
+    text = BEGUN + SUCCEEDED
+    for start in range(0, len(text), size):
+        log.write(text[start : start + size])
+    assert watcher.states == {"before-train": "succeeded"}
+    assert "\x1b" not in file.getvalue()
+    assert "INFO - Executing task 'before-train'\n" in file.getvalue()
+    assert file.getvalue().count("\n") == text.count("\n")
+
+
+def test_the_progress_of_a_task_is_what_its_stage_said_last():
+    watcher, _, log = watch(TRAIN, AGAIN)
+    log.write(BEGUN)
+    assert watcher.progress == {"before-train": "epoch 1 of 2"}
+    log.write("    train: epoch 2 of 2\n    evaluate: of another stage\n")
+    assert watcher.progress == {"before-train": "epoch 2 of 2"}
+    assert watcher.measure_seconds("before-train") > 0
+    assert watcher.measure_seconds("after-train") == 0
+
+
+def test_the_executor_tells_what_it_was_given():
+    watcher, _, log = watch(INGEST, TRAIN)
+    log.write(BEGUN)
+    inputs = {"transform_graph": "/runs/1/transform/transform_graph"}
+    assert watcher.read_executor_input("before-train") == ExecutorInput({"epochs": 2, "learning_rate": 0.001}, inputs)
+    assert watcher.read_executor_input("before-ingest") == ExecutorInput({}, {})
+
+
+def test_an_executor_that_was_stopped_while_it_told_was_given_nothing():
+    watcher, _, log = watch(TRAIN)
+    log.write(BEGUN[: BEGUN.index('"outputs"')])
+    assert watcher.read_executor_input("before-train") == ExecutorInput({}, {})
+
+
+def test_the_last_words_of_a_task_are_its_own():
+    watcher, _, log = watch(TRAIN)
+    log.write(BEGUN + FAILED)
+    assert watcher.states == {"before-train": "failed"}
+    *_, last = watcher.find_last_words("before-train").split("\n")
+    assert last == "components/train/training.py: the loss is not a number; lower the learning rate."
+    for noise in ("epoch", "TensorFlow", "Unable to register", "parameterValues", '"epochs"'):
+        assert noise not in watcher.find_last_words("before-train")
+
+
+def test_tasks_that_run_no_container_are_left_aside():
+    watcher, _, log = watch(TRAIN)
+    log.write("17:09:07.441 - INFO - Executing task 'importer'\n17:09:07.442 - INFO - Task 'importer' finished with ")
+    log.write("status SUCCESS\n")
+    assert watcher.states == {"before-train": "waiting"}

@@ -1,0 +1,75 @@
+"""The folders of runs on this machine: named, written, found again."""
+
+from pathlib import Path
+
+import pytest
+
+from components.shared.errors import UserError
+from pipelines.local.record import (
+    RunRecord,
+    TaskRecord,
+    find_curated,
+    find_last_task,
+    find_record,
+    make_folder,
+    write_record,
+)
+
+
+def make_task(stage: str) -> TaskRecord:
+    return {"stage": stage, "state": "succeeded", "seconds": 1.0, "parameters": {}, "inputs": {}, "artifacts": {}}
+
+
+def leave(runs: Path, name: str, state: str = "succeeded", **artifacts: str) -> RunRecord:
+    """Writes the record of a run that was started at the minute that its name ends in."""
+    record: RunRecord = {
+        "run": name,
+        "pipeline": "training",
+        "state": state,
+        "started": f"2026-01-01T00:{name[-2:]}:00+00:00",
+        "arguments": {},
+        "seconds": 1.0,
+        "stages": {},
+        "artifacts": artifacts,
+    }
+    (runs / "default" / name).mkdir(parents=True)
+    write_record(runs / "default" / name, record)
+    return record
+
+
+def test_each_run_has_a_folder_of_its_own(tmp_path: Path):
+    folders = [make_folder(tmp_path, "default", "training") for _ in range(3)]
+    assert len(set(folders)) == 3
+    assert all(folder.is_dir() and folder.parent == tmp_path / "default" for folder in folders)
+
+
+def test_a_record_is_found_by_name_by_folder_and_as_the_latest_success(tmp_path: Path):
+    first, second = leave(tmp_path, "run-01"), leave(tmp_path, "run-02")
+    leave(tmp_path, "run-03", "failed")
+    assert find_record(tmp_path, "default", "run-01") == first
+    assert find_record(tmp_path, "default", str(tmp_path / "default/run-01")) == first
+    assert find_record(tmp_path, "default", "latest") == second
+
+
+def test_the_latest_curated_folder_is_that_of_the_latest_run_that_made_one(tmp_path: Path):
+    leave(tmp_path, "run-01", data="/one")
+    leave(tmp_path, "run-02", data="/two")
+    leave(tmp_path, "run-03", "failed", data="/three")
+    leave(tmp_path, "run-04")
+    assert find_curated(tmp_path, "default", "latest") == "/two"
+    assert find_curated(tmp_path, "default", "run-01") == "/one"
+    with pytest.raises(UserError, match="^run-04: this run made no curated folder; take one of the improvement"):
+        find_curated(tmp_path, "default", "run-04")
+    with pytest.raises(UserError, match="no run made a curated folder yet; run the improvement pipeline"):
+        find_curated(tmp_path, "others", "latest")
+
+
+def test_the_last_task_of_a_stage_is_never_the_yardstick(tmp_path: Path):
+    """The yardstick evaluates a model on the images of another version, so nobody goes on from it."""
+    record = leave(tmp_path, "run-01")
+    names = {"before-evaluate": "evaluate", "after-evaluate": "evaluate", "yardstick": "evaluate", "compare": "compare"}
+    record["stages"] = {name: {**make_task(stage), "inputs": {"of": name}} for name, stage in names.items()}
+    last = find_last_task(record, "evaluate")
+    assert last is not None
+    assert last["inputs"] == {"of": "after-evaluate"}
+    assert find_last_task(record, "train") is None
