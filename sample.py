@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +44,8 @@ COLUMNS = ("path", "fault", "given_label", "true_label", "duplicate_of")
 WHITE, GRAY, BLACK = 255, 64, 0  # a thresholded scan has no more tones for paper and ink
 
 Stroke = NDArray[np.float64]  # (points, 2): x to the right, y down
-Row = dict[str, str]  # of faults.csv, and the split
+Pixels = NDArray[np.uint8]  # (height, width)
+Ink = NDArray[np.float32]  # (height, width), 0 (paper) to 1 (covered)
 ALONG = np.linspace(0, 1, 18)[:, None]  # where a stroke has its points, from start to end
 CUBIC = np.hstack([math.comb(3, k) * ALONG**k * (1 - ALONG) ** (3 - k) for k in range(4)])
 
@@ -52,11 +54,23 @@ class SampleError(Exception):
     """A mistake the caller can fix; the text is the sentence to show."""
 
 
+@dataclass
+class PlannedImage:
+    """An image to draw. Its fields in COLUMNS are those of a row of faults.csv."""
+
+    split: str  # a key of FAULTS
+    fault: str  # "" if it is clean
+    given_label: str
+    true_label: str  # "" if it shows no numeral
+    path: str = ""  # below the sample's folder
+    duplicate_of: str = ""  # the path of another image
+
+
 # --- data: what is to be drawn ---------------------------------------------------------------
 
 
-def plan_sample(seed: int) -> list[Row]:
-    """List the images to write as rows with COLUMNS and split; a clean image has the fault ""."""
+def plan_sample(seed: int) -> list[PlannedImage]:
+    """List the images to write, sorted by path."""
     rng = np.random.default_rng([seed, 0])
     images = []
     for split, faults in FAULTS.items():
@@ -64,19 +78,19 @@ def plan_sample(seed: int) -> list[Row]:
         for fault, count in faults.items():
             wanted += [(fault, str(label)) for label in rng.choice(CLASSES, count)]
         for fault, label in wanted:
-            true = true_label(rng, fault, label)
-            images.append({"split": split, "fault": fault, "given_label": label, "true_label": true})
+            true = choose_true_label(rng, fault, label)
+            images.append(PlannedImage(split, fault, label, true))
     images = [images[k] for k in rng.permutation(len(images))]  # faults anywhere in a folder
     seen: Counter[str] = Counter()
     for image in images:
-        folder = f"{image['split']}/{image['given_label']}"
+        folder = f"{image.split}/{image.given_label}"
         seen[folder] += 1
-        image["path"] = f"{folder}/{seen[folder]:04d}.png"
+        image.path = f"{folder}/{seen[folder]:04d}.png"
     pair_duplicates(rng, images)
-    return sorted(images, key=lambda image: image["path"])
+    return sorted(images, key=lambda image: image.path)
 
 
-def true_label(rng: Generator, fault: str, label: str) -> str:
+def choose_true_label(rng: Generator, fault: str, label: str) -> str:
     """Return what an image filed under `label` shows: "" if it is no numeral."""
     if fault in ("scribble", "blank"):
         return ""
@@ -85,21 +99,23 @@ def true_label(rng: Generator, fault: str, label: str) -> str:
     return label
 
 
-def pair_duplicates(rng: Generator, images: list[Row]) -> None:
-    """Give each copy a clean original: a duplicate leaks between train and val, a conflict not."""
-    taken = set()
+def pair_duplicates(rng: Generator, images: list[PlannedImage]) -> None:
+    """Give each copy a clean original.
+
+    A duplicate in train copies an image of val, and so leaks it; every other copy has its original in train.
+    """
+    taken: set[str] = set()
     for image in images:
-        image["duplicate_of"] = ""
-        if "duplicate" in image["fault"]:
-            leaks = (image["fault"], image["split"]) == ("duplicate", "data/train")
-            source = ("data/val" if leaks else "data/train", image["true_label"], "")
+        if "duplicate" in image.fault:
+            leaks = (image.fault, image.split) == ("duplicate", "data/train")
+            source = ("data/val" if leaks else "data/train", image.true_label, "")
             originals = [
-                other["path"]
+                other.path
                 for other in images
-                if (other["split"], other["given_label"], other["fault"]) == source and other["path"] not in taken
+                if (other.split, other.given_label, other.fault) == source and other.path not in taken
             ]
-            image["duplicate_of"] = str(rng.choice(originals))
-            taken.add(image["duplicate_of"])
+            image.duplicate_of = str(rng.choice(originals))
+            taken.add(image.duplicate_of)
 
 
 # --- page: paper, ink, scanner ---------------------------------------------------------------
@@ -149,20 +165,20 @@ def draw_page(rng: Generator, label: str) -> Image.Image:
     height = int(np.clip(rng.normal(235, 45), 110, 420))
     width = int(np.clip(height * np.clip(rng.lognormal(0.1, 0.18), 0.75, 1.7), 120, 480))
     hand, page = pick_hand(rng), np.array([width, height])
-    strokes = place(rng, hand, numeral(rng, hand, label) if label else scribble(rng), page)
+    strokes = place_strokes(rng, hand, strokes=write_numeral(rng, hand, label) if label else scribble(rng), page=page)
     if not hand.black and rng.random() < 0.35:
-        strokes += neighbours(rng, page)
+        strokes += draw_neighbours(rng, page)
     ink = [(stroke, hand.pen * height) for stroke in strokes]
     for spot in rng.uniform(0, 1, (rng.poisson(1.5), 2)) * page:
         ink.append((np.array([spot, spot + 1]), rng.uniform(1.5, 4)))
-    scan = threshold(rng, cover(ink, width, height), hand)
+    scan = scan_ink(rng, spread_ink(ink, width, height), hand)
     if rng.random() < 0.25:
-        scan = np.minimum(scan, rules(rng, width, height))
+        scan = np.minimum(scan, draw_rules(rng, width, height))
     return Image.fromarray(scan)
 
 
-def place(rng: Generator, hand: Hand, strokes: list[Stroke], page: np.ndarray) -> list[Stroke]:
-    """Slant, turn and stretch strokes to pixels, somewhere about the middle of the page."""
+def place_strokes(rng: Generator, hand: Hand, *, strokes: list[Stroke], page: NDArray[np.int64]) -> list[Stroke]:
+    """Slant, turn and stretch strokes to pixels, near the middle of a page of this (width, height)."""
     turn = rng.normal(0, 0.05)
     rotation = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
     turned = [stroke @ np.array([[1, 0], [-hand.slant, 1]]) @ rotation for stroke in strokes]
@@ -175,16 +191,16 @@ def place(rng: Generator, hand: Hand, strokes: list[Stroke], page: np.ndarray) -
     return [(stroke - low) * scale + corner for stroke in turned]
 
 
-def neighbours(rng: Generator, page: np.ndarray) -> list[Stroke]:
+def draw_neighbours(rng: Generator, page: NDArray[np.int64]) -> list[Stroke]:
     """Return ends of the strokes of other numerals, in pixels, at the left or right edge."""
     bits = []
     for _ in range(rng.integers(1, 3)):
         start = np.array([rng.choice([0, page[0]]), rng.uniform(0, page[1])])
-        bits.append(pull(rng, start, start + rng.uniform([-0.07, 0.05], [0.07, 0.2]) * page))
+        bits.append(pull_pen(rng, start, start + rng.uniform([-0.07, 0.05], [0.07, 0.2]) * page))
     return bits
 
 
-def cover(ink: list[tuple[Stroke, float]], width: int, height: int) -> np.ndarray:
+def spread_ink(ink: list[tuple[Stroke, float]], width: int, height: int) -> Ink:
     """Return how much of each pixel is inked, 0 to 1, for strokes and their pen widths."""
     canvas = Image.new("L", (2 * width, 2 * height), 0)  # twice the size, for smooth edges
     draw = ImageDraw.Draw(canvas)
@@ -192,28 +208,28 @@ def cover(ink: list[tuple[Stroke, float]], width: int, height: int) -> np.ndarra
         draw.line((2 * stroke).ravel().tolist(), 255, round(2 * pen))
         for x, y in (2 * stroke).tolist():
             draw.ellipse((x - pen, y - pen, x + pen, y + pen), 255)
-    return np.asarray(canvas.reduce(2).filter(ImageFilter.BoxBlur(1.6)), np.float32) / 255
+    return np.asarray(canvas.reduce(2).filter(ImageFilter.BoxBlur(1.6)), np.float32) / np.float32(255)
 
 
-def threshold(rng: Generator, inked: np.ndarray, hand: Hand) -> np.ndarray:
+def scan_ink(rng: Generator, inked: Ink, hand: Hand) -> Pixels:
     """Bring the ink down to the tones of a scan; noise makes rough edges and, if dry, gaps."""
-    inked = inked + 0.16 * noise(rng, inked, 3) * (inked > 0.02)
+    inked = inked + 0.16 * make_noise(rng, inked, 3) * (inked > 0.02)
     if hand.dry:
-        inked *= 1 + hand.dry * noise(rng, inked, 14)
+        inked *= 1 + hand.dry * make_noise(rng, inked, 14)
     scan = np.full(inked.shape, WHITE, np.uint8)
     scan[inked > 0.45] = GRAY
     scan[inked > 0.72] = BLACK if hand.black else GRAY
     return scan
 
 
-def noise(rng: Generator, like: np.ndarray, grain: int) -> np.ndarray:
+def make_noise(rng: Generator, like: Ink, grain: int) -> Ink:
     """Return smooth noise of about unit deviation with blobs `grain` pixels wide."""
     height, width = like.shape
     small = rng.standard_normal((height // grain + 1, width // grain + 1), np.float32)
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def rules(rng: Generator, width: int, height: int) -> np.ndarray:
+def draw_rules(rng: Generator, width: int, height: int) -> Pixels:
     """Return the print of lined or gridded paper: plain, dashed or dotted lines."""
     page = Image.new("L", (width, height), WHITE)
     draw = ImageDraw.Draw(page)
@@ -233,7 +249,7 @@ def rules(rng: Generator, width: int, height: int) -> np.ndarray:
 # --- strokes: how a hand moves the pen -------------------------------------------------------
 
 
-def pull(rng: Generator, start: ArrayLike, end: ArrayLike) -> Stroke:
+def pull_pen(rng: Generator, start: ArrayLike, end: ArrayLike) -> Stroke:
     """Return one pull of the pen: a cubic Bezier curve that misses start and end a little."""
     start, end = np.asarray(start, float), np.asarray(end, float)
     way = end - start
@@ -248,45 +264,45 @@ def pull(rng: Generator, start: ArrayLike, end: ArrayLike) -> Stroke:
 # --- glyphs: letters of height 1, top at 0, bottom at 1 --------------------------------------
 
 
-def numeral(rng: Generator, hand: Hand, label: str) -> list[Stroke]:
+def write_numeral(rng: Generator, hand: Hand, label: str) -> list[Stroke]:
     """Return the strokes of a numeral such as "viii", letter after letter."""
     small = 0.58 if hand.lower else 1.0  # height of a lower case letter
     strokes, left, right = [], 0.0, 0.0
     for letter in label:
         wide = 0.0 if letter == "i" else rng.uniform(0.45, 0.7) * small**0.6
         top, bottom = rng.normal([1 - small, 1], 0.03)
-        shape = glyph(rng, letter, wide, top, bottom)
+        shape = write_glyph(rng, letter, wide=wide, top=top, bottom=bottom)
         if hand.bars == "serif":
-            shape += [bar(rng, end[0], end[0], end[1]) for s in shape for end in s[[0, -1]]]
+            shape += [write_bar(rng, left=end[0], right=end[0], y=end[1]) for s in shape for end in s[[0, -1]]]
         if hand.lower and letter == "i":
             dot = rng.normal([0, 0.14], 0.035)
-            shape.append(pull(rng, dot, dot + [0.01, rng.uniform(0.01, 0.07)]))
+            shape.append(pull_pen(rng, dot, dot + [0.01, rng.uniform(0.01, 0.07)]))
         strokes += [stroke + [left, 0] for stroke in shape]
         right = left + wide
         left = right + hand.spread * small**0.3 * rng.uniform(0.8, 1.2)
     if hand.bars == "joined":
-        over, under = bar(rng, 0, right, 0, 0.18), bar(rng, 0, right, 1, 0.18)
+        over, under = (write_bar(rng, left=0, right=right, y=y, over=0.18) for y in (0, 1))
         strokes += [[over, under], [over], [under]][rng.choice(3, p=[0.86, 0.07, 0.07])]
     return strokes
 
 
-def glyph(rng: Generator, letter: str, wide: float, top: float, bottom: float) -> list[Stroke]:
+def write_glyph(rng: Generator, letter: str, *, wide: float, top: float, bottom: float) -> list[Stroke]:
     """Return the strokes of i, v or x without dot and serifs."""
     left, right = np.array([0, top]), np.array([wide, top + rng.normal(0, 0.04)])
     if letter == "x":
-        return [pull(rng, left, [wide, bottom]), pull(rng, right, [0, bottom])]
+        return [pull_pen(rng, left, [wide, bottom]), pull_pen(rng, right, [0, bottom])]
     if letter == "v":
         foot = np.array([wide * rng.uniform(0.4, 0.6), bottom])
-        return [np.concatenate([pull(rng, left, foot), pull(rng, foot, right)])]
+        return [np.concatenate([pull_pen(rng, left, foot), pull_pen(rng, foot, right)])]
     landing, leaving = (rng.random(2) < 0.1) * rng.uniform(0.05, 0.12, 2)  # flicks of the pen
     flick = leaving * ALONG**6 - landing * (1 - ALONG) ** 6
-    return [pull(rng, left, [0, bottom]) + flick * [1, 0]]
+    return [pull_pen(rng, left, [0, bottom]) + flick * [1, 0]]
 
 
-def bar(rng: Generator, left: float, right: float, y: float, over: float = 0.11) -> Stroke:
+def write_bar(rng: Generator, *, left: float, right: float, y: float, over: float = 0.11) -> Stroke:
     """Return a level stroke that reaches about `over` beyond both ends."""
     ends = rng.normal([[left - over, y], [right + over, y]], [[0.04, 0.02], [0.04, 0.03]])
-    return pull(rng, ends[0], ends[1])
+    return pull_pen(rng, ends[0], ends[1])
 
 
 # --- faults ----------------------------------------------------------------------------------
@@ -305,7 +321,7 @@ def scribble(rng: Generator) -> list[Stroke]:
     return [np.stack([x, y], axis=1)]
 
 
-def blank_page(number: int) -> Image.Image:
+def draw_blank_page(number: int) -> Image.Image:
     """Return a white page; no two numbers give the same size, so blanks are no duplicates."""
     return Image.new("L", (200 + 7 * number, 240), WHITE)
 
@@ -313,10 +329,17 @@ def blank_page(number: int) -> Image.Image:
 # --- write -----------------------------------------------------------------------------------
 
 
-def draw_sample(out: Path, seed: int) -> list[Row]:
-    """Write the sample of this seed into `out`, absent or empty; return the plan it followed.
+def draw_sample(out: Path, seed: int) -> list[PlannedImage]:
+    """Write a sample.
 
     Everything is drawn beside `out` and moved there at the end, so `out` is whole or absent.
+
+    Args:
+        out: the folder, absent or empty.
+        seed: 0 or more; the same seed gives the same bytes.
+
+    Returns:
+        The images, sorted by path.
     """
     out = out.resolve()
     draft = out.with_name(f".{out.name}.{os.getpid()}.part")
@@ -327,8 +350,8 @@ def draw_sample(out: Path, seed: int) -> list[Row]:
         with (draft / "faults.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
-            writer.writerows(image for image in images if image["fault"])
-        (draft / "sample.json").write_text(json.dumps(marker(seed)) + "\n", encoding="utf-8")
+            writer.writerows(asdict(image) for image in images if image.fault)
+        (draft / "sample.json").write_text(json.dumps(describe_sample(seed)) + "\n", encoding="utf-8")
         if out.exists():
             out.rmdir()  # fails, as it should, if somebody filled it meanwhile
         draft.rename(out)
@@ -337,66 +360,67 @@ def draw_sample(out: Path, seed: int) -> list[Row]:
     return images
 
 
-def write_images(root: Path, images: list[Row], seed: int) -> None:
+def write_images(root: Path, images: list[PlannedImage], seed: int) -> None:
     """Draw every image of the plan below `root`, then make the copies."""
     blanks = 0
     for number, image in enumerate(images):
-        path = root / image["path"]
+        path = root / image.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        if image["fault"] == "blank":
-            blank_page(blanks).save(path)
+        if image.fault == "blank":
+            draw_blank_page(blanks).save(path)
             blanks += 1
-        elif not image["duplicate_of"]:
-            rng = np.random.default_rng([seed, 1, number])  # of its own: no image shifts another
-            draw_page(rng, image["true_label"]).save(path, compress_level=3)  # 3: for speed
+        elif not image.duplicate_of:
+            rng = np.random.default_rng([seed, 1, number])  # each image has its own, so that none depends on another
+            draw_page(rng, image.true_label).save(path, compress_level=3)  # higher levels are slow
     for image in images:
-        if image["duplicate_of"]:
-            shutil.copyfile(root / image["duplicate_of"], root / image["path"])
+        if image.duplicate_of:
+            shutil.copyfile(root / image.duplicate_of, root / image.path)
 
 
-def marker(seed: int) -> dict[str, int]:
+def describe_sample(seed: int) -> dict[str, int]:
     """Return what sample.json holds: it tells one sample from another."""
     return {"format": FORMAT, "seed": seed}
 
 
-def already_there(out: Path, seed: int) -> bool:
-    """Tell whether `out` holds the sample of this seed; raise SampleError if it holds else."""
+def is_drawn(out: Path, seed: int) -> bool:
+    """Tell whether `out` holds the sample of this seed already.
+
+    Raises:
+        SampleError: it holds something else.
+    """
     if out.exists() and not out.is_dir():
         raise SampleError(f"{out} is not a folder; give another --out.")
     if not out.exists() or not any(out.iterdir()):
         return False
     try:
-        found = json.loads((out / "sample.json").read_text(encoding="utf-8"))
+        content = json.loads((out / "sample.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
-        found = None
-    if found != marker(seed):
-        raise SampleError(f"{out} is not empty and is not the sample of seed {seed}; left alone.")
+        content = None
+    if content != describe_sample(seed):
+        raise SampleError(f"{out} is not empty and is not the sample of seed {seed}; give another --out.")
     return True
 
 
-def main() -> int:
-    """Run the command line and return its exit code."""
+def main() -> None:
+    """Run the command line; a mistake exits with 1 and a sentence."""
     parser = argparse.ArgumentParser(description="Draw the default data set.")
     parser.add_argument("--out", type=Path, default=Path("build/sample"), help="folder to write")
     parser.add_argument("--seed", type=int, default=123, help="0 or more; same seed, same bytes")
     args = parser.parse_args()
     try:
         if args.seed < 0:
-            raise SampleError("The seed has to be 0 or more.")
-        if already_there(args.out, args.seed):
+            raise SampleError(f"--seed is {args.seed}; it must be 0 or more.")
+        if is_drawn(args.out, args.seed):
             print(f"{args.out} already holds the sample of seed {args.seed}; nothing to do.")
-            return 0
+            return
         images = draw_sample(args.out, args.seed)
     except SampleError as error:
-        print(error, file=sys.stderr)
-        return 1
+        sys.exit(str(error))
     except OSError as error:
-        print(f"Cannot write {args.out}: {error.strerror or error}.", file=sys.stderr)
-        return 1
-    faulty = sum(image["fault"] != "" for image in images)
+        sys.exit(f"Cannot write {args.out}: {error.strerror or error}.")
+    faulty = sum(image.fault != "" for image in images)
     print(f"Wrote {len(images)} images, {faulty} of them faulty on purpose, to {args.out}.")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -172,3 +172,9 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "file")
     refused(tmp_path / "file/below")
     assert (tmp_path / "file").read_text() == "keep me"
+
+
+def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path / "out", seed=-1)
+    assert (done.returncode, done.stderr) == (1, "--seed is -1; it must be 0 or more.\n")
+    assert list(tmp_path.iterdir()) == []

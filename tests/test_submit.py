@@ -48,6 +48,7 @@ def leave_run(
     summary = {
         "run": run.name,
         "state": state,
+        "started": "2026-01-01T00:00:00+00:00",
         "arguments": {},
         "stages": {"ingest": {"state": "succeeded", "parameters": {}, "artifacts": {"examples": examples}}},
         "artifacts": {"examples": examples["uri"]},
@@ -114,6 +115,7 @@ def test_latest_run_is_the_one_that_was_started_last(workplace: Path):
     assert "20261025-020500-training" in refused(workplace, "--component", "train")
 
 
-def test_refuses_a_run_whose_summary_is_damaged(workplace: Path):
-    leave_run(workplace, "succeeded", content="{")
+@pytest.mark.parametrize("content", ["{", "[]", '{"run": "20260101-000000-training", "state": "succeeded"}'])
+def test_refuses_a_run_whose_summary_is_damaged(workplace: Path, content: str):
+    leave_run(workplace, "succeeded", content=content)
     assert "not a run" in refused(workplace, "--component", "validate", "--from-run", "20260101-000000-training")

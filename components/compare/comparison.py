@@ -1,6 +1,6 @@
-"""Two evaluations, the one of a data version and the one of the version before: what changed.
+"""Comparison: what changed from the evaluation of the data version before to that of the new one.
 
-The yardstick is the val and test images of the version before with the labels they had: both models have predicted
+The yardstick is the val and test images of the version before with the labels they had. Both models have predicted
 them, so every figure is a difference of pairs.
 """
 
@@ -21,16 +21,15 @@ from components.shared.formats import predictions as columns
 from components.shared.formats.comparison import (
     DIFFERENCES,
     AccuracyChange,
-    Change,
     ChangedImage,
     ClassChange,
+    ComparedVersion,
     Comparison,
     NewData,
     SeenInTraining,
     SliceChange,
     SplitComparison,
     UnseenChange,
-    Version,
     write_comparison,
 )
 from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, list_measured_splits, read_evaluation
@@ -39,7 +38,7 @@ from components.shared.formats.predictions import read_predictions
 from components.shared.metrics import SLICES, slice_accuracy
 
 
-class Inputs(NamedTuple):
+class ComparisonInputs(NamedTuple):
     """The paths of the inputs."""
 
     before_evaluation: str
@@ -50,8 +49,8 @@ class Inputs(NamedTuple):
     examples: str  # of the version before
 
 
-class Measured(NamedTuple):
-    """What was measured of both versions."""
+class ComparedVersions(NamedTuple):
+    """The inputs as they were read; predictions are tables as formats/predictions.py describes them."""
 
     before: Evaluation
     after: Evaluation
@@ -62,7 +61,7 @@ class Measured(NamedTuple):
 
 
 def compare_evaluations(
-    inputs: Inputs,
+    inputs: ComparisonInputs,
     *,
     bootstrap: Bootstrap,
     slice_bins: int,
@@ -73,33 +72,40 @@ def compare_evaluations(
     """Writes `comparison.json` and the report.
 
     Args:
-        inputs: the paths of what is compared.
-        bootstrap: how the intervals are drawn.
-        slice_bins: into how many slices of equally many images each scalar is cut.
-        gallery_size: the most images that a gallery of the report shows.
-        comparison_output: the folder to write `comparison.json` into.
-        report_output: the HTML file to write.
+        inputs: The paths of what is compared.
+        bootstrap: How the intervals are drawn.
+        slice_bins: The number of slices, with equally many images, into which each scalar is cut.
+        gallery_size: The most images that a gallery of the report shows.
+        comparison_output: The folder to write `comparison.json` into.
+        report_output: The HTML file to write.
 
     Returns:
         The content of `comparison.json`.
 
     Raises:
-        UserError: an option is out of range, an input is not what evaluate or ingest makes, the two versions have
+        UserError: An option is out of range, an input is not what evaluate or ingest makes, the two versions have
             different classes, or the images of the yardstick are not those of the version before.
     """
     _check_options(bootstrap, slice_bins, gallery_size)
-    measured = _read(inputs)
-    comparison = _compare(measured, bootstrap, slice_bins)
+    versions = _read_versions(inputs)
+    comparison = _compare_versions(versions, bootstrap, slice_bins)
     with new_directory(comparison_output) as folder:
         write_comparison(folder, comparison)
-        write_comparison_report(report_output, measured.examples, comparison, gallery_size)
+        write_comparison_report(report_output, versions.examples, comparison, gallery_size=gallery_size)
     for figures in comparison["splits"].values():
         print(f"compare: {figures['verdict']}", flush=True)
     return comparison
 
 
 def list_metrics(comparison: Comparison) -> dict[str, float]:
-    """What the KFP UI shows: a few figures of each split, and how many images changed."""
+    """Chooses what the KFP UI shows.
+
+    Args:
+        comparison: The content of `comparison.json`.
+
+    Returns:
+        By name: a few figures of each split, and how many images changed.
+    """
     metrics: dict[str, float] = {}
     for split, figures in comparison["splits"].items():
         accuracy = figures["accuracy"]
@@ -129,7 +135,7 @@ def _check_options(bootstrap: Bootstrap, slice_bins: int, gallery_size: int) -> 
         raise UserError(f"confidence_level is {bootstrap.confidence_level}; it must be above 0 and below 1.")
 
 
-def _read(inputs: Inputs) -> Measured:
+def _read_versions(inputs: ComparisonInputs) -> ComparedVersions:
     """Reads the inputs and checks that they belong together."""
     before, after = read_evaluation(inputs.before_evaluation), read_evaluation(inputs.after_evaluation)
     examples, classes = open_examples(inputs.examples), before["classes"]
@@ -140,19 +146,19 @@ def _read(inputs: Inputs) -> Measured:
     )
     _check_together("before", before, old)
     _check_together("after", after, new)
-    return Measured(before, after, old, new, yardstick, examples)
+    return ComparedVersions(before, after, old, new, yardstick, examples)
 
 
 def _check_versions(before: Evaluation, after: Evaluation, examples: ExampleSet) -> None:
     if sorted(after["classes"]) != sorted(before["classes"]):
         raise UserError(
             f"the version before has the classes {', '.join(before['classes'])}, the new one "
-            f"{', '.join(after['classes'])}; only versions of the same classes can be compared."
+            f"{', '.join(after['classes'])}; only versions with the same classes can be compared."
         )
     if examples.manifest.data_version != before["data_version"]:
         raise UserError(
-            f"examples are of the data version {examples.manifest.data_version}, before_evaluation of "
-            f"{before['data_version']}; give the examples that it was made on."
+            f"examples are of the data version {examples.manifest.data_version}, but before_evaluation is of "
+            f"{before['data_version']}; give the examples on which it was made."
         )
 
 
@@ -163,28 +169,31 @@ def _check_together(name: str, evaluation: Evaluation, predictions: pd.DataFrame
         counted = figures[split]["images"] if split in figures else 0
         if images != counted:
             raise UserError(
-                f"{name}_predictions have {images} {split} images, {name}_evaluation {counted}; give both of one run."
+                f"{name}_predictions have {images} {split} images, but {name}_evaluation has {counted}; "
+                "give both of the same run."
             )
 
 
-def _compare(measured: Measured, bootstrap: Bootstrap, slice_bins: int) -> Comparison:
-    old, new = measured.before_predictions, measured.after_predictions
+def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bins: int) -> Comparison:
+    old, new = versions.before_predictions, versions.after_predictions
     splits = [split for split in MEASURED_SPLITS if split in set(old[columns.SPLIT])]
     if not splits:
-        raise UserError("before_predictions: has no val or test image; there is nothing to compare the models on.")
+        raise UserError("before_predictions have no val or test image, so there is nothing to compare the models on.")
     return {
-        "before": _describe_version(measured.before),
-        "after": _describe_version(measured.after),
-        "classes": measured.before["classes"],
+        "before": _describe_version(versions.before),
+        "after": _describe_version(versions.after),
+        "classes": versions.before["classes"],
         "resamples": bootstrap.resamples,
         "confidence_level": bootstrap.confidence_level,
         "seed": bootstrap.seed,
-        "splits": {split: _compare_split(split, measured, bootstrap, slice_bins) for split in splits},
-        "data": compare_data(old, new, measured.before["classes"]),
+        "splits": {
+            split: _compare_split(split, versions, bootstrap=bootstrap, slice_bins=slice_bins) for split in splits
+        },
+        "data": compare_data(old, new, versions.before["classes"]),
     }
 
 
-def _describe_version(evaluation: Evaluation) -> Version:
+def _describe_version(evaluation: Evaluation) -> ComparedVersion:
     return {
         "data_version": evaluation["data_version"],
         "trained_on": evaluation["trained_on"],
@@ -192,20 +201,18 @@ def _describe_version(evaluation: Evaluation) -> Version:
     }
 
 
-def _compare_split(split: str, measured: Measured, bootstrap: Bootstrap, slice_bins: int) -> SplitComparison:
-    classes, old, new = measured.before["classes"], measured.before_predictions, measured.after_predictions
-    pairs = pair_predictions(old, measured.yardstick_predictions, split)
+def _compare_split(split: str, versions: ComparedVersions, *, bootstrap: Bootstrap, slice_bins: int) -> SplitComparison:
+    classes, old, new = versions.before["classes"], versions.before_predictions, versions.after_predictions
+    pairs = pair_predictions(old, versions.yardstick_predictions, split)
     labels, before, after = (pairs[name].map(classes.index).to_numpy() for name in (columns.LABEL, BEFORE, AFTER))
-    of_classes, macro_f1 = compare_classes(labels, before, after, len(classes), bootstrap)
+    of_classes, macro_f1 = compare_classes(labels, before, after, classes=len(classes), bootstrap=bootstrap)
     images = pairs[columns.LABEL].value_counts()
     overall = _compare_accuracy(pairs, bootstrap)
     seen_before, seen_after = (_find_seen_in_training(pairs, table) for table in (old, new))
     is_right_before, is_right_after = (pairs[name] == pairs[columns.LABEL] for name in (BEFORE, AFTER))
     return {
         "images": len(pairs),
-        "verdict": write_verdict(
-            split, len(pairs), overall["accuracy"], overall["mcnemar_p"], bootstrap.confidence_level
-        ),
+        "verdict": _write_verdict(split, len(pairs), overall, bootstrap.confidence_level),
         **overall,
         "macro_f1": macro_f1,
         "classes": {
@@ -215,7 +222,7 @@ def _compare_split(split: str, measured: Measured, bootstrap: Bootstrap, slice_b
         "slices": _compare_slices(pairs, slice_bins, bootstrap),
         "seen_in_training": SeenInTraining(before=int(seen_before.sum()), after=int(seen_after.sum())),
         "unseen": _compare_unseen(pairs, ~(seen_before | seen_after), bootstrap),
-        "new_data": _describe_new_data(split, measured),
+        "new_data": _describe_new_data(split, versions),
         "newly_right_images": _list_images(pairs[is_right_after & ~is_right_before], LOSS_BEFORE),
         "newly_wrong_images": _list_images(pairs[is_right_before & ~is_right_after], LOSS_AFTER),
     }
@@ -233,8 +240,9 @@ def _compare_accuracy(pairs: pd.DataFrame, bootstrap: Bootstrap) -> AccuracyChan
     }
 
 
-def write_verdict(split: str, images: int, accuracy: Change, p: float, confidence_level: float) -> str:
-    """The outcome of a split as a sentence."""
+def _write_verdict(split: str, images: int, overall: AccuracyChange, confidence_level: float) -> str:
+    """Says in a sentence how the accuracy of a split changed."""
+    accuracy, p = overall["accuracy"], overall["mcnemar_p"]
     before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"
     return (
@@ -245,7 +253,7 @@ def write_verdict(split: str, images: int, accuracy: Change, p: float, confidenc
 
 
 def _compare_slices(pairs: pd.DataFrame, bins: int, bootstrap: Bootstrap) -> list[SliceChange]:
-    """The slices that the evaluation has, by scalar, from small to large."""
+    """Compares the accuracy in the slices that the evaluation has, by scalar, from small to large."""
     rows = pairs.assign(pixels=pairs[columns.WIDTH] * pairs[columns.HEIGHT])
     slices = slice_accuracy(pairs.assign(**{columns.PREDICTION: pairs[BEFORE]}), bins)
     changes: list[SliceChange] = []
@@ -266,7 +274,7 @@ def _compare_slices(pairs: pd.DataFrame, bins: int, bootstrap: Bootstrap) -> lis
 
 
 def _find_seen_in_training(pairs: pd.DataFrame, predictions: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which of the images are, byte for byte, in the train split of a version, bool [images]."""
+    """Finds the images that are, byte for byte, in the train split of a version, bool [images]."""
     train = predictions[columns.SHA256][predictions[columns.SPLIT] == "train"]
     return cast("NDArray[np.bool_]", pairs[columns.SHA256].isin(train).to_numpy())
 
@@ -277,14 +285,14 @@ def _compare_unseen(pairs: pd.DataFrame, is_unseen: NDArray[np.bool_], bootstrap
     return {"images": int(is_unseen.sum()), **_compare_accuracy(pairs[is_unseen], bootstrap)}
 
 
-def _describe_new_data(split: str, measured: Measured) -> NewData | None:
-    figures = list_measured_splits(measured.after).get(split)
+def _describe_new_data(split: str, versions: ComparedVersions) -> NewData | None:
+    figures = list_measured_splits(versions.after).get(split)
     if not figures:
         return None
     old, new = (
         sorted(zip(part[columns.SHA256], part[columns.LABEL], strict=True))
         for part in (
-            table[table[columns.SPLIT] == split] for table in (measured.before_predictions, measured.after_predictions)
+            table[table[columns.SPLIT] == split] for table in (versions.before_predictions, versions.after_predictions)
         )
     )
     return {
@@ -297,7 +305,7 @@ def _describe_new_data(split: str, measured: Measured) -> NewData | None:
 
 
 def _list_images(pairs: pd.DataFrame, loss: str) -> list[ChangedImage]:
-    """The images, those first that cost the wrong model most."""
+    """Lists the images, beginning with those on which the model that is wrong has the highest loss."""
     ordered = pairs.sort_values([loss, columns.FILENAME], ascending=[False, True])
     cells: Sequence[tuple[str, str, str, str]] = list(
         ordered[[columns.FILENAME, columns.LABEL, BEFORE, AFTER]].itertuples(index=False, name=None)

@@ -1,4 +1,4 @@
-"""The step compare: what changed between two evaluations."""
+"""The component compare, which says what changed from the evaluation of one data version to that of the next."""
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
@@ -25,25 +25,28 @@ def compare(
     """Compares the evaluation of a data version with that of the version before.
 
     Args:
-        before_evaluation: evaluation of the model before on the version before.
-        before_predictions: its predictions.
-        after_evaluation: evaluation of the new model on the new version.
-        after_predictions: its predictions.
-        yardstick_predictions: the new model on the images of the version before.
-        examples: the images of the version before.
-        resamples: of the bootstrap.
-        confidence_level: of the intervals, between 0 and 1.
-        seed: of the bootstrap.
-        slice_bins: into how many slices of equally many images each scalar is cut.
-        gallery_size: the most images that a gallery shows.
-        comparison: a folder with comparison.json.
-        metrics: a few figures for the KFP UI.
-        report: an HTML page.
+        before_evaluation: The evaluation of the model before on the version before.
+        before_predictions: The predictions of that evaluation.
+        after_evaluation: The evaluation of the new model on the new version.
+        after_predictions: The predictions of that evaluation.
+        yardstick_predictions: The predictions of the new model for the images of the version before.
+        examples: The images of the version before.
+        resamples: The number of resamples of the bootstrap, 100 or more.
+        confidence_level: The confidence level of the intervals, between 0 and 1.
+        seed: The seed of the bootstrap.
+        slice_bins: The number of slices, with equally many images, into which each scalar is cut.
+        gallery_size: The most images that a gallery of the report shows.
+        comparison: A folder with comparison.json.
+        metrics: A few figures for the KFP UI.
+        report: The report, an HTML page.
+
+    Raises:
+        UserError: A parameter is out of range, or the inputs are broken or do not belong together.
     """
-    from components.compare.comparison import Inputs, compare_evaluations, list_metrics
+    from components.compare.comparison import ComparisonInputs, compare_evaluations, list_metrics
     from components.compare.paired import Bootstrap
 
-    inputs = Inputs(
+    inputs = ComparisonInputs(
         before_evaluation.path,
         before_predictions.path,
         after_evaluation.path,

@@ -1,4 +1,4 @@
-"""What became of the images between two data versions."""
+"""How the images of two data versions differ."""
 
 import pandas as pd
 
@@ -6,15 +6,23 @@ from components.shared.formats.comparison import ClassCounts, DataDifference
 from components.shared.formats.examples import SPLITS, is_augmented
 from components.shared.formats.predictions import FILENAME, LABEL, SHA256, SPLIT
 
-# What an image of one version has in common with its match in the other: first the images that stayed where they were,
-# then those that moved, that were relabelled, both; last those that are other bytes under the same name.
+# What an image has in common with its match in the other version. Images are matched in this order: those that stayed
+# where they were, that moved, that were relabelled, that were both, and last those with other bytes under one name.
 ALIKE = ([SHA256, SPLIT, LABEL], [SHA256, LABEL], [SHA256, SPLIT], [SHA256], [FILENAME])
 
 
 def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) -> DataDifference:
-    """How the images differ, by the predictions of both versions on their own data.
+    """Compares the images of two data versions.
 
-    Bytes that occur several times are matched one to one, so that as few images as possible are relabelled.
+    Images with the same bytes are matched one to one, so that as few of them as possible count as relabelled.
+
+    Args:
+        before: The predictions for the version before, as formats/predictions.py describes them.
+        after: The predictions for the new version, likewise.
+        classes: The names of the classes.
+
+    Returns:
+        The difference.
     """
     old, old_augmented = _split_off_augmented(before)
     new, new_augmented = _split_off_augmented(after)
@@ -49,19 +57,19 @@ def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) 
 
 
 def _split_off_augmented(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The images that people made, and those that curate made from them."""
+    """Splits a table into the images that people made and those that curate made from them."""
     augmented = table[FILENAME].map(is_augmented).astype(bool)  # also of an empty table
     return table[~augmented], table[augmented]
 
 
 def _match(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
-    """A row per image that both versions have: its columns, once with _before and once with _after."""
+    """Matches images: a row per image that both versions have, its columns once with _before and once with _after."""
     identity = [FILENAME, SHA256, SPLIT, LABEL]
     before = before[identity].add_suffix("_before")
     after = after[identity].add_suffix("_after")
     found = []
     for keys in ALIKE:
-        # The first of some bytes meets the first of the same bytes, the second the second.
+        # Of several images with the same keys, the first is matched with the first, the second with the second.
         old_keys, new_keys = [f"{key}_before" for key in keys], [f"{key}_after" for key in keys]
         old = before.assign(row_before=before.index, nth=before.groupby(old_keys).cumcount())
         new = after.assign(row_after=after.index, nth=after.groupby(new_keys).cumcount())

@@ -1,10 +1,10 @@
 """Differences of two models that have predicted the same images, with bootstrap intervals and McNemar's test.
 
-The bootstrap resamples images, each with its label and both predictions. Only how often a combination of these three
-occurs matters, so a resample is one draw of the multinomial distribution over the combinations: the same as drawing
-images with replacement, without the images. Intervals are percentile intervals (Efron and Tibshirani, An Introduction
-to the Bootstrap, 1993, chapter 13). They, as the test, hold for these two models and for images like these; what
-another seed of the training would change is not in them.
+The bootstrap resamples images, each with its label and both predictions. Only how often each combination of these three
+occurs matters, so a resample is one draw from the multinomial distribution over the combinations. That is equivalent to
+drawing images with replacement, but much faster. Intervals are percentile intervals (Efron and Tibshirani, An
+Introduction to the Bootstrap, 1993, chapter 13). Like the test, they hold for these two models and for images like
+these; they do not include what another seed of the training would change.
 """
 
 from typing import Any, NamedTuple
@@ -13,29 +13,29 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from components.shared.formats.comparison import Change
+from components.shared.formats.comparison import FigureChange
 
-Array = NDArray[Any]  # the docstrings say of what, and of which shape
+Array = NDArray[Any]  # docstrings give the type and the shape
 
 
 class Bootstrap(NamedTuple):
-    """How the intervals are drawn."""
+    """How bootstrap intervals are drawn."""
 
     resamples: int
     confidence_level: float  # between 0 and 1
     seed: int
 
 
-def compare_accuracy(before: Array, after: Array, bootstrap: Bootstrap) -> Change:
-    """How the accuracy changes from one model to the other, over at least one image.
+def compare_accuracy(before: Array, after: Array, bootstrap: Bootstrap) -> FigureChange:
+    """Measures how the accuracy changes from one model to the other.
 
     Args:
-        before: whether the first model is right, bool [images].
-        after: whether the second is, likewise.
-        bootstrap: how the interval is drawn.
+        before: Whether the first model is right, bool [images], for at least one image.
+        after: Whether the second model is right, likewise.
+        bootstrap: How the interval is drawn.
 
     Returns:
-        The accuracies, their difference, and the interval of that.
+        Both accuracies, their difference, and its interval.
     """
     outcomes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])  # right before, right after
     counts = _resample(np.bincount(2 * before + after.astype(int), minlength=4), bootstrap)
@@ -44,27 +44,28 @@ def compare_accuracy(before: Array, after: Array, bootstrap: Bootstrap) -> Chang
 
 
 def compare_classes(
-    labels: Array, before: Array, after: Array, classes: int, bootstrap: Bootstrap
-) -> tuple[list[tuple[Change | None, Change | None]], Change]:
-    """How recall and F1 of each class change, None for a class without images, and macro F1, the mean over classes.
+    labels: Array, before: Array, after: Array, *, classes: int, bootstrap: Bootstrap
+) -> tuple[list[tuple[FigureChange | None, FigureChange | None]], FigureChange]:
+    """Measures how recall and F1 of each class, and macro F1, change from one model to the other.
 
     A resample without an image of a class does not count for that class.
 
     Args:
-        labels: of at least one image, int [images], each at least 0 and below `classes`.
-        before: the predictions of the first model, likewise.
-        after: those of the second.
-        classes: how many classes there are.
-        bootstrap: how the intervals are drawn.
+        labels: The classes of the images, int [images], from 0 to `classes` - 1, for at least one image.
+        before: The classes that the first model predicts, likewise.
+        after: The classes that the second model predicts, likewise.
+        classes: The number of classes.
+        bootstrap: How the intervals are drawn.
 
     Returns:
-        The changes of recall and F1 of each class, and the change of macro F1.
+        The changes of recall and F1 of each class, both None for a class without images; and the change of macro F1,
+        the mean of F1 over all classes.
     """
     kinds, frequencies = np.unique(np.stack([labels, before, after], axis=1), axis=0, return_counts=True)
     counts = _resample(frequencies, bootstrap)
-    recalls, f1s = zip(*(_score(counts, kinds[:, 0], kinds[:, i], classes) for i in (1, 2)), strict=True)
+    recalls, f1s = zip(*(_score(counts, kinds[:, 0], kinds[:, i], classes=classes) for i in (1, 2)), strict=True)
     present = set(labels.tolist())
-    of_classes: list[tuple[Change | None, Change | None]] = [
+    of_classes: list[tuple[FigureChange | None, FigureChange | None]] = [
         (
             _summarize(recalls[0][:, i], recalls[1][:, i], bootstrap),
             _summarize(f1s[0][:, i], f1s[1][:, i], bootstrap),
@@ -78,38 +79,45 @@ def compare_classes(
 
 
 def compute_mcnemar_p(newly_right: int, newly_wrong: int) -> float:
-    """The two-sided p-value of McNemar's exact test that both models are right equally often.
+    """Computes the p-value of McNemar's exact test, whose null hypothesis is that both models are right equally often.
 
-    McNemar, Psychometrika 12, 1947; for classifiers: Dietterich, Neural Computation 10, 1998. Under the null hypothesis
-    each model gets half of the images on which one alone is right: a binomial test.
+    Under it, each model is right on half of the images on which only one of them is, so the test is a binomial one.
+    McNemar, Psychometrika 12, 1947; for classifiers: Dietterich, Neural Computation 10, 1998.
+
+    Args:
+        newly_right: The number of images on which only the second model is right.
+        newly_wrong: The number of images on which only the first model is right.
+
+    Returns:
+        The two-sided p-value; 1 if both are 0.
     """
     discordant = newly_right + newly_wrong
     return float(binomtest(newly_right, discordant).pvalue) if discordant else 1.0
 
 
 def _resample(frequencies: Array, bootstrap: Bootstrap) -> Array:
-    """The frequencies, int [kinds], as the first row of int [1 + resamples, kinds], resamples of them below."""
+    """Returns int [1 + resamples, kinds]: the frequencies, int [kinds], in the first row, resamples of them below."""
     images = frequencies.sum()
     rng = np.random.default_rng(bootstrap.seed)
     return np.vstack([frequencies, rng.multinomial(images, frequencies / images, size=bootstrap.resamples)])
 
 
-def _score(counts: Array, labels: Array, predictions: Array, classes: int) -> tuple[Array, Array]:
-    """Recall and F1, float [rows of counts, classes], from how often each label meets each prediction.
+def _score(counts: Array, labels: Array, predictions: Array, *, classes: int) -> tuple[Array, Array]:
+    """Computes recall and F1, float [rows of counts, classes], NaN for a class without images.
 
-    NaN for a class that no image has.
+    `counts` holds how often each pair of `labels` and `predictions`, both int [kinds], occurs: int [rows, kinds].
     """
-    given = counts @ (labels[:, None] == np.arange(classes))
-    said = counts @ (predictions[:, None] == np.arange(classes))
+    actual = counts @ (labels[:, None] == np.arange(classes))
+    predicted = counts @ (predictions[:, None] == np.arange(classes))
     hits = counts @ ((labels[:, None] == np.arange(classes)) & (labels == predictions)[:, None])
     with np.errstate(invalid="ignore"):
-        recall = hits / given
-        f1 = 2 * hits / np.where(given > 0, given + said, np.nan)
+        recall = hits / actual
+        f1 = 2 * hits / np.where(actual > 0, actual + predicted, np.nan)
     return recall, f1
 
 
-def _summarize(before: Array, after: Array, bootstrap: Bootstrap) -> Change:
-    """From a figure's values, the first for the images themselves, the others for their resamples."""
+def _summarize(before: Array, after: Array, bootstrap: Bootstrap) -> FigureChange:
+    """Summarizes a figure of both models: the first value is that of the images, the others are of resamples."""
     tail = (1 - bootstrap.confidence_level) / 2
     low, high = np.nanquantile((after - before)[1:], [tail, 1 - tail])
     return {

@@ -12,18 +12,18 @@ LOSS_AFTER = "loss_after"
 
 
 def pair_predictions(before: pd.DataFrame, yardstick: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The images of a split with what both models predict, by file name.
+    """Pairs what both models predict for the images of a split.
 
     Args:
-        before: the predictions of the model before.
-        yardstick: those of the new model on the same images.
-        split: the one to pair.
+        before: The predictions of the model before.
+        yardstick: The predictions of the new model for the same images.
+        split: The split.
 
     Returns:
-        The rows of `before` with the columns BEFORE, AFTER, LOSS_BEFORE and LOSS_AFTER.
+        The rows of `before`, by file name, with the columns BEFORE, AFTER, LOSS_BEFORE and LOSS_AFTER.
 
     Raises:
-        UserError: the two have different images in the split, or different labels.
+        UserError: The two have different images in the split, or different labels.
     """
     identity = [columns.FILENAME, columns.SHA256, columns.LABEL]
     renamed = {columns.PREDICTION: AFTER, columns.LOSS: LOSS_AFTER}

@@ -1,24 +1,24 @@
-"""The comparison as a page: the verdict, what changed by class and slice, the images that changed sides, the data."""
+"""The report of the comparison: what changed by class and slice, on which images, and how the data changed."""
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from components.shared.errors import UserError
-from components.shared.formats.comparison import Change, ClassChange, Comparison
+from components.shared.formats.comparison import ClassChange, Comparison, FigureChange
 from components.shared.formats.examples import ExampleSet
 from components.shared.report import draw_thumbnails, render_svg, write_report
 
 GOOD, BAD, NEUTRAL = "#2e7d32", "#c62828", "#5d6b7a"  # as in report.html.j2
 
 
-def write_comparison_report(output: str, examples: ExampleSet, comparison: Comparison, gallery_size: int) -> None:
-    """Writes the page.
+def write_comparison_report(output: str, examples: ExampleSet, comparison: Comparison, *, gallery_size: int) -> None:
+    """Writes the report.
 
     Args:
-        output: the file to write.
-        examples: the images of the version before.
-        comparison: what the page is about.
-        gallery_size: the most images that a gallery shows.
+        output: The HTML file to write.
+        examples: The images of the version before.
+        comparison: The content of `comparison.json`.
+        gallery_size: The most images that a gallery shows.
 
     Raises:
         UserError: `examples` lacks an image that is to be shown.
@@ -33,7 +33,7 @@ def write_comparison_report(output: str, examples: ExampleSet, comparison: Compa
     shown = {row["filename"] for gallery in galleries.values() for rows in gallery.values() for row in rows}
     pictures = draw_thumbnails(examples, shown)
     for missing in sorted(shown - pictures.keys()):
-        raise UserError(f"examples: {missing} of before_predictions is not in them; give those that were predicted.")
+        raise UserError(f"examples lack {missing} of before_predictions; give the examples that were predicted.")
     settings = [version["settings"] for version in (comparison["before"], comparison["after"])]
     write_report(
         output,
@@ -62,13 +62,13 @@ def write_comparison_report(output: str, examples: ExampleSet, comparison: Compa
 
 
 def _plot_classes(classes: dict[str, ClassChange]) -> list[Markup]:
-    """The changes of F1 and recall as forest plots: narrow ones, that a phone can show without shrinking the text."""
+    """Plots the changes of F1 and recall, each so narrow that a phone shows it without shrinking the text."""
     f1 = {name: change["f1"] for name, change in classes.items() if change["f1"]}
     recall = {name: change["recall"] for name, change in classes.items() if change["recall"]}
     return [_plot_forest("F1", f1), _plot_forest("recall", recall)]
 
 
-def _plot_forest(title: str, changes: dict[str, Change]) -> Markup:
+def _plot_forest(title: str, changes: dict[str, FigureChange]) -> Markup:
     figure = Figure(figsize=(4.6, 0.9 + 0.27 * len(changes)))
     axis = figure.subplots()
     axis.axvline(0, color=NEUTRAL, linewidth=1)
@@ -77,7 +77,7 @@ def _plot_forest(title: str, changes: dict[str, Change]) -> Markup:
     lows, highs = [change["low"] for change in shown], [change["high"] for change in shown]
     axis.hlines(rows, lows, highs, colors=colors, linewidth=2)
     axis.scatter([change["change"] for change in shown], rows, c=colors, s=36, zorder=3)
-    # A class may be called "$5".
+    # A class may be called "$5", which matplotlib would take for mathematics.
     axis.set_yticks(rows, labels=[*changes], parse_math=False)
     axis.set(title=f"Change of {title}", ylim=(len(changes) - 0.4, -0.6))
     axis.grid(axis="x", alpha=0.3)

@@ -1,7 +1,7 @@
-"""The same numeral once more, by another hand: random changes of a picture.
+"""Augmentation: random changes of a picture, as if another hand had written the same numeral.
 
-What is changed is drawn first, as plain data for the manifest, and then done: operations on a picture, each with its
-parameters, give the same picture again.
+The changes are drawn first, as plain data that goes into the manifest, and then applied. Applying the operations of the
+manifest, each with its parameters, to the source therefore gives the same picture again.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,31 +15,32 @@ from components.shared.errors import UserError
 
 Operation = dict[str, Any]  # its name as `operation`, and its parameters, as they go into the manifest
 
-# The most of each change, to both sides unless it says otherwise. Small changes are drawn more often than large ones.
+# The largest change of each kind, in both directions unless the comment says otherwise. Small changes are drawn more
+# often than large ones.
 ROTATION = 20.0  # degrees
 SHEAR = 0.25  # columns per row
-STRETCH = 1.35  # factor of the width, and of the height to the other side
-SIZES = (0.3, 0.95)  # share of the picture that the ink takes, along the side where that is more: all alike often
-CLIP = 0.02  # share of the ink's box that may leave the picture: more, and vi might lose its i
-ELASTIC = 0.02  # share of the shorter side, standard deviation of the shift at each knot
-KNOTS = 4  # of the elastic field, on each side
-STROKES = (0.025, 0.04, 0.09)  # least, usual and most width, share of the shorter side: in numerals of any size
-THICKER = 2.0  # factor of the width at most, or strokes side by side would become one
-THINNER = 0.6  # and at least
-CONTRAST = 0.85  # least factor of the difference from the paper
-LIGHTER = 20.0  # tones, of ink and paper; white paper stays white
-EDGE = 0.02  # share of the ink on each side that its box leaves out: dust is not the numeral
-VANISHED = 0.4  # a thinning that leaves less of the ink is not done
-LONGEST_SIDE = 512  # pixels; of a larger picture the model, at 32 x 32, sees no more
+STRETCH = 1.35  # factor of the width; the height is divided by it
+SIZES = (0.3, 0.95)  # share of the picture's side that the ink takes, along the side where it takes more; log-uniform
+CLIP = 0.02  # share of the ink's box that may leave the picture; with more, vi might lose its i
+ELASTIC = 0.02  # largest standard deviation of the shift at each knot, as a share of the shorter side
+KNOTS = 4  # of the elastic field, along each side
+STROKES = (0.025, 0.04, 0.09)  # smallest, usual and largest stroke width, as shares of the picture's shorter side
+THICKER = 2.0  # largest factor of the stroke width; with more, neighbouring strokes would merge
+THINNER = 0.6  # smallest factor of the stroke width
+CONTRAST = 0.85  # smallest factor of the difference from the paper
+LIGHTER = 20.0  # tones that are added to ink and paper; white paper stays white
+EDGE = 0.02  # share of the ink that its box leaves out on each side, since dust is not part of the numeral
+VANISHED = 0.4  # strokes are not thinned if less than this share of the ink would be left
+LONGEST_SIDE = 512  # pixels; the model, which sees 32 x 32, gains nothing from larger pictures
 DIRECTIONS = {"horizontal": 1, "vertical": 0}  # as cv2.flip names them
 
 
 class Augmentation(NamedTuple):
     """How many images are made, and from which."""
 
-    max_images: int  # of train and val
-    augment_to: int  # number of images of train and val; 0 for no augmentation
-    hard_weight: float
+    max_images: int  # the most images that train and val may hold together
+    augment_to: int  # images of train and val including the augmented ones; 0 for no augmentation
+    hard_weight: float  # how much more is made of what the last model got wrong; 0 treats all images alike
     flips: dict[str, list[str]]  # class -> DIRECTIONS in which a flipped numeral is still that numeral
     seed: int
 
@@ -47,8 +48,11 @@ class Augmentation(NamedTuple):
 def check_augmentation(augmentation: Augmentation) -> None:
     """Checks the settings.
 
+    Args:
+        augmentation: The settings.
+
     Raises:
-        UserError: one is out of range.
+        UserError: A setting is out of range.
     """
     if augmentation.max_images < 1:
         raise UserError(f"max_images is {augmentation.max_images}; it must be 1 or more.")
@@ -66,11 +70,14 @@ def check_augmentation(augmentation: Augmentation) -> None:
 
 
 def draw_operations(seed: list[int], directions: Iterable[str]) -> list[Operation]:
-    """Random operations with their parameters, the same for a seed.
+    """Draws random operations.
 
     Args:
-        seed: of numpy's default_rng.
-        directions: in which the picture may be flipped.
+        seed: The seed of numpy's default_rng; the same seed gives the same operations.
+        directions: The DIRECTIONS in which the picture may be flipped.
+
+    Returns:
+        The operations with their parameters, in the order in which they are to be applied.
     """
     rng = np.random.default_rng(seed)
 
@@ -102,7 +109,15 @@ def draw_operations(seed: list[int], directions: Iterable[str]) -> list[Operatio
 
 
 def apply_operations(picture: Picture, operations: Iterable[Operation]) -> Picture:
-    """The picture, uint8 [height, width] or [height, width, 3], after the operations."""
+    """Applies operations to a picture.
+
+    Args:
+        picture: uint8 [height, width] or [height, width, 3]; it is not changed.
+        operations: As `draw_operations` returns them.
+
+    Returns:
+        The changed picture, likewise.
+    """
     for step in operations:
         parameters = {name: value for name, value in step.items() if name != "operation"}
         picture = OPERATIONS[step["operation"]](picture, **parameters)
@@ -122,9 +137,9 @@ def _flip(picture: Picture, direction: str) -> Picture:
 
 
 def _transform(
-    picture: Picture, rotation: float, shear: float, stretch: float, size: float, place: list[float]
+    picture: Picture, *, rotation: float, shear: float, stretch: float, size: float, place: list[float]
 ) -> Picture:
-    """Turned and stretched, then made as large as `size` says and put at `place`: -1 to 1, from left and top."""
+    """Turns and stretches the ink, scales it to `size` and moves it to `place`, -1 to 1 from the left and the top."""
     sides = np.array(picture.shape[1::-1], float)  # width, height
     angle = np.deg2rad(rotation)
     turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -147,7 +162,11 @@ def _transform(
 
 
 def _bend(picture: Picture, deviation: float, seed: int) -> Picture:
-    """Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003; smooth by interpolated knots."""
+    """Distorts the picture elastically, by shifts drawn at a few knots and interpolated between them.
+
+    After Simard et al., Best Practices for Convolutional Neural Networks, ICDAR 2003, who smooth a shift of every pixel
+    with a Gaussian instead.
+    """
     height, width = picture.shape[:2]
     knots = np.random.default_rng(seed).normal(0, deviation * min(height, width), (KNOTS, KNOTS, 2))
     moved = cv2.resize(knots.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -159,7 +178,7 @@ def _bend(picture: Picture, deviation: float, seed: int) -> Picture:
 
 
 def _change_stroke(picture: Picture, width: float) -> Picture:
-    """Strokes of this width, a share of the picture's shorter side, or the nearest that THICKER and THINNER allow."""
+    """Gives strokes this width, a share of the shorter side, or the nearest that THICKER and THINNER allow."""
     ink, paper = _extract_ink(picture), _measure_paper(picture)
     now = _measure_stroke(ink)
     wanted = np.clip(width * min(picture.shape[:2]), THINNER * now, THICKER * now)
@@ -175,7 +194,10 @@ def _change_stroke(picture: Picture, width: float) -> Picture:
 
 
 def _measure_stroke(ink: Picture) -> float:
-    """Pixels, by the mean distance of the ink from the paper, which for a long straight stroke is (width + 2) / 4."""
+    """Estimates the width of the strokes in pixels.
+
+    The mean distance from ink to paper is (width + 2) / 4 for a long straight stroke.
+    """
     distance = cv2.distanceTransform((ink > ink.max() // 2).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return 4 * float(distance[distance > 0].mean()) - 2 if distance.any() else 0.0
 
@@ -198,19 +220,19 @@ OPERATIONS: dict[str, Callable[..., Picture]] = {
 
 
 def _measure_paper(picture: Picture) -> tuple[float, ...]:
-    """The tone of the paper in each channel: the median along the picture's border."""
+    """Returns the tone of the paper in each channel: the median along the picture's border."""
     border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
     return tuple(float(tone) for tone in np.atleast_1d(np.median(border, axis=0)))
 
 
 def _extract_ink(picture: Picture) -> Picture:
-    """How far each pixel is from the paper, uint8 [height, width]."""
+    """Returns how far the tone of each pixel is from that of the paper, uint8 [height, width]."""
     distance = cv2.absdiff(picture, np.full_like(picture, _measure_paper(picture)))
     return distance if distance.ndim == 2 else distance.max(axis=2)
 
 
 def _find_ink_corners(picture: Picture) -> Picture:
-    """The corners of the box that holds the ink, but for EDGE of it on each side: float [4, 2], x and y in pixels."""
+    """Returns the corners of the box that holds the ink but for EDGE of it on each side: float [4, 2], x and y."""
     ink = _extract_ink(picture)
     is_ink = ink > ink.max() // 2
     spans = [_find_span(is_ink.sum(axis=axis)) for axis in (0, 1)]

@@ -1,4 +1,7 @@
-"""How often each training image is augmented: classes alike, and more of what the last evaluation got wrong."""
+"""How often each training image is augmented: classes become equally frequent, hard images more frequent than others.
+
+Hard are the images that resemble those of val which the last model got wrong.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,15 +16,15 @@ from components.shared.errors import UserError
 from components.shared.formats import predictions as columns
 from components.shared.formats.predictions import read_predictions
 
-SCALARS = (columns.ASPECT_RATIO, columns.INK_FRACTION, columns.CONTRAST)  # whose slices tell which images are hard
-BINS = 4  # slices of a scalar, of equally many val images
-PRIOR = 10  # val images with the average error that each class and slice counts besides its own
+SCALARS = (columns.ASPECT_RATIO, columns.INK_FRACTION, columns.CONTRAST)  # by whose slices images are hard or easy
+BINS = 4  # slices of each scalar, with equally many val images
+PRIOR = 10  # imaginary val images with the average error, added to each class and slice so that few images say little
 
 
 class Slices(NamedTuple):
     """The slices of a scalar."""
 
-    edges: NDArray[np.float64]  # ascending, between the slices
+    edges: NDArray[np.float64]  # [slices - 1], ascending, the values between the slices
     errors: NDArray[np.float64]  # [slices], share of the val images that the model takes for another class
 
 
@@ -31,8 +34,15 @@ class Hardness(NamedTuple):
     classes: dict[str, float]
     scalars: list[Slices]  # in the order of SCALARS
 
-    def of(self, image: SourceImage) -> float:
-        """The error of images like this one: the mean over the scalars."""
+    def estimate_error(self, image: SourceImage) -> float:
+        """Estimates how often the model is wrong on images like this one.
+
+        Args:
+            image: The image.
+
+        Returns:
+            The mean over the scalars of the error of the slice that the image is in, 0 to 1.
+        """
         values = (image.aspect_ratio, image.ink_fraction, image.contrast)
         errors = [
             slices.errors[np.searchsorted(slices.edges, value)]
@@ -42,10 +52,18 @@ class Hardness(NamedTuple):
 
 
 def read_hardness(path: str, images: Iterable[SourceImage], classes: list[str]) -> Hardness:
-    """What evaluate's predictions say about val. The test split is left aside: it only measures.
+    """Measures what the last model got wrong on val. The test split is not used, since it only measures.
+
+    Args:
+        path: The predictions, as evaluate writes them.
+        images: The images of the data version.
+        classes: The names of the classes.
+
+    Returns:
+        The errors by class and by slice.
 
     Raises:
-        UserError: they are not as evaluate writes them, or not of these images.
+        UserError: The predictions are not as evaluate writes them, or are not of these images.
     """
     val = {image.filename: image.sha256 for image in images if image.split == "val"}
     rows = read_predictions(path, classes)
@@ -68,17 +86,20 @@ def read_hardness(path: str, images: Iterable[SourceImage], classes: list[str]) 
     return Hardness({name: measure_error((labels == name).to_numpy()) for name in classes}, scalars)
 
 
-def count_copies(train: Iterable[Outcome], images: int, hardness: Hardness, hard_weight: float) -> dict[str, int]:
-    """How many augmented images to make from each training image, by file name.
+def count_copies(train: Iterable[Outcome], images: int, *, hardness: Hardness, hard_weight: float) -> dict[str, int]:
+    """Determines how many augmented images to make from each training image.
 
-    Each class gets the share 1 + hard_weight * its error of the split, and within a class each image the share
-    1 + hard_weight * the error of the slices that it is in. No image is taken away.
+    The share of a class in the split is proportional to 1 + hard_weight * its error; within a class, the share of an
+    image is proportional to 1 + hard_weight * the error of the slices that it is in. No image is removed.
 
     Args:
-        train: the outcomes of the images that are in train after curation.
-        images: how many images train shall have with the augmented ones.
-        hardness: what the last model got wrong on val.
-        hard_weight: how much that counts; 0 treats all alike.
+        train: The outcomes of the images that are in train after curation.
+        images: The number of images that train is to have, including the augmented ones.
+        hardness: What the last model got wrong on val.
+        hard_weight: How much that counts; 0 treats all images alike.
+
+    Returns:
+        The number of augmented images by the file name of their source.
     """
     by_class = defaultdict(list)
     for outcome in sorted(train, key=lambda outcome: outcome.image.sha256):
@@ -89,15 +110,25 @@ def count_copies(train: Iterable[Outcome], images: int, hardness: Hardness, hard
     copies = {}
     for name, total in zip(names, totals, strict=True):
         sources = by_class[name]
-        numbers = divide(total, [1 + hard_weight * hardness.of(image) for image in sources], [1] * len(sources))
+        numbers = divide(
+            total, [1 + hard_weight * hardness.estimate_error(image) for image in sources], [1] * len(sources)
+        )
         copies.update({image.filename: number - 1 for image, number in zip(sources, numbers, strict=True)})
     return copies
 
 
 def divide(total: int, weights: list[float], least: list[int]) -> list[int]:
-    """Numbers that add up to `total` in proportion to their weights, but none below its least.
+    """Divides a total in proportion to weights, with a least number for each part.
 
-    Where the least add up to more, those are the numbers. Fractions are rounded by the largest remainder.
+    Fractions are rounded by the largest remainder.
+
+    Args:
+        total: What the numbers are to add up to.
+        weights: The weight of each part.
+        least: The least number of each part. If they add up to more than the total, they are the numbers.
+
+    Returns:
+        The number of each part.
     """
     floor, weight = np.array(least), np.array(weights, float)
     if floor.sum() >= total:

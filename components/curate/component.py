@@ -1,4 +1,4 @@
-"""The step curate: a data version, what the audit found and what people decided -> the next data version."""
+"""The component curate, which makes the next data version from a data version, its audit and people's decisions."""
 
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output, OutputPath
 
@@ -31,36 +31,39 @@ def curate(
     """Makes the next data version.
 
     Args:
-        examples: as ingest writes them.
+        examples: The images of the data version, as ingest writes them.
         issues: issues.csv, as audit writes it for these examples.
-        predictions: as evaluate writes them for these examples.
-        decisions_uri: people's decisions, a path or gs://BUCKET/OBJECT; empty if there are none.
-        policy_splits: where the policy may act: train, val, or both.
-        relabel_confidence: from which confidence on the policy follows a suggested label.
-        drop_confidence: from which confidence on it drops what the audit says to drop.
-        doubt_confidence: from which confidence on it drops what the audit only says to look at.
-        duplicates: drop or keep.
-        cleaning: names of operations on each picture of train and val.
-        max_images: the most images that train and val may hold together.
-        augment_to: images of train and val with the augmented ones; 0 makes none.
-        hard_weight: how much more is augmented of what val gets wrong; 0 treats all alike.
-        flips: for each class, the directions in which its images may be flipped.
-        seed: of the augmentation.
-        data: the folder of the new version.
-        data_uri: the address of data, for a pipeline that takes its data by address.
-        changes: a CSV file with a row per image of the examples.
-        metrics: numbers of images, by what became of them.
-        report: an HTML page.
+        predictions: The predictions for these examples, as evaluate writes them.
+        decisions_uri: The decisions of people, a path or gs://BUCKET/OBJECT; empty if there are none.
+        policy_splits: The splits in which the policy may act: train, val, or both.
+        relabel_confidence: The least confidence at which the policy follows a suggested label.
+        drop_confidence: The least confidence at which it drops an image that the audit suggests to drop.
+        doubt_confidence: The least confidence at which it drops an image that the audit only suggests to look at.
+        duplicates: What happens to all but one of the images of a group of duplicates: drop or keep.
+        cleaning: The names of the operations on each picture of train and val, in the order they are applied.
+        max_images: The most images that train and val may hold together.
+        augment_to: The number of images of train and val including augmented ones; 0 makes none.
+        hard_weight: How much more is made of what the model gets wrong on val; 0 treats all images alike.
+        flips: For each class, the directions in which its images may be flipped.
+        seed: The seed of the augmentation.
+        data: The folder of the new version, with manifest.csv.
+        data_uri: The address of data, for a pipeline that takes its data by address.
+        changes: A CSV file with a row per image of the examples.
+        metrics: The numbers of images that were changed, and those of the new splits.
+        report: The report, an HTML page.
+
+    Raises:
+        UserError: A parameter is out of range, or the inputs are broken or do not belong together.
     """
     from pathlib import Path
 
     from components.curate.augmentation import Augmentation
-    from components.curate.curation import Inputs, Outputs, curate_examples
+    from components.curate.curation import CurationInputs, CurationOutputs, curate_examples
     from components.curate.planning import Policy
 
     counts = curate_examples(
-        Inputs(examples.path, issues.path, predictions.path, decisions_uri),
-        Outputs(data.path, changes.path, report.path),
+        CurationInputs(examples.path, issues.path, predictions.path, decisions_uri),
+        CurationOutputs(data.path, changes.path, report.path),
         policy=Policy(policy_splits, relabel_confidence, drop_confidence, doubt_confidence, duplicates),
         cleaning=cleaning,
         augmentation=Augmentation(max_images, augment_to, hard_weight, flips, seed),

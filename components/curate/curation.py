@@ -1,4 +1,4 @@
-"""A data version, what the audit found in it and what people decided -> the next data version."""
+"""Curation: makes the next data version from a data version, its audit, and what people decided about its images."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from components.curate.cleaning import check_cleaning
 from components.curate.planning import Outcome, Policy, check_policy, plan_outcomes
 from components.curate.reading import SourceImage, read_images, read_issues, read_people
 from components.curate.report import write_curation_report
-from components.curate.writing import Target, name_targets, write_images
+from components.curate.writing import ImageTarget, name_targets, write_images
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats.changes import Change, write_changes
@@ -18,40 +18,46 @@ from components.shared.formats.examples import CURATED_SPLITS, open_examples
 from components.shared.formats.manifest import CuratedImage
 
 
-class Inputs(NamedTuple):
-    """Where the inputs are."""
+class CurationInputs(NamedTuple):
+    """The paths of the inputs."""
 
     examples: str
     issues: str
     predictions: str
-    decisions_uri: str  # a path or gs://BUCKET/OBJECT; empty if nobody decided anything
+    decisions_uri: str  # a path or gs://BUCKET/OBJECT; empty if there are no decisions
 
 
-class Outputs(NamedTuple):
-    """The paths to write to."""
+class CurationOutputs(NamedTuple):
+    """The paths of the outputs."""
 
-    data: str
-    changes: str
-    report: str
+    data: str  # a folder
+    changes: str  # a CSV file
+    report: str  # an HTML file
 
 
 def curate_examples(
-    inputs: Inputs, outputs: Outputs, *, policy: Policy, cleaning: list[str], augmentation: Augmentation
+    inputs: CurationInputs,
+    outputs: CurationOutputs,
+    *,
+    policy: Policy,
+    cleaning: list[str],
+    augmentation: Augmentation,
 ) -> dict[str, int]:
     """Writes the folder of the new version with its manifest.csv, the changes as CSV, and the report.
 
     Args:
-        inputs: the examples of the version before, and what the audit, a model and people say about them.
-        outputs: where to write.
-        policy: what is done where no person decided.
-        cleaning: the operations on each picture of train and val, in this order.
-        augmentation: how many images are made from others, and how.
+        inputs: The examples of the version before, and what the audit, a model and people say about them.
+        outputs: Where to write.
+        policy: What to do with the images about which no person decided.
+        cleaning: The operations on each picture of train and val, in the order in which they are applied.
+        augmentation: How many images are made from others, and how.
 
     Returns:
-        The number of images relabelled, dropped, moved to another split, and augmented, and those of train and val.
+        By name: how many images were relabelled, dropped, moved to another split, and augmented, and how many are in
+        the new train and val.
 
     Raises:
-        UserError: a setting is out of range, the issues, decisions or predictions are broken or do not belong to these
+        UserError: A setting is out of range, the issues, decisions or predictions are broken or do not belong to these
             examples, more images are left than `max_images`, or a class has none left.
     """
     check_policy(policy)
@@ -63,10 +69,10 @@ def curate_examples(
     people = read_people(inputs.decisions_uri, images, classes)
     issues = read_issues(inputs.issues, images, classes)
     outcomes = plan_outcomes(images, issues=issues, people=people, policy=policy, classes=classes)
-    copies = _plan_copies(outcomes, images, inputs.predictions, augmentation, classes)
+    copies = _plan_copies(outcomes, images, predictions=inputs.predictions, augmentation=augmentation, classes=classes)
     targets = name_targets(outcomes, copies, cleaning)
     with new_directory(outputs.data) as folder, new_file(outputs.changes) as path:
-        curated = write_images(folder, examples, targets, augmentation)
+        curated = write_images(folder, examples, targets=targets, augmentation=augmentation)
         write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
         write_curation_report(outputs.report, examples=examples, outcomes=outcomes, targets=targets, folder=folder)
     return _count(outcomes, curated)
@@ -75,26 +81,27 @@ def curate_examples(
 def _plan_copies(
     outcomes: Iterable[Outcome],
     images: list[SourceImage],
+    *,
     predictions: str,
     augmentation: Augmentation,
     classes: list[str],
 ) -> dict[str, int]:
-    """The number of augmented images by the file name of their source."""
+    """Returns the number of augmented images by the file name of their source."""
     by_split = {split: [outcome for outcome in outcomes if outcome.split == split] for split in CURATED_SPLITS}
     count = sum(map(len, by_split.values()))
     if count > augmentation.max_images:
         raise UserError(
-            f"curation leaves {count:,} images in train and val; max_images allows {augmentation.max_images:,}:"
-            f" drop {count - augmentation.max_images:,}."
+            f"curation leaves {count:,} images in train and val, but max_images allows {augmentation.max_images:,}; "
+            f"drop {count - augmentation.max_images:,}."
         )
     if count >= augmentation.augment_to:
         return {}
     hardness = read_hardness(predictions, images, classes)
     wanted = augmentation.augment_to - len(by_split["val"])
-    return count_copies(by_split["train"], wanted, hardness, augmentation.hard_weight)
+    return count_copies(by_split["train"], wanted, hardness=hardness, hard_weight=augmentation.hard_weight)
 
 
-def _describe_change(outcome: Outcome, targets: dict[str, Target]) -> Change:
+def _describe_change(outcome: Outcome, targets: dict[str, ImageTarget]) -> Change:
     image = outcome.image
     return Change(
         filename=image.filename,

@@ -1,4 +1,4 @@
-"""What becomes of each image: people decide first, then the policy, and at last no two splits may share a picture."""
+"""The outcome of each image: people decide first, then the policy; at last, splits are made free of shared pictures."""
 
 import math
 from collections import Counter, defaultdict
@@ -11,19 +11,19 @@ from components.shared.formats.decisions import Decision
 from components.shared.formats.examples import CURATED_SPLITS
 from components.shared.formats.issues import Issue
 
-# An audit that finds more than this share of the images to be wrong has learned too little to act on.
+# An audit that would have the policy change more than this share of the images has learned too little to be relied on.
 MOST_CHANGED = 0.5
-MOVED = 0.2  # share of a class's training images that goes to val if val has none of the class
+MOVED = 0.2  # share of the training images of a class that is moved to val if val has none of the class
 
 
 class Policy(NamedTuple):
-    """What is done where no person decided. Confidences are those of the audit; one above 1 is never reached."""
+    """What to do with images about which no person decided. A confidence above 1 is never reached."""
 
-    splits: list[str]
-    relabel_confidence: float
-    drop_confidence: float
-    doubt_confidence: float  # to drop what the audit only says to look at
-    duplicates: str  # drop or keep
+    splits: list[str]  # where the policy acts: train, val, or both
+    relabel_confidence: float  # the least confidence of the audit at which its label is taken
+    drop_confidence: float  # the least at which images are dropped that it suggests to drop
+    doubt_confidence: float  # the least at which images are dropped that it only suggests to look at
+    duplicates: str  # whether all but one image of a group of duplicates are dropped: drop or keep
 
 
 class Outcome(NamedTuple):
@@ -37,7 +37,7 @@ class Outcome(NamedTuple):
 
     @property
     def action(self) -> str:
-        """One word for it: dropped, moved, relabelled or kept."""
+        """The outcome in one word: dropped, moved, relabelled or kept."""
         if not self.split:
             return "dropped"
         if self.split != self.image.split:
@@ -45,15 +45,26 @@ class Outcome(NamedTuple):
         return "relabelled" if self.label != self.image.label else "kept"
 
     def drop(self, decided_by: str, why: str) -> "Outcome":
-        """The outcome of an image that is not in the new version."""
+        """Changes the outcome to that of an image that is not in the new version.
+
+        Args:
+            decided_by: As the field.
+            why: As the field.
+
+        Returns:
+            The changed outcome.
+        """
         return self._replace(split="", label="", decided_by=decided_by, why=why)
 
 
 def check_policy(policy: Policy) -> None:
     """Checks the settings.
 
+    Args:
+        policy: The settings.
+
     Raises:
-        UserError: one is out of range.
+        UserError: A setting is out of range.
     """
     for split in policy.splits:
         if split not in CURATED_SPLITS:
@@ -73,44 +84,52 @@ def plan_outcomes(
     policy: Policy,
     classes: list[str],
 ) -> list[Outcome]:
-    """The outcome of each image, in the order of their file names.
+    """Determines what becomes of each image.
 
     Exact and near duplicates of val images, and exact ones of test images, are dropped from train, so that val and test
-    stay uncontaminated. That includes the val images of the version before, on which two models are compared.
+    stay uncontaminated. That includes val images that are dropped now, since the models of both versions are compared
+    on the val images of the version before.
 
     Args:
-        images: all images of the data version.
-        issues: the audit's row of each image of train and val, by file name.
-        people: what people decided, by file name.
-        policy: what happens to the images that nobody decided about.
-        classes: the names of the classes.
+        images: All images of the data version.
+        issues: The audit's row of each image of train and val, by file name.
+        people: What people decided, by file name.
+        policy: What to do with the images about which no person decided.
+        classes: The names of the classes.
+
+    Returns:
+        The outcomes, in the order of the file names.
 
     Raises:
-        UserError: the policy would change most images, or a class would be left without images in train or val.
+        UserError: The policy would change most images, or a class would be left without images in train or val.
     """
     by_name = sorted(images)
     labels = {
         person.sha256: person.new_label or person.label for person in people.values() if person.decision != "drop"
     }
-    outcomes = [_decide(image, issues.get(image.filename), people, labels, policy) for image in by_name]
+    outcomes = [
+        _decide(image, issues.get(image.filename), people=people, labels=labels, policy=policy) for image in by_name
+    ]
     _check_audit(outcomes, policy)
     outcomes = _separate_from_test(outcomes)
     group = _group_by_issue(issues)
     outcomes = _change_groups(outcomes, group, lambda twins: _separate_from_val(twins, people))
     if policy.duplicates == "drop":
-        outcomes = _change_groups(outcomes, group, lambda twins: _keep_one(twins, issues, people, policy.splits))
+        outcomes = _change_groups(
+            outcomes, group, lambda twins: _keep_one(twins, issues, people=people, splits=policy.splits)
+        )
     return _fill_val(outcomes, group, classes)
 
 
 def _decide(
-    image: SourceImage, issue: Issue | None, people: dict[str, Decision], labels: dict[str, str], policy: Policy
+    image: SourceImage, issue: Issue | None, *, people: dict[str, Decision], labels: dict[str, str], policy: Policy
 ) -> Outcome:
-    """The outcome by a person's decision or by the policy.
+    """Decides as a person did, or else as the policy says.
 
-    `labels` is what people call the pictures with these bytes, since copies of one picture have one label.
+    `labels` holds the labels that people decided on by sha256, since copies of one picture have one label.
     """
     outcome = Outcome(image, image.split, image.label)
-    if issue is None:  # test
+    if issue is None:  # an image of test
         return outcome
     if image.filename in people:
         decision = people[image.filename]
@@ -137,7 +156,7 @@ def _check_audit(outcomes: list[Outcome], policy: Policy) -> None:
     if changed > MOST_CHANGED * len(audited):
         raise UserError(
             f"the policy would relabel or drop {changed:,} of the {len(audited):,} images of"
-            f" {' and '.join(policy.splits)}: the audit has learned too little; audit with more epochs, or raise the"
+            f" {' and '.join(policy.splits)}, so the audit has learned too little; audit with more epochs, or raise the"
             " confidences of the policy."
         )
 
@@ -153,7 +172,7 @@ def _separate_from_test(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 def _group_by_issue(issues: dict[str, Issue]) -> Callable[[Outcome], str]:
-    """A function that names the group of duplicates of an image, which may be in it alone."""
+    """Returns a function that names the group of duplicates of an image, which may be the only one in its group."""
 
     def name_group(outcome: Outcome) -> str:
         group = issues[outcome.image.filename].group
@@ -165,7 +184,7 @@ def _group_by_issue(issues: dict[str, Issue]) -> Callable[[Outcome], str]:
 def _change_groups(
     outcomes: list[Outcome], group: Callable[[Outcome], str], change: Callable[[list[Outcome]], list[Outcome]]
 ) -> list[Outcome]:
-    """The outcomes after a change of each group of duplicates in train and val."""
+    """Changes the outcomes of each group of duplicates in train and val."""
     groups = defaultdict(list)
     for outcome in outcomes:
         if outcome.image.split in CURATED_SPLITS:
@@ -175,36 +194,38 @@ def _change_groups(
 
 
 def _separate_from_val(twins: list[Outcome], people: dict[str, Decision]) -> list[Outcome]:
-    """Drops the training images of a group that val has a part in.
+    """Drops the training images of a group of which some are in val.
 
-    A person may decide the other way round: drop those of val, and keep those of train.
+    If people dropped all of those in val, training images that people decided about stay.
     """
     val = [twin for twin in twins if twin.image.split == "val"]
     if not val:
         return twins
-    gone = all(twin.decided_by == "person" and not twin.split for twin in val)
+    is_freed = all(twin.decided_by == "person" and not twin.split for twin in val)
     why = f"The same picture is in val: {val[0].image.filename}."
     return [
-        twin.drop("duplicate", why) if twin.split == "train" and not (gone and twin.image.filename in people) else twin
+        twin.drop("duplicate", why)
+        if twin.split == "train" and not (is_freed and twin.image.filename in people)
+        else twin
         for twin in twins
     ]
 
 
 def _keep_one(
-    twins: list[Outcome], issues: dict[str, Issue], people: dict[str, Decision], splits: list[str]
+    twins: list[Outcome], issues: dict[str, Issue], *, people: dict[str, Decision], splits: list[str]
 ) -> list[Outcome]:
-    """Drops all but one of what is left of a group; what a person keeps stays."""
+    """Drops all but one of the images that are left of a group; images that a person keeps stay."""
     left = [twin for twin in twins if twin.split in splits]
     if len(left) < 2:
         return twins
     conflicting = len({twin.label for twin in left}) > 1
 
-    def order(twin: Outcome) -> tuple[bool, float, int]:
+    def rank(twin: Outcome) -> tuple[bool, float, int]:
         issue = issues[twin.image.filename]
         likely = issue.probabilities.get(twin.label, 0.0) if conflicting else 0.0
         return (twin.image.filename not in people, -likely, issue.rank)
 
-    best = min(left, key=order)
+    best = min(left, key=rank)
     why = f"{best.image.filename} is the same picture{', as ' + best.label if conflicting else ''}."
     return [
         twin.drop("duplicate", why) if twin in left and twin is not best and twin.image.filename not in people else twin
@@ -213,7 +234,7 @@ def _keep_one(
 
 
 def _fill_val(outcomes: list[Outcome], group: Callable[[Outcome], str], classes: list[str]) -> list[Outcome]:
-    """Moves some training images to val for each class that val has none of."""
+    """Moves some training images to val for each class of which val has none."""
     for name in classes:
         if not any((outcome.split, outcome.label) == ("val", name) for outcome in outcomes):
             outcomes = _move_to_val(outcomes, group, name)
@@ -229,7 +250,7 @@ def _fill_val(outcomes: list[Outcome], group: Callable[[Outcome], str], classes:
 
 
 def _move_to_val(outcomes: list[Outcome], group: Callable[[Outcome], str], name: str) -> list[Outcome]:
-    """Moves whole groups of duplicates, those with the smallest hash first; one group always stays in train."""
+    """Moves whole groups of duplicates, those with the smallest hash first, and leaves one group in train."""
     groups = defaultdict(list)
     for outcome in outcomes:
         if outcome.split == "train":

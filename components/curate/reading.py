@@ -1,4 +1,4 @@
-"""What curation goes by: the images of a data version, what the audit found, and what people decided."""
+"""The inputs of curation: the images of a data version, what the audit found, and what people decided."""
 
 import contextlib
 import hashlib
@@ -22,14 +22,21 @@ class SourceImage(NamedTuple):
     sha256: str  # of the file as the user has it
     split: str
     label: str  # the name of its class
-    suffix: str  # of a file with the encoded picture: .png if ingest had to convert it
-    aspect_ratio: float  # this and the next two as ImageExample defines them
+    suffix: str  # of the file that is written: .png if ingest converted the picture
+    aspect_ratio: float  # this and the next two are defined as in ImageExample
     ink_fraction: float
     contrast: float
 
 
 def read_images(examples: ExampleSet) -> list[SourceImage]:
-    """Every image of the examples but those that an earlier curation made from others."""
+    """Reads the images of a data version.
+
+    Args:
+        examples: The data version.
+
+    Returns:
+        Its images, without those that an earlier curation made from others.
+    """
     return [
         _describe(example, split)
         for split in examples.manifest.splits
@@ -53,10 +60,18 @@ def _describe(example: ImageExample, split: str) -> SourceImage:
 
 
 def read_issues(path: str, images: Iterable[SourceImage], classes: Collection[str]) -> dict[str, Issue]:
-    """The audit's row of each image of train and val, by file name.
+    """Reads what the audit says about the images of train and val.
+
+    Args:
+        path: issues.csv.
+        images: The images of the data version.
+        classes: The names of the classes.
+
+    Returns:
+        The row of each image of train and val, by file name.
 
     Raises:
-        UserError: the file is not issues.csv, or was not made from these images.
+        UserError: The file is not issues.csv, or was not made from these images.
     """
     known = {image.filename: image for image in images if image.split in CURATED_SPLITS}
     issues: dict[str, Issue] = {}
@@ -72,22 +87,25 @@ def read_issues(path: str, images: Iterable[SourceImage], classes: Collection[st
     missing = sorted(known.keys() - issues.keys())
     if missing:
         raise UserError(
-            f"{path}: no row for {len(missing):,} of {len(known):,} images, for example {missing[0]}; audit these"
-            " examples again."
+            f"{path}: no row for {len(missing):,} of {len(known):,} images, for example {missing[0]}; "
+            "audit these examples again."
         )
     return issues
 
 
 def read_people(uri: str, images: Iterable[SourceImage], classes: Collection[str]) -> dict[str, Decision]:
-    """What people decided about images of train and val, by file name.
+    """Reads what people decided about images of train and val.
 
     Args:
-        uri: a path or gs://BUCKET/OBJECT; empty if nobody decided anything.
-        images: those of the data version.
-        classes: the names that a decision may give.
+        uri: A path or gs://BUCKET/OBJECT; empty if there are no decisions.
+        images: The images of the data version.
+        classes: The names of the classes.
+
+    Returns:
+        The decisions by file name.
 
     Raises:
-        UserError: the file cannot be read, is broken, decides about other images, or contradicts itself.
+        UserError: The file cannot be read, is broken, decides about other images, or contradicts itself.
     """
     if not uri:
         return {}

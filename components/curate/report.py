@@ -1,16 +1,16 @@
-"""What curation did: counts, galleries of what it changed, and samples of what it augmented."""
+"""The report of curation: counts, galleries of the images that it changed, and examples of augmented ones."""
 
 from collections import Counter
 from pathlib import Path
 
 from components.curate.planning import Outcome
-from components.curate.writing import Target
+from components.curate.writing import ImageTarget
 from components.shared.formats.examples import ExampleSet
 from components.shared.report import draw_thumbnail, draw_thumbnails, write_report
 
-GALLERY = 60  # images of each kind of change
+GALLERY = 60  # the most images that are shown of each kind of change
 SOURCES = 2  # images of each class whose augmented images are shown
-SHOWN = 6  # of these
+SHOWN = 6  # the most augmented images that are shown of each of them
 
 
 def write_curation_report(
@@ -18,17 +18,17 @@ def write_curation_report(
     *,
     examples: ExampleSet,
     outcomes: list[Outcome],
-    targets: dict[str, Target],
+    targets: dict[str, ImageTarget],
     folder: Path,
 ) -> None:
-    """Writes the page.
+    """Writes the report.
 
     Args:
-        output: the file to write.
-        examples: the images before.
-        outcomes: what became of each of them.
-        targets: those that are in the new version, by their file name before.
-        folder: the images of the new version.
+        output: The HTML file to write.
+        examples: The version before.
+        outcomes: What became of each of its images.
+        targets: The files of the images that were not dropped, by the file name before.
+        folder: The folder of the new version.
     """
     manifest = examples.manifest
     galleries = {
@@ -62,14 +62,14 @@ def write_curation_report(
     )
 
 
-def _count_augmented(targets: dict[str, Target]) -> Counter[str]:
+def _count_augmented(targets: dict[str, ImageTarget]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for target in targets.values():
         counts[target.outcome.label] += len(target.copies)
     return counts
 
 
-def _choose_montage(targets: dict[str, Target], name: str) -> list[Target]:
-    """A few sources of augmented images of a class, as if drawn by lot."""
+def _choose_montage(targets: dict[str, ImageTarget], name: str) -> list[ImageTarget]:
+    """Chooses a few sources of augmented images of a class; the order of the hashes is as good as random."""
     sources = [target for target in targets.values() if target.copies and target.outcome.label == name]
     return sorted(sources, key=lambda target: target.outcome.image.sha256)[:SOURCES]

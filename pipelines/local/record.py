@@ -2,13 +2,12 @@
 
 import contextlib
 import datetime
-import json
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
 from components.shared.errors import UserError
 from components.shared.files import new_file
-from components.shared.formats.documents import write_document
+from components.shared.formats.documents import read_document, write_document
 from pipelines.compiler.spec import is_own
 
 FILE = "run.json"
@@ -119,9 +118,10 @@ def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
 
 
 def _read(path: Path) -> RunRecord:
+    fields = {"run": str, "state": str, "started": str, "stages": dict, "artifacts": dict}
     try:
-        return cast(RunRecord, json.loads(path.read_text()))
-    except (OSError, ValueError):
+        return cast(RunRecord, read_document(path, fields, ""))
+    except UserError:
         raise UserError(
             f"{path.parent}: not a run; --from-run takes the name or the folder of an earlier run."
         ) from None

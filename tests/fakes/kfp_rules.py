@@ -97,6 +97,13 @@ def parsed_specs(documents: list[Json]) -> list[Json]:
     return [json_format.MessageToDict(spec) for spec in specs]
 
 
+def check_lengths(body: Json) -> None:
+    """What the database of the real server holds; it says so when the run's workflow has begun, hence a 500."""
+    for field, longest in (("display_name", 128), ("description", 255)):
+        if len(body.get(field) or "") > longest:
+            raise Refusal(500, f"Data too long for column '{field}'")
+
+
 def check_parameters(spec: Json, given: Json) -> None:
     """As the real server does when a run is created."""
     declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})

@@ -31,6 +31,7 @@ from tests.fakes.kfp_rules import (
     Frame,
     Json,
     Refusal,
+    check_lengths,
     check_model,
     check_parameters,
     page_of,
@@ -314,6 +315,7 @@ class KfpServer:
         spec, source = self._source(body)
         config = {key: value for key, value in body.get("runtime_config", {}).items() if value}
         check_parameters(spec, config.get("parameters", {}))
+        check_lengths(body)
         experiment["last_run_created_at"] = self._now()
         fields = {key: body.get(key) for key in ("display_name", "description")}
         fields |= {"experiment_id": experiment["experiment_id"], "runtime_config": config, **source}

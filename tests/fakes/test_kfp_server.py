@@ -172,6 +172,21 @@ def test_a_run_is_refused_when_it_is_created(client: Client, package: str, chang
     assert client.list_runs().runs is None
 
 
+@pytest.mark.parametrize(("field", "longest"), [("job_name", 128), ("description", 255)])
+def test_a_run_whose_texts_the_database_cannot_hold_is_an_error(
+    server: KfpServer, client: Client, package: str, field: str, longest: int
+):
+    """The client of kfp has no description for a run, so its requests are made without it."""
+    version_id = start_run(client, package).pipeline_version_reference
+    assert version_id is None
+    name = {"job_name": "display_name"}.get(field, field)
+    body = {"display_name": "a run", **server.bodies("POST", "/runs")[0]}
+    assert client.runs.run_service_create_run({**body, name: "x" * longest}).run_id
+    with refused(500):
+        client.runs.run_service_create_run({**body, name: "x" * (longest + 1)})
+    assert client.list_runs().total_size == 2
+
+
 def test_a_run_needs_what_it_refers_to(server: KfpServer, client: Client, package: str):
     ids = [client.upload_pipeline(package, name).pipeline_id for name in ("a", "b")]
     version_id = client.list_pipeline_versions(ids[0]).pipeline_versions[0].pipeline_version_id

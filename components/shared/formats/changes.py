@@ -1,4 +1,4 @@
-"""What curate did with every image of a data version: changes.csv, a row per image, by file name."""
+"""What curate did with each image of a data version: a CSV file with a row per image, by file name."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +11,8 @@ class Change(NamedTuple):
     """A row of the file."""
 
     filename: str  # split/class/file in the version before
-    sha256: str
-    label: str
+    sha256: str  # of the file in the version before
+    label: str  # in the version before
     new_filename: str  # in the new version; "" if the image was dropped
     new_label: str  # likewise
     action: str  # kept, relabelled, moved or dropped
@@ -21,5 +21,10 @@ class Change(NamedTuple):
 
 
 def write_changes(path: Path, changes: Iterable[Change]) -> None:
-    """Writes the file."""
+    """Writes the changes.
+
+    Args:
+        path: The CSV file.
+        changes: Its rows, in their order.
+    """
     write_rows(path, Change._fields, changes)

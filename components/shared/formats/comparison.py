@@ -1,7 +1,7 @@
-"""What changed between two evaluations, of a data version and of the version before: `comparison.json`.
+"""What changed from the evaluation of a data version to that of the next: `comparison.json`.
 
-The yardstick is the val and test images of the version before, with the labels they had: both models have predicted
-them, so every difference is one of pairs.
+The yardstick is the val and test images of the version before with the labels they had. Both models have predicted
+them, so every figure is a difference of pairs.
 """
 
 from pathlib import Path
@@ -13,13 +13,13 @@ from components.shared.formats.training import Settings
 FILE = "comparison.json"
 
 
-class Change(TypedDict):
-    """A figure of both models; low and high bound the change, at the document's confidence level."""
+class FigureChange(TypedDict):
+    """A figure of both models."""
 
     before: float
     after: float
     change: float
-    low: float
+    low: float  # low and high bound the change, at the confidence level of the document
     high: float
 
 
@@ -27,21 +27,23 @@ class ClassChange(TypedDict):
     """The changes of one class; None for a class without images."""
 
     images: int
-    recall: Change | None
-    f1: Change | None
+    recall: FigureChange | None
+    f1: FigureChange | None
 
 
 # Not written as a class, since `from` is a keyword of Python.
-SliceChange = TypedDict("SliceChange", {"scalar": str, "from": float, "to": float, "images": int, "accuracy": Change})
+SliceChange = TypedDict(
+    "SliceChange", {"scalar": str, "from": float, "to": float, "images": int, "accuracy": FigureChange}
+)
 
 
 class AccuracyChange(TypedDict):
     """How the accuracy changed, and on how many images."""
 
-    accuracy: Change
+    accuracy: FigureChange
     newly_right: int  # images on which only the new model is right
-    newly_wrong: int
-    mcnemar_p: float  # exact, two-sided
+    newly_wrong: int  # images on which only the model before is right
+    mcnemar_p: float  # of the exact, two-sided test
 
 
 class UnseenChange(AccuracyChange):
@@ -72,7 +74,7 @@ class ChangedImage(TypedDict):
 
     filename: str
     label: str
-    before: str  # what each model says
+    before: str  # before and after are what the models predict
     after: str
 
 
@@ -81,43 +83,43 @@ class SplitComparison(AccuracyChange):
 
     images: int
     verdict: str  # the outcome as a sentence
-    macro_f1: Change
+    macro_f1: FigureChange
     classes: dict[str, ClassChange]
     slices: list[SliceChange]
     seen_in_training: SeenInTraining
-    unseen: UnseenChange | None  # None where that is all images, or none
+    unseen: UnseenChange | None  # None if that would be all images or none
     new_data: NewData | None  # None if the new version has no such split
-    newly_right_images: list[ChangedImage]  # all, those first that the wrong model was surest of
-    newly_wrong_images: list[ChangedImage]
+    newly_right_images: list[ChangedImage]  # all; first those on which the model before has the highest loss
+    newly_wrong_images: list[ChangedImage]  # all; first those on which the new model has the highest loss
 
 
 Relabel = TypedDict("Relabel", {"from": str, "to": str, "images": int})
 
 
 class ClassCounts(TypedDict):
-    """Images of a class in a split; before and after are without the augmented ones."""
+    """The number of images of a class in a split."""
 
-    before: int
+    before: int  # before and after do not count augmented images
     after: int
     augmented_before: int
     augmented_after: int
 
 
 class DataDifference(TypedDict):
-    """How the images of the two versions differ. Images are the same if their bytes are."""
+    """How the images of the two versions differ. Images with the same bytes are the same."""
 
     relabelled: int
-    moved: int  # to another split; an image may be relabelled and moved
+    moved: int  # to another split; an image may be both relabelled and moved
     dropped: int
     added: int
-    altered: int  # of other bytes, under the same name
-    augmented: int  # images that curate made, in the new version
+    altered: int  # with other bytes under the same name
+    augmented: int  # images of the new version that curate made from others
     relabels: list[Relabel]  # the most frequent first
     images: dict[str, dict[str, ClassCounts]]  # by split and class
 
 
-class Version(TypedDict):
-    """One of the two evaluations."""
+class ComparedVersion(TypedDict):
+    """What the figures of one of the two models come from; the fields are those of Evaluation."""
 
     data_version: str
     trained_on: str
@@ -127,17 +129,17 @@ class Version(TypedDict):
 class Comparison(TypedDict):
     """The document."""
 
-    before: Version
-    after: Version
+    before: ComparedVersion
+    after: ComparedVersion
     classes: list[str]
-    resamples: int  # of the bootstrap, as the next two
+    resamples: int  # this and the next two are those of the bootstrap
     confidence_level: float
     seed: int
-    splits: dict[str, SplitComparison]  # val before test; one without images is left out
+    splits: dict[str, SplitComparison]  # val before test; a split without images is left out
     data: DataDifference
 
 
-# The counts of DataDifference, in the order in which people are told of them.
+# The counts of DataDifference, in the order in which people read them.
 DIFFERENCES: tuple[Literal["relabelled", "moved", "dropped", "added", "altered", "augmented"], ...] = (
     "relabelled",
     "moved",
@@ -149,15 +151,26 @@ DIFFERENCES: tuple[Literal["relabelled", "moved", "dropped", "added", "altered",
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Writes `comparison.json` into the folder."""
+    """Writes `comparison.json`.
+
+    Args:
+        folder: The folder to write into.
+        comparison: The document.
+    """
     write_document(folder / FILE, comparison)
 
 
 def read_comparison(folder: str | Path) -> Comparison:
-    """The document in the folder, an artifact that compare made.
+    """Reads the document.
+
+    Args:
+        folder: The output `comparison` of compare.
+
+    Returns:
+        The document.
 
     Raises:
-        UserError: it is missing, or is not as compare writes it.
+        UserError: It is missing, or is not as compare writes it.
     """
     fields = {"before": dict, "after": dict, "classes": list, "confidence_level": float, "splits": dict, "data": dict}
     comparison = read_document(Path(folder) / FILE, fields, "give the output `comparison` of compare")

@@ -1,4 +1,4 @@
-"""What the audit thinks of every image of train and val: issues.csv, those to look at first on top."""
+"""What the audit says about each image of train and val: issues.csv, beginning with what to look at first."""
 
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -45,21 +45,33 @@ class Issue(NamedTuple):
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """Those of the predicted and of the given class."""
+        """The probabilities of the predicted class and of the given class."""
         return {self.prediction: self.probability, self.label: self.label_probability}
 
 
 def write_issues(path: Path, issues: Iterable[Issue]) -> None:
-    """Writes issues.csv."""
+    """Writes issues.csv.
+
+    Args:
+        path: The file.
+        issues: Its rows, in their order.
+    """
     rows = (issue._replace(kinds=";".join(issue.kinds)) for issue in issues)  # type: ignore[arg-type]
     write_rows(path, Issue._fields, rows)
 
 
 def read_issues(path: str | Path, classes: Collection[str]) -> Iterator[tuple[int, Issue]]:
-    """Yields each row of issues.csv with the number of its line.
+    """Reads issues.csv.
+
+    Args:
+        path: The file.
+        classes: The names that a suggested label may have.
+
+    Yields:
+        Each row with the number of its line.
 
     Raises:
-        UserError: the file is not as audit writes it.
+        UserError: The file is not as audit writes it.
     """
     for line, row in read_rows(path, Issue._fields, _ADVICE):
         yield line, _parse(f"{path}, line {line}", row, classes)

@@ -45,12 +45,27 @@ class PredictedImage(NamedTuple):
 
 
 def name_probability(class_name: str) -> str:
-    """The name of the column with the probability of a class."""
+    """Names the column with the probability of a class.
+
+    Args:
+        class_name: The class.
+
+    Returns:
+        The name.
+    """
     return f"probability_{class_name}"
 
 
 def describe_image(split: str, example: ImageExample) -> dict[str, str | float]:
-    """The cells of a row that do not come from the model."""
+    """Fills in the cells of a row that do not come from the model.
+
+    Args:
+        split: The split of the image.
+        example: The image.
+
+    Returns:
+        The cells by the name of their column.
+    """
     return {
         SPLIT: split,
         FILENAME: example.filename,
@@ -67,27 +82,39 @@ def describe_image(split: str, example: ImageExample) -> dict[str, str | float]:
 
 
 def list_rows(table: "pd.DataFrame") -> list[PredictedImage]:
-    """The rows of the table as tuples, in its order."""
+    """Lists the rows of a table.
+
+    Args:
+        table: Predictions, as described above.
+
+    Returns:
+        The rows, in the order of the table.
+    """
     return [PredictedImage(*cells) for cells in table[list(PredictedImage._fields)].itertuples(index=False)]
 
 
 def write_predictions(table: "pd.DataFrame", path: Path) -> None:
-    """Writes the table with six significant digits."""
+    """Writes a table, its numbers with six significant digits.
+
+    Args:
+        table: Predictions, as described above.
+        path: The CSV file.
+    """
     table.to_csv(path, index=False, float_format="%.6g")
 
 
 def read_predictions(path: str, classes: Collection[str]) -> "pd.DataFrame":
-    """Reads the table without the probabilities.
+    """Reads predictions, without the probabilities of the classes.
 
     Args:
         path: The CSV file.
         classes: The names that labels and predictions may have.
 
     Returns:
-        The rows by file name: texts as str, numbers as float64.
+        The table, by file name: texts as str, numbers as float64.
 
     Raises:
-        UserError: The file is no such table, has an image twice, or names an unknown split or class.
+        UserError: The file is not such a table, has an image twice, or names an unknown split or class.
     """
     table = _read_table(path)
     twice = table[FILENAME][table[FILENAME].duplicated()]

@@ -36,7 +36,7 @@ FAULTS = {
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples of drawn numerals: three wrong labels, a blank page, a copy, a picture moved on its page."""
-    from sample import blank_page, draw_page
+    from sample import draw_blank_page, draw_page
 
     root = tmp_path_factory.mktemp("faulty")
     for split, count in {"train": 22, "val": 8, "test": 1}.items():
@@ -49,7 +49,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, (filename, truth) in enumerate(FAULTS.items()):
         draw_page(np.random.default_rng([7, number]), truth).save(root / "data" / filename)
     draw_page(np.random.default_rng(8), "x").save(root / f"data/train/v/00{AUGMENTED}1.png")
-    blank_page(0).save(root / "data/train/v/blank.png")
+    draw_blank_page(0).save(root / "data/train/v/blank.png")
     shutil.copyfile(root / "data/val/i/00.png", root / "data/train/i/copy.png")
     picture = Image.open(root / "data/train/x/03.png")
     page = Image.new("L", (picture.width + 60, picture.height + 40), 255)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.compare.comparison import Inputs, compare_evaluations, list_metrics
+from components.compare.comparison import ComparisonInputs, compare_evaluations, list_metrics
 from components.compare.paired import Bootstrap, compare_accuracy, compute_mcnemar_p
 from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import measure_split
@@ -64,8 +64,8 @@ class Versions(NamedTuple):
         return self.folder / f"{name}_evaluation" / EVALUATION
 
     def compare(self, output: str = "outputs", **changed: Any) -> Comparison:
-        names = [name for name in Inputs._fields if name != "examples"]
-        inputs = Inputs(*(str(self.folder / name) for name in names), str(self.examples))
+        names = [name for name in ComparisonInputs._fields if name != "examples"]
+        inputs = ComparisonInputs(*(str(self.folder / name) for name in names), str(self.examples))
         options: dict[str, Any] = {"bootstrap": BOOTSTRAP, "slice_bins": 3, "gallery_size": GALLERY}
         return compare_evaluations(
             inputs,
@@ -341,7 +341,7 @@ def test_what_evaluate_makes_is_read(trained: Path, examples: Path, tmp_path: Pa
         predictions_output=predictions,
         report_output=report,
     )
-    inputs = Inputs(evaluation, predictions, evaluation, predictions, predictions, str(examples))
+    inputs = ComparisonInputs(evaluation, predictions, evaluation, predictions, predictions, str(examples))
     result = compare_evaluations(
         inputs,
         bootstrap=BOOTSTRAP,
@@ -445,14 +445,14 @@ def test_versions_of_other_classes_are_refused(versions: Versions) -> None:
 
 def test_examples_of_another_version_are_refused(versions: Versions) -> None:
     versions.edit("before", {"data_version": "other.dir"})
-    refused(versions, "examples are of the data version .*, before_evaluation of other.dir; give the examples")
+    refused(versions, "examples are of the data version .*, but before_evaluation is of other.dir; give the examples")
 
 
 @pytest.mark.parametrize("name", ["before", "after"])
 def test_predictions_of_another_run_are_refused(versions: Versions, name: str) -> None:
     rows = versions.read(f"{name}_predictions")
     versions.write(f"{name}_predictions", rows.drop(index=rows[rows["split"] == "val"].index[0]))
-    refused(versions, f"{name}_predictions have 11 val images, {name}_evaluation 12; give both of one run")
+    refused(versions, f"{name}_predictions have 11 val images, but {name}_evaluation has 12; give both of the same run")
 
 
 def spoil_yardstick(versions: Versions, how: str) -> None:
@@ -484,7 +484,7 @@ def test_nothing_to_compare_on_is_refused(versions: Versions) -> None:
     path = versions.evaluation("before")
     metrics = json.loads(path.read_text())
     path.write_text(json.dumps({name: each for name, each in metrics.items() if name not in ("val", "test")}))
-    refused(versions, "before_predictions: has no val or test image; there is nothing")
+    refused(versions, "before_predictions have no val or test image, so there is nothing to compare")
 
 
 @pytest.mark.parametrize(
@@ -543,4 +543,4 @@ def test_examples_without_an_image_to_show_are_refused(versions: Versions) -> No
         rows = versions.read(name)
         rows["filename"] = rows["filename"].str.replace("val/", "val/other-")
         versions.write(name, rows)
-    refused(versions, "examples: val/other-.* of before_predictions is not in them; give those that were predicted")
+    refused(versions, "examples lack val/other-.* of before_predictions; give the examples that were predicted")

@@ -21,7 +21,7 @@ TABLES = st.lists(st.tuples(*[st.integers(0, CLASSES - 1)] * 3), min_size=1, max
 
 def everything(labels: np.ndarray, before: np.ndarray, after: np.ndarray, bootstrap: Bootstrap = QUICK) -> list[Any]:
     """Every change: of accuracy, of macro F1, then of recall and F1 of each class."""
-    of_classes, macro_f1 = compare_classes(labels, before, after, CLASSES, bootstrap)
+    of_classes, macro_f1 = compare_classes(labels, before, after, classes=CLASSES, bootstrap=bootstrap)
     accuracy = compare_accuracy(before == labels, after == labels, bootstrap)
     return [accuracy, macro_f1, *(change for pair in of_classes for change in pair)]
 
@@ -121,7 +121,7 @@ def test_intervals_of_the_classes_are_those_of_images_drawn_with_replacement() -
     rng = np.random.default_rng(2)
     values = np.array([class_scores(*table[:, rng.integers(0, 300, 300)]) for _ in range(3000)])
     expected = np.quantile(values, [0.025, 0.975], axis=0)  # [bounds, recall and F1, classes]
-    of_classes, macro_f1 = compare_classes(*table, CLASSES, CAREFUL)
+    of_classes, macro_f1 = compare_classes(*table, classes=CLASSES, bootstrap=CAREFUL)
     for i, changes in enumerate(of_classes):
         for change, bounds in zip(changes, expected[:, :, i].T, strict=True):
             assert change is not None
@@ -166,7 +166,7 @@ def test_more_confidence_needs_more_room_and_another_seed_other_draws() -> None:
 
 def test_class_of_one_image_has_an_interval() -> None:
     labels = np.array([0] * 50 + [1])
-    of_classes, _ = compare_classes(labels, np.zeros(51, int), labels, CLASSES, QUICK)
+    of_classes, _ = compare_classes(labels, np.zeros(51, int), labels, classes=CLASSES, bootstrap=QUICK)
     assert of_classes[1][0] == {"before": 0, "after": 1, "change": 1, "low": 1, "high": 1}
 
 

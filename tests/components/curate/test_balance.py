@@ -56,7 +56,7 @@ def test_classes_become_equal_where_val_has_no_mistakes(tmp_path: Path) -> None:
     val = [*images("val", "i", 10), *images("val", "v", 10)]
     train = [Outcome(image, "train", image.label) for image in [*images("train", "i", 7), *images("train", "v", 20)]]
     hardness = read_hardness(write_mistakes(tmp_path, val, 0), val, CLASSES)
-    found = count_copies(train, 61, hardness, 1.0)
+    found = count_copies(train, 61, hardness=hardness, hard_weight=1.0)
     counts = Counter(outcome.label for outcome in train)
     counts.update({name: sum(found[o.image.filename] for o in train if o.label == name) for name in CLASSES})
     assert sorted(counts.values()) == [30, 31]
@@ -69,7 +69,7 @@ def test_a_class_that_val_gets_wrong_becomes_larger(tmp_path: Path) -> None:
     hardness = read_hardness(write_mistakes(tmp_path, val, 50), val, CLASSES)
     assert hardness.classes == pytest.approx({"v": 52.5 / 110, "i": 2.5 / 110})
     for weight in (0.0, 1.0, 3.0):
-        found = count_copies(train, 1000, hardness, weight)
+        found = count_copies(train, 1000, hardness=hardness, hard_weight=weight)
         v, i = (50 + sum(found[o.image.filename] for o in train if o.label == name) for name in ("v", "i"))
         assert v + i == 1000
         assert v / i == pytest.approx((1 + weight * 52.5 / 110) / (1 + weight * 2.5 / 110), abs=0.01)
@@ -80,21 +80,23 @@ def test_images_of_a_slice_that_val_gets_wrong_are_augmented_more(tmp_path: Path
     train = [*images("train", "i", 10, aspect_ratio=2.9), *images("train", "i", 10, aspect_ratio=0.9)]
     outcomes = [Outcome(image, "train", "i") for image in train]
     hardness = read_hardness(write_mistakes(tmp_path, val, 100), val, CLASSES)
-    wide, narrow = hardness.of(train[0]), hardness.of(train[-1])
+    wide, narrow = hardness.estimate_error(train[0]), hardness.estimate_error(train[-1])
     assert wide - narrow > 0.25  # one of three scalars, and nearly all of its errors
-    found = count_copies(outcomes, 1000, hardness, 1.0)
+    found = count_copies(outcomes, 1000, hardness=hardness, hard_weight=1.0)
     ratio = (10 + sum(found[image.filename] for image in train[:10])) / (
         10 + sum(found[image.filename] for image in train[10:])
     )
     assert ratio == pytest.approx((1 + wide) / (1 + narrow), abs=0.01)
-    assert set(count_copies(outcomes, 1000, hardness, 0.0).values()) == {49}
+    assert set(count_copies(outcomes, 1000, hardness=hardness, hard_weight=0.0).values()) == {49}
 
 
 def test_order_of_the_images_changes_nothing(tmp_path: Path) -> None:
     val = images("val", "i", 10)
     train = [Outcome(image, "train", "i") for image in images("train", "i", 7)]
     hardness = read_hardness(write_mistakes(tmp_path, val, 3), val, CLASSES)
-    assert count_copies(train, 24, hardness, 1.0) == count_copies(train[::-1], 24, hardness, 1.0)
+    assert count_copies(train, 24, hardness=hardness, hard_weight=1.0) == count_copies(
+        train[::-1], 24, hardness=hardness, hard_weight=1.0
+    )
 
 
 def test_predictions_of_other_images_are_refused(tmp_path: Path) -> None:

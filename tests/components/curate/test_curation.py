@@ -192,8 +192,8 @@ def curate(
     **changed: Any,
 ) -> Curated:
     counts = curate_examples(
-        curation.Inputs(str(inputs.examples), str(inputs.issues), str(inputs.predictions), decisions),
-        curation.Outputs(*(str(folder / name) for name in OUTPUTS)),
+        curation.CurationInputs(str(inputs.examples), str(inputs.issues), str(inputs.predictions), decisions),
+        curation.CurationOutputs(*(str(folder / name) for name in OUTPUTS)),
         policy=policy,
         cleaning=cleaning or [],
         augmentation=AUGMENTATION._replace(**changed),
@@ -514,7 +514,7 @@ def test_predictions_of_other_images_are_refused(inputs: Inputs, tmp_path: Path)
 
 
 def test_more_images_than_allowed_are_refused(inputs: Inputs, tmp_path: Path) -> None:
-    message = "curation leaves 37 images in train and val; max_images allows 30: drop 7"
+    message = "curation leaves 37 images in train and val, but max_images allows 30; drop 7"
     check_refused(message, inputs, tmp_path / "outputs", max_images=30, augment_to=30)
 
 

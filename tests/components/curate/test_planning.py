@@ -100,7 +100,9 @@ def test_policy_leaves_what_the_audit_is_not_sure_of(action: str) -> None:
 def test_audit_that_doubts_most_images_is_not_followed() -> None:
     images = [image(f"train/i/{number}.png") for number in range(4)]  # beside the two of REST
     doubts = {each.filename: issue(each, "drop") for each in images}
-    with pytest.raises(UserError, match="would relabel or drop 4 of the 6 images of train: .*audit with more epochs"):
+    with pytest.raises(
+        UserError, match="would relabel or drop 4 of the 6 images of train, so .*audit with more epochs"
+    ):
         planned(images, doubts)
     assert all(not planned(images[:2], doubts)[each.filename].split for each in images[:2])  # half of them
     people = [person(each, "drop") for each in images]

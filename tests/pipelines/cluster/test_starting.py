@@ -87,6 +87,17 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
     assert stored(lab.server, "experiment") == ["Default", "images", "others"]
 
 
+def test_names_and_descriptions_fit_the_database_of_the_server(lab: Lab):
+    """Of a description that is too long it says so only after it has begun the run."""
+    config = lab.configure("tagged", tag="t" * 120)
+    lab.done(*DATA, "--config", config, *(("--param", "on_bad_image=quarantine") * 20))
+    (run,) = lab.runs()
+    assert re.fullmatch(r"training-t{50,}-\d{8}-\d{6}-\w{4}", run["display_name"])
+    assert (len(run["display_name"]), len(run["description"])) == (128, 255)
+    assert run["description"].startswith("data: gs://images/numerals\n")
+    assert run["description"].endswith("…")
+
+
 def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
     (lab.workplace / "decisions.csv").write_text("sha256,filename,label,decision,new_label,decided_at\n")
     chosen = ("--pipeline", "improvement", *DATA)
@@ -205,6 +216,7 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     ((*DATA, "--config", "lba"), ["lba.yaml: no such configuration", "lab"]),
     (("--data", "."), [".: not in a DVC repository", "dvc add"]),
     ((*DATA, "--experiment", "a+b"), ["--experiment 'a+b'", "without + and %"]),
+    ((*DATA, "--experiment", "a" * 129), ["must not be longer than 128 characters"]),
     (("--component", "train"), ["run latest: there is none in experiment default"]),
     (("--component", "train", "--from-run", "lost"), ["run lost: there is none"]),
     (("--pipeline", "comparison", "--before", "lost"), ["run lost: there is none"]),

@@ -1,0 +1,116 @@
+"""The steps that a run on this machine and one on a cluster share, tried with a place that is neither."""
+
+from typing import Any
+
+import pytest
+
+from components.shared.errors import UserError
+from pipelines.compiler.config import Config, load_config
+from pipelines.compiler.stages import Stages
+from pipelines.data.dvc_version import DataVersion
+from pipelines.submission.arguments import EarlierRun
+from pipelines.submission.preparation import PreparedRun, prepare
+from pipelines.submission.request import RunRequest
+
+VERSIONED = "c49130228043e342473ee9ddddfbb7f7.dir"
+RUNS = {
+    "one": EarlierRun("1", "one", {"examples": "/1/examples", "evaluation": "/1/evaluation"}, {}, {}),
+    "two": EarlierRun(
+        "2",
+        "two",
+        {"transformed_examples": "/2/new", "transform_graph": "/2/graph"},
+        {"epochs": 7, "batch_size": 4},
+        {"transformed_examples": "/2/taken"},
+    ),
+}
+
+
+class Place:
+    """Where a data set that is called versioned has a version."""
+
+    def locate_data(self, data: str, rev: str | None) -> DataVersion:
+        return DataVersion(f"/here/{data}/{rev}", VERSIONED if data == "versioned" else "")
+
+    def locate_decisions(self, decisions: str) -> str:
+        return f"/here/{decisions}"
+
+    def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
+        return RUNS[name]
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load_config("local")
+
+
+def prepared(config: Config, **asked: Any) -> PreparedRun:
+    return prepare(RunRequest(experiment="default", config="local", **asked), config, Place())
+
+
+def cached(run: PreparedRun) -> set[str]:
+    return {stage for stage in run.stages.contracts if run.stages.config.get_stage(stage).caching}
+
+
+def test_data_becomes_the_parameters_of_the_pipeline(config: Config):
+    run = prepared(config, data="versioned", rev="v1", test_data="others", params=("epochs=3",))
+    assert run.name == run.pipeline.name == "training"
+    assert run.arguments == {
+        "data_uri": "/here/versioned/v1",
+        "data_version": VERSIONED,
+        "test_data_uri": "/here/others/None",
+        "epochs": 3,
+    }
+    assert run.versions == [VERSIONED, "/here/others/None"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "without"),
+    [
+        pytest.param({"data": "versioned"}, set(), id="a version"),
+        pytest.param({"data": "folder"}, {"ingest"}, id="an address that tells no version"),
+        pytest.param({"data": "versioned", "test_data": "folder"}, {"ingest"}, id="such a test split"),
+    ],
+)
+def test_ingest_looks_for_itself_at_data_without_a_version(config: Config, asked: dict[str, str], without: set[str]):
+    run = prepared(config, **asked)
+    assert run.stages.contracts.keys() - cached(run) == without
+    assert cached(prepared(config, **asked, no_cache=True)) == set()
+
+
+def test_a_stage_repeats_what_it_did_with_what_it_took(config: Config):
+    run = prepared(config, component="train", from_run="two", params=("epochs=9",))
+    assert run.pipeline.name == "single-train"
+    assert run.arguments == {
+        "epochs": 9,
+        "batch_size": 4,
+        "transformed_examples_uri": "/2/taken",
+        "transform_graph_uri": "/2/graph",
+        "from_run": "2",
+    }
+    assert run.earlier == {"from run": RUNS["two"]}
+
+
+def test_ingest_on_other_data_goes_on_from_no_run(config: Config):
+    run = prepared(config, component="ingest", data="folder")
+    assert (run.arguments, run.earlier) == ({"data_uri": "/here/folder/None"}, {})
+
+
+def test_decisions_are_those_that_the_place_can_read(config: Config):
+    run = prepared(config, pipeline="improvement", data="folder", decisions="decisions.csv")
+    assert run.arguments == {"data_uri": "/here/folder/None", "decisions_uri": "/here/decisions.csv"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"component": "trian", "data": "folder"}, "the component 'trian' does not exist. Did you mean train?"),
+        ({"pipeline": "impr", "data": "folder"}, "the pipeline 'impr' does not exist."),
+        ({}, "data_uri: no value; give it with --data"),
+        ({"component": "train", "from_run": "one"}, "run one has no artifact 'transformed_examples'"),
+        ({"pipeline": "comparison", "before": "one", "from_run": "two"}, "run one has no artifact 'predictions'"),
+    ],
+)
+def test_what_is_missing_is_named(config: Config, asked: dict[str, str], message: str):
+    with pytest.raises(UserError) as raised:
+        prepared(config, **asked)
+    assert str(raised.value).startswith(message)
