@@ -53,7 +53,7 @@ def test_what_is_written_is_read(tmp_path: Path, left_out: tuple[str, ...]) -> N
     assert list(list_measured_splits(document)) == [split for split in ("val", "test") if split not in left_out]
 
 
-def test_list_measured_splits_are_those_with_figures_val_first() -> None:
+def test_measured_splits_are_those_with_figures_val_first() -> None:
     assert list_measured_splits({**EVALUATION}) == {"val": FIGURES, "test": {**FIGURES, "images": 5}}
 
 
