@@ -147,7 +147,7 @@ def _new_client(*args: Any, **options: Any) -> kfp.Client:
             It also leaves asking again to Cluster.call: urllib3 would wait four times as long for a silent server.
             """
             config = super()._load_config(*settings)
-            config.retries = Retry(total=None, connect=0, read=0, redirect=3)
+            config.retries = Retry(total=3, connect=0, read=0, other=0, redirect=3)
             host, refresh = config.host, config.refresh_api_key_hook
             if refresh:
 
