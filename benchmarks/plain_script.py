@@ -1,4 +1,4 @@
-"""The competition's way to train, that the train stage is measured against: image_dataset_from_directory + fit.
+"""The competition's way to train, which the train stage is measured against: image_dataset_from_directory + fit.
 
     .venv-stages/bin/python benchmarks/plain_script.py DATA EPOCHS
 
@@ -33,8 +33,10 @@ def main(data: str, epochs: int) -> None:
     checkpoint = keras.callbacks.ModelCheckpoint(
         weights, monitor="val_accuracy", mode="max", save_best_only=True, save_weights_only=True
     )
-    say = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(f"epoch {epoch + 1}", flush=True))
-    model.fit(train, validation_data=val, epochs=epochs, callbacks=[checkpoint, say], verbose=0)
+    print_epoch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: print(f"epoch {epoch + 1}", flush=True)
+    )
+    model.fit(train, validation_data=val, epochs=epochs, callbacks=[checkpoint, print_epoch], verbose=0)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from components.shared.errors import UserError, command_line  # noqa: E402
+from pipelines.local.record import RunRecord, find_record  # noqa: E402
 from pipelines.local.stages_environment import find_python  # noqa: E402
 from sample import draw_sample  # noqa: E402
 
@@ -34,21 +37,21 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        once, scaled = draw(folder / "once", 1), draw(folder / "scaled", options.scale)
-        figures = {
+        once, scaled = draw_samples(folder / "once", 1), draw_samples(folder / "scaled", options.scale)
+        figures: dict[str, Any] = {
             "cores": psutil.cpu_count(),
-            "import_seconds": imports(),
-            "stages": {"1x": stages(folder, once), f"{options.scale}x": stages(folder, scaled)},
-            "ingest": ingest(folder, once, scaled),
-            "train": train(folder, once),
+            "import_seconds": time_imports(),
+            "stages": {"1x": measure_stages(folder, once), f"{options.scale}x": measure_stages(folder, scaled)},
+            "ingest": measure_ingest(folder, once, scaled),
+            "train": measure_train(folder, once),
         }
-        figures["share_without_fit"] = share_without_fit(folder, once)
+        figures["share_without_fit"] = measure_share_without_fit(folder, once)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 
 
-def draw(root: Path, scale: int) -> Path:
+def draw_samples(root: Path, scale: int) -> Path:
     """`scale` samples of different seeds in one folder; the test split of the first."""
     for seed in range(scale):
         draw_sample(root.with_name(f"{root.name}-{seed}"), seed)
@@ -60,64 +63,51 @@ def draw(root: Path, scale: int) -> Path:
     return root
 
 
-def imports() -> dict[str, float]:
+def time_imports() -> dict[str, float]:
     """What a process costs before it does anything."""
     modules = ("kfp.dsl", "tensorflow", "tensorflow_data_validation", "tensorflow_transform", "apache_beam")
-    found = {}
+    seconds = {}
     for module in modules:
         started = time.perf_counter()
         subprocess.run([find_python(), "-c", f"import {module}"], check=True, capture_output=True)
-        found[module] = round(time.perf_counter() - started, 2)
-    return found
+        seconds[module] = round(time.perf_counter() - started, 2)
+    return seconds
 
 
-def stages(folder: Path, data: Path, *params: str) -> dict[str, Any]:
+def measure_stages(folder: Path, data: Path, *params: str) -> dict[str, Any]:
     """Wall seconds and peak memory (of the processes' private and shared pages, MiB) of each stage."""
-    run, peaks, _ = watched_run(folder, data, "--param", "epochs=1", *params)
+    run, peaks, _ = watch_run(folder, data, "--param", "epochs=1", *params)
     return {
-        name: {"seconds": round(stage["seconds"], 1), "peak_mib": round(peaks[name] / 2**20)}
+        name: {"seconds": round(stage["seconds"] or 0, 1), "peak_mib": round(peaks[name] / 2**20)}
         for name, stage in run["stages"].items()
     }
 
 
-def share_without_fit(folder: Path, data: Path) -> float:
+def measure_share_without_fit(folder: Path, data: Path) -> float:
     """The share of `make run` that is not the fit itself."""
-    run, _, epochs = watched_run(folder, data)
+    run, _, epochs = watch_run(folder, data)
     count = len(epochs)
     fit = (epochs[-1] - epochs[0]) * count / (count - 1)
     return round(1 - fit / run["seconds"], 3)
 
 
-def watched_run(folder: Path, data: Path, *arguments: str) -> tuple[dict[str, Any], dict[str, int], list[float]]:
-    """A local run: its summary, the peak memory of each stage in bytes, and when each epoch ended."""
+def watch_run(folder: Path, data: Path, *arguments: str) -> tuple[RunRecord, dict[str, int], list[float]]:
+    """Runs the pipeline here: its run.json, the peak memory of each task in bytes, and when each epoch ended."""
     runs = Path(tempfile.mkdtemp(dir=folder))
-    command = [
-        ROOT / "submit.py",
-        "--local",
-        "--config",
-        "sample",
-        "--data",
-        data / "data",
-        "--test-data",
-        data / "test",
-    ]
-    process = subprocess.Popen(
-        [sys.executable, "-u", *map(str, command), "--runs", str(runs), *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    current: list[str] = []
+    options = ["--local", "--config", "sample", "--data", data / "data", "--test-data", data / "test", "--runs", runs]
+    command = [sys.executable, "-u", *map(str, [ROOT / "submit.py", *options, *arguments])]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    started: list[str] = []  # tasks
     peaks: dict[str, int] = {}
     epochs: list[float] = []
 
     def poll() -> None:
         while process.poll() is None:
-            if current:
-                peaks[current[-1]] = max(peaks.get(current[-1], 0), tree_memory(process.pid))
+            if started:
+                peaks[started[-1]] = max(peaks.get(started[-1], 0), sum_memory(process.pid))
             for log in runs.glob("*/*/run.log"):
-                done = log.read_text().count("train: epoch ")
-                epochs.extend([time.perf_counter()] * (done - len(epochs)))
+                ended = log.read_text().count("train: epoch ")
+                epochs.extend([time.perf_counter()] * (ended - len(epochs)))
             time.sleep(0.1)
 
     poller = threading.Thread(target=poll)
@@ -125,15 +115,15 @@ def watched_run(folder: Path, data: Path, *arguments: str) -> tuple[dict[str, An
     assert process.stdout
     for line in process.stdout:
         if line.split()[2:3] == ["running"]:
-            current.append(line.split()[1])
+            started.append(line.split()[1])
     poller.join()
-    summary = json.loads(next(runs.glob("*/*/run.json")).read_text())
-    if summary["state"] != "succeeded":
-        raise SystemExit(f"the run failed: {summary}")
-    return summary, peaks, epochs
+    record = find_record(runs, "", str(next(runs.glob("*/*"))))
+    if record["state"] != "succeeded":
+        raise UserError(f"the run failed: {record}")
+    return record, peaks, epochs
 
 
-def tree_memory(pid: int) -> int:
+def sum_memory(pid: int) -> int:
     """Proportional set size of the children of a process: shared pages count once."""
     total = 0
     for child in psutil.Process(pid).children(recursive=True):
@@ -144,21 +134,19 @@ def tree_memory(pid: int) -> int:
     return total
 
 
-def ingest(folder: Path, once: Path, scaled: Path) -> dict[str, float]:
+def measure_ingest(folder: Path, once: Path, scaled: Path) -> dict[str, float]:
     """Images per second beyond the first sample's, so that start-up does not count; and ratios to the bare loop."""
     extra = sum(1 for _ in (scaled / "data").rglob("*.png")) - sum(1 for _ in (once / "data").rglob("*.png"))
 
-    def rate(seconds: Any) -> float:
+    def rate(seconds: Callable[[Path], float]) -> float:
         return extra / (seconds(scaled / "data") - seconds(once / "data"))
 
     rates = {
-        "bare_loop": rate(lambda data: loop_seconds(data, folder)),
-        "bare_loop_decoding": rate(lambda data: loop_seconds(data, folder, "--decode")),
-        "ingest": rate(lambda data: ingest_seconds(data, folder)),
+        "bare_loop": rate(lambda data: time_bare_loop(data, folder)),
+        "bare_loop_decoding": rate(lambda data: time_bare_loop(data, folder, "--decode")),
+        "ingest": rate(lambda data: time_ingest(data, folder)),
         "ingest_2_processes": rate(
-            lambda data: ingest_seconds(
-                data, folder, "--direct_num_workers=2", "--direct_running_mode=multi_processing"
-            )
+            lambda data: time_ingest(data, folder, "--direct_num_workers=2", "--direct_running_mode=multi_processing")
         ),
     }
     return {
@@ -169,12 +157,15 @@ def ingest(folder: Path, once: Path, scaled: Path) -> dict[str, float]:
     }
 
 
-def loop_seconds(data: Path, folder: Path, *options: str) -> float:
-    command = [find_python(), ROOT / "benchmarks" / "bare_loop.py", data, folder / "bare.tfrecord", *options]
+def time_bare_loop(data: Path, folder: Path, *options: str) -> float:
+    """The seconds that the bare loop takes, the better of two times."""
+    arguments = [ROOT / "benchmarks" / "bare_loop.py", data, folder / "bare.tfrecord", *options]
+    command = [find_python(), *map(str, arguments)]
     return min(float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(2))
 
 
-def ingest_seconds(data: Path, folder: Path, *options: str) -> float:
+def time_ingest(data: Path, folder: Path, *options: str) -> float:
+    """The seconds that ingest takes with these options of Beam, the better of two times."""
     beam_options = ["--runner=FnApiRunner", *options]
     arguments = {
         "data_uri": str(data),
@@ -198,21 +189,23 @@ def ingest_seconds(data: Path, folder: Path, *options: str) -> float:
     return min(float(output.split()[-1]) for output in outputs)
 
 
-def train(folder: Path, data: Path) -> dict[str, float]:
+def measure_train(folder: Path, data: Path) -> dict[str, float]:
     """Steps per second of the train stage and of the plain script, in turns; validation after each epoch included."""
-    run, _, _ = watched_run(folder, data, "--param", "epochs=1")
+    run, _, _ = watch_run(folder, data, "--param", "epochs=1")
     transform = {name: artifact["uri"] for name, artifact in run["stages"]["transform"]["artifacts"].items()}
+    outputs = {f"{name}_output": str(folder / name) for name in ("model", "history", "report")}
     stage = (
-        "from components.train.training import Settings, train_model\n"
+        "from components.train.training import TrainingSettings, train_model\n"
+        f"settings = TrainingSettings(epochs={EPOCHS}, batch_size=8, learning_rate=1e-4, seed=123)\n"
         f"train_model({transform['transformed_examples']!r}, {transform['transform_graph']!r},"
-        f" Settings({EPOCHS}, 8, 1e-4, 123), *[{str(folder / 'model')!r} + name for name in 'mhr'])"
+        f" settings=settings, **{outputs!r})"
     )
     plain = [find_python(), ROOT / "benchmarks" / "plain_script.py", data / "data", EPOCHS]
     steps = sum(1 for _ in (data / "data" / "train").rglob("*.png")) / 8
     rates: dict[str, list[float]] = {"plain_script": [], "train_stage": []}
     for _ in range(2):
-        rates["plain_script"].append(steps / epoch_seconds(list(map(str, plain))))
-        rates["train_stage"].append(steps / epoch_seconds([find_python(), "-c", stage]))
+        rates["plain_script"].append(steps / time_epoch(list(map(str, plain))))
+        rates["train_stage"].append(steps / time_epoch([find_python(), "-c", stage]))
     best = {name: max(values) for name, values in rates.items()}
     return {
         **{f"{name}_steps_per_second": round(value, 1) for name, value in best.items()},
@@ -220,15 +213,16 @@ def train(folder: Path, data: Path) -> dict[str, float]:
     }
 
 
-def epoch_seconds(command: list[str]) -> float:
+def time_epoch(command: list[str]) -> float:
     """The fastest epoch after the first."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
     assert process.stdout
     ends = [time.perf_counter() for line in process.stdout if "epoch" in line]
     if process.wait() or len(ends) != EPOCHS:
-        raise SystemExit(f"{command}: failed")
+        raise UserError(f"{command}: failed")
     return min(after - before for before, after in zip(ends, ends[1:], strict=False))
 
 
 if __name__ == "__main__":
-    main()
+    with command_line():
+        main()

@@ -19,6 +19,7 @@ from kfp.client.set_volume_credentials import ServiceAccountTokenVolumeCredentia
 from kfp_server_api.exceptions import ApiException
 from kubernetes.client import Configuration
 from kubernetes.config import ConfigException, load_kube_config
+from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 from components.shared.errors import UserError, shorten
@@ -141,8 +142,12 @@ def _new_client(*args: Any, **options: Any) -> kfp.Client:
 
     class Client(kfp.Client):  # type: ignore[misc]
         def _load_config(self, *settings: Any) -> Any:
-            """Keeps the proxy's path in the address, which a kubeconfig's token drops (kubeflow/pipelines#8313)."""
+            """Keeps the proxy's path in the address, which a kubeconfig's token drops (kubeflow/pipelines#8313).
+
+            It also leaves asking again to Cluster.call: urllib3 would wait four times as long for a silent server.
+            """
             config = super()._load_config(*settings)
+            config.retries = Retry(total=None, connect=0, read=0, redirect=3)
             host, refresh = config.host, config.refresh_api_key_hook
             if refresh:
 

@@ -205,7 +205,7 @@ def list_recurring(cluster: Cluster, name: str) -> list[Any]:
 
 def _list_recurring(client: Any, cluster: Cluster, name: str) -> list[Any]:
     namespace = cluster.endpoint.user_namespace or None
-    return client.list_list_recurring(namespace=namespace, filter=_match_name(name)).recurring_runs or []
+    return client.list_recurring_runs(namespace=namespace, filter=_match_name(name)).recurring_runs or []
 
 
 def _change(client: kfp.Client, change: str, recurring_run_id: str) -> None:

@@ -23,6 +23,7 @@ from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_
 from pipelines.local.stages_environment import find_python, start_stages_with
 
 ROOT = Path(__file__).parents[2]
+PACKAGE = "pipeline.yaml"  # in the folder of a run
 
 
 def check_paths(runs: Path, arguments: dict[str, Any]) -> None:
@@ -56,7 +57,7 @@ def run_package(
     watcher: Watcher,
     runner: str,
 ) -> RunRecord:
-    """Runs the compiled pipeline that is in the folder of a run as pipeline.yaml.
+    """Runs the compiled pipeline that is in the folder of a run.
 
     Its artifacts, run.log and run.json are written there. Whatever happens, the children are gone and run.json is
     written when this ends.
@@ -72,12 +73,11 @@ def run_package(
     Returns:
         The content of run.json.
     """
-    package = folder / "pipeline.yaml"
-    record = _begin_record(folder, read_spec(package)["pipelineInfo"]["name"], arguments)
+    record = _begin_record(folder, arguments, artifacts)
     started = time.monotonic()
     try:
         with (folder / "run.log").open("w") as log, _use_kfp_local(folder, arguments, runner):
-            _execute(package, arguments, WatchedLog(log, watcher))
+            _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
         if all(state == "succeeded" for state in watcher.states.values()):
             record["state"] = "succeeded"
     except KeyboardInterrupt:
@@ -87,23 +87,22 @@ def run_package(
         _remove_partial(folder)
         # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
         record["seconds"] = time.monotonic() - started
-        record["stages"] = {task.name: _describe_task(task, folder, watcher) for task in watcher.tasks}
-        record["artifacts"] = {**artifacts, **_list_own_artifacts(watcher.tasks, record["stages"])}
+        _add_tasks(record, folder, watcher)
         write_record(folder, record)
     return record
 
 
-def _begin_record(folder: Path, pipeline: str, arguments: dict[str, Any]) -> RunRecord:
+def _begin_record(folder: Path, arguments: dict[str, Any], artifacts: dict[str, str]) -> RunRecord:
     """The record of a run that has done nothing yet, which counts as failed until it is known to be otherwise."""
     return {
         "run": folder.name,
-        "pipeline": pipeline,
+        "pipeline": read_spec(folder / PACKAGE)["pipelineInfo"]["name"],
         "state": "failed",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "arguments": arguments,
         "seconds": 0.0,
         "stages": {},
-        "artifacts": {},
+        "artifacts": dict(artifacts),
     }
 
 
@@ -123,6 +122,15 @@ def _execute(package: Path, arguments: dict[str, Any], log: WatchedLog) -> None:
     pipeline = components.load_component_from_file(str(package))
     with contextlib.redirect_stdout(log):
         pipeline(**arguments)
+
+
+def _add_tasks(record: RunRecord, folder: Path, watcher: Watcher) -> None:
+    """Adds what became of each task to the record, and the run's own artifacts by their names, the last of each."""
+    record["stages"] = {task.name: _describe_task(task, folder, watcher) for task in watcher.tasks}
+    for task in watcher.tasks:
+        if task.is_own:
+            artifacts = record["stages"][task.name]["artifacts"]
+            record["artifacts"] |= {name: artifact["uri"] for name, artifact in artifacts.items()}
 
 
 def _describe_task(task: Task, folder: Path, watcher: Watcher) -> TaskRecord:
@@ -149,12 +157,6 @@ def _read_artifacts(folder: Path, task: Task) -> dict[str, ArtifactRecord]:
             first = content["artifacts"][0]
             artifacts[name] = {"uri": first["uri"], "metadata": first["metadata"]}
     return artifacts
-
-
-def _list_own_artifacts(tasks: list[Task], records: dict[str, TaskRecord]) -> dict[str, str]:
-    """The URIs by name, the last of each."""
-    own = [records[task.name] for task in tasks if task.is_own]
-    return {name: artifact["uri"] for record in own for name, artifact in record["artifacts"].items()}
 
 
 def _remove_partial(folder: Path) -> None:

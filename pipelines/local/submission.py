@@ -19,7 +19,7 @@ from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
-from pipelines.local.runner import check_paths, check_runner, run_package
+from pipelines.local.runner import PACKAGE, check_paths, check_runner, run_package
 from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
 from pipelines.output.results import REPORTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun
@@ -76,9 +76,9 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     check_paths(request.runs / request.experiment, prepared.arguments)
     check_runner(options.runner, prepared.pipeline)
     folder = make_folder(request.runs, request.experiment, prepared.name)
-    write_package(prepared.pipeline, folder / "pipeline.yaml")
+    write_package(prepared.pipeline, folder / PACKAGE)
     earlier = prepared.earlier.get("from run")
-    watcher = Watcher(list_tasks(read_spec(folder / "pipeline.yaml")))
+    watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
     with show_progress(watcher):
         record = run_package(
             folder,

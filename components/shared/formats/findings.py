@@ -10,10 +10,10 @@ KINDS = {
     "schema": "the statistics do not fit the schema",
     "skew": "train and val are distributed differently",
     "drift": "train and test are distributed differently",
-    "imbalance": "a class is rare or common",
+    "imbalance": "a class has far fewer or far more images than the others",
     "duplicate_across_splits": "the same image is in two splits",
     "duplicate_with_other_label": "the same image has two labels",
-    "duplicate_in_split": "the same image is twice in a split",
+    "duplicate_in_split": "a split has the same image twice",
     "blank": "nothing is drawn on the image",
 }
 SEVERITIES = ("error", "warning", "ignore")

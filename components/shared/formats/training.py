@@ -27,7 +27,7 @@ class Epoch(TypedDict):
     """A row of the history."""
 
     epoch: int  # 1-based
-    accuracy: float  # on train while it is learned from
+    accuracy: float  # on train, averaged over the epoch while the weights change
     loss: float
     val_accuracy: float
     val_loss: float

@@ -145,6 +145,6 @@ def test_each_line_tells_of_the_endpoint_what_is_wrong_with_it(lab: Lab, closed_
     assert mine["endpoint"].startswith("✓ ")
     assert mine["experiment"] == "✓ default: not there yet, the first run makes it"
     assert aged["endpoint"] == f"✗ {old.url} runs Kubeflow Pipelines 2.2.0; this project needs 2.3 or a newer 2.x."
-    assert aged["credentials"].startswith(f"✗ {old.url}: not allowed (403): Refused on purpose.")
+    assert aged["credentials"].startswith(f"✗ {old.url}: not allowed (403): Refused on purpose; ")
     for said in (refused, away, team, mine, aged):
         assert said["bucket"].startswith("✓ ")  # one line does not hang on another

@@ -1,10 +1,21 @@
 """How `submit.py` comes to the endpoint, and what it says when it does not."""
 
 import json
+import logging
 import re
+import socket
+import threading
+import time
+import warnings
 from functools import partial
 from pathlib import Path
 
+import pytest
+
+from components.shared.errors import UserError
+from pipelines.cluster import connection
+from pipelines.cluster.connection import Cluster
+from pipelines.compiler.config import Config, Endpoint
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
 from tests.pipelines.cluster.lab import Lab, together
 
@@ -124,3 +135,36 @@ def test_what_keeps_it_away_is_one_sentence(lab: Lab, closed_port: int, tmp_path
 def test_a_proxy_before_a_server_that_stays_away(lab: Lab):
     lab.server.faults += [Fault("GET", "^/experiments$", 503)] * 20
     assert lab.refused("--list") == f"{lab.server.url}: answered 503: Service Unavailable"
+
+
+def test_a_server_that_says_nothing_is_noticed_within_one_time_out(monkeypatch: pytest.MonkeyPatch):
+    """Neither the generated client nor urllib3 below it waits longer, or asks again on its own."""
+    monkeypatch.setattr(connection, "SILENCE", 1)
+    accepted: list[socket.socket] = []
+
+    def accept(listening: socket.socket) -> None:
+        while True:
+            accepted.append(listening.accept()[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, args=(listening,), daemon=True).start()
+        cluster = Cluster(Config(name="lab"), Endpoint(host=f"http://127.0.0.1:{listening.getsockname()[1]}"))
+        start = time.monotonic()
+        with pytest.raises(UserError, match=r": no answer \(Read timed out"):
+            cluster.call(lambda client: client.list_experiments(), patience=0.1)
+        assert time.monotonic() - start >= 1
+        assert len(accepted) == 1
+
+
+def test_asking_changes_nothing_for_the_whole_process():
+    def settings() -> tuple[object, ...]:
+        return list(warnings.filters), logging.root.manager.disable, socket.getdefaulttimeout()
+
+    with KfpServer() as server:
+        before = settings()
+        cluster = Cluster(Config(name="lab"), Endpoint(host=server.url))
+        assert cluster.call(lambda client: client.list_experiments()).total_size == 1
+        server.faults.append(Fault("GET", "^/experiments$", 403))
+        with pytest.raises(UserError):
+            cluster.call(lambda client: client.list_experiments())
+        assert settings() == before

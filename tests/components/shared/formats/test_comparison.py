@@ -8,14 +8,14 @@ from components.shared.errors import UserError
 from components.shared.formats.comparison import (
     DIFFERENCES,
     FILE,
-    Change,
     Comparison,
     DataDifference,
+    FigureChange,
     read_comparison,
     write_comparison,
 )
 
-CHANGE: Change = {"before": 0.5, "after": 0.75, "change": 0.25, "low": -0.1, "high": 0.4}
+CHANGE: FigureChange = {"before": 0.5, "after": 0.75, "change": 0.25, "low": -0.1, "high": 0.4}
 COMPARISON: Comparison = {
     "before": {"data_version": "a.dir", "trained_on": "a.dir", "settings": {"epochs": 2}},
     "after": {"data_version": "b.dir", "trained_on": "b.dir", "settings": {"epochs": 2}},

@@ -9,7 +9,7 @@ from components.shared.formats.evaluation import (
     FILE,
     Evaluation,
     SplitFigures,
-    measured_splits,
+    list_measured_splits,
     read_evaluation,
     write_evaluation,
 )
@@ -50,11 +50,11 @@ def test_what_is_written_is_read(tmp_path: Path, left_out: tuple[str, ...]) -> N
     document: Any = {name: value for name, value in EVALUATION.items() if name not in left_out}
     write_evaluation(tmp_path, document)
     assert read_evaluation(tmp_path) == document
-    assert list(measured_splits(document)) == [split for split in ("val", "test") if split not in left_out]
+    assert list(list_measured_splits(document)) == [split for split in ("val", "test") if split not in left_out]
 
 
 def test_measured_splits_are_those_with_figures_val_first() -> None:
-    assert measured_splits({**EVALUATION}) == {"val": FIGURES, "test": {**FIGURES, "images": 5}}
+    assert list_measured_splits({**EVALUATION}) == {"val": FIGURES, "test": {**FIGURES, "images": 5}}
 
 
 def refuse(folder: Path, document: Any) -> str:

@@ -14,7 +14,7 @@ from components.shared.formats.predictions import (
     PredictedImage,
     describe_image,
     list_rows,
-    probability_column,
+    name_probability,
     read_predictions,
     write_predictions,
 )
@@ -44,7 +44,7 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
         )
         for name in names
     ]
-    return pd.DataFrame(rows).assign(**{probability_column(name): 0.25 for name in CLASSES})
+    return pd.DataFrame(rows).assign(**{name_probability(name): 0.25 for name in CLASSES})
 
 
 @given(tables())
