@@ -43,8 +43,9 @@ def flags_of(script: str) -> set[str]:
 
 @cache
 def messages() -> str:
-    """Every text that the code of pipelines/ contains, adjacent ones joined as Python joins them."""
-    trees = [ast.parse(path.read_text()) for path in ROOT.glob("pipelines/**/*.py")]
+    """Every text in the code of pipelines/ and of what it shares, adjacent ones joined as Python joins them."""
+    paths = [*ROOT.glob("pipelines/**/*.py"), *ROOT.glob("components/shared/*.py")]
+    trees = [ast.parse(path.read_text()) for path in paths]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     return "\n".join(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 

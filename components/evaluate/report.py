@@ -23,7 +23,7 @@ def write_evaluation_report(
     """
     rows = {split: predictions[predictions[columns.SPLIT] == split] for split in examples.manifest.splits}
     mistakes = {split: part[part[columns.LABEL] != part[columns.PREDICTION]] for split, part in rows.items()}
-    # A long training memorizes even wrong labels, so of train the images with the highest loss are shown, mistaken or not.
+    # A long training memorizes even wrong labels: of train the images with the highest loss are shown, right or not.
     listed = {**mistakes, "train": rows["train"]}
     galleries = {split: list_rows(part.head(gallery_size)) for split, part in listed.items()}
     shown = {row.filename for gallery in galleries.values() for row in gallery}
