@@ -1,7 +1,6 @@
 """Errors that a user can act on, and the doors at which they become a sentence and an exit code."""
 
 import contextlib
-import difflib
 import functools
 import inspect
 import sys
@@ -58,6 +57,8 @@ def shorten_to_sentence(error: object) -> str:
 
 def name_unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that does not exist, with the nearest one that does and the list."""
+    import difflib  # here, since every component imports this module and none of them needs it
+
     known = sorted(known)
     near = difflib.get_close_matches(name, known, 1)
     hint = f" Did you mean {near[0]}?" if near else ""

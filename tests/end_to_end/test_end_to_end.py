@@ -450,7 +450,7 @@ def session(leader: int) -> list[psutil.Process]:
 
 
 def test_improvement_prints_each_task_and_what_changed(improvement: Run):
-    said = re.findall(r"^. ([\w/]+) +(running|succeeded) +[\d.]+ s$", improvement.output, re.MULTILINE)
+    said = re.findall(r"^. ([\w-]+) +(running|succeeded) +[\d.]+ s$", improvement.output, re.MULTILINE)
     assert said == [(task, state) for task in TURN for state in ("running", "succeeded")]
     comparison = json.loads((improvement.folder / "comparison.json").read_text())
     assert list(comparison["splits"]) == ["val", "test"]
@@ -473,7 +473,7 @@ def test_improvement_prints_each_task_and_what_changed(improvement: Run):
 
 def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(improvement: Run):
     parts = ("before", "after")
-    named = {f"{part}-{stage}.html": (f"{part}/{stage}", "report") for part in parts for stage in REPORTING}
+    named = {f"{part}-{stage}.html": (f"{part}-{stage}", "report") for part in parts for stage in REPORTING}
     named |= {f"{task}.html": (task, "report") for task in ("audit", "curate", "yardstick", "compare")}
     named["review.html"] = ("audit", "review")
     assert {path.name for path in improvement.folder.glob("*.html")} == named.keys()

@@ -288,7 +288,7 @@ def test_metrics_file_holds_the_result_with_its_origin(trained: Path, raw: Path,
 
 def test_evaluation_has_what_the_comparison_of_data_versions_needs(evaluated: Evaluated, tmp_path: Path) -> None:
     keep_results(evaluated.folder / "evaluation", None, tmp_path)
-    metrics = json.loads((tmp_path / "evaluation.json").read_text())
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["data_version"] == evaluated.result["data_version"]
     assert metrics["trained_on"] == evaluated.result["trained_on"]
     for split in ("val", "test"):
