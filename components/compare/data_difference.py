@@ -1,5 +1,7 @@
 """How the images of two data versions differ."""
 
+from collections import Counter
+
 import pandas as pd
 
 from components.shared.formats.comparison import ClassCounts, DataDifference
@@ -29,18 +31,8 @@ def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) 
     pairs = _match(old, new)
     relabelled = pairs[pairs[f"{LABEL}_before"] != pairs[f"{LABEL}_after"]]
     relabels = relabelled.groupby([f"{LABEL}_before", f"{LABEL}_after"]).size()
-    parts = {"before": old, "after": new, "augmented_before": old_augmented, "augmented_after": new_augmented}
-    counts = {name: part.groupby([SPLIT, LABEL]).size() for name, part in parts.items()}
+    counts = tuple(_count_images(part) for part in (old, new, old_augmented, new_augmented))
     splits = [split for split in SPLITS if split in {*before[SPLIT], *after[SPLIT]}]
-
-    def count(split: str, label: str) -> ClassCounts:
-        return {
-            "before": int(counts["before"].get((split, label), 0)),
-            "after": int(counts["after"].get((split, label), 0)),
-            "augmented_before": int(counts["augmented_before"].get((split, label), 0)),
-            "augmented_after": int(counts["augmented_after"].get((split, label), 0)),
-        }
-
     return {
         "relabelled": len(relabelled),
         "moved": int((pairs[f"{SPLIT}_before"] != pairs[f"{SPLIT}_after"]).sum()),
@@ -52,7 +44,7 @@ def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) 
             {"from": old_label, "to": new_label, "images": int(images)}
             for (old_label, new_label), images in sorted(relabels.items(), key=lambda item: (-item[1], item[0]))
         ],
-        "images": {split: {label: count(split, label) for label in classes} for split in splits},
+        "images": {split: {label: _select_counts(counts, split, label) for label in classes} for split in splits},
     }
 
 
@@ -60,6 +52,21 @@ def _split_off_augmented(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFram
     """Splits a table into the images that people made and those that curate made from them."""
     augmented = table[FILENAME].map(is_augmented).astype(bool)  # also of an empty table
     return table[~augmented], table[augmented]
+
+
+def _count_images(table: pd.DataFrame) -> Counter[tuple[str, str]]:
+    """Counts the images by split and label."""
+    return Counter(zip(table[SPLIT], table[LABEL], strict=True))
+
+
+def _select_counts(counts: tuple[Counter[tuple[str, str]], ...], split: str, label: str) -> ClassCounts:
+    before, after, augmented_before, augmented_after = (count[split, label] for count in counts)
+    return {
+        "before": before,
+        "after": after,
+        "augmented_before": augmented_before,
+        "augmented_after": augmented_after,
+    }
 
 
 def _match(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

@@ -1,11 +1,14 @@
 """The report of the comparison: what changed by class and slice, on which images, and how the data changed."""
 
+from collections.abc import Collection
+
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from components.shared.errors import UserError
-from components.shared.formats.comparison import ClassChange, Comparison, FigureChange
+from components.shared.formats.comparison import ClassChange, ClassCounts, Comparison, FigureChange
 from components.shared.formats.examples import ExampleSet
+from components.shared.formats.training import Settings
 from components.shared.report import draw_thumbnails, render_svg, write_report
 
 GOOD, BAD, NEUTRAL = "#2e7d32", "#c62828", "#5d6b7a"  # as in report.html.j2
@@ -34,7 +37,6 @@ def write_comparison_report(output: str, examples: ExampleSet, comparison: Compa
     pictures = draw_thumbnails(examples, shown)
     for missing in sorted(shown - pictures.keys()):
         raise UserError(f"examples lack {missing} of before_predictions; give the examples that were predicted.")
-    settings = [version["settings"] for version in (comparison["before"], comparison["after"])]
     write_report(
         output,
         "compare/report.html.j2",
@@ -43,22 +45,27 @@ def write_comparison_report(output: str, examples: ExampleSet, comparison: Compa
         plots={split: _plot_classes(figures["classes"]) for split, figures in comparison["splits"].items()},
         galleries=galleries,
         pictures=pictures,
-        settings_before=settings[0],
-        settings_changed={
-            name: tuple(version.get(name, "not set") for version in settings)
-            for name in {**settings[0], **settings[1]}
-            if settings[0].get(name) != settings[1].get(name)
-        },
-        data_totals={
-            split: {
-                "before": sum(counts["before"] for counts in of_classes.values()),
-                "after": sum(counts["after"] for counts in of_classes.values()),
-                "augmented_before": sum(counts["augmented_before"] for counts in of_classes.values()),
-                "augmented_after": sum(counts["augmented_after"] for counts in of_classes.values()),
-            }
-            for split, of_classes in comparison["data"]["images"].items()
-        },
+        settings_before=comparison["before"]["settings"],
+        settings_changed=_find_changed_settings(comparison["before"]["settings"], comparison["after"]["settings"]),
+        data_totals={split: _sum_counts(counts.values()) for split, counts in comparison["data"]["images"].items()},
     )
+
+
+def _find_changed_settings(before: Settings, after: Settings) -> dict[str, tuple[object, object]]:
+    return {
+        name: (before.get(name, "not set"), after.get(name, "not set"))
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    }
+
+
+def _sum_counts(of_classes: Collection[ClassCounts]) -> ClassCounts:
+    return {
+        "before": sum(counts["before"] for counts in of_classes),
+        "after": sum(counts["after"] for counts in of_classes),
+        "augmented_before": sum(counts["augmented_before"] for counts in of_classes),
+        "augmented_after": sum(counts["augmented_after"] for counts in of_classes),
+    }
 
 
 def _plot_classes(classes: dict[str, ClassChange]) -> list[Markup]:

@@ -53,8 +53,7 @@ def curate_examples(
         augmentation: How many images are made from others, and how.
 
     Returns:
-        By name: how many images were relabelled, dropped, moved to another split, and augmented, and how many are in
-        the new train and val.
+        The numbers of images relabelled, dropped, moved to another split, and augmented, and those of train and val.
 
     Raises:
         UserError: A setting is out of range, the issues, decisions or predictions are broken or do not belong to these

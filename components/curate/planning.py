@@ -92,9 +92,9 @@ def plan_outcomes(
 
     Args:
         images: All images of the data version.
-        issues: The audit's row of each image of train and val, by file name.
+        issues: What the audit says about each image of train and val, by file name.
         people: What people decided, by file name.
-        policy: What to do with the images about which no person decided.
+        policy: What to do with the other images.
         classes: The names of the classes.
 
     Returns:
@@ -103,12 +103,10 @@ def plan_outcomes(
     Raises:
         UserError: The policy would change most images, or a class would be left without images in train or val.
     """
-    by_name = sorted(images)
-    labels = {
-        person.sha256: person.new_label or person.label for person in people.values() if person.decision != "drop"
-    }
+    labels = _list_decided_labels(people)
     outcomes = [
-        _decide(image, issues.get(image.filename), people=people, labels=labels, policy=policy) for image in by_name
+        _decide(image, issues.get(image.filename), people=people, labels=labels, policy=policy)
+        for image in sorted(images)
     ]
     _check_audit(outcomes, policy)
     outcomes = _separate_from_test(outcomes)
@@ -121,13 +119,15 @@ def plan_outcomes(
     return _fill_val(outcomes, group, classes)
 
 
+def _list_decided_labels(people: dict[str, Decision]) -> dict[str, str]:
+    """Returns the labels that people decided on by sha256, since copies of one picture have one label."""
+    return {person.sha256: person.new_label or person.label for person in people.values() if person.decision != "drop"}
+
+
 def _decide(
     image: SourceImage, issue: Issue | None, *, people: dict[str, Decision], labels: dict[str, str], policy: Policy
 ) -> Outcome:
-    """Decides as a person did, or else as the policy says.
-
-    `labels` holds the labels that people decided on by sha256, since copies of one picture have one label.
-    """
+    """Decides as a person did, about the image or a copy of it, or else as the policy says."""
     outcome = Outcome(image, image.split, image.label)
     if issue is None:  # an image of test
         return outcome

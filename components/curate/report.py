@@ -8,6 +8,7 @@ from components.curate.writing import ImageTarget
 from components.shared.formats.examples import ExampleSet
 from components.shared.report import draw_thumbnail, draw_thumbnails, write_report
 
+ACTIONS = ("relabelled", "dropped", "moved")  # of the outcomes that galleries show, in this order
 GALLERY = 60  # the most images that are shown of each kind of change
 SOURCES = 2  # images of each class whose augmented images are shown
 SHOWN = 6  # the most augmented images that are shown of each of them
@@ -31,10 +32,7 @@ def write_curation_report(
         folder: The folder of the new version.
     """
     manifest = examples.manifest
-    galleries = {
-        action: [outcome for outcome in outcomes if outcome.action == action]
-        for action in ("relabelled", "dropped", "moved")
-    }
+    galleries = {action: [outcome for outcome in outcomes if outcome.action == action] for action in ACTIONS}
     montages = {name: _choose_montage(targets, name) for name in manifest.classes}
     shown = {outcome.image.filename for gallery in galleries.values() for outcome in gallery[:GALLERY]}
     shown |= {target.outcome.image.filename for montage in montages.values() for target in montage}
@@ -53,13 +51,12 @@ def write_curation_report(
         montages=montages,
         shown=SHOWN,
         pictures=draw_thumbnails(examples, shown),
-        copies={
-            filename: draw_thumbnail((folder / filename).read_bytes())
-            for montage in montages.values()
-            for target in montage
-            for filename in target.copies[:SHOWN]
-        },
+        copies={filename: draw_thumbnail((folder / filename).read_bytes()) for filename in _list_copies(montages)},
     )
+
+
+def _list_copies(montages: dict[str, list[ImageTarget]]) -> list[str]:
+    return [filename for montage in montages.values() for target in montage for filename in target.copies[:SHOWN]]
 
 
 def _count_augmented(targets: dict[str, ImageTarget]) -> Counter[str]:

@@ -12,7 +12,12 @@ Kind = type | tuple[type, ...]
 
 
 def write_document(path: Path, content: object) -> None:
-    """Writes JSON as people like to read it, the same bytes for the same content."""
+    """Writes JSON with indents, the same bytes for the same content.
+
+    Args:
+        path: The file.
+        content: What `json.dumps` takes.
+    """
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -25,7 +25,12 @@ class CuratedImage(NamedTuple):
 
 
 def write_manifest(folder: Path, images: Iterable[CuratedImage]) -> None:
-    """Writes manifest.csv into the folder."""
+    """Writes manifest.csv.
+
+    Args:
+        folder: The folder of the data version.
+        images: The rows, in their order.
+    """
     rows = (image._replace(operations=json.dumps(image.operations)) for image in images)  # type: ignore[arg-type]
     write_rows(folder / FILE, CuratedImage._fields, rows)
 
@@ -73,7 +78,14 @@ def _parse(place: str, row: dict[str, str]) -> CuratedImage:
 
 
 def is_image_path(name: str) -> bool:
-    """Whether a path in a data set is that of an image: split/class/file, nothing hidden, and nowhere else."""
+    """Tells whether a path in a data set is that of an image.
+
+    Args:
+        name: The path.
+
+    Returns:
+        Whether it is split/class/file, without hidden parts, control characters or anything that leads elsewhere.
+    """
     parts = name.split("/")
     is_plain = not any(character < " " or character == "\\" for character in name)
     is_visible = all(part and not part.startswith(".") for part in parts)

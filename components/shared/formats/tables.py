@@ -9,7 +9,13 @@ from components.shared.errors import UserError
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes the header and a line per row; None becomes an empty cell."""
+    """Writes a table; None becomes an empty cell.
+
+    Args:
+        path: The file.
+        columns: The names of the columns, for the header.
+        rows: The cells of each row, in the order of the columns.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
