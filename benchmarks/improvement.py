@@ -94,7 +94,7 @@ def succeeded(experiment: Path) -> dict[str, Any] | None:
 
 
 def metrics(summary: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((Path(summary["artifacts"]["evaluation"]) / "metrics.json").read_text())
+    return json.loads((Path(summary["artifacts"]["evaluation"]) / "evaluation.json").read_text())
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
