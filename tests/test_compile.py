@@ -308,7 +308,7 @@ def test_configuration_sets_defaults_constants_images_and_resources(project: Pat
 
 
 YAML, CODE = "component.yaml", "component.py"
-EPOCHS = "- name: epochs\n  type: Integer\n  default: 100\n  description: Passes over the train split.\n"
+EPOCHS = "- name: epochs\n  type: Integer\n  default: 100\n  description: The number of passes over the train split.\n"
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,7 @@ EPOCHS = "- name: epochs\n  type: Integer\n  default: 100\n  description: Passes
         ),
         pytest.param(
             YAML,
-            "- name: epochs\n  type: Integer\n  default: 100\n  description: Passes over the train split.\n",
+            "- name: epochs\n  type: Integer\n  default: 100\n  description: The number of passes over the train split.\n",
             "",
             [YAML, "'epochs'"],
             id="input missing",
