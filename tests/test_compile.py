@@ -328,7 +328,7 @@ EPOCHS = "- name: epochs\n  type: Integer\n  default: 100\n  description: The nu
         ),
         pytest.param(
             YAML,
-            "- name: epochs\n  type: Integer\n  default: 100\n  description: The number of passes over the train split.\n",
+            EPOCHS,
             "",
             [YAML, "'epochs'"],
             id="input missing",
