@@ -12,7 +12,7 @@ from components.audit.duplicates import Duplicates
 from components.audit.judge import Verdict
 from components.shared.formats.issues import Issue
 
-UNLIKE = 0.4  # weight of the distance from images of the same label, relative to that of the label's probability
+UNLIKE = 0.4  # weight of the distance from images of the same label, relative to the weight of the label's probability
 DOUBT = 0.3  # a label with a smaller probability is doubted
 SURE = 0.6  # from this probability on, a prediction is suggested as the new label
 LOST = 0.4  # a prediction with a smaller probability says nothing: perhaps the image is of no class

@@ -1,4 +1,4 @@
-"""Comparison: what changed from the evaluation of the data version before to that of the new one.
+"""Compares the evaluation of a data version with the evaluation of the version before it.
 
 The yardstick is the val and test images of the version before with the labels they had. Both models have predicted
 them, so every figure is a difference of pairs.

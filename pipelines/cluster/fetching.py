@@ -7,9 +7,7 @@ from components.shared.cloud_storage import fetch
 from components.shared.errors import UserError
 from pipelines.cluster.artifacts import Execution, Uris
 from pipelines.output.display import print_adoption, print_comparison, print_figures
-from pipelines.output.results import REPORTS, keep_results, name_report
-
-RESULTS = Path("results")
+from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 
 
 def fetch_results(execution: Execution, uris: Uris, reports: Path) -> None:

@@ -33,25 +33,19 @@ class ClusterTarget:
         """Looks for the latest run in the experiment."""
         self._cluster, self._experiment = cluster, experiment
 
-    def locate_data(self, data: str, rev: str | None) -> DataVersion:
-        """A version in a DVC remote in Cloud Storage, or any folder there."""
-        if is_address(data):
-            return DataVersion(data, "")
-        version = resolve_version(Path(data), rev, self._cluster.config.dvc_remote or None)
+    def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
+        """A version in a DVC remote in Cloud Storage."""
+        version = resolve_version(folder, rev, self._cluster.config.dvc_remote or None)
         if not is_address(version.uri):
             raise UserError(
-                f"{data}: its DVC remote is a folder of this machine ({version.uri}), which no cluster can read; "
+                f"{folder}: its DVC remote is a folder of this machine ({version.uri}), which no cluster can read; "
                 "set `dvc_remote` in the config to a gs:// remote, and dvc push there."
             )
         return version
 
-    def locate_decisions(self, decisions: str) -> str:
-        """An object as it is; a file goes to a place that its content names, when the run is started."""
-        if is_address(decisions):
-            return decisions
-        if not Path(decisions).is_file():
-            raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
-        return f"{self._cluster.config.pipeline_root.rstrip('/')}/decisions/{hash_file(Path(decisions))}.csv"
+    def locate_decisions(self, file: Path) -> str:
+        """A place that the content of the file names; it is uploaded when the run is started."""
+        return f"{self._cluster.config.pipeline_root.rstrip('/')}/decisions/{hash_file(file)}.csv"
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         """An earlier run, by what it left in Cloud Storage."""

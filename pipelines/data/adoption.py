@@ -29,15 +29,13 @@ from pipelines.data.dvc_version import (
     list_tracked_parts,
     open_remote,
 )
-from pipelines.output.results import read_data_version
+from pipelines.output.results import RESULTS, read_data_version
 
 if TYPE_CHECKING:
     from dvc.output import Output
     from dvc.repo import Repo
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
-
-RESULTS = Path("results")  # the figures of the last run, as submit.py leaves them
 
 
 class Wishes(NamedTuple):

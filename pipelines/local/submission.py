@@ -8,7 +8,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats import comparison, evaluation
@@ -21,12 +20,10 @@ from pipelines.local.kfp_log import Watcher
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, run_package
 from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
-from pipelines.output.results import REPORTS, keep_results, name_report
+from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
-
-RESULTS = Path("results")  # the figures of the last run, for `dvc metrics` and `dvc plots`
 
 
 class LocalTarget:
@@ -36,23 +33,17 @@ class LocalTarget:
         """Looks for earlier runs in runs/<experiment>, and for data versions in the DVC remote."""
         self._runs, self._experiment, self._dvc_remote = runs, experiment, dvc_remote
 
-    def locate_data(self, data: str, rev: str | None) -> DataVersion:
-        """A folder as it is, one of its versions in the DVC remote, or a place in Cloud Storage."""
+    def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
+        """A folder as it is, or one of its versions in the DVC remote."""
         if rev:
-            return resolve_version(Path(data), rev, self._dvc_remote or None)
-        if is_address(data):
-            return DataVersion(data, "")
-        if not Path(data).is_dir():
-            raise UserError(f"{data}: no such folder; --data and --test-data name folders of images.")
-        return DataVersion(str(Path(data).resolve()), "")
+            return resolve_version(folder, rev, self._dvc_remote or None)
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; --data and --test-data name folders of images.")
+        return DataVersion(str(folder.resolve()), "")
 
-    def locate_decisions(self, decisions: str) -> str:
-        """A file as it is, or an object in Cloud Storage."""
-        if is_address(decisions):
-            return decisions
-        if not Path(decisions).is_file():
-            raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
-        return str(Path(decisions).resolve())
+    def locate_decisions(self, file: Path) -> str:
+        """A file as it is."""
+        return str(file.resolve())
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         """An earlier run, by its run.json."""

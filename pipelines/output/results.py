@@ -11,6 +11,7 @@ from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits, read_evaluation
 
+RESULTS = Path("results")  # where submit.py keeps the figures of the last run
 METRICS = "metrics.json"
 TABLES = ("confusion", "classes")
 REPORTS = ("report", "review", "issues")  # the outputs that a person opens, in a browser or a spreadsheet

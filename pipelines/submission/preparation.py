@@ -4,10 +4,13 @@ What to run, on what data, from which earlier runs, with what values. Where the 
 runs, they are a `Target`.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from kfp.dsl.base_component import BaseComponent
 
+from components.shared.cloud_storage import is_address
+from components.shared.errors import UserError
 from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
 from pipelines.compiler.stages import Stages
@@ -23,10 +26,10 @@ AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions"
 class Target(Protocol):
     """Where runs take place: this machine, or a cluster."""
 
-    def locate_data(self, data: str, rev: str | None) -> DataVersion:
+    def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         """The address at which ingest finds a data set there, and its version if that is known before the run."""
 
-    def locate_decisions(self, decisions: str) -> str:
+    def locate_decisions(self, file: Path) -> str:
         """The address at which curate finds people's decisions there."""
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
@@ -64,7 +67,7 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     earlier = _find_earlier_runs(request, stages, target)
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
     if request.decisions:
-        arguments["decisions_uri"] = target.locate_decisions(request.decisions)
+        arguments["decisions_uri"] = _locate_decisions(request.decisions, target)
     arguments = check_arguments(pipeline, arguments, request.params)
     return PreparedRun(name, stages, pipeline, arguments, data.versions, earlier)
 
@@ -77,16 +80,29 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
     """
     arguments, versions = {}, []
     if request.data:
-        located = target.locate_data(request.data, request.rev)
+        located = _locate(request.data, request.rev, target)
         arguments["data_uri"] = located.uri
         if located.version:
             arguments["data_version"] = located.version
         versions.append(located.version or located.uri)
     if request.test_data:
-        located = target.locate_data(request.test_data, None)
+        located = _locate(request.test_data, None, target)
         arguments["test_data_uri"] = located.uri
         versions.append(located.version or located.uri)
     return LocatedData(arguments, versions)
+
+
+def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
+    """An address in Cloud Storage is the same everywhere, and tells no version."""
+    return DataVersion(data, "") if is_address(data) else target.locate_folder(Path(data), rev)
+
+
+def _locate_decisions(decisions: str, target: Target) -> str:
+    if is_address(decisions):
+        return decisions
+    if not Path(decisions).is_file():
+        raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
+    return target.locate_decisions(Path(decisions))
 
 
 def _choose_caching(request: RunRequest, config: Config, versions: list[str]) -> Config:

@@ -1,5 +1,6 @@
 """The steps that a run on this machine and one on a cluster share, tried with a place that is neither."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,11 +29,11 @@ RUNS = {
 class Place:
     """Where a data set that is called versioned has a version."""
 
-    def locate_data(self, data: str, rev: str | None) -> DataVersion:
-        return DataVersion(f"/here/{data}/{rev}", VERSIONED if data == "versioned" else "")
+    def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
+        return DataVersion(f"/here/{folder}/{rev}", VERSIONED if folder.name == "versioned" else "")
 
-    def locate_decisions(self, decisions: str) -> str:
-        return f"/here/{decisions}"
+    def locate_decisions(self, file: Path) -> str:
+        return f"/here/{file.name}"
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         return RUNS[name]
@@ -95,9 +96,17 @@ def test_ingest_on_other_data_goes_on_from_no_run(config: Config):
     assert (run.arguments, run.earlier) == ({"data_uri": "/here/folder/None"}, {})
 
 
-def test_decisions_are_those_that_the_place_can_read(config: Config):
-    run = prepared(config, pipeline="improvement", data="folder", decisions="decisions.csv")
+def test_decisions_are_those_that_the_place_can_read(config: Config, tmp_path: Path):
+    (tmp_path / "decisions.csv").touch()
+    run = prepared(config, pipeline="improvement", data="folder", decisions=str(tmp_path / "decisions.csv"))
     assert run.arguments == {"data_uri": "/here/folder/None", "decisions_uri": "/here/decisions.csv"}
+
+
+def test_an_address_in_cloud_storage_is_the_same_everywhere(config: Config):
+    uris = {"data": "gs://images/data", "test_data": "gs://images/test", "decisions": "gs://images/decisions.csv"}
+    run = prepared(config, pipeline="improvement", **uris)
+    assert run.arguments == {f"{name}_uri": uri for name, uri in uris.items()}
+    assert run.versions == ["gs://images/data", "gs://images/test"]
 
 
 @pytest.mark.parametrize(
