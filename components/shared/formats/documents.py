@@ -40,10 +40,10 @@ def read_document(path: Path, fields: Mapping[str, Kind], advice: str) -> dict[s
     except (OSError, ValueError, RecursionError) as error:  # the last for very many brackets
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason}); {advice}.") from None
-    return check_object(str(path), content, fields, advice)
+    return check_object(str(path), content, fields=fields, advice=advice)
 
 
-def check_object(place: str, content: object, fields: Mapping[str, Kind], advice: str) -> dict[str, Any]:
+def check_object(place: str, content: object, *, fields: Mapping[str, Kind], advice: str) -> dict[str, Any]:
     """Checks a value of a JSON document.
 
     Args:

@@ -104,7 +104,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     for split in ("train", *MEASURED_SPLITS):
         if split in evaluation:
             kinds = {"images": int} if split == "train" else _FIGURES
-            check_object(f"{path}, {split}", evaluation[split], kinds, advice)
+            check_object(f"{path}, {split}", evaluation[split], fields=kinds, advice=advice)
     return cast(Evaluation, evaluation)
 
 

@@ -72,7 +72,7 @@ def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_shown_of_a_wrong_value_is_short() -> None:
     with pytest.raises(UserError) as caught:
-        check_object("x.json, val", {"a": list(range(1000))}, {"a": dict}, "give the right one")
+        check_object("x.json, val", {"a": list(range(1000))}, fields={"a": dict}, advice="give the right one")
     assert str(caught.value).startswith("x.json, val: cannot be read (a is [0, 1, ")
     assert len(str(caught.value)) < 120
 
