@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Shows what adopting the curated folder changes, and does it if the command line says so."""
-    warnings.simplefilter("ignore")  # the libraries' notes about Python versions
-    options = _parse_options()
     with command_line():
-        _adopt(options)
+        _adopt(_parse_options())
 
 
 def _parse_options() -> argparse.Namespace:
@@ -53,15 +50,15 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from pipelines.data.adoption import Wishes, carry_out, make_plan  # here, so that --help is quick
+    from pipelines.data.adoption import AdoptionOptions, carry_out, make_plan  # here, so that --help is quick
     from pipelines.data.curated import open_curated
     from pipelines.data.dvc_version import open_repository
     from pipelines.local.record import find_curated
 
-    wishes = Wishes(options.commit, options.message, options.tag, options.push)
+    chosen = AdoptionOptions(options.commit, options.message, options.tag, options.push)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
     with open_repository(options.data) as (repo, folder), open_curated(place) as source:
-        plan = make_plan(repo, folder, source, wishes=wishes)
+        plan = make_plan(repo, folder, source, options=chosen)
         _show(plan, source)
         if not options.yes:
             print("Nothing is changed yet; --yes does it.")

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
+
+from components.shared.errors import UserError, command_line
 
 FORMAT = 1  # raise it when the drawing changes: an older sample is then not "already there"
 CLASSES = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
@@ -48,10 +49,6 @@ Pixels = NDArray[np.uint8]  # (height, width)
 Ink = NDArray[np.float32]  # (height, width), 0 (paper) to 1 (covered)
 ALONG = np.linspace(0, 1, 18)[:, None]  # where a stroke has its points, from start to end
 CUBIC = np.hstack([math.comb(3, k) * ALONG**k * (1 - ALONG) ** (3 - k) for k in range(4)])
-
-
-class SampleError(Exception):
-    """A mistake the caller can fix; the text is the sentence to show."""
 
 
 @dataclass
@@ -386,10 +383,10 @@ def is_drawn(out: Path, seed: int) -> bool:
     """Tell whether `out` holds the sample of this seed already.
 
     Raises:
-        SampleError: it holds something else.
+        UserError: it holds something else.
     """
     if out.exists() and not out.is_dir():
-        raise SampleError(f"{out} is not a folder; give another --out.")
+        raise UserError(f"{out} is not a folder; give another --out.")
     if not out.exists() or not any(out.iterdir()):
         return False
     try:
@@ -397,27 +394,33 @@ def is_drawn(out: Path, seed: int) -> bool:
     except (FileNotFoundError, ValueError):
         content = None
     if content != describe_sample(seed):
-        raise SampleError(f"{out} is not empty and is not the sample of seed {seed}; give another --out.")
+        raise UserError(f"{out} is not empty and is not the sample of seed {seed}; give another --out.")
     return True
 
 
 def main() -> None:
-    """Run the command line; a mistake exits with 1 and a sentence."""
+    """Run the command line."""
+    with command_line():
+        _draw(_parse_options())
+
+
+def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Draw the default data set.")
     parser.add_argument("--out", type=Path, default=Path("build/sample"), help="folder to write")
     parser.add_argument("--seed", type=int, default=123, help="0 or more; same seed, same bytes")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def _draw(args: argparse.Namespace) -> None:
+    if args.seed < 0:
+        raise UserError(f"--seed is {args.seed}; it must be 0 or more.")
     try:
-        if args.seed < 0:
-            raise SampleError(f"--seed is {args.seed}; it must be 0 or more.")
         if is_drawn(args.out, args.seed):
             print(f"{args.out} already holds the sample of seed {args.seed}; nothing to do.")
             return
         images = draw_sample(args.out, args.seed)
-    except SampleError as error:
-        sys.exit(str(error))
     except OSError as error:
-        sys.exit(f"Cannot write {args.out}: {error.strerror or error}.")
+        raise UserError(f"Cannot write {args.out}: {error.strerror or error}.") from None
     faulty = sum(image.fault != "" for image in images)
     print(f"Wrote {len(images)} images, {faulty} of them faulty on purpose, to {args.out}.")
 

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
 from components.shared.cloud_storage import is_address
@@ -14,7 +13,6 @@ EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeou
 
 def main() -> None:
     """Does what the command line asks for, and exits with the code of the final state."""
-    warnings.simplefilter("ignore")  # the libraries' notes about Python versions
     with command_line():
         options = _parse_options()
         state = _run_here(options) if options.local else _run_on_cluster(options)

@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,7 +115,7 @@ def audit_images(to_audit: AuditInput, classes: list[str], *, settings: AuditSet
     images = to_audit.images
     labels = np.array([image.label for image in images])
     duplicates = find_duplicates([image.sha256 for image in images], to_audit.prints)
-    _check_enough(labels, duplicates.groups, classes, settings.folds)
+    _check_enough(labels, duplicates.groups, classes=classes, folds=settings.folds)
     verdict = judge_images(
         to_audit.views, labels, duplicates.groups, classes=len(classes), settings=settings, work=work
     )
@@ -167,7 +167,7 @@ def check_settings(settings: AuditSettings, review_size: int, gallery_size: int)
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
 
 
-def _check_enough(labels: NDArray[np.int64], groups: NDArray[np.int32], classes: list[str], folds: int) -> None:
+def _check_enough(labels: NDArray[np.int64], groups: NDArray[np.int32], *, classes: list[str], folds: int) -> None:
     for label, name in enumerate(classes):
         different = len(set(groups[labels == label]))
         if different < folds:
@@ -178,6 +178,8 @@ def _check_enough(labels: NDArray[np.int64], groups: NDArray[np.int32], classes:
 
 
 def _choose_work_folder(manifest: ExamplesManifest, settings: AuditSettings) -> Path:
-    """Returns a folder in the user's cache that is the same for the same images, settings and code."""
-    code = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
-    return Path.home() / ".cache/audit" / str(joblib.hash([asdict(manifest), settings, code]))
+    """Returns a folder in the user's cache: the same for the same images, wherever they are, settings and code."""
+    components = Path(__file__).parents[1]
+    code = [path.read_bytes() for name in ("audit", "shared") for path in sorted((components / name).rglob("*.py"))]
+    images = replace(manifest, data_uri="", test_data_uri="")
+    return Path.home() / ".cache/audit" / str(joblib.hash([asdict(images), settings, code]))

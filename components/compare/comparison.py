@@ -212,7 +212,7 @@ def _compare_split(split: str, versions: ComparedVersions, *, bootstrap: Bootstr
     is_right_before, is_right_after = (pairs[name] == pairs[columns.LABEL] for name in (BEFORE, AFTER))
     return {
         "images": len(pairs),
-        "verdict": _write_verdict(split, len(pairs), overall, bootstrap.confidence_level),
+        "verdict": _format_verdict(split, overall, images=len(pairs), confidence_level=bootstrap.confidence_level),
         **overall,
         "macro_f1": macro_f1,
         "classes": {
@@ -240,7 +240,7 @@ def _compare_accuracy(pairs: pd.DataFrame, bootstrap: Bootstrap) -> AccuracyChan
     }
 
 
-def _write_verdict(split: str, images: int, overall: AccuracyChange, confidence_level: float) -> str:
+def _format_verdict(split: str, overall: AccuracyChange, *, images: int, confidence_level: float) -> str:
     """Says in a sentence how the accuracy of a split changed."""
     accuracy, p = overall["accuracy"], overall["mcnemar_p"]
     before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"

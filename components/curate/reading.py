@@ -111,10 +111,7 @@ def read_people(uri: str, images: Iterable[SourceImage], classes: Collection[str
         return {}
     known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED_SPLITS}
     with _open_local_copy(uri) as path:
-        try:
-            return {decision.filename: decision for decision in read_decisions(path, known, classes)}
-        except UserError as error:
-            raise UserError(str(error).replace(str(path), uri)) from None
+        return {decision.filename: decision for decision in read_decisions(path, known, classes, shown=uri)}
 
 
 @contextlib.contextmanager

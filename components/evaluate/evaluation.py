@@ -12,6 +12,7 @@ from components.evaluate.metrics import measure_split
 from components.evaluate.report import write_evaluation_report
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
+from components.shared.formats import model as model_format
 from components.shared.formats import predictions as columns
 from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, write_evaluation
 from components.shared.formats.examples import ExampleSet, ImageExample, open_examples, parse_example
@@ -93,14 +94,14 @@ def _predict_batches(
     model: str, examples: ExampleSet, batch_size: int
 ) -> Iterator[tuple[str, list[ImageExample], NDArray[np.float32]]]:
     """Yields batches of images with their split and their probabilities [batch, classes]."""
-    signature: Any = tf.saved_model.load(model).signatures["serving_default"]
+    signature: Any = tf.saved_model.load(model).signatures[model_format.SIGNATURE]
     for split in examples.manifest.splits:
         print(f"evaluate: predicting {split}", flush=True)
         records = tf.data.TFRecordDataset(examples.list_shard_paths(split))
         for batch in records.batch(batch_size).as_numpy_iterator():
             images = [parse_example(record) for record in batch]
-            outputs = signature(image_bytes=tf.constant([image.encoded for image in images]))
-            yield split, images, outputs["probabilities"].numpy()
+            outputs = signature(**{model_format.IMAGE_BYTES: tf.constant([image.encoded for image in images])})
+            yield split, images, outputs[model_format.PROBABILITIES].numpy()
 
 
 def _check_classes(known: list[str], classes: list[str]) -> None:

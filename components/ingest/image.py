@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -61,15 +60,13 @@ def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Image]:
     if not data:
         raise BadImage("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own, softer warnings; max_pixels decides here
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            if image.width * image.height > max_pixels:
-                raise BadImage(f"{image.width} x {image.height} pixels; max_pixels allows {max_pixels:,}")
-            image.load()
-            picture = _render(image)
-            if picture is image and image.format in KEPT:
-                _check_for_tensorflow(data, image.format)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        if image.width * image.height > max_pixels:
+            raise BadImage(f"{image.width} x {image.height} pixels; max_pixels allows {max_pixels:,}")
+        image.load()
+        picture = _render(image)
+        if picture is image and image.format in KEPT:
+            _check_for_tensorflow(data, image.format)
     except BadImage:
         raise
     except UnidentifiedImageError:

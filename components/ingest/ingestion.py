@@ -59,10 +59,13 @@ def ingest_folders(
     with new_directory(output) as folder:
         with make_work_folder(beam_options, folder) as work:
             settings = _make_settings(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
-            written = _run(layout, settings, max_images, beam_options)
+            written = _run(layout, settings, max_images=max_images, beam_options=beam_options)
             bad = _collect_bad(written, on_bad_image)
             version = version or _compute_version(written)
-            splits = {split.name: _take_split(split.name, written, layout.classes, folder) for split in layout.splits}
+            splits = {
+                split.name: _take_split(split.name, written, classes=layout.classes, folder=folder)
+                for split in layout.splits
+            }
         _check_splits(splits, bad)
         quarantined = [Quarantined(image.name, image.reason) for image in bad]
         manifest = ExamplesManifest(data_uri, test_data_uri, version, layout.classes, splits, quarantined)
@@ -96,7 +99,7 @@ def _make_settings(layout: Layout, is_version_known: bool, *, max_pixels: int, s
     )
 
 
-def _run(layout: Layout, settings: ShardSettings, max_images: int, beam_options: list[str]) -> list[WrittenShard]:
+def _run(layout: Layout, settings: ShardSettings, *, max_images: int, beam_options: list[str]) -> list[WrittenShard]:
     """Lists the files, many folders at once, and writes the shards.
 
     Raises:
@@ -205,7 +208,7 @@ def _compute_version(written: list[WrittenShard]) -> str:
         return compute_version(paths)
 
 
-def _take_split(split: str, written: list[WrittenShard], classes: list[str], folder: Path) -> SplitInfo:
+def _take_split(split: str, written: list[WrittenShard], *, classes: list[str], folder: Path) -> SplitInfo:
     """Takes the shards of a split, numbered on without those that got no image, and counts."""
     filled = sorted((w for w in written if w.split == split and w.classes), key=lambda shard: shard.number)
     shards = []

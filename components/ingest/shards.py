@@ -1,6 +1,7 @@
 """Images into TFRecord shards, each shard by one worker of a Beam pipeline."""
 
 import hashlib
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +16,8 @@ from components.ingest.md5s import write_md5s
 from components.ingest.sources import BadImage, File, Reader, Source
 from components.shared.beam import exists, open_local_target
 from components.shared.errors import UserError
-from components.shared.formats.examples import hash_file, serialize_example
+from components.shared.files import hash_file
+from components.shared.formats.examples import serialize_example
 
 Key = tuple[str, int]  # of a shard: its split and number
 OTHERS = "others"  # in the place of the split: files that count for the data version only
@@ -118,7 +120,9 @@ def _write_images(key: Key, files: list[File], reader: Reader, settings: ShardSe
     classes: Counter[str] = Counter()
     bad, md5s = [], []
     with open_local_target(address) as path:
-        with tf.io.TFRecordWriter(str(path)) as writer:
+        # Around the threads and not in them, where Python cannot switch warnings off.
+        with tf.io.TFRecordWriter(str(path)) as writer, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own, softer limits of size; max_pixels decides here
             prepare = partial(_prepare, reader=reader, versioned=versioned, settings=settings)
             for prepared in _map_in_threads(prepare, files, reader.threads):
                 name = prepared.file.name

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec
 
@@ -34,9 +35,12 @@ def command_line() -> Iterator[None]:
     """The door of a command: what goes wrong inside the block becomes a sentence and an exit code.
 
     A UserError exits with 1, Ctrl-C with 130; a package that is missing is named together with the command to run.
+    Warnings are not shown: those of the libraries are about versions of Python, for which a user can do nothing.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from components.shared.formats import model as model_format
 from components.shared.formats.examples import ENCODED
 from models.preprocessing import IMAGE
 
@@ -21,21 +22,22 @@ class Classifier(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
         self.classes = tf.constant(classes)
 
     @tf.function(  # type: ignore[untyped-decorator]
-        input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False
+        input_signature=[tf.TensorSpec([None], tf.string, model_format.IMAGE_BYTES)], autograph=False
     )
     def __call__(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The outputs that export_model describes, for string [batch]."""
+        """The outputs that the format describes, for string [batch]."""
         images = transform_images(self.graph.transform_fn, image_bytes)
         probabilities = tf.nn.softmax(self.model(images, training=False))
         label = tf.argmax(probabilities, axis=1)
-        return {"probabilities": probabilities, "label": label, "class": tf.gather(self.classes, label)}
+        return {
+            model_format.PROBABILITIES: probabilities,
+            model_format.LABEL: label,
+            model_format.CLASS: tf.gather(self.classes, label),
+        }
 
 
 def export_model(model: keras.Model, *, transform_graph: str, classes: list[str], folder: Path) -> None:
-    """Saves the model with one signature, `serving_default`.
-
-    Its input is `image_bytes`, string [batch], PNG or JPEG. Its outputs are `probabilities`, float32 [batch, classes];
-    `label`, int64 [batch], the most probable class; and `class`, string [batch], the name of that class.
+    """Saves the model as components/shared/formats/model.py describes it.
 
     Args:
         model: From images, float32 [batch, 32, 32, 3] from 0 to 255, to logits, float32 [batch, classes].
@@ -44,7 +46,7 @@ def export_model(model: keras.Model, *, transform_graph: str, classes: list[str]
         folder: Where the SavedModel goes.
     """
     classifier = Classifier(model, transform_graph, classes)
-    tf.saved_model.save(classifier, str(folder), signatures=classifier.__call__)
+    tf.saved_model.save(classifier, str(folder), signatures={model_format.SIGNATURE: classifier.__call__})
 
 
 def transform_images(transform_fn: Any, image_bytes: tf.Tensor) -> tf.Tensor:

@@ -50,8 +50,8 @@ def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stage
         raise UserError(f"run {name}: compared two other runs; name one of these, by --from-run or --before.")
     own = {task.name for task in execution.tasks if task.is_own}
     made = {output: uri for (task, output), uri in uris.items() if task in own}
-    parameters = execution.parameters.items()
-    taken = {name.removesuffix("_uri"): uri for name, uri in parameters if name in stages.artifact_parameters}
+    artifacts = stages.artifact_parameters
+    taken = {artifacts[name]: uri for name, uri in execution.parameters.items() if name in artifacts}
     earlier: dict[str, str] = {}
     run = runs.find_by_id(cluster, execution.parameters.get(FROM_RUN, ""))
     if run:

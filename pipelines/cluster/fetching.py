@@ -6,6 +6,7 @@ from pathlib import Path
 from components.shared.cloud_storage import fetch
 from components.shared.errors import UserError
 from pipelines.cluster.artifacts import Execution, Uris
+from pipelines.compiler.spec import Task
 from pipelines.output.display import print_adoption, print_comparison, print_figures
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 
@@ -16,7 +17,7 @@ def fetch_results(execution: Execution, uris: Uris, reports: Path) -> None:
     Raises:
         UserError: its evaluation is not found.
     """
-    evaluations = [task.name for task in execution.tasks if task.stage == "evaluate" and task.is_own]
+    evaluations = [task for task in execution.tasks if task.stage == "evaluate" and task.is_own]
     if evaluations:
         _keep_results(execution, uris, evaluations[-1])
     if ("compare", "comparison") in uris:
@@ -27,18 +28,19 @@ def fetch_results(execution: Execution, uris: Uris, reports: Path) -> None:
         print_adoption(uris["curate", "data"])
 
 
-def _keep_results(execution: Execution, uris: Uris, evaluate: str) -> None:
-    if (evaluate, "evaluation") not in uris:
+def _keep_results(execution: Execution, uris: Uris, evaluate: Task) -> None:
+    if (evaluate.name, "evaluation") not in uris:
         raise UserError(
             f"{execution.folder}: no evaluation; the stage came from the cache of an earlier run that is gone. "
             "Run again with --no-cache."
         )
-    train = f"{evaluate.removesuffix('evaluate')}train"
+    trainings = [task.name for task in execution.tasks if task.stage == "train" and task.parts == evaluate.parts]
     with tempfile.TemporaryDirectory() as temporary:
-        evaluation = fetch(uris[evaluate, "evaluation"], Path(temporary, "evaluation"))
+        evaluation = fetch(uris[evaluate.name, "evaluation"], Path(temporary, "evaluation"))
         history = None
-        if (train, "history") in uris:
-            history = fetch(uris[train, "history"], Path(temporary, "history"))
+        for train in trainings:
+            if (train, "history") in uris:
+                history = fetch(uris[train, "history"], Path(temporary, "history"))
         keep_results(evaluation, history, RESULTS)
         print_figures(evaluation)
     print(f"results in {RESULTS}/")

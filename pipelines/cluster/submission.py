@@ -9,7 +9,7 @@ from kfp_server_api import V2beta1Run
 
 from components.shared.cloud_storage import is_address, upload
 from components.shared.errors import UserError
-from components.shared.formats.examples import hash_file
+from components.shared.files import hash_file
 from pipelines.cluster import runs, waiting
 from pipelines.cluster.artifacts import find_artifacts, read_execution
 from pipelines.cluster.connection import Cluster

@@ -100,10 +100,12 @@ class Config(Strict):
         """The file."""
         return CONFIGS / f"{self.name}.yaml"
 
-    def without_cache(self, *stages: str) -> "Config":
-        """The same, but with KFP's cache switched off for these stages."""
-        off = {name: self.get_stage(name).model_copy(update={"caching": False}) for name in stages}
-        return self.model_copy(update={"stages": {**self.stages, **off}})
+    def disable_cache(self, stage: str = "") -> "Config":
+        """The same, but with KFP's cache switched off for a stage, or for all of them."""
+        off = {"caching": False}
+        stages = {name: self.get_stage(name).model_copy(update=off) for name in ([stage] if stage else self.stages)}
+        defaults = self.defaults if stage else self.defaults.model_copy(update=off)
+        return self.model_copy(update={"stages": {**self.stages, **stages}, "defaults": defaults})
 
     def get_stage(self, name: str) -> StageConfig:
         """The stage's own settings over the defaults."""

@@ -30,6 +30,11 @@ class Port(Strict):
         return self.type in PYTHON_TYPES
 
 
+def name_uri(artifact: str) -> str:
+    """The parameter that takes an artifact's URI in a pipeline that imports it."""
+    return f"{artifact}_uri"
+
+
 class Container(Strict):
     """What runs the component."""
 

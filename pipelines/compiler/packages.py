@@ -33,9 +33,16 @@ def choose_package(pipeline: str | None, component: str | None, stages: Stages) 
 
 
 def build(name: str, stages: Stages) -> BaseComponent:
-    """The pipeline of that name, or the one that runs a single stage."""
+    """The pipeline of that name, or the one that runs a single stage.
+
+    Raises:
+        UserError: the file of that name builds none.
+    """
     if name in PIPELINES:
-        return importlib.import_module(f"pipelines.{name}").build(stages)
+        module = importlib.import_module(f"pipelines.{name}")
+        if not hasattr(module, "build"):
+            raise UserError(f"pipelines/{name}.py: has no function 'build'; every file in pipelines/ is a pipeline.")
+        return module.build(stages)
     return single_stage.build(stages, name)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from pipelines.compiler.contracts import PYTHON_TYPES
+from pipelines.compiler.contracts import PYTHON_TYPES, name_uri
 from pipelines.compiler.stages import Stages
 
 # The id of the run that the artifacts are of, if submit.py knows it. No task takes it; it is kept with the run, so that
@@ -27,13 +27,13 @@ def build(stages: Stages, stage: str) -> BaseComponent:
             default = inspect.Parameter.empty if value is None else value
             signature.append((port.name, PYTHON_TYPES[port.type], default))
         else:
-            signature.append((f"{port.name}_uri", str, inspect.Parameter.empty))
+            signature.append((name_uri(port.name), str, inspect.Parameter.empty))
 
     def single(*values: Any) -> None:
         arguments = {name: value for (name, _, _), value in zip(signature, values, strict=True) if name != FROM_RUN}
         for port in contract.inputs:
             if not port.is_parameter:
-                importer = dsl.importer(arguments.pop(f"{port.name}_uri"), artifact_class=getattr(dsl, port.type))
+                importer = dsl.importer(arguments.pop(name_uri(port.name)), artifact_class=getattr(dsl, port.type))
                 arguments[port.name] = importer.output
         stages.add_task(stage, **arguments)
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from components.shared.errors import UserError, name_unknown
 from pipelines.compiler.code_version import find_image_tag
 from pipelines.compiler.config import Config, StageConfig
-from pipelines.compiler.contracts import Contract, check_type, parse_default, read_contract
+from pipelines.compiler.contracts import Contract, check_type, name_uri, parse_default, read_contract
 
 COMPONENTS = Path(__file__).parents[2] / "components"
 
@@ -38,10 +38,10 @@ class Stages:
         self.pipeline_root = config.pipeline_root or None
 
     @property
-    def artifact_parameters(self) -> set[str]:
-        """The parameters of single-stage pipelines that take an artifact's URI."""
+    def artifact_parameters(self) -> dict[str, str]:
+        """The parameters of single-stage pipelines that take an artifact's URI, and the name of that artifact."""
         return {
-            f"{port.name}_uri"
+            name_uri(port.name): port.name
             for contract in self.contracts.values()
             for port in contract.inputs
             if not port.is_parameter

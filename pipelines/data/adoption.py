@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dvc_data.hashfile.tree import Tree
 
 
-class Wishes(NamedTuple):
+class AdoptionOptions(NamedTuple):
     """What is to be done after `dvc add`."""
 
     commit: bool = False
@@ -80,25 +80,25 @@ class Plan(NamedTuple):
     next: Snapshot
     changes: ChangeCounts | None  # None: it is not known what `now` holds
     files: list[Path]  # that the commit takes
-    wishes: Wishes
+    options: AdoptionOptions
 
     @property
     def commands(self) -> list[str]:
         """What follows the exchange of the images, as one would type it in the root of the repository."""
-        wishes, folder = self.wishes, self.folder
+        options, folder = self.options, self.folder
         commands = [f"dvc add {folder.name}"]
-        if wishes.commit:
+        if options.commit:
             files = shlex.join(os.path.relpath(path, folder.root) for path in self.files)
-            commands.append(f"git add {files} && git commit -m {shlex.quote(wishes.message)}")
-        if wishes.tag:
-            commands.append(f"git tag {shlex.quote(wishes.tag)}")
-        if wishes.push is not None:
-            remote = f"-r {shlex.quote(wishes.push)} " if wishes.push else ""
+            commands.append(f"git add {files} && git commit -m {shlex.quote(options.message)}")
+        if options.tag:
+            commands.append(f"git tag {shlex.quote(options.tag)}")
+        if options.push is not None:
+            remote = f"-r {shlex.quote(options.push)} " if options.push else ""
             commands.append(f"dvc push {remote}{folder.name}")
         return commands
 
 
-def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, wishes: Wishes) -> Plan:
+def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, options: AdoptionOptions) -> Plan:
     """What it takes to make `curated` the version of `folder`; nothing is changed yet.
 
     Raises:
@@ -114,15 +114,15 @@ def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, wishes: Wishes)
     head = find_committed(repo, folder)
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
     changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
-    wishes = wishes._replace(message=wishes.message or _write_message(upcoming, changes))
+    options = options._replace(message=options.message or _write_message(upcoming, changes))
     files = _list_files(folder, git, upcoming=upcoming, is_first=head is None)
-    if wishes.commit:
+    if options.commit:
         _check_git(git, files)
-    if wishes.tag:
-        _check_tag(git, wishes.tag, is_done=head is not None and head.value == upcoming.name)
-    if wishes.push is not None:
-        open_remote(repo, folder, wishes.push or (out.remote if out else None))
-    return Plan(folder, on_disk.name, now, upcoming, changes, files, wishes)
+    if options.tag:
+        _check_tag(git, options.tag, is_done=head is not None and head.value == upcoming.name)
+    if options.push is not None:
+        open_remote(repo, folder, options.push or (out.remote if out else None))
+    return Plan(folder, on_disk.name, now, upcoming, changes, files, options)
 
 
 def _find_git_root(repo: "Repo", folder: Folder) -> Path:
@@ -289,30 +289,30 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
     """
     from dvc.repo import lock_repo
 
-    folder, wishes = plan.folder, plan.wishes
+    folder, options = plan.folder, plan.options
     git = _find_git_root(repo, folder)
     steps = iter(plan.commands)
     with lock_repo(repo):  # nor does another DVC or adopt.py work there meanwhile
         _exchange(repo, plan, curated)
-        repo.scm_context.quiet = wishes.commit  # its advice to run `git add`
+        repo.scm_context.quiet = options.commit  # its advice to run `git add`
         (stage,) = repo.add(str(folder.path))
     if stage.outs[0].hash_info.value != plan.next.name:
         raise UserError(
             f"{folder.given}: is now {stage.outs[0].hash_info.value}, not {plan.next.name}; who changed it?"
         )
     done(next(steps))
-    if wishes.commit:
+    if options.commit:
         files = [str(path) for path in plan.files]
         _run_git(git, "add", "--", *files)
         if _ask_git(git, "diff", "--cached", "--name-only"):
-            _run_git(git, "commit", "--quiet", "--message", wishes.message)
+            _run_git(git, "commit", "--quiet", "--message", options.message)
         done(next(steps))
-    if wishes.tag:
-        if not _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{wishes.tag}"):
-            _run_git(git, "tag", wishes.tag)
+    if options.tag:
+        if not _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{options.tag}"):
+            _run_git(git, "tag", options.tag)
         done(next(steps))
-    if wishes.push is not None:
-        _push(repo, folder, wishes.push)
+    if options.push is not None:
+        _push(repo, folder, options.push)
         done(next(steps))
 
 

@@ -6,6 +6,7 @@ imported inside the functions, because runs without containers start sooner with
 """
 
 import codecs
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
-from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
@@ -59,21 +59,30 @@ def check_images(images: Iterable[str]) -> None:
     """
     import docker
 
-    client = connect()
-    for image in images:
-        try:
-            client.images.get(image)
-        except docker.errors.NotFound:
-            raise UserError(
-                f"{image}: no such image on this machine; build it with `make images`, or pull it."
-            ) from None
+    with contextlib.closing(connect()) as client:
+        for image in images:
+            try:
+                client.images.get(image)
+            except docker.errors.NotFound:
+                raise UserError(
+                    f"{image}: no such image on this machine; build it with `make images`, or pull it."
+                ) from None
 
 
-def make_runner(folder: Path, arguments: dict[str, Any]) -> local.DockerRunner:
-    """The runner of kfp; its containers may write to the folder of the run, and read what the arguments name."""
+@contextlib.contextmanager
+def start_stages_in_containers(folder: Path, arguments: dict[str, Any]) -> Iterator[None]:
+    """Lets kfp's DockerRunner start the stages in containers of ours: kfp's leave files that belong to root.
+
+    They may write to the folder of the run, and read what the arguments name.
+    """
     mounts = dict.fromkeys(_list_folders(arguments), READ_ONLY) | {str(folder): WRITABLE}
-    docker_task_handler.DockerTaskHandler = partial(_Container, connect(), mounts)
-    return local.DockerRunner()
+    own = docker_task_handler.DockerTaskHandler
+    with contextlib.closing(connect()) as client:
+        docker_task_handler.DockerTaskHandler = partial(_Container, client, mounts)
+        try:
+            yield
+        finally:
+            docker_task_handler.DockerTaskHandler = own
 
 
 def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:

@@ -78,8 +78,10 @@ def find_record(runs: Path, experiment: str, name: str) -> RunRecord:
             raise UserError(f"{runs / experiment}: no run succeeded yet; run the pipeline first.")
         return records[-1]
     candidates = [Path(name) / FILE, runs / experiment / name / FILE]
-    path = next((candidate for candidate in candidates if candidate.is_file()), candidates[-1])
-    return _read(path)
+    for path in candidates:
+        if path.is_file():
+            return _read(path)
+    raise UserError(f"{candidates[-1].parent}: not a run; --from-run takes the name or the folder of an earlier run.")
 
 
 def find_curated(runs: Path, experiment: str, name: str) -> str:
@@ -119,9 +121,4 @@ def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
 
 def _read(path: Path) -> RunRecord:
     fields = {"run": str, "state": str, "started": str, "stages": dict, "artifacts": dict}
-    try:
-        return cast(RunRecord, read_document(path, fields, ""))
-    except UserError:
-        raise UserError(
-            f"{path.parent}: not a run; --from-run takes the name or the folder of an earlier run."
-        ) from None
+    return cast(RunRecord, read_document(path, fields, "delete or move that run, or name another"))

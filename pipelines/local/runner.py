@@ -16,7 +16,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.shared.errors import UserError
 from pipelines.compiler.spec import Task, list_images, read_spec
-from pipelines.local.containers import check_images, make_runner
+from pipelines.local.containers import check_images, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import end_children, interrupt_on_sigterm, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
@@ -111,10 +111,10 @@ def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str) -> Iter
     """Prepares kfp.local, and all that it takes from this process: its folder, its environment, its Python."""
     with interrupt_on_sigterm(), set_environment(), contextlib.chdir(ROOT), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about image names, and what kfp leaves aside here, such as CPU limits
-        is_docker = runner == "docker"
-        chosen = make_runner(folder, arguments) if is_docker else local.SubprocessRunner(use_venv=False)
-        local.init(chosen, pipeline_root=str(folder / "artifacts"), raise_on_error=False)
-        with contextlib.nullcontext() if is_docker else start_stages_with(find_python()):
+        in_containers = runner == "docker"
+        kfp_runner = local.DockerRunner() if in_containers else local.SubprocessRunner(use_venv=False)
+        local.init(kfp_runner, pipeline_root=str(folder / "artifacts"), raise_on_error=False)
+        with start_stages_in_containers(folder, arguments) if in_containers else start_stages_with(find_python()):
             yield
 
 

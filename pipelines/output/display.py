@@ -15,7 +15,15 @@ from rich.table import Table
 from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
 
-SYMBOLS = {"waiting": "[dim]·[/]", "running": "[cyan]▶[/]", "succeeded": "[green]✓[/]", "failed": "[red]✗[/]"}
+SYMBOLS = {
+    "waiting": "[dim]·[/]",
+    "running": "[cyan]▶[/]",
+    "succeeded": "[green]✓[/]",
+    "failed": "[red]✗[/]",
+    "cancelling": "[yellow]■[/]",
+    "cancelled": "[yellow]■[/]",
+    "skipped": "[dim]-[/]",
+}
 
 
 class Progress(Protocol):

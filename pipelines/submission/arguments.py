@@ -7,7 +7,7 @@ from kfp.dsl.base_component import BaseComponent
 from pydantic import TypeAdapter, ValidationError
 
 from components.shared.errors import UserError, name_unknown
-from pipelines.compiler.contracts import PYTHON_TYPES, Contract
+from pipelines.compiler.contracts import PYTHON_TYPES, Contract, name_uri
 from pipelines.compiler.single_stage import FROM_RUN
 
 
@@ -71,4 +71,4 @@ def address_artifacts(names: dict[str, str], run: EarlierRun) -> dict[str, str]:
     for artifact in names.values():
         if artifact not in available:
             raise UserError(f"run {run.name} has no artifact '{artifact}'; take a run that made it.")
-    return {f"{name}_uri": available[artifact] for name, artifact in names.items()}
+    return {name_uri(name): available[artifact] for name, artifact in names.items()}

@@ -108,9 +108,9 @@ def _locate_decisions(decisions: str, target: Target) -> str:
 def _choose_caching(request: RunRequest, config: Config, versions: list[str]) -> Config:
     """KFP's cache knows data by their address: where that names no version, ingest must look for itself."""
     if request.no_cache:
-        return config.without_cache(*Stages(config).contracts)
+        return config.disable_cache()
     is_versioned = versions and all(version.endswith(".dir") for version in versions)
-    return config if is_versioned else config.without_cache("ingest")
+    return config if is_versioned else config.disable_cache("ingest")
 
 
 def _find_earlier_runs(request: RunRequest, stages: Stages, target: Target) -> dict[str, EarlierRun]:

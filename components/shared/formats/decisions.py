@@ -31,7 +31,7 @@ class Decision(NamedTuple):
 
 
 def read_decisions(
-    path: str | Path, examples: Mapping[tuple[str, str], str], classes: Collection[str]
+    path: str | Path, examples: Mapping[tuple[str, str], str], classes: Collection[str], *, shown: str = ""
 ) -> list[Decision]:
     """Reads the decisions.
 
@@ -39,6 +39,7 @@ def read_decisions(
         path: The file: UTF-8, with a comma, semicolon or tab between cells.
         examples: The label of each image of the data version that may be decided about, by (sha256, filename).
         classes: The names that a decision may give.
+        shown: What messages call the file, if not by its path.
 
     Returns:
         One decision per image, in the order of the file. Rows without a decision, and those to skip, are left out.
@@ -47,9 +48,10 @@ def read_decisions(
         UserError: The file is not such a CSV file, or a row names no image or class of this data version, says nothing
             clear, or contradicts another row about the same image or one of the same bytes.
     """
+    place = shown or str(path)
     images = _Images(examples)
     decided: dict[str, tuple[int, Decision]] = {}
-    for row in _read_rows(path):
+    for row in _read_rows(_read_text(Path(path), place), place):
         if decision := _parse_row(row, images, classes):
             line, earlier = decided.setdefault(decision.filename, (row.line, decision))
             if earlier != decision:
@@ -57,7 +59,7 @@ def read_decisions(
                     f"{decision.filename} is {_describe(decision)}, but line {line} has it {_describe(earlier)};"
                     " leave one of the two."
                 )
-    _check_copies(path, decided.values())
+    _check_copies(place, decided.values())
     return [decision for _, decision in decided.values()]
 
 
@@ -67,21 +69,20 @@ def read_decisions(
 class _Row(NamedTuple):
     """A row of the file."""
 
-    path: str | Path
+    place: str  # the file, for messages
     line: int  # where it begins
     cells: dict[str, str]  # one for every column
 
     def error(self, sentence: str) -> UserError:
         """The error that says what is wrong in this row."""
-        return UserError(f"{self.path}, line {self.line}: {sentence}")
+        return UserError(f"{self.place}, line {self.line}: {sentence}")
 
 
-def _read_rows(path: str | Path) -> Iterator[_Row]:
+def _read_rows(text: str, place: str) -> Iterator[_Row]:
     """Yields the rows below the header that are not blank.
 
     Cells at the end of a row may be missing: Excel leaves out empty ones.
     """
-    text = _read_text(path)
     separator = max(SEPARATORS, key=text.splitlines()[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
@@ -90,49 +91,49 @@ def _read_rows(path: str | Path) -> Iterator[_Row]:
         for cells in reader:
             line, next_line = next_line, reader.line_num + 1
             if not header:
-                header = _parse_header(path, cells)
+                header = _parse_header(place, cells)
             elif len(cells) > len(header):
                 raise UserError(
-                    f"{path}, line {line}: {len(cells)} cells below a header of {len(header)};"
+                    f"{place}, line {line}: {len(cells)} cells below a header of {len(header)};"
                     " save the file with a spreadsheet, which quotes what contains the separator."
                 )
             elif any(cells):
-                yield _Row(path, line, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True)))
+                yield _Row(place, line, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True)))
     except csv.Error as error:
-        raise UserError(f"{path}, line {next_line}: not readable as CSV ({error}); save it again as CSV.") from None
+        raise UserError(f"{place}, line {next_line}: not readable as CSV ({error}); save it again as CSV.") from None
 
 
-def _read_text(path: str | Path) -> str:
+def _read_text(path: Path, place: str) -> str:
     """The text of the file, if it is UTF-8 and not blank."""
     try:
-        data = Path(path).read_bytes()
+        data = path.read_bytes()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', error)}).") from None
+        raise UserError(f"{place}: cannot be read ({getattr(error, 'strerror', error)}).") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path}, line 1: UTF-16, not UTF-8; save it as 'CSV UTF-8'.")
+        raise UserError(f"{place}, line 1: UTF-16, not UTF-8; save it as 'CSV UTF-8'.")
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: not a text file; save the spreadsheet as 'CSV UTF-8'.")
+        raise UserError(f"{place}, line {line}: not a text file; save the spreadsheet as 'CSV UTF-8'.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}, line {line}: not UTF-8; save it as 'CSV UTF-8'.") from None
+        raise UserError(f"{place}, line {line}: not UTF-8; save it as 'CSV UTF-8'.") from None
     if not text.strip():
-        raise UserError(f"{path}: empty; give decisions.csv of review.html, or issues.csv with decisions filled in.")
+        raise UserError(f"{place}: empty; give decisions.csv of review.html, or issues.csv with decisions filled in.")
     return text
 
 
-def _parse_header(path: str | Path, cells: list[str]) -> list[str]:
+def _parse_header(place: str, cells: list[str]) -> list[str]:
     """The names of the columns, if the necessary ones are there and none is there twice."""
     header = [cell.strip() for cell in cells]
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
-        raise UserError(f"{path}, line 1: the column {_shorten(twice[0])} is there twice; leave one.")
+        raise UserError(f"{place}, line 1: the column {_shorten(twice[0])} is there twice; leave one.")
     missing = [name for name in REQUIRED if name not in header]
     if missing or set(LABELS).isdisjoint(header):
         raise UserError(
-            f"{path}, line 1: no column {', '.join(missing) or 'new_label'};"
+            f"{place}, line 1: no column {', '.join(missing) or 'new_label'};"
             " give decisions.csv of review.html, or issues.csv with the columns decision and decided_label filled in."
         )
     return header
@@ -206,11 +207,11 @@ def _parse_new_label(row: _Row, word: str, classes: Collection[str]) -> str:
 # --- all decisions together --------------------------------------------------------------------
 
 
-def _check_copies(path: str | Path, decided: Iterable[tuple[int, Decision]]) -> None:
+def _check_copies(place: str, decided: Iterable[tuple[int, Decision]]) -> None:
     """Copies of one picture may not end up with two labels; keeping one and dropping the others is no contradiction.
 
     Args:
-        path: The file, for the message.
+        place: The file, for the message.
         decided: Each decision with the number of its line.
 
     Raises:
@@ -223,7 +224,7 @@ def _check_copies(path: str | Path, decided: Iterable[tuple[int, Decision]]) -> 
         earlier_line, earlier = seen.setdefault(decision.sha256, (line, decision))
         if (decision.new_label or decision.label) != (earlier.new_label or earlier.label):
             raise UserError(
-                f"{path}, line {line}: {decision.filename} is {_describe(decision)}, but {earlier.filename} in line"
+                f"{place}, line {line}: {decision.filename} is {_describe(decision)}, but {earlier.filename} in line"
                 f" {earlier_line}, which has the same bytes, is {_describe(earlier)}; give both one label or drop one."
             )
 

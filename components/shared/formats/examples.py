@@ -12,13 +12,13 @@
      "quarantined": [{"path": "train/i/x.png", "reason": "..."}]}
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.shared.errors import UserError
+from components.shared.files import hash_file
 from components.shared.formats.documents import read_document, write_document
 
 if TYPE_CHECKING:
@@ -167,12 +167,6 @@ def is_augmented(filename: str) -> bool:
 def name_shard(split: str, index: int, shards: int) -> str:
     """The usual name of a shard: train-00000-of-00004.tfrecord."""
     return f"{split}-{index:05d}-of-{shards:05d}.tfrecord"
-
-
-def hash_file(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_manifest(folder: Path, manifest: ExamplesManifest) -> None:

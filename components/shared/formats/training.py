@@ -1,11 +1,11 @@
 """What a model was trained on and how: `training.json` in the model's folder, and the history of its epochs."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
 from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.tables import write_rows
 
 FILE = "training.json"
 Settings = dict[str, int | float]  # the parameters of train, by name
@@ -51,7 +51,4 @@ def read_training(folder: str | Path) -> Training:
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """Writes a CSV file with a row per epoch."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(Epoch.__annotations__))
-        writer.writeheader()
-        writer.writerows(history)
+    write_rows(path, list(Epoch.__annotations__), (list(epoch.values()) for epoch in history))

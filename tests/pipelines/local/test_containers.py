@@ -6,7 +6,7 @@ from docker import DockerClient
 from kfp.local.docker_task_handler import DockerTaskHandler
 
 from components.shared.errors import UserError
-from pipelines.local.containers import check_images, connect
+from pipelines.local.containers import _Container, check_images, connect
 
 
 @pytest.fixture
@@ -34,9 +34,10 @@ def test_without_docker_every_place_of_a_socket_is_named(monkeypatch: pytest.Mon
         assert f"unix://{place}" in str(raised.value)
 
 
-def test_kfp_gives_its_handler_what_ours_takes():
-    given = set(inspect.signature(DockerTaskHandler).parameters)
-    assert given == {"image", "full_command", "pipeline_root", "runner", "env_vars"}
+def test_ours_takes_what_kfp_gives_its_handler():
+    given = inspect.signature(DockerTaskHandler).parameters
+    assert set(given) == {"image", "full_command", "pipeline_root", "runner", "env_vars"}
+    inspect.signature(_Container).bind(None, {}, **dict.fromkeys(given))  # raises what does not fit
 
 
 def test_missing_image_is_named(client: DockerClient):
