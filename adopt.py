@@ -74,6 +74,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
 
     from components.shared.formats.manifest import FILE as MANIFEST
     from components.shared.formats.manifest import is_image_path
+    from pipelines.output.results import RESULTS, read_data_version
 
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
@@ -87,6 +88,12 @@ def _show(plan: "Plan", source: "Curated") -> None:
     beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
     if beside:
         console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
+    figures_of = read_data_version(RESULTS)
+    if figures_of not in ("", plan.next.name):
+        console.print(
+            f"{RESULTS}/ holds the figures of another version, {figures_of}, so a commit leaves them out; "
+            f"for those of this one, adopt it and run submit.py on {plan.folder.given}, or rerun evaluate on its run."
+        )
     console.print("\nTo do:")
     if plan.on_disk != plan.next.name:
         console.print(f"    give {plan.folder.given} the content of {source.shown}")

@@ -316,6 +316,13 @@ def test_other_results_are_left(place: Place, run: Callable[..., str], content: 
     assert git(place.home, "status", "--porcelain") == "?? results/"
 
 
+def test_figures_of_another_version_are_named(place: Place, run: Callable[..., str]):
+    write(place.home / "results", {"metrics.json": '{"data_version": "0123.dir"}'})
+    assert "results/ holds the figures of another version, 0123.dir, so a commit leaves them out" in run()
+    write(place.home / "results", {"metrics.json": json.dumps({"data_version": place.version})})
+    assert "another version" not in run()
+
+
 def test_first_version(place: Place, run: Callable[..., str]):
     output = run("--yes", "--commit", "--tag", "first", "--push", data="images")
     assert f"images: no version -> {place.version}\n" in output
@@ -381,7 +388,7 @@ def test_as_a_user_runs_it(place: Place):
     assert shown.stdout.endswith("Nothing is changed yet; --yes does it.\n")
     refused = subprocess.run([*command, "--from-run", "lost", "--yes"], capture_output=True, text=True, cwd=place.home)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert re.fullmatch(r"runs/default/lost: not a run[^\n]+\.\n", refused.stderr)
+    assert refused.stderr == ("lost: no such run in runs/default; give the name or the folder of an earlier run.\n")
 
 
 # --- refused -----------------------------------------------------------------------------------

@@ -83,8 +83,12 @@ def leave_run(
         pytest.param("--component trian", ["'trian'", "Did you mean train?", "evaluate"], id="unknown stage"),
         pytest.param("--data images --config lcoal", ["lcoal", "local", "sample"], id="unknown configuration"),
         pytest.param("--component train", ["runs/default", "run the pipeline first"], id="no earlier run"),
-        pytest.param("--pipeline comparison --before lost", ["runs/default/lost", "not a run"], id="no run to compare"),
-        pytest.param("--component train --from-run lost", ["runs/default/lost", "--from-run"], id="that run not there"),
+        pytest.param(
+            "--pipeline comparison --before lost", ["lost: no such run in runs/default;"], id="no run to compare"
+        ),
+        pytest.param(
+            "--component train --from-run lost", ["lost: no such run in runs/default;"], id="that run not there"
+        ),
         pytest.param("--data python3/images", ["python3/images", "python3"], id="data path that kfp garbles"),
         pytest.param("--data images --runs python3/runs", ["python3/runs"], id="runs path that kfp garbles"),
         pytest.param("--data images --experiment python3.11", ["runs/python3.11"], id="experiment that kfp garbles"),
@@ -118,4 +122,6 @@ def test_latest_run_is_the_one_that_was_started_last(workplace: Path):
 @pytest.mark.parametrize("content", ["{", "[]", '{"run": "20260101-000000-training", "state": "succeeded"}'])
 def test_refuses_a_run_whose_summary_is_damaged(workplace: Path, content: str):
     leave_run(workplace, "succeeded", content=content)
-    assert "not a run" in refused(workplace, "--component", "validate", "--from-run", "20260101-000000-training")
+    refusal = refused(workplace, "--component", "validate", "--from-run", "20260101-000000-training")
+    assert refusal.startswith("runs/default/20260101-000000-training/run.json: ")
+    assert refusal.endswith("; delete or move that run, or name another.\n")

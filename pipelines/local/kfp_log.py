@@ -14,7 +14,9 @@ _EXECUTING = re.compile(r"Executing task '(.+)'$")
 _FINISHED = re.compile(r"Task '(.+)' finished with status (\w+)$")
 _EXECUTOR_INPUT = "Got executor_input:"  # followed by JSON
 # Lines that are not a stage's own last words: kfp's, TensorFlow's, and the dump of the executor's input.
-_NOISE = re.compile(r"^$|^[\[{}\"\]]|^\d{4}-\d\d-\d\d |^(WARNING|[IWE]0000|To enable the following)")
+_NOISE = re.compile(
+    r"^$|^[\[{}\"\]]|^\d{4}-\d\d-\d\d |^\d\d:\d\d:\d\d\.\d{3} - |^(WARNING|[IWE]0000|To enable the following)"
+)
 _LAST_WORDS = 30  # lines
 
 

@@ -81,7 +81,7 @@ def find_record(runs: Path, experiment: str, name: str) -> RunRecord:
     for path in candidates:
         if path.is_file():
             return _read(path)
-    raise UserError(f"{candidates[-1].parent}: not a run; --from-run takes the name or the folder of an earlier run.")
+    raise UserError(f"{name}: no such run in {runs / experiment}; give the name or the folder of an earlier run.")
 
 
 def find_curated(runs: Path, experiment: str, name: str) -> str:
