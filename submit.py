@@ -57,7 +57,7 @@ def _read_request(options: argparse.Namespace) -> RunRequest:
         rev=options.rev,
         decisions=options.decisions,
         params=tuple(options.param),
-        from_run=options.from_run,
+        from_run=options.from_run or "latest",
         before=options.before,
         no_cache=options.no_cache,
         runs=options.runs,
@@ -95,7 +95,7 @@ def _parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--decisions", metavar="FILE", help="decisions.csv of the review, for the improvement")
     parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
-    parser.add_argument("--from-run", default="latest", metavar="RUN", help="that earlier run (default: %(default)s)")
+    parser.add_argument("--from-run", metavar="RUN", help="that earlier run (default: latest)")
     parser.add_argument("--before", metavar="RUN", help="for the comparison: the run that --from-run is compared with")
     _add_local_options(parser)
     _add_cluster_options(parser)
@@ -152,6 +152,8 @@ def minutes(text: str) -> float:
 
 def _find_contradiction(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are right one by one."""
+    if empty := next((name for name, value in vars(options).items() if value == ""), None):
+        return f"--{empty.replace('_', '-')} is empty; give it a value or leave it out"
 
     def first(*names: str) -> str | None:
         return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)
@@ -173,6 +175,9 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
         return "--decisions goes with --pipeline improvement or --component curate"
     if bool(options.before) != (options.pipeline == "comparison"):
         return "--pipeline comparison goes with --before RUN, the run to compare with"
+    takes_artifacts = options.before or (options.component and not options.data)
+    if options.from_run and not takes_artifacts:
+        return "--from-run goes with --component and without --data, or with --before"
     if options.before and (name := first("data", "test_data", "rev")):
         return f"{name} is for a run on images; --pipeline comparison takes two runs"
     if options.wait and options.cron:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-NEVER = {"relabel_confidence": 2, "drop_confidence": 2, "duplicates": "keep"}  # no confidence reaches it
+# No confidence reaches 2.
+NEVER = {"relabel_confidence": 2, "drop_confidence": 2, "doubt_confidence": 2, "duplicates": "keep"}
 CURATIONS: dict[str, dict[str, Any]] = {"curated": {"augment_to": 0}, "augmented": NEVER, "all": {}}
 VARIANTS = ("untouched", *CURATIONS)
 HEADER = ("variant", "train images", "val, untouched", "test", "val of its own version", "seeds")

@@ -40,12 +40,21 @@ IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
 PATIENCE = 1800  # seconds for what takes one minute on an idle machine, and would hang for ever if it were broken
 
 
-SLOW = {"end_to_end", "fakes", "cluster", "test_adopt.py", "test_dvc_version.py"}  # the last two make repositories
+# What runs stages or servers, makes repositories of git and DVC, or draws the sample again and again.
+SLOW = {
+    "end_to_end",
+    "fakes",
+    "cluster",
+    "test_adopt.py",
+    "test_contributing.py",
+    "test_dvc_version.py",
+    "test_sample.py",
+}
 SLOW_FIXTURES = {"examples", "validated", "transformed", "trained", "gcs_server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs neither TensorFlow nor a server, and no repository of git and DVC for each test."""
+    """Marks the tests that `make test-fast` runs."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         if SLOW.isdisjoint(item.path.parts) and SLOW_FIXTURES.isdisjoint(fixtures):

@@ -138,8 +138,8 @@ def leave_run(home: Path, name: str, state: str, data: str | None = None, **fact
     run = home / "runs/default" / name
     run.mkdir(parents=True, exist_ok=True)
     artifacts = {"data": str(run / "artifacts" / data)} if data else {"examples": str(run / "artifacts/examples")}
-    summary = {"run": name, "state": state, "stages": {}, "artifacts": artifacts}
-    summary |= {"started": "2026-01-01T00:00:00+00:00", **facts}
+    summary = {"run": name, "pipeline": "improvement", "state": state, "stages": {}, "artifacts": artifacts}
+    summary |= {"started": "2026-01-01T00:00:00+00:00", "arguments": {}, "seconds": 1.0, **facts}
     (run / "run.json").write_text(json.dumps(summary))
 
 

@@ -45,12 +45,22 @@ def leave_run(
     run = workplace / "runs/default" / name
     run.mkdir(parents=True)
     examples = {"uri": str(run / "artifacts/ingest/examples"), "metadata": {}}
+    ingest = {
+        "stage": "ingest",
+        "state": "succeeded",
+        "seconds": 1.0,
+        "parameters": {},
+        "inputs": {},
+        "artifacts": {"examples": examples},
+    }
     summary = {
         "run": run.name,
+        "pipeline": "training",
         "state": state,
         "started": "2026-01-01T00:00:00+00:00",
         "arguments": {},
-        "stages": {"ingest": {"state": "succeeded", "parameters": {}, "artifacts": {"examples": examples}}},
+        "seconds": 1.0,
+        "stages": {"ingest": ingest},
         "artifacts": {"examples": examples["uri"]},
         **facts,
     }

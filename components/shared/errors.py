@@ -45,8 +45,13 @@ def command_line() -> Iterator[None]:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except ModuleNotFoundError as error:
-        sys.exit(f"{error.name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
+    except ImportError as error:
+        name = error.name or str(error)
+        sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
+    except OSError as error:
+        if not error.filename:
+            raise
+        sys.exit(f"{error.filename}: cannot be read or written ({error.strerror}).")
 
 
 def shorten(error: object) -> str:

@@ -7,9 +7,9 @@ from pipelines.cluster import runs
 from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, list_written, read_execution
 from pipelines.cluster.connection import Cluster
 from pipelines.compiler.single_stage import FROM_RUN
-from pipelines.compiler.spec import find_sources, is_own
+from pipelines.compiler.spec import find_parameters, find_sources, is_own
 from pipelines.compiler.stages import Stages
-from pipelines.submission.arguments import EarlierRun
+from pipelines.submission.arguments import COMPARISON, EarlierRun, go_through, refuse_comparison
 
 
 def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: str | None) -> EarlierRun:
@@ -29,9 +29,13 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
     artifacts = _name_artifacts(cluster, execution, uris=uris, stages=stages)
     inputs: dict[str, str] = {}
     parameters = {}
+    earlier = runs.find_by_id(cluster, execution.parameters.get(FROM_RUN, ""))
+    if stage and earlier and not any(task.stage == stage and task.is_own for task in execution.tasks):
+        described = EarlierRun(run.run_id, run.display_name, artifacts, {}, {})
+        before = describe_run(cluster, earlier, stages=stages, stage=stage)
+        return go_through(described, before, stages.list_affected(*_list_changed(execution)))
     if stage:
-        names = {port.name for port in stages.contracts[stage].inputs if port.is_parameter}
-        parameters = {name: value for name, value in execution.parameters.items() if name in names}
+        parameters = _read_parameters(execution, stage)
         for port, uri in _find_inputs(execution, uris, stage).items():
             if uri:
                 inputs[port] = uri
@@ -45,9 +49,8 @@ def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stage
 
     They are what its stages made, what it was given, and what the run had that it went on from.
     """
-    if execution.pipeline == "comparison":
-        name = execution.run.display_name
-        raise UserError(f"run {name}: compared two other runs; name one of these, by --from-run or --before.")
+    if execution.pipeline == COMPARISON:
+        raise UserError(refuse_comparison(execution.run.display_name))
     own = {task.name for task in execution.tasks if task.is_own}
     made = {output: uri for (task, output), uri in uris.items() if task in own}
     artifacts = stages.artifact_parameters
@@ -66,7 +69,24 @@ def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stage
             for (task, output), uri in outputs.items()
             if any(is_own(task, stage) for stage in stages.contracts)
         }
-    return {**earlier, **made, **taken}
+    outdated = stages.list_affected(*_list_changed(execution))
+    return {name: uri for name, uri in earlier.items() if name not in outdated} | made | taken
+
+
+def _list_changed(execution: Execution) -> set[str]:
+    """The stages whose outputs the run made anew."""
+    return {task.stage for task in execution.tasks if task.is_own}
+
+
+def _read_parameters(execution: Execution, stage: str) -> dict[str, object]:
+    """The values that the run was given for parameters of its last task of the stage, by the names they have there."""
+    last = [task for task in execution.tasks if task.stage == stage and task.is_own][-1:]
+    return {
+        name: execution.parameters[source]
+        for task in last
+        for name, source in find_parameters(execution.spec, task.name, task.parts).items()
+        if source in execution.parameters
+    }
 
 
 def _find_inputs(execution: Execution, uris: Uris, stage: str) -> dict[str, str | None]:

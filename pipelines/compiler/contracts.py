@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from collections import Counter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from components.shared.errors import UserError, name_unknown, shorten
 from pipelines.compiler.config import Strict, read_yaml, validate
 
+NAME = re.compile(r"[a-z][a-z0-9]*")
 PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
 ARTIFACT_TYPES = ("Artifact", "ClassificationMetrics", "Dataset", "HTML", "Metrics", "Model")
 
@@ -68,6 +70,12 @@ def read_contract(path: Path) -> Contract:
     contract = validate(Contract, read_yaml(path), path)
     if contract.name != path.parent.name:
         raise UserError(f"{path}: name is '{contract.name}'; it must be that of its folder, '{path.parent.name}'.")
+    if not NAME.fullmatch(contract.name):
+        raise UserError(f"{path}: name is '{contract.name}'; kfp would change it: use lower-case letters and digits.")
+    for kind, ports in (("inputs", contract.inputs), ("outputs", contract.outputs)):
+        for name, count in Counter(port.name for port in ports).items():
+            if count > 1:
+                raise UserError(f"{path}: {kind}: '{name}' appears {count} times; leave one.")
     for port in contract.inputs + contract.outputs:
         if port.type not in (*PYTHON_TYPES, *ARTIFACT_TYPES):
             raise UserError(f"{path}: {port.name}: {name_unknown('type', port.type, (*PYTHON_TYPES, *ARTIFACT_TYPES))}")

@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 from kfp.compiler import Compiler
 from kfp.dsl.base_component import BaseComponent
 
-from components.shared.errors import UserError, name_unknown
+from components.shared.errors import UserError, name_unknown, shorten
 from components.shared.files import new_file
 from pipelines.compiler import single_stage
 from pipelines.compiler.spec import Task, list_tasks
@@ -38,12 +38,18 @@ def build(name: str, stages: Stages) -> BaseComponent:
     Raises:
         UserError: the file of that name builds none.
     """
-    if name in PIPELINES:
+    if name not in PIPELINES:
+        return single_stage.build(stages, name)
+    if name in stages.contracts:
+        raise UserError(f"pipelines/{name}.py: has the name of a stage; give it another one.")
+    try:
         module = importlib.import_module(f"pipelines.{name}")
-        if not hasattr(module, "build"):
-            raise UserError(f"pipelines/{name}.py: has no function 'build'; every file in pipelines/ is a pipeline.")
-        return module.build(stages)
-    return single_stage.build(stages, name)
+    except (ImportError, SyntaxError) as error:
+        raise UserError(f"pipelines/{name}.py: cannot be imported: {shorten(error)}.") from None
+    pipeline = module.build(stages) if hasattr(module, "build") else None
+    if not isinstance(pipeline, BaseComponent):
+        raise UserError(f"pipelines/{name}.py: has no function 'build' that returns a pipeline of kfp.")
+    return pipeline
 
 
 def write_package(pipeline: BaseComponent, path: Path) -> None:

@@ -68,6 +68,19 @@ def find_sources(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, Sou
     return sources
 
 
+def find_parameters(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, str]:
+    """The parameter of the whole pipeline that each parameter of a task takes; `parts` lead to the task.
+
+    Parameters with a constant of their own, or with the output of another task, are left out.
+    """
+    sources = find_dag(spec, parts)["tasks"][task].get("inputs", {}).get("parameters", {})
+    taken = {name: source.get("componentInputParameter") for name, source in sources.items()}
+    if parts:
+        outer = find_parameters(spec, parts[-1], parts[:-1])
+        taken = {name: outer.get(source) for name, source in taken.items()}
+    return {name: source for name, source in taken.items() if source}
+
+
 def find_dag(spec: Spec, parts: tuple[str, ...]) -> Spec:
     """The graph of the pipeline, or of the pipeline within it that `parts` lead to."""
     dag = spec["root"]["dag"]

@@ -47,6 +47,28 @@ class Stages:
             if not port.is_parameter
         }
 
+    def list_affected(self, *changed: str) -> set[str]:
+        """The outputs of these stages, and of all that take them directly or through others.
+
+        An input takes the outputs of its name, with or without a word in front: after_evaluation takes evaluation.
+        """
+        affected: set[str] = set()
+        waiting = list(changed)
+        while waiting:
+            new = {port.name for port in self.contracts[waiting.pop()].outputs} - affected
+            affected |= new
+            waiting += [
+                name
+                for name, contract in self.contracts.items()
+                if any(
+                    f"_{port.name}".endswith(f"_{output}")
+                    for port in contract.inputs
+                    if not port.is_parameter
+                    for output in new
+                )
+            ]
+        return affected
+
     def add_task(self, stage: str, name: str = "", /, **inputs: Any) -> dsl.PipelineTask:
         """Adds a task to the pipeline being built: with `inputs`, the configured values for the rest, and resources.
 
@@ -57,13 +79,20 @@ class Stages:
 
         Returns:
             The task, whose outputs others may take.
+
+        Raises:
+            UserError: there is no such stage, or the pipeline has a task of that name.
         """
+        if stage not in self.contracts:
+            raise UserError(name_unknown("the stage", stage, self.contracts))
         name = name or stage
         if (stage, name) not in self._components:  # kfp takes long to load one
             contract = self.contracts[stage].model_copy(update={"name": name})
             self._components[stage, name] = _load_component(contract, self._prefix, self.tag)
         configured = {parameter: value for parameter, value in self.parameters[stage].items() if value is not None}
         task = self._components[stage, name](**{**configured, **inputs})
+        if task.name != name:  # kfp has numbered it
+            raise UserError(f"two tasks of a pipeline are called {name}; give each a name of its own.")
         _configure(task, self.config.get_stage(stage))
         return task
 

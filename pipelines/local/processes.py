@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +30,10 @@ def set_environment() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupt_on_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the block as Ctrl-C does."""
+    """Lets SIGTERM end the block as Ctrl-C does; in a thread, which gets no signals, it stays as it is."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

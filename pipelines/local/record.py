@@ -3,7 +3,10 @@
 import contextlib
 import datetime
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any, NotRequired
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from components.shared.errors import UserError
 from components.shared.files import new_file
@@ -52,10 +55,11 @@ def make_folder(runs: Path, experiment: str, pipeline: str) -> Path:
         UserError: a hundred runs were started within this second.
     """
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    (runs / experiment).mkdir(parents=True, exist_ok=True)
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
         folder = (runs / experiment / f"{stamp}-{pipeline}{suffix}").resolve()
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
+            folder.mkdir()
             return folder
     raise UserError(f"{runs / experiment}: too many runs within one second; try again.")
 
@@ -121,4 +125,11 @@ def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
 
 def _read(path: Path) -> RunRecord:
     fields = {"run": str, "state": str, "started": str, "stages": dict, "artifacts": dict}
-    return cast(RunRecord, read_document(path, fields, "delete or move that run, or name another"))
+    advice = "delete or move that run, or name another"
+    content = read_document(path, fields, advice)
+    try:
+        return TypeAdapter(RunRecord).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {field}: {first['msg']}; {advice}.") from None

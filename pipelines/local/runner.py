@@ -78,6 +78,7 @@ def run_package(
     try:
         with (folder / "run.log").open("w") as log, _use_kfp_local(folder, arguments, runner):
             _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
+        _check_outputs(folder, watcher)
         if all(state == "succeeded" for state in watcher.states.values()):
             record["state"] = "succeeded"
     except KeyboardInterrupt:
@@ -124,6 +125,19 @@ def _execute(package: Path, arguments: dict[str, Any], log: WatchedLog) -> None:
         pipeline(**arguments)
 
 
+def _check_outputs(folder: Path, watcher: Watcher) -> None:
+    """Takes a stage that ended well without a word of its outputs for what it is, a failure."""
+    for task in watcher.tasks:
+        if watcher.states[task.name] == "succeeded" and not _find_outputs(folder, task):
+            watcher.states[task.name] = "failed"
+            watcher.lines[task.name].append("it wrote no outputs; see run.log for what was run in its place.")
+
+
+def _find_outputs(folder: Path, task: Task) -> list[Path]:
+    """The file in which kfp's executor describes the outputs of a task that ended well."""
+    return list((folder / "artifacts").glob(f"*/{task.name}/executor_output.json"))
+
+
 def _add_tasks(record: RunRecord, folder: Path, watcher: Watcher) -> None:
     """Adds what became of each task to the record, and the run's own artifacts by their names, the last of each."""
     record["stages"] = {task.name: _describe_task(task, folder, watcher) for task in watcher.tasks}
@@ -150,9 +164,8 @@ def _describe_task(task: Task, folder: Path, watcher: Watcher) -> TaskRecord:
 
 
 def _read_artifacts(folder: Path, task: Task) -> dict[str, ArtifactRecord]:
-    """What kfp's executor wrote down when the task ended well."""
     artifacts: dict[str, ArtifactRecord] = {}
-    for output in (folder / "artifacts").glob(f"*/{task.name}/executor_output.json"):
+    for output in _find_outputs(folder, task):
         for name, content in json.loads(output.read_text()).get("artifacts", {}).items():
             first = content["artifacts"][0]
             artifacts[name] = {"uri": first["uri"], "metadata": first["metadata"]}

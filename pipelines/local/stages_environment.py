@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from components.shared.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("kfp", "tensorflow")
 VARIABLE = "STAGES_PYTHON"  # names another Python than that of .venv-stages
 
 
@@ -17,17 +19,33 @@ def find_python() -> str:
     """The path of the stages' Python: that of STAGES_PYTHON, else of .venv-stages.
 
     Raises:
-        UserError: it is not there.
+        UserError: it is not there, or has not the stages' packages.
     """
     named = os.environ.get(VARIABLE)
     if named:
-        if found := shutil.which(named):
-            return str(Path(found).absolute())
-        raise UserError(f"{VARIABLE} is {named}, which cannot be run; it must name a Python with the stages' packages.")
+        found = shutil.which(named)
+        if not found or not _has_packages(found):
+            raise UserError(
+                f"{VARIABLE} is {named}, which is no Python with the stages' packages; name one that has them, "
+                "or unset it and run `make setup`."
+            )
+        return str(Path(found).absolute())
     python = ROOT / ".venv-stages/bin/python"
     if not python.is_file():
         raise UserError(f"The stages' environment, {python.parents[1]}, is missing; run `make setup`.")
+    if not _has_packages(str(python)):
+        raise UserError(f"The stages' environment, {python.parents[1]}, is not complete; run `make setup`.")
     return str(python)
+
+
+def _has_packages(python: str) -> bool:
+    """Whether it can be run and finds the packages that every stage needs. Importing them would take seconds."""
+    script = f"import importlib.util as u; print(all(u.find_spec(name) for name in {PACKAGES}))"
+    try:
+        result = subprocess.run([python, "-c", script], capture_output=True, text=True)
+    except OSError:
+        return False
+    return result.stdout == "True\n"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from components.shared.files import new_file
 from components.shared.formats import comparison, evaluation
 from pipelines.compiler.config import load_config
 from pipelines.compiler.packages import write_package
+from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
@@ -21,7 +23,7 @@ from pipelines.local.record import RunRecord, find_last_task, find_record, make_
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, run_package
 from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
-from pipelines.submission.arguments import EarlierRun
+from pipelines.submission.arguments import COMPARISON, EarlierRun, go_through, refuse_comparison
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
 
@@ -48,9 +50,17 @@ class LocalTarget:
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         """An earlier run, by its run.json."""
         record = find_record(self._runs, self._experiment, name)
-        task = find_last_task(record, stage) if stage else None
-        parameters, inputs = (task["parameters"], task["inputs"]) if task else ({}, {})
-        return EarlierRun(record["run"], record["run"], record["artifacts"], parameters, inputs)
+        if record["pipeline"] == COMPARISON:
+            raise UserError(refuse_comparison(record["run"]))
+        is_here = (self._runs / self._experiment / record["run"]).is_dir()
+        run_id = record["run"] if is_here else str(Path(name).resolve())
+        run = EarlierRun(run_id, record["run"], record["artifacts"], {}, {})
+        if stage and (task := find_last_task(record, stage)):
+            return replace(run, parameters=task["parameters"], inputs=task["inputs"])
+        if stage and (before := record["arguments"].get(FROM_RUN)):
+            changed = {task["stage"] for task in record["stages"].values()}
+            return go_through(run, self.find_run(before, stages, stage), stages.list_affected(*changed))
+        return run
 
 
 def submit(request: RunRequest, options: LocalOptions) -> str:
@@ -68,37 +78,51 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     check_runner(options.runner, prepared.pipeline)
     folder = make_folder(request.runs, request.experiment, prepared.name)
     write_package(prepared.pipeline, folder / PACKAGE)
-    earlier = prepared.earlier.get("from run")
+    kept = prepared.earlier["from run"].artifacts if "from run" in prepared.earlier else {}
+    if request.component:
+        outdated = prepared.stages.list_affected(request.component)
+        kept = {name: uri for name, uri in kept.items() if name not in outdated}
     watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
     with show_progress(watcher):
         record = run_package(
             folder,
             arguments=prepared.arguments,
-            artifacts=earlier.artifacts if earlier else {},
+            artifacts=kept,
             watcher=watcher,
             runner=options.runner,
         )
-    _keep_results(folder, record)
+    _keep_reports(folder, record)
     _print_outcome(folder, record)
+    _keep_results(folder, record)
     return "interrupted" if record["state"] == "cancelled" else record["state"]
 
 
-def _keep_results(folder: Path, record: RunRecord) -> None:
-    """Copies the reports beside run.json, where a browser opens them, and the figures to results/."""
+def _keep_reports(folder: Path, record: RunRecord) -> None:
+    """Copies the reports and the figures beside run.json, where a browser opens them."""
     for task, content in record["stages"].items():
         for output in REPORTS:
             if report := content["artifacts"].get(output):
                 shutil.copyfile(report["uri"], folder / name_report(task, output))
     if record["state"] != "succeeded":
         return
-    made = {name: Path(uri) for name, uri in record["artifacts"].items() if Path(uri).is_relative_to(folder)}
+    made = _list_made(folder, record)
     for artifact, file in (("evaluation", evaluation.FILE), ("comparison", comparison.FILE)):
         if artifact in made:
             with new_file(folder / file) as path:
                 shutil.copyfile(made[artifact] / file, path)
-    if "evaluation" in made:
-        history = record["artifacts"].get("history")
-        keep_results(made["evaluation"], Path(history) if history else None, RESULTS)
+
+
+def _list_made(folder: Path, record: RunRecord) -> dict[str, Path]:
+    """The artifacts that are the run's own and not of one that it continues from."""
+    return {name: Path(uri) for name, uri in record["artifacts"].items() if Path(uri).is_relative_to(folder)}
+
+
+def _keep_results(folder: Path, record: RunRecord) -> None:
+    """Copies the figures of a run that measured its model to results/."""
+    made = _list_made(folder, record)
+    if record["state"] == "succeeded" and "evaluation" in made:
+        history = Path(record["artifacts"].get("history", ""))
+        keep_results(made["evaluation"], history if history.is_file() else None, RESULTS)
 
 
 def _print_outcome(folder: Path, record: RunRecord) -> None:
@@ -114,7 +138,7 @@ def _print_outcome(folder: Path, record: RunRecord) -> None:
     console.print(f"{record['state']} after {record['seconds']:.0f} s")
     for report in [*sorted(folder.glob("*.html")), *folder.glob("issues.csv")]:
         name = report.stem if report.stem in ("review", "issues") else f"{report.stem} report"
-        console.print(f"{name:<24} {os.path.relpath(report)}")
-    console.print(f"{'log':<24} {os.path.relpath(folder / 'run.log')}")
+        console.print(f"{name:<24} {os.path.relpath(report)}", markup=False)
+    console.print(f"{'log':<24} {os.path.relpath(folder / 'run.log')}", markup=False)
     if record["state"] == "succeeded" and "curate" in record["stages"]:
         print_adoption(os.path.relpath(Path(record["stages"]["curate"]["artifacts"]["data"]["uri"])))

@@ -1,6 +1,6 @@
 """The values of a pipeline's parameters: from what the user gave, and from earlier runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kfp.dsl.base_component import BaseComponent
@@ -9,6 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from components.shared.errors import UserError, name_unknown
 from pipelines.compiler.contracts import PYTHON_TYPES, Contract, name_uri
 from pipelines.compiler.single_stage import FROM_RUN
+
+COMPARISON = "comparison"  # the pipeline
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,24 @@ class EarlierRun:
     artifacts: dict[str, str]  # the URI of each artifact that it left, by the name of the output
     parameters: dict[str, Any]  # of its last task of the stage that is to be repeated
     inputs: dict[str, str]  # the URIs of the artifacts that this task took
+
+
+def go_through(run: EarlierRun, before: EarlierRun, changed: set[str]) -> EarlierRun:
+    """A run that had no task of the stage to repeat, with the parameters and inputs of the run it continued from.
+
+    Args:
+        run: the run.
+        before: the run that it continued from.
+        changed: the outputs that `run` made or that depend on these: where they are inputs, those of `before` are
+            outdated.
+    """
+    inputs = {port: uri for port, uri in before.inputs.items() if port not in changed}
+    return replace(run, parameters=before.parameters, inputs=inputs)
+
+
+def refuse_comparison(name: str) -> str:
+    """The sentence for a run that has two runs' artifacts of the same names."""
+    return f"run {name}: compared two other runs; name one of these, by --from-run or --before."
 
 
 def check_arguments(pipeline: BaseComponent, arguments: dict[str, Any], params: tuple[str, ...]) -> dict[str, Any]:
@@ -58,7 +78,9 @@ def repeat_stage(contract: Contract, run: EarlierRun) -> dict[str, Any]:
         UserError: the run left no such artifact.
     """
     ports = [port.name for port in contract.inputs if not port.is_parameter]
-    return run.parameters | address_artifacts(dict(zip(ports, ports, strict=True)), run) | {FROM_RUN: run.id}
+    names = {port.name for port in contract.inputs if port.is_parameter}
+    parameters = {name: value for name, value in run.parameters.items() if name in names}
+    return parameters | address_artifacts(dict(zip(ports, ports, strict=True)), run) | {FROM_RUN: run.id}
 
 
 def address_artifacts(names: dict[str, str], run: EarlierRun) -> dict[str, str]:
@@ -70,5 +92,8 @@ def address_artifacts(names: dict[str, str], run: EarlierRun) -> dict[str, str]:
     available = run.artifacts | run.inputs
     for artifact in names.values():
         if artifact not in available:
-            raise UserError(f"run {run.name} has no artifact '{artifact}'; take a run that made it.")
+            raise UserError(
+                f"run {run.name} has no artifact '{artifact}' that is up to date; run the stage that makes it, or name "
+                "a run that has it."
+            )
     return {name_uri(name): available[artifact] for name, artifact in names.items()}

@@ -64,6 +64,8 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     stages = Stages(_choose_caching(request, config, data.versions))
     name = choose_package(request.pipeline, request.component, stages)
     pipeline = build(name, stages)
+    if data.arguments and request.component not in (None, "ingest"):
+        raise UserError(f"--data is for pipelines and ingest; {name} takes the artifacts of an earlier run.")
     earlier = _find_earlier_runs(request, stages, target)
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
     if request.decisions:
@@ -119,6 +121,8 @@ def _find_earlier_runs(request: RunRequest, stages: Stages, target: Target) -> d
         runs["before"] = target.find_run(request.before, stages, None)
     if request.before or (request.component and not (request.component == "ingest" and request.data)):
         runs["from run"] = target.find_run(request.from_run, stages, request.component)
+    if request.before and runs["before"].id == runs["from run"].id:
+        raise UserError(f"--before and --from-run are the same run, {runs['before'].name}; name two.")
     return runs
 
 

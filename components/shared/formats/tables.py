@@ -41,7 +41,7 @@ def read_rows(
     """
     place = shown or path
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             if missing := [name for name in columns if name not in header]:

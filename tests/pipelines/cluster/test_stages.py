@@ -145,7 +145,8 @@ def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
         "predictions_uri": judged["predictions"],
     }
     refused = lab.refused("--component", "curate", "--from-run", "lost")
-    assert refused == "run lost has no artifact 'examples'; take a run that made it."
+    advice = "run the stage that makes it, or name a run that has it."
+    assert refused == f"run lost has no artifact 'examples' that is up to date; {advice}"
 
 
 def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
@@ -161,7 +162,9 @@ def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
         lambda: lab.refused("--component", "evaluate", "--from-run", run["run_id"]),
         lambda: lab.refused("--component", "train", "--from-run", "elsewhere", "--config", lost),
     )
-    missing = "run lost has no artifact '{}'; take a run that made it."
+    missing = (
+        "run lost has no artifact '{}' that is up to date; run the stage that makes it, or name a run that has it."
+    )
     assert messages[:2] == [missing.format("transformed_examples"), missing.format("model")]
     assert messages[2].startswith(
         f"gs://no-such-bucket/runs/training/{elsewhere['run_id']}: not found in Cloud Storage"
@@ -188,8 +191,14 @@ def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
         for uri, run in ((better["model"], longer), (written["model"], again))
     }
     # A stage that was given nothing but what is the first run's: the rest is still that of the run it went on from.
-    stage(lab, "validate", "--from-run", "longer")()
-    validated, _ = newest(lab)
-    assert arguments(lab, validated) == {"examples_uri": written["examples"], "from_run": longer["run_id"]}
-    stage(lab, "evaluate", "--from-run", validated["display_name"])()
+    stage(lab, "audit", "--from-run", "longer")()
+    audited, _ = newest(lab)
+    assert arguments(lab, audited) == {"examples_uri": written["examples"], "from_run": longer["run_id"]}
+    stage(lab, "evaluate", "--from-run", audited["display_name"])()
     assert arguments(lab, lab.runs()[-1])["model_uri"] == better["model"]
+    # With another schema that model would be another one.
+    stage(lab, "validate", "--from-run", "longer")()
+    outcome = lab.submit(
+        "--component", "evaluate", "--from-run", newest(lab)[0]["display_name"], "--experiment", "images"
+    )
+    assert "has no artifact 'model' that is up to date; run the stage that makes it" in outcome.stderr

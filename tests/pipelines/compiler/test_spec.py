@@ -7,7 +7,7 @@ import pytest
 from components.shared.errors import UserError
 from pipelines.compiler.config import load_config
 from pipelines.compiler.packages import build, write_package
-from pipelines.compiler.spec import Source, Spec, find_sources, list_images, list_tasks, read_spec
+from pipelines.compiler.spec import Source, Spec, find_parameters, find_sources, list_images, list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 
 TRAINING = ["ingest", "validate", "transform", "train", "evaluate"]
@@ -45,6 +45,32 @@ def test_sources_are_tasks_also_where_a_part_hands_on_what_they_made(improvement
         "examples": Source("after-ingest", ("after",), "examples"),
         "schema": Source("after-validate", ("after",), "schema"),
     }
+
+
+def test_parameters_are_those_of_the_whole_pipeline(improvement: Spec):
+    """Not of those that have the same name by chance: the audit's epochs are not the training's."""
+    assert find_parameters(improvement, "audit", ()) == {"seed": "seed"}
+    training = ("epochs", "batch_size", "learning_rate", "seed")
+    assert find_parameters(improvement, "after-train", ("after",)) == {name: name for name in training}
+    assert find_parameters(improvement, "after-ingest", ("after",)) == {}  # curate and constants give them
+
+
+def test_two_tasks_of_one_name_in_one_pipeline_are_refused():
+    from kfp import dsl
+
+    stages = Stages(load_config("local"), tag="1")
+
+    def both() -> None:
+        stages.add_task("ingest", data_uri="x")
+        stages.add_task("ingest", data_uri="y")
+
+    with pytest.raises(UserError, match="^two tasks of a pipeline are called ingest; give each a name of its own"):
+        dsl.pipeline(name="both")(both)
+
+
+def test_unknown_stage_is_named():
+    with pytest.raises(UserError, match="^the stage 'trian' does not exist. Did you mean train?"):
+        Stages(load_config("local"), tag="1").add_task("trian")
 
 
 def test_two_tasks_of_one_name_are_refused(tmp_path: Path):

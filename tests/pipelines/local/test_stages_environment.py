@@ -62,9 +62,13 @@ def test_python_of_the_stages_is_that_beside_the_project(monkeypatch: pytest.Mon
     assert find_python() == str(ROOT / ".venv-stages/bin/python")
 
 
-def test_another_python_can_be_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv(VARIABLE, sys.executable)
-    assert find_python() == sys.executable
+def test_another_python_can_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv(VARIABLE)
+    environment = tmp_path / "an environment"
+    environment.symlink_to(Path(find_python()).parents[1])
+    python = environment / "bin/python"
+    monkeypatch.setenv(VARIABLE, str(python))
+    assert find_python() == str(python)
 
 
 def test_missing_environment_is_told_with_what_makes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -75,8 +79,22 @@ def test_missing_environment_is_told_with_what_makes_it(monkeypatch: pytest.Monk
     assert str(raised.value) == f"The stages' environment, {tmp_path}/.venv-stages, is missing; run `make setup`."
 
 
-@pytest.mark.parametrize("named", ["nowhere/python", os.devnull])
-def test_named_python_that_cannot_run_is_refused(named: str, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("named", ["nowhere/python", os.devnull, "/bin/true", sys.executable])
+def test_what_is_no_python_with_the_packages_of_the_stages_is_refused(named: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(VARIABLE, named)
-    with pytest.raises(UserError, match=f"^{VARIABLE} is {named}, which cannot be run"):
+    with pytest.raises(UserError) as raised:
         find_python()
+    assert str(raised.value) == (
+        f"{VARIABLE} is {named}, which is no Python with the stages' packages; name one that has them, or unset it "
+        "and run `make setup`."
+    )
+
+
+def test_environment_that_is_half_made_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setattr(stages_environment, "ROOT", tmp_path)
+    (tmp_path / ".venv-stages/bin").mkdir(parents=True)
+    (tmp_path / ".venv-stages/bin/python").symlink_to(sys.executable)
+    with pytest.raises(UserError) as raised:
+        find_python()
+    assert str(raised.value) == f"The stages' environment, {tmp_path}/.venv-stages, is not complete; run `make setup`."
