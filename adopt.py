@@ -32,7 +32,7 @@ def _parse_options() -> argparse.Namespace:
     source.add_argument(
         "--from-run", default="latest", metavar="RUN", help="the local run that made it (default: %(default)s)"
     )
-    parser.add_argument("--experiment", default="default", help="the runs it is one of (default: %(default)s)")
+    parser.add_argument("--experiment", default="default", help="the experiment of that run (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
 
     action = parser.add_argument_group("to do")
@@ -80,14 +80,14 @@ def _show(plan: "Plan", source: "Curated") -> None:
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
     console.print(_draw_counts(plan.now, plan.next))
     if plan.changes is None:
-        console.print("The files of the version now are not in DVC's cache, so they count as none.")
+        console.print("The files of the present version are not in DVC's cache, so the table counts them as 0.")
     else:
         console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
-            console.print("What is added is not of the version now: was the curated folder made of another one?")
+            console.print("It adds images of another version; was the curated folder made from this one?")
     beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
     if beside:
-        console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
+        console.print(f"The new version leaves out the files that are no images: {', '.join(beside[:5])}")
     figures_of = read_data_version(RESULTS)
     if figures_of not in ("", plan.next.name):
         console.print(

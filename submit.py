@@ -82,7 +82,7 @@ def _parse_options() -> argparse.Namespace:
         description=__doc__,
         epilog="Exit codes: 0 success, 1 failure, 3 the run was cancelled, 124 --timeout is over, 130 Ctrl-C.",
     )
-    parser.add_argument("--experiment", default="default", help="the runs it belongs to (default: %(default)s)")
+    parser.add_argument("--experiment", default="default", help="the runs it belongs with (default: %(default)s)")
     parser.add_argument("--config", help="a name in pipelines/config (default: gke, with --local: local)")
     parser.add_argument("--data", help="the images: a folder tracked by DVC, or gs://BUCKET/FOLDER; locally any folder")
     parser.add_argument("--test-data", help="the test split, likewise, if --data has none")
@@ -121,13 +121,13 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--wait", action="store_true", help="show the run until it ends, then fetch its results")
     cluster.add_argument("--timeout", type=minutes, metavar="MINUTES", help="wait no longer than this")
     cluster.add_argument("--no-cache", action="store_true", help="run every stage, whatever is in KFP's cache")
-    cluster.add_argument("--force", action="store_true", help="take images tagged latest or of uncommitted code")
+    cluster.add_argument("--force", action="store_true", help="allow images tagged latest or of uncommitted code")
     action = cluster.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="try everything that a run needs, start nothing")
     action.add_argument("--list", action="store_true", help="list the newest runs of the experiment")
     action.add_argument("--attach", metavar="RUN", help="wait for this run: its id, its name, or latest")
     action.add_argument("--terminate", metavar="RUN", help="end this run")
-    action.add_argument("--recurring", metavar="NAME", help="with --cron: run again and again, under this name")
+    action.add_argument("--recurring", metavar="NAME", help="a recurring run of this name; with --cron it is created")
     change = cluster.add_mutually_exclusive_group()
     change.add_argument("--cron", metavar="'S M H D M W'", help="when --recurring runs: six fields, seconds first")
     for name in ("pause", "resume", "delete"):

@@ -1,4 +1,4 @@
-"""Two runs compared: what the newer one's model does on the images of the other, and what changed."""
+"""Compares two runs, on the images of the earlier one."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def compare(stages: Stages, model: Any, examples: Any, **evaluations: Any) -> No
     Args:
         stages: what tasks are made from.
         model: the new model.
-        examples: of the version before.
+        examples: of the previous version.
         evaluations: the other inputs of compare.
     """
     yardstick = stages.add_task("evaluate", "yardstick", model=model, examples=examples)

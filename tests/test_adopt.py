@@ -244,7 +244,7 @@ def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Calla
         "v": ["2", "1 -> 2", "0"],
         "all": ["6 -> 5", "2 -> 3", "0 -> 1"],
     }
-    assert f"\n{CHANGES}\nThe new version does not have what lies beside the images: notes.txt\n" in output
+    assert f"\n{CHANGES}\nThe new version leaves out the files that are no images: notes.txt\n" in output
     todo = output.split("To do:\n")[1].splitlines()
     assert [line.strip() for line in todo[:5]] == [
         f"give data the content of {place.made}",

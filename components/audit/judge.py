@@ -19,7 +19,7 @@ BATCH = 32  # pictures
 LEARNING_RATE = 2e-3  # at its peak, after the first epoch
 FEATURES = "features"  # name of the layer
 NEIGHBOURS = 5
-LOOKS = 3  # predictions for each view: one as it is, the others slightly warped
+LOOKS = 3  # predictions for each view: one of it unchanged, the others of it slightly warped
 
 
 class Verdict(NamedTuple):

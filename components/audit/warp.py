@@ -1,4 +1,4 @@
-"""The same numeral in another hand: random small changes of a picture."""
+"""Random small changes of a picture, as if another hand had written it."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

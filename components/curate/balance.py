@@ -1,6 +1,6 @@
 """How often each training image is augmented: classes become equally frequent, hard images more frequent than others.
 
-Hard are the images that resemble those of val which the last model got wrong.
+Hard images are those that resemble the val images which the last model got wrong.
 """
 
 from collections import defaultdict

@@ -91,7 +91,7 @@ class Source(ABC):
 
     @abstractmethod
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
-        """The files of a part: those in its folder, in what is hidden there, and in folders among the images."""
+        """The files of a part, including those in hidden folders and in folders inside a class folder."""
 
     @abstractmethod
     def open_reader(self) -> AbstractContextManager[Reader]:

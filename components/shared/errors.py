@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the doors at which they become a sentence and an exit code."""
+"""Errors that a user can act on, and the entry points at which they become a sentence and an exit code."""
 
 import contextlib
 import functools
@@ -32,7 +32,7 @@ def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Paramet
 
 @contextlib.contextmanager
 def command_line() -> Iterator[None]:
-    """The door of a command: what goes wrong inside the block becomes a sentence and an exit code.
+    """Runs a command: what goes wrong inside the block becomes a sentence and an exit code.
 
     A UserError exits with 1, Ctrl-C with 130; a package that is missing is named together with the command to run.
     Warnings are not shown: those of the libraries are about versions of Python, for which a user can do nothing.
@@ -60,7 +60,7 @@ def shorten(error: object) -> str:
 
 
 def shorten_to_sentence(error: object) -> str:
-    """The first sentence of what an error says, likewise."""
+    """The first sentence of what an error says, on one line and without a full stop."""
     return shorten(getattr(error, "message", error)).split(". ")[0]
 
 

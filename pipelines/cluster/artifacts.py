@@ -99,7 +99,7 @@ def _make_execution(cluster: Cluster, run: V2beta1Run, *, pipeline: str, spec: S
 
 
 def _find_written(execution: Execution) -> Uris:
-    """Without what is beside the outputs of tasks, such as those of importers."""
+    """Lists the outputs of tasks, without those of importers."""
     names = {task.name for task in execution.tasks}
     return {output: uri for output, uri in list_written(execution.folder).items() if output[0] in names}
 
@@ -135,8 +135,8 @@ def _describe_works(execution: Execution) -> dict[str, object]:
 def _describe_work(execution: Execution, task: str, parts: tuple[str, ...]) -> object:
     """What a task does, and on what: equal for tasks that KFP's cache holds to be the same.
 
-    It goes by the image, the command, the parameters, and which tasks the inputs come from. A task that the cache must
-    leave alone is like no other. `parts` lead to the task.
+    It goes by the image, the command, the parameters, and which tasks the inputs come from. A task that does not
+    use the cache is like no other. `parts` lead to the task.
     """
     dag = find_dag(execution.spec, parts)
     if not dag["tasks"][task].get("cachingOptions", {}).get("enableCache"):

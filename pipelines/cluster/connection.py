@@ -1,4 +1,4 @@
-"""The connection to a Kubeflow Pipelines endpoint: who asks, when to ask again, and what a failure means."""
+"""The connection to a Kubeflow Pipelines endpoint: credentials, retries, and what a failure means."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ from components.shared.errors import UserError, shorten
 from pipelines.compiler.config import Config, Endpoint, load_config, validate
 
 Answer = TypeVar("Answer")
-SILENCE = 30  # seconds after which a connection that says nothing counts as lost
+SILENCE = 30  # seconds without an answer after which a connection counts as lost
 
 
 def open_cluster(config_name: str, flags: dict[str, str]) -> "Cluster":
@@ -138,7 +138,7 @@ def connect(settings: Endpoint) -> kfp.Client:
 
 
 def _new_client(*args: Any, **options: Any) -> kfp.Client:
-    """A client of kfp, with three of its habits changed."""
+    """A client of kfp that keeps the proxy's path, leaves retries to Cluster.call, and times out."""
 
     class Client(kfp.Client):  # type: ignore[misc]
         def _load_config(self, *settings: Any) -> Any:
@@ -167,7 +167,7 @@ def _new_client(*args: Any, **options: Any) -> kfp.Client:
     request = rest.request
 
     def request_in_time(*args: Any, _request_timeout: float | None = None, **options: Any) -> Any:
-        """Waits no longer than SILENCE for an answer; the generated client would wait for ever."""
+        """Waits no longer than SILENCE for an answer; the generated client would wait forever."""
         return request(*args, _request_timeout=_request_timeout or SILENCE, **options)
 
     rest.request = request_in_time
@@ -195,10 +195,10 @@ def explain(error: Exception, settings: Endpoint) -> str:
     if status == 401:
         return f"{host}: the credentials are not accepted (401); {_advise(settings)}"
     if status == 403:
-        return f"{host}: not allowed (403): {message}; ask who runs the cluster for the role."
+        return f"{host}: not allowed (403): {message}; ask whoever runs the cluster for the role."
     if status == 404:
         return f"{host}: not found (404): {message}; is this the address of Kubeflow Pipelines?"
-    return f"{host}: answered {status}: {message}"
+    return f"{host}: answered {status}: {message}; try again, or ask whoever runs the cluster."
 
 
 def _check(settings: dict[str, str]) -> None:

@@ -39,15 +39,15 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
         for port, uri in _find_inputs(execution, uris, stage).items():
             if uri:
                 inputs[port] = uri
-            else:  # the last task of the stage took something that is gone: another of that name would be a wrong one
+            else:  # what the stage took is gone, and another artifact of that name would be wrong
                 artifacts.pop(port, None)
     return EarlierRun(run.run_id, run.display_name, artifacts, parameters, inputs)
 
 
 def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stages: Stages) -> dict[str, str]:
-    """The run's artifacts by their names alone, of several of a name the last.
+    """The run's artifacts by their names alone; if several have one name, the last.
 
-    They are what its stages made, what it was given, and what the run had that it went on from.
+    They are what its stages made, what it was given, and what the run that it continued from had.
     """
     if execution.pipeline == COMPARISON:
         raise UserError(refuse_comparison(execution.run.display_name))

@@ -20,7 +20,7 @@ from kfp_server_api.exceptions import ApiException
 from components.shared.errors import UserError
 from pipelines.cluster.connection import Cluster
 
-# What the server's database holds. Of a longer description it says so only after it has begun the run.
+# What the server's database holds. The server refuses a longer description only after it has started the run.
 NAME_LENGTH, DESCRIPTION_LENGTH = 128, 255
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -38,7 +38,7 @@ class Submission(NamedTuple):
 
 
 def name_version(package: Path, tag: str) -> str:
-    """<tag>-<hash of the YAML>: the same code and settings have the same name, others another."""
+    """<tag>-<hash of the YAML>: other code or settings have another name."""
     return f"{tag}-{hashlib.sha256(package.read_bytes()).hexdigest()[:8]}"
 
 
@@ -84,7 +84,7 @@ def find_experiment(cluster: Cluster, name: str) -> str:
 
 
 def start(cluster: Cluster, submission: Submission) -> V2beta1Run:
-    """Starts the run; its name is its own, so that a run whose answer was lost is found and not started twice."""
+    """Starts the run; its name is unique, so that a run whose answer was lost is found and not started twice."""
     experiment = find_experiment(cluster, submission.experiment)
     body = V2beta1Run(
         experiment_id=experiment,
@@ -103,7 +103,7 @@ def start(cluster: Cluster, submission: Submission) -> V2beta1Run:
 
 
 def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = False) -> V2beta1Run:
-    """The run of that id or name (the newest one), or for `latest` the experiment's newest, if need be a success.
+    """The newest run of that id or name; for `latest` the experiment's newest, with `succeeded` its newest success.
 
     Raises:
         UserError: there is none.
@@ -119,7 +119,8 @@ def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = Fals
         runs = list_newest(cluster, experiment)
         found = next((run for run in runs if run.state == "SUCCEEDED" or not succeeded), None)
     if not found:
-        raise UserError(f"run {name}: there is none in experiment {experiment}; --list shows the newest.")
+        where = f"in experiment {experiment}" if name == "latest" else "of that name"
+        raise UserError(f"run {name}: there is none {where}; --list shows the newest.")
     return cluster.call(lambda client: client.get_run(found.run_id))
 
 
@@ -186,7 +187,7 @@ def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1Recu
 
 
 def change_schedule(cluster: Cluster, name: str, change: str) -> None:
-    """`change` is pause, resume or delete.
+    """Pauses, resumes or deletes a recurring run, as `change` says.
 
     Raises:
         UserError: there is no recurring run of that name.

@@ -77,7 +77,7 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> st
 
 
 def check_tags(images: list[str]) -> None:
-    """Checks that each image is named for ever, as KFP's cache supposes.
+    """Checks that no image's tag can come to mean other code, as KFP's cache assumes.
 
     Raises:
         UserError: an image's tag may change its meaning.
@@ -85,7 +85,7 @@ def check_tags(images: list[str]) -> None:
     for image in images:
         if not is_fixed(image):
             raise UserError(
-                f"{image}: its tag can mean different code tomorrow; commit, then make images and push, "
+                f"{image}: its tag does not stand for one version of the code; commit, then make images and push, "
                 "or insist with --force."
             )
 
@@ -108,10 +108,10 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, timeout: float | None
     try:
         run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=timeout * 60 if timeout else None)
     except waiting.StillRunning:
-        print_line(f"not finished after {timeout:g} minutes; the run goes on. To wait on: {command}")
+        print_line(f"not finished after {timeout:g} minutes; the run goes on. To keep waiting: {command}")
         return "timeout"
     except KeyboardInterrupt:
-        print_line(f"\nthe run goes on. To wait on: {command}")
+        print_line(f"\nthe run goes on. To keep waiting: {command}")
         return "interrupted"
     for name in waiting.list_failed(run, tasks):
         print_line(f"{name} failed; its log is at {cluster.link_to(f'runs/details/{run.run_id}')}")

@@ -75,7 +75,7 @@ def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
 
 
 def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
-    """How long something took, or takes until now; the server writes year 1970 or earlier for `not yet`."""
+    """How long something took, or has taken so far; the server writes year 1970 or earlier for `not yet`."""
     if not start or start.year <= 1970:
         return None
     if not end or end.year <= 1970:

@@ -23,7 +23,7 @@ def find_image_tag() -> str:
 
 
 def is_fixed(image: str) -> bool:
-    """Whether the image's reference means the same code for ever, as KFP's cache supposes."""
+    """Whether the image's reference means the same code forever, as KFP's cache supposes."""
     if "@sha256:" in image:
         return True
     tag = image.rpartition("/")[2].partition(":")[2]

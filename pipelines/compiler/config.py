@@ -39,7 +39,7 @@ class Accelerator(Strict):
 
 
 class Toleration(Strict):
-    """A taint of nodes that a stage does not mind, as Kubernetes writes it."""
+    """A taint of nodes that a stage tolerates, as Kubernetes writes it."""
 
     key: str | None = None
     operator: Literal["Exists", "Equal"] | None = None
@@ -51,14 +51,15 @@ class StageConfig(Strict):
     """What differs from the component's defaults, and what the stage may use on a cluster."""
 
     parameters: dict[str, Any] = {}
-    requests: Resources = Resources()
-    limits: Resources = Resources()
+    requests: Resources = Resources()  # what its node must have free
+    limits: Resources = Resources()  # what it may use
     accelerator: Accelerator | None = None
-    node_selector: dict[str, str] = {}
+    node_selector: dict[str, str] = {}  # labels that its node must have
     tolerations: list[Toleration] = []
-    retries: int = Field(default=0, ge=0)
+    retries: int = Field(default=0, ge=0)  # times that Kubernetes starts it again after a failure
     backoff: Duration = "60s"  # before the first retry; doubled before each one more
     timeout: int | None = Field(default=None, gt=0)  # seconds
+    # When the node fetches the image.
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     caching: bool = True
 
@@ -66,8 +67,8 @@ class StageConfig(Strict):
 class Endpoint(Strict):
     """Where Kubeflow Pipelines answers, and how it knows who asks.
 
-    Without a host the kubeconfig leads there. A host on googleusercontent.com (the inverse proxy) gets a token of
-    your Google credentials, one behind IAP its `client_id`'s, and `token_file` serves any other.
+    Without a host, the kubeconfig is used. A host on googleusercontent.com (the inverse proxy) gets a token of your
+    Google credentials, a host behind IAP one for its `client_id`, and any other host the token in `token_file`.
     """
 
     host: str = Field(default="", description="its address, https://...; empty: the cluster of the kubeconfig")
@@ -85,7 +86,7 @@ class Endpoint(Strict):
 class Config(Strict):
     """A file in pipelines/config."""
 
-    name: str  # its file's
+    name: str  # that of its file, without .yaml
     endpoint: Endpoint = Endpoint()
     pipeline_root: str = ""  # where a cluster keeps artifacts: gs://BUCKET/FOLDER
     service_account: str = ""  # the Kubernetes service account of the runs

@@ -10,7 +10,7 @@ from pipelines.compiler.contracts import PYTHON_TYPES, name_uri
 from pipelines.compiler.stages import Stages
 
 # The id of the run that the artifacts are of, if submit.py knows it. No task takes it; it is kept with the run, so that
-# a later run can go on from this one with all that the earlier run had.
+# a later run can continue from this one with all that the earlier run had.
 FROM_RUN = "from_run"
 
 

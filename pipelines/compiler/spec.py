@@ -14,7 +14,7 @@ Spec = dict[str, Any]  # kfp's PipelineSpec, as JSON
 class Task(NamedTuple):
     """A component's place in a compiled pipeline."""
 
-    name: str  # within the whole pipeline no other task has it: before-train
+    name: str  # unique within the whole pipeline: before-train
     stage: str  # the component that it runs: train
     image: str
     parts: tuple[str, ...]  # the pipelines within the pipeline that lead to it
@@ -34,7 +34,7 @@ class Source(NamedTuple):
 
 
 def is_own(task: str, stage: str) -> bool:
-    """Whether what a task makes is the run's own: it has the name of its stage, perhaps behind that of its part.
+    """Whether the outputs of a task count as the run's own: its name is its stage's, perhaps with its part in front.
 
     The comparison's yardstick, for example, evaluates a model on the images of another version, so it is called
     otherwise, and nobody goes on from it.

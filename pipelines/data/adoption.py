@@ -139,7 +139,7 @@ def _find_git_root(repo: "Repo", folder: Folder) -> Path:
 def _check_places(repo: "Repo", folder: Folder, curated: Curated) -> None:
     source = curated.folder.resolve()
     if folder.path.is_relative_to(source) or source.is_relative_to(folder.path):
-        raise UserError(f"{curated.shown}: one of it and {folder.given} lies in the other; move one of them.")
+        raise UserError(f"{curated.shown} and {folder.given}: one lies in the other; move one of them.")
     if folder.path.exists() and not folder.path.is_dir():
         raise UserError(f"{folder.given}: a file; --data names the folder of the images.")
     for name in curated.md5s:
@@ -184,12 +184,12 @@ def _read_cache(repo: "Repo", hash_info: "HashInfo | None") -> Snapshot:
 
 
 def _describe_tree(tree: Any) -> Snapshot:
-    """Of a dvc_data.hashfile.tree.Tree."""
+    """Describes a tree of DVC."""
     return Snapshot(tree.hash_info.value, {"/".join(key): hash_info.value for key, _, hash_info in tree})
 
 
 def _build_tree(md5s: dict[str, str]) -> "Tree":
-    """DVC's own of a folder with these files."""
+    """Builds the tree that DVC would make of a folder with these files."""
     from dvc_data.hashfile.hash_info import HashInfo
     from dvc_data.hashfile.tree import Tree
 
@@ -298,7 +298,8 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
         (stage,) = repo.add(str(folder.path))
     if stage.outs[0].hash_info.value != plan.next.name:
         raise UserError(
-            f"{folder.given}: is now {stage.outs[0].hash_info.value}, not {plan.next.name}; who changed it?"
+            f"{folder.given}: is now {stage.outs[0].hash_info.value}, not {plan.next.name}; something changed it; "
+            "run adopt.py again."
         )
     done(next(steps))
     if options.commit:

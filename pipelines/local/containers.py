@@ -86,7 +86,10 @@ def start_stages_in_containers(folder: Path, arguments: dict[str, Any]) -> Itera
 
 
 def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:
-    """What arguments name; for a version in a DVC remote, STORE/ab/cdef.dir, the whole store: that is but its list."""
+    """Lists the folders that arguments name.
+
+    For a version in a DVC remote, STORE/ab/cdef.dir, it is the whole store, since that file only lists the others.
+    """
     for value in arguments.values():
         if isinstance(value, str) and value.startswith("/") and Path(value).exists():
             yield str(Path(value).parents[1]) if value.endswith(".dir") else value

@@ -1,4 +1,4 @@
-"""What kfp.local prints, made into facts: kfp gives nothing but these lines while a pipeline runs on this machine."""
+"""Parses what kfp.local prints, since kfp reports what happens on this machine in no other way."""
 
 import io
 import json

@@ -66,7 +66,7 @@ def run_package(
         folder: of the run.
         arguments: of the pipeline.
         artifacts: the URIs that an earlier run left, by name; the record lists them with this run's own, so that any
-            stage can go on from here.
+            stage can continue from here.
         watcher: is told what happens.
         runner: `subprocess` for the stages' Python with the code of this folder, `docker` for the stages' images.
 

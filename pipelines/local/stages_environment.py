@@ -50,7 +50,7 @@ def _has_packages(python: str) -> bool:
 
 @contextlib.contextmanager
 def start_stages_with(python: str) -> Iterator[None]:
-    """Lets kfp start the stages with this Python: its SubprocessRunner takes sys.executable, and knows no other way."""
+    """Lets kfp start the stages with this Python: its SubprocessRunner always takes sys.executable."""
     own = sys.executable
     sys.executable = python
     try:

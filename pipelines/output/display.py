@@ -112,11 +112,11 @@ def _draw_figures(content: Evaluation) -> Table:
 
 
 def _draw_changes(content: Comparison) -> Table:
-    """Both models on the images and labels of the version before; beside it, the new one on the new version's."""
+    """Both models on the previous version's images and labels, and the new model on those of the new version."""
     table = Table(title="both models on the images of before; p is McNemar's", title_justify="left")
     level = f"{100 * content['confidence_level']:g} %"
     for heading in ("split", "images", "before", "after", "change", level, "p", "new data"):
-        width = 13 if heading == level else None  # so that on a narrow terminal a heading is broken, and no figure
+        width = 13 if heading == level else None  # so that narrow terminals wrap the headings and not the figures
         table.add_column(heading, justify="left" if heading == "split" else "right", min_width=width)
     for split, figures in content["splits"].items():
         accuracy, new = figures["accuracy"], figures["new_data"]

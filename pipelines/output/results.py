@@ -94,7 +94,7 @@ def _choose_figures(figures: SplitFigures) -> dict[str, object]:
 
 
 def _unfold(classes: list[str], matrix: list[list[int]]) -> Iterable[dict[str, str]]:
-    """A row per image, as DVC's template of confusion matrices counts them itself."""
+    """Yields a row per image, since DVC's template of confusion matrices counts rows."""
     for label, counts in zip(classes, matrix, strict=True):
         for prediction, count in zip(classes, counts, strict=True):
             for _ in range(count):

@@ -40,7 +40,7 @@ class LocatedData(NamedTuple):
     """The data of a run."""
 
     arguments: dict[str, str]  # of the pipeline
-    versions: list[str]  # that the run belongs to, or addresses where these tell no version
+    versions: list[str]  # of the data, or addresses where the versions are not known
 
 
 class PreparedRun(NamedTuple):
@@ -50,8 +50,8 @@ class PreparedRun(NamedTuple):
     stages: Stages
     pipeline: BaseComponent
     arguments: dict[str, Any]
-    versions: list[str]  # of the data, or their addresses where those tell no version
-    earlier: dict[str, EarlierRun]  # by what it is to this run: before, from run
+    versions: list[str]  # of the data, or addresses where the versions are not known
+    earlier: dict[str, EarlierRun]  # by its role: before, from run
 
 
 def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
@@ -95,7 +95,7 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
 
 
 def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
-    """An address in Cloud Storage is the same everywhere, and tells no version."""
+    """An address in Cloud Storage is the same everywhere; which version is there is not known before the run."""
     return DataVersion(data, "") if is_address(data) else target.locate_folder(Path(data), rev)
 
 
@@ -108,7 +108,7 @@ def _locate_decisions(decisions: str, target: Target) -> str:
 
 
 def _choose_caching(request: RunRequest, config: Config, versions: list[str]) -> Config:
-    """KFP's cache knows data by their address: where that names no version, ingest must look for itself."""
+    """KFP's cache knows data by their address alone: if that names no version, ingest must not be cached."""
     if request.no_cache:
         return config.disable_cache()
     is_versioned = versions and all(version.endswith(".dir") for version in versions)

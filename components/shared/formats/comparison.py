@@ -1,6 +1,6 @@
 """What changed from the evaluation of a data version to that of the next: `comparison.json`.
 
-The yardstick is the val and test images of the version before with the labels they had. Both models have predicted
+The yardstick is the val and test images of the previous version with the labels they had. Both models have predicted
 them, so every figure is a difference of pairs.
 """
 
@@ -79,7 +79,7 @@ class ChangedImage(TypedDict):
 
 
 class SplitComparison(AccuracyChange):
-    """Both models on a split of the version before."""
+    """Both models on a split of the previous version."""
 
     images: int
     verdict: str  # the outcome as a sentence

@@ -125,11 +125,11 @@ def _read_text(path: Path, place: str) -> str:
 
 
 def _parse_header(place: str, cells: list[str]) -> list[str]:
-    """The names of the columns, if the necessary ones are there and none is there twice."""
+    """The names of the columns, if the necessary ones are there and none appears twice."""
     header = [cell.strip() for cell in cells]
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
-        raise UserError(f"{place}, line 1: the column {_shorten(twice[0])} is there twice; leave one.")
+        raise UserError(f"{place}, line 1: the column {_shorten(twice[0])} appears twice; leave one.")
     missing = [name for name in REQUIRED if name not in header]
     if missing or set(LABELS).isdisjoint(header):
         raise UserError(
@@ -170,7 +170,7 @@ class _Images:
 
 
 def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision | None:
-    """The decision of a row; None if it has none, or one to skip."""
+    """The decision of a row; None if it is empty or says skip."""
     word = row.cells["decision"].strip().lower()
     if word and word not in WORDS:
         raise row.error(f"the decision {_shorten(word)} is unknown; write {', '.join(WORDS)}, or nothing.")

@@ -134,7 +134,10 @@ def test_what_keeps_it_away_is_one_sentence(lab: Lab, closed_port: int, tmp_path
 
 def test_a_proxy_before_a_server_that_stays_away(lab: Lab):
     lab.server.faults += [Fault("GET", "^/experiments$", 503)] * 20
-    assert lab.refused("--list") == f"{lab.server.url}: answered 503: Service Unavailable"
+    assert (
+        lab.refused("--list")
+        == f"{lab.server.url}: answered 503: Service Unavailable; try again, or ask whoever runs the cluster."
+    )
 
 
 def test_a_server_that_says_nothing_is_noticed_within_one_time_out(monkeypatch: pytest.MonkeyPatch):

@@ -182,7 +182,9 @@ def test_only_images_that_are_named_for_ever_are_taken(lab: Lab):
         lambda: bare.refused(*DATA),
     )
     for message, tag in ((latest, "latest"), (changed, f"{lab.tag}-dirty"), (unversioned, "unversioned")):
-        assert f"registry.example/pipelines/evaluate:{tag}: its tag can mean different code tomorrow" in message
+        assert (
+            f"registry.example/pipelines/evaluate:{tag}: its tag does not stand for one version of the code" in message
+        )
         assert "commit, then make images and push" in message
         assert "--force" in message
     assert lab.server.stored["pipeline"] == {}

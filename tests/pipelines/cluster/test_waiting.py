@@ -86,7 +86,7 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
     assert lines[-3:] == [
         "results in results/",
         "from the cache: ingest",
-        "not found, so without their reports: ingest",
+        "no artifacts found, so no reports of: ingest",
     ]
     check_results(lab.workplace / "results", figures[0])
 
@@ -162,7 +162,7 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
         "issues.csv": "rank",
     }
     cached, lost, kept = printed.splitlines()[-3:]
-    assert (cached, lost) == ("from the cache: before-ingest", "not found, so without their reports: before-ingest")
+    assert (cached, lost) == ("from the cache: before-ingest", "no artifacts found, so no reports of: before-ingest")
     assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
 
 
@@ -274,7 +274,7 @@ def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):
     until(lambda: asked(lab.server, stopped) > 2)
     outcome = lab.submit("--attach", "one", "--timeout", "0.03")
     interrupted.send_signal(signal.SIGINT)
-    again = "To wait on: python submit.py --config lab --attach"
+    again = "To keep waiting: python submit.py --config lab --attach"
     assert (outcome.returncode, outcome.stderr) == (124, "")
     said = outcome.stdout.splitlines()[-1]
     assert said == f"not finished after 0.03 minutes; the run goes on. {again} {limited['run_id']}"
