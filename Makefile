@@ -19,7 +19,7 @@ run: .venv/tools .venv-stages/ready ## set up, draw the sample data, run the tra
 	$(BIN)/python compile.py
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
 
-# The stages' tests begin with the longest, so that no core waits at the end. Both halves run, whatever comes of the first.
+# The stages' tests begin with the longest, so that no core waits at the end. Both halves run, even if the first fails.
 test: .venv/dev .venv-stages/ready ## set up and run the tests
 	failed=0; \
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TOOLS_TESTS) || failed=1; \

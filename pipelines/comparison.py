@@ -1,4 +1,4 @@
-"""Two runs compared: what the newer one's model does on the images of the other, and what changed."""
+"""Compares two runs on the earlier run's images."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ def build(stages: Stages) -> BaseComponent:
         pipeline_root=stages.pipeline_root,
     )
     def comparison(
-        # of the run before
+        # of the earlier run
         examples_uri: str,
         before_evaluation_uri: str,
         before_predictions_uri: str,
-        # of the run after
+        # of the later run
         model_uri: str,
         after_evaluation_uri: str,
         after_predictions_uri: str,
@@ -43,7 +43,7 @@ def build(stages: Stages) -> BaseComponent:
 
 
 def compare(stages: Stages, model: Any, examples: Any, **evaluations: Any) -> None:
-    """Adds the tasks that compare a new model with the one before.
+    """Adds the tasks that compare a new model with the previous one.
 
     A change of the val and test images must not show in the figures, so both models are measured on the images as they
     were before: that is the yardstick.
@@ -51,7 +51,7 @@ def compare(stages: Stages, model: Any, examples: Any, **evaluations: Any) -> No
     Args:
         stages: what tasks are made from.
         model: the new model.
-        examples: of the version before.
+        examples: those of the previous version.
         evaluations: the other inputs of compare.
     """
     yardstick = stages.add_task("evaluate", "yardstick", model=model, examples=examples)

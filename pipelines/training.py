@@ -18,7 +18,7 @@ class Outputs(NamedTuple):
 
 
 def build(stages: Stages, part: str = "") -> BaseComponent:
-    """The pipeline; as a `part` of another one its tasks are called after it: before-train."""
+    """The pipeline; as a `part` of another pipeline, its task names get that prefix: before-train."""
     settings = stages.parameters["train"]
     prefix = f"{part}-" if part else ""
 

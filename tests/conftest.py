@@ -37,7 +37,7 @@ BEAM = ["--runner=FnApiRunner"]
 PROCESSES = [*BEAM, "--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 CLASSES = ["i", "v", "x"]
 IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
-PATIENCE = 1800  # seconds for what takes one minute on an idle machine, and would hang for ever if it were broken
+PATIENCE = 1800  # seconds for what takes one minute on an idle machine, and would hang forever if it were broken
 
 
 SLOW = {"end_to_end", "fakes", "cluster", "test_adopt.py", "test_dvc_version.py"}  # the last two make repositories
@@ -234,7 +234,7 @@ def run_killed(code: str, when: str, *arguments: str | Path) -> int:
         try:
             process.wait(timeout=PATIENCE)
         finally:
-            process.kill()  # or the end of the block would wait for ever
+            process.kill()  # or the end of the block would wait forever
     assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
     return process.pid
 

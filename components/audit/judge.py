@@ -19,7 +19,7 @@ BATCH = 32  # pictures
 LEARNING_RATE = 2e-3  # at its peak, after the first epoch
 FEATURES = "features"  # name of the layer
 NEIGHBOURS = 5
-LOOKS = 3  # predictions for each view: one as it is, the others slightly warped
+LOOKS = 3  # test-time predictions per view: one unchanged, the others slightly warped
 
 
 class Verdict(NamedTuple):
@@ -121,7 +121,7 @@ def _train(
 
 
 def _predict_probabilities(model: keras.Model, pictures: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
-    """Returns the mean of some looks at each view, float32 [pictures, classes]."""
+    """Returns the mean of LOOKS predictions for each view, float32 [pictures, classes]."""
     looks = []
     for view in range(pictures.shape[1]):
         for look in range(LOOKS):

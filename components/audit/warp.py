@@ -1,4 +1,4 @@
-"""The same numeral in another hand: random small changes of a picture."""
+"""Random warps that imitate other handwriting."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -1,6 +1,6 @@
-"""Compares the evaluation of a data version with the evaluation of the version before it.
+"""Compares the evaluation of a data version with the evaluation of the previous version.
 
-The yardstick is the val and test images of the version before with the labels they had. Both models have predicted
+The yardstick is the val and test images of the previous version with the labels they had. Both models have predicted
 them, so every figure is a difference of pairs.
 """
 
@@ -45,8 +45,8 @@ class ComparisonInputs(NamedTuple):
     before_predictions: str
     after_evaluation: str
     after_predictions: str  # the new model on the new version
-    yardstick_predictions: str  # the new model on the version before
-    examples: str  # of the version before
+    yardstick_predictions: str  # the new model on the previous version
+    examples: str  # of the previous version
 
 
 class ComparedVersions(NamedTuple):
@@ -84,7 +84,7 @@ def compare_evaluations(
 
     Raises:
         UserError: An option is out of range, an input is not what evaluate or ingest makes, the two versions have
-            different classes, or the images of the yardstick are not those of the version before.
+            different classes, or the images of the yardstick are not those of the previous version.
     """
     _check_options(bootstrap, slice_bins, gallery_size)
     versions = _read_versions(inputs)

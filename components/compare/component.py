@@ -22,15 +22,15 @@ def compare(
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
-    """Compares the evaluation of a data version with that of the version before.
+    """Compares the evaluation of a data version with that of the previous version.
 
     Args:
-        before_evaluation: The evaluation of the model before on the version before.
+        before_evaluation: The evaluation of the previous model on the previous version.
         before_predictions: The predictions of that evaluation.
         after_evaluation: The evaluation of the new model on the new version.
         after_predictions: The predictions of that evaluation.
-        yardstick_predictions: The predictions of the new model for the images of the version before.
-        examples: The images of the version before.
+        yardstick_predictions: The predictions of the new model for the images of the previous version.
+        examples: The images of the previous version.
         resamples: The number of resamples of the bootstrap, 100 or more.
         confidence_level: The confidence level of the intervals, between 0 and 1.
         seed: The seed of the bootstrap.

@@ -19,7 +19,7 @@ def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) 
     Images with the same bytes are matched one to one, so that as few of them as possible count as relabelled.
 
     Args:
-        before: The predictions for the version before, as formats/predictions.py describes them.
+        before: The predictions for the previous version, as formats/predictions.py describes them.
         after: The predictions for the new version, likewise.
         classes: The names of the classes.
 

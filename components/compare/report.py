@@ -19,7 +19,7 @@ def write_comparison_report(output: str, examples: ExampleSet, comparison: Compa
 
     Args:
         output: The HTML file to write.
-        examples: The images of the version before.
+        examples: The images of the previous version.
         comparison: The content of `comparison.json`.
         gallery_size: The most images that a gallery shows.
 

@@ -46,7 +46,7 @@ def curate_examples(
     """Writes the folder of the new version with its manifest.csv, the changes as CSV, and the report.
 
     Args:
-        inputs: The examples of the version before, and what the audit, a model and people say about them.
+        inputs: The examples of the previous version, and what the audit, a model and people say about them.
         outputs: Where to write.
         policy: What to do with the images about which no person decided.
         cleaning: The operations on each picture of train and val, in the order in which they are applied.

@@ -1,4 +1,4 @@
-"""The outcome of each image: people decide first, then the policy; at last, splits are made free of shared pictures."""
+"""The outcome of each image: people decide first, then the policy; finally, duplicates across splits are removed."""
 
 import math
 from collections import Counter, defaultdict
@@ -11,7 +11,7 @@ from components.shared.formats.decisions import Decision
 from components.shared.formats.examples import CURATED_SPLITS
 from components.shared.formats.issues import Issue
 
-# An audit that would have the policy change more than this share of the images has learned too little to be relied on.
+# If the policy would change more than this share of the images, the audit has learned too little to be trusted.
 MOST_CHANGED = 0.5
 MOVED = 0.2  # share of the training images of a class that is moved to val if val has none of the class
 
@@ -88,7 +88,7 @@ def plan_outcomes(
 
     Exact and near duplicates of val images, and exact ones of test images, are dropped from train, so that val and test
     stay uncontaminated. That includes val images that are dropped now, since the models of both versions are compared
-    on the val images of the version before.
+    on the val images of the previous version.
 
     Args:
         images: All images of the data version.
@@ -214,7 +214,7 @@ def _separate_from_val(twins: list[Outcome], people: dict[str, Decision]) -> lis
 def _keep_one(
     twins: list[Outcome], issues: dict[str, Issue], *, people: dict[str, Decision], splits: list[str]
 ) -> list[Outcome]:
-    """Drops all but one of the images that are left of a group; images that a person keeps stay."""
+    """Drops all but one of the remaining images of a group; images that a person keeps stay."""
     left = [twin for twin in twins if twin.split in splits]
     if len(left) < 2:
         return twins

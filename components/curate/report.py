@@ -26,7 +26,7 @@ def write_curation_report(
 
     Args:
         output: The HTML file to write.
-        examples: The version before.
+        examples: The examples of the previous version.
         outcomes: What became of each of its images.
         targets: The files of the images that were not dropped, by the file name before.
         folder: The folder of the new version.
@@ -67,6 +67,6 @@ def _count_augmented(targets: dict[str, ImageTarget]) -> Counter[str]:
 
 
 def _choose_montage(targets: dict[str, ImageTarget], name: str) -> list[ImageTarget]:
-    """Chooses a few sources of augmented images of a class; the order of the hashes is as good as random."""
+    """Chooses a few sources of augmented images of a class; sorting by hash picks them pseudo-randomly."""
     sources = [target for target in targets.values() if target.copies and target.outcome.label == name]
     return sorted(sources, key=lambda target: target.outcome.image.sha256)[:SOURCES]

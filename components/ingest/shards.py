@@ -39,7 +39,7 @@ class ShardSettings(NamedTuple):
 
 
 class BadFile(NamedTuple):
-    """A file that is not an image to learn from."""
+    """A file that cannot be used as an image."""
 
     name: str  # split/class/file
     address: str  # as messages name it

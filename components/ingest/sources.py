@@ -1,4 +1,4 @@
-"""What a data set is, wherever it lies: folders with files, and a way to read them.
+"""What a data set is, wherever it is stored: folders with files, and a way to read them.
 
 The kinds are in modules of their own: folders.py, buckets.py and versions.py; opening.py chooses one.
 """
@@ -91,7 +91,7 @@ class Source(ABC):
 
     @abstractmethod
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
-        """The files of a part: those in its folder, in what is hidden there, and in folders among the images."""
+        """Lists the files of a part, including those in hidden folders and in folders inside a class folder."""
 
     @abstractmethod
     def open_reader(self) -> AbstractContextManager[Reader]:

@@ -91,7 +91,8 @@ def open_version(uri: str, prefix: str, store: Source) -> Version:
         for level in range(min(depth, len(parts))):
             children = folders.setdefault(tuple(parts[:level]), {})
             is_folder = len(parts) > level + 1
-            if is_folder or all(child.is_folder for child in children.values()):  # one file is enough to refuse it
+            # keep only the first stray file: one is enough to refuse the data
+            if is_folder or all(child.is_folder for child in children.values()):
                 children.setdefault(parts[level], Child(parts[level], is_folder))
     listed = {path: sorted(children.values()) for path, children in folders.items()}
     return Version(uri, prefix, _parse_version(uri), listed, store)

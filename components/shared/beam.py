@@ -82,9 +82,9 @@ def make_work_folder(options: list[str], beside: Path) -> Iterator[str]:
         try:
             if _is_remote(folder):
                 FileSystems.delete([f"{folder}/"])  # the slash: with all that is in it
-            else:  # of a folder with a slash, Beam removes the files alone
+            else:  # for local folders Beam would delete only the files
                 shutil.rmtree(folder)
-        except Exception as error:  # the pipeline has ended, well or not; what it left is no reason to fail
+        except Exception as error:  # the pipeline has ended, well or not; its leftovers are no reason to fail
             print(f"{folder}: not removed ({shorten(error)})", flush=True)
 
 

@@ -27,7 +27,7 @@ ADDRESS = re.compile(r"gs://([^/]+)/*(.*?)/*", re.DOTALL)
 CONNECTIONS = 10  # that a client keeps open, so that many objects are read at once
 CHUNK = 2**20  # bytes of an object that are read at once
 
-# The roles that messages ask for, and what a caller knows about an object that is missing.
+# The roles that messages ask for, and the default advice for a missing object.
 READ = "Storage Object Viewer"
 WRITE = "Storage Object User"
 IF_MISSING = "check the address"

@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the doors at which they become a sentence and an exit code."""
+"""Errors that a user can act on, and the entry points that turn them into a sentence and an exit code."""
 
 import contextlib
 import functools
@@ -31,7 +31,7 @@ def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Paramet
 
 @contextlib.contextmanager
 def command_line() -> Iterator[None]:
-    """The door of a command: what goes wrong inside the block becomes a sentence and an exit code.
+    """Runs a command and turns what goes wrong into a sentence and an exit code.
 
     A UserError exits with 1, Ctrl-C with 130; a package that is missing is named together with the command to run.
     """
@@ -46,12 +46,12 @@ def command_line() -> Iterator[None]:
 
 
 def shorten(error: object) -> str:
-    """What an error says, on one line and without a full stop at the end, to stand in brackets."""
+    """Returns an error's message, on one line and without the full stop, to be put in brackets."""
     return " ".join(str(error).split()).rstrip(".")
 
 
 def shorten_to_sentence(error: object) -> str:
-    """The first sentence of what an error says, likewise."""
+    """Returns the first sentence of an error's message, on one line, without the full stop."""
     return shorten(getattr(error, "message", error)).split(". ")[0]
 
 

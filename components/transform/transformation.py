@@ -75,7 +75,7 @@ def transform_examples(
 
 
 def _analyze(paths: list[str], *, schema: Schema, beam_options: list[str], work: str) -> None:
-    """Writes the transform graph, with what it needs to know of all images at these paths, below the work folder."""
+    """Writes the transform graph, with the statistics of all images at these paths, below the work folder."""
     source = tfxio.TFExampleRecord(file_pattern=paths, schema=schema, telemetry_descriptors=["transform"])
     graph = f"{work}/{GRAPH}"
     with (

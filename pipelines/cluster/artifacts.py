@@ -21,16 +21,16 @@ class Execution(NamedTuple):
     run: V2beta1Run
     pipeline: str
     spec: Spec
-    folder: str  # in Cloud Storage, of what it wrote
+    folder: str  # the folder in Cloud Storage to which its tasks wrote
 
     @property
     def tasks(self) -> list[Task]:
-        """Those of the pipeline."""
+        """The tasks of the pipeline."""
         return list_tasks(self.spec)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those that the run was started with."""
+        """The parameters that the run was started with."""
         return (self.run.runtime_config and self.run.runtime_config.parameters) or {}
 
 
@@ -51,10 +51,10 @@ def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
 
 
 def find_artifacts(cluster: Cluster, execution: Execution) -> Uris:
-    """What the run's tasks wrote, or took from the cache, as far as that is found; in the order of the tasks.
+    """Finds what the run's tasks wrote or took from the cache, in the order of the tasks; what is gone is left out.
 
-    No server says where a task's artifacts come from that were in the cache. But KFP takes them only from a task of the
-    same pipeline with the same container, parameters and inputs, so they are what the newest such task wrote.
+    The server does not record where cached artifacts come from. KFP reuses only outputs of a task in the same pipeline
+    with the same container, parameters and inputs, so the newest such task wrote them.
     """
     uris = _find_written(execution)
     wrote = {task for task, _ in uris}
@@ -99,7 +99,7 @@ def _make_execution(cluster: Cluster, run: V2beta1Run, *, pipeline: str, spec: S
 
 
 def _find_written(execution: Execution) -> Uris:
-    """Without what is beside the outputs of tasks, such as those of importers."""
+    """Lists the outputs of tasks, without those of importers."""
     names = {task.name for task in execution.tasks}
     return {output: uri for output, uri in list_written(execution.folder).items() if output[0] in names}
 
@@ -135,8 +135,8 @@ def _describe_works(execution: Execution) -> dict[str, object]:
 def _describe_work(execution: Execution, task: str, parts: tuple[str, ...]) -> object:
     """What a task does, and on what: equal for tasks that KFP's cache holds to be the same.
 
-    It goes by the image, the command, the parameters, and which tasks the inputs come from. A task that the cache must
-    leave alone is like no other. `parts` lead to the task.
+    It compares the image, the command, the parameters, and which tasks the inputs come from. A task with caching
+    disabled matches no other task. `parts` lead to the task.
     """
     dag = find_dag(execution.spec, parts)
     if not dag["tasks"][task].get("cachingOptions", {}).get("enableCache"):

@@ -1,4 +1,4 @@
-"""An earlier run on a cluster, as one that a new run goes on from."""
+"""An earlier run on a cluster, from which a new run continues."""
 
 from kfp_server_api import V2beta1Run
 
@@ -18,7 +18,7 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
     Args:
         cluster: where the run is.
         run: the run.
-        stages: those that there are.
+        stages: all stages.
         stage: the one that is to be repeated, if any.
 
     Raises:
@@ -35,15 +35,15 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
         for port, uri in _find_inputs(execution, uris, stage).items():
             if uri:
                 inputs[port] = uri
-            else:  # the last task of the stage took something that is gone: another of that name would be a wrong one
+            else:  # what the stage's last task took is gone; an artifact of that name from elsewhere would be wrong
                 artifacts.pop(port, None)
     return EarlierRun(run.run_id, run.display_name, artifacts, parameters, inputs)
 
 
 def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stages: Stages) -> dict[str, str]:
-    """The run's artifacts by their names alone, of several of a name the last.
+    """The run's artifacts by name alone; if several share a name, the last.
 
-    They are what its stages made, what it was given, and what the run had that it went on from.
+    They are what its stages made, what it was given, and what the run had from which it continued.
     """
     if execution.pipeline == "comparison":
         name = execution.run.display_name
@@ -57,7 +57,7 @@ def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stage
     if run:
         before = read_execution(cluster, run)
         earlier = _name_artifacts(cluster, before, uris=find_artifacts(cluster, before), stages=stages)
-    elif taken:  # it was started in the UI, which was told nothing but these, or that run is deleted
+    elif taken:  # it was started in the UI, which knows only these artifacts, or the earlier run is deleted
         folders = {uri.rsplit("/", 3)[0] for uri in taken.values()}
         written = [list_written(folder) for folder in sorted(folders)]
         earlier = {
@@ -70,7 +70,7 @@ def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stage
 
 
 def _find_inputs(execution: Execution, uris: Uris, stage: str) -> dict[str, str | None]:
-    """What the run's last task of the stage took from its other tasks, by input; None is not found."""
+    """What the run's last task of the stage took from its other tasks, by input; None if it is not found."""
     last = [task for task in execution.tasks if task.stage == stage and task.is_own][-1:]
     names = {task.name for task in execution.tasks}
     return {

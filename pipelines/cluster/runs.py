@@ -20,7 +20,7 @@ from kfp_server_api.exceptions import ApiException
 from components.shared.errors import UserError
 from pipelines.cluster.connection import Cluster
 
-# What the server's database holds. Of a longer description it says so only after it has begun the run.
+# The limits of the server's database. It reports a description that is too long only after it has started the run.
 NAME_LENGTH, DESCRIPTION_LENGTH = 128, 255
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -38,7 +38,7 @@ class Submission(NamedTuple):
 
 
 def name_version(package: Path, tag: str) -> str:
-    """<tag>-<hash of the YAML>: the same code and settings have the same name, others another."""
+    """<tag>-<hash of the YAML>: the same code and settings give the same name, different ones a different name."""
     return f"{tag}-{hashlib.sha256(package.read_bytes()).hexdigest()[:8]}"
 
 
@@ -46,7 +46,7 @@ def find_or_upload(cluster: Cluster, *, pipeline: str, package: Path, version: s
     """The version of that name; the pipeline and the version are uploaded if they are not there."""
 
     def find_or_upload_once(client: Any) -> Any:
-        """Asks first each time: an upload whose answer was lost may have arrived."""
+        """Looks first each time: an upload whose response was lost may have arrived."""
         pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
         found = client.list_pipeline_versions(pipeline_id, filter=_match_name(version)).pipeline_versions
         return found[0] if found else client.upload_pipeline_version(str(package), version, pipeline_id)
@@ -58,7 +58,7 @@ def check_names(experiment: str, recurring: str | None, cron: str | None) -> Non
     """Checks the names and the times that were given on the command line.
 
     Raises:
-        UserError: one cannot be used.
+        UserError: one of them cannot be used.
     """
     _check_name("--experiment", experiment)
     if recurring:
@@ -70,7 +70,7 @@ def check_names(experiment: str, recurring: str | None, cron: str | None) -> Non
 
 
 def _check_name(option: str, name: str) -> None:
-    """Refuses what the API server decodes twice, and then does not find, and what its database cannot hold."""
+    """Refuses names that the API server decodes twice and then does not find, or that its database cannot hold."""
     if any(character in name for character in "+%") or not name.strip():
         raise UserError(f"{option} '{name}': must be a name without + and %.")
     if len(name) > NAME_LENGTH:
@@ -84,7 +84,7 @@ def find_experiment(cluster: Cluster, name: str) -> str:
 
 
 def start(cluster: Cluster, submission: Submission) -> V2beta1Run:
-    """Starts the run; its name is its own, so that a run whose answer was lost is found and not started twice."""
+    """Starts the run. The name is unique, so a run whose response was lost is found and not started twice."""
     experiment = find_experiment(cluster, submission.experiment)
     body = V2beta1Run(
         experiment_id=experiment,
@@ -103,7 +103,7 @@ def start(cluster: Cluster, submission: Submission) -> V2beta1Run:
 
 
 def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = False) -> V2beta1Run:
-    """The run of that id or name (the newest one), or for `latest` the experiment's newest, if need be a success.
+    """The newest run of that id or name, or for `latest` the experiment's newest; with `succeeded`, the newest success.
 
     Raises:
         UserError: there is none.
@@ -164,7 +164,7 @@ def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1Recu
 
     def create_once(client: Any) -> Any:
         for run in _list_recurring(client, cluster, submission.name):
-            if run.recurring_run_id not in earlier:  # made by a request whose answer was lost
+            if run.recurring_run_id not in earlier:  # made by a request whose response was lost
                 return run
         return client.create_recurring_run(
             experiment,
@@ -186,7 +186,7 @@ def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1Recu
 
 
 def change_schedule(cluster: Cluster, name: str, change: str) -> None:
-    """`change` is pause, resume or delete.
+    """Pauses, resumes or deletes a recurring run; `change` is the verb.
 
     Raises:
         UserError: there is no recurring run of that name.

@@ -39,7 +39,7 @@ class Accelerator(Strict):
 
 
 class Toleration(Strict):
-    """A taint of nodes that a stage does not mind, as Kubernetes writes it."""
+    """A node taint that a stage tolerates, as Kubernetes writes it."""
 
     key: str | None = None
     operator: Literal["Exists", "Equal"] | None = None
@@ -48,26 +48,26 @@ class Toleration(Strict):
 
 
 class StageConfig(Strict):
-    """What differs from the component's defaults, and what the stage may use on a cluster."""
+    """What differs from the component's defaults, and what the cluster is told of the stage."""
 
-    parameters: dict[str, Any] = {}
-    requests: Resources = Resources()
-    limits: Resources = Resources()
+    parameters: dict[str, Any] = {}  # values in place of the component's defaults
+    requests: Resources = Resources()  # what the node must have free for the stage
+    limits: Resources = Resources()  # the most that the stage may use
     accelerator: Accelerator | None = None
-    node_selector: dict[str, str] = {}
-    tolerations: list[Toleration] = []
-    retries: int = Field(default=0, ge=0)
-    backoff: Duration = "60s"  # before the first retry; doubled before each one more
-    timeout: int | None = Field(default=None, gt=0)  # seconds
-    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    caching: bool = True
+    node_selector: dict[str, str] = {}  # the labels of the nodes on which the stage may run
+    tolerations: list[Toleration] = []  # the taints of nodes on which the stage may run nevertheless
+    retries: int = Field(default=0, ge=0)  # how often a stage that failed is started again
+    backoff: Duration = "60s"  # the time before the first retry; doubled before each further one
+    timeout: int | None = Field(default=None, gt=0)  # seconds after which the stage is ended
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None  # when a node pulls the image
+    caching: bool = True  # whether KFP may reuse the outputs of an earlier run
 
 
 class Endpoint(Strict):
-    """Where Kubeflow Pipelines answers, and how it knows who asks.
+    """The address of Kubeflow Pipelines, and the credentials for it.
 
-    Without a host the kubeconfig leads there. A host on googleusercontent.com (the inverse proxy) gets a token of
-    your Google credentials, one behind IAP its `client_id`'s, and `token_file` serves any other.
+    Without a host, the kubeconfig is used. Hosts on googleusercontent.com (the inverse proxy) use a token from your
+    Google credentials, hosts behind IAP use `client_id`, and any other host uses `token_file`.
     """
 
     host: str = Field(default="", description="its address, https://...; empty: the cluster of the kubeconfig")
@@ -85,15 +85,15 @@ class Endpoint(Strict):
 class Config(Strict):
     """A file in pipelines/config."""
 
-    name: str  # its file's
+    name: str  # the file's name without .yaml
     endpoint: Endpoint = Endpoint()
     pipeline_root: str = ""  # where a cluster keeps artifacts: gs://BUCKET/FOLDER
     service_account: str = ""  # the Kubernetes service account of the runs
     dvc_remote: str = ""  # where the cluster reads data versions; empty: DVC's default remote
     registry: str = ""  # where the stage images are, such as europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
-    tag: str = ""  # of the images; empty: the git commit of what is in them
-    defaults: StageConfig = StageConfig()  # of every stage
-    stages: dict[str, StageConfig] = {}
+    tag: str = ""  # the tag of the images; empty: the git commit of what is in them
+    defaults: StageConfig = StageConfig()  # for every stage
+    stages: dict[str, StageConfig] = {}  # by stage, what differs from `defaults`
 
     @property
     def path(self) -> Path:

@@ -55,7 +55,7 @@ def write_package(pipeline: BaseComponent, path: Path) -> None:
 
 
 def _check_names(pipeline: str, tasks: list[Task]) -> None:
-    """By its name alone a task is known: in the bucket, among the server's tasks, and to people who compare runs."""
+    """Refuses duplicate task names, because the bucket, the server and people identify a task by its name alone."""
     for name, count in Counter(task.name for task in tasks).items():
         if count > 1:
             raise UserError(f"pipeline {pipeline}: {count} tasks are called {name}; give each a name of its own.")

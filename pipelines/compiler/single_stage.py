@@ -9,8 +9,8 @@ from kfp.dsl.base_component import BaseComponent
 from pipelines.compiler.contracts import PYTHON_TYPES
 from pipelines.compiler.stages import Stages
 
-# The id of the run that the artifacts are of, if submit.py knows it. No task takes it; it is kept with the run, so that
-# a later run can go on from this one with all that the earlier run had.
+# The id of the run that made the artifacts, if submit.py knows it. No task takes it; it is kept with the run, so that a
+# later run can continue from this one with all artifacts of the earlier run.
 FROM_RUN = "from_run"
 
 

@@ -1,4 +1,4 @@
-"""What a compiled pipeline says of itself: its tasks, where their inputs come from, and their images."""
+"""What a compiled pipeline contains: its tasks, where their inputs come from, and their images."""
 
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -14,14 +14,14 @@ Spec = dict[str, Any]  # kfp's PipelineSpec, as JSON
 class Task(NamedTuple):
     """A component's place in a compiled pipeline."""
 
-    name: str  # within the whole pipeline no other task has it: before-train
+    name: str  # unique within the whole pipeline: before-train
     stage: str  # the component that it runs: train
     image: str
     parts: tuple[str, ...]  # the pipelines within the pipeline that lead to it
 
     @property
     def is_own(self) -> bool:
-        """Whether its artifacts are the run's own, from which other runs may go on."""
+        """Whether its outputs count as the run's own, from which other runs may continue."""
         return is_own(self.name, self.stage)
 
 
@@ -34,10 +34,9 @@ class Source(NamedTuple):
 
 
 def is_own(task: str, stage: str) -> bool:
-    """Whether what a task makes is the run's own: it has the name of its stage, perhaps behind that of its part.
+    """Whether a task's outputs count as the run's own: it is named after its stage, perhaps with its part as a prefix.
 
-    The comparison's yardstick, for example, evaluates a model on the images of another version, so it is called
-    otherwise, and nobody goes on from it.
+    The task `yardstick` is not, because it evaluates images of another version; no run continues from it.
     """
     return task == stage or task.endswith(f"-{stage}")
 

@@ -17,7 +17,7 @@ COMPONENTS = Path(__file__).parents[2] / "components"
 
 
 class Stages:
-    """Every stage, by name, with its contract, its defaults, and the way to make a task of it."""
+    """Every stage, by name, with its contract, its defaults, and a method that adds a task."""
 
     def __init__(self, config: Config, registry: str | None = None, tag: str | None = None) -> None:
         """Loads and checks all components.
@@ -85,7 +85,7 @@ class Stages:
 
 
 def _configure(task: dsl.PipelineTask, config: StageConfig) -> None:
-    """What the cluster is told of the task; a run on this machine leaves it aside."""
+    """Tells the cluster how to run the task; local runs ignore this."""
     for set_quantity, quantity in (
         (task.set_cpu_request, config.requests.cpu),
         (task.set_cpu_limit, config.limits.cpu),
@@ -116,4 +116,4 @@ def _load_component(contract: Contract, registry: str, tag: str) -> components.Y
     container = content["implementation"]["container"]
     if not re.search(r"[/:@]", container["image"]):
         container["image"] = f"{registry.rstrip('/') + '/' if registry else ''}{container['image']}:{tag}"
-    return components.load_component_from_text(json.dumps(content))  # JSON is YAML, and sooner written
+    return components.load_component_from_text(json.dumps(content))  # JSON is valid YAML and faster to write

@@ -2,7 +2,7 @@
 
 kfp's handler of containers mounts nothing but the outputs, leaves those to root, keeps the ended containers, and may
 take a failure for a success (kubeflow/pipelines#13332). The handler here takes its place. The package docker is
-imported inside the functions, because runs without containers start sooner without it.
+imported inside the functions, because runs without containers start faster without it.
 """
 
 import codecs
@@ -77,14 +77,17 @@ def make_runner(folder: Path, arguments: dict[str, Any]) -> local.DockerRunner:
 
 
 def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:
-    """What arguments name; for a version in a DVC remote, STORE/ab/cdef.dir, the whole store: that is but its list."""
+    """Lists the folders that arguments name.
+
+    For a DVC version it is the whole store, because the .dir file only lists the files.
+    """
     for value in arguments.values():
         if isinstance(value, str) and value.startswith("/") and Path(value).exists():
             yield str(Path(value).parents[1]) if value.endswith(".dir") else value
 
 
 class _Container:
-    """What kfp.local asks of a task handler: the arguments that it gives, and `run`."""
+    """A task handler as kfp.local calls it: with these arguments, and then `run`."""
 
     def __init__(
         self,

@@ -65,8 +65,8 @@ def run_package(
     Args:
         folder: of the run.
         arguments: of the pipeline.
-        artifacts: the URIs that an earlier run left, by name; the record lists them with this run's own, so that any
-            stage can go on from here.
+        artifacts: the URIs of an earlier run's artifacts, by name; the record lists them with this run's own, so
+            that any stage can continue from here.
         watcher: is told what happens.
         runner: `subprocess` for the stages' Python with the code of this folder, `docker` for the stages' images.
 
@@ -110,7 +110,7 @@ def _begin_record(folder: Path, arguments: dict[str, Any], artifacts: dict[str, 
 def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str) -> Iterator[None]:
     """Prepares kfp.local, and all that it takes from this process: its folder, its environment, its Python."""
     with interrupt_on_sigterm(), set_environment(), contextlib.chdir(ROOT), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about image names, and what kfp leaves aside here, such as CPU limits
+        warnings.simplefilter("ignore")  # about image names, and settings that kfp ignores here, such as CPU limits
         is_docker = runner == "docker"
         chosen = make_runner(folder, arguments) if is_docker else local.SubprocessRunner(use_venv=False)
         local.init(chosen, pipeline_root=str(folder / "artifacts"), raise_on_error=False)

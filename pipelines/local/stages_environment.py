@@ -32,7 +32,7 @@ def find_python() -> str:
 
 @contextlib.contextmanager
 def start_stages_with(python: str) -> Iterator[None]:
-    """Lets kfp start the stages with this Python: its SubprocessRunner takes sys.executable, and knows no other way."""
+    """Lets kfp start the stages with this Python, because SubprocessRunner always starts sys.executable."""
     own = sys.executable
     sys.executable = python
     try:

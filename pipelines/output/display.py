@@ -1,4 +1,4 @@
-"""What a person sees of a run: the stages while it runs, the figures at the end."""
+"""What a user sees of a run: the stages while it runs, the figures at the end."""
 
 import contextlib
 import shlex
@@ -104,11 +104,11 @@ def _draw_figures(content: Evaluation) -> Table:
 
 
 def _draw_changes(content: Comparison) -> Table:
-    """Both models on the images and labels of the version before; beside it, the new one on the new version's."""
+    """Draws both models' figures on the previous version's images, and the new model's accuracy on the new version."""
     table = Table(title="both models on the images of before; p is McNemar's", title_justify="left")
     level = f"{100 * content['confidence_level']:g} %"
     for heading in ("split", "images", "before", "after", "change", level, "p", "new data"):
-        width = 13 if heading == level else None  # so that on a narrow terminal a heading is broken, and no figure
+        width = 13 if heading == level else None  # so that narrow terminals wrap the heading, not the numbers
         table.add_column(heading, justify="left" if heading == "split" else "right", min_width=width)
     for split, figures in content["splits"].items():
         accuracy, new = figures["accuracy"], figures["new_data"]

@@ -1,4 +1,4 @@
-"""What a run leaves in results/: `dvc metrics` and `dvc plots` compare data versions by it, as dvc.yaml declares."""
+"""The files that a run writes to results/, by which `dvc metrics` and `dvc plots` compare data versions."""
 
 import contextlib
 import csv
@@ -94,7 +94,7 @@ def _choose_figures(figures: SplitFigures) -> dict[str, object]:
 
 
 def _unfold(classes: list[str], matrix: list[list[int]]) -> Iterable[dict[str, str]]:
-    """A row per image, as DVC's template of confusion matrices counts them itself."""
+    """Yields a row per image, because DVC's confusion template counts rows."""
     for label, counts in zip(classes, matrix, strict=True):
         for prediction, count in zip(classes, counts, strict=True):
             for _ in range(count):

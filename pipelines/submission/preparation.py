@@ -18,7 +18,7 @@ from pipelines.data.dvc_version import DataVersion
 from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
 from pipelines.submission.request import RunRequest
 
-# Of the pipeline `comparison`: its parameters without _uri, and the artifacts of the run before and of that after.
+# The parameters of the pipeline `comparison`, without _uri, and the artifacts of the earlier and of the later run.
 BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
 AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
 
@@ -40,7 +40,7 @@ class LocatedData(NamedTuple):
     """The data of a run."""
 
     arguments: dict[str, str]  # of the pipeline
-    versions: list[str]  # that the run belongs to, or addresses where these tell no version
+    versions: list[str]  # the data version of each folder, or its URI if the version is not known
 
 
 class PreparedRun(NamedTuple):
@@ -50,8 +50,8 @@ class PreparedRun(NamedTuple):
     stages: Stages
     pipeline: BaseComponent
     arguments: dict[str, Any]
-    versions: list[str]  # of the data, or their addresses where those tell no version
-    earlier: dict[str, EarlierRun]  # by what it is to this run: before, from run
+    versions: list[str]  # the data version of each folder, or its URI if the version is not known
+    earlier: dict[str, EarlierRun]  # by its role: before, from run
 
 
 def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
@@ -93,7 +93,7 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
 
 
 def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
-    """An address in Cloud Storage is the same everywhere, and tells no version."""
+    """A Cloud Storage URI is used as it is; its version is unknown."""
     return DataVersion(data, "") if is_address(data) else target.locate_folder(Path(data), rev)
 
 
@@ -106,7 +106,7 @@ def _locate_decisions(decisions: str, target: Target) -> str:
 
 
 def _choose_caching(request: RunRequest, config: Config, versions: list[str]) -> Config:
-    """KFP's cache knows data by their address: where that names no version, ingest must look for itself."""
+    """KFP's cache identifies data by its URI; without a version in it, ingest must not be cached."""
     if request.no_cache:
         return config.without_cache(*Stages(config).contracts)
     is_versioned = versions and all(version.endswith(".dir") for version in versions)

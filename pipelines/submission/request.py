@@ -36,7 +36,7 @@ class ClusterOptions:
     """How a run takes place on a cluster."""
 
     endpoint: dict[str, str]  # fields of Endpoint that were given as flags
-    force: bool = False  # take images whose tag can mean different code tomorrow
+    force: bool = False  # allow images whose tag does not identify one fixed version of the code
     wait: bool = False
     timeout: float | None = None  # minutes
     recurring: str | None = None  # the name of the recurring run to make

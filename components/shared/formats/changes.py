@@ -10,9 +10,9 @@ from components.shared.formats.tables import write_rows
 class Change(NamedTuple):
     """A row of the file."""
 
-    filename: str  # split/class/file in the version before
-    sha256: str  # of the file in the version before
-    label: str  # in the version before
+    filename: str  # split/class/file in the previous version
+    sha256: str  # of the file in the previous version
+    label: str  # in the previous version
     new_filename: str  # in the new version; "" if the image was dropped
     new_label: str  # likewise
     action: str  # kept, relabelled, moved or dropped

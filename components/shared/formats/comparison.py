@@ -1,6 +1,6 @@
 """What changed from the evaluation of a data version to that of the next: `comparison.json`.
 
-The yardstick is the val and test images of the version before with the labels they had. Both models have predicted
+The yardstick is the val and test images of the previous version with the labels they had. Both models have predicted
 them, so every figure is a difference of pairs.
 """
 
@@ -42,7 +42,7 @@ class AccuracyChange(TypedDict):
 
     accuracy: FigureChange
     newly_right: int  # images on which only the new model is right
-    newly_wrong: int  # images on which only the model before is right
+    newly_wrong: int  # images on which only the previous model is right
     mcnemar_p: float  # of the exact, two-sided test
 
 
@@ -79,7 +79,7 @@ class ChangedImage(TypedDict):
 
 
 class SplitComparison(AccuracyChange):
-    """Both models on a split of the version before."""
+    """Both models on a split of the previous version."""
 
     images: int
     verdict: str  # the outcome as a sentence
@@ -89,7 +89,7 @@ class SplitComparison(AccuracyChange):
     seen_in_training: SeenInTraining
     unseen: UnseenChange | None  # None if that would be all images or none
     new_data: NewData | None  # None if the new version has no such split
-    newly_right_images: list[ChangedImage]  # all; first those on which the model before has the highest loss
+    newly_right_images: list[ChangedImage]  # all; first those on which the previous model has the highest loss
     newly_wrong_images: list[ChangedImage]  # all; first those on which the new model has the highest loss
 
 

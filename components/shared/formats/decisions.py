@@ -124,7 +124,7 @@ def _read_text(path: str | Path) -> str:
 
 
 def _parse_header(path: str | Path, cells: list[str]) -> list[str]:
-    """The names of the columns, if the necessary ones are there and none is there twice."""
+    """Returns the names of the columns, if the necessary ones are there and none appears twice."""
     header = [cell.strip() for cell in cells]
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
@@ -169,7 +169,7 @@ class _Images:
 
 
 def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision | None:
-    """The decision of a row; None if it has none, or one to skip."""
+    """Returns the decision of a row; None if the row has no decision or says skip."""
     word = row.cells["decision"].strip().lower()
     if word and word not in WORDS:
         raise row.error(f"the decision {_shorten(word)} is unknown; write {', '.join(WORDS)}, or nothing.")

@@ -63,7 +63,7 @@ _FIGURES: dict[str, Kind] = {
 
 
 class TrainFigures(TypedDict):
-    """What is said of train, on which no model is measured."""
+    """The figures of train: only its size, since the model is not measured on it."""
 
     images: int
 

@@ -124,7 +124,7 @@ class ExamplesManifest:
 
     @property
     def shards(self) -> list[Shard]:
-        """Those of all splits."""
+        """The shards of all splits."""
         return [shard for split in self.splits.values() for shard in split.shards]
 
     def rehash_shards(self, folder: Path) -> "ExamplesManifest":

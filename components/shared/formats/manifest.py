@@ -13,7 +13,7 @@ FILE = "manifest.csv"
 
 
 class CuratedImage(NamedTuple):
-    """A row of the manifest: a file, and the image of the version before that it was made from."""
+    """A row of the manifest: a file, and the image of the previous version that it was made from."""
 
     filename: str  # split/class/file
     sha256: str  # of its bytes
