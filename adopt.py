@@ -27,7 +27,7 @@ def main() -> None:
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Without --yes nothing is changed. A run that was killed goes on when it is started again.",
+        epilog="Without --yes, nothing is changed. If adopt.py was killed, run it again to continue.",
     )
     parser.add_argument("--data", required=True, type=Path, help="the folder tracked by DVC, or one that is to be made")
     source = parser.add_mutually_exclusive_group()
@@ -35,7 +35,7 @@ def _parse_options() -> argparse.Namespace:
     source.add_argument(
         "--from-run", default="latest", metavar="RUN", help="the local run that made it (default: %(default)s)"
     )
-    parser.add_argument("--experiment", default="default", help="the runs it is one of (default: %(default)s)")
+    parser.add_argument("--experiment", default="default", help="the experiment of that run (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
 
     action = parser.add_argument_group("to do")
@@ -69,7 +69,7 @@ def _adopt(options: argparse.Namespace) -> None:
         print()
         carry_out(repo, plan, source, done=lambda step: print(f"done: {step}"))
         if options.commit:
-            print(f"What is left to you: git push{f' && git push origin {options.tag}' if options.tag else ''}")
+            print(f"Now push the commit: git push{f' && git push origin {options.tag}' if options.tag else ''}")
 
 
 def _show(plan: "Plan", source: "Curated") -> None:
@@ -82,14 +82,17 @@ def _show(plan: "Plan", source: "Curated") -> None:
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
     console.print(_draw_counts(plan.now, plan.next))
     if plan.changes is None:
-        console.print("The files of the version now are not in DVC's cache, so they count as none.")
+        console.print("The current version's files are not in DVC's cache, so the table shows 0 for them.")
     else:
         console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
-            console.print("What is added is not of the version now: was the curated folder made of another one?")
+            console.print(
+                "The added images are not in the current version; the curated folder may have been made from another"
+                " version."
+            )
     beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
     if beside:
-        console.print(f"The new version does not have what lies beside the images: {', '.join(beside[:5])}")
+        console.print(f"The new version omits these files that are not images: {', '.join(beside[:5])}")
     console.print("\nTo do:")
     if plan.on_disk != plan.next.name:
         console.print(f"    give {plan.folder.given} the content of {source.shown}")

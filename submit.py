@@ -82,9 +82,9 @@ def _read_cluster_options(options: argparse.Namespace) -> ClusterOptions:
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Exit codes: 0 success, 1 failure, 3 the run was cancelled, 124 --timeout is over, 130 Ctrl-C.",
+        epilog="Exit codes: 0 success, 1 failure, 3 the run was cancelled, 124 --timeout has expired, 130 Ctrl-C.",
     )
-    parser.add_argument("--experiment", default="default", help="the runs it belongs to (default: %(default)s)")
+    parser.add_argument("--experiment", default="default", help="name of the experiment (default: %(default)s)")
     parser.add_argument("--config", help="a name in pipelines/config (default: gke, with --local: local)")
     parser.add_argument("--data", help="the images: a folder tracked by DVC, or gs://BUCKET/FOLDER; locally any folder")
     parser.add_argument("--test-data", help="the test split, likewise, if --data has none")
@@ -123,13 +123,15 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--wait", action="store_true", help="show the run until it ends, then fetch its results")
     cluster.add_argument("--timeout", type=minutes, metavar="MINUTES", help="wait no longer than this")
     cluster.add_argument("--no-cache", action="store_true", help="run every stage, whatever is in KFP's cache")
-    cluster.add_argument("--force", action="store_true", help="take images tagged latest or of uncommitted code")
+    cluster.add_argument(
+        "--force", action="store_true", help="allow images tagged latest or built from uncommitted code"
+    )
     action = cluster.add_mutually_exclusive_group()
-    action.add_argument("--check", action="store_true", help="try everything that a run needs, start nothing")
+    action.add_argument("--check", action="store_true", help="test everything that a run needs, but start nothing")
     action.add_argument("--list", action="store_true", help="list the newest runs of the experiment")
     action.add_argument("--attach", metavar="RUN", help="wait for this run: its id, its name, or latest")
     action.add_argument("--terminate", metavar="RUN", help="end this run")
-    action.add_argument("--recurring", metavar="NAME", help="with --cron: run again and again, under this name")
+    action.add_argument("--recurring", metavar="NAME", help="with --cron: create a recurring run of this name")
     change = cluster.add_mutually_exclusive_group()
     change.add_argument("--cron", metavar="'S M H D M W'", help="when --recurring runs: six fields, seconds first")
     for name in ("pause", "resume", "delete"):
@@ -145,7 +147,7 @@ def _add_connection_options(parser: argparse.ArgumentParser) -> None:
 
 
 def minutes(text: str) -> float:
-    """Reads a number above 0; argparse names this function in what it says about a wrong value."""
+    """Reads a number above 0; argparse uses this function's name in its message about a wrong value."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise ValueError
@@ -153,7 +155,7 @@ def minutes(text: str) -> float:
 
 
 def _find_contradiction(options: argparse.Namespace) -> str | None:
-    """What is wrong with options that are right one by one."""
+    """Says what is wrong with the combination of options."""
 
     def first(*names: str) -> str | None:
         return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)
@@ -178,7 +180,7 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
     if options.before and (name := first("data", "test_data", "rev")):
         return f"{name} is for a run on images; --pipeline comparison takes two runs"
     if options.wait and options.cron:
-        return "--wait is for one run; --cron makes it run again and again"
+        return "--wait is for a single run; --cron creates a recurring one"
     if options.timeout and not (options.wait or options.attach):
         return "--timeout goes with --wait or --attach"
     if options.rev and not options.data:

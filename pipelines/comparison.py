@@ -16,7 +16,7 @@ def build(stages: Stages) -> BaseComponent:
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="comparison",
-        description="What the version of one run changed, against that of another.",
+        description="Compares the data versions and the models of two runs.",
         pipeline_root=stages.pipeline_root,
     )
     def comparison(

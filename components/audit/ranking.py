@@ -131,10 +131,12 @@ def _suspect(
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if doubted:
         unclear = f"It looks like {guess} or something else, hardly like {label}."
-        return Suspicion(kinds, "look", suggested, 1 - given, unclear if suggested else f"It is a poor {label}.")
+        return Suspicion(
+            kinds, "look", suggested, 1 - given, unclear if suggested else f"It hardly looks like {label}."
+        )
     if twins:
-        same = "byte for byte" if "exact_duplicate" in kinds else "but for its place on the page"
-        return Suspicion(kinds, "keep_one", "", 1.0, f"It is {twins[0].filename} again, {same}.")
+        same = "byte for byte" if "exact_duplicate" in kinds else "apart from its position on the page"
+        return Suspicion(kinds, "keep_one", "", 1.0, f"It duplicates {twins[0].filename}, {same}.")
     return Suspicion(kinds, "", "", given, "")
 
 

@@ -152,7 +152,7 @@ def _read_versions(inputs: ComparisonInputs) -> ComparedVersions:
 def _check_versions(before: Evaluation, after: Evaluation, examples: ExampleSet) -> None:
     if sorted(after["classes"]) != sorted(before["classes"]):
         raise UserError(
-            f"the version before has the classes {', '.join(before['classes'])}, the new one "
+            f"the previous version has the classes {', '.join(before['classes'])}, the new one "
             f"{', '.join(after['classes'])}; only versions with the same classes can be compared."
         )
     if examples.manifest.data_version != before["data_version"]:

@@ -39,6 +39,6 @@ def pair_predictions(before: pd.DataFrame, yardstick: pd.DataFrame, split: str) 
         raise UserError(
             f"yardstick_predictions: its {split} images are not those of before_predictions "
             f"({alone[columns.FILENAME].iloc[0]} is not the same in both); evaluate the new model on the examples of "
-            "the version before."
+            "the previous version."
         )
     return pairs.sort_values(columns.FILENAME, ignore_index=True)

@@ -82,7 +82,7 @@ def read_issues(path: str, images: Iterable[SourceImage], classes: Collection[st
                 f"{path}, line {line}: {issue.filename!r} is not one of these examples; audit these examples again."
             )
         if image.filename in issues:
-            raise UserError(f"{path}, line {line}: {issue.filename!r} is there twice; audit these examples again.")
+            raise UserError(f"{path}, line {line}: {issue.filename!r} appears twice; audit these examples again.")
         issues[image.filename] = issue
     missing = sorted(known.keys() - issues.keys())
     if missing:

@@ -115,4 +115,4 @@ def _find_duplicates(_: str, images: Iterable[ImageSummary]) -> Iterator[Finding
     else:
         kind = "duplicate_in_split"
     names = [image.filename for image in group]
-    yield {"kind": kind, "message": f"{len(group)} files, the same bytes.", "images": names}
+    yield {"kind": kind, "message": f"{len(group)} files have identical contents.", "images": names}

@@ -75,7 +75,7 @@ def check_experiment(cluster: Cluster, name: str) -> str:
         try:
             client.get_experiment(experiment_name=name, namespace=namespace)
         except ValueError:
-            return f"{name}: not there yet, the first run makes it"
+            return f"{name}: does not exist yet; the first run creates it"
         return f"{name}: readable"
 
     return cluster.call(read)

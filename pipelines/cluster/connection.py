@@ -189,16 +189,16 @@ def explain(error: Exception, settings: Endpoint) -> str:
         reason = shorten(getattr(error, "reason", None) or error)
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             return f"{host}: its certificate is not trusted; name its authority with --ca-file or KFP_CA_FILE."
-        hint = "is the port-forward running, the address (--host or KFP_HOST) right?"
+        hint = "check that the port-forward is running and that --host or KFP_HOST is right."
         return f"{host}: no answer ({reason.split(': ', 1)[-1]}); {hint}"
     message = _read_message(error)
     if status == 401:
         return f"{host}: the credentials are not accepted (401); {_advise(settings)}"
     if status == 403:
-        return f"{host}: not allowed (403): {message}; ask who runs the cluster for the role."
+        return f"{host}: not allowed (403): {message}; ask whoever runs the cluster for the role."
     if status == 404:
-        return f"{host}: not found (404): {message}; is this the address of Kubeflow Pipelines?"
-    return f"{host}: answered {status}: {message}"
+        return f"{host}: not found (404): {message}; check that this is the address of Kubeflow Pipelines."
+    return f"{host}: answered {status}: {message}; if it happens again, ask whoever runs the cluster."
 
 
 def _check(settings: dict[str, str]) -> None:

@@ -65,4 +65,4 @@ def _tell_cached(execution: Execution, uris: Uris) -> None:
         print(f"from the cache: {', '.join(cached)}")
     lost = set(cached) - {task for task, _ in uris}
     if lost:
-        print(f"not found, so without their reports: {', '.join(sorted(lost))}")
+        print(f"no artifacts were found for: {', '.join(sorted(lost))}; their reports are missing")

@@ -115,11 +115,13 @@ def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = Fals
         return run
     if name != "latest":
         found = next(iter(list_newest(cluster, None, condition=_match_name(name))), None)
+        missing = "there is no run of that name"
     else:
         runs = list_newest(cluster, experiment)
         found = next((run for run in runs if run.state == "SUCCEEDED" or not succeeded), None)
+        missing = f"there is none in experiment {experiment}"
     if not found:
-        raise UserError(f"run {name}: there is none in experiment {experiment}; --list shows the newest.")
+        raise UserError(f"run {name}: {missing}; --list shows the newest.")
     return cluster.call(lambda client: client.get_run(found.run_id))
 
 

@@ -73,13 +73,11 @@ class Endpoint(Strict):
     host: str = Field(default="", description="its address, https://...; empty: the cluster of the kubeconfig")
     namespace: str = Field(default="kubeflow", description="the Kubernetes namespace it is installed in")
     user_namespace: str = Field(default="", description="the namespace of the runs; in multi-user mode only")
-    kube_context: str = Field(default="", description="of the kubeconfig; empty: the current one")
+    kube_context: str = Field(default="", description="the context of the kubeconfig; empty: the current one")
     client_id: str = Field(default="", description="the OAuth client id of IAP")
-    token_file: str = Field(
-        default="", description="a file with a bearer token; it may change while a run is waited for"
-    )
+    token_file: str = Field(default="", description="a file with a bearer token, which may be replaced during --wait")
     ca_file: str = Field(default="", description="the certificate authority of the host's certificate")
-    ui: str = Field(default="", description="the address of its pages, if not the host")
+    ui: str = Field(default="", description="the address of its web pages, if it is not the host")
 
 
 class Config(Strict):

@@ -139,7 +139,7 @@ def _find_git_root(repo: "Repo", folder: Folder) -> Path:
 def _check_places(repo: "Repo", folder: Folder, curated: Curated) -> None:
     source = curated.folder.resolve()
     if folder.path.is_relative_to(source) or source.is_relative_to(folder.path):
-        raise UserError(f"{curated.shown}: one of it and {folder.given} lies in the other; move one of them.")
+        raise UserError(f"{curated.shown} and {folder.given} overlap: one contains the other; move one of them.")
     if folder.path.exists() and not folder.path.is_dir():
         raise UserError(f"{folder.given}: a file; --data names the folder of the images.")
     for name in curated.md5s:
@@ -298,7 +298,8 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
         (stage,) = repo.add(str(folder.path))
     if stage.outs[0].hash_info.value != plan.next.name:
         raise UserError(
-            f"{folder.given}: is now {stage.outs[0].hash_info.value}, not {plan.next.name}; who changed it?"
+            f"{folder.given}: is now {stage.outs[0].hash_info.value}, not {plan.next.name}; something changed it "
+            "during the run; run adopt.py again."
         )
     done(next(steps))
     if wishes.commit:

@@ -128,7 +128,7 @@ def _parse_header(path: str | Path, cells: list[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
-        raise UserError(f"{path}, line 1: the column {_shorten(twice[0])} is there twice; leave one.")
+        raise UserError(f"{path}, line 1: the column {_shorten(twice[0])} appears twice; leave one.")
     missing = [name for name in REQUIRED if name not in header]
     if missing or set(LABELS).isdisjoint(header):
         raise UserError(

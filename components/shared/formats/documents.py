@@ -59,7 +59,7 @@ def check_object(place: str, content: object, *, fields: Mapping[str, Kind], adv
         UserError: It is not an object, or a field is missing or is of another type.
     """
     if not isinstance(content, dict):
-        raise UserError(f"{place}: cannot be read ({reprlib.repr(content)} is not an object of JSON); {advice}.")
+        raise UserError(f"{place}: cannot be read ({reprlib.repr(content)} is not a JSON object); {advice}.")
     for name, kind in fields.items():
         if name not in content:
             raise UserError(f"{place}: has no '{name}'; {advice}.")

@@ -53,7 +53,7 @@ def read_manifest(folder: Path, shown: str = "") -> list[CuratedImage]:
     for line, row in read_rows(folder / FILE, CuratedImage._fields, "name a folder that curate made", shown=place):
         image = _parse(f"{place}, line {line}", row)
         if image.filename in images:
-            raise UserError(f"{place}, line {line}: {image.filename!r} is there twice; run curate again.")
+            raise UserError(f"{place}, line {line}: {image.filename!r} appears twice; run curate again.")
         images[image.filename] = image
     if not images:
         raise UserError(f"{place}: lists no images; name a folder that curate made.")

@@ -239,7 +239,8 @@ def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[V
     assert result["splits"]["test"]["seen_in_training"] == {"before": 0, "after": 0}
     assert result["splits"]["test"]["unseen"] is None
     assert (
-        "0 of these val images are, byte for byte, in the train split of the version before, 1" in versions.page().text
+        "0 of these val images are, byte for byte, in the train split of the previous version, 1"
+        in versions.page().text
     )
 
 
@@ -408,7 +409,7 @@ def test_other_settings_and_a_model_of_other_data_are_told(versions: Versions) -
     versions.edit("after", {"settings": {"epochs": 50, "seed": 1, "patience": 3}, "trained_on": "third.dir"})
     versions.compare()
     text = " ".join(versions.page().text.split())
-    assert "Not the data alone changed: epochs from 2 to 50, patience from not set to 3." in text
+    assert "Not only the data changed: epochs from 2 to 50, patience from not set to 3." in text
     assert "The model after was trained on another data version: third.dir" in text
 
 
@@ -523,7 +524,7 @@ def test_broken_rows_are_refused(versions: Versions, column: str, value: str, wo
     [
         (None, "cannot be read .No such file"),
         ("", "cannot be read .Expecting value"),
-        ("[]", "cannot be read .* is not an object of JSON"),
+        ("[]", "cannot be read .* is not a JSON object"),
         ('{"classes": []}', "has no 'data_version'"),
         ('{"data_version": 3}', "cannot be read .data_version is 3"),
         (json.dumps({**DOCUMENT, "val": {"images": 1}}), "has no 'accuracy'"),

@@ -484,7 +484,7 @@ def test_issues_of_some_images_are_refused(inputs: Inputs, tmp_path: Path) -> No
         tmp_path / "outputs",
     )
     pd.concat([table, table[:1]]).to_csv(changed.issues, index=False)
-    message = f"line {len(table) + 2}: 'train/i/00.png' is there twice; audit these examples again"
+    message = f"line {len(table) + 2}: 'train/i/00.png' appears twice; audit these examples again"
     check_refused(message, changed, tmp_path / "outputs")
     table.drop(columns="group").to_csv(changed.issues, index=False)
     check_refused("no column group; give issues.csv as audit writes it", changed, tmp_path / "outputs")

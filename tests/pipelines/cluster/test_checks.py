@@ -96,7 +96,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
     )
     assert passed == {
         "credentials": "✓ accepted",
-        "experiment": "✓ images: not there yet, the first run makes it",
+        "experiment": "✓ images: does not exist yet; the first run creates it",
         "bucket": f"✓ {lab.root}: written, read back, deleted",
         "data": "✓ gs://images/numerals",
         "images": f"✓ 5 images tagged {lab.tag}",
@@ -104,7 +104,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
     assert missing["images"] == (
         f"✗ {registry}/pipelines/evaluate:v2: not in the registry; run: make images push REGISTRY=..."
     )
-    assert missing["experiment"] == "✓ default: not there yet, the first run makes it"
+    assert missing["experiment"] == "✓ default: does not exist yet; the first run creates it"
     assert missing["data"] == "✓ not tried; name the images with --data"
     assert [name for name in NAMES if missing[name].startswith("✗")] == ["images"]
     assert elsewhere["bucket"].startswith("✗ gs://no-such-bucket/runs: not found in Cloud Storage")
@@ -112,7 +112,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
     assert "the registry does not answer (ConnectionError); is `registry` in the config right?" in elsewhere["images"]
     assert nowhere["images"].endswith(": has no registry; set `registry` in the config.")
     assert "not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER" in nowhere["bucket"]
-    assert ":latest: its tag can mean different code tomorrow" in latest["images"]
+    assert ":latest: its tag does not identify one fixed version of the code" in latest["images"]
     assert [request for request in lab.server.requests if request.method != "GET"] == []
     assert [blob.name for blob in lab.gcs.client.list_blobs(lab.gcs.bucket)] == objects
 
@@ -143,7 +143,7 @@ def test_each_line_tells_of_the_endpoint_what_is_wrong_with_it(lab: Lab, closed_
         assert away[name].startswith(f"✗ {closed}: no answer (")
     assert team["endpoint"] == f"✗ {shared.url} is in multi-user mode; name your namespace with --user-namespace."
     assert mine["endpoint"].startswith("✓ ")
-    assert mine["experiment"] == "✓ default: not there yet, the first run makes it"
+    assert mine["experiment"] == "✓ default: does not exist yet; the first run creates it"
     assert aged["endpoint"] == f"✗ {old.url} runs Kubeflow Pipelines 2.2.0; this project needs 2.3 or a newer 2.x."
     assert aged["credentials"].startswith(f"✗ {old.url}: not allowed (403): Refused on purpose; ")
     for said in (refused, away, team, mine, aged):

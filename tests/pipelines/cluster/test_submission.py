@@ -182,7 +182,10 @@ def test_only_images_that_are_named_for_ever_are_taken(lab: Lab):
         lambda: bare.refused(*DATA),
     )
     for message, tag in ((latest, "latest"), (changed, f"{lab.tag}-dirty"), (unversioned, "unversioned")):
-        assert f"registry.example/pipelines/evaluate:{tag}: its tag can mean different code tomorrow" in message
+        assert (
+            f"registry.example/pipelines/evaluate:{tag}: its tag does not identify one fixed version of the code"
+            in message
+        )
         assert "commit, then make images and push" in message
         assert "--force" in message
     assert lab.server.stored["pipeline"] == {}
@@ -218,8 +221,8 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     ((*DATA, "--experiment", "a+b"), ["--experiment 'a+b'", "without + and %"]),
     ((*DATA, "--experiment", "a" * 129), ["must not be longer than 128 characters"]),
     (("--component", "train"), ["run latest: there is none in experiment default"]),
-    (("--component", "train", "--from-run", "lost"), ["run lost: there is none"]),
-    (("--pipeline", "comparison", "--before", "lost"), ["run lost: there is none"]),
+    (("--component", "train", "--from-run", "lost"), ["run lost: there is no run of that name"]),
+    (("--pipeline", "comparison", "--before", "lost"), ["run lost: there is no run of that name"]),
     (
         (*DATA, "--recurring", "nightly", "--cron", "0 3 * * *"),
         ["--cron '0 3 * * *': needs six fields, seconds first", "0 30 2 * * *"],

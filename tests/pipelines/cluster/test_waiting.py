@@ -86,7 +86,7 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
     assert lines[-3:] == [
         "results in results/",
         "from the cache: ingest",
-        "not found, so without their reports: ingest",
+        "no artifacts were found for: ingest; their reports are missing",
     ]
     check_results(lab.workplace / "results", figures[0])
 
@@ -162,7 +162,8 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
         "issues.csv": "rank",
     }
     cached, lost, kept = printed.splitlines()[-3:]
-    assert (cached, lost) == ("from the cache: before-ingest", "not found, so without their reports: before-ingest")
+    assert cached == "from the cache: before-ingest"
+    assert lost == "no artifacts were found for: before-ingest; their reports are missing"
     assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
 
 
@@ -274,13 +275,13 @@ def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):
     until(lambda: asked(lab.server, stopped) > 2)
     outcome = lab.submit("--attach", "one", "--timeout", "0.03")
     interrupted.send_signal(signal.SIGINT)
-    again = "To wait on: python submit.py --config lab --attach"
+    again = "To keep waiting, run: python submit.py --config lab --attach"
     assert (outcome.returncode, outcome.stderr) == (124, "")
     said = outcome.stdout.splitlines()[-1]
-    assert said == f"not finished after 0.03 minutes; the run goes on. {again} {limited['run_id']}"
+    assert said == f"not finished after 0.03 minutes; the run continues. {again} {limited['run_id']}"
     outcome = finished(interrupted)
     assert (outcome.returncode, outcome.stderr) == (130, "")
-    assert outcome.stdout.splitlines()[-1] == f"the run goes on. {again} {stopped['run_id']}"
+    assert outcome.stdout.splitlines()[-1] == f"the run continues. {again} {stopped['run_id']}"
     assert [run["state"] for run in lab.runs()] == ["RUNNING", "RUNNING"]
     assert [request.path for request in lab.server.requests if request.path.endswith(":terminate")] == []
 
@@ -357,5 +358,5 @@ def test_a_run_that_is_not_there(lab: Lab):
         lambda: lab.refused("--terminate", "lost"),
     )
     assert messages[0] == f"run {unknown}: there is no such run; --list shows the newest."
-    for message, name in zip(messages[1:], ("lost", "latest", "lost"), strict=True):
-        assert message == f"run {name}: there is none in experiment default; --list shows the newest."
+    assert messages[1] == messages[3] == "run lost: there is no run of that name; --list shows the newest."
+    assert messages[2] == "run latest: there is none in experiment default; --list shows the newest."

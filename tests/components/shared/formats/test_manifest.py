@@ -63,7 +63,7 @@ def refuse(folder: Path, shown: str = "") -> str:
         ("filename", "../x.png", "'../x.png' is not a path like split/class/file"),
         ("filename", "manifest.csv", "'manifest.csv' is not a path like split/class/file"),
         ("source_filename", "/etc/x/y.png", "'/etc/x/y.png' is not a path like split/class/file"),
-        ("filename", "train/v/1.png", "'train/v/1.png' is there twice"),
+        ("filename", "train/v/1.png", "'train/v/1.png' appears twice"),
         ("operations", "", "cannot be read (Expecting value"),
         ("operations", '[{"operation": "cr', "cannot be read (Unterminated string"),
         ("operations", "[" * 100_000, "cannot be read (maximum recursion"),
