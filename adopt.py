@@ -24,7 +24,7 @@ def main() -> None:
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Without --yes nothing is changed. A run that was killed goes on when it is started again.",
+        epilog="Without --yes, nothing is changed. If adopt.py was killed, run it again to continue.",
     )
     parser.add_argument("--data", required=True, type=Path, help="the folder tracked by DVC, or one that is to be made")
     source = parser.add_mutually_exclusive_group()
@@ -66,7 +66,7 @@ def _adopt(options: argparse.Namespace) -> None:
         print()
         carry_out(repo, plan, source, done=lambda step: print(f"done: {step}"))
         if options.commit:
-            print(f"What is left to you: git push{f' && git push origin {options.tag}' if options.tag else ''}")
+            print(f"Now push the commit: git push{f' && git push origin {options.tag}' if options.tag else ''}")
 
 
 def _show(plan: "Plan", source: "Curated") -> None:

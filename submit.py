@@ -80,7 +80,7 @@ def _read_cluster_options(options: argparse.Namespace) -> ClusterOptions:
 def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog="Exit codes: 0 success, 1 failure, 3 the run was cancelled, 124 --timeout is over, 130 Ctrl-C.",
+        epilog="Exit codes: 0 success, 1 failure, 3 the run was cancelled, 124 --timeout has expired, 130 Ctrl-C.",
     )
     parser.add_argument("--experiment", default="default", help="the runs it belongs with (default: %(default)s)")
     parser.add_argument("--config", help="a name in pipelines/config (default: gke, with --local: local)")
@@ -123,7 +123,7 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--no-cache", action="store_true", help="run every stage, whatever is in KFP's cache")
     cluster.add_argument("--force", action="store_true", help="allow images tagged latest or of uncommitted code")
     action = cluster.add_mutually_exclusive_group()
-    action.add_argument("--check", action="store_true", help="try everything that a run needs, start nothing")
+    action.add_argument("--check", action="store_true", help="test everything that a run needs, but start nothing")
     action.add_argument("--list", action="store_true", help="list the newest runs of the experiment")
     action.add_argument("--attach", metavar="RUN", help="wait for this run: its id, its name, or latest")
     action.add_argument("--terminate", metavar="RUN", help="end this run")
@@ -143,7 +143,7 @@ def _add_connection_options(parser: argparse.ArgumentParser) -> None:
 
 
 def minutes(text: str) -> float:
-    """Reads a number above 0; argparse names this function in what it says about a wrong value."""
+    """Reads a number above 0; argparse uses this function's name in its message about a wrong value."""
     value = float(text)
     if not 0 < value < float("inf"):
         raise ValueError
@@ -181,7 +181,7 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
     if options.before and (name := first("data", "test_data", "rev")):
         return f"{name} is for a run on images; --pipeline comparison takes two runs"
     if options.wait and options.cron:
-        return "--wait is for one run; --cron makes it run again and again"
+        return "--wait is for a single run; --cron creates a recurring one"
     if options.timeout and not (options.wait or options.attach):
         return "--timeout goes with --wait or --attach"
     if options.rev and not options.data:

@@ -4,8 +4,8 @@
 
 Trains on the data as it is (untouched), curated by the policy without augmentation (curated), augmented without
 curation but for what train shares with val and test (augmented), and both (all), each with the settings of --config
-and each seed, through submit.py. Every model is measured on the untouched val images and on the test images; what
-it reaches on its own val split stands beside. What is finished is kept in --out: run it again to go on.
+and each seed, through submit.py. Every model is measured on the untouched val images and on the test images; its
+accuracy on its own val split is shown next to it. Finished trainings are kept in --out: run it again to continue.
 """
 
 import argparse

@@ -16,15 +16,15 @@ def build(stages: Stages) -> BaseComponent:
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="comparison",
-        description="What the version of one run changed, against that of another.",
+        description="Compares the data versions and the models of two runs.",
         pipeline_root=stages.pipeline_root,
     )
     def comparison(
-        # of the run before
+        # of the earlier run
         examples_uri: str,
         before_evaluation_uri: str,
         before_predictions_uri: str,
-        # of the run after
+        # of the later run
         model_uri: str,
         after_evaluation_uri: str,
         after_predictions_uri: str,
@@ -43,7 +43,7 @@ def build(stages: Stages) -> BaseComponent:
 
 
 def compare(stages: Stages, model: Any, examples: Any, **evaluations: Any) -> None:
-    """Adds the tasks that compare a new model with the one before.
+    """Adds the tasks that compare a new model with the previous one.
 
     A change of the val and test images must not show in the figures, so both models are measured on the images as they
     were before: that is the yardstick.

@@ -24,7 +24,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name=part or "training",
-        description="One turn of the data: ingest, validate, transform, train, evaluate.",
+        description="Trains and evaluates the model on a data version: ingest, validate, transform, train, evaluate.",
         pipeline_root=stages.pipeline_root,
     )
     def training(

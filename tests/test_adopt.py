@@ -364,7 +364,7 @@ def test_curated_of_another_version_is_said_to_be(place: Place, run: Callable[..
     commit(place.home, "by-hand")
     output = run()
     assert "1 relabelled, 1 edited, 2 removed, 1 added, 1 added to test, 2 augmented\n" in output
-    assert "was the curated folder made of another one?" in output
+    assert "the curated folder may have been made from another version." in output
 
 
 def test_latest_run_is_the_latest_success_that_curated(place: Place, run: Callable[..., str]):
@@ -431,7 +431,7 @@ def make_by_a_stage(home: Path) -> None:
             lambda home: write(home / "images", DATA), [], "images", "run `dvc add images` in HOME", id="untracked"
         ),
         pytest.param(lambda home: None, [], "data/train", "only a part of data", id="part"),
-        pytest.param(lambda home: None, [], ".", "lies in the other", id="repository"),
+        pytest.param(lambda home: None, [], ".", "one contains the other", id="repository"),
         pytest.param(lambda home: None, [], "data.dvc", "data.dvc: a file", id="file"),
         pytest.param(lambda home: None, [], "../outside", "not in a DVC repository", id="no repository"),
         pytest.param(make_by_a_stage, [], "clean", "has no version yet", id="stage"),
@@ -561,7 +561,7 @@ def add_to_manifest(*names: str) -> Callable[[Path], None]:
         pytest.param(
             rewrite("train/i/1.png", "../1.png"), "is not a path like split/class/file", id="source elsewhere"
         ),
-        pytest.param(add_to_manifest("train/i/1.png", "train/i/1.png"), "there twice", id="twice"),
+        pytest.param(add_to_manifest("train/i/1.png", "train/i/1.png"), "appears twice", id="twice"),
         pytest.param(
             add_to_manifest("manifest.csv.png"), "is not a path like split/class/file", id="beside the splits"
         ),

@@ -19,12 +19,13 @@ def audit(
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
-    """Ranks the images of train and val by how much their labels are to be doubted.
+    """Ranks the images of train and val by how doubtful their labels are.
 
     Args:
         examples: The images, as ingest writes them.
         folds: The parts of the cross-validation, 2 or more.
-        repeats: How often to cross-validate, 1 or more; each repeat learns from the labels that those before believed.
+        repeats: How often to cross-validate, 1 or more; each later repeat trains only on images whose labels the
+            earlier ones found plausible.
         epochs: How long each judge is trained, 1 or more.
         seed: From 0 to 2147483647; the same seed gives the same issues.
         review_size: The most images on the review page, 1 or more.

@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from components.audit.judge import Verdict, judge_unseen
 from components.shared.errors import UserError
 
-BELIEF = 0.2  # the least score of a label that the next repeat learns from
+BELIEF = 0.2  # the least score at which the next repeat trains on an image with its label
 
 
 class AuditSettings(NamedTuple):
@@ -34,7 +34,7 @@ def judge_images(
     settings: AuditSettings,
     work: Path,
 ) -> Verdict:
-    """Judges every image in each repeat; a repeat learns only from images whose label those before it believed.
+    """Judges every image in each repeat; later repeats train only on images whose labels the earlier found plausible.
 
     Args:
         views: The images, uint8 [images, views, side, side], 255 where there is ink.
@@ -110,7 +110,7 @@ def _judge_folds(
     settings: AuditSettings,
     work: Path,
 ) -> Verdict:
-    """Judges each image with those of the other folds. Folds run side by side, one per core; on a GPU one at a time."""
+    """Judges each fold by a network trained on the others. Folds run in parallel, one per core; on a GPU one by one."""
     keep = joblib.Memory(work, verbose=0).cache(judge_fold)
     calls = [
         joblib.delayed(keep)(

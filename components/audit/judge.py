@@ -121,7 +121,7 @@ def _train(
 
 
 def _predict_probabilities(model: keras.Model, pictures: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
-    """Returns the mean of some looks at each view, float32 [pictures, classes]."""
+    """Returns the mean of LOOKS predictions for each view, float32 [pictures, classes]."""
     looks = []
     for view in range(pictures.shape[1]):
         for look in range(LOOKS):

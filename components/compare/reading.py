@@ -5,7 +5,7 @@ import pandas as pd
 from components.shared.errors import UserError
 from components.shared.formats import predictions as columns
 
-BEFORE = "before"  # the prediction of the model before
+BEFORE = "before"  # the prediction of the previous model
 AFTER = "after"
 LOSS_BEFORE = "loss_before"
 LOSS_AFTER = "loss_after"
@@ -15,7 +15,7 @@ def pair_predictions(before: pd.DataFrame, yardstick: pd.DataFrame, split: str) 
     """Pairs what both models predict for the images of a split.
 
     Args:
-        before: The predictions of the model before.
+        before: The predictions of the previous model.
         yardstick: The predictions of the new model for the same images.
         split: The split.
 

@@ -52,7 +52,7 @@ class Hardness(NamedTuple):
 
 
 def read_hardness(path: str, images: Iterable[SourceImage], classes: list[str]) -> Hardness:
-    """Measures what the last model got wrong on val. The test split is not used, since it only measures.
+    """Measures what the previous model got wrong on val. The test split is not used, since it only measures.
 
     Args:
         path: The predictions, as evaluate writes them.
@@ -95,7 +95,7 @@ def count_copies(train: Iterable[Outcome], images: int, *, hardness: Hardness, h
     Args:
         train: The outcomes of the images that are in train after curation.
         images: The number of images that train is to have, including the augmented ones.
-        hardness: What the last model got wrong on val.
+        hardness: What the previous model got wrong on val.
         hard_weight: How much that counts; 0 treats all images alike.
 
     Returns:

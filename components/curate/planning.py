@@ -214,7 +214,7 @@ def _separate_from_val(twins: list[Outcome], people: dict[str, Decision]) -> lis
 def _keep_one(
     twins: list[Outcome], issues: dict[str, Issue], *, people: dict[str, Decision], splits: list[str]
 ) -> list[Outcome]:
-    """Drops all but one of the images that are left of a group; images that a person keeps stay."""
+    """Drops all but one of the remaining images of a group; images that a person keeps stay."""
     left = [twin for twin in twins if twin.split in splits]
     if len(left) < 2:
         return twins

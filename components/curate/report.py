@@ -26,7 +26,7 @@ def write_curation_report(
 
     Args:
         output: The HTML file to write.
-        examples: The version before.
+        examples: The examples of the previous version.
         outcomes: What became of each of its images.
         targets: The files of the images that were not dropped, by the file name before.
         folder: The folder of the new version.

@@ -80,7 +80,7 @@ def write_images(
 
     Args:
         folder: The folder of the new version.
-        examples: The version before.
+        examples: The examples of the previous version.
         targets: What to write for each image that is not dropped, by the file name before.
         augmentation: How images are augmented.
 

@@ -1,4 +1,4 @@
-"""What a data set is, wherever it lies: folders with files, and a way to read them.
+"""What a data set is, wherever it is stored: folders with files, and a way to read them.
 
 The kinds are in modules of their own: folders.py, buckets.py and versions.py; opening.py chooses one.
 """

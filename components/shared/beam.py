@@ -84,7 +84,7 @@ def make_work_folder(options: list[str], beside: Path) -> Iterator[str]:
                 FileSystems.delete([f"{folder}/"])  # the slash: with all that is in it
             else:  # here Beam would remove the files and leave the folders
                 shutil.rmtree(folder)
-        except Exception as error:  # the pipeline has ended, well or not; what it left is no reason to fail
+        except Exception as error:  # the pipeline has ended, well or not; its leftovers are no reason to fail
             print(f"{folder}: not removed ({shorten(error)})", flush=True)
 
 

@@ -55,7 +55,7 @@ def command_line() -> Iterator[None]:
 
 
 def shorten(error: object) -> str:
-    """What an error says, on one line and without a full stop at the end, to stand in brackets."""
+    """Returns an error's message, on one line and without the full stop, to be put in brackets."""
     return " ".join(str(error).split()).rstrip(".")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 def new_directory(target: str | Path) -> Iterator[Path]:
     """Makes a folder that is whole or absent.
 
-    What an earlier attempt left is replaced, so that a stage that was killed can run again.
+    The leftovers of an earlier attempt are replaced, so that a stage that was killed can run again.
 
     Args:
         target: The path of the new folder.

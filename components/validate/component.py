@@ -29,7 +29,7 @@ def validate(
         scalar_threshold: The largest Jensen-Shannon divergence, 0 to 1, between the distributions of a scalar such as
             the contrast, for the same pairs of splits.
         blank_contrast: An image is blank if the standard deviation of its intensity, 0 to 0.5, is smaller.
-        imbalance_ratio: A class is a finding if it has this many times fewer or more images than the median class.
+        imbalance_ratio: A class is reported if it has this many times fewer or more images than the median class.
         severity: "error", "warning" or "ignore" for kinds of finding, by name; "warning" for the kinds that are left
             out. An error ends the run.
         beam_options: Options of Apache Beam, each as --name=value.

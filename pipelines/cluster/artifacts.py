@@ -21,16 +21,16 @@ class Execution(NamedTuple):
     run: V2beta1Run
     pipeline: str
     spec: Spec
-    folder: str  # in Cloud Storage, of what it wrote
+    folder: str  # the folder in Cloud Storage to which its tasks wrote
 
     @property
     def tasks(self) -> list[Task]:
-        """Those of the pipeline."""
+        """The tasks of the pipeline."""
         return list_tasks(self.spec)
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those that the run was started with."""
+        """The parameters that the run was started with."""
         return (self.run.runtime_config and self.run.runtime_config.parameters) or {}
 
 
@@ -51,10 +51,10 @@ def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
 
 
 def find_artifacts(cluster: Cluster, execution: Execution) -> Uris:
-    """What the run's tasks wrote, or took from the cache, as far as that is found; in the order of the tasks.
+    """Finds what the run's tasks wrote or took from the cache, in the order of the tasks; what is gone is left out.
 
-    No server says where a task's artifacts come from that were in the cache. But KFP takes them only from a task of the
-    same pipeline with the same container, parameters and inputs, so they are what the newest such task wrote.
+    The server does not record where cached artifacts come from. KFP reuses only outputs of a task in the same pipeline
+    with the same container, parameters and inputs, so the newest such task wrote them.
     """
     uris = _find_written(execution)
     wrote = {task for task, _ in uris}

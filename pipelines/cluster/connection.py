@@ -55,7 +55,7 @@ def choose_endpoint(config: Config, flags: dict[str, str]) -> Endpoint:
 
 
 class Cluster:
-    """An endpoint that is asked through the real kfp.Client, again after a failure that may pass."""
+    """An endpoint that is called through the real kfp.Client, with retries after transient failures."""
 
     def __init__(self, config: Config, settings: Endpoint) -> None:
         """Connects when something is asked."""
@@ -67,7 +67,7 @@ class Cluster:
     def call(
         self, request: Callable[[kfp.Client], Answer], *, patience: float = 5, expected: tuple[int, ...] = ()
     ) -> Answer:
-        """Asks the endpoint; for `patience` seconds again, with new credentials after a 401.
+        """Calls the endpoint and retries for `patience` seconds, with new credentials after a 401.
 
         Args:
             request: asks a client, and may be called several times.
@@ -159,7 +159,7 @@ def _new_client(*args: Any, **options: Any) -> kfp.Client:
             return config
 
         def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
-            """Asks once, where kfp's own goes on for half a minute with stack traces."""
+            """Asks once; kfp's own method retries for half a minute and prints stack traces."""
             return self.healthzs.healthz_service_get_healthz(_request_timeout=SILENCE)
 
     client = Client(*args, **options)
@@ -189,7 +189,7 @@ def explain(error: Exception, settings: Endpoint) -> str:
         reason = shorten(getattr(error, "reason", None) or error)
         if "CERTIFICATE_VERIFY_FAILED" in reason:
             return f"{host}: its certificate is not trusted; name its authority with --ca-file or KFP_CA_FILE."
-        hint = "is the port-forward running, the address (--host or KFP_HOST) right?"
+        hint = "check that the port-forward is running and that --host or KFP_HOST is right."
         return f"{host}: no answer ({reason.split(': ', 1)[-1]}); {hint}"
     message = _read_message(error)
     if status == 401:
@@ -216,7 +216,7 @@ def _check(settings: dict[str, str]) -> None:
 
 
 def _check_kubeconfig(settings: Endpoint) -> None:
-    """kfp.Client only prints that there is none, and goes on with an address of its own."""
+    """Checks that there is a kubeconfig: kfp.Client only prints that there is none, and uses a default address."""
     if Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists():
         return  # inside a cluster
     try:
@@ -251,7 +251,7 @@ def _fetch_iap_token(client_id: str) -> str:
 def _may_pass(error: Exception, status: int | None) -> bool:
     if status is None:
         return "CERTIFICATE_VERIFY_FAILED" not in str(error)
-    # 409: somebody else made it since it was looked for, so that it will be found
+    # 409: somebody else has made it in the meantime, so the next attempt finds it
     return status in (401, 408, 409, 429) or status >= 500
 
 
@@ -268,7 +268,7 @@ def _advise(settings: Endpoint) -> str:
 
 
 def _read_message(error: Exception) -> str:
-    """The server's own words: JSON from Kubeflow Pipelines, HTML perhaps from a proxy before it."""
+    """Returns the server's own message: JSON from Kubeflow Pipelines, perhaps HTML from a proxy in front of it."""
     body = getattr(error, "body", None) or b""
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
     try:

@@ -1,4 +1,4 @@
-"""An earlier run on a cluster, as one that a new run goes on from."""
+"""An earlier run on a cluster, from which a new run continues."""
 
 from kfp_server_api import V2beta1Run
 
@@ -18,7 +18,7 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
     Args:
         cluster: where the run is.
         run: the run.
-        stages: those that there are.
+        stages: all stages.
         stage: the one that is to be repeated, if any.
 
     Raises:
@@ -60,7 +60,7 @@ def _name_artifacts(cluster: Cluster, execution: Execution, *, uris: Uris, stage
     if run:
         before = read_execution(cluster, run)
         earlier = _name_artifacts(cluster, before, uris=find_artifacts(cluster, before), stages=stages)
-    elif taken:  # it was started in the UI, which was told nothing but these, or that run is deleted
+    elif taken:  # it was started in the UI, which knows only these artifacts, or the earlier run is deleted
         folders = {uri.rsplit("/", 3)[0] for uri in taken.values()}
         written = [list_written(folder) for folder in sorted(folders)]
         earlier = {
@@ -90,7 +90,7 @@ def _read_parameters(execution: Execution, stage: str) -> dict[str, object]:
 
 
 def _find_inputs(execution: Execution, uris: Uris, stage: str) -> dict[str, str | None]:
-    """What the run's last task of the stage took from its other tasks, by input; None is not found."""
+    """What the run's last task of the stage took from its other tasks, by input; None if it is not found."""
     last = [task for task in execution.tasks if task.stage == stage and task.is_own][-1:]
     names = {task.name for task in execution.tasks}
     return {

@@ -12,7 +12,7 @@ from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 
 
 def fetch_results(execution: Execution, uris: Uris, reports: Path) -> None:
-    """Shows and keeps what a run has made that has ended well; its reports go into the folder `reports`.
+    """Shows and keeps the results of a successful run; its reports go into the folder `reports`.
 
     Raises:
         UserError: its evaluation is not found.

@@ -46,7 +46,7 @@ def find_or_upload(cluster: Cluster, *, pipeline: str, package: Path, version: s
     """The version of that name; the pipeline and the version are uploaded if they are not there."""
 
     def find_or_upload_once(client: Any) -> Any:
-        """Asks first each time: an upload whose answer was lost may have arrived."""
+        """Looks first each time: an upload whose response was lost may have arrived."""
         pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
         found = client.list_pipeline_versions(pipeline_id, filter=_match_name(version)).pipeline_versions
         return found[0] if found else client.upload_pipeline_version(str(package), version, pipeline_id)
@@ -58,7 +58,7 @@ def check_names(experiment: str, recurring: str | None, cron: str | None) -> Non
     """Checks the names and the times that were given on the command line.
 
     Raises:
-        UserError: one cannot be used.
+        UserError: one of them cannot be used.
     """
     _check_name("--experiment", experiment)
     if recurring:
@@ -70,7 +70,7 @@ def check_names(experiment: str, recurring: str | None, cron: str | None) -> Non
 
 
 def _check_name(option: str, name: str) -> None:
-    """Refuses what the API server decodes twice, and then does not find, and what its database cannot hold."""
+    """Refuses names that the API server decodes twice and then does not find, or that its database cannot hold."""
     if any(character in name for character in "+%") or not name.strip():
         raise UserError(f"{option} '{name}': must be a name without + and %.")
     if len(name) > NAME_LENGTH:
@@ -115,9 +115,11 @@ def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = Fals
         return run
     if name != "latest":
         found = next(iter(list_newest(cluster, None, condition=_match_name(name))), None)
+        missing = "there is no run of that name"
     else:
         runs = list_newest(cluster, experiment)
         found = next((run for run in runs if run.state == "SUCCEEDED" or not succeeded), None)
+        missing = f"there is none in experiment {experiment}"
     if not found:
         where = f"in experiment {experiment}" if name == "latest" else "of that name"
         raise UserError(f"run {name}: there is none {where}; --list shows the newest.")
@@ -165,7 +167,7 @@ def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1Recu
 
     def create_once(client: Any) -> Any:
         for run in _list_recurring(client, cluster, submission.name):
-            if run.recurring_run_id not in earlier:  # made by a request whose answer was lost
+            if run.recurring_run_id not in earlier:  # made by a request whose response was lost
                 return run
         return client.create_recurring_run(
             experiment,

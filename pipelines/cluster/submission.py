@@ -44,11 +44,11 @@ class ClusterTarget:
         return version
 
     def locate_decisions(self, file: Path) -> str:
-        """A place that the content of the file names; it is uploaded when the run is started."""
+        """An address that contains the hash of the file, which is uploaded when the run is started."""
         return f"{self._cluster.config.pipeline_root.rstrip('/')}/decisions/{hash_file(file)}.csv"
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
-        """An earlier run, by what it left in Cloud Storage."""
+        """An earlier run, by its outputs in Cloud Storage."""
         run = runs.find(self._cluster, name, self._experiment, succeeded=True)
         return describe_run(self._cluster, run, stages=stages, stage=stage)
 
@@ -80,7 +80,7 @@ def check_tags(images: list[str]) -> None:
     """Checks that no image's tag can come to mean other code, as KFP's cache assumes.
 
     Raises:
-        UserError: an image's tag may change its meaning.
+        UserError: an image's tag does not identify one fixed version of the code.
     """
     for image in images:
         if not is_fixed(image):
@@ -125,7 +125,7 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, timeout: float | None
 def _upload(
     cluster: Cluster, prepared: PreparedRun, *, request: RunRequest, options: ClusterOptions
 ) -> runs.Submission:
-    """Uploads the compiled pipeline, and people's decisions; what is there already stays."""
+    """Uploads the compiled pipeline and people's decisions; what already exists is kept."""
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary, f"{prepared.name}.yaml")
         write_package(prepared.pipeline, package)
@@ -159,7 +159,7 @@ def _name_run(prepared: PreparedRun) -> str:
 
 
 def _describe(request: RunRequest, prepared: PreparedRun) -> str:
-    """What a person reads about the run in the UI, as far as the server takes it; no program reads it."""
+    """What a person reads about the run in the UI, cut to the server's limit; no program reads it."""
     lines = {
         "data": ", ".join(prepared.versions) or prepared.arguments.get("data_version", ""),
         "revision": request.rev,

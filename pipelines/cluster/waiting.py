@@ -22,7 +22,7 @@ PATIENCE = 600  # seconds without an answer
 
 
 class StillRunning(Exception):
-    """The time to wait is over; the run goes on."""
+    """The time to wait is over; the run continues."""
 
 
 def wait_for_run(cluster: Cluster, run_id: str, *, tasks: list[Task], limit: float | None) -> tuple[V2beta1Run, str]:
@@ -68,7 +68,7 @@ def read_state(run: V2beta1Run) -> str:
 
 
 def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
-    """The tasks that failed, themselves or their drivers; why, only their logs say."""
+    """The tasks that failed, themselves or their drivers; only their logs say why."""
     nodes, drivers = _find_nodes(run, tasks), _find_nodes(run, tasks, "-driver")
     failed = {name for found in (nodes, drivers) for name, node in found.items() if node.state == "FAILED"}
     return [task.name for task in tasks if task.name in failed]
@@ -84,7 +84,7 @@ def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | No
 
 
 def _read_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
-    """The state and the seconds of each task, those that began first in front."""
+    """The state and the seconds of each task, in the order in which they began."""
     found = {
         name: (STATES.get(node.state, "waiting"), measure_seconds(node.start_time or node.create_time, node.end_time))
         for name, node in _find_nodes(run, tasks).items()

@@ -14,7 +14,7 @@ UNKNOWN = "unversioned"
 def find_image_tag() -> str:
     """The last commit that changed what goes into the images, so that data and docs need no new ones.
 
-    It ends in `-dirty` when there are changes that no commit has; outside a git repository it is `unversioned`.
+    It ends in `-dirty` when there are uncommitted changes; outside a git repository it is `unversioned`.
     """
     commit = _ask_git("log", "-1", "--format=%h", "--abbrev=12", "--", *IN_IMAGES)
     if not commit:

@@ -48,7 +48,7 @@ class Toleration(Strict):
 
 
 class StageConfig(Strict):
-    """What differs from the component's defaults, and what the stage may use on a cluster."""
+    """What differs from the component's defaults, and what the cluster is told of the stage."""
 
     parameters: dict[str, Any] = {}
     requests: Resources = Resources()  # what its node must have free
@@ -65,7 +65,7 @@ class StageConfig(Strict):
 
 
 class Endpoint(Strict):
-    """Where Kubeflow Pipelines answers, and how it knows who asks.
+    """The address of Kubeflow Pipelines, and the credentials for it.
 
     Without a host, the kubeconfig is used. A host on googleusercontent.com (the inverse proxy) gets a token of your
     Google credentials, a host behind IAP one for its `client_id`, and any other host the token in `token_file`.
@@ -74,13 +74,11 @@ class Endpoint(Strict):
     host: str = Field(default="", description="its address, https://...; empty: the cluster of the kubeconfig")
     namespace: str = Field(default="kubeflow", description="the Kubernetes namespace it is installed in")
     user_namespace: str = Field(default="", description="the namespace of the runs; in multi-user mode only")
-    kube_context: str = Field(default="", description="of the kubeconfig; empty: the current one")
+    kube_context: str = Field(default="", description="the context of the kubeconfig; empty: the current one")
     client_id: str = Field(default="", description="the OAuth client id of IAP")
-    token_file: str = Field(
-        default="", description="a file with a bearer token; it may change while a run is waited for"
-    )
+    token_file: str = Field(default="", description="a file with a bearer token, which may be replaced during --wait")
     ca_file: str = Field(default="", description="the certificate authority of the host's certificate")
-    ui: str = Field(default="", description="the address of its pages, if not the host")
+    ui: str = Field(default="", description="the address of its web pages, if it is not the host")
 
 
 class Config(Strict):
@@ -92,9 +90,9 @@ class Config(Strict):
     service_account: str = ""  # the Kubernetes service account of the runs
     dvc_remote: str = ""  # where the cluster reads data versions; empty: DVC's default remote
     registry: str = ""  # where the stage images are, such as europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
-    tag: str = ""  # of the images; empty: the git commit of what is in them
-    defaults: StageConfig = StageConfig()  # of every stage
-    stages: dict[str, StageConfig] = {}
+    tag: str = ""  # the tag of the images; empty: the git commit of what is in them
+    defaults: StageConfig = StageConfig()  # for every stage
+    stages: dict[str, StageConfig] = {}  # by stage, what differs from `defaults`
 
     @property
     def path(self) -> Path:

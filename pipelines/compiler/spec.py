@@ -1,4 +1,4 @@
-"""What a compiled pipeline says of itself: its tasks, where their inputs come from, and their images."""
+"""What a compiled pipeline contains: its tasks, where their inputs come from, and their images."""
 
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -21,7 +21,7 @@ class Task(NamedTuple):
 
     @property
     def is_own(self) -> bool:
-        """Whether its artifacts are the run's own, from which other runs may go on."""
+        """Whether its outputs count as the run's own, from which other runs may continue."""
         return is_own(self.name, self.stage)
 
 
@@ -36,8 +36,7 @@ class Source(NamedTuple):
 def is_own(task: str, stage: str) -> bool:
     """Whether the outputs of a task count as the run's own: its name is its stage's, perhaps with its part in front.
 
-    The comparison's yardstick, for example, evaluates a model on the images of another version, so it is called
-    otherwise, and nobody goes on from it.
+    The task `yardstick` is not, because it evaluates images of another version; no run continues from it.
     """
     return task == stage or task.endswith(f"-{stage}")
 

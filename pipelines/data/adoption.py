@@ -76,7 +76,7 @@ class Plan(NamedTuple):
 
     folder: Folder
     on_disk: str  # the version in the folder; empty: it is not there
-    now: Snapshot  # that git's HEAD has; without files if they are not here
+    now: Snapshot  # the version of git's HEAD; without files if they are not in the cache
     next: Snapshot
     changes: ChangeCounts | None  # None: it is not known what `now` holds
     files: list[Path]  # that the commit takes
@@ -161,7 +161,7 @@ def _find_tracked(repo: "Repo", folder: Folder) -> "Output | None":
 
 
 def _read_folder(repo: "Repo", folder: Folder) -> Snapshot:
-    """As `dvc add` would name it; DVC knows the md5s of files that it has seen."""
+    """Reads the folder as `dvc add` would; DVC knows the md5s of files that it has seen."""
     from dvc.fs import localfs
     from dvc_data.hashfile.build import build
 
@@ -201,7 +201,7 @@ def _build_tree(md5s: dict[str, str]) -> "Tree":
 
 
 def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -> None:
-    """What is on disk, if anything, is the version of git's HEAD, and DVC has it in its cache or in the remote."""
+    """Checks that what is on disk, if anything, is the version of git's HEAD, and in DVC's cache or remote."""
     if out is None:
         if folder.path.exists() or list_tracked_parts(repo, folder):
             find_tracked(repo, folder)  # raises what is wrong
@@ -244,7 +244,7 @@ def _write_message(version: Snapshot, changes: ChangeCounts | None) -> str:
 
 
 def _list_files(folder: Folder, git: Path, *, upcoming: Snapshot, is_first: bool) -> list[Path]:
-    """The pointer, .gitignore if DVC puts the folder into it, and results/ if they are of this version."""
+    """Lists the files to commit: the pointer, .gitignore if DVC edits it, and results/ if they are of this version."""
     files = [folder.path.with_name(f"{folder.path.name}.dvc")]
     if is_first:
         files.append(folder.path.with_name(".gitignore"))
@@ -267,7 +267,7 @@ def _check_git(git: Path, files: list[Path]) -> None:
 
 
 def _check_tag(git: Path, tag: str, is_done: bool) -> None:
-    """A tag that exists is refused, unless an earlier attempt has set it already."""
+    """Refuses a tag that exists, unless an earlier attempt has set it already."""
     if tag.startswith("-") or _ask_git(git, "check-ref-format", f"refs/tags/{tag}", failed="no") == "no":
         raise UserError(f"'{tag}': not a name that git takes for a tag.")
     commit = _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
@@ -292,7 +292,7 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
     folder, options = plan.folder, plan.options
     git = _find_git_root(repo, folder)
     steps = iter(plan.commands)
-    with lock_repo(repo):  # nor does another DVC or adopt.py work there meanwhile
+    with lock_repo(repo):  # so that no other DVC or adopt.py works there meanwhile
         _exchange(repo, plan, curated)
         repo.scm_context.quiet = options.commit  # its advice to run `git add`
         (stage,) = repo.add(str(folder.path))
@@ -318,7 +318,7 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
 
 
 def _exchange(repo: "Repo", plan: Plan, curated: Curated) -> None:
-    """The curated files for those in the folder, unless they are there already."""
+    """Replaces the folder's files by the curated ones, unless they are there already."""
     folder = plan.folder
     old = folder.path.with_name(f".partial.old.{folder.path.name}")
     try:
@@ -359,5 +359,5 @@ def _run_git(git: Path, *arguments: str) -> None:
 def _push(repo: "Repo", folder: Folder, remote: str) -> None:
     try:
         repo.push(targets=[str(folder.path)], remote=remote or None)
-    except Exception as error:  # of the many libraries between us and the remote
+    except Exception as error:  # from any of the many libraries between this and the remote
         raise UserError(f"dvc push failed ({shorten(error)}); fix that and run again.") from None

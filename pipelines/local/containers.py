@@ -2,7 +2,7 @@
 
 kfp's handler of containers mounts nothing but the outputs, leaves those to root, keeps the ended containers, and may
 take a failure for a success (kubeflow/pipelines#13332). The handler here takes its place. The package docker is
-imported inside the functions, because runs without containers start sooner without it.
+imported inside the functions, because runs without containers start faster without it.
 """
 
 import codecs
@@ -96,7 +96,7 @@ def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:
 
 
 class _Container:
-    """What kfp.local asks of a task handler: the arguments that it gives, and `run`."""
+    """A task handler as kfp.local calls it: with these arguments, and then `run`."""
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class Watcher:
         return time.monotonic() - self._started if is_running else self.seconds.get(name, 0.0)
 
     def read_executor_input(self, name: str) -> ExecutorInput:
-        """What the executor of a task was given, as it prints before it begins; nothing if it did not come to that."""
+        """What the executor of a task was given, as it prints at its start; empty if it did not get that far."""
         lines = self.lines[name]
         begin = next((number for number, line in enumerate(lines, 1) if line.endswith(_EXECUTOR_INPUT)), len(lines))
         try:

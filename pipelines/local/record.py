@@ -17,7 +17,7 @@ FILE = "run.json"
 
 
 class ArtifactRecord(TypedDict):
-    """An artifact that a task left."""
+    """An output of a task."""
 
     uri: str
     metadata: dict[str, Any]
@@ -45,7 +45,7 @@ class RunRecord(TypedDict):
     arguments: dict[str, Any]
     seconds: float
     stages: dict[str, TaskRecord]  # by the name of the task
-    artifacts: dict[str, str]  # URIs by the name of the output, with those of the run that this one went on from
+    artifacts: dict[str, str]  # URIs by the name of the output, with those of the run that this one continued from
 
 
 def make_folder(runs: Path, experiment: str, pipeline: str) -> Path:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the stages while it runs, the figures at the end."""
+"""What a user sees of a run: the stages while it runs, the figures at the end."""
 
 import contextlib
 import shlex

@@ -1,4 +1,4 @@
-"""What a run leaves in results/: `dvc metrics` and `dvc plots` compare data versions by it, as dvc.yaml declares."""
+"""The files that a run writes to results/, by which `dvc metrics` and `dvc plots` compare data versions."""
 
 import contextlib
 import csv

@@ -15,11 +15,11 @@ COMPARISON = "comparison"  # the pipeline
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A run that another one goes on from."""
+    """A run from which another one continues."""
 
     id: str
     name: str
-    artifacts: dict[str, str]  # the URI of each artifact that it left, by the name of the output
+    artifacts: dict[str, str]  # the URI of each of its artifacts, by the name of the output
     parameters: dict[str, Any]  # of its last task of the stage that is to be repeated
     inputs: dict[str, str]  # the URIs of the artifacts that this task took
 
@@ -72,10 +72,10 @@ def check_arguments(pipeline: BaseComponent, arguments: dict[str, Any], params: 
 
 
 def repeat_stage(contract: Contract, run: EarlierRun) -> dict[str, Any]:
-    """The arguments that repeat a stage on what an earlier run left.
+    """The arguments that repeat a stage on the outputs of an earlier run.
 
     Raises:
-        UserError: the run left no such artifact.
+        UserError: the run has no such artifact.
     """
     ports = [port.name for port in contract.inputs if not port.is_parameter]
     names = {port.name for port in contract.inputs if port.is_parameter}
@@ -87,7 +87,7 @@ def address_artifacts(names: dict[str, str], run: EarlierRun) -> dict[str, str]:
     """NAME_uri for each NAME: the URI of the artifact that it stands for.
 
     Raises:
-        UserError: the run left no such artifact.
+        UserError: the run has no such artifact.
     """
     available = run.artifacts | run.inputs
     for artifact in names.values():

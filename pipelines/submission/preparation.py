@@ -18,7 +18,7 @@ from pipelines.data.dvc_version import DataVersion
 from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
 from pipelines.submission.request import RunRequest
 
-# Of the pipeline `comparison`: its parameters without _uri, and the artifacts of the run before and of that after.
+# The parameters of the pipeline `comparison`, without _uri, and the artifacts of the earlier and of the later run.
 BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
 AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
 

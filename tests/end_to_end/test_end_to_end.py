@@ -573,7 +573,7 @@ def test_comparison_of_two_runs_is_that_of_the_improvement_that_does_the_same(tr
     assert compared.output.count("both models on the images of before") == 1
     assert {path.name for path in compared.folder.glob("*.html")} == {"yardstick.html", "compare.html"}
     assert digests(workplace / "results") == results  # those of the last training
-    for name in ("model", "evaluation", "predictions", "examples"):  # from which the next run goes on
+    for name in ("model", "evaluation", "predictions", "examples"):  # from which the next run continues
         assert compared.summary["artifacts"][name] == improvement.summary["artifacts"][name]
 
 

@@ -1,4 +1,4 @@
-"""The figures of predictions as evaluate leaves them, by that stage's own code, for tests in the tools' environment."""
+"""The figures of predictions as evaluate writes them, by that stage's own code, for tests in the tools' environment."""
 
 import functools
 import json

@@ -42,7 +42,7 @@ class AccuracyChange(TypedDict):
 
     accuracy: FigureChange
     newly_right: int  # images on which only the new model is right
-    newly_wrong: int  # images on which only the model before is right
+    newly_wrong: int  # images on which only the previous model is right
     mcnemar_p: float  # of the exact, two-sided test
 
 
@@ -89,7 +89,7 @@ class SplitComparison(AccuracyChange):
     seen_in_training: SeenInTraining
     unseen: UnseenChange | None  # None if that would be all images or none
     new_data: NewData | None  # None if the new version has no such split
-    newly_right_images: list[ChangedImage]  # all; first those on which the model before has the highest loss
+    newly_right_images: list[ChangedImage]  # all; first those on which the previous model has the highest loss
     newly_wrong_images: list[ChangedImage]  # all; first those on which the new model has the highest loss
 
 

@@ -409,7 +409,7 @@ def test_other_settings_and_a_model_of_other_data_are_told(versions: Versions) -
     versions.edit("after", {"settings": {"epochs": 50, "seed": 1, "patience": 3}, "trained_on": "third.dir"})
     versions.compare()
     text = " ".join(versions.page().text.split())
-    assert "Not the data alone changed: epochs from 2 to 50, patience from not set to 3." in text
+    assert "Not only the data changed: epochs from 2 to 50, patience from not set to 3." in text
     assert "The model after was trained on another data version: third.dir" in text
 
 

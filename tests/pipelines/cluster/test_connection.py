@@ -105,11 +105,14 @@ def test_what_keeps_it_away_is_one_sentence(lab: Lab, closed_port: int, tmp_path
         private.token = "new"
         here = ("--list", "--host", private.url)
         cases = [
-            (("--list", "--host", closed), rf"{closed}: no answer \(.*refused\); is the port-forward running.*"),
+            (
+                ("--list", "--host", closed),
+                rf"{closed}: no answer \(.*refused\); check that the port-forward is running.*",
+            ),
             (("--list", "--host", "127.0.0.1:8080"), r"--host 127.0.0.1:8080: must begin with https:// .*"),
             (
                 ("--list", "--host", lab.server.url + "/pipeline"),
-                r".*: not found \(404\): .*address of Kubeflow Pipelines\?",
+                r".*: not found \(404\): .*address of Kubeflow Pipelines\.",
             ),
             (here, r".*: the credentials are not accepted \(401\); give --token-file, --client-id \(IAP\), .*"),
             ((*here, "--token-file", token), rf".*\(401\); put a fresh token into {token}\."),

@@ -1,4 +1,4 @@
-"""`submit.py --component STAGE`: one stage on the cluster again, on what an earlier run left in Cloud Storage."""
+"""`submit.py --component STAGE`: one stage on the cluster again, on the outputs of an earlier run in Cloud Storage."""
 
 import re
 import uuid
@@ -64,7 +64,7 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
 
     given = {f"{name}_uri": written[name] for name in ("transformed_examples", "transform_graph")}
     # In the UI: with nothing but the addresses, whatever the description says; as a clone, which keeps the parameters;
-    # and as a clone of a run that went on from one that has been deleted.
+    # and as a clone of a run that continued from one that has been deleted.
     begun = {
         name: lab.begin(name, DONE, "images", single="train", **given, **more)
         for name, more in {

@@ -220,8 +220,8 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     ((*DATA, "--experiment", "a+b"), ["--experiment 'a+b'", "without + and %"]),
     ((*DATA, "--experiment", "a" * 129), ["must not be longer than 128 characters"]),
     (("--component", "train"), ["run latest: there is none in experiment default"]),
-    (("--component", "train", "--from-run", "lost"), ["run lost: there is none"]),
-    (("--pipeline", "comparison", "--before", "lost"), ["run lost: there is none"]),
+    (("--component", "train", "--from-run", "lost"), ["run lost: there is no run of that name"]),
+    (("--pipeline", "comparison", "--before", "lost"), ["run lost: there is no run of that name"]),
     (
         (*DATA, "--recurring", "nightly", "--cron", "0 3 * * *"),
         ["--cron '0 3 * * *': needs six fields, seconds first", "0 30 2 * * *"],

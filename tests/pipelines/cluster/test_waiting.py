@@ -277,10 +277,10 @@ def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):
     again = "To keep waiting: python submit.py --config lab --attach"
     assert (outcome.returncode, outcome.stderr) == (124, "")
     said = outcome.stdout.splitlines()[-1]
-    assert said == f"not finished after 0.03 minutes; the run goes on. {again} {limited['run_id']}"
+    assert said == f"not finished after 0.03 minutes; the run continues. {again} {limited['run_id']}"
     outcome = finished(interrupted)
     assert (outcome.returncode, outcome.stderr) == (130, "")
-    assert outcome.stdout.splitlines()[-1] == f"the run goes on. {again} {stopped['run_id']}"
+    assert outcome.stdout.splitlines()[-1] == f"the run continues. {again} {stopped['run_id']}"
     assert [run["state"] for run in lab.runs()] == ["RUNNING", "RUNNING"]
     assert [request.path for request in lab.server.requests if request.path.endswith(":terminate")] == []
 
@@ -357,5 +357,5 @@ def test_a_run_that_is_not_there(lab: Lab):
         lambda: lab.refused("--terminate", "lost"),
     )
     assert messages[0] == f"run {unknown}: there is no such run; --list shows the newest."
-    for message, name in zip(messages[1:], ("lost", "latest", "lost"), strict=True):
-        assert message == f"run {name}: there is none in experiment default; --list shows the newest."
+    assert messages[1] == messages[3] == "run lost: there is no run of that name; --list shows the newest."
+    assert messages[2] == "run latest: there is none in experiment default; --list shows the newest."

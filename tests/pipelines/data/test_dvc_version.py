@@ -1,4 +1,4 @@
-"""Data versions in real git and DVC repositories: resolved or refused, and compared by what their runs left."""
+"""Data versions in real git and DVC repositories: resolved or refused, and compared by the outputs of their runs."""
 
 import http.server
 import json

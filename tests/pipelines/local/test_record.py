@@ -65,7 +65,7 @@ def test_the_latest_curated_folder_is_that_of_the_latest_run_that_made_one(tmp_p
 
 
 def test_the_last_task_of_a_stage_is_never_the_yardstick(tmp_path: Path):
-    """The yardstick evaluates a model on the images of another version, so nobody goes on from it."""
+    """The yardstick evaluates a model on the images of another version, so no run continues from it."""
     record = leave(tmp_path, "run-01")
     names = {"before-evaluate": "evaluate", "after-evaluate": "evaluate", "yardstick": "evaluate", "compare": "compare"}
     record["stages"] = {name: {**make_task(stage), "inputs": {"of": name}} for name, stage in names.items()}

@@ -1,4 +1,4 @@
-"""What a run leaves in results/: written whole or not at all, over what the last run left."""
+"""The files of results/: written whole or not at all, in place of those of the last run."""
 
 import json
 from pathlib import Path
