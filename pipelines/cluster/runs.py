@@ -121,8 +121,7 @@ def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = Fals
         found = next((run for run in runs if run.state == "SUCCEEDED" or not succeeded), None)
         missing = f"there is none in experiment {experiment}"
     if not found:
-        where = f"in experiment {experiment}" if name == "latest" else "of that name"
-        raise UserError(f"run {name}: there is none {where}; --list shows the newest.")
+        raise UserError(f"run {name}: {missing}; --list shows the newest.")
     return cluster.call(lambda client: client.get_run(found.run_id))
 
 
