@@ -84,7 +84,10 @@ def _show(plan: "Plan", source: "Curated") -> None:
     else:
         console.print(str(plan.changes))
         if plan.changes.added and plan.now.name:
-            console.print("It adds images of another version; was the curated folder made from this one?")
+            console.print(
+                "The added images are not in the current version; "
+                "the curated folder may have been made from another version."
+            )
     beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
     if beside:
         console.print(f"The new version leaves out the files that are no images: {', '.join(beside[:5])}")

@@ -41,7 +41,7 @@ def compare(
         report: The report, an HTML page.
 
     Raises:
-        UserError: A parameter is out of range, or the inputs are broken or do not belong together.
+        SystemExit: A parameter is out of range, or the inputs are broken or do not belong together.
     """
     from components.compare.comparison import ComparisonInputs, compare_evaluations, list_metrics
     from components.compare.paired import Bootstrap

@@ -53,7 +53,7 @@ def curate(
         report: The report, an HTML page.
 
     Raises:
-        UserError: A parameter is out of range, or the inputs are broken or do not belong together.
+        SystemExit: A parameter is out of range, or the inputs are broken or do not belong together.
     """
     from pathlib import Path
 

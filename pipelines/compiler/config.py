@@ -148,5 +148,5 @@ def validate(model: type[AnyModel], content: Any, path: Path) -> AnyModel:
         return model.model_validate(content if content is not None else {})
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {field}: {first['msg']}.") from None
+        place = ": ".join([str(path), ".".join(str(part) for part in first["loc"])]).removesuffix(": ")
+        raise UserError(f"{place}: {first['msg']}.") from None

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from kfp import dsl
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from components.shared.errors import UserError, name_unknown, shorten
 from pipelines.compiler.config import Strict, read_yaml, validate
@@ -40,8 +40,8 @@ def name_uri(artifact: str) -> str:
 class Container(Strict):
     """What runs the component."""
 
-    image: str
-    command: list[str]
+    image: str = Field(pattern=r"^\S+$")
+    command: list[str] = Field(min_length=1)
     args: list[Any] = []
 
 

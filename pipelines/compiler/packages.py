@@ -44,7 +44,7 @@ def build(name: str, stages: Stages) -> BaseComponent:
         raise UserError(f"pipelines/{name}.py: has the name of a stage; give it another one.")
     try:
         module = importlib.import_module(f"pipelines.{name}")
-    except (ImportError, SyntaxError) as error:
+    except Exception as error:  # whatever the file does
         raise UserError(f"pipelines/{name}.py: cannot be imported: {shorten(error)}.") from None
     pipeline = module.build(stages) if hasattr(module, "build") else None
     if not isinstance(pipeline, BaseComponent):

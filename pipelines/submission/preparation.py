@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from kfp.dsl.base_component import BaseComponent
 
-from components.shared.cloud_storage import is_address
+from components.shared.cloud_storage import is_address, parse_address
 from components.shared.errors import UserError
 from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
@@ -96,7 +96,10 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
 
 def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
     """An address in Cloud Storage is the same everywhere; which version is there is not known before the run."""
-    return DataVersion(data, "") if is_address(data) else target.locate_folder(Path(data), rev)
+    if is_address(data):
+        parse_address(data)  # raises what is wrong with it
+        return DataVersion(data, "")
+    return target.locate_folder(Path(data), rev)
 
 
 def _locate_decisions(decisions: str, target: Target) -> str:

@@ -141,6 +141,8 @@ def _read_table(path: str) -> "pd.DataFrame":
         table = pd.read_csv(path, dtype=kinds, keep_default_na=False, low_memory=False)
         if missing := [name for name in kinds if name not in table]:
             raise ValueError(f"no column {', '.join(missing)}")
+        if table.empty:
+            raise ValueError("no rows")
         if not isinstance(table.index, pd.RangeIndex):  # pandas takes the first cells for names of the rows
             raise ValueError("more cells than the header has columns")
         numbers = table[list(_NUMBERS)]
