@@ -197,7 +197,7 @@ def explain(error: Exception, settings: Endpoint) -> str:
     if status == 403:
         return f"{host}: not allowed (403): {message}; ask whoever runs the cluster for the role."
     if status == 404:
-        return f"{host}: not found (404): {message}; is this the address of Kubeflow Pipelines?"
+        return f"{host}: not found (404): {message}; check that this is the address of Kubeflow Pipelines."
     return f"{host}: answered {status}: {message}; try again, or ask whoever runs the cluster."
 
 

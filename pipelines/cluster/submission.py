@@ -108,10 +108,10 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, timeout: float | None
     try:
         run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=timeout * 60 if timeout else None)
     except waiting.StillRunning:
-        print_line(f"not finished after {timeout:g} minutes; the run goes on. To keep waiting: {command}")
+        print_line(f"not finished after {timeout:g} minutes; the run continues. To keep waiting: {command}")
         return "timeout"
     except KeyboardInterrupt:
-        print_line(f"\nthe run goes on. To keep waiting: {command}")
+        print_line(f"\nthe run continues. To keep waiting: {command}")
         return "interrupted"
     for name in waiting.list_failed(run, tasks):
         print_line(f"{name} failed; its log is at {cluster.link_to(f'runs/details/{run.run_id}')}")

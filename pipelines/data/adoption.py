@@ -139,7 +139,7 @@ def _find_git_root(repo: "Repo", folder: Folder) -> Path:
 def _check_places(repo: "Repo", folder: Folder, curated: Curated) -> None:
     source = curated.folder.resolve()
     if folder.path.is_relative_to(source) or source.is_relative_to(folder.path):
-        raise UserError(f"{curated.shown} and {folder.given}: one lies in the other; move one of them.")
+        raise UserError(f"{curated.shown} and {folder.given}: one contains the other; move one of them.")
     if folder.path.exists() and not folder.path.is_dir():
         raise UserError(f"{folder.given}: a file; --data names the folder of the images.")
     for name in curated.md5s:
