@@ -255,6 +255,39 @@ def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Calla
     ]
 
 
+def leave_ignored(home: Path) -> list[str]:
+    (home / ".dvcignore").write_text("*.txt\n")
+    track(home)
+    commit(home, "ignore")
+    write(home / "data", {"train/rules.txt": "how we label"})
+    return ["notes.txt", "train/rules.txt"]
+
+
+def leave_repository(home: Path) -> list[str]:
+    git(home, "init", "--quiet", str(home / "data"))
+    return [".git/HEAD"]
+
+
+def leave_link(home: Path) -> list[str]:
+    (home.parent / "scans").mkdir()
+    (home / "data/scans").symlink_to(home.parent / "scans")
+    return ["scans"]
+
+
+@pytest.mark.parametrize("leave", [leave_ignored, leave_repository, leave_link])
+@pytest.mark.parametrize("options", [(), ("--yes", "--commit")], ids=["shown", "done"])
+def test_what_no_version_holds_is_named_and_stays(
+    place: Place, refused: Callable[..., str], leave: Callable[[Path], list[str]], options: tuple[str, ...]
+):
+    named = leave(place.home)
+    before = state(place.home)
+    message = refused(*options)
+    assert message.startswith("data: no version holds ")
+    assert message.endswith("adopt.py replaces the folder, so move them out of it first.")
+    assert [name for name in named if name not in message] == []
+    assert state(place.home) == before
+
+
 def test_the_version_is_the_one_that_was_announced_and_runs_by_its_tag(place: Place, run: Callable[..., str]):
     announced = run()
     old = resolve_version(place.home / "data")

@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -111,6 +111,7 @@ def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, options: Adopti
     upcoming = _describe_tree(_build_tree(curated.md5s))
     if on_disk.name != upcoming.name:
         _check_nothing_is_lost(repo, folder, out)
+        _check_nothing_is_beside(folder, on_disk)
     head = find_committed(repo, folder)
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
     changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
@@ -215,6 +216,25 @@ def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -
                 f"{folder.given}: version {out.hash_info.value} could not be restored: DVC's cache lacks files of it, "
                 f"and {str(error).rstrip('.')}; run `dvc add {folder.name}`, which puts them into the cache."
             ) from None
+
+
+def _check_nothing_is_beside(folder: Folder, on_disk: Snapshot) -> None:
+    """Checks that the folder has nothing that its version does not hold: what DVC ignores, a repository, links."""
+    beside = sorted(name for name in _list_entries(folder.path) if name not in on_disk.md5s)
+    if beside:
+        more = f" and {len(beside) - 3:,} more" if len(beside) > 3 else ""
+        raise UserError(
+            f"{folder.given}: no version holds {', '.join(beside[:3])}{more}, since DVC leaves out what .dvcignore "
+            "names, repositories and links to folders; adopt.py replaces the folder, so move them out of it first."
+        )
+
+
+def _list_entries(folder: Path) -> Iterator[str]:
+    """Yields every file and link below a folder, relative to it; links are not followed."""
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in files + links:
+            yield os.path.relpath(os.path.join(parent, name), folder)
 
 
 def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
@@ -328,8 +348,10 @@ def _exchange(repo: "Repo", plan: Plan, curated: Curated) -> None:
             return
         with new_directory(folder.path) as new:
             _copy_images(curated, new)
-            if _read_folder(repo, folder).name != plan.on_disk:
+            current = _read_folder(repo, folder)
+            if current.name != plan.on_disk:
                 raise UserError(f"{folder.given}: was changed meanwhile; run again.")
+            _check_nothing_is_beside(folder, current)
             if folder.path.exists():  # new_directory would remove it file by file
                 folder.path.rename(old)
         if old.exists():
