@@ -112,7 +112,7 @@ def _is_there(image: str) -> bool:
     name, _, tag = path.rpartition(":")
     scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
     headers = {"Accept": MANIFESTS}
-    if host.endswith((".pkg.dev", "gcr.io")):
+    if host == "gcr.io" or host.endswith((".pkg.dev", ".gcr.io")):  # Google's alone, which its token is for
         headers["Authorization"] = f"Bearer {_fetch_google_token(image)}"
     try:
         answer = requests.head(f"{scheme}://{host}/v2/{name}/manifests/{tag}", headers=headers, timeout=20)

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 import kfp
 from google.auth.exceptions import GoogleAuthError
@@ -124,6 +125,7 @@ def connect(settings: Endpoint) -> kfp.Client:
     Raises:
         UserError: the credentials that the settings ask for are not there.
     """
+    _check_scheme(settings)
     options: dict[str, Any] = {"namespace": settings.namespace, "ssl_ca_cert": settings.ca_file or None}
     if settings.token_file:
         options["credentials"] = ServiceAccountTokenVolumeCredentials(settings.token_file)
@@ -132,9 +134,25 @@ def connect(settings: Endpoint) -> kfp.Client:
         return _new_client(kube_context=settings.kube_context or None, **options)
     if settings.client_id:
         options["existing_token"] = _fetch_iap_token(settings.client_id)
-    elif settings.host.rstrip("/").endswith(".googleusercontent.com"):
+    elif _is_inverse_proxy(settings):
         options["existing_token"] = _fetch_google_token()
     return _new_client(settings.host, **options)
+
+
+def _split_host(settings: Endpoint) -> SplitResult:
+    return urlsplit(settings.host if "//" in settings.host else f"//{settings.host}")
+
+
+def _is_inverse_proxy(settings: Endpoint) -> bool:
+    return (_split_host(settings).hostname or "").endswith(".googleusercontent.com")
+
+
+def _check_scheme(settings: Endpoint) -> None:
+    """Refuses to send a token over the network where others can read it; to this machine it may go as it is."""
+    address = _split_host(settings)
+    has_token = settings.token_file or settings.client_id or _is_inverse_proxy(settings)
+    if has_token and address.scheme == "http" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
+        raise UserError(f"{settings.host}: a token would be sent unencrypted; give an address that begins with https.")
 
 
 def _new_client(*args: Any, **options: Any) -> kfp.Client:
@@ -262,7 +280,7 @@ def _advise(settings: Endpoint) -> str:
         return "does your account have the role IAP-secured Web App User, and is --client-id right?"
     if not settings.host:
         return "run: gcloud container clusters get-credentials CLUSTER"
-    if settings.host.rstrip("/").endswith(".googleusercontent.com"):
+    if _is_inverse_proxy(settings):
         return "run: gcloud auth application-default login"
     return "give --token-file, --client-id (IAP), or leave out --host to use the kubeconfig."
 

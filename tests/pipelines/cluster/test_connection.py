@@ -116,6 +116,10 @@ def test_what_keeps_it_away_is_one_sentence(lab: Lab, closed_port: int, tmp_path
             ),
             (here, r".*: the credentials are not accepted \(401\); give --token-file, --client-id \(IAP\), .*"),
             ((*here, "--token-file", token), rf".*\(401\); put a fresh token into {token}\."),
+            (
+                ("--list", "--host", "http://kfp.example", "--token-file", token),
+                r"http://kfp\.example: a token would be sent unencrypted; give an address that begins with https\.",
+            ),
             ((*here, "--token-file", tmp_path / "lost"), r"--token-file .*/lost: no such file, or it cannot be read\."),
             ((*here, "--token-file", tmp_path), rf"--token-file {tmp_path}: no such file, or it cannot be read\."),
             ((*here, "--ca-file", tmp_path / "lost"), r"--ca-file .*/lost: no such file, or it cannot be read\."),
