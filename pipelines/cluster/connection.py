@@ -216,7 +216,7 @@ def explain(error: Exception, settings: Endpoint) -> str:
         return f"{host}: not allowed (403): {message}; ask whoever runs the cluster for the role."
     if status == 404:
         return f"{host}: not found (404): {message}; check that this is the address of Kubeflow Pipelines."
-    return f"{host}: answered {status}: {message}; try again, or ask whoever runs the cluster."
+    return f"{host}: answered {status}: {message}; if it happens again, ask whoever runs the cluster."
 
 
 def _check(settings: dict[str, str]) -> None:

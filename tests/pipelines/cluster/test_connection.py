@@ -143,7 +143,7 @@ def test_a_proxy_before_a_server_that_stays_away(lab: Lab):
     lab.server.faults += [Fault("GET", "^/experiments$", 503)] * 20
     assert (
         lab.refused("--list")
-        == f"{lab.server.url}: answered 503: Service Unavailable; try again, or ask whoever runs the cluster."
+        == f"{lab.server.url}: answered 503: Service Unavailable; if it happens again, ask whoever runs the cluster."
     )
 
 
