@@ -441,7 +441,7 @@ def test_option_out_of_range_is_refused(versions: Versions, words: str, changed:
 
 def test_versions_of_other_classes_are_refused(versions: Versions) -> None:
     versions.edit("after", {"classes": ["NA", "$v$"]})
-    refused(versions, r"before has the classes NA, \$v\$, 7, the new one NA, \$v\$; only")
+    refused(versions, r"the previous version has the classes NA, \$v\$, 7, the new one NA, \$v\$; only")
 
 
 def test_examples_of_another_version_are_refused(versions: Versions) -> None:
@@ -528,7 +528,7 @@ def test_broken_rows_are_refused(versions: Versions, column: str, value: str, wo
         ('{"classes": []}', "has no 'data_version'"),
         ('{"data_version": 3}', "cannot be read .data_version is 3"),
         (json.dumps({**DOCUMENT, "val": {"images": 1}}), "has no 'accuracy'"),
-        (json.dumps({**DOCUMENT, "val": 1}), "cannot be read .1 is not an object"),
+        (json.dumps({**DOCUMENT, "val": 1}), "cannot be read .1 is not a JSON object"),
     ],
 )
 def test_folder_that_is_no_evaluation_is_refused(versions: Versions, left: str | None, words: str) -> None:
