@@ -26,7 +26,7 @@ test: .venv/dev .venv-stages/ready ## set up and run the tests
 	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) $(STAGES_TESTS) || failed=1; \
 	exit $$failed
 
-test-fast: .venv/dev .venv-stages/ready ## the tests that need neither TensorFlow nor a server: under a minute
+test-fast: .venv/dev .venv-stages/ready ## the tests that start no TensorFlow, server or command: under a minute
 	failed=0; \
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(TOOLS_TESTS) || failed=1; \
 	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(FAST_STAGES_TESTS) || failed=1; \

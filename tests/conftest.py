@@ -40,15 +40,18 @@ IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
 PATIENCE = 1800  # seconds for what takes one minute on an idle machine, and would hang forever if it were broken
 
 
-# What runs stages or servers, makes repositories of git and DVC, or draws the sample again and again.
+# What runs stages or servers, makes repositories of git and DVC, or starts a command in each test.
 SLOW = {
     "end_to_end",
     "fakes",
     "cluster",
     "test_adopt.py",
+    "test_compile.py",
     "test_contributing.py",
     "test_dvc_version.py",
+    "test_packages.py",
     "test_sample.py",
+    "test_submit.py",
 }
 SLOW_FIXTURES = {"examples", "validated", "transformed", "trained", "gcs_server"}
 
