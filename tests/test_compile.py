@@ -393,3 +393,21 @@ def test_unknown_configuration_lists_those_there_are(project: Path):
     assert "lcoal.yaml" in message
     for path in (project / "pipelines/config").glob("*.yaml"):
         assert path.stem in message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("train", "build = None\n", "pipelines/train.py: has the name of a stage; give it another one."),
+        ("other", "x = 1\n", "pipelines/other.py: has no function 'build' that returns a pipeline of kfp."),
+        ("other", "def build(stages):\n    return 1\n", "pipelines/other.py: has no function 'build' that returns"),
+        ("other", "import lost\n", "pipelines/other.py: cannot be imported: No module named 'lost'."),
+        ("other", "def build(:\n", "pipelines/other.py: cannot be imported: "),
+    ],
+)
+def test_broken_pipeline_is_one_sentence(project: Path, name: str, content: str, sentence: str):
+    (project / f"pipelines/{name}.py").write_text(content)
+    result = run_python("compile.py", "--output", "elsewhere", cwd=project)
+    assert result.returncode == 1
+    assert re.fullmatch(r"[^\n]+\n", result.stderr), result.stderr
+    assert result.stderr.startswith(sentence)

@@ -135,3 +135,23 @@ def test_refuses_a_run_whose_summary_is_damaged(workplace: Path, content: str):
     refusal = refused(workplace, "--component", "validate", "--from-run", "20260101-000000-training")
     assert refusal.startswith("runs/default/20260101-000000-training/run.json: ")
     assert refusal.endswith("; delete or move that run, or name another.\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--data", "images", "--rev", ""], "--rev is empty; give it a value or leave it out"),
+        (
+            ["--data", "images", "--from-run", "x"],
+            "--from-run goes with --component and without --data, or with --before",
+        ),
+        (
+            ["--component", "ingest", "--data", "images", "--from-run", "x"],
+            "--from-run goes with --component and without",
+        ),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused(workplace: Path, options: list[str], sentence: str):
+    result = run_python(ROOT / "submit.py", "--local", *options, cwd=workplace)
+    assert result.returncode == 2
+    assert f"error: {sentence}" in result.stderr
