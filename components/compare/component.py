@@ -22,7 +22,7 @@ def compare(
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
-    """Compares the evaluation of a data version with that of the previous version.
+    """Compares the evaluations of two consecutive data versions.
 
     Args:
         before_evaluation: The evaluation of the previous model on the previous version.

@@ -126,7 +126,7 @@ def _execute(package: Path, arguments: dict[str, Any], log: WatchedLog) -> None:
 
 
 def _check_outputs(folder: Path, watcher: Watcher) -> None:
-    """Takes a stage that ended well without a word of its outputs for what it is, a failure."""
+    """Marks a stage that succeeded without writing its outputs as failed."""
     for task in watcher.tasks:
         if watcher.states[task.name] == "succeeded" and not _find_outputs(folder, task):
             watcher.states[task.name] = "failed"

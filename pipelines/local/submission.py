@@ -23,7 +23,7 @@ from pipelines.local.record import RunRecord, find_last_task, find_record, make_
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, run_package
 from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
-from pipelines.submission.arguments import COMPARISON, EarlierRun, go_through, refuse_comparison
+from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
 
@@ -50,8 +50,7 @@ class LocalTarget:
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         """An earlier run, by its run.json."""
         record = find_record(self._runs, self._experiment, name)
-        if record["pipeline"] == COMPARISON:
-            raise UserError(refuse_comparison(record["run"]))
+        check_not_comparison(record["pipeline"], record["run"])
         is_here = (self._runs / self._experiment / record["run"]).is_dir()
         run_id = record["run"] if is_here else str(Path(name).resolve())
         run = EarlierRun(run_id, record["run"], record["artifacts"], {}, {})
@@ -59,7 +58,7 @@ class LocalTarget:
             return replace(run, parameters=task["parameters"], inputs=task["inputs"])
         if stage and (before := record["arguments"].get(FROM_RUN)):
             changed = {task["stage"] for task in record["stages"].values()}
-            return go_through(run, self.find_run(before, stages, stage), stages.list_affected(*changed))
+            return inherit_task(run, self.find_run(before, stages, stage), stages.list_affected(*changed))
         return run
 
 

@@ -10,8 +10,6 @@ from components.shared.errors import UserError, name_unknown
 from pipelines.compiler.contracts import PYTHON_TYPES, Contract, name_uri
 from pipelines.compiler.single_stage import FROM_RUN
 
-COMPARISON = "comparison"  # the pipeline
-
 
 @dataclass(frozen=True)
 class EarlierRun:
@@ -24,7 +22,7 @@ class EarlierRun:
     inputs: dict[str, str]  # the URIs of the artifacts that this task took
 
 
-def go_through(run: EarlierRun, before: EarlierRun, changed: set[str]) -> EarlierRun:
+def inherit_task(run: EarlierRun, before: EarlierRun, changed: set[str]) -> EarlierRun:
     """A run that had no task of the stage to repeat, with the parameters and inputs of the run it continued from.
 
     Args:
@@ -37,9 +35,14 @@ def go_through(run: EarlierRun, before: EarlierRun, changed: set[str]) -> Earlie
     return replace(run, parameters=before.parameters, inputs=inputs)
 
 
-def refuse_comparison(name: str) -> str:
-    """The sentence for a run that has two runs' artifacts of the same names."""
-    return f"run {name}: compared two other runs; name one of these, by --from-run or --before."
+def check_not_comparison(pipeline: str, name: str) -> None:
+    """Checks that a run can be continued from.
+
+    Raises:
+        UserError: it compared two others, so that it has two runs' artifacts of the same names.
+    """
+    if pipeline == "comparison":
+        raise UserError(f"run {name}: compared two other runs; name one of these, by --from-run or --before.")
 
 
 def check_arguments(pipeline: BaseComponent, arguments: dict[str, Any], params: tuple[str, ...]) -> dict[str, Any]:

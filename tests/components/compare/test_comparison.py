@@ -239,7 +239,7 @@ def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[V
     assert result["splits"]["test"]["seen_in_training"] == {"before": 0, "after": 0}
     assert result["splits"]["test"]["unseen"] is None
     assert (
-        "0 of these val images are, byte for byte, in the train split of the previous version, 1"
+        "0 of these val images also occur, byte for byte, in the previous version's train split, and 1"
         in versions.page().text
     )
 

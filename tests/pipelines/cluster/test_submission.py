@@ -136,23 +136,17 @@ def test_two_at_the_same_moment_share_the_pipeline_and_start_a_run_each(lab: Lab
     [
         pytest.param([Fault("GET", "^/pipelines$", 401), Fault("GET", "^/experiments$", 401)], id="401"),
         pytest.param([Fault("GET", "^/pipelines$", 503)] * 2, id="503 twice"),
-        pytest.param(
-            [
-                Fault("POST", "/upload$", cut="request"),
-                Fault("POST", "/upload_version$", cut="request"),
-                Fault("POST", "/experiments$", cut="request"),
-                Fault("POST", "/runs$", cut="request"),
-            ],
-            id="cut in the request",
-        ),
-        pytest.param(
-            [
-                Fault("POST", "/upload$", cut="answer"),
-                Fault("POST", "/upload_version$", cut="answer"),
-                Fault("POST", "/experiments$", cut="answer"),
-                Fault("POST", "/runs$", cut="answer"),
-            ],
-            id="cut in the answer",
+        *(
+            pytest.param(
+                [
+                    Fault("POST", "/upload$", cut=cut),
+                    Fault("POST", "/upload_version$", cut=cut),
+                    Fault("POST", "/experiments$", cut=cut),
+                    Fault("POST", "/runs$", cut=cut),
+                ],
+                id=f"cut in the {cut}",
+            )
+            for cut in ("request", "answer")
         ),
     ],
 )
