@@ -30,8 +30,9 @@ def _compile(options: argparse.Namespace) -> None:
     stages = Stages(load_config(options.config), options.registry, options.tag)
     targets = {name: options.output / f"{name}.yaml" for name in PIPELINES}
     targets |= {stage: options.output / "components" / f"{stage}.yaml" for stage in stages.contracts}
-    for name, path in targets.items():
-        write_package(build(name, stages), path)
+    pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
+    for path, pipeline in pipelines.items():
+        write_package(pipeline, path)
         print(path)
 
 

@@ -407,7 +407,4 @@ def test_unknown_configuration_lists_those_there_are(project: Path):
 )
 def test_broken_pipeline_is_one_sentence(project: Path, name: str, content: str, sentence: str):
     (project / f"pipelines/{name}.py").write_text(content)
-    result = run_python("compile.py", "--output", "elsewhere", cwd=project)
-    assert result.returncode == 1
-    assert re.fullmatch(r"[^\n]+\n", result.stderr), result.stderr
-    assert result.stderr.startswith(sentence)
+    assert refused(project).startswith(sentence)
