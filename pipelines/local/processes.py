@@ -45,18 +45,25 @@ def interrupt_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def end_children(patience: float = 10) -> None:
-    """Interrupts what is left of the children, so that they clean up, and kills those that do not end.
+@contextlib.contextmanager
+def end_new_children(patience: float = 10) -> Iterator[None]:
+    """Lets no process outlive the block that was begun in it; those that were there before are not touched.
+
+    What is left is interrupted, so that it cleans up, and killed if it does not end.
 
     Args:
         patience: seconds to wait for them.
     """
-    children = psutil.Process().children(recursive=True)
-    for child in children:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.send_signal(signal.SIGINT)
-    left = psutil.wait_procs(children, patience)[1]
-    for child in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
-    psutil.wait_procs(left, patience)  # a child that is still dying could write to the folder while it is cleaned
+    before = set(psutil.Process().children(recursive=True))
+    try:
+        yield
+    finally:
+        children = [child for child in psutil.Process().children(recursive=True) if child not in before]
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(signal.SIGINT)
+        left = psutil.wait_procs(children, patience)[1]
+        for child in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        psutil.wait_procs(left, patience)  # a child that is still dying could write to the folder while it is cleaned

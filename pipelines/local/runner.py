@@ -18,7 +18,7 @@ from components.shared.errors import UserError
 from pipelines.compiler.spec import Task, list_images, read_spec
 from pipelines.local.containers import check_images, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
-from pipelines.local.processes import end_children, interrupt_on_sigterm, set_environment
+from pipelines.local.processes import end_new_children, interrupt_on_sigterm, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
 from pipelines.local.stages_environment import find_python, start_stages_with
 
@@ -76,7 +76,7 @@ def run_package(
     record = _begin_record(folder, arguments, artifacts)
     started = time.monotonic()
     try:
-        with (folder / "run.log").open("w") as log, _use_kfp_local(folder, arguments, runner):
+        with end_new_children(), (folder / "run.log").open("w") as log, _use_kfp_local(folder, arguments, runner):
             _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
         _check_outputs(folder, watcher)
         if all(state == "succeeded" for state in watcher.states.values()):
@@ -84,7 +84,6 @@ def run_package(
     except KeyboardInterrupt:
         record["state"] = "cancelled"
     finally:
-        end_children()
         _remove_partial(folder)
         # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
         record["seconds"] = time.monotonic() - started

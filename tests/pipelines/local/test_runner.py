@@ -1,6 +1,8 @@
 """A pipeline on this machine, and what counts as its success."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,19 +13,36 @@ from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.local import runner
 from pipelines.local.kfp_log import Watcher
+from pipelines.local.record import RunRecord
 from pipelines.local.runner import PACKAGE, run_package
+
+
+def run_stage(folder: Path, examples: Path) -> RunRecord:
+    """A run of validate alone."""
+    folder.mkdir()
+    write_package(build("validate", Stages(load_config("local"), tag="1")), folder / PACKAGE)
+    watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
+    arguments = {"examples_uri": str(examples)}
+    return run_package(folder, arguments=arguments, artifacts={}, watcher=watcher, runner="subprocess")
 
 
 def test_a_stage_that_ends_well_without_outputs_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Such as what a program does that is no Python, but takes any arguments."""
     monkeypatch.setattr(runner, "find_python", lambda: "/bin/true")
-    folder = tmp_path / "run"
-    folder.mkdir()
-    write_package(build("validate", Stages(load_config("local"), tag="1")), folder / PACKAGE)
-    watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
-    arguments = {"examples_uri": str(tmp_path)}
-    record = run_package(folder, arguments=arguments, artifacts={}, watcher=watcher, runner="subprocess")
-    assert record == json.loads((folder / "run.json").read_text())
+    record = run_stage(tmp_path / "run", tmp_path)
+    assert record == json.loads((tmp_path / "run/run.json").read_text())
     assert (record["state"], record["stages"]["validate"]["state"]) == ("failed", "failed")
     message = record["stages"]["validate"]["message"]
     assert message == "it wrote no outputs; see run.log for what was run in its place."
+
+
+def test_processes_that_are_not_of_the_run_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Such as what else a notebook has started."""
+    monkeypatch.setattr(runner, "find_python", lambda: "/bin/true")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        run_stage(tmp_path / "run", tmp_path)
+        assert other.poll() is None
+        assert other.stdin
+        other.stdin.write(b"\n")
+        other.stdin.close()
+        assert other.wait(60) == 0
