@@ -73,7 +73,7 @@ def read_faults(path: Path) -> dict[str, str]:
     """Returns JUNK or the true label by file name. Duplicates are left out, since neither of the two is at fault."""
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["path"].startswith("data/") and row["fault"] != "duplicate"]
     return {row["path"].removeprefix("data/"): row["true_label"] or JUNK for row in rows}
 

@@ -40,7 +40,11 @@ def main() -> None:
         for seed in options.seeds:
             figures = measured(options, variant, seed, folders, first)
             write(options.out / "figures" / f"{variant}-{seed}.json", figures)
-    print(table([json.loads(path.read_text()) for path in sorted((options.out / "figures").glob("*.json"))]))
+    print(
+        table(
+            [json.loads(path.read_text(encoding="utf-8")) for path in sorted((options.out / "figures").glob("*.json"))]
+        )
+    )
 
 
 def measured(
@@ -88,19 +92,19 @@ def run(options: argparse.Namespace, name: str, *arguments: Any, param: dict[str
 
 def succeeded(experiment: Path) -> dict[str, Any] | None:
     for path in sorted(experiment.glob("*/run.json")):
-        summary = json.loads(path.read_text())
+        summary = json.loads(path.read_text(encoding="utf-8"))
         if summary["state"] == "succeeded":
             return {**summary, "folder": path.parent}
     return None
 
 
 def metrics(summary: dict[str, Any]) -> dict[str, Any]:
-    return json.loads((Path(summary["artifacts"]["evaluation"]) / "evaluation.json").read_text())
+    return json.loads((Path(summary["artifacts"]["evaluation"]) / "evaluation.json").read_text(encoding="utf-8"))
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(content) + "\n")
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def table(figures: list[dict[str, Any]]) -> str:

@@ -47,7 +47,7 @@ def main() -> None:
         }
         figures["share_without_fit"] = measure_share_without_fit(folder, once)
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(figures, indent=1) + "\n")
+    options.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
 
 
@@ -96,7 +96,7 @@ def watch_run(folder: Path, data: Path, *arguments: str) -> tuple[RunRecord, dic
     runs = Path(tempfile.mkdtemp(dir=folder))
     options = ["--local", "--config", "sample", "--data", data / "data", "--test-data", data / "test", "--runs", runs]
     command = [sys.executable, "-u", *map(str, [ROOT / "submit.py", *options, *arguments])]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, encoding="utf-8")
     started: list[str] = []  # tasks
     peaks: dict[str, int] = {}
     epochs: list[float] = []
@@ -106,7 +106,7 @@ def watch_run(folder: Path, data: Path, *arguments: str) -> tuple[RunRecord, dic
             if started:
                 peaks[started[-1]] = max(peaks.get(started[-1], 0), sum_memory(process.pid))
             for log in runs.glob("*/*/run.log"):
-                ended = log.read_text().count("train: epoch ")
+                ended = log.read_text(encoding="utf-8").count("train: epoch ")
                 epochs.extend([time.perf_counter()] * (ended - len(epochs)))
             time.sleep(0.1)
 
@@ -185,7 +185,9 @@ def time_ingest(data: Path, folder: Path, *options: str) -> float:
         f" started = time.perf_counter(); ingest_folders(**{arguments!r}); print(time.perf_counter() - started)"
     )
     command = [find_python(), "-c", code]
-    outputs = (subprocess.run(command, check=True, capture_output=True, cwd=ROOT, text=True).stdout for _ in range(2))
+    outputs = (
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT, encoding="utf-8").stdout for _ in range(2)
+    )
     return min(float(output.split()[-1]) for output in outputs)
 
 
@@ -215,7 +217,7 @@ def measure_train(folder: Path, data: Path) -> dict[str, float]:
 
 def time_epoch(command: list[str]) -> float:
     """The fastest epoch after the first."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8", cwd=ROOT)
     assert process.stdout
     ends = [time.perf_counter() for line in process.stdout if "epoch" in line]
     if process.wait() or len(ends) != EPOCHS:

@@ -46,9 +46,9 @@ def refused(project: Path, *options: str) -> str:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 def contract(stage: str) -> dict[str, Any]:

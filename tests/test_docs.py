@@ -26,7 +26,7 @@ every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path:
 def code_lines(document: Path) -> Iterator[str]:
     """The lines of code blocks, fenced or indented, with continued ones joined, and what stands `like this`."""
     fenced = False
-    text = document.read_text().replace("\\\n", " ")
+    text = document.read_text(encoding="utf-8").replace("\\\n", " ")
     for line in text.splitlines():
         if line.startswith("```"):
             fenced = not fenced
@@ -55,7 +55,7 @@ def test_links_lead_somewhere(document: Path):
     def slug(heading: str) -> str:
         return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
-    links = re.findall(r"\]\((?!https?:)([^)\s]+)\)", document.read_text())
+    links = re.findall(r"\]\((?!https?:)([^)\s]+)\)", document.read_text(encoding="utf-8"))
     for link in links:
         path, _, anchor = link.partition("#")
         target = document.parent / path if path else document
@@ -66,7 +66,7 @@ def test_links_lead_somewhere(document: Path):
 
 @every_document
 def test_paths_exist(document: Path):
-    paths = re.findall(rf"(?<![\w/.-])((?:{TOP_FOLDERS})/[\w./*<>-]+)", document.read_text())
+    paths = re.findall(rf"(?<![\w/.-])((?:{TOP_FOLDERS})/[\w./*<>-]+)", document.read_text(encoding="utf-8"))
     missing = [path for path in paths if not any(ROOT.glob(re.sub(r"<\w+>", "*", path).rstrip("./")))]
     assert missing == []
 
@@ -94,8 +94,8 @@ def test_make_targets_exist(document: Path):
 @every_document
 def test_variables_and_settings_exist(document: Path):
     variables = {f"KFP_{field.upper()}" for field in Endpoint.model_fields}
-    assert set(re.findall(r"\bKFP_\w+", document.read_text())) <= variables
-    for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE):
+    assert set(re.findall(r"\bKFP_\w+", document.read_text(encoding="utf-8"))) <= variables
+    for block in re.findall(r"^```yaml\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
         config = Config.model_validate({"name": "in-the-document", **yaml.safe_load(block)})
         assert set(config.stages) <= set(STAGES)
 

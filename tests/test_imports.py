@@ -20,7 +20,7 @@ STAGES = sorted(path.parent.name for path in ROOT.glob("components/*/component.y
 def imported_modules(path: Path) -> set[str]:
     """The project's modules that a file imports at any place, also inside functions and for types alone."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

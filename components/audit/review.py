@@ -69,7 +69,9 @@ def write_review(
         "required_columns": REQUIRED,
         "label_columns": LABELS,
     }
-    style, script = (Markup(Path(__file__).with_name(name).read_text()) for name in ("review.css", "review.js"))
+    style, script = (
+        Markup(Path(__file__).with_name(name).read_text(encoding="utf-8")) for name in ("review.css", "review.js")
+    )
     write_report(output, "audit/review.html.j2", page=page, style=style, script=script)
 
 

@@ -70,4 +70,4 @@ def curate(
     )
     for name, count in counts.items():
         metrics.log_metric(name, count)
-    Path(data_uri).write_text(data.uri)
+    Path(data_uri).write_text(data.uri, encoding="utf-8")

@@ -187,12 +187,12 @@ def _check_listing(
 def _write_results(results: list[WrittenShard | str], address: str) -> None:
     content = [result if isinstance(result, str) else result.to_json() for result in results]
     with open_local_target(address) as path:
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _read_results(address: str) -> list[WrittenShard]:
     with open_local_copy(address) as path:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     failures = [result for result in content if isinstance(result, str)]
     if failures:
         raise UserError(min(failures))

@@ -17,7 +17,7 @@ def write_md5s(md5s: list[tuple[str, str]], path: Path) -> None:
         md5s: The path below the data set and the md5, in hex, of each file; those without an md5 are left out.
         path: The file to write.
     """
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(entry) + "\n" for entry in sorted(md5s) if entry[1])
 
 
@@ -35,7 +35,7 @@ def compute_version(paths: list[Path]) -> str:
     while len(paths) > OPEN_FILES:
         some, paths = paths[:OPEN_FILES], paths[OPEN_FILES:]
         merged = some[0].with_name(f"{some[0].name}.merged")
-        with merged.open("w") as file:
+        with merged.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(entry) + "\n" for entry in _merge(some))
         paths.append(merged)
     digest = hashlib.md5(b"[", usedforsecurity=False)
@@ -48,5 +48,5 @@ def compute_version(paths: list[Path]) -> str:
 
 def _merge(paths: list[Path]) -> Iterator[list[str]]:
     with ExitStack() as stack:
-        files = [stack.enter_context(path.open()) for path in paths]
+        files = [stack.enter_context(path.open(encoding="utf-8")) for path in paths]
         yield from heapq.merge(*(map(json.loads, file) for file in files))

@@ -31,7 +31,7 @@ def write_report(output: str, template: str, **values: Any) -> None:
     )
     html = environment.get_template(template).render(**values)
     with new_file(output) as path:
-        path.write_text(html)
+        path.write_text(html, encoding="utf-8")
 
 
 def draw_thumbnail(encoded: bytes, size: tuple[int, int] = THUMBNAIL) -> str:

@@ -63,7 +63,7 @@ def compute_statistics(
             _write_findings(summaries, blank_contrast, f"{work}/findings")
         for split in splits:
             take(f"{work}/{split}.tfrecord", output / f"{split}.tfrecord")
-        with open_local_copy(f"{work}/findings") as path, path.open() as lines:
+        with open_local_copy(f"{work}/findings") as path, path.open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
 
 

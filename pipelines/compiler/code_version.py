@@ -37,7 +37,7 @@ def find_commit() -> str:
 
 def _ask_git(*arguments: str) -> str:
     try:
-        result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True)
+        result = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, encoding="utf-8")
     except FileNotFoundError:
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""

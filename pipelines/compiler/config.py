@@ -133,7 +133,7 @@ def read_yaml(path: Path) -> Any:
         UserError: it cannot be read.
     """
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as YAML ({shorten(error)}).") from None
 

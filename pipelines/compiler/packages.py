@@ -63,8 +63,10 @@ def write_package(pipeline: BaseComponent, path: Path) -> None:
         Compiler().compile(pipeline, str(temporary))
         # At the head kfp comments on the parameters, and writes the entries of a dictionary in a different order
         # each time.
-        text = re.sub(r"^(#.*: dict) \[Default: .*\]$", r"\1", temporary.read_text(), flags=re.MULTILINE)
-        temporary.write_text(text)
+        text = re.sub(
+            r"^(#.*: dict) \[Default: .*\]$", r"\1", temporary.read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _check_names(pipeline: str, tasks: list[Task]) -> None:

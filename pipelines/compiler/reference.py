@@ -35,7 +35,7 @@ def main() -> None:
     """Writes the page to the file that is named on the command line, and prints its path."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
     with new_file(target) as path:
-        path.write_text(write_reference(Stages(load_config("local"))))
+        path.write_text(write_reference(Stages(load_config("local"))), encoding="utf-8")
     print(target)
 
 

@@ -43,7 +43,7 @@ def is_own(task: str, stage: str) -> bool:
 
 def read_spec(package: Path) -> Spec:
     """The pipeline spec of a compiled package. A second document in the file is for Kubernetes alone."""
-    spec: Spec = next(yaml.safe_load_all(package.read_text()))
+    spec: Spec = next(yaml.safe_load_all(package.read_text(encoding="utf-8")))
     return spec
 
 

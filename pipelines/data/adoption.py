@@ -297,7 +297,7 @@ def _check_tag(git: Path, tag: str, is_done: bool) -> None:
 
 def _ask_git(git: Path, *arguments: str, failed: str = "") -> str:
     """What git answers to a question; `failed` if it does not."""
-    result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, text=True)
+    result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, encoding="utf-8")
     return result.stdout.strip() if result.returncode == 0 else failed
 
 
@@ -372,7 +372,7 @@ def _copy_images(curated: Curated, new: Path) -> None:
 
 
 def _run_git(git: Path, *arguments: str) -> None:
-    result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, text=True)
+    result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, encoding="utf-8")
     if result.returncode != 0:
         said = shorten(result.stderr or result.stdout)
         raise UserError(f"git {arguments[0]} failed in {git} ({said}); fix that and run again.")

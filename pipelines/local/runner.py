@@ -76,7 +76,11 @@ def run_package(
     record = _begin_record(folder, arguments, artifacts)
     started = time.monotonic()
     try:
-        with end_new_children(), (folder / "run.log").open("w") as log, _use_kfp_local(folder, arguments, runner):
+        with (
+            end_new_children(),
+            (folder / "run.log").open("w", encoding="utf-8") as log,
+            _use_kfp_local(folder, arguments, runner),
+        ):
             _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
         _check_outputs(folder, watcher)
         if all(state == "succeeded" for state in watcher.states.values()):
@@ -165,7 +169,7 @@ def _describe_task(task: Task, folder: Path, watcher: Watcher) -> TaskRecord:
 def _read_artifacts(folder: Path, task: Task) -> dict[str, ArtifactRecord]:
     artifacts: dict[str, ArtifactRecord] = {}
     for output in _find_outputs(folder, task):
-        for name, content in json.loads(output.read_text()).get("artifacts", {}).items():
+        for name, content in json.loads(output.read_text(encoding="utf-8")).get("artifacts", {}).items():
             first = content["artifacts"][0]
             artifacts[name] = {"uri": first["uri"], "metadata": first["metadata"]}
     return artifacts

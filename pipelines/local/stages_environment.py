@@ -42,7 +42,7 @@ def _has_packages(python: str) -> bool:
     """Whether it can be run and finds the packages that every stage needs. Importing them would take seconds."""
     script = f"import importlib.util as u; print(all(u.find_spec(name) for name in {PACKAGES}))"
     try:
-        result = subprocess.run([python, "-c", script], capture_output=True, text=True)
+        result = subprocess.run([python, "-c", script], capture_output=True, encoding="utf-8")
     except OSError:
         return False
     return result.stdout == "True\n"

@@ -40,10 +40,10 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
     possible = {"plots/training.csv", *(f"plots/{table}/{split}.csv" for table in TABLES for split in ("val", "test"))}
     try:
         if history:
-            files["plots/training.csv"] = history.read_text()
+            files["plots/training.csv"] = history.read_text(encoding="utf-8")
         with contextlib.ExitStack() as stack:
             for name, text in files.items():
-                stack.enter_context(new_file(results / name)).write_text(text)
+                stack.enter_context(new_file(results / name)).write_text(text, encoding="utf-8")
         for name in possible - files.keys():  # of an earlier run
             (results / name).unlink(missing_ok=True)
     except OSError as error:
@@ -53,7 +53,7 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
 def read_data_version(results: Path) -> str:
     """The data version that the figures in results/ belong to; empty if there are none."""
     try:
-        return str(json.loads((results / METRICS).read_text())["data_version"])
+        return str(json.loads((results / METRICS).read_text(encoding="utf-8"))["data_version"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 

@@ -48,7 +48,7 @@ def test_plain_yaml_loads_and_equals_the_functions_interface(path: Path):
     derived = dsl.component(function_of(path), base_image="python")
     assert declared.name == path.parent.name
     for kind, ports in (("input_definitions", "inputs"), ("output_definitions", "outputs")):
-        names = [port["name"] for port in yaml.safe_load(path.read_text())[ports]]
+        names = [port["name"] for port in yaml.safe_load(path.read_text(encoding="utf-8"))[ports]]
         assert sorted(interface(declared, kind)) == sorted(names)  # none is named twice
         assert interface(declared, kind) == interface(derived, kind)
 
@@ -61,7 +61,7 @@ def test_function_leaves_defaults_to_the_yaml(path: Path):
 
 @EACH
 def test_command_is_kfps_executor_on_this_components_function(path: Path):
-    container = yaml.safe_load(path.read_text())["implementation"]["container"]
+    container = yaml.safe_load(path.read_text(encoding="utf-8"))["implementation"]["container"]
     assert container["image"] == path.parent.name
     assert container["command"] == ["python3", "-u", "-m", "kfp.dsl.executor_main"]
     assert container["args"] == [

@@ -30,7 +30,7 @@ def copied_files(stage: str) -> set[Path]:
 def imports(path: Path) -> set[str]:
     """Every module that the file imports at any place, and what it imports from them: `a.b` and `a.b.c`."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -86,7 +86,7 @@ def test_image_stands_on_the_base_and_does_not_run_as_root(stage: str):
 
 def test_common_packages_have_the_same_version_in_every_lock():
     def versions(path: Path) -> set[str]:
-        return set(re.findall(r"^[^\s#]+==\S+", path.read_text(), re.MULTILINE))
+        return set(re.findall(r"^[^\s#]+==\S+", path.read_text(encoding="utf-8"), re.MULTILINE))
 
     common = versions(ROOT / "containers/base/requirements.txt")
     assert any(line.startswith("tensorflow==") for line in common)

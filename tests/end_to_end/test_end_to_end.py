@@ -114,7 +114,7 @@ def decision(folders: Folders, filename: str, decided: str, label: str = "") -> 
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -303,5 +303,7 @@ def layer_sizes() -> dict[str, int]:
     store = json.loads(output_of("buildah", "info"))["store"]
     path = Path(store["GraphRoot"], f"{store['GraphDriverName']}-layers", "layers.json")
     return {
-        layer["diff-digest"]: layer["diff-size"] for layer in json.loads(path.read_text()) if "diff-digest" in layer
+        layer["diff-digest"]: layer["diff-size"]
+        for layer in json.loads(path.read_text(encoding="utf-8"))
+        if "diff-digest" in layer
     }

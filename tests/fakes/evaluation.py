@@ -52,7 +52,9 @@ def write_evaluation(folder: Path, version: str, splits: dict[str, int], seed: i
 
 
 def write_history(path: Path, seed: int) -> Path:
-    path.write_text(f"epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n2,0.625,1,0.375,{seed}\n")
+    path.write_text(
+        f"epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n2,0.625,1,0.375,{seed}\n", encoding="utf-8"
+    )
     return path
 
 

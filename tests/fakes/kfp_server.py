@@ -361,7 +361,9 @@ def kubeconfig(server: KfpServer, path: Path) -> Path:
     cluster = {"server": server.url} | ({"certificate-authority": str(server.ca_file)} if server.ca_file else {})
     parts = {"cluster": cluster, "user": {"token": server.token or ""}, "context": {"cluster": "test", "user": "test"}}
     content = {f"{kind}s": [{"name": "test", kind: part}] for kind, part in parts.items()}
-    path.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "test", **content}))
+    path.write_text(
+        yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "test", **content}), encoding="utf-8"
+    )
     return path
 
 

@@ -339,7 +339,7 @@ def test_faults_meet_one_request_each(server: KfpServer, client: Client, package
 def test_requests_are_kept(server: KfpServer, client: Client, package: str):
     client.upload_pipeline(package, "training")
     start_run(client, package)
-    assert server.bodies("POST", "/pipelines/upload") == [Path(package).read_text()]
+    assert server.bodies("POST", "/pipelines/upload") == [Path(package).read_text(encoding="utf-8")]
     (run,) = server.bodies("POST", "/runs")
     assert run["runtime_config"] == {"parameters": {"text": "x"}}
     (upload,) = [request for request in server.requests if request.path == "/pipelines/upload"]

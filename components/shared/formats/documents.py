@@ -18,7 +18,7 @@ def write_document(path: Path, content: object) -> None:
         path: The file.
         content: What `json.dumps` takes.
     """
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_document(path: Path, fields: Mapping[str, Kind], advice: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def read_document(path: Path, fields: Mapping[str, Kind], advice: str) -> dict[s
         UserError: The file cannot be read, is not such an object, or lacks a field.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # the last for very many brackets
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason}); {advice}.") from None

@@ -18,7 +18,7 @@ def write_schema(path: Path, schema: "Schema") -> None:
     """Writes the schema as text, the same bytes for the same schema."""
     from google.protobuf import text_format  # here, since the tools have no TensorFlow Metadata
 
-    path.write_text(text_format.MessageToString(schema))
+    path.write_text(text_format.MessageToString(schema), encoding="utf-8")
 
 
 def read_schema(path: Path, advice: str) -> "Schema":
@@ -38,7 +38,7 @@ def read_schema(path: Path, advice: str) -> "Schema":
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
     try:
-        return text_format.Parse(path.read_text(), Schema())
+        return text_format.Parse(path.read_text(encoding="utf-8"), Schema())
     except (OSError, ValueError, text_format.ParseError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read as a schema ({reason}); {advice}.") from None

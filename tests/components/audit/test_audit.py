@@ -99,7 +99,7 @@ def outputs(folder: Path) -> dict[str, str]:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(path.read_text())))
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
 
 
 def row(issues: list[dict[str, str]], filename: str) -> dict[str, str]:

@@ -90,7 +90,7 @@ class Curated(NamedTuple):
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -174,7 +174,7 @@ def predict(examples: Path, path: Path, wrong: dict[str, str]) -> None:
 def write_decisions(path: Path, inputs: Inputs, decisions: dict[str, tuple[str, str]]) -> str:
     """decisions.csv as review.html saves it: (decision, new label) by file name."""
     known = {row["filename"]: row for row in rows(inputs.issues)}
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sha256", "filename", "label", "decision", "new_label", "decided_at"])
         for filename, (decision, new_label) in decisions.items():

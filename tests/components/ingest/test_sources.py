@@ -386,7 +386,7 @@ def test_no_manifest_leads_outside_the_data_set(tmp_path_factory: pytest.TempPat
 def test_manifest_that_differs_from_its_name_is_refused(own_remote: Pushed, tmp_path: Path) -> None:
     manifest = Path(own_remote.uri)
     kept = [one for one in json.loads(manifest.read_bytes()) if one["relpath"] != IMAGE]
-    manifest.write_text(json.dumps(kept))
+    manifest.write_text(json.dumps(kept), encoding="utf-8")
     assert refused(own_remote.uri, tmp_path) == (
         f"{own_remote.uri}: differs from the md5 in its name; push the data again."
     )

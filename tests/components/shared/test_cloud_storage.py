@@ -22,7 +22,7 @@ OTHERS = [
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_nobody_else_takes_addresses_apart_or_imports_the_library(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             imported = [str(node.module), *(f"{node.module}.{name.name}" for name in node.names)]
         else:

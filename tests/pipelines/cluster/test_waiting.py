@@ -327,7 +327,7 @@ def with_command(server: KfpServer, path: Path, token: Path) -> Path:
     content = yaml.safe_load(kubeconfig(server, path).read_text())
     version = {"apiVersion": credential["apiVersion"], "interactiveMode": "Never"}
     content["users"][0]["user"] = {"exec": {**version, "command": "sh", "args": ["-c", script]}}
-    path.write_text(yaml.safe_dump(content))
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
 
 

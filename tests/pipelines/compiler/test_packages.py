@@ -82,7 +82,7 @@ def strictly(document: Any, message: Any) -> Any:
 
 def read_package(path: Path) -> Package:
     """The package's documents as messages; an error if one has a field that its message has not."""
-    documents = list(yaml.safe_load_all(path.read_text()))
+    documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     assert len(documents) in (1, 2)
     spec = strictly(documents[0], PipelineSpec())
     deployment = strictly(json_format.MessageToDict(spec.deployment_spec), PipelineDeploymentConfig())

@@ -137,7 +137,7 @@ def refused(path: Path, rev: str | None = None, remote: str | None = None) -> st
 
 
 def check_manifest(version: DataVersion, files: dict[str, str]) -> None:
-    entries = json.loads(Path(version.uri).read_text())
+    entries = json.loads(Path(version.uri).read_text(encoding="utf-8"))
     root = Path(version.uri).parents[1]
     found = {entry["relpath"]: (root / entry["md5"][:2] / entry["md5"][2:]).read_text() for entry in entries}
     assert found == files
