@@ -1,14 +1,23 @@
 """Errors that a user can act on, and the entry points at which they become a sentence and an exit code."""
 
 import contextlib
+import errno
 import functools
 import inspect
+import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec
 
+from components.shared.process import leave_nothing_behind
+
 Parameters = ParamSpec("Parameters")
+
+
+# What writing to an open file may say; Python's error does not name the file then.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class UserError(Exception):
@@ -16,14 +25,22 @@ class UserError(Exception):
 
 
 def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Decorates the function of a component: a UserError ends the step with its sentence and exit code 1."""
+    """Decorates the function of a component: a mistake ends the step with a sentence and exit code 1.
+
+    However the step ends, it leaves no process and no temporary file behind (process.py).
+    """
 
     @functools.wraps(function)
     def step(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
-            function(*args, **kwargs)
+            with leave_nothing_behind():
+                function(*args, **kwargs)
         except UserError as error:
             sys.exit(str(error))
+        except OSError as error:
+            if not is_about_a_place(error):
+                raise
+            sys.exit(explain_place(error))
 
     # kfp's executor reads the arguments with inspect.getfullargspec, which does not look through a decorator.
     step.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
@@ -48,10 +65,26 @@ def command_line() -> Iterator[None]:
     except ImportError as error:
         name = error.name or str(error)
         sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
+    except BrokenPipeError:
+        # Who read the output has enough, as `head` does. What Python still has to write at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if not error.filename:
+        if not is_about_a_place(error):
             raise
-        sys.exit(f"{error.filename}: cannot be read or written ({error.strerror}).")
+        sys.exit(explain_place(error))
+
+
+def is_about_a_place(error: OSError) -> bool:
+    """Whether it is about a file or folder: it names one, or says what only a disk says."""
+    return bool(error.filename) or error.errno in DISK_ERRORS
+
+
+def explain_place(error: OSError) -> str:
+    """The sentence for a file or folder that cannot be read or written."""
+    place = error.filename or "a file"
+    advice = "; make room there, or name another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return f"{place}: cannot be read or written ({error.strerror}){advice}."
 
 
 def shorten(error: object) -> str:

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from components.shared.errors import DISK_ERRORS
+
 
 @contextlib.contextmanager
 def new_directory(target: str | Path) -> Iterator[Path]:
@@ -56,6 +58,11 @@ def _rename_at_end(temporary: Path, target: Path) -> Iterator[None]:
         if target.is_dir() or temporary.is_dir():  # a rename replaces a file by a file only
             _remove(target)
         os.replace(temporary, target)
+    except OSError as error:
+        _remove(temporary)
+        if error.errno in DISK_ERRORS and not error.filename:
+            error.filename = str(target)
+        raise
     except BaseException:
         _remove(temporary)
         raise

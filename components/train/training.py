@@ -1,6 +1,5 @@
 """Transformed examples -> the fixed model, trained, as a SavedModel that takes encoded images."""
 
-import tempfile
 from typing import NamedTuple, cast
 
 import keras
@@ -123,19 +122,15 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
         figures = f"val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}"
         print(f"train: epoch {epoch + 1}/{settings.epochs}, {figures}", flush=True)
 
-    with tempfile.TemporaryDirectory() as temporary:
-        weights = f"{temporary}/best.weights.h5"
-        model.fit(
-            shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),
-            epochs=settings.epochs,
-            validation_data=tf.data.Dataset.from_tensor_slices(val).batch(256),
-            callbacks=[
-                keras.callbacks.ModelCheckpoint(
-                    weights, monitor="val_accuracy", mode="max", save_best_only=True, save_weights_only=True
-                ),
-                keras.callbacks.LambdaCallback(on_epoch_end=log_epoch),
-            ],
-            verbose=0,
-        )
-        model.load_weights(weights)
+    # Never stops early; it keeps the best weights in memory and puts them back at the end.
+    best_weights = keras.callbacks.EarlyStopping(
+        "val_accuracy", mode="max", patience=settings.epochs, restore_best_weights=True
+    )
+    model.fit(
+        shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),
+        epochs=settings.epochs,
+        validation_data=tf.data.Dataset.from_tensor_slices(val).batch(256),
+        callbacks=[best_weights, keras.callbacks.LambdaCallback(on_epoch_end=log_epoch)],
+        verbose=0,
+    )
     return rows

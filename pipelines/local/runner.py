@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import json
 import shutil
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from components.shared.errors import UserError
 from pipelines.compiler.spec import Task, list_images, read_spec
 from pipelines.local.containers import check_images, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
-from pipelines.local.processes import end_new_children, interrupt_on_sigterm, set_environment
+from pipelines.local.processes import Interruption, end_new_children, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
 from pipelines.local.stages_environment import find_python, start_stages_with
 
@@ -75,24 +76,28 @@ def run_package(
     """
     record = _begin_record(folder, arguments, artifacts)
     started = time.monotonic()
-    try:
-        with (
-            end_new_children(),
-            (folder / "run.log").open("w", encoding="utf-8") as log,
-            _use_kfp_local(folder, arguments, runner),
-        ):
-            _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
-        _check_outputs(folder, watcher)
-        if all(state == "succeeded" for state in watcher.states.values()):
-            record["state"] = "succeeded"
-    except KeyboardInterrupt:
-        record["state"] = "cancelled"
-    finally:
-        _remove_partial(folder)
-        # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
-        record["seconds"] = time.monotonic() - started
-        _add_tasks(record, folder, watcher)
-        write_record(folder, record)
+    interruption = Interruption()
+    with interruption.hold():
+        try:
+            with (
+                tempfile.TemporaryDirectory(prefix="tmp-", dir=folder, ignore_cleanup_errors=True) as temporary,
+                end_new_children(),
+                (folder / "run.log").open("w", encoding="utf-8") as log,
+                _use_kfp_local(folder, arguments, runner, Path(temporary)),
+                interruption.let_through(),
+            ):
+                _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
+            _check_outputs(folder, watcher)
+            if all(state == "succeeded" for state in watcher.states.values()):
+                record["state"] = "succeeded"
+        except KeyboardInterrupt:
+            record["state"] = "cancelled"
+        finally:
+            _remove_partial(folder)
+            # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
+            record["seconds"] = time.monotonic() - started
+            _add_tasks(record, folder, watcher)
+            write_record(folder, record)
     return record
 
 
@@ -111,9 +116,9 @@ def _begin_record(folder: Path, arguments: dict[str, Any], artifacts: dict[str, 
 
 
 @contextlib.contextmanager
-def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str) -> Iterator[None]:
+def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str, temporary: Path) -> Iterator[None]:
     """Prepares kfp.local, and all that it takes from this process: its folder, its environment, its Python."""
-    with interrupt_on_sigterm(), set_environment(), contextlib.chdir(ROOT), warnings.catch_warnings():
+    with set_environment(temporary), contextlib.chdir(ROOT), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about image names, and what kfp leaves aside here, such as CPU limits
         in_containers = runner == "docker"
         kfp_runner = local.DockerRunner() if in_containers else local.SubprocessRunner(use_venv=False)
