@@ -1,6 +1,7 @@
 """Files: outputs that are whole or absent, and hashes."""
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import shutil
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.shared.errors import DISK_ERRORS
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
 
 
 @contextlib.contextmanager
@@ -55,6 +58,9 @@ def _prepare_temporary(target: str | Path) -> Path:
 def _rename_at_end(temporary: Path, target: Path) -> Iterator[None]:
     try:
         yield
+        if target.is_dir() and temporary.is_dir() and _exchange(temporary, target):
+            _remove(temporary)
+            return
         if target.is_dir() or temporary.is_dir():  # a rename replaces a file by a file only
             _remove(target)
         os.replace(temporary, target)
@@ -66,6 +72,25 @@ def _rename_at_end(temporary: Path, target: Path) -> Iterator[None]:
     except BaseException:
         _remove(temporary)
         raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges the names of two paths, so that there is no moment without either; False where the system cannot."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "renameat2"):  # a call of Linux
+        return False
+    paths = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    return bool(library.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)
+
+
+def write_to_disk(path: Path) -> None:
+    """Waits until a file, or a folder with all that is in it, would survive a power cut."""
+    for each in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _remove(path: Path) -> None:
