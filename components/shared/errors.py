@@ -5,6 +5,7 @@ import errno
 import functools
 import inspect
 import os
+import re
 import signal
 import sys
 import warnings
@@ -16,6 +17,7 @@ from components.shared.process import leave_nothing_behind
 Parameters = ParamSpec("Parameters")
 
 
+FAILED = " failed: "  # between the name of a step and the sentence with which it ends
 # What writing to an open file may say; Python's error does not name the file then.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -25,9 +27,10 @@ class UserError(Exception):
 
 
 def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Decorates the function of a component: a mistake ends the step with a sentence and exit code 1.
+    """Decorates the function of a component: a mistake ends the step with exit code 1 and a sentence.
 
-    However the step ends, it leaves no process and no temporary file behind (process.py).
+    The sentence stands behind "NAME failed: ", by which it is told from what libraries print. However the step ends, it
+    leaves no process and no temporary file behind (process.py).
     """
 
     @functools.wraps(function)
@@ -36,11 +39,11 @@ def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Paramet
             with leave_nothing_behind():
                 function(*args, **kwargs)
         except UserError as error:
-            sys.exit(str(error))
-        except OSError as error:
-            if not is_about_a_place(error):
-                raise
-            sys.exit(explain_place(error))
+            sys.exit(f"{function.__name__}{FAILED}{error}")
+        except Exception as error:
+            if sentence := explain_place(error):
+                sys.exit(f"{function.__name__}{FAILED}{sentence}")
+            raise
 
     # kfp's executor reads the arguments with inspect.getfullargspec, which does not look through a decorator.
     step.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
@@ -70,21 +73,25 @@ def command_line() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if not is_about_a_place(error):
-            raise
-        sys.exit(explain_place(error))
+        if sentence := explain_place(error):
+            sys.exit(sentence)
+        raise
 
 
-def is_about_a_place(error: OSError) -> bool:
-    """Whether it is about a file or folder: it names one, or says what only a disk says."""
-    return bool(error.filename) or error.errno in DISK_ERRORS
+def explain_place(error: Exception) -> str | None:
+    """The sentence for a file or folder that cannot be read or written; None if the error is about something else.
 
-
-def explain_place(error: OSError) -> str:
-    """The sentence for a file or folder that cannot be read or written."""
-    place = error.filename or "a file"
-    advice = "; make room there, or name another place" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    return f"{place}: cannot be read or written ({error.strerror}){advice}."
+    A full disk is also known by its words: TensorFlow, Beam and kfp hand on no more of it.
+    """
+    place = getattr(error, "filename", None)
+    for reason in map(os.strerror, DISK_ERRORS):
+        if line := next((line for line in str(error).splitlines() if reason in line), ""):
+            named = re.search(r"(/[^:;'\"]+)[:;'\"]", line)
+            place = place or (named[1] if named else "a file")
+            return f"{place}: cannot be written ({reason}); make room there, and run again."
+    if isinstance(error, OSError) and place:
+        return f"{place}: cannot be read or written ({error.strerror})."
+    return None
 
 
 def shorten(error: object) -> str:

@@ -82,7 +82,7 @@ def run_package(
             with (
                 tempfile.TemporaryDirectory(prefix="tmp-", dir=folder, ignore_cleanup_errors=True) as temporary,
                 end_new_children(),
-                (folder / "run.log").open("w", encoding="utf-8") as log,
+                (folder / "run.log").open("wb", buffering=0) as log,
                 _use_kfp_local(folder, arguments, runner, Path(temporary)),
                 interruption.let_through(),
             ):
