@@ -86,7 +86,7 @@ def explain_place(error: Exception) -> str | None:
     place = getattr(error, "filename", None)
     for reason in map(os.strerror, DISK_ERRORS):
         if line := next((line for line in str(error).splitlines() if reason in line), ""):
-            named = re.search(r"(/[^:;'\"]+)[:;'\"]", line)
+            named = re.search(rf"(/[^:;]+)[:;] {reason}", line)
             place = place or (named[1] if named else "a file")
             return f"{place}: cannot be written ({reason}); make room there, and run again."
     if isinstance(error, OSError) and place:
