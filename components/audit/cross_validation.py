@@ -10,6 +10,7 @@ from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
+from components.audit.finished_folds import keep_verdict, read_verdict
 from components.audit.judge import Verdict, judge_unseen
 from components.shared.errors import UserError
 
@@ -111,29 +112,30 @@ def _judge_folds(
     work: Path,
 ) -> Verdict:
     """Judges each fold by a network trained on the others. Folds run in parallel, one per core; on a GPU one by one."""
-    keep = joblib.Memory(work, verbose=0).cache(judge_fold)
-    calls = [
-        joblib.delayed(keep)(
-            views,
-            labels,
-            unseen=numbers == fold,
-            believed=believed,
-            classes=classes,
-            epochs=settings.epochs,
-            seed=settings.seed + fold,
-        )
-        for fold in range(settings.folds)
-    ]
-    if finished := sum(keep.check_call_in_cache(*args, **kwargs) for _, args, kwargs in calls):
-        print(f"audit: {finished} of {settings.folds} folds were finished before", flush=True)
+    verdict = Verdict(np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32))
+    calls = []
+    for fold in range(settings.folds):
+        unseen = numbers == fold
+        arguments = {
+            "unseen": unseen,
+            "believed": believed,
+            "classes": classes,
+            "epochs": settings.epochs,
+            "seed": settings.seed + fold,
+        }
+        kept = work / f"{joblib.hash([views, labels, arguments])}.verdict"
+        if finished := read_verdict(kept, pictures=int(unseen.sum()), classes=classes):
+            verdict.probabilities[unseen], verdict.distance[unseen] = finished
+        else:
+            calls.append((unseen, joblib.delayed(judge_fold)(views, labels, **arguments, kept=kept)))
+    if len(calls) < settings.folds:
+        print(f"audit: {settings.folds - len(calls)} of {settings.folds} folds were finished before", flush=True)
     # On CPUs at least two: with one, joblib would run the folds in this process, where TensorFlow has begun already and
     # the number of its threads can no longer be set.
     workers = 1 if tf.config.list_physical_devices("GPU") else min(max(joblib.cpu_count(), 2), settings.folds)
-    # Memory maps are off: joblib's cache would take them for other arguments than the arrays that they map.
-    verdicts = joblib.Parallel(workers, max_nbytes=None)(calls)
-    verdict = Verdict(np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32))
-    for fold, (probabilities, distance) in enumerate(verdicts):
-        verdict.probabilities[numbers == fold], verdict.distance[numbers == fold] = probabilities, distance
+    verdicts = joblib.Parallel(workers, max_nbytes=None)(call for _, call in calls)
+    for (unseen, _), judged in zip(calls, verdicts, strict=True):
+        verdict.probabilities[unseen], verdict.distance[unseen] = judged
     return verdict
 
 
@@ -146,6 +148,7 @@ def judge_fold(
     classes: int,
     epochs: int,
     seed: int,
+    kept: Path,
 ) -> Verdict:
     """Judges the images of one fold, in a process of its own.
 
@@ -157,6 +160,7 @@ def judge_fold(
         classes: The number of classes.
         epochs: How long the judge is trained.
         seed: The same seed gives the same verdict.
+        kept: The file to keep the verdict in, for an audit that continues this one.
 
     Returns:
         The verdict on the unseen images.
@@ -173,5 +177,6 @@ def judge_fold(
         epochs=epochs,
         seed=seed,
     )
+    keep_verdict(kept, verdict)
     print(f"audit: a fold is finished, {unseen.sum()} images judged", flush=True)
     return verdict

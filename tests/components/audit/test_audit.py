@@ -227,7 +227,7 @@ def test_one_core_gives_the_same(faulty: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def list_kept_folds(home: Path) -> list[Path]:
-    return list((home / ".cache/audit").rglob("output.pkl"))
+    return list((home / ".cache/audit").rglob("*.verdict"))
 
 
 def test_a_home_that_cannot_be_written_is_named(faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,57 @@
+"""The verdicts of finished folds, kept so that an audit that was interrupted continues.
+
+A file holds the sha256 of its values and the values: float32 [pictures, classes + 1], of each picture the probabilities
+and the distance. Reading it runs nothing, whoever wrote it, and what is not whole counts as not kept.
+"""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.audit.judge import Verdict
+
+DIGEST = hashlib.sha256().digest_size  # bytes
+
+
+def keep_verdict(path: Path, verdict: Verdict) -> None:
+    """Writes a verdict, whole or not at all; where that cannot be done, the audit goes on and says so.
+
+    Args:
+        path: The file. Its folder is made again if another audit of the same images has cleared it.
+        verdict: The verdict on the pictures of a fold.
+    """
+    values = np.column_stack(verdict).astype("<f4").tobytes()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # another audit may write the same file
+            written = Path(folder, path.name)
+            written.write_bytes(hashlib.sha256(values).digest() + values)
+            os.replace(written, path)
+    except OSError as error:
+        print(f"audit: {path.parent}: a finished fold cannot be kept ({error.strerror})", flush=True)
+
+
+def read_verdict(path: Path, *, pictures: int, classes: int) -> Verdict | None:
+    """Reads a verdict.
+
+    Args:
+        path: The file.
+        pictures: How many it must be about.
+        classes: The number of classes.
+
+    Returns:
+        The verdict; None if there is none, or if it is damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, values = content[:DIGEST], content[DIGEST:]
+    if digest != hashlib.sha256(values).digest() or len(values) != pictures * (classes + 1) * 4:
+        return None
+    table: NDArray[np.float32] = np.frombuffer(values, "<f4").reshape(pictures, classes + 1)
+    return Verdict(table[:, :-1], table[:, -1])
