@@ -57,6 +57,7 @@ def run_package(
     artifacts: dict[str, str],
     watcher: Watcher,
     runner: str,
+    interruption: Interruption,
 ) -> RunRecord:
     """Runs the compiled pipeline that is in the folder of a run.
 
@@ -70,34 +71,33 @@ def run_package(
             stage can continue from here.
         watcher: is told what happens.
         runner: `subprocess` for the stages' Python with the code of this folder, `docker` for the stages' images.
+        interruption: holds the signals; what it lets through ends the run as cancelled.
 
     Returns:
         The content of run.json.
     """
     record = _begin_record(folder, arguments, artifacts)
     started = time.monotonic()
-    interruption = Interruption()
-    with interruption.hold():
-        try:
-            with (
-                tempfile.TemporaryDirectory(prefix="tmp-", dir=folder, ignore_cleanup_errors=True) as temporary,
-                end_new_children(),
-                (folder / "run.log").open("wb", buffering=0) as log,
-                _use_kfp_local(folder, arguments, runner, Path(temporary)),
-                interruption.let_through(),
-            ):
-                _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
-            _check_outputs(folder, watcher)
-            if all(state == "succeeded" for state in watcher.states.values()):
-                record["state"] = "succeeded"
-        except KeyboardInterrupt:
-            record["state"] = "cancelled"
-        finally:
-            _remove_partial(folder)
-            # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
-            record["seconds"] = time.monotonic() - started
-            _add_tasks(record, folder, watcher)
-            write_record(folder, record)
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="tmp-", dir=folder, ignore_cleanup_errors=True) as temporary,
+            end_new_children(),
+            (folder / "run.log").open("wb", buffering=0) as log,
+            _use_kfp_local(folder, arguments, runner, Path(temporary)),
+            interruption.let_through(),
+        ):
+            _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
+        _check_outputs(folder, watcher)
+        if all(state == "succeeded" for state in watcher.states.values()):
+            record["state"] = "succeeded"
+    except KeyboardInterrupt:
+        record["state"] = "cancelled"
+    finally:
+        _remove_partial(folder)
+        # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
+        record["seconds"] = time.monotonic() - started
+        _add_tasks(record, folder, watcher)
+        write_record(folder, record)
     return record
 
 

@@ -19,6 +19,7 @@ from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.local.kfp_log import Watcher
+from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, run_package
 from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
@@ -75,21 +76,24 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
     check_paths(request.runs / request.experiment, prepared.arguments)
     check_runner(options.runner, prepared.pipeline)
-    folder = make_folder(request.runs, request.experiment, prepared.name)
-    write_package(prepared.pipeline, folder / PACKAGE)
     kept = prepared.earlier["from run"].artifacts if "from run" in prepared.earlier else {}
     if request.component:
         outdated = prepared.stages.list_affected(request.component)
         kept = {name: uri for name, uri in kept.items() if name not in outdated}
-    watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
-    with show_progress(watcher):
-        record = run_package(
-            folder,
-            arguments=prepared.arguments,
-            artifacts=kept,
-            watcher=watcher,
-            runner=options.runner,
-        )
+    interruption = Interruption()
+    with interruption.hold():  # from here on there is a folder, which is to say how the run ended
+        folder = make_folder(request.runs, request.experiment, prepared.name)
+        write_package(prepared.pipeline, folder / PACKAGE)
+        watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
+        with show_progress(watcher):
+            record = run_package(
+                folder,
+                arguments=prepared.arguments,
+                artifacts=kept,
+                watcher=watcher,
+                runner=options.runner,
+                interruption=interruption,
+            )
     _keep_reports(folder, record)
     _print_outcome(folder, record)
     _keep_results(folder, record)

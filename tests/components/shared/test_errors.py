@@ -96,7 +96,9 @@ def test_a_place_that_cannot_be_written_is_named(start: str, body: str, sentence
 
 
 def test_a_full_disk_is_known_by_the_words_of_tensorflow() -> None:
-    words = "{{function_node __wrapped__SaveV2}} /job:localhost/device:CPU:0}} /dev/full; No space left on device [Op:x]"
+    words = (
+        "{{function_node __wrapped__SaveV2}} /job:localhost/device:CPU:0}} /dev/full; No space left on device [Op:x]"
+    )
     body = f"raise RuntimeError({words!r})"
     result = run_python("-c", WRITING.format(body=body, call=ALL_CALLS["step failed: "]))
     assert (result.returncode, result.stderr) == (1, f"step failed: /dev/full: {FULL}")
