@@ -66,7 +66,7 @@ def list_runs(cluster: Cluster, experiment: str) -> str:
         table.add_row(
             escape(run.display_name),
             waiting.read_state(run),
-            f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if run.created_at else "",
+            f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if took is not None else "",
             f"{took:,.0f}" if took is not None else "",
         )
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
@@ -78,7 +78,8 @@ def list_runs(cluster: Cluster, experiment: str) -> str:
 
 def attach(cluster: Cluster, name: str, experiment: str, *, timeout: float | None, reports: Path) -> str:
     """Waits for a run as wait_for_results does."""
-    run = runs.find(cluster, name, experiment)
+    with cluster.within(timeout * 60 if timeout else None):
+        run = runs.find(cluster, name, experiment)
     return wait_for_results(cluster, run, timeout=timeout, reports=reports)
 
 

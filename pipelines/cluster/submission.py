@@ -129,8 +129,12 @@ def _upload(
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary, f"{prepared.name}.yaml")
         write_package(prepared.pipeline, package)
+        spec = read_spec(package)
+        runs.check_characters(str(cluster.config.path), [spec, cluster.config.pipeline_root])
+        for name, value in prepared.arguments.items():
+            runs.check_characters(f"the parameter {name}", value)
         if not options.force:
-            check_tags(list_images(read_spec(package)))
+            check_tags(list_images(spec))
         version = runs.name_version(package, prepared.stages.tag)
         if request.decisions and not is_address(request.decisions):
             upload(Path(request.decisions), prepared.arguments["decisions_uri"])
@@ -169,5 +173,4 @@ def _describe(request: RunRequest, prepared: PreparedRun) -> str:
         **{relation: run.name for relation, run in prepared.earlier.items()},
         "overridden": ", ".join(request.params) or "nothing",
     }
-    text = "\n".join(f"{name}: {value}" for name, value in lines.items() if value)
-    return text if len(text) <= runs.DESCRIPTION_LENGTH else f"{text[: runs.DESCRIPTION_LENGTH - 1]}…"
+    return runs.describe("\n".join(f"{name}: {value}" for name, value in lines.items() if value))
