@@ -10,6 +10,7 @@ from pathlib import Path
 from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits, read_evaluation
+from components.shared.formats.training import read_history
 
 RESULTS = Path("results")  # where submit.py keeps the figures of the last run
 METRICS = "metrics.json"
@@ -40,6 +41,7 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
     possible = {"plots/training.csv", *(f"plots/{table}/{split}.csv" for table in TABLES for split in ("val", "test"))}
     try:
         if history:
+            read_history(history)  # so that only a history gets there
             files["plots/training.csv"] = history.read_text(encoding="utf-8")
         with contextlib.ExitStack() as stack:
             for name, text in files.items():
