@@ -124,12 +124,17 @@ function isKnown({ decision, new_label }) {
 
 // ---- decisions.csv
 
+// A spreadsheet would run such a cell. With an apostrophe before it, it is text; shared/formats/tables.py does the same.
+const FORMULA = /^'*[=+\-@\t\r]/;
+const quoteFormula = (cell) => (FORMULA.test(cell) ? `'${cell}` : cell);
+const unquoteFormula = (cell) => (cell.startsWith("'") && FORMULA.test(cell) ? cell.slice(1) : cell);
+
 function toCsv() {
   const quote = (cell) => (/^\s|[",;\t\r\n]|\s$/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
   const order = ({ sha256, filename }) => rowOf.get(getId({ sha256, filename }))?.order ?? rows.length;
   const records = [...decisions.values()].sort((a, b) => order(a) - order(b));
   return [page.columns, ...records.map((record) => page.columns.map((name) => record[name]))]
-    .map((cells) => `${cells.map(quote).join(",")}\r\n`).join("");
+    .map((cells) => `${cells.map(quoteFormula).map(quote).join(",")}\r\n`).join("");
 }
 
 function save() {
@@ -167,7 +172,8 @@ function parseCsv(text) {
   }
   const [header, ...lines] = table;
   const columns = header.map((name) => name.trim());
-  const record = (cells) => Object.fromEntries(columns.map((name, index) => [name, cells[index] ?? ""]));
+  const record = (cells) =>
+    Object.fromEntries(columns.map((name, index) => [name, unquoteFormula(cells[index] ?? "")]));
   return { columns, records: lines.map(record) };
 }
 

@@ -1,6 +1,7 @@
 """The SavedModel on the raw examples: predictions, metrics, and the report of what it gets wrong."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from components.shared.files import new_directory, new_file
 from components.shared.formats import model as model_format
 from components.shared.formats import predictions as columns
 from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, write_evaluation
-from components.shared.formats.examples import ExampleSet, ImageExample, open_examples, parse_example
+from components.shared.formats.examples import ExampleSet, ImageExample, open_examples
 from components.shared.formats.predictions import describe_image, name_probability, write_predictions
 from components.shared.formats.training import Training, read_training
 
@@ -97,9 +98,8 @@ def _predict_batches(
     signature: Any = tf.saved_model.load(model).signatures[model_format.SIGNATURE]
     for split in examples.manifest.splits:
         print(f"evaluate: predicting {split}", flush=True)
-        records = tf.data.TFRecordDataset(examples.list_shard_paths(split))
-        for batch in records.batch(batch_size).as_numpy_iterator():
-            images = [parse_example(record) for record in batch]
+        left = examples.read(split)
+        while images := list(islice(left, batch_size)):
             outputs = signature(**{model_format.IMAGE_BYTES: tf.constant([image.encoded for image in images])})
             yield split, images, outputs[model_format.PROBABILITIES].numpy()
 

@@ -6,13 +6,17 @@ import functools
 import inspect
 import os
 import re
+import reprlib
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
 from components.shared.process import leave_nothing_behind
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 Parameters = ParamSpec("Parameters")
 
@@ -102,6 +106,33 @@ def shorten(error: object) -> str:
 def shorten_to_sentence(error: object) -> str:
     """The first sentence of what an error says, on one line and without a full stop."""
     return shorten(getattr(error, "message", error)).split(". ")[0]
+
+
+def describe_validation(error: "ValidationError") -> str:
+    """Says where the first mistake that pydantic found is, and what it is, as the middle of a sentence."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(_show_key(part) for part in first["loc"] if part != "[key]")
+    shown = reprlib.repr(first["input"])
+    match first["type"]:
+        case "missing":
+            reason = "is missing"
+        case "extra_forbidden":
+            reason = "is unknown"
+        case "json_invalid":
+            reason = f"is not JSON ({first['ctx']['error']})"
+        case "value_error":
+            reason = str(first["ctx"]["error"])
+        case "finite_number":
+            reason = f"is {shown}, which is no finite number"
+        case _:
+            reason = re.sub(r"^\w+ should", lambda _: f"is {shown}, but should", first["msg"])
+    return f"{place}: {reason}" if place else reason
+
+
+def _show_key(key: str | int) -> str:
+    """A key of a document as messages show it: as it is, unless it is long or would break the line."""
+    text = str(key)
+    return text if text.isprintable() and len(text) <= 60 else reprlib.repr(text)
 
 
 def name_unknown(what: str, name: str, known: Iterable[str]) -> str:

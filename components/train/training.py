@@ -82,11 +82,26 @@ def train_model(
 
 
 def load_split(examples: ExampleSet, split: str) -> LoadedSplit:
-    """Reads all images of a split into memory."""
+    """Reads all images of a split into memory.
+
+    Raises:
+        UserError: A shard is damaged, or is not as transform writes it.
+    """
     spec = {IMAGE: tf.io.FixedLenFeature((*SIZE, 3), tf.float32), LABEL: tf.io.FixedLenFeature((), tf.int64)}
     batches = tf.data.TFRecordDataset(examples.list_shard_paths(split)).batch(256)
-    parsed = list(batches.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator())
-    return LoadedSplit(*(np.concatenate([batch[name] for batch in parsed]) for name in (IMAGE, LABEL)))
+    place, advice = f"{examples.folder}, {split}", "rerun transform"
+    try:
+        parsed = list(batches.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator())
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+        raise UserError(f"{place}: a shard is not as transform writes it; {advice}.") from None
+    if (count := sum(len(batch[LABEL]) for batch in parsed)) != (images := examples.manifest.splits[split].images):
+        raise UserError(f"{place}: has {count:,} images, but {images:,} by its manifest; {advice}.")
+    loaded = LoadedSplit(*(np.concatenate([batch[name] for batch in parsed]) for name in (IMAGE, LABEL)))
+    if not np.isfinite(loaded.images).all():
+        raise UserError(f"{place}: an image has a value that is no number; {advice}.")
+    if not ((loaded.labels >= 0) & (loaded.labels < len(examples.manifest.classes))).all():
+        raise UserError(f"{place}: an image has a label that is none of the classes; {advice}.")
+    return loaded
 
 
 def _check_settings(settings: TrainingSettings) -> None:

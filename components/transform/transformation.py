@@ -57,6 +57,7 @@ def transform_examples(
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
     opened = open_examples(examples)
+    opened.check_images()
     parsed = schema_format.read_schema(Path(schema) / schema_format.FILE, "give the output `schema` of validate")
     address = choose_address(examples, examples_uri, beam_options)
     names = [shard.name for shard in opened.manifest.shards]

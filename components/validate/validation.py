@@ -58,6 +58,7 @@ def validate_examples(
     """
     _check_severity(severity)
     opened = open_examples(examples)
+    opened.check_images()
     address = choose_address(examples, examples_uri, beam_options)
     with new_directory(statistics_output) as folder:
         findings = compute_statistics(

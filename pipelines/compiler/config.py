@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.shared.errors import UserError, shorten
+from components.shared.errors import UserError, describe_validation, shorten
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
@@ -147,6 +147,4 @@ def validate(model: type[AnyModel], content: Any, path: Path) -> AnyModel:
     try:
         return model.model_validate(content if content is not None else {})
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ": ".join([str(path), ".".join(str(part) for part in first["loc"])]).removesuffix(": ")
-        raise UserError(f"{place}: {first['msg']}.") from None
+        raise UserError(f"{path}: {describe_validation(error)}.") from None

@@ -5,7 +5,6 @@ import datetime
 from pathlib import Path
 from typing import Any, NotRequired
 
-from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from components.shared.errors import UserError
@@ -127,12 +126,4 @@ def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
 
 
 def _read(path: Path) -> RunRecord:
-    fields = {"run": str, "state": str, "started": str, "stages": dict, "artifacts": dict}
-    advice = "delete or move that run, or name another"
-    content = read_document(path, fields, advice)
-    try:
-        return TypeAdapter(RunRecord).validate_python(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: {field}: {first['msg']}; {advice}.") from None
+    return read_document(path, RunRecord, "delete or move that run, or name another")

@@ -13,6 +13,7 @@ from pathlib import Path
 from components.shared.errors import UserError
 from components.shared.files import new_directory, write_to_disk
 from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits, read_evaluation
+from components.shared.formats.training import read_history
 
 RESULTS = Path("results")  # where submit.py keeps the figures of the last run
 METRICS = "metrics.json"
@@ -43,6 +44,7 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
     possible = {"plots/training.csv", *(f"plots/{table}/{split}.csv" for table in TABLES for split in ("val", "test"))}
     try:
         if history:
+            read_history(history)  # so that only a history gets there
             files["plots/training.csv"] = history.read_text(encoding="utf-8")
         with _lock(results.resolve().parent), new_directory(results.resolve()) as new:
             if results.exists():  # with what else somebody keeps there

@@ -5,9 +5,13 @@ them, so every figure is a difference of pairs.
 """
 
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Literal
 
-from components.shared.formats.documents import read_document, write_document
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+
+from components.shared.formats.documents import Count, Finite, Share, read_document, write_document
+from components.shared.formats.evaluation import Interval
+from components.shared.formats.examples import ClassName, ClassNames, SplitName
 from components.shared.formats.training import Settings
 
 FILE = "comparison.json"
@@ -16,24 +20,24 @@ FILE = "comparison.json"
 class FigureChange(TypedDict):
     """A figure of both models."""
 
-    before: float
-    after: float
-    change: float
-    low: float  # low and high bound the change, at the confidence level of the document
-    high: float
+    before: Finite
+    after: Finite
+    change: Finite
+    low: Finite  # low and high bound the change, at the confidence level of the document
+    high: Finite
 
 
 class ClassChange(TypedDict):
     """The changes of one class; None for a class without images."""
 
-    images: int
+    images: Count
     recall: FigureChange | None
     f1: FigureChange | None
 
 
 # Not written as a class, since `from` is a keyword of Python.
 SliceChange = TypedDict(
-    "SliceChange", {"scalar": str, "from": float, "to": float, "images": int, "accuracy": FigureChange}
+    "SliceChange", {"scalar": str, "from": Finite, "to": Finite, "images": Count, "accuracy": FigureChange}
 )
 
 
@@ -41,31 +45,31 @@ class AccuracyChange(TypedDict):
     """How the accuracy changed, and on how many images."""
 
     accuracy: FigureChange
-    newly_right: int  # images on which only the new model is right
-    newly_wrong: int  # images on which only the previous model is right
-    mcnemar_p: float  # of the exact, two-sided test
+    newly_right: Count  # images on which only the new model is right
+    newly_wrong: Count  # images on which only the previous model is right
+    mcnemar_p: Share  # of the exact, two-sided test
 
 
 class UnseenChange(AccuracyChange):
     """The same for the images that are in the train split of neither version."""
 
-    images: int
+    images: Count
 
 
 class SeenInTraining(TypedDict):
     """How many of the images are, byte for byte, in the train split of each version."""
 
-    before: int
-    after: int
+    before: Count
+    after: Count
 
 
 class NewData(TypedDict):
     """The new model on this split of the new version, which may hold other images or labels."""
 
-    images: int
-    accuracy: float
-    accuracy_interval: list[float]  # 95 % Wilson score interval
-    macro_f1: float
+    images: Count
+    accuracy: Share
+    accuracy_interval: Interval
+    macro_f1: Share
     same_images: bool  # whether the split has the images and labels it had before
 
 
@@ -81,10 +85,10 @@ class ChangedImage(TypedDict):
 class SplitComparison(AccuracyChange):
     """Both models on a split of the previous version."""
 
-    images: int
+    images: Count
     verdict: str  # the outcome as a sentence
     macro_f1: FigureChange
-    classes: dict[str, ClassChange]
+    classes: dict[ClassName, ClassChange]
     slices: list[SliceChange]
     seen_in_training: SeenInTraining
     unseen: UnseenChange | None  # None if that would be all images or none
@@ -93,29 +97,29 @@ class SplitComparison(AccuracyChange):
     newly_wrong_images: list[ChangedImage]  # all; first those on which the new model has the highest loss
 
 
-Relabel = TypedDict("Relabel", {"from": str, "to": str, "images": int})
+Relabel = TypedDict("Relabel", {"from": str, "to": str, "images": Count})
 
 
 class ClassCounts(TypedDict):
     """The number of images of a class in a split."""
 
-    before: int  # before and after do not count augmented images
-    after: int
-    augmented_before: int
-    augmented_after: int
+    before: Count  # before and after do not count augmented images
+    after: Count
+    augmented_before: Count
+    augmented_after: Count
 
 
 class DataDifference(TypedDict):
     """How the images of the two versions differ. Images with the same bytes are the same."""
 
-    relabelled: int
-    moved: int  # to another split; an image may be both relabelled and moved
-    dropped: int
-    added: int
-    altered: int  # with other bytes under the same name
-    augmented: int  # images of the new version that curate made from others
+    relabelled: Count
+    moved: Count  # to another split; an image may be both relabelled and moved
+    dropped: Count
+    added: Count
+    altered: Count  # with other bytes under the same name
+    augmented: Count  # images of the new version that curate made from others
     relabels: list[Relabel]  # the most frequent first
-    images: dict[str, dict[str, ClassCounts]]  # by split and class
+    images: dict[SplitName, dict[ClassName, ClassCounts]]  # by split and class
 
 
 class ComparedVersion(TypedDict):
@@ -131,11 +135,11 @@ class Comparison(TypedDict):
 
     before: ComparedVersion
     after: ComparedVersion
-    classes: list[str]
-    resamples: int  # this and the next two are those of the bootstrap
-    confidence_level: float
+    classes: ClassNames
+    resamples: Count  # this and the next two are those of the bootstrap
+    confidence_level: Share
     seed: int
-    splits: dict[str, SplitComparison]  # val before test; a split without images is left out
+    splits: dict[SplitName, SplitComparison]  # val before test; a split without images is left out
     data: DataDifference
 
 
@@ -172,6 +176,4 @@ def read_comparison(folder: str | Path) -> Comparison:
     Raises:
         UserError: It is missing, or is not as compare writes it.
     """
-    fields = {"before": dict, "after": dict, "classes": list, "confidence_level": float, "splits": dict, "data": dict}
-    comparison = read_document(Path(folder) / FILE, fields, "give the output `comparison` of compare")
-    return cast(Comparison, comparison)
+    return read_document(Path(folder) / FILE, Comparison, "give the output `comparison` of compare")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.shared.errors import UserError
+from components.shared.formats.tables import unquote_formula
 
 WORDS = ("keep", "relabel", "drop", "skip")
 # What review.html writes; read_decisions accepts other columns too, and needs those of REQUIRED and one of LABELS.
@@ -98,7 +99,8 @@ def _read_rows(text: str, place: str) -> Iterator[_Row]:
                     " save the file with a spreadsheet, which quotes what contains the separator."
                 )
             elif any(cells):
-                yield _Row(place, line, dict(zip(header, cells + [""] * (len(header) - len(cells)), strict=True)))
+                texts = [unquote_formula(cell) for cell in cells] + [""] * (len(header) - len(cells))
+                yield _Row(place, line, dict(zip(header, texts, strict=True)))
     except csv.Error as error:
         raise UserError(f"{place}, line {next_line}: not readable as CSV ({error}); save it again as CSV.") from None
 

@@ -1,14 +1,37 @@
-"""JSON files: what the formats that are documents have in common."""
+"""JSON files: what the formats that are documents have in common.
+
+A format declares its document as types (dataclasses, TypedDicts, numbers with bounds), and pydantic checks a file
+against them where it is read: nothing in it is believed before.
+"""
 
 import json
-import reprlib
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from components.shared.errors import UserError
+from pydantic import Field, TypeAdapter, ValidationError, WrapValidator
 
-Kind = type | tuple[type, ...]
+from components.shared.errors import UserError, describe_validation
+
+Document = TypeVar("Document")
+
+LONGEST = 2**28  # bytes; the evaluation of thousands of classes is smaller
+
+
+def _keep_integer(number: float, check: Callable[[float], float]) -> float:
+    check(number)
+    return number
+
+
+Count = Annotated[int, Field(ge=0, le=10**12)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[Finite, WrapValidator(_keep_integer)]  # an integer stays one
+NotNegative = Annotated[Finite, Field(ge=0)]
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # by the type that each checks
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 def write_document(path: Path, content: object) -> None:
@@ -21,48 +44,50 @@ def write_document(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read_document(path: Path, fields: Mapping[str, Kind], advice: str) -> dict[str, Any]:
-    """Reads a JSON object.
+def read_document(
+    path: Path, kind: type[Document], advice: str, *, check: Callable[[Document], None] | None = None
+) -> Document:
+    """Reads a JSON document.
 
     Args:
         path: The file.
-        fields: The names that the object must have, each with the type of its value.
+        kind: What the document must be, as pydantic takes it. Keys that it does not name are left out.
         advice: What to do if the file is not such a document, as the end of a sentence.
+        check: Raises a ValueError if the parts of the document contradict each other.
 
     Returns:
-        The object.
+        The document.
 
     Raises:
-        UserError: The file cannot be read, is not such an object, or lacks a field.
+        UserError: The file cannot be read, is not JSON, or is not such a document; its first mistake is named.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # the last for very many brackets
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason}); {advice}.") from None
-    return check_object(str(path), content, fields=fields, advice=advice)
+        document = make_adapter(kind).validate_json(_read_text(path), strict=True)
+        if check:
+            check(document)
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe_validation(error)}; {advice}.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; {advice}.") from None
+    return document
 
 
-def check_object(place: str, content: object, *, fields: Mapping[str, Kind], advice: str) -> dict[str, Any]:
-    """Checks a value of a JSON document.
+def make_adapter(kind: type[Document]) -> TypeAdapter[Document]:
+    """What checks values of a type; made once, since that takes milliseconds."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
 
-    Args:
-        place: The file, and where in it the value is, for messages.
-        content: The value.
-        fields: As `read_document` has them.
-        advice: Likewise.
 
-    Returns:
-        The value.
-
-    Raises:
-        UserError: It is not an object, or a field is missing or is of another type.
-    """
-    if not isinstance(content, dict):
-        raise UserError(f"{place}: cannot be read ({reprlib.repr(content)} is not a JSON object); {advice}.")
-    for name, kind in fields.items():
-        if name not in content:
-            raise UserError(f"{place}: has no '{name}'; {advice}.")
-        if not isinstance(content[name], kind):
-            raise UserError(f"{place}: cannot be read ({name} is {reprlib.repr(content[name])}); {advice}.")
-    return content
+def _read_text(path: Path) -> str:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would block forever
+        raise ValueError("is not a file")
+    if status.st_size > LONGEST:
+        raise ValueError(f"cannot be read (it has {status.st_size:,} bytes, more than {LONGEST:,})")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot be read (it is not UTF-8: {error.reason} at byte {error.start:,})") from None

@@ -1,9 +1,13 @@
 """The figures of a model on a data version: `evaluation.json` in the artifact `evaluation`."""
 
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict, cast
+from typing import Annotated, Literal, NotRequired
 
-from components.shared.formats.documents import Kind, check_object, read_document, write_document
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+
+from components.shared.formats.documents import Count, Finite, NotNegative, Share, read_document, write_document
+from components.shared.formats.examples import ClassName, ClassNames
 from components.shared.formats.training import Settings
 
 FILE = "evaluation.json"
@@ -14,15 +18,16 @@ SCALAR_METRICS: tuple[Literal["accuracy", "macro_f1", "log_loss", "calibration_e
     "calibration_error",
 )
 MEASURED_SPLITS: tuple[Literal["val", "test"], ...] = ("val", "test")  # of train, only the images are counted
+Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]  # 95 % Wilson score interval: its bounds
 
 
 class ClassFigures(TypedDict):
     """The figures of one class of a split."""
 
-    precision: float
-    recall: float
-    f1: float
-    images: int
+    precision: Share
+    recall: Share
+    f1: Share
+    images: Count
 
 
 # Not written as a class, since `from` is a keyword of Python.
@@ -30,11 +35,11 @@ Slice = TypedDict(
     "Slice",
     {
         "scalar": str,
-        "from": float,  # lower bound, not in the slice unless it is the least value of all
-        "to": float,  # upper bound, in the slice
-        "images": int,
-        "accuracy": float,
-        "accuracy_interval": list[float],
+        "from": Finite,  # lower bound, not in the slice unless it is the least value of all
+        "to": Finite,  # upper bound, in the slice
+        "images": Count,
+        "accuracy": Share,
+        "accuracy_interval": Interval,
     },
 )
 
@@ -42,30 +47,21 @@ Slice = TypedDict(
 class SplitFigures(TypedDict):
     """The figures of val or test."""
 
-    images: int
-    accuracy: float
-    accuracy_interval: list[float]  # 95 % Wilson score interval: lower and upper bound
-    macro_f1: float
-    log_loss: float  # mean cross-entropy, in nats
-    calibration_error: float  # expected calibration error, 0 .. 1
-    classes: dict[str, ClassFigures]
+    images: Annotated[Count, Field(gt=0)]
+    accuracy: Share
+    accuracy_interval: Interval
+    macro_f1: Share
+    log_loss: NotNegative  # mean cross-entropy, in nats
+    calibration_error: NotNegative  # expected calibration error
+    classes: dict[ClassName, ClassFigures]
     slices: list[Slice]  # worst first
-    confusion_matrix: list[list[int]]  # [i][j]: images of class i that were predicted as class j
-
-
-_FIGURES: dict[str, Kind] = {
-    **dict.fromkeys(SplitFigures.__annotations__, (int, float)),
-    "accuracy_interval": list,
-    "classes": dict,
-    "slices": list,
-    "confusion_matrix": list,
-}
+    confusion_matrix: list[list[Count]]  # [i][j]: images of class i that were predicted as class j
 
 
 class TrainFigures(TypedDict):
     """The figures of train: only its size, since no model is measured on it."""
 
-    images: int
+    images: Count
 
 
 class Evaluation(TypedDict):
@@ -74,7 +70,7 @@ class Evaluation(TypedDict):
     data_version: str  # of the images that were predicted
     trained_on: str  # the data version that the model has learned from
     settings: Settings  # of the training
-    classes: list[str]
+    classes: ClassNames
     train: NotRequired[TrainFigures]
     val: NotRequired[SplitFigures]
     test: NotRequired[SplitFigures]
@@ -97,15 +93,20 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     Raises:
         UserError: It is missing, or is not as evaluate writes it.
     """
-    path = Path(folder) / FILE
     advice = "give the output `evaluation` of evaluate"
-    fields = {"data_version": str, "trained_on": str, "settings": dict, "classes": list}
-    evaluation = read_document(path, fields, advice)
-    for split in ("train", *MEASURED_SPLITS):
-        if split in evaluation:
-            kinds = {"images": int} if split == "train" else _FIGURES
-            check_object(f"{path}, {split}", evaluation[split], fields=kinds, advice=advice)
-    return cast(Evaluation, evaluation)
+    return read_document(Path(folder) / FILE, Evaluation, advice, check=_check_agreement)
+
+
+def _check_agreement(evaluation: Evaluation) -> None:
+    classes = evaluation["classes"]
+    for split, figures in list_measured_splits(evaluation).items():
+        matrix = figures["confusion_matrix"]
+        if list(figures["classes"]) != classes:
+            raise ValueError(f"{split}.classes: are not the classes of the document")
+        if [len(row) for row in matrix] != [len(classes)] * len(classes):
+            raise ValueError(f"{split}.confusion_matrix: has not a row and a column for each class")
+        if sum(map(sum, matrix)) != figures["images"]:
+            raise ValueError(f"{split}.confusion_matrix: does not count as many images as {split}.images")
 
 
 def list_measured_splits(evaluation: Evaluation) -> dict[str, SplitFigures]:

@@ -15,19 +15,31 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from components.shared.errors import UserError
+from pydantic import AfterValidator, Field, ValidationError
+
+from components.shared.errors import UserError, describe_validation
 from components.shared.files import hash_file
-from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.documents import (
+    Count,
+    Finite,
+    Sha256,
+    Share,
+    make_adapter,
+    read_document,
+    write_document,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 MANIFEST = "examples.json"
 SPLITS = ("train", "val", "test")
+REQUIRED_SPLITS = ("train", "val")
 CURATED_SPLITS = ("train", "val")  # what curation may change; test only measures
 AUGMENTED = ".augmented-"  # in the name of a file that curate made of another image: x.augmented-3.png
+LONGEST_NAME = 255  # bytes that a file or folder may have in its name on most file systems
 
 ENCODED = "image/encoded"
 FORMAT = "image/format"
@@ -47,23 +59,68 @@ BYTES = "image/bytes"
 SCALARS = (MEAN_INTENSITY, CONTRAST, INK_FRACTION, ASPECT_RATIO, BYTES, HEIGHT, WIDTH)
 
 
+def check_split_name(name: str) -> str:
+    """The name, if it is one of SPLITS.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if name not in SPLITS:
+        raise ValueError(f"is no name of a split ({', '.join(SPLITS)})")
+    return name
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a folder or file can have this name and leads nowhere else, and is not hidden."""
+    is_plain = bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
+    return is_plain and len(name.encode()) <= LONGEST_NAME
+
+
+def check_class_name(name: str) -> str:
+    """The name, if a folder can have it.
+
+    Raises:
+        ValueError: It cannot, or would be hidden.
+    """
+    if not is_folder_name(name):
+        raise ValueError(f"is {name[:80]!r}, which is no name of a class (a folder that is not hidden)")
+    return name
+
+
+def check_class_names(names: list[str]) -> list[str]:
+    """The names, if each is there once.
+
+    Raises:
+        ValueError: One is there twice.
+    """
+    twice = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
+    if twice:
+        raise ValueError(f"has {twice[0]!r} twice")
+    return names
+
+
+SplitName = Annotated[str, AfterValidator(check_split_name)]
+ClassName = Annotated[str, AfterValidator(check_class_name)]
+ClassNames = Annotated[list[ClassName], Field(min_length=1), AfterValidator(check_class_names)]
+
+
 class ImageExample(NamedTuple):
     """An image with its label and what is known of it."""
 
     encoded: bytes  # PNG or JPEG, 8 bit, gray or RGB
-    format: str  # png or jpeg
-    height: int  # pixels
-    width: int  # pixels
-    channels: int  # 1 or 3
+    format: Annotated[str, Field(pattern="^(png|jpeg)$")]
+    height: Annotated[int, Field(gt=0)]  # pixels
+    width: Annotated[int, Field(gt=0)]  # pixels
+    channels: Annotated[int, Field(ge=1, le=3)]  # 1 or 3
     filename: str  # relative to the data set: train/iv/0012.png
-    sha256: str  # of the file as the user has it
-    label: int  # 0-based position in the manifest's classes
-    class_name: str
-    mean_intensity: float  # 0 black .. 1 white
-    contrast: float  # standard deviation of the intensity, 0 .. 0.5
-    ink_fraction: float  # share of the pixels that are darker than mid-gray
-    aspect_ratio: float  # width / height
-    bytes: int  # size of the file
+    sha256: Sha256  # of the file as the user has it
+    label: Count  # 0-based position in the manifest's classes
+    class_name: ClassName
+    mean_intensity: Share  # 0 black .. 1 white
+    contrast: Share  # standard deviation of the intensity, 0 .. 0.5
+    ink_fraction: Share  # of the pixels, those that are darker than mid-gray
+    aspect_ratio: Annotated[Finite, Field(gt=0)]  # width / height
+    bytes: Count  # size of the file
 
 
 # The feature that holds each field; the field of a feature has the same position.
@@ -83,6 +140,7 @@ FEATURES = (
     ASPECT_RATIO,
     BYTES,
 )
+_FIELDS = tuple(zip(ImageExample._fields, FEATURES, strict=True))
 
 
 @dataclass(frozen=True)
@@ -90,16 +148,16 @@ class Shard:
     """A TFRecord file of a split."""
 
     name: str
-    images: int
-    sha256: str
+    images: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
 class SplitInfo:
     """What is in a split."""
 
-    images: int
-    classes: dict[str, int]  # images of each class
+    images: Annotated[Count, Field(gt=0)]
+    classes: dict[ClassName, Count]  # images of each class
     shards: list[Shard]
 
 
@@ -118,8 +176,8 @@ class ExamplesManifest:
     data_uri: str
     test_data_uri: str
     data_version: str
-    classes: list[str]
-    splits: dict[str, SplitInfo]
+    classes: ClassNames
+    splits: dict[SplitName, SplitInfo]
     quarantined: list[Quarantined] = field(default_factory=list)
 
     @property
@@ -152,11 +210,44 @@ class ExampleSet:
         return [f"{folder or self.folder}/{shard.name}" for shard in self.manifest.splits[split].shards]
 
     def read(self, split: str) -> Iterator[ImageExample]:
-        """Yields each image of a split, in order, one in memory at a time."""
+        """Yields each image of a split, in order, one in memory at a time.
+
+        Raises:
+            UserError: A shard is not as ingest writes it, or says something else than the manifest.
+        """
         import tensorflow as tf  # here, since the tools read manifests and have no TensorFlow
 
-        for record in tf.data.TFRecordDataset(self.list_shard_paths(split)).as_numpy_iterator():
-            yield parse_example(record)
+        for shard in self.manifest.splits[split].shards:
+            path, number = f"{self.folder}/{shard.name}", 0
+            try:
+                for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                    number += 1
+                    example = parse_example(record)
+                    self._check_example(example, split)
+                    yield example
+                if number != shard.images:
+                    raise ValueError(f"it ends here, but has {shard.images} images by {MANIFEST}")
+            except tf.errors.DataLossError:
+                raise UserError(f"{path}: damaged after image {number}; rerun the stage that made it.") from None
+            except ValueError as error:
+                raise UserError(f"{path}, image {number}: {error}; rerun the stage that made it.") from None
+
+    def check_images(self) -> None:
+        """Checks every image, for a stage whose workers read the shards in their own way.
+
+        Raises:
+            UserError: As read.
+        """
+        for split in self.manifest.splits:
+            for _ in self.read(split):
+                pass
+
+    def _check_example(self, example: ImageExample, split: str) -> None:
+        if example.label >= len(self.manifest.classes) or self.manifest.classes[example.label] != example.class_name:
+            raise ValueError(f"{LABEL} is {example.label} and {CLASS} {example.class_name!r}, which {MANIFEST} denies")
+        folder, _, name = example.filename.rpartition("/")
+        if folder != f"{split}/{example.class_name}" or not is_folder_name(name):
+            raise ValueError(f"{FILENAME} is {example.filename!r}, which is not a file in {split}/{example.class_name}")
 
 
 def is_augmented(filename: str) -> bool:
@@ -182,19 +273,7 @@ def open_examples(folder: str | Path) -> ExampleSet:
     """
     folder = Path(folder)
     advice = "rerun the stage that made it"
-    fields = {"data_version": str, "classes": list, "splits": dict, "quarantined": list}
-    content = read_document(folder / MANIFEST, fields, advice)
-    try:
-        manifest = ExamplesManifest(
-            content.get("data_uri", ""),
-            content.get("test_data_uri", ""),
-            content["data_version"],
-            content["classes"],
-            {name: _parse_split(split) for name, split in content["splits"].items()},
-            [Quarantined(**image) for image in content["quarantined"]],
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / MANIFEST}: is not a manifest of examples ({error}); {advice}.") from None
+    manifest = read_document(folder / MANIFEST, ExamplesManifest, advice, check=_check_agreement)
     for shard in manifest.shards:
         path = folder / shard.name
         if not path.is_file():
@@ -204,17 +283,38 @@ def open_examples(folder: str | Path) -> ExampleSet:
     return ExampleSet(str(folder), manifest)
 
 
-def _parse_split(content: dict[str, object]) -> SplitInfo:
-    split = SplitInfo(**content)  # type: ignore[arg-type]  # the wrong fields raise a TypeError
-    return SplitInfo(split.images, split.classes, [Shard(**shard) for shard in split.shards])  # type: ignore[arg-type]
+def _check_agreement(manifest: ExamplesManifest) -> None:
+    for split in REQUIRED_SPLITS:
+        if split not in manifest.splits:
+            raise ValueError(f"splits: has no {split}")
+    for name, content in manifest.splits.items():
+        if list(content.classes) != manifest.classes:
+            raise ValueError(f"splits.{name}.classes: are not the classes of the manifest")
+        if not content.images == sum(content.classes.values()) == sum(shard.images for shard in content.shards):
+            raise ValueError(f"splits.{name}.images: is not the sum over its classes and over its shards")
+        for index, shard in enumerate(content.shards):
+            if shard.name != (right := name_shard(name, index, len(content.shards))):
+                raise ValueError(f"splits.{name}.shards.{index}.name: is {shard.name[:80]!r}, but should be {right}")
 
 
 def parse_example(record: bytes) -> ImageExample:
-    """The image of a serialized tf.train.Example."""
-    import tensorflow as tf  # as above
+    """The image of a serialized tf.train.Example.
 
-    features = tf.train.Example.FromString(record).features.feature
-    return ImageExample(*(_read_value(name, features[name]) for name in FEATURES))
+    Raises:
+        ValueError: It is not one, or a feature is missing or out of range.
+    """
+    import tensorflow as tf  # as above
+    from google.protobuf.message import DecodeError
+
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except DecodeError:
+        raise ValueError("it is no tf.train.Example") from None
+    values = {field: _read_value(name, features[name]) for field, name in _FIELDS}
+    try:
+        return make_adapter(ImageExample).validate_python(values, strict=True)
+    except ValidationError as error:
+        raise ValueError(describe_validation(error)) from None
 
 
 def serialize_example(example: ImageExample) -> bytes:
@@ -234,8 +334,7 @@ def serialize_example(example: ImageExample) -> bytes:
 
 
 def _read_value(name: str, feature: "tf.train.Feature") -> Any:
-    if name == ENCODED:
-        return feature.bytes_list.value[0]
-    if feature.HasField("bytes_list"):
-        return feature.bytes_list.value[0].decode()
-    return (feature.int64_list.value or feature.float_list.value)[0]
+    values = feature.bytes_list.value or feature.int64_list.value or feature.float_list.value
+    if len(values) != 1:
+        raise ValueError(f"{name} has {len(values)} values, not one")
+    return values[0].decode() if isinstance(values[0], bytes) and name != ENCODED else values[0]

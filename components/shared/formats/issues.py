@@ -2,10 +2,13 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from components.shared.errors import UserError
-from components.shared.formats.tables import read_rows, write_rows
+from components.shared.formats.documents import Share
+from components.shared.formats.tables import OptionalInt, parse_row, read_rows, write_rows
 
 KINDS = {
     "label": "Another label fits better",
@@ -20,25 +23,35 @@ ACTIONS = ("relabel", "drop", "keep_one", "look", "")  # "": the image is as it 
 _ADVICE = "give issues.csv as audit writes it"
 
 
+def _check_action(cell: str) -> str:
+    if cell not in ACTIONS:
+        raise ValueError(f"is the unknown {cell[:80]!r}")
+    return cell
+
+
+def _split_kinds(cell: str) -> list[str]:
+    return [kind for kind in cell.split(";") if kind]
+
+
 class Issue(NamedTuple):
     """A row of issues.csv; shares and scores are from 0 to 1."""
 
-    rank: int  # 1 is to be looked at first
+    rank: Annotated[int, Field(ge=1)]  # 1 is to be looked at first
     sha256: str
     filename: str  # split/class/file
     split: str
     label: str
-    kinds: tuple[str, ...]  # of KINDS
-    action: str  # of ACTIONS: what the audit suggests
+    kinds: Annotated[tuple[str, ...], BeforeValidator(_split_kinds)]  # of KINDS
+    action: Annotated[str, AfterValidator(_check_action)]  # what the audit suggests
     new_label: str  # the class that it suggests, or ""
-    confidence: float  # that the action is right
+    confidence: Share  # that the action is right
     prediction: str
-    probability: float  # of the predicted class
-    label_probability: float  # of the given class
-    label_score: float  # low: the label is probably wrong
-    outlier_score: float  # high: unlike the other images of its label
-    duplicate_score: float  # high: like another image; 0 without any
-    group: int | None  # the number that duplicates share
+    probability: Share  # of the predicted class
+    label_probability: Share  # of the given class
+    label_score: Share  # low: the label is probably wrong
+    outlier_score: Share  # high: unlike the other images of its label
+    duplicate_score: Share  # high: like another image; 0 without any
+    group: OptionalInt  # the number that duplicates share
     why: str
     decision: str = ""  # for a person to fill in
     decided_label: str = ""  # likewise
@@ -74,23 +87,8 @@ def read_issues(path: str | Path, classes: Collection[str]) -> Iterator[tuple[in
         UserError: The file is not as audit writes it.
     """
     for line, row in read_rows(path, Issue._fields, _ADVICE):
-        yield line, _parse(f"{path}, line {line}", row, classes)
-
-
-def _parse(place: str, row: dict[str, str], classes: Collection[str]) -> Issue:
-    if row["action"] not in ACTIONS:
-        raise UserError(f"{place}: has the unknown action {row['action']!r}; {_ADVICE}.")
-    if row["action"] == "relabel" and row["new_label"] not in classes:
-        raise UserError(f"{place}: has the unknown class {row['new_label']!r}; {_ADVICE}.")
-    numbers = {name: row[name] for name, kind in Issue.__annotations__.items() if kind is float}
-    try:
-        shares = {name: float(text) for name, text in numbers.items()}
-        rank, group = int(row["rank"]), int(row["group"]) if row["group"] else None
-    except ValueError as error:
-        raise UserError(f"{place}: has no number where one must be ({error}); {_ADVICE}.") from None
-    for name, share in shares.items():
-        if not 0 <= share <= 1:  # nor NaN
-            raise UserError(f"{place}: {name} is {share}, which is not a number from 0 to 1; {_ADVICE}.")
-    kinds = tuple(kind for kind in row["kinds"].split(";") if kind)
-    texts = {name: row[name] for name, kind in Issue.__annotations__.items() if kind is str}
-    return Issue(rank=rank, kinds=kinds, group=group, **texts, **shares)  # type: ignore[arg-type]
+        place = f"{path}, line {line}"
+        issue = parse_row(Issue, row, place=place, advice=_ADVICE)
+        if issue.action == "relabel" and issue.new_label not in classes:
+            raise UserError(f"{place}: has the unknown class {issue.new_label!r}; {_ADVICE}.")
+        yield line, issue

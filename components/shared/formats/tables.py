@@ -1,15 +1,24 @@
 """CSV files with a header: what the formats that are tables have in common."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from components.shared.errors import UserError
+from pydantic import BeforeValidator, ValidationError
+
+from components.shared.errors import UserError, describe_validation
+from components.shared.formats.documents import make_adapter
+
+Row = TypeVar("Row")
+OptionalInt = Annotated[int | None, BeforeValidator(lambda cell: cell or None)]  # None is an empty cell
+
+FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would run, and what quote_formula makes of it
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes a table; None becomes an empty cell.
+    """Writes a table; None becomes an empty cell, and no text is a formula for a spreadsheet.
 
     Args:
         path: The file.
@@ -19,7 +28,17 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerows([quote_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+
+
+def quote_formula(cell: str) -> str:
+    """The text with an apostrophe before it, if a spreadsheet would take it for a formula."""
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
+def unquote_formula(cell: str) -> str:
+    """Reverses quote_formula."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def read_rows(
@@ -52,7 +71,28 @@ def read_rows(
                     raise UserError(f"{place}, line {line}: {count} cells below a header of {len(header)}; {advice}.")
                 if cells:
                     row = dict(zip(header, cells, strict=True))
-                    yield line, {name: row[name] for name in columns}
+                    yield line, {name: unquote_formula(row[name]) for name in columns}
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{place}: cannot be read ({reason}); {advice}.") from None
+
+
+def parse_row(kind: type[Row], cells: dict[str, str], *, place: str, advice: str) -> Row:
+    """Checks the cells of a row.
+
+    Args:
+        kind: What the row must be, as pydantic takes it: a NamedTuple or TypedDict with a field for each column.
+        cells: The texts of the cells by column.
+        place: The file and the line, for messages.
+        advice: What to do if the row is another, as the end of a sentence.
+
+    Returns:
+        The row.
+
+    Raises:
+        UserError: A cell is not what its column holds; the first such one is named.
+    """
+    try:
+        return make_adapter(kind).validate_python(cells)
+    except ValidationError as error:
+        raise UserError(f"{place}: {describe_validation(error)}; {advice}.") from None

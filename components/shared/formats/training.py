@@ -2,35 +2,47 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Annotated
 
-from components.shared.formats.documents import read_document, write_document
-from components.shared.formats.tables import write_rows
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+
+from components.shared.errors import UserError
+from components.shared.formats.documents import (
+    Count,
+    Finite,
+    Number,
+    Share,
+    read_document,
+    write_document,
+)
+from components.shared.formats.examples import ClassNames
+from components.shared.formats.tables import parse_row, read_rows, write_rows
 
 FILE = "training.json"
-Settings = dict[str, int | float]  # the parameters of train, by name
+Settings = dict[str, Number]  # the parameters of train, by name
 
 
 class Training(TypedDict):
     """The document."""
 
     data_version: str
-    classes: list[str]
+    classes: ClassNames
     settings: Settings  # the parameters of train
-    parameters: int  # weights of the model
-    best_epoch: int  # whose weights were kept, 1-based
-    val_accuracy: float  # of that epoch
-    val_loss: float  # likewise, in nats
+    parameters: Count  # weights of the model
+    best_epoch: Annotated[int, Field(ge=1)]  # whose weights were kept, 1-based
+    val_accuracy: Share  # of that epoch
+    val_loss: Finite  # likewise, in nats
 
 
 class Epoch(TypedDict):
     """A row of the history."""
 
-    epoch: int  # 1-based
-    accuracy: float  # on train, averaged over the epoch while the weights change
-    loss: float
-    val_accuracy: float
-    val_loss: float
+    epoch: Annotated[int, Field(ge=1)]
+    accuracy: Share  # on train, averaged over the epoch while the weights change
+    loss: Finite
+    val_accuracy: Share
+    val_loss: Finite
 
 
 def write_training(folder: Path, training: Training) -> None:
@@ -44,11 +56,29 @@ def read_training(folder: str | Path) -> Training:
     Raises:
         UserError: it is missing, or is not as train writes it.
     """
-    fields = {"data_version": str, "classes": list, "settings": dict}
-    training = read_document(Path(folder) / FILE, fields, "give a model that train made")
-    return cast(Training, training)
+    return read_document(Path(folder) / FILE, Training, "give a model that train made")
 
 
 def write_history(path: Path, history: Sequence[Epoch]) -> None:
     """Writes a CSV file with a row per epoch."""
     write_rows(path, list(Epoch.__annotations__), (list(epoch.values()) for epoch in history))
+
+
+def read_history(path: Path) -> list[Epoch]:
+    """Reads the history.
+
+    Args:
+        path: The CSV file.
+
+    Returns:
+        Its rows, at least one.
+
+    Raises:
+        UserError: It is not as train writes it.
+    """
+    advice = "give the output `history` of train"
+    rows = read_rows(path, list(Epoch.__annotations__), advice)
+    history = [parse_row(Epoch, row, place=f"{path}, line {line}", advice=advice) for line, row in rows]
+    if not history:
+        raise UserError(f"{path}: has no epochs; {advice}.")
+    return history

@@ -471,6 +471,21 @@ def test_hostile_names_are_only_text(open_review: Open, tmp_path: Path):
     assert decisions(save(other, file), rows, HOSTILE) == following
 
 
+def test_no_cell_of_decisions_is_a_formula_for_a_spreadsheet(open_review: Open, tmp_path: Path):
+    classes = ["=1+1", "-1", "'=1+1", "i"]
+    rows = [issue(number, action="look", prediction="", new_label=name) for number, name in enumerate(classes[:3], 1)]
+    page = open_review(rows, classes)
+    press(page, "r Enter r Enter r Enter")
+    file = save(page, tmp_path / "decisions.csv")
+    with file.open(newline="") as lines:
+        assert [row["new_label"] for row in csv.DictReader(lines)] == ["'=1+1", "'-1", "''=1+1"]
+    expected = [(number, "relabel", name) for number, name in enumerate(classes[:3], 1)]
+    assert decisions(file, rows, classes) == expected
+    other = open_review(rows, classes, data_version="2")
+    load(other, file)
+    assert decisions(save(other, file), rows, classes) == expected
+
+
 def test_a_store_that_others_have_filled_is_not_believed(open_review: Open):
     rows = issues(2)
     page = open_review(rows)

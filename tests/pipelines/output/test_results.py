@@ -45,7 +45,8 @@ def test_results_stay_when_the_evaluation_cannot_be_read(tmp_path: Path, left: s
     if left:
         (tmp_path / "second/evaluation.json").write_text(left)
     with pytest.raises(
-        UserError, match=r"second/evaluation.json: cannot be read \(.+\); give the output `evaluation` of evaluate"
+        UserError,
+        match=r"evaluation.json: (cannot be read|is not JSON) \(.+\); give the output `evaluation` of evaluate",
     ):
         keep_results(tmp_path / "second", None, tmp_path / "results")
     assert contents(tmp_path / "results") == before

@@ -276,3 +276,14 @@ def test_what_is_saved_is_read(case: tuple[list[str], list[Decision]], separator
         path = Path(folder) / "decisions.csv"
         path.write_bytes(saved(*rows, separator=separator).encode())
         assert read_decisions(path, {(one.sha256, one.filename): one.label for one in decisions}, classes) == decisions
+
+
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [("'=1+1", "=1+1"), ("=1+1", "=1+1"), ("'-1", "-1"), ("-1", "-1"), ("''=1+1", "'=1+1"), ("'i", "'i")],
+)
+def test_formulas_are_read_as_the_texts_that_they_were(file: Path, cell: str, label: str):
+    """The review page and issues.csv put an apostrophe before what a spreadsheet would run; a person types none."""
+    file.write_text(saved((A, "train/i/1.png", "relabel", cell)), encoding="utf-8")
+    classes = ["i", "=1+1", "-1", "'=1+1", "'i"]
+    assert read_decisions(file, EXAMPLES, classes) == [Decision(A, "train/i/1.png", "i", "relabel", label)]

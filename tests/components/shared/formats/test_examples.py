@@ -1,7 +1,10 @@
+import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tensorflow as tf
@@ -32,17 +35,17 @@ def test_unreadable_manifest_is_named(folder: Path, manifest: bytes | None) -> N
     (folder / "examples.json").unlink()
     if manifest is not None:
         (folder / "examples.json").write_bytes(manifest)
-    with pytest.raises(UserError, match="cannot be read") as caught:
+    with pytest.raises(UserError, match="cannot be read|is not JSON") as caught:
         open_examples(folder)
     assert str(folder / "examples.json") in str(caught.value)
 
 
-@pytest.mark.parametrize("field", ["data_version", "classes", "splits", "quarantined"])
+@pytest.mark.parametrize("field", ["data_version", "classes", "splits"])
 def test_manifest_without_a_field_is_refused(folder: Path, field: str) -> None:
     content = json.loads((folder / "examples.json").read_text())
     del content[field]
     (folder / "examples.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"examples.json: has no '{field}'; rerun the stage that made it"):
+    with pytest.raises(UserError, match=f"examples.json: {field}: is missing; rerun the stage that made it"):
         open_examples(folder)
 
 
@@ -51,7 +54,7 @@ def test_split_without_a_field_is_refused(folder: Path, field: str) -> None:
     content = json.loads((folder / "examples.json").read_text())
     del content["splits"]["val"][field]
     (folder / "examples.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=f"examples.json: is not a manifest of examples .*'{field}'"):
+    with pytest.raises(UserError, match=f"examples.json: splits.val.{field}: is missing; rerun the stage"):
         open_examples(folder)
 
 
@@ -109,3 +112,145 @@ def test_shards_elsewhere_have_the_same_names(examples: Path) -> None:
     assert opened.list_shard_paths("val", "gs://bucket/x") == [
         f"gs://bucket/x/{Path(path).name}" for path in opened.list_shard_paths("val")
     ]
+
+
+# --- what somebody edited ----------------------------------------------------------------------
+
+
+def refuse(folder: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        open_examples(folder).check_images()
+    sentence = str(caught.value)
+    assert sentence.startswith(str(folder))
+    assert sentence.endswith("; rerun the stage that made it.")
+    return sentence.removeprefix(f"{folder}/").removesuffix("; rerun the stage that made it.")
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (
+            lambda manifest: manifest["splits"].update({"../../../escaped": manifest["splits"].pop("train")}),
+            "splits.../../../escaped: is no name of a split (train, val, test)",
+        ),
+        (
+            lambda manifest: manifest["classes"].__setitem__(0, "../../../escaped"),
+            "classes.0: is '../../../escaped', which is no name of a class (a folder that is not hidden)",
+        ),
+        (
+            lambda manifest: manifest["splits"]["train"]["shards"][0].update(name="../../../escaped"),
+            "splits.train.shards.0.name: is '../../../escaped', but should be train-00000-of-00002.tfrecord",
+        ),
+        (lambda manifest: manifest.update(splits=[]), "splits: is [], but should be an object"),
+        (lambda manifest: manifest.update(classes=None), "classes: is None, but should be a valid array"),
+        (lambda manifest: manifest.update(classes=["x", "v", "x"]), "classes: has 'x' twice"),
+        (
+            lambda manifest: manifest.update(classes=["x", "v"]),
+            "splits.train.classes: are not the classes of the manifest",
+        ),
+        (lambda manifest: manifest["splits"].pop("val"), "splits: has no val"),
+        (
+            lambda manifest: manifest["splits"]["val"].update(images=-1),
+            "splits.val.images: is -1, but should be greater than or equal to 0",
+        ),
+        (
+            lambda manifest: manifest["splits"]["val"].update(images=10),
+            "splits.val.images: is not the sum over its classes and over its shards",
+        ),
+        (
+            lambda manifest: manifest["splits"]["val"]["shards"][0].update(sha256="../x"),
+            "splits.val.shards.0.sha256: is '../x', but should match pattern '^[0-9a-f]{64}$'",
+        ),
+    ],
+)
+def test_manifest_that_was_edited_is_refused(folder: Path, edit: Any, sentence: str) -> None:
+    manifest = json.loads((folder / "examples.json").read_text())
+    edit(manifest)
+    (folder / "examples.json").write_text(json.dumps(manifest))
+    assert refuse(folder) == f"examples.json: {sentence}"
+
+
+def replace_shard(folder: Path, content: bytes) -> str:
+    """Puts other bytes in the place of the first shard of val, with the right checksum."""
+    manifest = json.loads((folder / "examples.json").read_text())
+    shard = manifest["splits"]["val"]["shards"][0]
+    shard["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / shard["name"]).write_bytes(content)
+    (folder / "examples.json").write_text(json.dumps(manifest))
+    return str(shard["name"])
+
+
+def edit_record(folder: Path, edit: Callable[[Any], None]) -> str:
+    """Changes the first image of the first shard of val."""
+    path = open_examples(folder).list_shard_paths("val")[0]
+    first, *others = records([path])
+    message = tf.train.Example.FromString(first)
+    edit(message.features.feature)
+    with tf.io.TFRecordWriter(path) as writer:
+        for record in (message.SerializeToString(), *others):
+            writer.write(record)
+    return replace_shard(folder, Path(path).read_bytes())
+
+
+def set_text(name: str, value: bytes) -> Callable[[Any], None]:
+    return lambda features: features[name].bytes_list.value.__setitem__(0, value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (
+            set_text("image/class/text", b"../../../escaped"),
+            "class_name: is '../../../escaped', which is no name of a class (a folder that is not hidden)",
+        ),
+        (
+            set_text("image/class/text", b"ii"),
+            "image/class/label is 1 and image/class/text 'ii', which examples.json denies",
+        ),
+        (
+            set_text("image/filename", b"val/v/../../../escaped.png"),
+            "image/filename is 'val/v/../../../escaped.png', which is not a file in val/v",
+        ),
+        (
+            set_text("image/filename", b"train/v/0.png"),
+            "image/filename is 'train/v/0.png', which is not a file in val/v",
+        ),
+        (set_text("image/key/sha256", b"zz"), "sha256: is 'zz', but should match pattern '^[0-9a-f]{64}$'"),
+        (set_text("image/format", b"\xff"), "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
+        (lambda features: features.pop("image/height"), "image/height has 0 values, not one"),
+        (
+            lambda features: features["image/class/label"].int64_list.value.__setitem__(0, -1),
+            "label: is -1, but should be greater than or equal to 0",
+        ),
+        (
+            lambda features: features["image/contrast"].float_list.value.__setitem__(0, float("nan")),
+            "contrast: is nan, but should be less than or equal to 1",
+        ),
+        (
+            lambda features: features["image/encoded"].CopyFrom(features["image/height"]),
+            "encoded: is 219, but should be a valid bytes",
+        ),
+    ],
+)
+def test_image_that_was_edited_is_refused(folder: Path, edit: Callable[[Any], None], sentence: str) -> None:
+    shard = edit_record(folder, edit)
+    assert refuse(folder) == f"{shard}, image 1: {sentence}"
+
+
+def test_shard_with_other_content_is_refused(folder: Path) -> None:
+    path = Path(open_examples(folder).list_shard_paths("val")[0])
+    whole, images = path.read_bytes(), records([str(path)])
+    assert refuse_shard(folder, b"no TFRecord at all") == "damaged after image 0"
+    assert refuse_shard(folder, whole[:-3]) == f"damaged after image {len(images) - 1}"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(b"\xff\xff")
+    assert refuse_shard(folder, path.read_bytes(), image=1) == "it is no tf.train.Example"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(images[0])
+    sentence = f"it ends here, but has {len(images)} images by examples.json"
+    assert refuse_shard(folder, path.read_bytes(), image=1) == sentence
+
+
+def refuse_shard(folder: Path, content: bytes, image: int = 0) -> str:
+    shard = replace_shard(folder, content)
+    return refuse(folder).removeprefix(f"{shard}, image {image}: " if image else f"{shard}: ")

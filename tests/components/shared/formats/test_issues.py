@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.shared.errors import UserError
+from components.shared.formats.documents import Share
 from components.shared.formats.issues import ACTIONS, KINDS, Issue, read_issues, write_issues
 from tests.rows import make_issue
 
 CLASSES = ["i", "v", "NA"]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
-SHARES = [name for name, kind in Issue.__annotations__.items() if kind is float]
+SHARES = [name for name, kind in Issue.__annotations__.items() if kind is Share]
 
 
 @st.composite
@@ -58,17 +59,19 @@ def test_rows_come_with_their_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "cell", "sentence"),
     [
-        ("action", "burn", "has the unknown action 'burn'"),
+        ("action", "burn", "action: is the unknown 'burn'"),
         ("new_label", "ii", "has the unknown class 'ii'"),
         ("new_label", "", "has the unknown class ''"),
-        ("rank", "first", "has no number where one must be .*'first'"),
-        ("rank", "", "has no number where one must be"),
-        ("group", "1.5", "has no number where one must be .*'1.5'"),
-        *((name, "high", "has no number where one must be .*'high'") for name in SHARES),
-        *((name, "", "has no number where one must be") for name in SHARES),
-        *((name, "nan", f"{name} is nan, which is not a number from 0 to 1") for name in SHARES),
-        *((name, "inf", f"{name} is inf, which is not a number from 0 to 1") for name in SHARES),
-        *((name, "-0.1", f"{name} is -0.1, which is not a number from 0 to 1") for name in SHARES),
+        ("rank", "first", "rank: is 'first', but should be a valid integer"),
+        ("rank", "", "rank: is '', but should be a valid integer"),
+        ("rank", "0", "rank: is '0', but should be greater than or equal to 1"),
+        ("rank", "1" * 5_000, "rank: Unable to parse input string as an integer, exceeded maximum size"),
+        ("group", "1.5", "group: is '1.5', but should be a valid integer"),
+        *((name, "high", f"{name}: is 'high', but should be a valid number") for name in SHARES),
+        *((name, "", f"{name}: is '', but should be a valid number") for name in SHARES),
+        *((name, "nan", f"{name}: is 'nan', but should be less than or equal to 1") for name in SHARES),
+        *((name, "inf", f"{name}: is 'inf', but should be less than or equal to 1") for name in SHARES),
+        *((name, "-0.1", f"{name}: is '-0.1', but should be greater than or equal to 0") for name in SHARES),
     ],
 )
 def test_broken_cells_are_refused(tmp_path: Path, column: str, cell: str, sentence: str) -> None:

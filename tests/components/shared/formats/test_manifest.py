@@ -26,10 +26,9 @@ OPERATIONS = st.lists(
     ),
     max_size=3,
 )
-IMAGE = CuratedImage("train/i/0.png", "0a", "train/v/0.png", "0b", "i", [{"operation": "crop"}], None)
-IMAGES = st.builds(
-    CuratedImage, PATHS, st.text("0af"), PATHS, st.text("0af"), NAMES, OPERATIONS, st.none() | st.integers(0, 2**31)
-)
+IMAGE = CuratedImage("train/i/0.png", "0" * 64, "train/v/0.png", "b" * 64, "i", [{"operation": "crop"}], None)
+SHA256S = st.text("0af", min_size=64, max_size=64)
+IMAGES = st.builds(CuratedImage, PATHS, SHA256S, PATHS, SHA256S, NAMES, OPERATIONS, st.none() | st.integers(0, 2**31))
 
 
 @given(st.lists(IMAGES, min_size=1, max_size=4, unique_by=lambda image: image.filename))
@@ -43,8 +42,8 @@ def test_file_is_as_people_read_it(tmp_path: Path) -> None:
     write_manifest(tmp_path, [IMAGE, IMAGE._replace(operations=[], seed=3)])
     assert (tmp_path / FILE).read_bytes().decode() == (
         "filename,sha256,source_filename,source_sha256,label,operations,seed\r\n"
-        'train/i/0.png,0a,train/v/0.png,0b,i,"[{""operation"": ""crop""}]",\r\n'
-        "train/i/0.png,0a,train/v/0.png,0b,i,[],3\r\n"
+        f'train/i/0.png,{"0" * 64},train/v/0.png,{"b" * 64},i,"[{{""operation"": ""crop""}}]",\r\n'
+        f"train/i/0.png,{'0' * 64},train/v/0.png,{'b' * 64},i,[],3\r\n"
     )
 
 
@@ -60,17 +59,19 @@ def refuse(folder: Path, shown: str = "") -> str:
 @pytest.mark.parametrize(
     ("column", "cell", "sentence"),
     [
-        ("filename", "../x.png", "'../x.png' is not a path like split/class/file"),
-        ("filename", "manifest.csv", "'manifest.csv' is not a path like split/class/file"),
-        ("source_filename", "/etc/x/y.png", "'/etc/x/y.png' is not a path like split/class/file"),
+        ("filename", "../x.png", "filename: is '../x.png', which is not a path like split/class/file;"),
+        ("filename", "manifest.csv", "filename: is 'manifest.csv', which is not a path like split/class/file;"),
+        ("source_filename", "/etc/x/y.png", "source_filename: is '/etc/x/y.png', which is not a path like"),
         ("filename", "train/v/1.png", "'train/v/1.png' appears twice"),
-        ("operations", "", "cannot be read (Expecting value"),
-        ("operations", '[{"operation": "cr', "cannot be read (Unterminated string"),
-        ("operations", "[" * 100_000, "cannot be read (maximum recursion"),
-        ("operations", "3", "'3' is not a list of operations"),
-        ("operations", "[3]", "'[3]' is not a list of operations"),
-        ("operations", "[{}]", "'[{}]' is not a list of operations"),
-        ("seed", "one", "cannot be read (invalid literal for int"),
+        ("sha256", "", "sha256: is '', but should match pattern '^[0-9a-f]{64}$'"),
+        ("operations", "", "operations: is not JSON (EOF while parsing a value at line 1 column 0)"),
+        ("operations", '[{"operation": "cr', "operations: is not JSON (EOF while parsing a string"),
+        ("operations", "[" * 100_000, "operations: is not JSON (recursion limit exceeded"),
+        ("operations", "3", "operations: is 3, but should be a valid list"),
+        ("operations", "[3]", "operations.0: is 3, but should be a valid dictionary"),
+        ("operations", "[{}]", "operations.0: has no name as `operation`"),
+        ("seed", "one", "seed: is 'one', but should be a valid integer"),
+        ("seed", "1" * 5_000, "seed: Unable to parse input string as an integer, exceeded maximum size"),
     ],
 )
 def test_broken_cells_are_refused(tmp_path: Path, column: str, cell: str, sentence: str) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.shared.errors import UserError
-from components.shared.formats.tables import read_rows, write_rows
+from components.shared.formats.tables import quote_formula, read_rows, unquote_formula, write_rows
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
@@ -28,6 +28,31 @@ def test_any_text_is_read_as_it_was_written(columns: list[str], data: st.DataObj
         write_rows(Path(folder) / "x", columns, rows)
         read_back = [row for _, row in read_rows(Path(folder) / "x", columns, "")]
     assert read_back == [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("'=1", "''=1"),
+        ("'", "'"),
+        ("'i", "'i"),
+        ("1=1", "1=1"),
+    ],
+)
+def test_no_text_is_a_formula_for_a_spreadsheet(path: Path, text: str, cell: str) -> None:
+    write_rows(path, ("a", "b"), [(text, -1)])
+    assert path.read_bytes().decode() == f"a,b\r\n{cell},-1\r\n"
+    assert [row for _, row in read_rows(path, ("a", "b"), "")] == [{"a": text, "b": "-1"}]
+
+
+@given(st.text("'=+-@\t\rx", max_size=5))
+def test_a_quoted_formula_is_read_as_the_text_that_it_was(text: str) -> None:
+    assert unquote_formula(quote_formula(text)) == text
 
 
 def test_none_is_an_empty_cell_and_numbers_keep_all_digits(path: Path) -> None:
