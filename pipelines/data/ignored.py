@@ -1,4 +1,4 @@
-"""What DVC ignores in a folder of images, so that a run leaves it out as well and computes the version that DVC does."""
+"""What DVC ignores in a folder of images: a run leaves it out as well, and so computes the version that DVC does."""
 
 import json
 import os
@@ -44,8 +44,8 @@ def list_ignored(folder: Path) -> list[str]:
         folders[:] = kept_folders
     if len(json.dumps(ignored)) > LONGEST:
         raise UserError(
-            f"{folder}: DVC ignores {len(ignored):,} files there, such as {min(ignored)}, which is too many for a run to "
-            "be told of; move them out of it."
+            f"{folder}: DVC ignores {len(ignored):,} files there, such as {min(ignored)}, which is more than a run "
+            "can be told of; move them out of it."
         )
     return sorted(ignored)
 

@@ -81,7 +81,8 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
         UserError: it cannot find them there.
     """
     arguments: dict[str, Any] = {}
-    versions, ignored = [], []
+    versions: list[str] = []
+    ignored: list[str] = []
     if request.data:
         located = _locate(request.data, request.rev, target)
         arguments["data_uri"] = located.uri
