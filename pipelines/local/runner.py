@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import json
-import shutil
 import tempfile
 import time
 import warnings
@@ -16,6 +15,7 @@ from kfp import components, local
 from kfp.dsl.base_component import BaseComponent
 
 from components.shared.errors import UserError
+from components.shared.files import remove_temporary
 from pipelines.compiler.spec import Task, list_images, read_spec
 from pipelines.local.containers import check_images, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
@@ -93,7 +93,7 @@ def run_package(
     except KeyboardInterrupt:
         record["state"] = "cancelled"
     finally:
-        _remove_partial(folder)
+        remove_temporary(folder)
         # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
         record["seconds"] = time.monotonic() - started
         _add_tasks(record, folder, watcher)
@@ -178,8 +178,3 @@ def _read_artifacts(folder: Path, task: Task) -> dict[str, ArtifactRecord]:
             first = content["artifacts"][0]
             artifacts[name] = {"uri": first["uri"], "metadata": first["metadata"]}
     return artifacts
-
-
-def _remove_partial(folder: Path) -> None:
-    for path in folder.rglob(".partial.*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -18,11 +18,12 @@ from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
+from pipelines.data.ignored import list_ignored
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, run_package
-from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
+from pipelines.output.display import print_adoption, print_comparison, print_figures, print_line, show_progress
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare
@@ -42,7 +43,11 @@ class LocalTarget:
             return resolve_version(folder, rev, self._dvc_remote or None)
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; --data and --test-data name folders of images.")
-        return DataVersion(str(folder.resolve()), "")
+        ignored = list_ignored(folder)
+        if shown := [name for name in ignored if not Path(name).name.startswith(".")]:
+            more = f" and {len(shown) - 1:,} more" if len(shown) > 1 else ""
+            print_line(f"{folder}: DVC ignores {shown[0]}{more}, so the run leaves that out.")
+        return DataVersion(str(folder.resolve()), "", tuple(ignored))
 
     def locate_decisions(self, file: Path) -> str:
         """A file as it is."""
