@@ -23,7 +23,7 @@ PARAMETERS = (
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
     """A folder to work in, with an empty folder for --data, which no refusal comes to read."""
-    for name in ("images", "python3/images"):
+    for name in ("images", "python3/images", "{{$}}"):
         (tmp_path / name).mkdir(parents=True)
     return tmp_path
 
@@ -102,11 +102,67 @@ def leave_run(
         pytest.param("--data python3/images", ["python3/images", "python3"], id="data path that kfp garbles"),
         pytest.param("--data images --runs python3/runs", ["python3/runs"], id="runs path that kfp garbles"),
         pytest.param("--data images --experiment python3.11", ["runs/python3.11"], id="experiment that kfp garbles"),
+        pytest.param(
+            "--data images --param learning_rate=nan",
+            ["--param learning_rate=nan: learning_rate is nan; it must be a finite number.\n"],
+            id="nan",
+        ),
+        pytest.param(
+            "--data images --param epochs=0",
+            ["--param epochs=0: epochs is 0; it must be 1 or more.\n"],
+            id="out of range",
+        ),
+        pytest.param(
+            "--data images --param epochs=1 --param epochs=2",
+            ["--param epochs: is there twice, with 1 and 2; leave one.\n"],
+            id="twice",
+        ),
+        pytest.param(
+            "--data images --param data_uri=x",
+            ["--param data_uri: --data and --test-data set it; leave out one of them.\n"],
+            id="two data",
+        ),
+        pytest.param(
+            "--data images --pipeline improvement --param augment_to=20000",
+            ["--param augment_to=20000: augment_to is 20000; it must be from 0 to max_images, 10000.\n"],
+            id="out of a range that another parameter gives",
+        ),
+        pytest.param(
+            "--data images --pipeline improvement --param seed=3000000000",
+            ["--param seed=3000000000: seed is 3000000000; it must be from 0 to 2147483647.\n"],
+            id="out of the range of a later stage",
+        ),
+        pytest.param(
+            "--component ingest --data images --param classes=[0,1]",
+            ["--param classes=[0,1]: classes holds 0, which is a number; put text in quotes.\n"],
+            id="number as a class",
+        ),
+        pytest.param(
+            '--component ingest --data images --param classes=["python3.11"]',
+            ["python3.11: kfp.local cannot handle paths and names that contain 'python3'; move or rename it.\n"],
+            id="class that kfp garbles",
+        ),
+        pytest.param(
+            "--data images --test-data {{$}}",
+            ["{{$}}'; Kubeflow Pipelines replaces what begins with {{$, so rename it.\n"],
+            id="path that kfp replaces",
+        ),
     ],
 )
 def test_refuses_in_one_sentence_and_makes_no_run(workplace: Path, options: str, named: list[str]):
     message = refused(workplace, *options.split())
     assert [word for word in named if word not in message] == []
+
+
+@pytest.mark.parametrize("pipeline", ["training", "improvement"])
+def test_a_class_of_the_configuration_that_kfp_garbles_is_refused(pipeline: str, project: Path, workplace: Path):
+    (project / "pipelines/config/mine.yaml").write_text(
+        "stages: {ingest: {parameters: {classes: [python3, java]}}}", encoding="utf-8"
+    )
+    asked = ["--local", "--config", "mine", "--data", "images", "--pipeline", pipeline]
+    result = run_python(project / "submit.py", *asked, cwd=workplace)
+    sentence = "python3: kfp.local cannot handle paths and names that contain 'python3'; move or rename it.\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", sentence)
 
 
 @pytest.mark.parametrize("chosen", [[], ["--from-run", "20260101-000000-training"]], ids=["latest", "named"])
