@@ -10,6 +10,10 @@ from typing import ParamSpec
 
 Parameters = ParamSpec("Parameters")
 
+# A step prints this line before the sentence that it ends with, so that its reader, and the tools, find that among all
+# that its libraries print.
+STOPS = "The step stops:"
+
 
 class UserError(Exception):
     """A mistake that the user can fix; its text is the sentence to show."""
@@ -23,6 +27,7 @@ def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Paramet
         try:
             function(*args, **kwargs)
         except UserError as error:
+            print(STOPS, file=sys.stderr)
             sys.exit(str(error))
 
     # kfp's executor reads the arguments with inspect.getfullargspec, which does not look through a decorator.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TextIO
 
+from components.shared.errors import STOPS
 from pipelines.compiler.spec import Task
 
 _ANSI = re.compile(r"\x1b\[\d+m")
@@ -14,9 +15,9 @@ _EXECUTING = re.compile(r"Executing task '(.+)'$")
 _FINISHED = re.compile(r"Task '(.+)' finished with status (\w+)$")
 _EXECUTOR_INPUT = "Got executor_input:"  # followed by JSON
 # Lines that are not a stage's own last words: kfp's, TensorFlow's, and the dump of the executor's input.
-_NOISE = re.compile(
-    r"^$|^[\[{}\"\]]|^\d{4}-\d\d-\d\d |^\d\d:\d\d:\d\d\.\d{3} - |^(WARNING|[IWE]0000|To enable the following)"
-)
+_LOGGED = r"\d{4}-\d\d-\d\d |\d\d:\d\d:\d\d\.\d{3} - |(WARNING|[IWE]0000|To enable the following)"
+_NOISE = re.compile(rf"$|[\[{{}}\"\]]|{_LOGGED}")
+_NOISE_AFTER_SENTENCE = re.compile(_LOGGED)
 _LAST_WORDS = 30  # lines
 
 
@@ -75,9 +76,13 @@ class Watcher:
         return ExecutorInput(inputs.get("parameterValues", {}), uris)
 
     def find_last_words(self, name: str) -> str:
-        """The last lines of a task that failed, without its progress and what is not its own."""
+        """What a task that failed ended with: its sentence, or else its last lines, without its progress and noise."""
+        lines = self.lines[name]
+        if STOPS in lines:
+            sentence = lines[len(lines) - lines[::-1].index(STOPS) :]
+            return "\n".join(line for line in sentence if not _NOISE_AFTER_SENTENCE.match(line))
         progress = f"{self._by_name[name].stage}: "
-        words = [line for line in self.lines[name] if not _NOISE.match(line) and not line.startswith(progress)]
+        words = [line for line in lines if not _NOISE.match(line) and not line.startswith(progress)]
         return "\n".join(words[-_LAST_WORDS:])
 
     def _change(self, name: str, state: str) -> None:

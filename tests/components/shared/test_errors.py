@@ -2,7 +2,7 @@ import inspect
 
 import pytest
 
-from components.shared.errors import UserError, command_line, exit_on_user_error
+from components.shared.errors import STOPS, UserError, command_line, exit_on_user_error
 from tests.conftest import run_python
 
 RAISING = """
@@ -12,10 +12,14 @@ def step() -> None:
 """
 
 
-@pytest.mark.parametrize("call", ["exit_on_user_error(step)()", "with command_line(): step()"])
-def test_user_error_prints_its_sentence_alone(call: str) -> None:
-    result = run_python("-c", RAISING + call)
+def test_user_error_prints_its_sentence_alone() -> None:
+    result = run_python("-c", RAISING + "with command_line(): step()")
     assert (result.returncode, result.stderr) == (1, "a.png: fix it.\n")
+
+
+def test_user_error_of_a_step_prints_its_sentence_below_a_line_by_which_it_is_found() -> None:
+    result = run_python("-c", RAISING + "exit_on_user_error(step)()")
+    assert (result.returncode, result.stderr) == (1, f"{STOPS}\na.png: fix it.\n")
 
 
 def test_user_error_can_be_caught_by_the_code_that_calls() -> None:

@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from components.shared.errors import STOPS
 from pipelines.compiler.spec import Task
 from pipelines.local.kfp_log import ExecutorInput, WatchedLog, Watcher
 
@@ -111,6 +112,15 @@ def test_the_last_words_of_a_task_are_its_own():
     log.write(BEGUN + FAILED)
     assert watcher.states == {"before-train": "failed"}
     sentence = "components/train/training.py: the loss is not a number; lower the learning rate."
+    assert watcher.find_last_words("before-train") == sentence
+
+
+def test_the_last_words_of_a_task_are_the_sentence_that_it_ends_with():
+    watcher, _, log = watch(TRAIN)
+    sentence = "[v2]/a.png: not an image; remove it.\ntrain/b.png: the same."
+    noise = "    Unable to import IPython: No module named 'IPython'.\n    Instructions for updating:\n"
+    log.write(f"{BEGUN}{noise}    {STOPS}\n" + sentence.replace("\ntrain", "\n    train") + "\n")
+    log.write("    W0000 00:00:1764000000.000000 1234 cpu_utils.cc:1] Something\n" + FAILED.splitlines()[-1] + "\n")
     assert watcher.find_last_words("before-train") == sentence
 
 
