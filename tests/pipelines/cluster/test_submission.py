@@ -211,6 +211,14 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     ((*DATA, "--component", "trian"), ["'trian' does not exist. Did you mean train?"]),
     ((*DATA, "--config", "lba"), ["lba.yaml: no such configuration", "lab"]),
     (("--data", "."), [".: not in a DVC repository", "dvc add"]),
+    (
+        (*DATA, "--config", "gke"),
+        ["gke.yaml: still has REGION, PROJECT, BUCKET in place of your names; to run on this machine, add --local"],
+    ),
+    (
+        (*DATA, "--config", "sample"),
+        ["sample.yaml: has no registry and no pipeline_root, so it is for this machine; add --local, or choose the"],
+    ),
     ((*DATA, "--experiment", "a+b"), ["--experiment 'a+b'", "without + and %"]),
     ((*DATA, "--experiment", "a" * 129), ["must not be longer than 128 characters"]),
     (("--component", "train"), ["run latest: there is none in experiment default"]),
