@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.errors import UserError, command_line
+from components.shared.errors import UserError, command_line, explain_missing_packages
 
-with command_line():  # what is missing is named with the command that installs it
+with explain_missing_packages():
     import numpy as np
     from numpy.random import Generator
     from numpy.typing import ArrayLike, NDArray

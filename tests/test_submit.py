@@ -1,7 +1,10 @@
 """What submit.py refuses before anything runs: one sentence, exit code 1, no run."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,19 @@ def leave_run(
         pytest.param("--data python3/images", ["python3/images", "python3"], id="data path that kfp garbles"),
         pytest.param("--data images --runs python3/runs", ["python3/runs"], id="runs path that kfp garbles"),
         pytest.param("--data images --experiment python3.11", ["runs/python3.11"], id="experiment that kfp garbles"),
+        *(
+            pytest.param(
+                options,
+                [f"{path}: Beam and TensorFlow take a path with {character} for a pattern; use a folder without it, "],
+                id=f"path with {character}",
+            )
+            for options, path, character in (
+                ("--data images --experiment [wip]", "runs/[wip]", "["),
+                ("--data images --experiment wip]", "runs/wip]", "]"),
+                ("--data images --runs a*b", "a*b/default", "*"),
+                ("--component ingest --data images --runs what?", "what?/default", "?"),
+            )
+        ),
         pytest.param(
             "--data images --param learning_rate=nan",
             ["--param learning_rate=nan: learning_rate is nan; it must be a finite number.\n"],
@@ -173,6 +189,13 @@ def test_refuses_a_stage_whose_artifacts_the_earlier_run_lacks(workplace: Path, 
     assert "'transformed_examples'" in message
 
 
+def test_refuses_artifacts_in_a_folder_that_is_taken_for_a_pattern(workplace: Path):
+    leave_run(workplace, "succeeded", name="20260101-000000-[v2]")
+    message = refused(workplace, "--component", "validate")
+    path = workplace / "runs/default/20260101-000000-[v2]/artifacts/ingest/examples"
+    assert message.startswith(f"{path}: Beam and TensorFlow take a path with [ for a pattern; ")
+
+
 def test_latest_run_is_a_successful_one(workplace: Path):
     leave_run(workplace, "failed")
     assert "no run succeeded yet" in refused(workplace, "--component", "validate")
@@ -211,3 +234,21 @@ def test_an_option_that_would_be_ignored_is_refused(workplace: Path, options: li
     result = run_python(ROOT / "submit.py", "--local", *options, cwd=workplace)
     assert result.returncode == 2
     assert f"error: {sentence}" in result.stderr
+
+
+# What a locale without UTF-8 is for Python where none is installed.
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_locale_that_is_not_utf_8_keeps_names_as_they_are(workplace: Path):
+    """The paths that submit.py hands on, and what the terminal gets."""
+    folder = workplace / "größer"
+    folder.mkdir()
+    command = [sys.executable, ROOT / "submit.py", "--local", "--data", folder, "--param", "data_version={{$"]
+    environment = {**os.environ, **ASCII}
+    done = subprocess.run([*command, "--param", "epochs=0"], env=environment, cwd=workplace, capture_output=True)
+    assert done.stderr.decode("ascii").startswith("--param data_version={{$: data_version is '{{$'; Kubeflow")
+    done = subprocess.run(
+        [*command[:-2], "--test-data", "größe{{$"], env=environment, cwd=workplace, capture_output=True
+    )
+    assert done.stderr == b"gr\\xf6\\xdfe{{$: no such folder; --data and --test-data name folders of images.\n"

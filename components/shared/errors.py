@@ -1,8 +1,12 @@
 """Errors that a user can act on, and the entry points at which they become a sentence and an exit code."""
 
+import codecs
 import contextlib
 import functools
 import inspect
+import io
+import locale
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -41,22 +45,44 @@ def command_line() -> Iterator[None]:
 
     A UserError exits with 1, Ctrl-C with 130; a package that is missing is named together with the command to run.
     Warnings are not shown: those of the libraries are about versions of Python, for which a user can do nothing.
+    Names of files are read as UTF-8, and what the terminal cannot show is replaced by a question mark.
     """
+    _use_utf8()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), explain_missing_packages():
             warnings.simplefilter("ignore")
             yield
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except ImportError as error:
-        name = error.name or str(error)
-        sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
     except OSError as error:
         if not error.filename:
             raise
         sys.exit(f"{error.filename}: cannot be read or written ({error.strerror}).")
+
+
+@contextlib.contextmanager
+def explain_missing_packages() -> Iterator[None]:
+    """Lets an import of a package that is not there exit with the command that installs it."""
+    try:
+        yield
+    except ImportError as error:
+        name = error.name or str(error)
+        sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
+
+
+def _use_utf8() -> None:
+    """Starts the command again in Python's UTF-8 mode if the locale has another encoding.
+
+    In that, the names of files would be misread, and a data version would not be that of DVC.
+    """
+    encoding = locale.getencoding()
+    if not sys.flags.utf8_mode and codecs.lookup(encoding).name != "utf-8":
+        os.environ["PYTHONIOENCODING"] = f"{encoding}:replace"  # the terminal's own
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def shorten(error: object) -> str:

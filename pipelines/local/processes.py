@@ -14,13 +14,15 @@ _FOR_STAGES = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "PYTHONWARNINGS": "ignore",
 }
+# The stages read the names of files as the tools do, and kfp.local reads what they print as UTF-8, whatever the locale.
+_UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 
 
 @contextlib.contextmanager
 def set_environment() -> Iterator[None]:
-    """Adds what the stages need to the environment, which kfp.local hands to them; what the user has set stays."""
+    """Adds what the stages need to the environment, which kfp.local hands to them; what else the user has set stays."""
     before = dict(os.environ)
-    os.environ.update(_FOR_STAGES | before)
+    os.environ.update(_FOR_STAGES | before | _UTF8)
     try:
         yield
     finally:

@@ -3,10 +3,11 @@
 import contextlib
 import datetime
 import json
+import re
 import shutil
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,24 @@ def check_texts(runs: Path, pipeline: BaseComponent, arguments: dict[str, Any]) 
         if "python3" in text:
             raise UserError(
                 f"{text}: kfp.local cannot handle paths and names that contain 'python3'; move or rename it."
+            )
+
+
+def check_paths(runs: Path, artifacts: Iterable[str]) -> None:
+    """Refuses folders in which the stages would not find their own files: Beam and TensorFlow take paths for patterns.
+
+    Args:
+        runs: the folder of the run's folder.
+        artifacts: the paths of the artifacts that the run is given.
+
+    Raises:
+        UserError: a path contains a character of patterns.
+    """
+    for path in (str(runs.resolve()), *artifacts):
+        if found := re.search(r"[][*?\\]", path):
+            raise UserError(
+                f"{path}: Beam and TensorFlow take a path with {found[0]} for a pattern; use a folder without it, "
+                "which --runs and --experiment name."
             )
 
 

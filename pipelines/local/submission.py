@@ -20,7 +20,7 @@ from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
-from pipelines.local.runner import PACKAGE, check_runner, check_texts, run_package
+from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
 from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
@@ -73,6 +73,8 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     """
     config = load_config(request.config)
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
+    artifacts = [prepared.arguments.get(name, "") for name in prepared.stages.artifact_parameters]
+    check_paths(request.runs / request.experiment, artifacts)
     if options.runner == "subprocess":
         check_texts(request.runs / request.experiment, prepared.pipeline, prepared.arguments)
     check_runner(options.runner, prepared.pipeline)
