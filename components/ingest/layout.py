@@ -80,8 +80,20 @@ def _find_splits(data: Source, test_data_uri: str, ignored: frozenset[str]) -> l
                 f"{data.join_address('test')}: the data has a test split already;"
                 f" leave out test_data_uri {test_data_uri}."
             )
-        splits.append(Split("test", open_source(test_data_uri, "test", ignored), ()))
+        test = Split("test", open_source(test_data_uri, "test", ignored), ())
+        _check_no_splits(test)
+        splits.append(test)
     return splits
+
+
+def _check_no_splits(test: Split) -> None:
+    """Refuses a whole data set for a test split."""
+    children = [child.name for child in test.source.list_children() or []]
+    if children and set(children) <= set(SPLITS):
+        raise UserError(
+            f"{test.join_address()}: holds {', '.join(sorted(children))}, where class folders must be; give one of"
+            " these folders as test data."
+        )
 
 
 def _list_classes(split: Split) -> list[Child]:
@@ -105,7 +117,10 @@ def _check_class_folders(split: Split, children: list[Child], names: list[str]) 
         if child.is_link:
             raise UserError(f"{address}: the class folder is a link; put the images themselves there.")
         if child.name not in names:
-            raise UserError(f"{address}: not one of the classes {', '.join(names)}; rename it or list it in `classes`.")
+            raise UserError(
+                f"{address}: not one of the classes {', '.join(names)}; rename it, or list your classes in"
+                " pipelines/config, as `classes` of ingest, and in models/schema.pbtxt."
+            )
     for name in names:
         if name not in {child.name for child in children}:
             raise UserError(

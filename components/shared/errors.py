@@ -1,9 +1,12 @@
 """Errors that a user can act on, and the entry points at which they become a sentence and an exit code."""
 
+import codecs
 import contextlib
 import errno
 import functools
 import inspect
+import io
+import locale
 import os
 import re
 import reprlib
@@ -11,7 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from components.shared.process import leave_nothing_behind
 
@@ -20,8 +23,9 @@ if TYPE_CHECKING:
 
 Parameters = ParamSpec("Parameters")
 
-
-FAILED = " failed: "  # between the name of a step and the sentence with which it ends
+# A step prints this line before the sentence that it ends with, so that its reader, and the tools, find that among all
+# that its libraries print.
+STOPS = "The step stops:"
 # What writing to an open file may say; Python's error does not name the file then.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -33,8 +37,7 @@ class UserError(Exception):
 def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
     """Decorates the function of a component: a mistake ends the step with exit code 1 and a sentence.
 
-    The sentence stands behind "NAME failed: ", by which it is told from what libraries print. However the step ends, it
-    leaves no process and no temporary file behind (process.py).
+    However the step ends, it leaves no process and no temporary file behind (process.py).
     """
 
     @functools.wraps(function)
@@ -43,15 +46,20 @@ def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Paramet
             with leave_nothing_behind():
                 function(*args, **kwargs)
         except UserError as error:
-            sys.exit(f"{function.__name__}{FAILED}{error}")
+            _stop(str(error))
         except Exception as error:
             if sentence := explain_place(error):
-                sys.exit(f"{function.__name__}{FAILED}{sentence}")
+                _stop(sentence)
             raise
 
     # kfp's executor reads the arguments with inspect.getfullargspec, which does not look through a decorator.
     step.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return step
+
+
+def _stop(sentence: str) -> NoReturn:
+    print(STOPS, file=sys.stderr)
+    sys.exit(sentence)
 
 
 @contextlib.contextmanager
@@ -60,18 +68,17 @@ def command_line() -> Iterator[None]:
 
     A UserError exits with 1, Ctrl-C with 130; a package that is missing is named together with the command to run.
     Warnings are not shown: those of the libraries are about versions of Python, for which a user can do nothing.
+    Names of files are read as UTF-8, and what the terminal cannot show is replaced by a question mark.
     """
+    _use_utf8()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), explain_missing_packages():
             warnings.simplefilter("ignore")
             yield
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except ImportError as error:
-        name = error.name or str(error)
-        sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
     except BrokenPipeError:
         # Who read the output has enough, as `head` does. What Python still has to write at its end goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,6 +103,29 @@ def explain_place(error: Exception) -> str | None:
     if isinstance(error, OSError) and place:
         return f"{place}: cannot be read or written ({error.strerror})."
     return None
+
+
+@contextlib.contextmanager
+def explain_missing_packages() -> Iterator[None]:
+    """Lets an import of a package that is not there exit with the command that installs it."""
+    try:
+        yield
+    except ImportError as error:
+        name = error.name or str(error)
+        sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
+
+
+def _use_utf8() -> None:
+    """Starts the command again in Python's UTF-8 mode if the locale has another encoding.
+
+    In that, the names of files would be misread, and a data version would not be that of DVC.
+    """
+    encoding = locale.getencoding()
+    if not sys.flags.utf8_mode and codecs.lookup(encoding).name != "utf-8":
+        os.environ["PYTHONIOENCODING"] = f"{encoding}:replace"  # the terminal's own
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def shorten(error: object) -> str:

@@ -58,7 +58,7 @@ def check(cluster: Cluster, request: RunRequest) -> str:
 
 def list_runs(cluster: Cluster, experiment: str) -> str:
     """Prints the newest runs of an experiment."""
-    table = Table(title=f"experiment {experiment}", title_justify="left")
+    table = Table(title=f"experiment {escape(experiment)}", title_justify="left")
     for heading in ("run", "state", "started", "seconds"):
         table.add_column(heading, justify="right" if heading == "seconds" else "left", no_wrap=True)
     for run in runs.list_newest(cluster, experiment):
@@ -72,7 +72,7 @@ def list_runs(cluster: Cluster, experiment: str) -> str:
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     if not console.is_terminal:
         console.width = 200  # a name that is cut is no use to --attach
-    console.print(table if table.row_count else f"experiment {experiment}: no runs yet")
+    console.print(table if table.row_count else f"experiment {escape(experiment)}: no runs yet")
     return "succeeded"
 
 

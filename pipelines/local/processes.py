@@ -19,17 +19,19 @@ _FOR_STAGES = {
 }
 _PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# The stages read the names of files as the tools do, and kfp.local reads what they print as UTF-8, whatever the locale.
+_UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 
 
 @contextlib.contextmanager
 def set_environment(temporary: Path) -> Iterator[None]:
-    """Adds what the stages need to the environment, which kfp.local hands to them; what the user has set stays.
+    """Adds what the stages need to the environment, which kfp.local hands to them; what else the user has set stays.
 
     Args:
         temporary: a folder for the temporary files of the stages.
     """
     before = dict(os.environ)
-    os.environ.update(_FOR_STAGES | {"TMPDIR": str(temporary)} | before)
+    os.environ.update(_FOR_STAGES | {"TMPDIR": str(temporary)} | before | _UTF8)
     try:
         yield
     finally:

@@ -3,10 +3,11 @@
 import contextlib
 import datetime
 import json
+import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.shared.errors import UserError
 from components.shared.files import remove_temporary
-from pipelines.compiler.spec import Task, list_images, read_spec
+from pipelines.compiler.spec import Task, find_constants, list_images, list_tasks, read_spec
+from pipelines.compiler.values import list_texts
 from pipelines.local.containers import check_images, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import Interruption, end_new_children, set_environment
@@ -27,15 +29,43 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "pipeline.yaml"  # in the folder of a run
 
 
-def check_paths(runs: Path, arguments: dict[str, Any]) -> None:
-    """Refuses what kfp.local would garble: it replaces `python3` in every argument by the path of the interpreter.
+def check_texts(runs: Path, pipeline: BaseComponent, arguments: dict[str, Any]) -> None:
+    """Refuses what kfp.local would garble: it replaces `python3` wherever it stands by the path of the interpreter.
+
+    Args:
+        runs: the folder of the run's folder.
+        pipeline: what is to be run; it holds the values that the configuration gives.
+        arguments: of the pipeline.
 
     Raises:
-        UserError: a path contains `python3`.
+        UserError: a path or another text contains `python3`.
     """
-    for value in (str(runs.resolve()), *arguments.values()):
-        if isinstance(value, str) and "python3" in value:
-            raise UserError(f"{value}: kfp.local cannot handle paths that contain 'python3'; move or rename it.")
+    spec = MessageToDict(pipeline.pipeline_spec)
+    constants = [find_constants(spec, task.name, task.parts) for task in list_tasks(spec)]
+    defaults = {name: each.default for name, each in (pipeline.component_spec.inputs or {}).items()}
+    for text in list_texts([str(runs.resolve()), {**defaults, **arguments}, constants]):
+        if "python3" in text:
+            raise UserError(
+                f"{text}: kfp.local cannot handle paths and names that contain 'python3'; move or rename it."
+            )
+
+
+def check_paths(runs: Path, artifacts: Iterable[str]) -> None:
+    """Refuses folders in which the stages would not find their own files: Beam and TensorFlow take paths for patterns.
+
+    Args:
+        runs: the folder of the run's folder.
+        artifacts: the paths of the artifacts that the run is given.
+
+    Raises:
+        UserError: a path contains a character of patterns.
+    """
+    for path in (str(runs.resolve()), *artifacts):
+        if found := re.search(r"[][*?\\]", path):
+            raise UserError(
+                f"{path}: Beam and TensorFlow take a path with {found[0]} for a pattern; use a folder without it, "
+                "which --runs and --experiment name."
+            )
 
 
 def check_runner(runner: str, pipeline: BaseComponent) -> None:

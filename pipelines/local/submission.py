@@ -22,7 +22,7 @@ from pipelines.data.ignored import list_ignored
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
-from pipelines.local.runner import PACKAGE, check_paths, check_runner, run_package
+from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
 from pipelines.output.display import print_adoption, print_comparison, print_figures, print_line, show_progress
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
@@ -79,7 +79,10 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     """
     config = load_config(request.config)
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
-    check_paths(request.runs / request.experiment, prepared.arguments)
+    artifacts = [prepared.arguments.get(name, "") for name in prepared.stages.artifact_parameters]
+    check_paths(request.runs / request.experiment, artifacts)
+    if options.runner == "subprocess":
+        check_texts(request.runs / request.experiment, prepared.pipeline, prepared.arguments)
     check_runner(options.runner, prepared.pipeline)
     kept = prepared.earlier["from run"].artifacts if "from run" in prepared.earlier else {}
     if request.component:

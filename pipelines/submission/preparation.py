@@ -70,7 +70,10 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
     if request.decisions:
         arguments["decisions_uri"] = _locate_decisions(request.decisions, target)
-    arguments = check_arguments(pipeline, arguments, request.params)
+    for param in request.params:
+        if (parameter := param.partition("=")[0]) in data.arguments:
+            raise UserError(f"--param {parameter}: --data and --test-data set it; leave out one of them.")
+    arguments = check_arguments(pipeline, arguments, params=request.params, contracts=stages.contracts)
     return PreparedRun(name, stages, pipeline, arguments, data.versions, earlier)
 
 

@@ -450,9 +450,21 @@ def test_all_bad_images_are_named_at_once(own: Folders, tmp_path: Path) -> None:
 
 
 def test_unknown_class_is_named(tiny: Folders, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not one of the classes i, v;") as caught:
+    with pytest.raises(UserError) as caught:
         ingest(tiny, tmp_path / "examples", classes=["i", "v"])
-    assert str(tiny.data / "train/x") in str(caught.value)
+    assert str(caught.value) == (
+        f"{tiny.data / 'train/x'}: not one of the classes i, v; rename it, or list your classes in pipelines/config, "
+        "as `classes` of ingest, and in models/schema.pbtxt."
+    )
+
+
+def test_a_whole_data_set_is_no_test_split(own: Folders, tmp_path: Path) -> None:
+    for classes in (CLASSES, []):
+        with pytest.raises(UserError) as caught:
+            ingest(Folders(own.data, own.data), tmp_path / "examples", classes=classes)
+        assert str(caught.value) == (
+            f"{own.data}: holds train, val, where class folders must be; give one of these folders as test data."
+        )
 
 
 def test_class_without_folder_is_named(tiny: Folders, tmp_path: Path) -> None:

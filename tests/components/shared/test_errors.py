@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from components.shared.errors import UserError, command_line, exit_on_user_error
+from components.shared.errors import STOPS, UserError, command_line, exit_on_user_error
 from tests.conftest import ROOT, run_python
 
 RAISING = """
@@ -16,16 +16,14 @@ def step() -> None:
 """
 
 
-@pytest.mark.parametrize(
-    ("call", "said"),
-    [
-        ("exit_on_user_error(step)()", "step failed: a.png: fix it.\n"),
-        ("with command_line(): step()", "a.png: fix it.\n"),
-    ],
-)
-def test_user_error_prints_its_sentence_alone(call: str, said: str) -> None:
-    result = run_python("-c", RAISING + call)
-    assert (result.returncode, result.stderr) == (1, said)
+def test_user_error_prints_its_sentence_alone() -> None:
+    result = run_python("-c", RAISING + "with command_line(): step()")
+    assert (result.returncode, result.stderr) == (1, "a.png: fix it.\n")
+
+
+def test_user_error_of_a_step_prints_its_sentence_below_a_line_by_which_it_is_found() -> None:
+    result = run_python("-c", RAISING + "exit_on_user_error(step)()")
+    assert (result.returncode, result.stderr) == (1, f"{STOPS}\na.png: fix it.\n")
 
 
 def test_user_error_can_be_caught_by_the_code_that_calls() -> None:
@@ -75,7 +73,7 @@ def step():
 """
 READING = "open('/no/such')", "/no/such: cannot be read or written (No such file or directory).\n"
 FULL = "cannot be written (No space left on device); make room there, and run again.\n"
-ALL_CALLS = {"step failed: ": "exit_on_user_error(step)()", "": "with command_line(): step()"}
+ALL_CALLS = {f"{STOPS}\n": "exit_on_user_error(step)()", "": "with command_line(): step()"}
 
 
 @pytest.mark.parametrize(
@@ -100,8 +98,8 @@ def test_a_full_disk_is_known_by_the_words_of_tensorflow() -> None:
         "{{function_node __wrapped__SaveV2}} /job:localhost/device:CPU:0}} /dev/full; No space left on device [Op:x]"
     )
     body = f"raise RuntimeError({words!r})"
-    result = run_python("-c", WRITING.format(body=body, call=ALL_CALLS["step failed: "]))
-    assert (result.returncode, result.stderr) == (1, f"step failed: /dev/full: {FULL}")
+    result = run_python("-c", WRITING.format(body=body, call=ALL_CALLS[f"{STOPS}\n"]))
+    assert (result.returncode, result.stderr) == (1, f"{STOPS}\n/dev/full: {FULL}")
 
 
 def test_other_errors_keep_their_trace() -> None:

@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from components.shared.errors import STOPS
 from pipelines.compiler.spec import Task
 from pipelines.local.kfp_log import ExecutorInput, WatchedLog, Watcher
 
@@ -123,10 +124,10 @@ TRACE = """Traceback (most recent call last):
 @pytest.mark.parametrize(
     ("said", "words"),
     {
-        "its sentence": ("train failed: the loss is not a number.", "the loss is not a number."),
-        "of two lines": ("train failed: train/i:\n    2 damaged images.", "train/i:\n2 damaged images."),
+        "its sentence": (f"{STOPS}\n    the loss is not a number.", "the loss is not a number."),
+        "of two lines": (f"{STOPS}\n    train/i:\n    2 damaged images.", "train/i:\n2 damaged images."),
         "a trace": (TRACE, "unexpected, run.log has the trace: KeyError: 'x'\nin two lines"),
-        "below a trace": (f"{TRACE}\n    train failed: no room.", "no room."),
+        "below a trace": (f"{TRACE}\n    {STOPS}\n    no room.", "no room."),
         "of another program": ("no such option", "Instructions for updating:\nno such option"),
     }.values(),
 )
@@ -152,6 +153,15 @@ def test_a_log_that_cannot_be_written_does_not_end_the_run():
     assert watcher.states == {"before-train": "succeeded"}
     assert log.problem
     assert log.problem.strerror == "No space left on device"
+
+
+def test_the_last_words_of_a_task_are_the_sentence_that_it_ends_with():
+    watcher, _, log = watch(TRAIN)
+    sentence = "[v2]/a.png: not an image; remove it.\ntrain/b.png: the same."
+    noise = "    Unable to import IPython: No module named 'IPython'.\n    Instructions for updating:\n"
+    log.write(f"{BEGUN}{noise}    {STOPS}\n" + sentence.replace("\ntrain", "\n    train") + "\n")
+    log.write("    W0000 00:00:1764000000.000000 1234 cpu_utils.cc:1] Something\n" + FAILED.splitlines()[-1] + "\n")
+    assert watcher.find_last_words("before-train") == sentence
 
 
 def test_tasks_that_run_no_container_are_left_aside():
