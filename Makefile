@@ -77,6 +77,13 @@ IMAGE := $(if $(REGISTRY),$(REGISTRY:/=)/)
 test-images: stages-python .venv/dev .venv-stages/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
 	$(BIN)/python -m pytest -m images tests/end_to_end/test_images.py
 
+# pip-audit asks an advisory database of PyPI, which a mirror may lack; --strict then says so and fails.
+audit: .venv/dev ## look the locked packages up among the known vulnerabilities; see SECURITY.md
+	$(BIN)/uv tool run --quiet --from 'pip-audit==2.10.1' pip-audit --strict --disable-pip --no-deps --progress-spinner off \
+		$(addprefix --ignore-vuln ,$(DO_NOT_REACH_US)) $(foreach lock,$(wildcard locks/*.txt containers/*/*.txt),-r $(lock))
+
+DO_NOT_REACH_US := CVE-2025-69872 CVE-2023-47248 CVE-2025-53644
+
 lock: .venv/dev ## write the lock files from pyproject.toml
 	$(UNIVERSAL_LOCK) --extra tools --output-file locks/tools.txt
 	$(UNIVERSAL_LOCK) --extra tools --group dev --constraint locks/tools.txt --output-file locks/dev.txt
@@ -130,4 +137,4 @@ COMMA := ,
 UV := $(BIN)/uv pip --quiet --no-progress
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help stages-python setup-tools setup run test test-fast lint docs benchmark images push test-images lock
+.PHONY: help stages-python setup-tools setup run test test-fast lint docs benchmark images push test-images audit lock
