@@ -10,7 +10,7 @@ import re
 import ssl
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -30,9 +30,10 @@ from yaml import YAMLError
 
 from components.shared.errors import UserError, shorten
 from pipelines.cluster.answers import (
-    Pool,
+    Talk,
     WebPage,
     WrongAnswer,
+    blot,
     check_content,
     check_private,
     clean,
@@ -45,9 +46,6 @@ Answer = TypeVar("Answer")
 PATIENCE = 5  # seconds for which what may pass is tried again
 LONGEST_MESSAGE = 500  # characters of what the server says
 LONGEST_PAUSE = 60  # seconds; a server may ask for hours
-# Tokens of Google, tokens in three parts as OpenID Connect has them, and whatever is sent as one.
-TOKEN = re.compile(r"ya29\.[\w.-]+|\beyJ[\w-]+(\.[\w-]+)*|(?i:bearer)\s+\S+")
-BLOT = "[token]"
 
 
 def open_cluster(config_name: str, flags: dict[str, str]) -> "Cluster":
@@ -88,16 +86,16 @@ class Cluster:
         self.endpoint = settings
         self.name = settings.host or "the kubeconfig's cluster"
         self._client: Client | None = None
-        self._end = float("inf")  # by time.monotonic()
+        self._talk = Talk()
 
     @contextlib.contextmanager
     def within(self, seconds: float | None) -> Iterator[None]:
         """While the block runs, no call takes longer than what is left of these seconds; None is for ever."""
-        self._end = time.monotonic() + seconds if seconds is not None else float("inf")
+        self._talk.end = time.monotonic() + seconds if seconds is not None else float("inf")
         try:
             yield
         finally:
-            self._end = float("inf")
+            self._talk.end = float("inf")
 
     def call(
         self,
@@ -121,13 +119,12 @@ class Cluster:
             UserError: there is a refusal.
             kfp_server_api.ApiException: a refusal with an `expected` status.
         """
-        end = min(time.monotonic() + (PATIENCE if patience is None else patience), self._end)
+        end = min(time.monotonic() + (PATIENCE if patience is None else patience), self._talk.end)
         pause = 0.25
         while True:
             try:
                 with _silence():
-                    self._client = self._client or connect(self.endpoint, self._end)
-                    self._client.wait_until(self._end)
+                    self._client = self._client or connect(self.endpoint, self._talk)
                     return request(self._client)
             except (ApiException, HTTPError, WrongAnswer, OSError) as error:  # OSError: its token's file is replaced
                 status = getattr(error, "status", None)
@@ -144,8 +141,8 @@ class Cluster:
             pause = min(2 * pause, 15)
 
     def explain(self, error: Exception) -> str:
-        """What a failure means, and what to do, in a sentence without the token that was sent."""
-        return explain(error, self.endpoint, self._client.list_tokens() if self._client else [])
+        """What a failure means, and what to do: a sentence that a terminal can show, without a token."""
+        return clean(blot(self._talk.blot(explain(error, self.endpoint))))
 
     def link_to(self, page: str) -> str:
         """The address of a page of Kubeflow Pipelines, such as runs/details/ID."""
@@ -169,19 +166,19 @@ def _silence() -> Iterator[None]:
 class Client(kfp.Client):  # type: ignore[misc]
     """A client of kfp whose answers are checked, and which goes to the given address alone."""
 
-    def __init__(self, host: str | None, end: float, **options: Any) -> None:
+    def __init__(self, host: str | None, talk: Talk, **options: Any) -> None:
         """Asks the server what it is before anything else, because an empty list looks the same from any server.
 
         Args:
             host: the address; None for the kubeconfig's.
-            end: when to wait no longer, by time.monotonic().
+            talk: what its requests have in common.
             options: those of kfp.Client.
 
         Raises:
             WrongAnswer: it is not Kubeflow Pipelines.
         """
-        self._address, self._end = host, end
-        self._pool: Pool | None = None
+        self._address, self._talk = host, talk
+        self._is_guarded = False
         self.health: dict[str, Any] = {}
         super().__init__(host, **options)
         if not self.health:  # kfp has asked already, unless it knows its namespace
@@ -209,24 +206,14 @@ class Client(kfp.Client):  # type: ignore[misc]
 
     def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:  # noqa: ARG002 - as kfp has it
         """Asks once; kfp's own method retries for half a minute and prints stack traces."""
-        if not self._pool:
-            self._pool = guard(self.healthzs.api_client)  # that of all services
-            self.wait_until(self._end)
+        if not self._is_guarded:
+            guard(self.healthzs.api_client, self._talk)  # that of all services
+            self._is_guarded = True
         answer = self.healthzs.healthz_service_get_healthz(_preload_content=False)
         content = read_object(answer.data, answer.headers.get("Content-Type", ""))
         # In full, because the model leaves out `tag_name`, the server's version.
         self.health = check_content(content, "V2beta1GetHealthzResponse")
         return V2beta1GetHealthzResponse(multi_user=self.health["multi_user"])
-
-    def wait_until(self, end: float) -> None:
-        """Lets no request last longer than until `end`, by time.monotonic()."""
-        if self._pool:
-            self._pool.end = end
-
-    def list_tokens(self) -> list[str]:
-        """The tokens that it sends."""
-        keys = self.healthzs.api_client.configuration.api_key.values()
-        return [key.removeprefix("Bearer ") for key in keys if key]
 
 
 class TokenFile(TokenCredentialsBase):  # type: ignore[misc]
@@ -252,12 +239,12 @@ class TokenFile(TokenCredentialsBase):  # type: ignore[misc]
         config.api_key["authorization"] = self._get_token()
 
 
-def connect(settings: Endpoint, end: float = float("inf")) -> Client:
+def connect(settings: Endpoint, talk: Talk) -> Client:
     """A client for these settings.
 
     Args:
         settings: the address and the credentials.
-        end: when to wait no longer, by time.monotonic().
+        talk: what the client's requests have in common.
 
     Raises:
         UserError: the credentials that the settings ask for are not there, or would go where others can read them.
@@ -271,29 +258,22 @@ def connect(settings: Endpoint, end: float = float("inf")) -> Client:
         options["credentials"] = TokenFile(settings.token_file)
     if not settings.host:
         _check_kubeconfig(settings)
-        return Client(None, end, kube_context=settings.kube_context or None, **options)
+        return Client(None, talk, kube_context=settings.kube_context or None, **options)
     if settings.token_file or settings.client_id or _is_inverse_proxy(settings):
         check_private(settings.host)  # before somebody is asked for a token that could not be sent
     if settings.client_id:
         options["existing_token"] = _fetch_iap_token(settings.client_id)
     elif _is_inverse_proxy(settings):
         options["existing_token"] = _fetch_google_token()
-    return Client(settings.host, end, **options)
+    return Client(settings.host, talk, **options)
 
 
 def _is_inverse_proxy(settings: Endpoint) -> bool:
     return (urlsplit(settings.host).hostname or "").endswith(".googleusercontent.com")
 
 
-def explain(error: Exception, settings: Endpoint, tokens: Iterable[str] = ()) -> str:
-    """What the failure means, and what to do: a sentence that a terminal can show, without the `tokens`."""
-    text = _explain(error, settings)
-    for token in tokens:
-        text = text.replace(token, BLOT)
-    return clean(TOKEN.sub(BLOT, text))
-
-
-def _explain(error: Exception, settings: Endpoint) -> str:
+def explain(error: Exception, settings: Endpoint) -> str:
+    """What the failure means, and what to do."""
     host = settings.host or "the kubeconfig's cluster"
     status = getattr(error, "status", None)
     if isinstance(error, WebPage):
