@@ -287,7 +287,7 @@ def test_a_token_is_not_taken_along_to_where_an_answer_leads(lab: Lab, tmp_path:
     with KfpServer() as other:
         other.token = TOKEN  # it refuses who has none
         target = (("Location", f"{other.url}{API}/experiments"),)
-        lab.server.faults.append(Fault("GET", "^/experiments$", 302, body=b"", headers=target))
+        lab.server.faults += [Fault("GET", "^/experiments$", 302, body=b"", headers=target)] * 20
         said = lab.refused("--list", "--token-file", token)
     assert said == f"{lab.server.url}: the credentials are not accepted (401); put a fresh token into {token}."
 
