@@ -15,7 +15,8 @@ from components.shared.cloud_storage import check_writable, is_address
 from components.shared.errors import UserError, shorten_to_sentence
 from pipelines.cluster import runs
 from pipelines.cluster.answers import clean
-from pipelines.cluster.connection import Client, Cluster
+from pipelines.cluster.client import Client
+from pipelines.cluster.connection import Cluster
 
 OLDEST = (2, 3)  # the first whose stages may run as another user than root (kubeflow/pipelines#10857)
 MANIFESTS = ", ".join(
@@ -116,7 +117,7 @@ def _is_there(image: str) -> bool:
     name, _, tag = path.rpartition(":")
     scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
     headers = {"Accept": MANIFESTS}
-    if _takes_google_token(host):
+    if takes_google_token(host):
         headers["Authorization"] = f"Bearer {_fetch_google_token(image)}"
     address = f"{scheme}://{host}/v2/{quote(name)}/manifests/{quote(tag)}"
     try:
@@ -142,7 +143,7 @@ def _is_there(image: str) -> bool:
     return answer.ok
 
 
-def _takes_google_token(host: str) -> bool:
+def takes_google_token(host: str) -> bool:
     """Whether a registry is Google's, for which alone its token is."""
     return host.lower() == "gcr.io" or host.lower().endswith((".pkg.dev", ".gcr.io"))
 

@@ -78,6 +78,9 @@ WRONG = {
     "empty rows": Wrong(other("it has no multi_user"), json.dumps(ROWS).encode()),
     "endless": Wrong(other("it is endless"), b" " * 5000),
     "drips": Wrong(other("it did not come to its end in time"), b"{" * 100, act="drip"),
+    "not there": Wrong(
+        "not found (404): Not Found; check that this is the address of Kubeflow Pipelines.", b"<html>lost</html>", 404
+    ),
     "busy": Wrong(f"answered 503: Service Unavailable; {AGAIN}", b"<html>busy</html>", 503),
     "gateway in a strange charset": Wrong(f"answered 502: Bad Gateway; {AGAIN}", b"<html>\xff\xfe</html>", 502),
     "error of depth": Wrong(f"answered 500: Internal Server Error; {AGAIN}", b"[" * 100_000, 500),
