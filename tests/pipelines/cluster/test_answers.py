@@ -511,3 +511,12 @@ def test_an_answer_that_is_changed_in_one_place_ends_in_no_trace(
             assert re.fullmatch(r"[^\x00-\x1f\x7f]*\.", said), (number, place, change)
             printed = capsys.readouterr().out
             assert not re.search(r"[\x00-\x09\x0b-\x1f]", printed), (number, place, change)
+
+
+def test_of_names_that_differ_in_capitals_alone_the_exact_one_is_taken(lab: Lab):
+    """The server's database finds both."""
+    exact, other = lab.begin("trial", [Frame("RUNNING")]), lab.begin("Trial", [Frame("RUNNING")])
+    page = json.dumps({"runs": [other, exact]}).encode()
+    for name, expected in (("trial", exact), ("Trial", other), ("TRIAL", other)):
+        lab.server.faults.append(Fault("GET", "^/runs$", body=page))
+        assert runs.find(make_cluster(lab.server.url), name, "default").run_id == expected["run_id"]
