@@ -239,6 +239,19 @@ def test_a_wrong_answer_ends_submit_with_1_and_its_time_out_counts(lab: Lab):
     assert late == f"{silent}: no answer for 3 s; {FORWARD}"
 
 
+def test_check_waits_once_for_a_server_that_is_none(lab: Lab):
+    with serve(WRONG["null"], healthy=False) as url:
+        outcome = lab.submit("--check", "--host", url)
+    assert (outcome.returncode, outcome.stderr) == (1, "")
+    untried = "not tried, because the endpoint does not answer as it should."
+    assert outcome.stdout.splitlines()[:4] == [
+        f"✗ endpoint     {url}: {other('it is JSON, but no object')}",
+        f"✗ credentials  {untried}",
+        f"✗ experiment   {untried}",
+        f"✓ bucket       {lab.root}: written, read back, deleted",
+    ]
+
+
 def test_a_time_out_ends_the_wait_for_a_server_that_has_fallen_silent(lab: Lab):
     run = lab.begin("trial", [Frame("RUNNING", {"ingest": "RUNNING"})])
     lab.server.faults += [Fault("GET", "^/runs/[^/]+$"), Fault("GET", "^/runs/[^/]+$", seconds=60)]
