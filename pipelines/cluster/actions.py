@@ -14,7 +14,7 @@ from rich.table import Table
 
 from components.shared.errors import UserError
 from pipelines.cluster import checks, runs, waiting
-from pipelines.cluster.connection import Cluster
+from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.submission import ClusterTarget, check_tags, wait_for_results
 from pipelines.compiler.packages import build, choose_package, write_package
 from pipelines.compiler.spec import list_images, read_spec
@@ -27,6 +27,21 @@ from pipelines.submission.request import RunRequest
 def check(cluster: Cluster, request: RunRequest) -> str:
     """Tries everything that the run would need, one by one, and starts nothing."""
     stages = Stages(cluster.config)
+    is_silent = False
+
+    def check_endpoint() -> str:
+        nonlocal is_silent
+        try:
+            return checks.check_endpoint(cluster)
+        except NoAnswerYetError:
+            is_silent = True
+            raise
+
+    def check_unless_silent(check: Callable[[], str]) -> str:
+        """Waits for a silent server once, not again for everything that it could be asked."""
+        if is_silent:
+            raise UserError("not tried, because the endpoint does not answer as it should.")
+        return check()
 
     def check_data() -> str:
         if not request.data:
@@ -42,9 +57,9 @@ def check(cluster: Cluster, request: RunRequest) -> str:
         return checks.check_images(images)
 
     steps: dict[str, Callable[[], str]] = {
-        "endpoint": lambda: checks.check_endpoint(cluster),
-        "credentials": lambda: checks.check_credentials(cluster),
-        "experiment": lambda: checks.check_experiment(cluster, request.experiment),
+        "endpoint": check_endpoint,
+        "credentials": lambda: check_unless_silent(lambda: checks.check_credentials(cluster)),
+        "experiment": lambda: check_unless_silent(lambda: checks.check_experiment(cluster, request.experiment)),
         "bucket": lambda: checks.check_bucket(cluster.config.pipeline_root),
         "data": check_data,
         "images": check_images,

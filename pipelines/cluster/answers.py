@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 import time
+from dataclasses import dataclass, field
 from html import unescape
 from typing import Any
 from urllib.parse import urlsplit
@@ -37,6 +38,10 @@ IDS = ("experiment_id", "pipeline_id", "pipeline_version_id", "recurring_run_id"
 ID = re.compile(r"\w[\w.-]*", re.ASCII)
 PYTHON_TYPES = {"str": str, "int": int, "bool": bool, "datetime": str}
 # Escape sequences, line breaks, halves of characters, and what turns the direction of the text around it.
+# Tokens of Google, tokens in three parts as OpenID Connect has them, and whatever is sent as one.
+TOKEN = re.compile(r"\bya29\.[\w.-]+|\beyJ[\w-]{10,}(\.[\w-]+)*|(?<=\b[Bb]earer )[\w.~+/=-]{8,}")
+BLOT = "[token]"
+SHORTEST_TOKEN = 16  # characters with the word Bearer in front
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -48,13 +53,26 @@ class WebPage(WrongAnswer):
     """A page for a browser, such as that of a login; the text is its title."""
 
 
+@dataclass
+class Talk:
+    """What all requests of a command have in common."""
+
+    end: float = float("inf")  # when, by time.monotonic(), somebody wants to wait no longer
+    tokens: set[str] = field(default_factory=set)  # those that were sent
+
+    def blot(self, text: str) -> str:
+        """The text without the tokens that were sent."""
+        for token in self.tokens:
+            text = text.replace(token, BLOT)
+        return text
+
+
 class Pool:
     """A pool of connections whose requests all come to an end; the generated client's may last for ever."""
 
-    def __init__(self, pool: PoolManager) -> None:
+    def __init__(self, pool: PoolManager, talk: Talk) -> None:
         """Asks through `pool`."""
-        self._pool = pool
-        self.end = float("inf")  # when, by time.monotonic(), somebody wants to wait no longer
+        self._pool, self._talk = pool, talk
 
     def request(
         self,
@@ -66,16 +84,18 @@ class Pool:
         timeout: Timeout | None = None,  # noqa: ARG002 - that of the generated client, which is none
         **options: Any,
     ) -> BaseHTTPResponse:
-        """The answer, read to its end, as UTF-8.
+        """The answer, read to its end, as UTF-8 and without the token, should it come back.
 
         Raises:
             UserError: a token would go where others can read it.
             WrongAnswer: the answer is too long or too slow.
             urllib3.exceptions.HTTPError: there is no answer, or it is cut short.
         """
-        if "authorization" in map(str.lower, headers):
+        for token in [value for name, value in headers.items() if name.lower() == "authorization"]:
             check_private(url)
-        left = max(self.end - time.monotonic(), 1)
+            if len(token) > SHORTEST_TOKEN:  # a shorter one may be a part of any word
+                self._talk.tokens.add(token.split()[-1])
+        left = max(self._talk.end - time.monotonic(), 1)
         silence = min(SILENCE, left)
         end = time.monotonic() + min(LONGEST, left)
         response = self._pool.request(
@@ -89,9 +109,9 @@ class Pool:
         )
         kept = {name: response.headers[name] for name in ("Retry-After",) if name in response.headers}
         kind = response.headers.get("Content-Type", "").partition(";")[0]  # not its charset: it may be any word
-        content = _read(response, end).decode(errors="replace").encode()
+        content = self._talk.blot(_read(response, end).decode(errors="replace"))
         return HTTPResponse(
-            io.BytesIO(content),
+            io.BytesIO(content.encode()),
             headers={"Content-Type": kind, **kept},
             status=response.status,
             reason=response.reason,
@@ -116,10 +136,9 @@ def check_private(url: str) -> None:
         )
 
 
-def guard(client: ApiClient) -> Pool:
-    """Makes every answer to the client pass through this module; returns the pool that it asks through."""
-    pool = Pool(client.rest_client.pool_manager)
-    client.rest_client.pool_manager = pool
+def guard(client: ApiClient, talk: Talk) -> None:
+    """Makes every answer to the client pass through this module."""
+    client.rest_client.pool_manager = Pool(client.rest_client.pool_manager, talk)
     deserialize = client.deserialize
 
     def check_and_deserialize(response: Any, response_type: str) -> Any:
@@ -128,7 +147,6 @@ def guard(client: ApiClient) -> Pool:
         return deserialize(response, response_type)
 
     client.deserialize = check_and_deserialize
-    return pool
 
 
 def read_object(content: bytes | str, kind: str) -> dict[str, Any]:
@@ -182,6 +200,8 @@ def check_content(content: Any, model: str, place: str = "") -> Any:
     if model.startswith("list["):
         _check_type(content, list, place)
         inner = model.removeprefix("list[").removesuffix("]")
+        if None in content:
+            raise WrongAnswer(f"{place} has an item that is null")
         return [check_content(item, inner, f"{place}[{number}]") for number, item in enumerate(content)]
     if model.startswith("dict("):
         _check_type(content, dict, place)
@@ -212,6 +232,11 @@ def check_content(content: Any, model: str, place: str = "") -> Any:
 def clean(text: str) -> str:
     """The text without what a terminal would obey, and on one line."""
     return UNPRINTABLE.sub("\ufffd", text)
+
+
+def blot(text: str) -> str:
+    """The text without what looks like a token."""
+    return TOKEN.sub(BLOT, text)
 
 
 def _check_type(content: Any, expected: type, place: str) -> None:

@@ -1,8 +1,11 @@
 """What a run on a cluster has: what its tasks wrote, and what they took from KFP's cache."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from google.protobuf import json_format
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, PipelineSpec
 from kfp_server_api import V2beta1Run
 from kfp_server_api.exceptions import ApiException
 
@@ -12,6 +15,8 @@ from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster
 from pipelines.compiler.spec import Spec, Task, find_component, find_dag, find_executor, find_sources, list_tasks
 
+# What the functions of pipelines.compiler.spec raise on a spec whose parts name what is not there, or themselves.
+BROKEN = (KeyError, IndexError, ValueError, RecursionError)
 Uris = dict[tuple[str, str], str]  # by the name of a task, and of its output
 
 
@@ -38,7 +43,7 @@ def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
     """The run with its pipeline.
 
     Raises:
-        UserError: the run's pipeline was not uploaded.
+        UserError: the run's pipeline was not uploaded, or is not one.
     """
     version = run.pipeline_version_reference
     if not (version and version.pipeline_id):
@@ -47,7 +52,10 @@ def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
     uploaded = cluster.call(
         lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id)
     )
-    return _make_execution(cluster, run, pipeline=pipeline, spec=uploaded.pipeline_spec)
+    spec = _check_spec(uploaded.pipeline_spec)
+    if not spec:
+        raise UserError(f"run {run.display_name}: its pipeline is not one that Kubeflow Pipelines can have run.")
+    return _make_execution(cluster, run, pipeline=pipeline, spec=spec)
 
 
 def find_artifacts(cluster: Cluster, execution: Execution) -> Uris:
@@ -94,7 +102,6 @@ def list_written(folder: str) -> Uris:
 
 def _make_execution(cluster: Cluster, run: V2beta1Run, *, pipeline: str, spec: Spec) -> Execution:
     root = (run.runtime_config and run.runtime_config.pipeline_root) or cluster.config.pipeline_root
-    spec = spec.get("pipeline_spec", spec)  # beside it may be what Kubernetes alone is told
     return Execution(run, pipeline, spec, f"{root.rstrip('/')}/{pipeline}/{run.run_id}")
 
 
@@ -119,17 +126,44 @@ def _list_earlier(cluster: Cluster, execution: Execution) -> Iterator[Execution]
 
 
 def _read_spec(cluster: Cluster, pipeline_id: str, version_id: str) -> Spec | None:
-    """The spec of an uploaded version; None for one that somebody has deleted."""
+    """The spec of an uploaded version; None for one that somebody has deleted, or that is none."""
     try:
         version = cluster.call(lambda client: client.get_pipeline_version(pipeline_id, version_id), expected=(404,))
     except ApiException:
         return None
-    return version.pipeline_spec  # type: ignore[no-any-return]
+    return _check_spec(version.pipeline_spec)
+
+
+def _check_spec(content: Any) -> Spec | None:
+    """What a server has as a pipeline's spec, as protobuf writes it; None if it is none."""
+    if isinstance(content, dict):
+        content = content.get("pipeline_spec", content)  # beside it may be what Kubernetes alone is told
+    try:
+        spec: Spec = json_format.MessageToDict(
+            json_format.ParseDict(content, PipelineSpec(), ignore_unknown_fields=True)
+        )
+        executors = json_format.ParseDict(
+            spec["deploymentSpec"], PipelineDeploymentConfig(), ignore_unknown_fields=True
+        )
+        spec["deploymentSpec"] = json_format.MessageToDict(executors)
+        tasks = list_tasks(spec)
+    except (json_format.ParseError, *BROKEN):
+        return None
+    return spec if all(re.fullmatch(r"[\w-]+", task.name) for task in tasks) else None
 
 
 def _describe_works(execution: Execution) -> dict[str, object]:
-    """What each task does, by its name."""
-    return {task.name: _describe_work(execution, task.name, task.parts) for task in execution.tasks}
+    """What each task does, by its name.
+
+    A task that takes what does not exist, or in a way that this project's pipelines do not, is like no other.
+    """
+    works: dict[str, object] = {}
+    for task in execution.tasks:
+        try:
+            works[task.name] = _describe_work(execution, task.name, task.parts)
+        except BROKEN:
+            works[task.name] = execution.run.run_id, task.name
+    return works
 
 
 def _describe_work(execution: Execution, task: str, parts: tuple[str, ...]) -> object:

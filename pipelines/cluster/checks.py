@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import google.auth
 import kfp
@@ -14,7 +15,8 @@ from components.shared.cloud_storage import check_writable, is_address
 from components.shared.errors import UserError, shorten_to_sentence
 from pipelines.cluster import runs
 from pipelines.cluster.answers import clean
-from pipelines.cluster.connection import Client, Cluster
+from pipelines.cluster.client import Client
+from pipelines.cluster.connection import Cluster
 
 OLDEST = (2, 3)  # the first whose stages may run as another user than root (kubeflow/pipelines#10857)
 MANIFESTS = ", ".join(
@@ -110,13 +112,17 @@ def _is_there(image: str) -> bool:
     host, slash, path = image.partition("/")
     if not slash or ("." not in host and ":" not in host and host != "localhost"):
         raise UserError(f"{image}: has no registry; set `registry` in the config.")
+    if not re.fullmatch(r"[A-Za-z0-9.-]+(:\d{1,5})?", host):
+        raise UserError(f"{image}: '{host}' is no host of a registry; correct `registry` in the config.")
     name, _, tag = path.rpartition(":")
     scheme = "http" if host.split(":")[0] in ("localhost", "127.0.0.1") else "https"
     headers = {"Accept": MANIFESTS}
-    if host == "gcr.io" or host.endswith((".pkg.dev", ".gcr.io")):  # Google's alone, which its token is for
+    if takes_google_token(host):
         headers["Authorization"] = f"Bearer {_fetch_google_token(image)}"
+    address = f"{scheme}://{host}/v2/{quote(name)}/manifests/{quote(tag)}"
     try:
-        answer = requests.head(f"{scheme}://{host}/v2/{name}/manifests/{tag}", headers=headers, timeout=20)
+        # To another host that it may lead to, requests does not send the token.
+        answer = requests.head(address, headers=headers, timeout=20, allow_redirects=True)
     except requests.RequestException as error:
         raise UserError(
             f"{host}: the registry does not answer ({type(error).__name__}); is `registry` in the config right?"
@@ -126,7 +132,20 @@ def _is_there(image: str) -> bool:
             f"{image}: the registry does not let you read ({answer.status_code}); "
             "ask for the role Artifact Registry Reader, or run: gcloud auth application-default login"
         )
+    if answer.status_code not in (200, 404):
+        raise UserError(f"{host}: the registry answers {answer.status_code}; try again, or ask whoever runs it.")
+    kind = answer.headers.get("Content-Type", "").partition(";")[0]
+    if answer.ok and kind not in MANIFESTS.split(", "):
+        raise UserError(
+            f"{host}: what answers is no registry of images ({clean(kind) or 'no Content-Type'}); "
+            "is `registry` in the config right?"
+        )
     return answer.ok
+
+
+def takes_google_token(host: str) -> bool:
+    """Whether a registry is Google's, for which alone its token is."""
+    return host.lower() == "gcr.io" or host.lower().endswith((".pkg.dev", ".gcr.io"))
 
 
 def _fetch_google_token(image: str) -> str:

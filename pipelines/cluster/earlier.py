@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from kfp_server_api import V2beta1Run
 
+from components.shared.errors import UserError
 from pipelines.cluster import runs
-from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, list_written, read_execution
+from pipelines.cluster.artifacts import BROKEN, Execution, Uris, find_artifacts, list_written, read_execution
 from pipelines.cluster.connection import Cluster
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import Task, find_parameters, find_sources, is_own
@@ -23,12 +24,13 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
         stage: the one that is to be repeated, if any.
 
     Raises:
-        UserError: the run compared two others, so that it has two runs' artifacts of the same names.
+        UserError: the run compared two others, so that it has two runs' artifacts of the same names, or its pipeline
+            is broken.
     """
     execution = read_execution(cluster, run)
     check_not_comparison(execution.pipeline, run.display_name)
     uris = find_artifacts(cluster, execution)
-    earlier = runs.find_by_id(cluster, execution.parameters.get(FROM_RUN, ""))
+    earlier = runs.find_by_id(cluster, str(execution.parameters.get(FROM_RUN, "")))
     before = describe_run(cluster, earlier, stages=stages, stage=stage) if earlier else None
     outdated = stages.list_affected(*(task.stage for task in execution.tasks if task.is_own))
     artifacts = _name_artifacts(execution, uris=uris, stages=stages, before=before, outdated=outdated)
@@ -36,12 +38,17 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
     task = _find_last_task(execution, stage)
     if not task:
         return inherit_task(described, before, outdated) if before else described
-    inputs = _find_inputs(execution, uris, task)
+    try:
+        inputs, parameters = _find_inputs(execution, uris, task), _read_parameters(execution, task)
+    except BROKEN:
+        raise UserError(
+            f"run {run.display_name}: its pipeline does not say where {task.name} takes its inputs."
+        ) from None
     for port, uri in inputs.items():
         if not uri:  # what the stage took is gone, and another artifact of that name would be wrong
             artifacts.pop(port, None)
     taken = {port: uri for port, uri in inputs.items() if uri}
-    return replace(described, parameters=_read_parameters(execution, task), inputs=taken)
+    return replace(described, parameters=parameters, inputs=taken)
 
 
 def _name_artifacts(
@@ -54,7 +61,7 @@ def _name_artifacts(
     own = {task.name for task in execution.tasks if task.is_own}
     made = {output: uri for (task, output), uri in uris.items() if task in own}
     artifacts = stages.artifact_parameters
-    taken = {artifacts[name]: uri for name, uri in execution.parameters.items() if name in artifacts}
+    taken = {artifacts[name]: str(uri) for name, uri in execution.parameters.items() if name in artifacts}
     earlier: dict[str, str] = {}
     if before:
         earlier = before.artifacts

@@ -28,7 +28,7 @@ from pipelines.output.display import print_line
 
 # What the server's database holds. The server refuses what is longer only after it has started the run.
 NAME_LENGTH, VERSION_LENGTH, DESCRIPTION_LENGTH = 128, 127, 255
-LAST_CHARACTER = "\uffff"  # it has no emoji: they take four bytes
+UNSTORABLE = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")  # emoji and the like, which take four bytes
 PAGE, LARGEST_PAGE = 20, 200  # runs; the latter is the most that the server sends
 SETTLING = 2  # seconds in which a server ends what it was asked for by a request whose answer was lost
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -86,14 +86,15 @@ def check_characters(where: str, content: object) -> None:
     Raises:
         UserError: a character cannot be stored; `where` says where it stands.
     """
-    last = max(json.dumps(content, ensure_ascii=False, default=str))
-    if last > LAST_CHARACTER:
-        raise UserError(f"{where}: has '{last}', which the database of Kubeflow Pipelines cannot hold; use another.")
+    if found := UNSTORABLE.search(json.dumps(content, ensure_ascii=False, default=str)):
+        raise UserError(
+            f"{where}: has '{found[0]}', which the database of Kubeflow Pipelines cannot hold; use another."
+        )
 
 
 def describe(text: str) -> str:
     """The text as the description of a run, cut to what the server's database holds."""
-    text = "".join(character if character <= LAST_CHARACTER else "\ufffd" for character in text)
+    text = UNSTORABLE.sub("\ufffd", text)
     return text if len(text) <= DESCRIPTION_LENGTH else f"{text[: DESCRIPTION_LENGTH - 1]}…"
 
 
@@ -238,8 +239,8 @@ def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = Fals
             raise UserError(f"run {name}: there is no such run; --list shows the newest.")
         return run
     if name != "latest":
-        named = iterate_newest(cluster, None, condition=_match_name(name))
-        found = next((run for run in named if _is_named(run, name)), None)
+        named = [run for run in iterate_newest(cluster, None, condition=_match_name(name)) if _is_named(run, name)]
+        found = next((run for run in named if run.display_name == name), named[0] if named else None)
         missing = "there is no run of that name"
     else:
         newest = iterate_newest(cluster, experiment)

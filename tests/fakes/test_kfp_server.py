@@ -18,6 +18,9 @@ from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
 TASKS = ["first", "second"]
 
 
+EMOJI = "\N{SLIGHTLY SMILING FACE}"  # a character of four bytes
+
+
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A pipeline of two tasks with parameters of three types, one of them required."""
@@ -184,7 +187,22 @@ def test_a_run_whose_texts_the_database_cannot_hold_is_an_error(
     assert client.runs.run_service_create_run({**body, name: "x" * longest}).run_id
     with refused(500):
         client.runs.run_service_create_run({**body, name: "x" * (longest + 1)})
+    with refused(500):
+        client.runs.run_service_create_run({**body, name: EMOJI})
     assert client.list_runs().total_size == 2
+    assert len(server.workflows) == 4  # those of the refused ones run all the same
+
+
+def test_the_texts_of_a_pipeline_and_an_experiment_must_fit_too(client: Client, package: str):
+    pipeline_id = client.upload_pipeline(package, "training").pipeline_id
+    assert client.upload_pipeline_version(package, "x" * 127, pipeline_id=pipeline_id).pipeline_version_id
+    for name in ("x" * 128, EMOJI):
+        with refused(500):
+            client.upload_pipeline_version(package, name, pipeline_id=pipeline_id)
+    for name in ("x" * 129, EMOJI):
+        with refused(500):
+            client.create_experiment(name)
+    assert client.list_pipeline_versions(pipeline_id).total_size == 2
 
 
 def test_a_run_needs_what_it_refers_to(server: KfpServer, client: Client, package: str):

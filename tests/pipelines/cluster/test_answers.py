@@ -1,9 +1,13 @@
 """What `submit.py` says to each wrong answer of a server, whatever it was asked to do."""
 
 import contextlib
+import copy
 import datetime
+import functools
 import itertools
 import json
+import os
+import random
 import re
 import signal
 import time
@@ -17,13 +21,14 @@ from typing import Any, NamedTuple
 import pytest
 
 from components.shared.errors import UserError
-from pipelines.cluster import actions, answers, connection, runs, waiting
+from pipelines.cluster import actions, answers, checks, connection, runs, waiting
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.submission import submit
 from pipelines.compiler.config import Config, Endpoint
 from pipelines.submission.request import ClusterOptions, RunRequest
-from tests.fakes.kfp_rules import Frame
-from tests.fakes.kfp_server import API, Fault, KfpServer
+from tests.fakes.gcs import EMULATOR
+from tests.fakes.kfp_rules import Frame, Json, progress
+from tests.fakes.kfp_server import API, Fault, KfpServer, Request
 from tests.pipelines.cluster.lab import STAGES, Lab, finished, together, until
 
 RUN = "01234567-89ab-cdef-0123-456789abcdef"
@@ -73,6 +78,9 @@ WRONG = {
     "empty rows": Wrong(other("it has no multi_user"), json.dumps(ROWS).encode()),
     "endless": Wrong(other("it is endless"), b" " * 5000),
     "drips": Wrong(other("it did not come to its end in time"), b"{" * 100, act="drip"),
+    "not there": Wrong(
+        "not found (404): Not Found; check that this is the address of Kubeflow Pipelines.", b"<html>lost</html>", 404
+    ),
     "busy": Wrong(f"answered 503: Service Unavailable; {AGAIN}", b"<html>busy</html>", 503),
     "gateway in a strange charset": Wrong(f"answered 502: Bad Gateway; {AGAIN}", b"<html>\xff\xfe</html>", 502),
     "error of depth": Wrong(f"answered 500: Internal Server Error; {AGAIN}", b"[" * 100_000, 500),
@@ -136,8 +144,9 @@ COMMANDS: dict[str, Callable[[Cluster], Any]] = {
 }
 
 
-def start(cluster: Cluster, **what: str) -> str:
-    return submit(cluster, RunRequest(experiment="images", config="lab", **what), ClusterOptions({}))
+def start(cluster: Cluster, options: dict[str, str] | None = None, **what: str) -> str:
+    request = RunRequest(experiment="images", config="lab", **what)
+    return submit(cluster, request, ClusterOptions({}, **(options or {})))
 
 
 @contextlib.contextmanager
@@ -228,6 +237,19 @@ def test_a_wrong_answer_ends_submit_with_1_and_its_time_out_counts(lab: Lab):
         )
     assert said == [f"{page}: {PAGE}"] * 3
     assert late == f"{silent}: no answer for 3 s; {FORWARD}"
+
+
+def test_check_waits_once_for_a_server_that_is_none(lab: Lab):
+    with serve(WRONG["null"], healthy=False) as url:
+        outcome = lab.submit("--check", "--host", url)
+    assert (outcome.returncode, outcome.stderr) == (1, "")
+    untried = "not tried, because the endpoint does not answer as it should."
+    assert outcome.stdout.splitlines()[:4] == [
+        f"✗ endpoint     {url}: {other('it is JSON, but no object')}",
+        f"✗ credentials  {untried}",
+        f"✗ experiment   {untried}",
+        f"✓ bucket       {lab.root}: written, read back, deleted",
+    ]
 
 
 def test_a_time_out_ends_the_wait_for_a_server_that_has_fallen_silent(lab: Lab):
@@ -417,3 +439,97 @@ def test_texts_keep_to_what_the_database_of_the_server_holds(lab: Lab):
     assert "config: smiling-�" in run["description"]
     version = lab.server.stored["pipeline_version"][run["pipeline_version_reference"]["pipeline_version_id"]]
     assert re.fullmatch(r"t{118}-[0-9a-f]{8}", version["display_name"])
+
+
+CASES = int(os.environ.get("CASES", 40))
+DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
+CHANGES = [None, 5, -1e300, True, "", "x\x1b[2J", "../..", "9999-12-31T23:59:59Z", [], [None], {}, {"a": None}]
+CHANGED: dict[str, Callable[[Cluster, Json], Any]] = {
+    "list": lambda cluster, _: actions.list_runs(cluster, "images"),
+    "attach": lambda cluster, run: actions.attach(cluster, run["run_id"], "images", timeout=0.001, reports=Path("new")),
+    "terminate": lambda cluster, run: actions.terminate(cluster, run["display_name"], "images"),
+    "component": lambda cluster, _: start(cluster, component="train"),
+    "data": lambda cluster, _: start(cluster, data="gs://images/numerals"),
+    "pause": lambda cluster, _: actions.change_schedule(cluster, "nightly", "pause"),
+    "check": lambda cluster, _: checks.check_endpoint(cluster),
+}
+
+
+class ChangingServer(KfpServer):
+    """Changes one place of one of its answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = itertools.count()
+        self.answers: list[Json] = []
+        self.number, self.place, self.change = -1, (), None  # which answer, where in it, to what
+
+    def answer(self, request: Request) -> Json:
+        content = copy.deepcopy(super().answer(request))
+        self.answers.append(copy.deepcopy(content))
+        if next(self.count) == self.number:
+            *way, last = self.place
+            within = functools.reduce(lambda part, key: part[key], way, content)
+            within[last] = self.change
+        return content
+
+
+def list_places(content: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where something stands in a content as JSON has it."""
+    pairs: Any = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in pairs:
+        yield (*place, key)
+        if isinstance(value, (dict, list)):
+            yield from list_places(value, (*place, key))
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("name", CHANGED)
+def test_an_answer_that_is_changed_in_one_place_ends_in_no_trace(
+    name: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A sentence, or what is right; and a terminal gets no escape sequence either way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(EMULATOR, lab.gcs.url)
+    monkeypatch.setattr(answers, "LARGEST", 10**7)
+    monkeypatch.setattr(runs, "SETTLING", 0)
+    command = CHANGED[name]
+    with ChangingServer() as server:
+        lab = lab._replace(server=server)
+        ends = {"component": None, "attach": progress(STAGES, failed="train")[-1:]}
+        run = lab.begin("trial", ends.get(name, [Frame("RUNNING", {"ingest": "RUNNING"})]) or DONE, "images")
+        lab.leave(run, "ingest/examples", "transform/transform_graph", "transform/transformed_examples")
+        start(make_cluster(server.url), options={"recurring": "nightly", "cron": "0 0 3 * * *"}, data="gs://images/n")
+        state = copy.deepcopy((server.stored, server.specs))
+        server.answers.clear()
+        command(make_cluster(server.url), run)
+        cases = [
+            (number, place, change)
+            for number, answer in enumerate(list(server.answers))
+            for place in list_places(answer)
+            for change in CHANGES
+        ]
+        capsys.readouterr()
+        for number, place, change in random.Random(name).sample(cases, min(CASES, len(cases))):
+            server.stored, server.specs = copy.deepcopy(state)
+            server.count, server.number, server.place, server.change = itertools.count(), number, place, change
+            said = "."
+            try:
+                command(make_cluster(server.url), server.stored["run"][run["run_id"]])
+            except UserError as error:
+                said = str(error)
+            except Exception as error:
+                error.add_note(f"answer {number}, {place} as {change!r}")
+                raise
+            assert re.fullmatch(r"[^\x00-\x1f\x7f]*\.", said), (number, place, change)
+            printed = capsys.readouterr().out
+            assert not re.search(r"[\x00-\x09\x0b-\x1f]", printed), (number, place, change)
+
+
+def test_of_names_that_differ_in_capitals_alone_the_exact_one_is_taken(lab: Lab):
+    """The server's database finds both."""
+    exact, other = lab.begin("trial", [Frame("RUNNING")]), lab.begin("Trial", [Frame("RUNNING")])
+    page = json.dumps({"runs": [other, exact]}).encode()
+    for name, expected in (("trial", exact), ("Trial", other), ("TRIAL", other)):
+        lab.server.faults.append(Fault("GET", "^/runs$", body=page))
+        assert runs.find(make_cluster(lab.server.url), name, "default").run_id == expected["run_id"]

@@ -3,12 +3,17 @@
 import hashlib
 import re
 import subprocess
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
+from components.shared.errors import UserError
+from pipelines.cluster.checks import check_images, takes_google_token
 from tests.fakes.kfp_rules import Json
 from tests.fakes.kfp_server import Fault, KfpServer, Request
 from tests.pipelines.cluster.lab import STAGES, Lab, together, until
@@ -148,3 +153,46 @@ def test_each_line_tells_of_the_endpoint_what_is_wrong_with_it(lab: Lab, closed_
     assert aged["credentials"].startswith(f"✗ {old.url}: not allowed (403): Refused on purpose; ")
     for said in (refused, away, team, mine, aged):
         assert said["bucket"].startswith("✓ ")  # one line does not hang on another
+
+
+def answer_always(status: int, kind: str) -> ThreadingHTTPServer:
+    """A server that gives the same answer to whoever asks."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    return server
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "said"),
+    [
+        (200, "text/html; charset=utf-8", "what answers is no registry of images (text/html); is `registry` in the "),
+        (503, "text/html", "the registry answers 503; try again, or ask whoever runs it."),
+        (429, "application/json", "the registry answers 429; try again, or ask whoever runs it."),
+    ],
+)
+def test_what_is_no_answer_of_a_registry_says_nothing_of_images(status: int, kind: str, said: str):
+    server = answer_always(status, kind)
+    host = f"127.0.0.1:{server.server_port}"
+    with pytest.raises(UserError) as raised:
+        check_images([f"{host}/pipelines/train:v1"])
+    server.shutdown()
+    assert str(raised.value).startswith(f"{host}: {said}")
+
+
+def test_googles_token_goes_to_googles_registries_alone():
+    hosts = ["gcr.io", "eu.gcr.io", "europe-west4-docker.pkg.dev", "EU.GCR.IO"]
+    others = ["evilgcr.io", "gcr.io.example", "pkg.dev.example", "a.pkg.dev:80", "evilpkg.dev", "pkg.dev"]
+    assert [host for host in (*hosts, *others) if takes_google_token(host)] == hosts
+    for host in ("kfp.example#.gcr.io", "kfp.example?.gcr.io", "gcr.io@kfp.example", "kfp.example\\.gcr.io"):
+        with pytest.raises(UserError, match=r"is no host of a registry; correct `registry` in the config\."):
+            check_images([f"{host}/pipelines/train:v1"])

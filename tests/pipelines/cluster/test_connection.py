@@ -8,16 +8,24 @@ import threading
 import time
 import warnings
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from components.shared.errors import UserError
 from pipelines.cluster import answers
+from pipelines.cluster.answers import check_private
 from pipelines.cluster.connection import Cluster
 from pipelines.compiler.config import Config, Endpoint
-from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
+from tests.fakes.kfp_rules import Frame
+from tests.fakes.kfp_server import API, KUBE_PROXY, Fault, KfpServer, kubeconfig
 from tests.pipelines.cluster.lab import Lab, together
+
+IN_CLUSTER = "ml-pipeline.kubeflow.svc.cluster.local:8888/apis"  # kfp's own address there, without a scheme
 
 
 def test_a_flag_goes_before_the_environment_and_that_before_the_configuration(lab: Lab, tmp_path: Path):
@@ -178,3 +186,143 @@ def test_asking_changes_nothing_for_the_whole_process():
         with pytest.raises(UserError):
             cluster.call(lambda client: client.list_experiments())
         assert settings() == before
+
+
+TOKEN = "0123456789abcdef-0123456789abcdef"
+
+
+def test_what_a_server_says_has_no_token(lab: Lab, tmp_path: Path):
+    """Neither the one that was sent, wherever it comes back, nor what looks like one."""
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n")
+    lab.begin(f"run of {TOKEN}", [Frame("FAILED")])
+    lab.server.token = TOKEN
+    listing = ("--list", "--token-file", token)
+    assert "run of [token]" in lab.done(*listing)
+    said = f"no {TOKEN}, Bearer abcdefghijkl, ya29.abc-d_e, eyJhbGciOiJSUzI1NiJ9.e30.c2ln"
+    lab.server.faults.append(Fault("GET", "^/healthz$", 403, body=json.dumps({"message": said}).encode()))
+    assert lab.refused(*listing) == (
+        f"{lab.server.url}: not allowed (403): no [token], Bearer [token], [token], [token]; "
+        "ask whoever runs the cluster for the role."
+    )
+
+
+@pytest.mark.parametrize(
+    "address", ["https://kfp.example", "http://127.0.0.1:8080/x", "http://localhost", "http://[::1]:80", IN_CLUSTER]
+)
+def test_a_token_goes_by_tls_or_to_this_machine(address: str):
+    check_private(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://kfp.example:8080",
+        "http://localhost.example",
+        "http://127.0.0.1.example",
+        "http://localhost@kfp.example",
+        "http://kfp.example#localhost",
+        "http://ml-pipeline.kubeflow.svc.cluster.local.example",
+        "kfp.example:8888",
+    ],
+)
+def test_a_token_goes_to_nobody_who_could_be_overheard(address: str):
+    with pytest.raises(UserError, match=r": a token would be sent unencrypted; give an address that begins with https"):
+        check_private(address)
+
+
+def test_the_token_of_a_kubeconfig_is_not_sent_unencrypted(lab: Lab, tmp_path: Path):
+    lab.server.token = TOKEN
+    path = kubeconfig(lab.server, tmp_path / "kubeconfig")
+    path.write_text(path.read_text().replace("127.0.0.1", "kfp.example"))
+    port = lab.server.url.rpartition(":")[2]
+    assert lab.refused("--list", KFP_HOST="", KUBECONFIG=str(path)) == (
+        f"http://kfp.example:{port}: a token would be sent unencrypted; give an address that begins with https."
+    )
+
+
+def test_googles_token_goes_to_no_address_that_only_ends_like_the_proxys(lab: Lab, tmp_path: Path):
+    """Nor to where kfp's own variables lead."""
+    sent: list[tuple[str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.append((self.path, self.headers.get("Authorization")))
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            token = {"access_token": TOKEN, "id_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}
+            self.wfile.write(json.dumps({"multi_user": False, **(token if self.path == "/token" else {})}).encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+    url = f"http://127.0.0.1:{http.server_port}"
+    key = rsa.generate_private_key(65537, 2048)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    account = {
+        "type": "service_account",
+        "client_email": "a@b",
+        "token_uri": f"{url}/token",
+        "private_key": key.private_bytes(*form).decode(),
+    }
+    (tmp_path / "account.json").write_text(json.dumps(account))
+    environment = {"GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "account.json")}
+    variables = {"KF_PIPELINES_IAP_OAUTH2_CLIENT_ID": "iap", "KF_PIPELINES_ENDPOINT": "http://kfp.example"}
+    lab.submit("--list", "--host", f"{url}/a.googleusercontent.com", **environment, **variables)
+    http.shutdown()
+    assert sent
+    assert {authorization for _, authorization in sent} == {None}
+    assert "/token" not in {path for path, _ in sent}
+
+
+def test_a_token_is_not_taken_along_to_where_an_answer_leads(lab: Lab, tmp_path: Path):
+    token = tmp_path / "token"
+    token.write_text(TOKEN)
+    with KfpServer() as other:
+        other.token = TOKEN  # it refuses who has none
+        target = (("Location", f"{other.url}{API}/experiments"),)
+        lab.server.faults += [Fault("GET", "^/experiments$", 302, body=b"", headers=target)] * 20
+        said = lab.refused("--list", "--token-file", token)
+    assert said == f"{lab.server.url}: the credentials are not accepted (401); put a fresh token into {token}."
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(b"", "it is empty"), (b"one\ntwo", "it is no token"), (b"\xff\xfe", "it is no token")]
+)
+def test_a_file_without_a_token_is_named(lab: Lab, tmp_path: Path, content: bytes, problem: str):
+    token = tmp_path / "token"
+    token.write_bytes(content)
+    said = lab.refused("--list", "--token-file", token)
+    assert said == f"{token}: cannot be read ({problem}); put a fresh token there."
+
+
+def test_files_and_addresses_that_cannot_be_used_are_named(lab: Lab, tmp_path: Path):
+    (tmp_path / "kubeconfig").write_text("a: [")
+    (tmp_path / "list").write_text("- a")
+    (tmp_path / "home/.config/kfp").mkdir(parents=True)
+    context = tmp_path / "home/.config/kfp/context.json"
+    context.write_text("{")
+    broken, listed, user, port, own = together(
+        lambda: lab.refused("--list", KFP_HOST="", KUBECONFIG=str(tmp_path / "kubeconfig")),
+        lambda: lab.refused("--list", KFP_HOST="", KUBECONFIG=str(tmp_path / "list")),
+        lambda: lab.refused("--list", "--host", "https://me:secret@kfp.example"),
+        lambda: lab.refused("--list", "--host", "https://kfp.example:port"),
+        lambda: lab.refused("--list", HOME=str(tmp_path / "home")),
+    )
+    assert broken.startswith("no endpoint: neither --host nor a kubeconfig (")
+    assert listed.startswith("no endpoint: neither --host nor a kubeconfig (")
+    assert user == (
+        "--host: leave out the user name and password; "
+        "give --token-file, --client-id (IAP), or leave out --host to use the kubeconfig."
+    )
+    assert port.startswith("--host https://kfp.example:port: is no address (")
+    assert own == (
+        f"{context}: cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
+        "repair or delete it."
+    )
