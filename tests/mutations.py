@@ -1,6 +1,8 @@
 """Documents with one mistake somewhere, to see that a reader refuses it, or reads what is there."""
 
 import copy
+import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -96,3 +98,27 @@ def is_same(read: Any, document: Any) -> bool:
     if isinstance(document, list) and isinstance(read, list):
         return len(read) == len(document) and all(map(is_same, read, document))
     return bool(read == document) or (read != read and document != document)
+
+
+ODD_CELLS = st.sampled_from(
+    ["", "nan", "inf", "-1", "1e999", "1" * 5_000, "../../../escaped", "=1+1", "'", "\0", "a\nb", '"', "[" * 3_000, "é"]
+)
+
+
+@st.composite
+def mutated_table(draw: st.DrawFn, content: str) -> bytes:
+    """The CSV file with another text in one cell, header included, without a row or with one of them twice."""
+    rows = list(csv.reader(io.StringIO(content, newline="")))
+    row = draw(st.sampled_from(rows))
+    change = draw(st.sampled_from(["cell", "cell", "cell", "lose", "repeat", "shorten"]))
+    if change == "cell":
+        row[draw(st.integers(0, len(row) - 1))] = draw(ODD_CELLS | st.text(max_size=8))
+    elif change == "shorten":
+        row.pop()
+    elif change == "lose":
+        rows.remove(row)
+    else:
+        rows.append(row)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode(errors="replace")

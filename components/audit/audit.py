@@ -127,11 +127,14 @@ def read_images(examples: ExampleSet) -> AuditInput:
     """Reads the images of train and val; only their ink is in memory, 5 KiB each.
 
     Raises:
-        UserError: There is none.
+        UserError: There is none, or one cannot be decoded.
     """
     images, views, prints = [], [], []
     for split, example in _read_audited(examples):
-        ink = extract_ink(example.encoded)
+        try:
+            ink = extract_ink(example.encoded)
+        except ValueError:
+            raise UserError(f"{example.filename}: cannot be decoded; rerun ingest on the data.") from None
         images.append(AuditedImage(example.sha256, example.filename, split, example.label, not ink.any()))
         views.append(make_views(ink))
         prints.append(take_print(ink))

@@ -23,7 +23,10 @@ def extract_ink(encoded: bytes) -> NDArray[np.uint8]:
     Raises:
         ValueError: The bytes are no image that OpenCV can read.
     """
-    gray = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+    try:
+        gray = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:  # such as for a picture with more pixels than OpenCV takes
+        gray = None
     if gray is None:
         raise ValueError("not an image that OpenCV can read")
     if np.median(gray) < 128:

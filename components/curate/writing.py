@@ -16,10 +16,9 @@ from components.curate.augmentation import Augmentation, Operation, apply_operat
 from components.curate.cleaning import Picture, clean
 from components.curate.planning import Outcome
 from components.curate.reading import SourceImage
-from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, ExampleSet
+from components.shared.errors import UserError
+from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, LONGEST_NAME, ExampleSet
 from components.shared.formats.manifest import CuratedImage, write_manifest
-
-LONGEST_NAME = 255  # bytes, on most file systems
 
 
 class ImageTarget(NamedTuple):
@@ -120,7 +119,10 @@ def _write_target(
     """Writes an image and its augmented ones, and returns their rows."""
     image, label = target.outcome.image, target.outcome.label
     steps: list[Operation] = [{"operation": name} for name in target.cleaning]
-    picture = clean(_decode(encoded), target.cleaning)
+    decoded = _decode(encoded)
+    if decoded is None:
+        raise UserError(f"{image.filename}: cannot be decoded; rerun ingest on the data.")
+    picture = clean(decoded, target.cleaning)
     content = _encode_png(picture) if steps else encoded
     rows = [_write_file(folder, target.filename, content, source=image, label=label, operations=steps, seed=None)]
     directions = augmentation.flips.get(label, [])
@@ -149,8 +151,11 @@ def _write_file(
     return CuratedImage(filename, sha256, source.filename, source.sha256, label, operations, seed)
 
 
-def _decode(encoded: bytes) -> Picture:
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_ANYCOLOR)
+def _decode(encoded: bytes) -> Picture | None:
+    try:
+        return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_ANYCOLOR)
+    except cv2.error:  # such as for a picture with more pixels than OpenCV takes
+        return None
 
 
 def _encode_png(picture: Picture) -> bytes:

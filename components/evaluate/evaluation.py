@@ -94,14 +94,30 @@ def predict_images(model: str, examples: ExampleSet, batch_size: int) -> pd.Data
 def _predict_batches(
     model: str, examples: ExampleSet, batch_size: int
 ) -> Iterator[tuple[str, list[ImageExample], NDArray[np.float32]]]:
-    """Yields batches of images with their split and their probabilities [batch, classes]."""
-    signature: Any = tf.saved_model.load(model).signatures[model_format.SIGNATURE]
+    """Yields batches of images with their split and their probabilities [batch, classes].
+
+    Raises:
+        UserError: The model cannot be read or predicts something else, or it cannot decode an image.
+    """
+    advice = "give a model that train made"
+    signature: Any = model_format.load_saved_model(model, advice).signatures.get(model_format.SIGNATURE)
+    if signature is None:
+        raise UserError(f"{model}: has no signature {model_format.SIGNATURE}; {advice}.")
+    classes = len(examples.manifest.classes)
     for split in examples.manifest.splits:
         print(f"evaluate: predicting {split}", flush=True)
         left = examples.read(split)
         while images := list(islice(left, batch_size)):
-            outputs = signature(**{model_format.IMAGE_BYTES: tf.constant([image.encoded for image in images])})
+            try:
+                outputs = signature(**{model_format.IMAGE_BYTES: tf.constant([image.encoded for image in images])})
+            except tf.errors.InvalidArgumentError:
+                names = f"{images[0].filename} to {images[-1].filename}"
+                raise UserError(
+                    f"{examples.folder}: the model cannot decode an image of {names}; rerun ingest on the data."
+                ) from None
             probabilities = outputs[model_format.PROBABILITIES].numpy()
+            if probabilities.shape != (len(images), classes):
+                raise UserError(f"{model}: does not predict a probability for each of the classes; {advice}.")
             _check_probabilities(model, images, probabilities)
             yield split, images, probabilities
 

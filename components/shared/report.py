@@ -11,6 +11,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats.examples import ExampleSet
 
@@ -44,14 +45,21 @@ def draw_thumbnail(encoded: bytes, size: tuple[int, int] = THUMBNAIL) -> str:
 
 
 def draw_thumbnails(examples: ExampleSet, filenames: set[str], size: tuple[int, int] = THUMBNAIL) -> dict[str, str]:
-    """Makes the thumbnails of these images, by file name, in one pass over the shards of their splits."""
+    """Makes the thumbnails of these images, by file name, in one pass over the shards of their splits.
+
+    Raises:
+        UserError: One cannot be decoded.
+    """
     found = {}
     for split in examples.manifest.splits:
         wanted = {name for name in filenames if name.startswith(f"{split}/")}
         if wanted:
             for example in examples.read(split):
                 if example.filename in wanted:
-                    found[example.filename] = draw_thumbnail(example.encoded, size)
+                    try:
+                        found[example.filename] = draw_thumbnail(example.encoded, size)
+                    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                        raise UserError(f"{example.filename}: cannot be decoded; rerun ingest on the data.") from None
     return found
 
 

@@ -15,9 +15,14 @@ class Classifier(tf.Module):  # type: ignore[misc]  # TensorFlow has no types
     """The transform graph, the model and the names of the classes, as one function of encoded images."""
 
     def __init__(self, model: keras.Model, transform_graph: str, classes: list[str]) -> None:
-        """Loads the transform graph from its folder."""
+        """Loads the transform graph from its folder.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
         super().__init__()
-        self.graph = tf.saved_model.load(f"{transform_graph}/transform_fn")
+        graph = f"{transform_graph}/transform_fn"
+        self.graph = model_format.load_saved_model(graph, "give the output `transform_graph` of transform")
         self.model = model
         self.classes = tf.constant(classes)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import apache_beam as beam
 import numpy as np
@@ -13,24 +13,36 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from numpy.typing import NDArray
 from tensorflow_metadata.proto.v0.schema_pb2 import Schema
+from tensorflow_transform.tf_metadata import schema_utils
 from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
 from components.shared.beam import (
     choose_address,
+    exists,
     make_pipeline,
     make_work_folder,
     open_local_copy,
     open_local_target,
     take,
 )
-from components.shared.errors import UserError
+from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory
 from components.shared.formats import schema as schema_format
-from components.shared.formats.examples import ExamplesManifest, open_examples, write_manifest
+from components.shared.formats.examples import (
+    ENCODED,
+    FEATURES,
+    LABEL,
+    ExamplesManifest,
+    ImageExample,
+    open_examples,
+    write_manifest,
+)
 from models.preprocessing import preprocessing_fn
 
 GRAPH = "graph"  # the folder below the work folder
+ApplyGraph = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # from serialized examples to transformed ones
+FAILED = "failed"  # a file there, with the name of a shard that has an image which cannot be decoded
 
 
 def transform_examples(
@@ -58,7 +70,7 @@ def transform_examples(
         raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
     opened = open_examples(examples)
     opened.check_images()
-    parsed = schema_format.read_schema(Path(schema) / schema_format.FILE, "give the output `schema` of validate")
+    parsed = _read_schema(Path(schema) / schema_format.FILE)
     address = choose_address(examples, examples_uri, beam_options)
     names = [shard.name for shard in opened.manifest.shards]
     with new_directory(graph_output) as graph, new_directory(examples_output) as output:
@@ -67,12 +79,32 @@ def transform_examples(
             _analyze(opened.list_shard_paths("train", address), schema=parsed, beam_options=beam_options, work=work)
             print("transform: transforming all splits", flush=True)
             _transform(names, examples=address, batch_size=batch_size, beam_options=beam_options, work=work)
+            _check_failure(work, examples)
             take(f"{work}/{GRAPH}", graph)
             for name in names:
                 take(f"{work}/{name}", output / name)
         manifest = opened.manifest.rehash_shards(output)
         write_manifest(output, manifest)
     return manifest
+
+
+def _read_schema(path: Path) -> Schema:
+    """Reads a schema of images, in which each feature has the type that ingest gives it."""
+    advice = "give the output `schema` of validate"
+    schema = schema_format.read_schema(path, advice)
+    try:
+        specs = schema_utils.schema_as_feature_spec(schema).feature_spec
+    except ValueError as error:
+        raise UserError(f"{path}: is not a schema of examples ({shorten(error)}); {advice}.") from None
+    dtypes = {bytes: tf.string, str: tf.string, int: tf.int64, float: tf.float32}
+    known = {name: dtypes[kind] for name, kind in zip(FEATURES, get_type_hints(ImageExample).values(), strict=True)}
+    for name, spec in specs.items():
+        if spec.dtype != known.get(name):
+            raise UserError(f"{path}: images have no feature {name} of the type {spec.dtype.name}; {advice}.")
+    for name in (ENCODED, LABEL):
+        if specs.get(name) != tf.io.FixedLenFeature([1], known[name]):
+            raise UserError(f"{path}: does not say that each image has one {name}; {advice}.")
+    return schema
 
 
 def _analyze(paths: list[str], *, schema: Schema, beam_options: list[str], work: str) -> None:
@@ -102,6 +134,29 @@ def _transform(names: list[str], *, examples: str, batch_size: int, beam_options
 
 def _transform_shard(name: str, *, examples: str, batch_size: int, work: str) -> None:
     apply_graph, encoder = _load_graph(f"{work}/{GRAPH}")
+    try:
+        _apply_to_shard(name, apply_graph, encoder, examples=examples, batch_size=batch_size, work=work)
+    except tf.errors.InvalidArgumentError:  # Beam would try again, and end with a stack trace
+        with open_local_target(f"{work}/{FAILED}") as path:
+            path.write_text(name, encoding="utf-8")
+
+
+def _check_failure(work: str, examples: str) -> None:
+    if exists(f"{work}/{FAILED}"):
+        with open_local_copy(f"{work}/{FAILED}") as path:
+            shard = path.read_text(encoding="utf-8")
+        raise UserError(f"{examples}/{shard}: an image of it cannot be decoded; rerun the stage that made it.")
+
+
+def _apply_to_shard(
+    name: str,
+    apply_graph: ApplyGraph,
+    encoder: RecordBatchToExamplesEncoder,
+    *,
+    examples: str,
+    batch_size: int,
+    work: str,
+) -> None:
     with open_local_copy(f"{examples}/{name}") as source, open_local_target(f"{work}/{name}") as target:
         batches = tf.data.TFRecordDataset(str(source)).batch(batch_size).map(apply_graph, tf.data.AUTOTUNE)
         with tf.io.TFRecordWriter(str(target)) as writer:
@@ -112,7 +167,7 @@ def _transform_shard(name: str, *, examples: str, batch_size: int, work: str) ->
 
 
 @cache
-def _load_graph(graph: str) -> tuple[Callable[[tf.Tensor], dict[str, tf.Tensor]], RecordBatchToExamplesEncoder]:
+def _load_graph(graph: str) -> tuple[ApplyGraph, RecordBatchToExamplesEncoder]:
     """Loads the function from serialized to transformed examples, and the encoder of its result; once per process."""
     transform_graph = tft.TFTransformOutput(graph)
     raw_spec = transform_graph.raw_feature_spec()

@@ -107,7 +107,7 @@ ClassNames = Annotated[list[ClassName], Field(min_length=1), AfterValidator(chec
 class ImageExample(NamedTuple):
     """An image with its label and what is known of it."""
 
-    encoded: bytes  # PNG or JPEG, 8 bit, gray or RGB
+    encoded: Annotated[bytes, Field(min_length=1)]  # PNG or JPEG, 8 bit, gray or RGB
     format: Annotated[str, Field(pattern="^(png|jpeg)$")]
     height: Annotated[int, Field(gt=0)]  # pixels
     width: Annotated[int, Field(gt=0)]  # pixels

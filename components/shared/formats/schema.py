@@ -6,7 +6,7 @@ It is `schema.pbtxt` in the artifact `schema`, and in models/ if people curate i
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, shorten
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
@@ -39,6 +39,6 @@ def read_schema(path: Path, advice: str) -> "Schema":
 
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), Schema())
-    except (OSError, ValueError, text_format.ParseError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except (OSError, ValueError, text_format.ParseError, RecursionError) as error:  # the last for very deep messages
+        reason = getattr(error, "strerror", None) or shorten(error)[:200]
         raise UserError(f"{path}: cannot be read as a schema ({reason}); {advice}.") from None

@@ -20,6 +20,7 @@ from components.shared.metrics import SLICES, bound_share, slice_accuracy
 from pipelines.output.results import keep_results
 from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page
+from tests.shards import edit_record, set_text
 
 EVIL = """<script>alert('1')<|script> & "quoted".png"""
 GALLERY = 4
@@ -388,3 +389,33 @@ def test_report_shows_the_confusion_matrix_and_scores(evaluated: Evaluated) -> N
         for count in (count for row in metrics["confusion_matrix"] for count in row if count):
             assert str(count) in words
     assert evaluated.result["trained_on"] in page.text
+
+
+def test_model_that_is_damaged_is_named(trained: Path, raw: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    index = model / "variables/variables.index"
+    for damaged, content in ((index, b"no index"), (model / "saved_model.pb", b"no model")):
+        damaged.write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            evaluate(model, raw, tmp_path / "out")
+        assert str(caught.value).startswith(f"{model}: cannot be read as a SavedModel (")
+        assert str(caught.value).endswith("); give a model that train made.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_model_of_another_kind_is_refused(trained: Path, raw: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    tf.saved_model.save(tf.Module(), str(model))
+    shutil.copy(trained / "model/training.json", model)
+    with pytest.raises(UserError, match="model: has no signature serving_default; give a model that train made.$"):
+        evaluate(model, raw, tmp_path / "out")
+
+
+def test_picture_that_cannot_be_decoded_is_named(trained: Path, raw: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(raw, tmp_path / "examples")
+    edit_record(folder, set_text("image/encoded", b"no picture"))
+    names = [example.filename for example in open_examples(folder).read("val")]
+    with pytest.raises(UserError) as caught:
+        evaluate(trained / "model", folder, tmp_path / "out")
+    sentence = f"{folder}: the model cannot decode an image of {names[0]} to {names[4]}; rerun ingest on the data."
+    assert str(caught.value) == sentence

@@ -1,6 +1,8 @@
 import csv
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +14,14 @@ from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 from components.shared.errors import UserError
 from components.shared.formats.examples import ASPECT_RATIO, open_examples
-from components.train.serving import transform_images
-from components.train.training import TrainingSettings, train_model
+from components.train.serving import Classifier, transform_images
+from components.train.training import TrainingSettings, load_split, train_model
 from components.transform.transformation import transform_examples
+from models.preprocessing import IMAGE, LABEL
 from models.resnet import build_model
 from tests.conftest import BEAM, CLASSES, contents, outputs_in
 from tests.pages import Page
+from tests.shards import edit_record
 
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1)  # those of the fixture `trained`
 
@@ -196,3 +200,37 @@ def test_feature_that_the_schema_lets_be_absent_changes_nothing(
         for folder in (tmp_path / "graph", transformed / "graph")
     ]
     np.testing.assert_array_equal(*images)
+
+
+@pytest.mark.parametrize(
+    ("edit", "sentence"),
+    [
+        (lambda features: features.pop(IMAGE), "a shard is not as transform writes it"),
+        (
+            lambda features: features[IMAGE].float_list.value.__setitem__(0, float("nan")),
+            "an image has a value that is no number",
+        ),
+        (
+            lambda features: features[LABEL].int64_list.value.__setitem__(0, 3),
+            "an image has a label that is none of the classes",
+        ),
+    ],
+)
+def test_transformed_images_that_were_edited_are_refused(
+    edit: Callable[[Any], None], sentence: str, transformed: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(transformed / "examples", tmp_path / "examples")
+    edit_record(folder, edit)
+    with pytest.raises(UserError) as caught:
+        load_split(open_examples(folder), "val")
+    assert str(caught.value) == f"{folder}, val: {sentence}; rerun transform."
+
+
+def test_transform_graph_that_is_missing_or_damaged_is_named(transformed: Path, tmp_path: Path) -> None:
+    graph = shutil.copytree(transformed / "graph", tmp_path / "graph") / "transform_fn"
+    for damage in (lambda path: path.write_bytes(b"no model"), Path.unlink):
+        damage(graph / "saved_model.pb")
+        with pytest.raises(UserError) as caught:
+            Classifier(build_model(len(CLASSES)), str(tmp_path / "graph"), CLASSES)
+        assert str(caught.value).startswith(f"{graph}: cannot be read as a SavedModel (")
+        assert str(caught.value).endswith("); give the output `transform_graph` of transform.")

@@ -14,6 +14,7 @@ from components.shared.formats.examples import SPLITS, ExamplesManifest, open_ex
 from components.transform.transformation import transform_examples
 from models.preprocessing import IMAGE, LABEL, SIZE
 from tests.conftest import BEAM, PROCESSES, contents, ends_soon, outputs_in, run_killed
+from tests.shards import edit_record, set_text
 
 
 def transform(
@@ -160,3 +161,46 @@ def test_killed_transform_runs_again(examples: Path, validated: Path, transforme
     assert sorted(os.listdir(tmp_path)) == ["examples", "graph"]
     assert contents(tmp_path / "examples") == contents(transformed / "examples")
     assert contents(tmp_path / "graph").keys() == contents(transformed / "graph").keys()
+
+
+def test_picture_that_cannot_be_decoded_is_named(examples: Path, validated: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(examples, tmp_path / "examples")
+    shard = edit_record(folder, set_text("image/encoded", b"no picture"))
+    with pytest.raises(UserError) as caught:
+        transform(folder, validated / "schema", tmp_path / "out")
+    sentence = f"{folder}/{shard}: an image of it cannot be decoded; rerun the stage that made it."
+    assert str(caught.value) == sentence
+    assert not contents(tmp_path / "out")
+
+
+def test_shard_that_was_edited_is_refused_before_beam_reads_it(examples: Path, validated: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(examples, tmp_path / "examples")
+    edit_record(folder, set_text("image/class/text", b"../../../escaped"))
+    with pytest.raises(UserError, match="image 1: class_name: is '../../../escaped', which is no name of a class"):
+        transform(folder, validated / "schema", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"image/encoded"', '"image/code"', "images have no feature image/code of the type string"),
+        ("type: INT", "type: FLOAT", "images have no feature image/bytes of the type float32"),
+        ("size: 1", "size: 2", "does not say that each image has one image/encoded"),
+        ("min_fraction: 1.0", "", "is not a schema of examples (Feature image/aspect_ratio had shape"),
+        (
+            "feature {",
+            "feature { struct_domain { " * 2_000,
+            "cannot be read as a schema (maximum recursion",
+        ),
+        ("feature {", "feature [", "cannot be read as a schema (2:3 : "),
+    ],
+)
+def test_schema_of_something_else_is_refused(
+    examples: Path, validated: Path, tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    path = shutil.copytree(validated / "schema", tmp_path / "schema") / "schema.pbtxt"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError) as caught:
+        transform(examples, tmp_path / "schema", tmp_path / "out")
+    assert str(caught.value).startswith(f"{path}: {sentence}")
+    assert str(caught.value).endswith("; give the output `schema` of validate.")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tests.components.shared.formats.test_comparison import COMPARISON
 from tests.conftest import PATIENCE, contents
 from tests.fakes.evaluation import split_metrics
 from tests.fakes.gcs import Gcs
@@ -188,12 +189,13 @@ def evaluation(data_version: str) -> Json:
 
 
 def comparison() -> Json:
-    """The content of compare's comparison.json, as far as submit.py shows it."""
+    """The content of compare's comparison.json, with figures that are not in other documents."""
     accuracy = {"before": 0.5, "after": 0.75, "change": 0.25, "low": -0.125, "high": 0.5}
-    split = {"images": 4, "accuracy": accuracy, "mcnemar_p": 0.03125, "new_data": {"images": 3, "accuracy": 0.625}}
-    data = {"relabelled": 1, "moved": 2, "dropped": 3, "added": 4, "altered": 5, "augmented": 6000}
+    new = {"images": 3, "accuracy": 0.625, "accuracy_interval": [0.3, 0.9], "macro_f1": 0.5, "same_images": False}
+    split = {**COMPARISON["splits"]["val"], "accuracy": accuracy, "mcnemar_p": 0.03125, "new_data": new}
+    counts = {"relabelled": 1, "moved": 2, "dropped": 3, "added": 4, "altered": 5, "augmented": 6000}
     splits = {"val": split, "test": {**split, "new_data": None}}
-    return {"before": {}, "after": {}, "classes": CLASSES, "confidence_level": 0.95, "splits": splits, "data": data}
+    return {**COMPARISON, "classes": CLASSES, "splits": splits, "data": {**COMPARISON["data"], **counts}}
 
 
 def clean_environment(folder: Path, gcs_environment: dict[str, str]) -> dict[str, str]:

@@ -1,8 +1,11 @@
 """The folders of runs on this machine: named, written, found again."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.shared.errors import UserError
 from pipelines.local.record import (
@@ -14,6 +17,7 @@ from pipelines.local.record import (
     make_folder,
     write_record,
 )
+from tests.mutations import encode, is_same, mutated, read_or_refuse, torn
 
 
 def make_task(stage: str) -> TaskRecord:
@@ -73,3 +77,33 @@ def test_the_last_task_of_a_stage_is_never_the_yardstick(tmp_path: Path):
     assert last is not None
     assert last["inputs"] == {"of": "after-evaluate"}
     assert find_last_task(record, "train") is None
+
+
+@given(data=st.data())
+def test_a_record_with_a_mistake_anywhere_is_read_as_it_is_or_refused(data: st.DataObject):
+    with TemporaryDirectory() as folder:
+        record = leave(Path(folder), "run-01", data="/one")
+        record["stages"] = {"train": {**make_task("train"), "artifacts": {"model": {"uri": "/m", "metadata": {}}}}}
+        path = Path(folder) / "default/run-01/run.json"
+        document = data.draw(mutated(record))
+        content = data.draw(st.just(encode(document)) | torn(encode(record)))
+        read = read_or_refuse(lambda path: find_record(Path(folder), "default", path.parent.name), path, content)
+        assert read is None or content != encode(document) or is_same(read, document)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[1]", "is [1], but should be an object"),
+        ('{"run": "run-01"}', "pipeline: is missing"),
+        ("", "is not JSON (EOF while parsing a value at line 1 column 0)"),
+    ],
+)
+def test_a_record_of_something_else_is_named(tmp_path: Path, content: str, sentence: str):
+    leave(tmp_path, "run-01")
+    path = tmp_path / "default/run-01/run.json"
+    path.write_text(content)
+    for name in ("latest", "run-01"):
+        with pytest.raises(UserError) as caught:
+            find_record(tmp_path, "default", name)
+        assert str(caught.value) == f"{path}: {sentence}; delete or move that run, or name another."

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import tensorflow as tf
 
 from components.shared.errors import UserError
 from components.shared.formats.examples import FEATURES, open_examples, parse_example, serialize_example
+from tests.shards import edit_record, replace_shard, set_text
 
 
 @pytest.fixture
@@ -168,32 +168,6 @@ def test_manifest_that_was_edited_is_refused(folder: Path, edit: Any, sentence: 
     edit(manifest)
     (folder / "examples.json").write_text(json.dumps(manifest))
     assert refuse(folder) == f"examples.json: {sentence}"
-
-
-def replace_shard(folder: Path, content: bytes) -> str:
-    """Puts other bytes in the place of the first shard of val, with the right checksum."""
-    manifest = json.loads((folder / "examples.json").read_text())
-    shard = manifest["splits"]["val"]["shards"][0]
-    shard["sha256"] = hashlib.sha256(content).hexdigest()
-    (folder / shard["name"]).write_bytes(content)
-    (folder / "examples.json").write_text(json.dumps(manifest))
-    return str(shard["name"])
-
-
-def edit_record(folder: Path, edit: Callable[[Any], None]) -> str:
-    """Changes the first image of the first shard of val."""
-    path = open_examples(folder).list_shard_paths("val")[0]
-    first, *others = records([path])
-    message = tf.train.Example.FromString(first)
-    edit(message.features.feature)
-    with tf.io.TFRecordWriter(path) as writer:
-        for record in (message.SerializeToString(), *others):
-            writer.write(record)
-    return replace_shard(folder, Path(path).read_bytes())
-
-
-def set_text(name: str, value: bytes) -> Callable[[Any], None]:
-    return lambda features: features[name].bytes_list.value.__setitem__(0, value)
 
 
 @pytest.mark.parametrize(
