@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,8 @@ def find_commit() -> str:
 
 def explain_unknown() -> str:
     """Why the images are tagged `unversioned`, for people."""
+    if not shutil.which("git"):
+        return f"the images are tagged {UNKNOWN}: git is not installed."
     if not (root := find_git_root(ROOT)):
         return f"the images are tagged {UNKNOWN}: {ROOT} is in no git repository."
     if "dubious ownership" in _run_git("status").stderr:

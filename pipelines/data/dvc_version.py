@@ -106,7 +106,7 @@ def _set_names_of_user() -> None:
     try:
         Path.home()
     except RuntimeError:  # without a home there is no configuration of DVC in it
-        os.environ.setdefault("DVC_GLOBAL_CONFIG_DIR", os.devnull)
+        os.environ.setdefault("DVC_GLOBAL_CONFIG_DIR", "/nonexistent")
 
 
 def _find_nearest_folder(path: Path) -> Path:
@@ -152,7 +152,10 @@ def check_committed(repo: "Repo", folder: Folder, out: "Output") -> None:
         UserError: it differs from its .dvc file, or that one from HEAD.
     """
     pointer = os.path.relpath(find_pointer(out), folder.root)
-    record = f"dvc add {folder.name}" if pointer.endswith(".dvc") else "dvc repro"
+    if out.stage.is_import:
+        record = f"dvc commit --force {shlex.quote(pointer)}"
+    else:
+        record = f"dvc add {folder.name}" if pointer.endswith(".dvc") else "dvc repro"
     check_files(folder)
     if out.exists and out.workspace_status():
         raise UserError(
@@ -229,6 +232,12 @@ def find_output(repo: "Repo", folder: Folder) -> "Output":
     if out.stage.is_repo_import:
         source = out.stage.deps[0].def_repo["url"]
         raise UserError(f"{folder.given}: imported from {source}, whose DVC remote has it; give the folder in a clone.")
+    if not out.hash_info and out.stage.is_import:
+        pointer = repo.fs.relpath(out.stage.path, repo.root_dir)
+        raise UserError(
+            f"{folder.given}: {pointer} names no version yet; run `dvc update {shlex.quote(pointer)}` in "
+            f"{folder.root}, commit it and `dvc push`."
+        )
     if not out.hash_info:
         raise UserError(f"{folder.given}: has no version yet; run `dvc repro` in {folder.root} and commit dvc.lock.")
     if not out.hash_info.isdir:
