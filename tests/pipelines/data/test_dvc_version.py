@@ -437,7 +437,6 @@ def test_user_without_a_name(template: Path, names: dict[str, str]) -> None:
         for path in (root, *root.rglob("*")):
             os.chown(path, 12345, 12345, follow_symlinks=False)
         resolved = resolve_as_another(root / "home", 12345, **names)
-    resolved = resolve_as_another(home, 12345, **names)
     assert (resolved.returncode, resolved.stdout, resolved.stderr) == (0, f"{version}\n", "")
 
 
