@@ -43,6 +43,10 @@ def _parse_options() -> argparse.Namespace:
     action.add_argument(
         "--push", nargs="?", const="", metavar="REMOTE", help="`dvc push` (default: to DVC's default remote)"
     )
+    action.add_argument("--new", action="store_true", help="make --data a new data set, which DVC does not track yet")
+    action.add_argument(
+        "--force", action="store_true", help="replace the present version by one that was made from another"
+    )
     options = parser.parse_args()
     if (options.tag or options.message) and not options.commit:
         parser.error("--tag and --message go with --commit")
@@ -50,12 +54,17 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from pipelines.data.adoption import AdoptionOptions, carry_out, make_plan  # here, so that --help is quick
+    from pipelines.data.adoption import (
+        AdoptionOptions,
+        carry_out,
+        check_origin,
+        make_plan,
+    )  # here, so that --help is quick
     from pipelines.data.curated import open_curated
     from pipelines.data.dvc_version import open_repository
     from pipelines.local.record import find_curated
 
-    chosen = AdoptionOptions(options.commit, options.message, options.tag, options.push)
+    chosen = AdoptionOptions(options.commit, options.message, options.tag, options.push, options.new, options.force)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
     with open_repository(options.data) as (repo, folder), open_curated(place) as source:
         plan = make_plan(repo, folder, source, options=chosen)
@@ -63,6 +72,7 @@ def _adopt(options: argparse.Namespace) -> None:
         if not options.yes:
             print("Nothing is changed yet; --yes does it.")
             return
+        check_origin(plan, source)
         print()
         carry_out(repo, plan, source, done=lambda step: print(f"done: {step}"))
         if options.commit:
@@ -83,10 +93,9 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print("The files of the present version are not in DVC's cache, so the table counts them as 0.")
     else:
         console.print(str(plan.changes))
-        if plan.changes.added and plan.now.name:
+        if plan.is_of_another_version:
             console.print(
-                "The added images are not in the current version; "
-                "the curated folder may have been made from another version."
+                "The added images are not in the current version, so the curated folder was made from another version."
             )
     beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
     if beside:

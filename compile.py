@@ -1,6 +1,7 @@
 """Compiles every pipeline, and every component as a pipeline of its own, to build/*.yaml."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from components.shared.errors import command_line
@@ -23,6 +24,7 @@ def _parse_options() -> argparse.Namespace:
 
 def _compile(options: argparse.Namespace) -> None:
     # Here, so that --help is quick.
+    from pipelines.compiler.code_version import UNKNOWN, explain_unknown
     from pipelines.compiler.config import load_config
     from pipelines.compiler.packages import PIPELINES, build, write_package
     from pipelines.compiler.stages import Stages
@@ -34,6 +36,8 @@ def _compile(options: argparse.Namespace) -> None:
     for path, pipeline in pipelines.items():
         write_package(pipeline, path)
         print(path)
+    if stages.tag == UNKNOWN:
+        print(explain_unknown(), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -357,7 +357,7 @@ def test_figures_of_another_version_are_named(place: Place, run: Callable[..., s
 
 
 def test_first_version(place: Place, run: Callable[..., str]):
-    output = run("--yes", "--commit", "--tag", "first", "--push", data="images")
+    output = run("--new", "--yes", "--commit", "--tag", "first", "--push", data="images")
     assert f"images: no version -> {place.version}\n" in output
     assert git(place.home, "show", "--format=", "--name-only", "first").split() == [".gitignore", "images.dvc"]
     assert resolve_version(place.home / "images", "first").version == place.version
@@ -397,7 +397,87 @@ def test_curated_of_another_version_is_said_to_be(place: Place, run: Callable[..
     commit(place.home, "by-hand")
     output = run()
     assert "1 relabelled, 1 edited, 2 removed, 1 added, 1 added to test, 2 augmented\n" in output
-    assert "the curated folder may have been made from another version." in output
+    assert "so the curated folder was made from another version." in output
+
+
+def test_curated_of_another_version_is_adopted_only_by_force(
+    place: Place, refused: Callable[..., str], run: Callable[..., str]
+):
+    write(place.home / "data", {"train/v/1.png": "improved by hand since"})
+    track(place.home)
+    commit(place.home, "by-hand")
+    version = pointer((place.home / "data.dvc").read_text())
+    assert refused("--yes") == (
+        f"data: {version} lacks images of which {place.made} was made, so that is the next version of another one; "
+        "run the improvement on data, or insist with --force."
+    )
+    run("--yes", "--force")
+    assert pointer((place.home / "data.dvc").read_text()) == place.version
+    run("--yes", "--commit")
+
+
+def test_misspelled_folder_is_no_new_data_set(place: Place, refused: Callable[..., str]):
+    assert refused("--yes", data="dat") == (
+        "dat: neither on disk nor tracked by DVC. Did you mean data? Name a folder that it tracks, or insist on a new "
+        "data set with --new."
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [".partial.data", ".partial.old.data", ".partial.old.other.0123456789abcdef0123456789abcdef", ".partial.x"]
+)
+def test_what_a_person_called_partial_stays(place: Place, run: Callable[..., str], name: str):
+    write(place.home, {f"{name}/rules.txt": "three weeks of work"})
+    run(*EVERYTHING)
+    assert (place.home / name / "rules.txt").read_text() == "three weeks of work"
+
+
+WRITTEN_MEANWHILE = """
+import os, sys
+from pathlib import Path
+
+def watch(event, arguments):
+    if event == "os.rename" and "/.partial.old.data" in str(arguments[1]):
+        Path("data/train/i", sys.argv[-1]).write_text("written at the last moment")
+
+sys.addaudithook(watch)
+import adopt
+name = sys.argv[-1]
+adopt._parse_options.__globals__["sys"].argv = sys.argv
+import argparse
+parse = argparse.ArgumentParser.parse_args
+argparse.ArgumentParser.parse_args = lambda self: parse(self, sys.argv[1:-1])
+adopt.main()
+"""
+
+
+@pytest.mark.parametrize("name", ["mine.png", "0.png"], ids=["added", "changed"])
+def test_what_is_written_while_the_folder_is_replaced_is_kept(place: Place, run: Callable[..., str], name: str):
+    command = [sys.executable, "-c", WRITTEN_MEANWHILE, "--data", "data", *EVERYTHING, name]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.run(command, cwd=place.home, env=environment, capture_output=True, text=True)
+    (kept,) = place.home.glob(".partial.old.data.*")
+    sentence = (
+        f"{kept}: was data until adopt.py replaced it, and was changed meanwhile; move what you need out of it, remove "
+        "it, and run again."
+    )
+    assert (first.returncode, first.stderr) == (1, f"{sentence}\n")
+    assert (kept / "train/i" / name).read_text() == "written at the last moment"
+    with pytest.raises(SystemExit) as caught:
+        run(*EVERYTHING)
+    assert caught.value.code == sentence
+    assert (kept / "train/i" / name).read_text() == "written at the last moment"
+    shutil.rmtree(kept)
+    run(*EVERYTHING)
+    assert resolve_version(place.home / "data", "v3").version == place.version
+
+
+def test_pipe_is_named(place: Place, refused: Callable[..., str]):
+    os.mkfifo(place.home / "data/train/i/pipe.png")
+    message = "neither a file nor a folder; DVC cannot read it, so move it out of the data."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.test_adopt.state", lambda _: {})  # which would read it
+        assert refused("--yes") == f"{place.home}/data/train/i/pipe.png: {message}"
 
 
 def test_latest_run_is_the_latest_success_that_curated(place: Place, run: Callable[..., str]):
@@ -693,9 +773,10 @@ adopt.main()
 @pytest.mark.parametrize(
     ("moment", "number", "is_on_disk"),
     [
-        pytest.param("event == 'open' and '/.partial.data/' in what", 3, "old", id="copying"),
+        pytest.param("event == 'open' and '/.partial.' in what and '.data/' in what", 3, "old", id="copying"),
         pytest.param("event == 'os.rename' and '/home/.partial.old.data' in what", 1, "old", id="before the exchange"),
-        pytest.param("event == 'os.rename' and '/home/.partial.data' in what", 1, "", id="in the exchange"),
+        pytest.param("event == 'os.rename' and \"/home/data', -1\" in what", 1, "", id="in the exchange"),
+        pytest.param("event == 'os.rename' and '/home/.partial.old.data' in what", 2, "new", id="after the exchange"),
         pytest.param("event == 'os.remove' and '0.png' in what", 1, "new", id="removing the old ones"),
         pytest.param("event == 'open' and '/home/data.dvc' in what and \"'w\" in what", 1, "new", id="dvc add"),
         pytest.param("event == 'subprocess.Popen' and \"'commit'\" in what", 1, "new", id="commit"),

@@ -1,6 +1,7 @@
 """compile.py from outside: a copy of the project is edited, the command is run, what it writes is read."""
 
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -281,6 +282,30 @@ def test_edits_of_a_component_yaml_show_in_the_next_compile(project: Path):
         assert container(pipelines[name], "train")["image"] == "trainer:unversioned"
         assert container(pipelines[name], "train")["args"][0] == "--extra"
     assert pipelines["train"]["pipelineInfo"]["description"].startswith("Trains another model")
+
+
+def test_tag_that_stands_for_no_version_is_said(project: Path):
+    without = run_python("compile.py", cwd=project).stderr
+    assert without == f"the images are tagged unversioned: {project} is in no git repository.\n"
+    subprocess.run(["git", "init", "-q", project], check=True)
+    empty = run_python("compile.py", cwd=project).stderr
+    assert empty == (
+        "the images are tagged unversioned: git knows no commit of components, containers, models, .dockerignore in "
+        f"{project}.\n"
+    )
+    assert run_python("compile.py", "--tag", "abc123", cwd=project).stderr == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
+def test_git_that_does_not_trust_the_folder_is_named(project: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    subprocess.run(["git", "init", "-q", project], check=True)
+    for path in (project, project / ".git"):
+        os.chown(path, 12345, 12345)
+    assert run_python("compile.py", cwd=project).stderr == (
+        f"the images are tagged unversioned: git does not trust {project}, which another user owns; run "
+        f"git config --global --add safe.directory {project}.\n"
+    )
 
 
 def test_configuration_sets_defaults_constants_images_and_resources(project: Path):

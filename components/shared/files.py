@@ -54,13 +54,16 @@ def new_file(target: str | Path) -> Iterator[Path]:
 
 
 def _prepare_temporary(target: str | Path) -> Path:
-    """Chooses a temporary name beside `target`, and removes what killed attempts at it have left."""
-    target = Path(target)
+    remove_attempts(Path(target))
+    return name_temporary(Path(target))
+
+
+def remove_attempts(target: Path) -> None:
+    """Removes what attempts at `target` that were killed have left beside it."""
     if target.parent.is_dir():
         for path in target.parent.iterdir():
             if (name := TEMPORARY.fullmatch(path.name)) and name[1] == target.name:
                 _remove(path)
-    return name_temporary(target)
 
 
 def name_temporary(target: Path) -> Path:

@@ -5,7 +5,9 @@ place by renames, so that it never holds half of them; the old ones go only wher
 DVC is imported inside the functions, as in dvc_version.py.
 """
 
+import difflib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -14,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.shared.errors import UserError, shorten
-from components.shared.files import new_directory
+from components.shared.files import name_temporary, new_directory, remove_attempts
 from components.shared.formats.examples import is_augmented
 from components.shared.formats.manifest import is_image_path
 from pipelines.data.curated import Curated, compute_md5
 from pipelines.data.dvc_version import (
     Folder,
     check_committed,
+    check_files,
     find_committed,
     find_output,
     find_pointer,
@@ -45,6 +48,8 @@ class AdoptionOptions(NamedTuple):
     message: str = ""  # empty: one that counts the changes
     tag: str = ""
     push: str | None = None  # to this DVC remote; empty: to DVC's default; None: not at all
+    new: bool = False  # the folder may be one that DVC does not track yet
+    force: bool = False  # the curated folder may be made of another version than the present one
 
 
 class Snapshot(NamedTuple):
@@ -83,6 +88,12 @@ class Plan(NamedTuple):
     options: AdoptionOptions
 
     @property
+    def is_of_another_version(self) -> bool:
+        """Whether the curated folder has images that the present version lacks, and would replace it."""
+        is_done = self.on_disk == self.next.name
+        return bool(self.now.name and self.changes and self.changes.added and not is_done)
+
+    @property
     def commands(self) -> list[str]:
         """What follows the exchange of the images, as one would type it in the root of the repository."""
         options, folder = self.options, self.folder
@@ -110,7 +121,7 @@ def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, options: Adopti
     on_disk = _read_folder(repo, folder)
     upcoming = _describe_tree(_build_tree(curated.md5s))
     if on_disk.name != upcoming.name:
-        _check_nothing_is_lost(repo, folder, out)
+        _check_nothing_is_lost(repo, folder, out, may_be_new=options.new)
         _check_nothing_is_beside(folder, on_disk)
     head = find_committed(repo, folder)
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
@@ -168,6 +179,7 @@ def _read_folder(repo: "Repo", folder: Folder) -> Snapshot:
 
     if not folder.path.exists():
         return Snapshot("", {})
+    check_files(folder)
     _, _, tree = build(repo.cache.local, str(folder.path), localfs, "md5", ignore=repo.dvcignore, dry_run=True)
     return _describe_tree(tree)
 
@@ -201,11 +213,16 @@ def _build_tree(md5s: dict[str, str]) -> "Tree":
     return tree
 
 
-def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -> None:
+def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None", *, may_be_new: bool) -> None:
     """Checks that what is on disk, if anything, is the version of git's HEAD, and in DVC's cache or remote."""
     if out is None:
         if folder.path.exists() or list_tracked_parts(repo, folder):
             find_tracked(repo, folder)  # raises what is wrong
+        if not may_be_new:
+            raise UserError(
+                f"{folder.given}: neither on disk nor tracked by DVC.{_hint_at_tracked(repo, folder)} Name a folder "
+                "that it tracks, or insist on a new data set with --new."
+            )
         return
     check_committed(repo, folder, out)
     if out.changed_cache():
@@ -218,8 +235,16 @@ def _check_nothing_is_lost(repo: "Repo", folder: Folder, out: "Output | None") -
             ) from None
 
 
+def _hint_at_tracked(repo: "Repo", folder: Folder) -> str:
+    tracked = sorted(repo.fs.relpath(out.fs_path, repo.root_dir) for out in repo.index.outs)
+    near = difflib.get_close_matches(folder.relpath, tracked, 1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
 def _check_nothing_is_beside(folder: Folder, on_disk: Snapshot) -> None:
     """Checks that the folder has nothing that its version does not hold: what DVC ignores, a repository, links."""
+    if not folder.path.exists():
+        return
     beside = sorted(name for name in _list_entries(folder.path) if name not in on_disk.md5s)
     if beside:
         more = f" and {len(beside) - 3:,} more" if len(beside) > 3 else ""
@@ -231,7 +256,13 @@ def _check_nothing_is_beside(folder: Folder, on_disk: Snapshot) -> None:
 
 def _list_entries(folder: Path) -> Iterator[str]:
     """Yields every file and link below a folder, relative to it; links are not followed."""
-    for parent, folders, files in os.walk(folder):
+
+    def fail(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename}: cannot be read ({error.strerror}), so nobody knows what it holds."
+        ) from None
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         for name in files + links:
             yield os.path.relpath(os.path.join(parent, name), folder)
@@ -301,6 +332,19 @@ def _ask_git(git: Path, *arguments: str, failed: str = "") -> str:
     return result.stdout.strip() if result.returncode == 0 else failed
 
 
+def check_origin(plan: Plan, curated: Curated) -> None:
+    """Checks that the curated folder was made from the present version, whose later improvements it would undo.
+
+    Raises:
+        UserError: it was not, and that was not insisted on.
+    """
+    if plan.is_of_another_version and not plan.options.force:
+        raise UserError(
+            f"{plan.folder.given}: {plan.now.name} lacks images of which {curated.shown} was made, so that is the next "
+            f"version of another one; run the improvement on {plan.folder.given}, or insist with --force."
+        )
+
+
 def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str], None]) -> None:
     """Does what is planned, and calls `done` with each step.
 
@@ -340,24 +384,73 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
 def _exchange(repo: "Repo", plan: Plan, curated: Curated) -> None:
     """Replaces the folder's files by the curated ones, unless they are there already."""
     folder = plan.folder
-    old = folder.path.with_name(f".partial.old.{folder.path.name}")
     try:
-        if old.exists():  # an attempt was killed when the new ones were in place
-            shutil.rmtree(old)
+        remove_attempts(folder.path)
+        _remove_replaced(folder)  # an attempt was killed when the new ones were in place
         if plan.on_disk == plan.next.name:
             return
         with new_directory(folder.path) as new:
             _copy_images(curated, new)
+            os.sync()  # so that after a power cut too the new names stand for whole files
             current = _read_folder(repo, folder)
             if current.name != plan.on_disk:
                 raise UserError(f"{folder.given}: was changed meanwhile; run again.")
             _check_nothing_is_beside(folder, current)
             if folder.path.exists():  # new_directory would remove it file by file
-                folder.path.rename(old)
-        if old.exists():
-            shutil.rmtree(old)
+                folder.path.rename(_name_replaced(folder, current.name))
+        _sync_folder(folder.path.parent)
+        _remove_replaced(folder)
     except OSError as error:
         raise UserError(f"{error.filename or folder.given}: {error.strerror}; fix that and run again.") from None
+    finally:
+        replaced = _list_replaced(folder)
+        if replaced and not folder.path.exists():  # the new ones could not take their place
+            replaced[0].rename(folder.path)
+
+
+def _name_replaced(folder: Folder, version: str) -> Path:
+    """The name of the folder's former self: it says which files are in it, and so which may be removed."""
+    return folder.path.with_name(f".partial.old.{folder.path.name}.{version.removesuffix('.dir')}")
+
+
+def _list_replaced(folder: Folder) -> list[Path]:
+    name = re.compile(rf"\.partial\.old\.{re.escape(folder.path.name)}\.[0-9a-f]{{32}}")
+    return [path for path in folder.path.parent.iterdir() if name.fullmatch(path.name)]
+
+
+def _remove_replaced(folder: Folder) -> None:
+    """Removes the folder's former self, if it still is the version that it was when its files were checked.
+
+    Raises:
+        UserError: something was written into it just before it was replaced, or while.
+    """
+    for path in _list_replaced(folder):
+        if path != _name_replaced(folder, _hash_files(path)):
+            raise UserError(
+                f"{path}: was {folder.given} until adopt.py replaced it, and was changed meanwhile; move what you need "
+                "out of it, remove it, and run again."
+            )
+        checked = name_temporary(folder.path)  # its removal may be interrupted and taken up again
+        path.rename(checked)
+        shutil.rmtree(checked)
+
+
+def _hash_files(folder: Path) -> str:
+    """The version of all files of a folder, whatever DVC would ignore; empty if one of them cannot have a version."""
+    try:
+        md5s = {name: compute_md5((folder / name).read_bytes()) for name in _list_entries(folder)}
+    except OSError:  # a link to a folder or to nothing
+        return ""
+    return str(_build_tree(md5s).hash_info.value)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the names in a folder outlast a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _copy_images(curated: Curated, new: Path) -> None:

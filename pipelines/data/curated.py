@@ -57,7 +57,8 @@ def _check(folder: Path, shown: str) -> Curated:
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         is_other = path.is_file() and not path.name.startswith(".") and name not in sha256s and name != MANIFEST
-        if is_other or path.is_symlink():
+        is_special = path.exists() and not path.is_file() and not path.is_dir()  # a pipe would be read forever
+        if is_other or is_special or path.is_symlink():
             raise UserError(f"{shown}/{name}: curate did not make it; remove it, or run curate again.")
     md5s = {}
     for name in (MANIFEST, *sha256s):

@@ -3,6 +3,7 @@
 DVC is imported inside the functions, because it takes long and only folders that it tracks need it.
 """
 
+import getpass
 import os
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.shared.cloud_storage import exists
 from components.shared.errors import UserError, name_unknown, shorten
+from pipelines.compiler.code_version import explain_distrust, find_git_root
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -69,9 +71,13 @@ def open_repository(path: Path) -> "Iterator[tuple[Repo, Folder]]":
     from dvc.config import Config
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
+    from dvc_data.hashfile.build import IgnoreInCollectedDirError
+    from pygit2 import GitError
 
     folder = path.resolve()
+    root = ""
     try:
+        _set_names_of_user()
         root = Repo.find_root(str(_find_nearest_folder(folder)))
         # today's remotes for older revisions too, which may not know them yet
         with Repo(root, config=Config(Repo.find_dvc_dir(root))) as repo:
@@ -81,8 +87,26 @@ def open_repository(path: Path) -> "Iterator[tuple[Repo, Folder]]":
             f"{path}: not in a DVC repository; run `git init` and `dvc init` in the folder above the images, and "
             "`dvc add` the images."
         ) from None
+    except IgnoreInCollectedDirError as error:
+        raise UserError(f"{path}: DVC makes no version of it ({shorten(error)}); move that file above it.") from None
+    except GitError as error:
+        if "not owned by current user" not in str(error):
+            raise UserError(f"{path}: git cannot use its repository ({shorten(error)}); fix what it names.") from None
+        raise UserError(explain_distrust(find_git_root(Path(root)))) from None
     except DvcException as error:
         raise UserError(f"{path}: DVC cannot use its repository ({shorten(error)}); fix what it names.") from None
+
+
+def _set_names_of_user() -> None:
+    """Sets what DVC asks for and a user without an entry in /etc/passwd lacks, as in a container with any uid."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())
+    try:
+        Path.home()
+    except RuntimeError:  # without a home there is no configuration of DVC in it
+        os.environ.setdefault("DVC_GLOBAL_CONFIG_DIR", "/nonexistent")
 
 
 def _find_nearest_folder(path: Path) -> Path:
@@ -128,7 +152,11 @@ def check_committed(repo: "Repo", folder: Folder, out: "Output") -> None:
         UserError: it differs from its .dvc file, or that one from HEAD.
     """
     pointer = os.path.relpath(find_pointer(out), folder.root)
-    record = f"dvc add {folder.name}" if pointer.endswith(".dvc") else "dvc repro"
+    if out.stage.is_import:
+        record = f"dvc commit --force {shlex.quote(pointer)}"
+    else:
+        record = f"dvc add {folder.name}" if pointer.endswith(".dvc") else "dvc repro"
+    check_files(folder)
     if out.exists and out.workspace_status():
         raise UserError(
             f"{folder.given}: differs from {pointer}; run `{record}` in {folder.root}, commit {pointer} and "
@@ -139,6 +167,19 @@ def check_committed(repo: "Repo", folder: Folder, out: "Output") -> None:
             f"{folder.given}: its version is not committed; run `git add {shlex.quote(pointer)}` and `git commit` "
             f"in {folder.root}."
         )
+
+
+def check_files(folder: Folder) -> None:
+    """Checks that the folder holds nothing at which DVC, which reads every file, would wait forever.
+
+    Raises:
+        UserError: a pipe, a socket or a device is there.
+    """
+    for parent, _, files in os.walk(folder.path):
+        for name in files:
+            path = Path(parent, name)
+            if path.exists() and not path.is_file():
+                raise UserError(f"{path}: neither a file nor a folder; DVC cannot read it, so move it out of the data.")
 
 
 def find_pointer(out: "Output") -> Path:
@@ -191,6 +232,12 @@ def find_output(repo: "Repo", folder: Folder) -> "Output":
     if out.stage.is_repo_import:
         source = out.stage.deps[0].def_repo["url"]
         raise UserError(f"{folder.given}: imported from {source}, whose DVC remote has it; give the folder in a clone.")
+    if not out.hash_info and out.stage.is_import:
+        pointer = repo.fs.relpath(out.stage.path, repo.root_dir)
+        raise UserError(
+            f"{folder.given}: {pointer} names no version yet; run `dvc update {shlex.quote(pointer)}` in "
+            f"{folder.root}, commit it and `dvc push`."
+        )
     if not out.hash_info:
         raise UserError(f"{folder.given}: has no version yet; run `dvc repro` in {folder.root} and commit dvc.lock.")
     if not out.hash_info.isdir:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -311,6 +312,144 @@ def test_refuses_what_was_imported_from_another_repository(home: Path, tmp_path:
         repo.imp(str(home), "data", out=str(other / "data"))
     commit(other, "imported")
     assert f"imported from {home}, whose DVC remote has it" in refused(other / "data")
+
+
+@pytest.fixture
+def imported(home: Path) -> Path:
+    """`dvc import-url` of a folder, as `images` beside `data`."""
+    from dvc.repo import Repo
+
+    write(home.parent / "source", V1)
+    with Repo(str(home)) as repo:
+        repo.imp_url(str(home.parent / "source"), out=str(home / "images"))
+    push(home)
+    commit(home, "imported")
+    return home / "images"
+
+
+@pytest.mark.parametrize("rev", [None, "imported"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_folder_that_was_imported_from_elsewhere(home: Path, imported: Path, rev: str | None, frozen: bool) -> None:
+    if frozen:
+        dvc(home, "freeze", "images.dvc")
+        git(home, "commit", "--quiet", "--all", "--allow-empty", "--message", "frozen")
+    check_manifest(resolve_version(imported, rev), V1)
+
+
+def test_change_of_an_import_is_committed_as_told(home: Path, imported: Path) -> None:
+    (imported / "train/i/0.png").write_text("a better i")
+    message = refused(imported)
+    assert message == (
+        f"{imported}: differs from images.dvc; run `dvc commit --force images.dvc` in {home}, commit images.dvc and "
+        "`dvc push`, or undo the changes with `dvc checkout images`."
+    )
+    dvc(home, "commit", "--force", "images.dvc")
+    push(home)
+    commit(home, "better")
+    check_manifest(resolve_version(imported), {**V1, "train/i/0.png": "a better i"})
+
+
+def test_import_without_a_version_is_named(home: Path) -> None:
+    from dvc.repo import Repo
+
+    write(home.parent / "source", V1)
+    with Repo(str(home)) as repo:
+        repo.imp_url(str(home.parent / "source"), out=str(home / "images"), no_download=True)
+    commit(home, "imported")
+    message = f"images.dvc names no version yet; run `dvc update images.dvc` in {home}, commit it and `dvc push`."
+    assert refused(home / "images") == refused(home / "images", "imported") == f"{home / 'images'}: {message}"
+
+
+def test_pipe_is_named(home: Path) -> None:
+    os.mkfifo(home / "data/train/i/1.png")
+    assert refused(home / "data") == (
+        f"{home}/data/train/i/1.png: neither a file nor a folder; DVC cannot read it, so move it out of the data."
+    )
+
+
+def test_file_that_keeps_dvc_from_making_a_version_is_named(home: Path) -> None:
+    (home / "data/train/.dvcignore").write_text("*.txt\n")
+    assert refused(home / "data") == (
+        f"{home}/data: DVC makes no version of it (.dvcignore file should not be in collected dir path: "
+        f"'{home}/data/train'); move that file above it."
+    )
+
+
+@pytest.mark.parametrize("rev", [None, "v1"])
+def test_version_that_dvc_2_made(home: Path, rev: str | None) -> None:
+    """Its .dvc file has no `hash`, and its files lie directly in the cache and in the remote."""
+    git(home, "checkout", "--quiet", "v1")
+    dvc(home, "checkout", "--quiet")
+    write_as_dvc_2(home)
+    commit(home, "as-of-dvc-2")
+    version = resolve_version(home / "data", rev and "as-of-dvc-2")
+    check_manifest(version, V1)
+    md5 = pointer(home, "v1")
+    assert version == DataVersion(str(home.parent / "store" / md5[:2] / md5[2:]), md5)
+
+
+def write_as_dvc_2(home: Path) -> None:
+    text = (home / "data.dvc").read_text()
+    (home / "data.dvc").write_text(text.replace("  hash: md5\n", ""))
+    for store in (home / ".dvc/cache", home.parent / "store"):
+        shutil.move(store / "files/md5", store / "moved")
+        shutil.rmtree(store / "files")
+        for folder in (store / "moved").iterdir():
+            shutil.move(folder, store)
+        (store / "moved").rmdir()
+
+
+# root's own powers over files, since the environment of the tests may be closed to others
+WITH_ACCESS = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+RESOLVE = """
+import sys
+from pathlib import Path
+from components.shared.errors import command_line
+from pipelines.data.dvc_version import resolve_version
+with command_line():
+    print(resolve_version(Path(sys.argv[1]), "v1").version)
+"""
+
+
+def resolve_as_another(home: Path, uid: int, **names: str) -> subprocess.CompletedProcess[str]:
+    """By a user without an entry in /etc/passwd, as in a container with any uid."""
+    nameless = {name: value for name, value in os.environ.items() if name not in ("HOME", "USER", "LOGNAME")}
+    command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *WITH_ACCESS, sys.executable]
+    return subprocess.run(
+        [*command, "-W", "ignore", "-c", RESOLVE, str(home / "data")],
+        env=nameless | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"} | names,
+        cwd=home,
+        capture_output=True,
+        text=True,
+    )
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root becomes another")
+
+
+@needs_root
+@pytest.mark.parametrize("names", [{}, {"HOME": "/proc"}], ids=["no home", "home that cannot be written"])
+def test_user_without_a_name(template: Path, names: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        root = Path(name)
+        shutil.copytree(template, root, dirs_exist_ok=True)
+        version = pointer(root / "home", "v1")
+        for path in (root, *root.rglob("*")):
+            os.chown(path, 12345, 12345, follow_symlinks=False)
+        resolved = resolve_as_another(root / "home", 12345, **names)
+    assert (resolved.returncode, resolved.stdout, resolved.stderr) == (0, f"{version}\n", "")
+
+
+@needs_root
+@pytest.mark.parametrize("has_home", [True, False])
+def test_repository_of_another_user(home: Path, tmp_path: Path, has_home: bool) -> None:
+    resolved = resolve_as_another(home, 12345, **({"HOME": str(tmp_path)} if has_home else {}))
+    before = "" if has_home else "set HOME to a folder that you may write to and "
+    assert (resolved.returncode, resolved.stderr) == (
+        1,
+        f"git does not trust {home}, which another user owns; {before}run git config --global --add safe.directory "
+        f"{home}.\n",
+    )
 
 
 @pytest.mark.parametrize("rev", [None, "v1"])
