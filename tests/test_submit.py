@@ -220,6 +220,7 @@ def test_refuses_a_run_whose_summary_is_damaged(workplace: Path, content: str):
     ("options", "sentence"),
     [
         (["--data", "images", "--rev", ""], "--rev is empty; give it a value or leave it out"),
+        (["--data", "images", "--config", ""], "--config is empty; give it a value or leave it out"),
         (
             ["--data", "images", "--from-run", "x"],
             "--from-run goes with --component and without --data, or with --before",
