@@ -101,7 +101,8 @@ def _parse_options() -> argparse.Namespace:
     _add_cluster_options(parser)
     _add_connection_options(parser)
     options = parser.parse_args()
-    options.config = options.config or ("local" if options.local else "gke")
+    if options.config is None:
+        options.config = "local" if options.local else "gke"
     if problem := _find_contradiction(options):
         parser.error(problem)
     return options

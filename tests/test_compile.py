@@ -425,13 +425,21 @@ def test_component_without_code_is_one_sentence(project: Path):
         ),
         pytest.param("stages: {train: {parameters: {epochs: many}}}", ["train.epochs", "'many'", "Integer"], id="type"),
         pytest.param(
-            "stages: {train: {limits: {cpu: 2}}}", ["stages.train.limits.cpu", "string"], id="quantity without quotes"
+            "stages: {train: {limits: {cpu: 2}}}",
+            [": stages.train.limits.cpu: must be a string; put it in quotes.\n"],
+            id="quantity without quotes",
         ),
         pytest.param(
             "stages:\n  train: {}\n  train: {}\n",
             [", line 3: train is there twice, first in line 2; correct it.\n"],
             id="key twice",
         ),
+        pytest.param(
+            "stages: {train: {timeout: yes}}",
+            [": stages.train.timeout: Input should be a valid integer.\n"],
+            id="truth",
+        ),
+        pytest.param("tag: 12e4567", [": tag: must be a string; put it in quotes.\n"], id="tag that is a number"),
         pytest.param("name: mine", [": name: a configuration has the name of its file; leave this out.\n"], id="name"),
         pytest.param("[]", [": must hold names with values, NAME: VALUE.\n"], id="list"),
         pytest.param(

@@ -105,6 +105,11 @@ def leave_run(
         pytest.param("--data python3/images", ["python3/images", "python3"], id="data path that kfp garbles"),
         pytest.param("--data images --runs python3/runs", ["python3/runs"], id="runs path that kfp garbles"),
         pytest.param("--data images --experiment python3.11", ["runs/python3.11"], id="experiment that kfp garbles"),
+        pytest.param(
+            "--data images --experiment {{$}}",
+            ["runs/{{$}}: kfp.local cannot handle paths and names that contain '{{$'; move or rename it.\n"],
+            id="experiment that kfp replaces",
+        ),
         *(
             pytest.param(
                 options,
@@ -220,6 +225,7 @@ def test_refuses_a_run_whose_summary_is_damaged(workplace: Path, content: str):
     ("options", "sentence"),
     [
         (["--data", "images", "--rev", ""], "--rev is empty; give it a value or leave it out"),
+        (["--data", "images", "--config", ""], "--config is empty; give it a value or leave it out"),
         (
             ["--data", "images", "--from-run", "x"],
             "--from-run goes with --component and without --data, or with --before",

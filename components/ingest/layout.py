@@ -48,6 +48,9 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: 
     Raises:
         UserError: A folder is missing, empty or unexpected, or exists in one split only.
     """
+    for name in classes:
+        if not isinstance(name, str):  # the Kubeflow Pipelines UI takes any JSON
+            raise UserError(f"classes holds {name!r}, which is no text; put class names in quotes.")
     data = open_source(data_uri, ignored=ignored)
     splits = _find_splits(data, test_data_uri, ignored)
     children = {split.name: _list_classes(split) for split in splits}

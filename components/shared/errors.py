@@ -13,7 +13,7 @@ import reprlib
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
 from components.shared.process import leave_nothing_behind
@@ -138,12 +138,19 @@ def shorten_to_sentence(error: object) -> str:
     return shorten(getattr(error, "message", error)).split(". ")[0]
 
 
-def describe_validation(error: "ValidationError") -> str:
-    """Says where the first mistake that pydantic found is, and what it is, as the middle of a sentence."""
+def describe_validation(error: "ValidationError", words: Mapping[str, str] | None = None) -> str:
+    """Says where the first mistake that pydantic found is, and what it is, as the middle of a sentence.
+
+    Args:
+        error: What pydantic raised.
+        words: What to say of mistakes, by pydantic's name of their type, where there is something better to say.
+    """
     first = error.errors(include_url=False)[0]
     place = ".".join(_show_key(part) for part in first["loc"] if part != "[key]")
     shown = reprlib.repr(first["input"])
     match first["type"]:
+        case known if words and known in words:
+            reason = words[known]
         case "missing":
             reason = "is missing"
         case "extra_forbidden":

@@ -12,6 +12,15 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 CONFIGS = Path(__file__).parents[1] / "config"
 
+# What pydantic finds, by its type, where its own words do not say what to do.
+_NO_MAPPING = "must hold names with values, NAME: VALUE"
+_PROBLEMS = {
+    "model_type": _NO_MAPPING,
+    "dict_type": _NO_MAPPING,
+    "string_type": "must be a string; put it in quotes",
+    "extra_forbidden": "is not a name that may stand here",
+}
+
 
 class Strict(BaseModel):
     """A model that refuses fields it does not know."""
@@ -35,7 +44,7 @@ class Accelerator(Strict):
     """GPUs or the like, for a stage."""
 
     type: str  # the resource's name, such as nvidia.com/gpu
-    count: int = 1
+    count: int = Field(default=1, ge=1, strict=True)  # strict: `yes` is no number
 
 
 class Toleration(Strict):
@@ -56,12 +65,12 @@ class StageConfig(Strict):
     accelerator: Accelerator | None = None
     node_selector: dict[str, str] = {}  # labels that its node must have
     tolerations: list[Toleration] = []
-    retries: int = Field(default=0, ge=0)  # times that Kubernetes starts it again after a failure
+    retries: int = Field(default=0, ge=0, strict=True)  # times that Kubernetes starts it again after a failure
     backoff: Duration = "60s"  # before the first retry; doubled before each one more
-    timeout: int | None = Field(default=None, gt=0)  # seconds
+    timeout: int | None = Field(default=None, gt=0, strict=True)  # seconds
     # When the node fetches the image.
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    caching: bool = True
+    caching: bool = Field(default=True, strict=True)
 
 
 class Endpoint(Strict):
@@ -143,4 +152,4 @@ def validate(model: type[AnyModel], content: Any, path: Path) -> AnyModel:
     try:
         return model.model_validate(content if content is not None else {})
     except ValidationError as error:
-        raise UserError(f"{path}: {describe_validation(error)}.") from None
+        raise UserError(f"{path}: {describe_validation(error, _PROBLEMS)}.") from None

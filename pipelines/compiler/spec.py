@@ -81,9 +81,15 @@ def find_parameters(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, 
 
 
 def find_constants(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, Any]:
-    """The parameters of a task that the pipeline gives a value of its own; `parts` lead to the task."""
+    """The parameters of a task that the pipeline gives a value of its own; `parts` lead to the task.
+
+    Texts that a pipeline makes of other values, in which it has placeholders, are left out.
+    """
     sources = find_dag(spec, parts)["tasks"][task].get("inputs", {}).get("parameters", {})
-    return {name: source["runtimeValue"]["constant"] for name, source in sources.items() if "runtimeValue" in source}
+    constants = {
+        name: source["runtimeValue"]["constant"] for name, source in sources.items() if "runtimeValue" in source
+    }
+    return {name: value for name, value in constants.items() if not (isinstance(value, str) and "{{$" in value)}
 
 
 def find_dag(spec: Spec, parts: tuple[str, ...]) -> Spec:

@@ -177,24 +177,23 @@ def check_limits(value: Any, limits: Limits, others: Mapping[str, Any], verb: st
 def _check_bounds(value: Any, limits: Limits, others: Mapping[str, Any], verb: str) -> None:
     if limits.bounds and (isinstance(value, bool) or not isinstance(value, int | float)):
         raise ValueError(f"{verb} {show(value)}, which is {_name_type(value)}; it must be a number")
-    least, above = limits.minimum, limits.exclusive_minimum
-    most, below = limits.maximum, limits.exclusive_maximum
-    comparisons = ((operator.ge, least), (operator.gt, above), (operator.le, most), (operator.lt, below))
-    named = {bound: others.get(bound) for bound in limits.bounds if isinstance(bound, str)}
-    numbers = [(fits, named.get(bound) if isinstance(bound, str) else bound) for fits, bound in comparisons]
-    if all(number is None or fits(value, number) for fits, number in numbers):
+    numbers = {bound: others.get(bound) if isinstance(bound, str) else bound for bound in limits.bounds}
+    comparisons = (
+        (operator.ge, limits.minimum, "{} or more"),
+        (operator.gt, limits.exclusive_minimum, "above {}"),
+        (operator.le, limits.maximum, "{} or less"),
+        (operator.lt, limits.exclusive_maximum, "below {}"),
+    )
+    given = [(fits, bound, words) for fits, bound, words in comparisons if bound is not None]
+    known = [(fits, numbers[bound]) for fits, bound, _ in given]
+    if all(number is None or fits(value, number) for fits, number in known):
         return
-    words = {
-        "from {} to {}": (least, most),
-        "above {} and below {}": (above, below),
-        "{} or more": (least,),
-        "above {}": (above,),
-        "{} or less": (most,),
-        "below {}": (below,),
-    }
-    form, bounds = next((form, bounds) for form, bounds in words.items() if None not in bounds)
-    shown = [f"{bound}, {named[bound]}" if isinstance(bound, str) else str(bound) for bound in bounds]
-    raise ValueError(f"{verb} {show(value)}; it must be {form.format(*shown)}")
+    shown = {bound: f"{bound}, {number}" if isinstance(bound, str) else str(bound) for bound, number in numbers.items()}
+    if limits.minimum is not None and limits.maximum is not None:
+        allowed = f"from {shown[limits.minimum]} to {shown[limits.maximum]}"
+    else:
+        allowed = " and ".join(words.format(shown[bound]) for _, bound, words in given)
+    raise ValueError(f"{verb} {show(value)}; it must be {allowed}")
 
 
 def show(value: Any) -> str:

@@ -3,8 +3,9 @@
 import contextlib
 import datetime
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Annotated, Any, NotRequired
 
+from pydantic import AfterValidator
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from components.shared.errors import UserError
@@ -13,6 +14,12 @@ from components.shared.formats.documents import read_document, write_document
 from pipelines.compiler.spec import is_own
 
 FILE = "run.json"
+
+
+def _check_time(text: str) -> str:
+    if datetime.datetime.fromisoformat(text).utcoffset() is None:
+        raise ValueError("has no time zone")
+    return text
 
 
 class ArtifactRecord(TypedDict):
@@ -40,7 +47,7 @@ class RunRecord(TypedDict):
     run: str  # its name, which is that of its folder
     pipeline: str
     state: str  # succeeded, failed or cancelled
-    started: str  # ISO 8601, in UTC
+    started: Annotated[str, AfterValidator(_check_time)]  # ISO 8601, in UTC
     arguments: dict[str, Any]
     seconds: float
     stages: dict[str, TaskRecord]  # by the name of the task
@@ -117,12 +124,11 @@ def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
 def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
     """The records of the runs that succeeded, in the order in which they were started.
 
-    The names of runs hold the local time, which repeats an hour when summer time ends; they only decide within one
-    second.
+    That is not the order of their names, which hold the local time: it repeats an hour when summer time ends.
     """
     records = [_read(path) for path in (runs / experiment).glob(f"*/{FILE}")]
     succeeded = [record for record in records if record["state"] == "succeeded"]
-    return sorted(succeeded, key=lambda record: (record["started"], record["run"]))
+    return sorted(succeeded, key=lambda record: (datetime.datetime.fromisoformat(record["started"]), record["run"]))
 
 
 def _read(path: Path) -> RunRecord:

@@ -18,7 +18,7 @@ from kfp.dsl.base_component import BaseComponent
 from components.shared.errors import UserError
 from components.shared.files import remove_temporary
 from pipelines.compiler.spec import Task, find_constants, list_images, list_tasks, read_spec
-from pipelines.compiler.values import list_texts
+from pipelines.compiler.values import PLACEHOLDER, list_texts
 from pipelines.local.containers import check_images, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import Interruption, end_new_children, set_environment
@@ -29,24 +29,28 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "pipeline.yaml"  # in the folder of a run
 
 
-def check_texts(runs: Path, pipeline: BaseComponent, arguments: dict[str, Any]) -> None:
-    """Refuses what kfp.local would garble: it replaces `python3` wherever it stands by the path of the interpreter.
+def check_texts(runs: Path, pipeline: BaseComponent, arguments: dict[str, Any], runner: str) -> None:
+    """Refuses what kfp.local would garble.
+
+    It replaces placeholders wherever they stand, and without containers `python3` by the path of the interpreter.
 
     Args:
         runs: the folder of the run's folder.
         pipeline: what is to be run; it holds the values that the configuration gives.
         arguments: of the pipeline.
+        runner: `subprocess` or `docker`.
 
     Raises:
-        UserError: a path or another text contains `python3`.
+        UserError: a path or another text contains such a thing.
     """
     spec = MessageToDict(pipeline.pipeline_spec)
     constants = [find_constants(spec, task.name, task.parts) for task in list_tasks(spec)]
     defaults = {name: each.default for name, each in (pipeline.component_spec.inputs or {}).items()}
+    garbled = (PLACEHOLDER, "python3") if runner == "subprocess" else (PLACEHOLDER,)
     for text in list_texts([str(runs.resolve()), {**defaults, **arguments}, constants]):
-        if "python3" in text:
+        if found := next((each for each in garbled if each in text), None):
             raise UserError(
-                f"{text}: kfp.local cannot handle paths and names that contain 'python3'; move or rename it."
+                f"{text}: kfp.local cannot handle paths and names that contain '{found}'; move or rename it."
             )
 
 
@@ -137,7 +141,7 @@ def _begin_record(folder: Path, arguments: dict[str, Any], artifacts: dict[str, 
         "run": folder.name,
         "pipeline": read_spec(folder / PACKAGE)["pipelineInfo"]["name"],
         "state": "failed",
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "arguments": arguments,
         "seconds": 0.0,
         "stages": {},

@@ -81,8 +81,7 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
     artifacts = [prepared.arguments.get(name, "") for name in prepared.stages.artifact_parameters]
     check_paths(request.runs / request.experiment, artifacts)
-    if options.runner == "subprocess":
-        check_texts(request.runs / request.experiment, prepared.pipeline, prepared.arguments)
+    check_texts(request.runs / request.experiment, prepared.pipeline, prepared.arguments, options.runner)
     check_runner(options.runner, prepared.pipeline)
     kept = prepared.earlier["from run"].artifacts if "from run" in prepared.earlier else {}
     if request.component:

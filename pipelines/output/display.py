@@ -64,7 +64,8 @@ def show_progress(progress: Progress) -> Iterator[None]:
 def write_task(task: str, state: str, seconds: float | None, *, progress: str = "") -> str:
     """A task's line with rich's markup: symbol, name, state, seconds, progress."""
     time_taken = "" if state == "waiting" or seconds is None else f"{seconds:6.1f} s"
-    return f"{SYMBOLS.get(state, SYMBOLS['waiting'])} {task:<16} {state:<9} {time_taken}  {escape(progress)}".rstrip()
+    name = escape(f"{task:<16}")
+    return f"{SYMBOLS.get(state, SYMBOLS['waiting'])} {name} {state:<9} {time_taken}  {escape(progress)}".rstrip()
 
 
 def print_figures(folder: Path) -> None:

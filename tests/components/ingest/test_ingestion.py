@@ -458,6 +458,13 @@ def test_unknown_class_is_named(tiny: Folders, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", [0.0, True, None])
+def test_class_that_is_no_text_is_refused(name: object, tiny: Folders, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        ingest(tiny, tmp_path / "examples", classes=["i", name])
+    assert str(caught.value) == f"classes holds {name}, which is no text; put class names in quotes."
+
+
 def test_a_whole_data_set_is_no_test_split(own: Folders, tmp_path: Path) -> None:
     for classes in (CLASSES, []):
         with pytest.raises(UserError) as caught:

@@ -7,7 +7,16 @@ import pytest
 from components.shared.errors import UserError
 from pipelines.compiler.config import load_config
 from pipelines.compiler.packages import build, write_package
-from pipelines.compiler.spec import Source, Spec, find_parameters, find_sources, list_images, list_tasks, read_spec
+from pipelines.compiler.spec import (
+    Source,
+    Spec,
+    find_constants,
+    find_parameters,
+    find_sources,
+    list_images,
+    list_tasks,
+    read_spec,
+)
 from pipelines.compiler.stages import Stages
 
 TRAINING = ["ingest", "validate", "transform", "train", "evaluate"]
@@ -91,3 +100,17 @@ def test_two_tasks_of_one_name_are_refused(tmp_path: Path):
     with pytest.raises(UserError, match="^pipeline both: 2 tasks are called ingest; give each a name of its own"):
         write_package(both, tmp_path / "both.yaml")
     assert not (tmp_path / "both.yaml").exists()
+
+
+def test_constants_are_what_the_pipeline_gives_itself(improvement: Spec):
+    assert find_constants(improvement, "curate", ())["max_images"] == 10_000
+    assert "augment_to" not in find_constants(improvement, "curate", ())  # a parameter of the pipeline
+    constants = find_constants(improvement, "before-ingest", ("before",))
+    assert constants["classes"] == ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"]
+
+
+def test_a_text_that_a_pipeline_makes_of_others_is_no_constant():
+    value = "{{$.inputs.parameters['pipelinechannel--data_uri']}}/train"
+    parameters = {"data_uri": {"runtimeValue": {"constant": value}}, "shards": {"runtimeValue": {"constant": 4.0}}}
+    spec = {"root": {"dag": {"tasks": {"ingest": {"inputs": {"parameters": parameters}}}}}}
+    assert find_constants(spec, "ingest", ()) == {"shards": 4.0}

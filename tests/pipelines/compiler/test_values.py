@@ -103,6 +103,7 @@ def test_json_with_a_key_twice_is_refused():
         (0, {"exclusiveMinimum": 0}, "is 0; it must be above 0"),
         (1.0, {"exclusiveMinimum": 0, "exclusiveMaximum": 1}, "is 1.0; it must be above 0 and below 1"),
         (0.5, {"exclusiveMinimum": 0, "exclusiveMaximum": 1}, ""),
+        (1, {"minimum": 0, "exclusiveMaximum": 1}, "is 1; it must be 0 or more and below 1"),
         ("x", {"minimum": 0}, "is 'x', which is text; it must be a number"),
         ("x", {"enum": ["drop", "keep"]}, "is 'x'; it must be drop or keep"),
         ([0], {"items": {"type": "string"}}, "holds 0, which is a number; put text in quotes"),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -66,6 +67,26 @@ def test_the_latest_curated_folder_is_that_of_the_latest_run_that_made_one(tmp_p
         find_curated(tmp_path, "default", "run-04")
     with pytest.raises(UserError, match="no run made a curated folder yet; run the improvement pipeline"):
         find_curated(tmp_path, "others", "latest")
+
+
+def test_the_latest_run_is_that_which_was_started_last_wherever_the_clock_was(tmp_path: Path):
+    """Names hold local times, and so may times that another program wrote."""
+    for name, started in (
+        ("20261025-025500-training", "2026-10-25T00:55:00+00:00"),
+        ("20261025-020500-training", "2026-10-25T01:05:00.250+00:00"),
+        ("20261025-080500-training", "2026-10-25T02:59:00+02:00"),
+    ):
+        record = {**leave(tmp_path, name, data=f"/{name}"), "started": started}
+        write_record(tmp_path / "default" / name, cast(RunRecord, record))
+    assert find_record(tmp_path, "default", "latest")["run"] == "20261025-020500-training"
+    assert find_curated(tmp_path, "default", "latest") == "/20261025-020500-training"
+
+
+@pytest.mark.parametrize("started", ["yesterday", "2026-10-25T00:55:00"])
+def test_a_time_that_is_none_is_refused(tmp_path: Path, started: str):
+    write_record(tmp_path / "default/run-01", cast(RunRecord, {**leave(tmp_path, "run-01"), "started": started}))
+    with pytest.raises(UserError, match=r"run-01/run.json: started: Value error, .*; delete or move that run, or name"):
+        find_record(tmp_path, "default", "latest")
 
 
 def test_the_last_task_of_a_stage_is_never_the_yardstick(tmp_path: Path):
