@@ -23,7 +23,7 @@ def extract_ink(encoded: bytes) -> NDArray[np.uint8]:
     Raises:
         ValueError: The bytes are no image that OpenCV can read.
     """
-    gray = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+    gray = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     if gray is None:
         raise ValueError("not an image that OpenCV can read")
     if np.median(gray) < 128:

@@ -150,7 +150,9 @@ def _write_file(
 
 
 def _decode(encoded: bytes) -> Picture:
-    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_ANYCOLOR)
+    # Ingest has turned what EXIF data asks to turn, and OpenCV must not find another orientation in what is left of it.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
 
 
 def _encode_png(picture: Picture) -> bytes:

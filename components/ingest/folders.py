@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ from components.ingest.sources import (
 )
 from components.shared.errors import UserError
 
+NOT_REGULAR = "not a regular file"
+# Of what is no file, or a link to none, DVC has no md5; what cannot be read for another reason does have one.
+NO_FILE = (errno.EINVAL, errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
 
 @dataclass(frozen=True)
 class Folder(Source):
@@ -41,11 +46,7 @@ class Folder(Source):
         if not os.path.isdir(path):
             return None
         with _explain_errors(path), os.scandir(path) as entries:
-            return sorted(
-                Child(entry.name, entry.is_dir(), entry.is_symlink())
-                for entry in map(_check_name, entries)
-                if not entry.name.startswith(".")
-            )
+            return sorted(Child(entry.name, entry.is_dir(), entry.is_symlink()) for entry in map(_check_name, entries))
 
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
         """As Source.list_files; no image is opened."""
@@ -71,9 +72,7 @@ class _DiskReader(Reader):
 
     def read(self, file: File, max_bytes: int) -> bytes:
         try:
-            if file.md5 and not os.path.isfile(file.address):  # opening a pipe would block forever
-                raise FileNotFoundError(errno.ENOENT, "no such file")
-            with open(file.address, "rb") as opened:
+            with _open_regular(file.address) as opened:
                 data = opened.read(max_bytes + 1)
         except OSError as error:
             if file.md5:  # a file of a DVC version, which must be there
@@ -84,12 +83,12 @@ class _DiskReader(Reader):
         return data
 
     def hash(self, file: File) -> str:
-        if not os.path.isfile(file.address):
-            return ""
         try:
-            with open(file.address, "rb") as opened:
+            with _open_regular(file.address) as opened:
                 return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         except OSError as error:
+            if error.errno in NO_FILE:
+                return ""
             raise UserError(
                 f"{file.shown}: cannot be read ({error.strerror}), so the data has no version;"
                 " make it readable or give data_version."
@@ -98,11 +97,25 @@ class _DiskReader(Reader):
     @contextmanager
     def open(self, address: str) -> Iterator[BinaryIO]:
         try:
-            file = open(address, "rb")  # noqa: SIM115 (only opening it may fail in this way)
+            file = _open_regular(address)  # only opening it may fail in this way
         except OSError as error:
             raise UserError(f"{address}: cannot be read ({error.strerror}); run `dvc push`.") from None
         with file:
             yield file
+
+
+def _open_regular(path: str) -> io.BufferedReader:
+    """Opens a file that is one: reading a pipe, a socket or a device would block forever, or change it.
+
+    Raises:
+        OSError: It is something else, or cannot be opened; with an errno of NO_FILE if there is no file to read.
+    """
+    if stat.S_ISREG(os.stat(path).st_mode):
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it may have been replaced in the meantime
+            return file
+        file.close()
+    raise OSError(errno.EINVAL, NOT_REGULAR)
 
 
 def _list_all(folder: str, name: str) -> Iterator[File]:
@@ -125,7 +138,7 @@ def _find_problem(entry: os.DirEntry[str], root: str) -> str:
         return f"cannot be read ({getattr(error, 'strerror', error)})"
     if stat.S_ISDIR(mode):
         return FOLDER_AMONG_IMAGES
-    return "" if stat.S_ISREG(mode) else "not a regular file"  # opening a pipe would block forever
+    return "" if stat.S_ISREG(mode) else NOT_REGULAR
 
 
 def _check_name(entry: os.DirEntry[str]) -> os.DirEntry[str]:
