@@ -24,7 +24,7 @@ def extract_ink(encoded: bytes) -> NDArray[np.uint8]:
         ValueError: The bytes are no image that OpenCV can read.
     """
     try:
-        gray = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+        gray = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # such as for a picture with more pixels than OpenCV takes
         gray = None
     if gray is None:

@@ -152,8 +152,10 @@ def _write_file(
 
 
 def _decode(encoded: bytes) -> Picture | None:
+    # Ingest has turned what EXIF data asks to turn, and OpenCV must not find another orientation in what is left of it.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_ANYCOLOR)
+        return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     except cv2.error:  # such as for a picture with more pixels than OpenCV takes
         return None
 

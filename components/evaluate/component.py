@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
-from components.shared.artifacts import log_metrics
+from components.shared.artifacts import MOST_CLASSES, log_metrics
 from components.shared.errors import exit_on_user_error
 
 
@@ -31,8 +31,9 @@ def evaluate(
         evaluation: A folder with evaluation.json: every figure, the data version and the settings of the training.
         predictions: A CSV file with a row per image; in each split those with the highest loss come first.
         metrics: The figures of val and test. The metadata holds the data version.
-        val_confusion_matrix: The images of val by given label (rows) and prediction (columns).
-        test_confusion_matrix: The same for test; empty if there is no test split.
+        val_confusion_matrix: The images of val by given label (rows) and prediction (columns); empty if there are more
+            than 100 classes.
+        test_confusion_matrix: The same for test; empty if there is no test split as well.
         report: An HTML page with the error analysis.
 
     Raises:
@@ -53,6 +54,7 @@ def evaluate(
     )
     matrices = {"val": val_confusion_matrix, "test": test_confusion_matrix}
     for split, figures in list_measured_splits(result).items():
-        matrices[split].log_confusion_matrix(result["classes"], figures["confusion_matrix"])
+        if len(result["classes"]) <= MOST_CLASSES:
+            matrices[split].log_confusion_matrix(result["classes"], figures["confusion_matrix"])
         log_metrics(metrics, {f"{split}_{name}": figures[name] for name in SCALAR_METRICS})
     metrics.metadata["data_version"] = result["data_version"]

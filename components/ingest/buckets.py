@@ -43,7 +43,7 @@ class Bucket(Source):
         if not children:
             return None
         # An object may stand for the folder itself: its name is empty.
-        return sorted(child for child in children if child.name and not child.name.startswith("."))
+        return sorted(child for child in children if child.name)
 
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
         """As Source.list_files; files have the generation that is listed, so that a replaced object is noticed."""

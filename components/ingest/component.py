@@ -2,6 +2,7 @@
 
 from kfp.dsl import Dataset, Output
 
+from components.shared.artifacts import MOST_CLASSES
 from components.shared.errors import exit_on_user_error
 
 
@@ -36,7 +37,7 @@ def ingest(
         shards: The number of shards of each split, each written by one worker; those that get no image are left out.
         beam_options: Options of Apache Beam, each as --name=value.
         examples: The folder of shards, with the manifest examples.json. Its metadata holds the data version, the
-            number of quarantined images, and the images of each split and class.
+            number of quarantined images, the images of each split and, if the classes are at most 100, of each class.
 
     Raises:
         SystemExit: An option or the data is wrong; the sentence says what to do.
@@ -60,4 +61,5 @@ def ingest(
     examples.metadata["quarantined"] = len(manifest.quarantined)
     for split, content in manifest.splits.items():
         examples.metadata[f"{split}_images"] = content.images
-        examples.metadata[f"{split}_classes"] = content.classes
+        if len(content.classes) <= MOST_CLASSES:
+            examples.metadata[f"{split}_classes"] = content.classes

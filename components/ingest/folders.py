@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import re
 import stat
@@ -26,6 +27,7 @@ from components.shared.errors import UserError
 
 # Where DVC keeps a file under its md5: <cache>/files/md5/ab/cdef..., or <cache>/ab/cdef... if DVC 2 put it there.
 CACHED = re.compile(r".+/([0-9a-f]{2})/([0-9a-f]{30})", re.DOTALL)
+NOT_REGULAR = "not a regular file"
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,9 @@ class Folder(Source):
         if not os.path.isdir(path):
             return None
         with _explain_errors(path), os.scandir(path) as entries:
+            names = join_names(self.prefix, *folders)
             return sorted(
-                Child(entry.name, entry.is_dir(), entry.is_symlink())
-                for entry in self._leave_out(entries, join_names(self.prefix, *folders))
-                if not entry.name.startswith(".")
+                Child(entry.name, entry.is_dir(), entry.is_symlink()) for entry in self._leave_out(entries, names)
             )
 
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
@@ -108,13 +109,12 @@ class _DiskReader(Reader):
 
     def hash(self, file: File) -> str:
         try:
-            if not stat.S_ISREG(os.stat(file.address).st_mode):
-                return ""
             with _open_regular(file.address) as opened:
                 return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ELOOP) and os.path.islink(file.address):
-                return ""  # a link to nothing
+            leads_nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and os.path.islink(file.address)
+            if error.errno == errno.EINVAL or leads_nowhere:  # what is no file is in no version of DVC
+                return ""
             raise UserError(
                 f"{file.shown}: cannot be read ({error.strerror}), so the data has no version;"
                 " make it readable or give data_version."
@@ -123,20 +123,25 @@ class _DiskReader(Reader):
     @contextmanager
     def open(self, address: str) -> Iterator[BinaryIO]:
         try:
-            file = open(address, "rb")  # noqa: SIM115 (only opening it may fail in this way)
+            file = _open_regular(address)  # only opening it may fail in this way
         except OSError as error:
             raise UserError(f"{address}: cannot be read ({error.strerror}); run `dvc push`.") from None
         with file:
             yield file
 
 
-def _open_regular(path: str) -> BinaryIO:
-    """Opens a regular file; of anything else, such as a pipe that has taken its place, the opening might never end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file")
-    return open(descriptor, "rb")
+def _open_regular(path: str) -> io.BufferedReader:
+    """Opens a file that is one: reading a pipe, a socket or a device would block forever, or change it.
+
+    Raises:
+        OSError: It is something else, or cannot be opened; with EINVAL if it is something else.
+    """
+    if stat.S_ISREG(os.stat(path).st_mode):
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it may have been replaced in the meantime
+            return file
+        file.close()
+    raise OSError(errno.EINVAL, NOT_REGULAR)
 
 
 def _describe_image(entry: os.DirEntry[str], name: str, root: str) -> File:
@@ -155,7 +160,7 @@ def _describe_image(entry: os.DirEntry[str], name: str, root: str) -> File:
     if stat.S_ISDIR(mode):
         return File(name, entry.path, problem=FOLDER_AMONG_IMAGES)
     if not stat.S_ISREG(mode):
-        return File(name, entry.path, problem="not a regular file")
+        return File(name, entry.path, problem=NOT_REGULAR)
     return File(name, entry.path, md5=md5)
 
 

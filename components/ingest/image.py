@@ -2,25 +2,45 @@
 
 import hashlib
 import io
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from components.ingest.chunks import PNG_SIGNATURE, count_scans, take_apart
 from components.ingest.sources import BadImage
 from components.shared.formats.examples import ImageExample
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF")
-KEPT = ("PNG", "JPEG", "MPO")  # TensorFlow decodes these; Pillow calls a JPEG with a second picture MPO
-PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
+JPEGS = ("JPEG", "MPO")  # Pillow calls a JPEG with a second picture MPO
+PLAIN = ("L", "RGB")  # Pillow's modes for 8 bit gray and color
+LONGEST_SIDE = 1_000_000  # pixels, of a PNG that TensorFlow decodes
+MOST_PIXELS = 2**29 // 3  # likewise, of a picture of three channels
+USUAL_SCANS = 20  # a progressive JPEG has about ten; a small one may have more
 ORIENTATION = 0x0112  # in the EXIF data: 2 .. 8 are mirrored or turned
+TURNS: dict[object, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class _Loaded(NamedTuple):
+    picture: Image.Image  # 8 bit gray or RGB, as a person sees it
+    kept: str  # the format of the file, if later stages see the same in its bytes; else empty
 
 
 def read_image(filename: str, data: bytes, *, label: int, max_pixels: int) -> ImageExample:
     """Reads a PNG, JPEG, BMP or GIF (its first frame).
 
-    The bytes are kept where TensorFlow decodes them to what a person sees; otherwise (transparency, palettes,
-    16 bit gray, 1 bit, CMYK, a rotation in the EXIF data, BMP, GIF) the picture is written again as PNG.
+    The bytes are kept where TensorFlow, OpenCV and Pillow decode them to what a person sees; otherwise (transparency,
+    palettes, 16 bit gray, 1 bit, CMYK, a rotation in the EXIF data, BMP, GIF, an animation, metadata that one of them
+    stumbles over) the picture is written again as PNG.
 
     Args:
         filename: Relative to the data set: split/class/file.
@@ -34,12 +54,11 @@ def read_image(filename: str, data: bytes, *, label: int, max_pixels: int) -> Im
     Raises:
         BadImage: The bytes are no such image, are damaged, or hold more than `max_pixels` pixels.
     """
-    image, picture = _load(data, max_pixels)
-    kept = picture is image and image.format in KEPT
+    picture, kept = _load(data, max_pixels)
     mean_intensity, contrast, ink_fraction = _measure_ink(picture)
     return ImageExample(
         encoded=data if kept else _encode_png(picture),
-        format="jpeg" if kept and image.format != "PNG" else "png",
+        format="jpeg" if kept in JPEGS else "png",
         height=picture.height,
         width=picture.width,
         channels=len(picture.getbands()),
@@ -55,18 +74,13 @@ def read_image(filename: str, data: bytes, *, label: int, max_pixels: int) -> Im
     )
 
 
-def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Image]:
-    """The image as it is stored and as a person sees it; the same object if nothing differs."""
+def _load(data: bytes, max_pixels: int) -> _Loaded:
     if not data:
         raise BadImage("the file is empty")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        if image.width * image.height > max_pixels:
-            raise BadImage(f"{image.width} x {image.height} pixels; max_pixels allows {max_pixels:,}")
-        image.load()
-        picture = _render(image)
-        if picture is image and image.format in KEPT:
-            _check_for_tensorflow(data, image.format)
+        if data.startswith(PNG_SIGNATURE):
+            return _load_png(data, max_pixels)
+        return _load_other(data, max_pixels)
     except BadImage:
         raise
     except UnidentifiedImageError:
@@ -75,34 +89,80 @@ def _load(data: bytes, max_pixels: int) -> tuple[Image.Image, Image.Image]:
         raise BadImage(f"a decompression bomb; max_pixels allows {max_pixels:,}") from None
     except Exception as error:  # a damaged file can make a decoder raise anything
         raise BadImage(f"damaged ({error})") from None
-    return image, picture
 
 
-def _check_for_tensorflow(data: bytes, file_format: str) -> None:
-    """TensorFlow refuses damage that Pillow overlooks, and would stop the stages that decode."""
-    if file_format == "PNG":
-        Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # the checksums, except the last
-        if PNG_END not in data:
-            raise BadImage("damaged (the end is missing)")
-        return
+def _load_png(data: bytes, max_pixels: int) -> _Loaded:
+    png = take_apart(data)
+    image = Image.open(io.BytesIO(png.picture), formats=["PNG"])
+    _check_size(image, data, max_pixels)
+    # TensorFlow refuses damage that Pillow overlooks, and would stop the stages that decode.
+    try:
+        pixels = tf.io.decode_png(png.picture).numpy()
+    except tf.errors.InvalidArgumentError:
+        raise BadImage("damaged (TensorFlow cannot decode it)") from None
+    if image.mode in PLAIN and not image.has_transparency_data and _find_turn(image) is None:
+        is_kept = png.is_plain and (png.picture == data or _reads_metadata(png.reordered))
+        return _Loaded(Image.fromarray(pixels.squeeze(-1) if image.mode == "L" else pixels), "PNG" if is_kept else "")
+    image.load()
+    return _Loaded(_render(image), "")
+
+
+def _reads_metadata(data: bytes) -> bool:
+    """Whether Pillow is not misled by what else a PNG holds."""
+    try:
+        return not Image.open(io.BytesIO(data), formats=["PNG"]).has_transparency_data
+    except Exception:  # it raises many kinds of error for texts and profiles
+        return False
+
+
+def _load_other(data: bytes, max_pixels: int) -> _Loaded:
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    _check_size(image, data, max_pixels)
+    image.load()
+    picture = _render(image)
+    if picture is not image or image.format not in JPEGS:
+        return _Loaded(picture, "")
     try:
         tf.io.decode_jpeg(data, ratio=8)  # the quickest that reads all of it
     except tf.errors.InvalidArgumentError:
         raise BadImage("damaged (TensorFlow cannot decode it)") from None
+    return _Loaded(picture, image.format)
+
+
+def _check_size(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Refuses what would take too much memory or time, before any of it is decoded."""
+    size, pixels = f"{image.width} x {image.height} pixels", image.width * image.height
+    if pixels > max_pixels:
+        raise BadImage(f"{size}; max_pixels allows {max_pixels:,}")
+    if max(image.size) > LONGEST_SIDE or pixels > MOST_PIXELS:
+        raise BadImage(f"{size}; TensorFlow decodes at most {LONGEST_SIDE:,} on a side and {MOST_PIXELS:,} in all")
+    if image.format in JPEGS and (scans := count_scans(data)) * pixels > USUAL_SCANS * max_pixels:
+        raise BadImage(f"{size} in {scans:,} scans, which take too long to decode; save it again")
 
 
 def _render(image: Image.Image) -> Image.Image:
     """The same object if it is plain 8 bit gray or RGB, else an L or RGB image that looks the same on white."""
-    if image.getexif().get(ORIENTATION) in range(2, 9):
-        return _render(ImageOps.exif_transpose(image))
+    turn = _find_turn(image)
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I"):
         return _convert_to_eight_bit(image)
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    if image.mode in ("L", "RGB"):
+    if image.mode in PLAIN:
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _find_turn(image: Image.Image) -> Image.Transpose | None:
+    """How the EXIF data asks a viewer to turn the picture."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return None  # Pillow would decode the picture to look for it behind the pixels
+    try:
+        return TURNS.get(image.getexif().get(ORIENTATION))
+    except Exception:  # EXIF data that is none can make Pillow raise anything; viewers then show the picture unturned
+        return None
 
 
 def _convert_to_eight_bit(image: Image.Image) -> Image.Image:

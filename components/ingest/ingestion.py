@@ -22,9 +22,12 @@ from components.shared.formats.examples import (
     Quarantined,
     Shard,
     SplitInfo,
+    is_augmented,
     name_shard,
     write_manifest,
 )
+from components.shared.formats.manifest import FILE as CURATED
+from components.shared.formats.names import NAME_ADVICE, is_plain_name
 
 Part = tuple[int, tuple[str, ...]]  # the position of its source in Layout.sources, and one of Source.split_listing
 ClassKey = tuple[str, ...]  # split and class
@@ -118,7 +121,13 @@ def _run(layout: Layout, settings: ShardSettings, *, max_images: int, beam_optio
             pipeline
             | "addresses" >> beam.Create([addresses])
             | "check"
-            >> beam.Map(_check_listing, max_images, beam.pvalue.AsDict(_count(files)), beam.pvalue.AsList(failures))
+            >> beam.Map(
+                _check_listing,
+                max_images,
+                beam.pvalue.AsDict(_count(files)),
+                beam.pvalue.AsList(failures),
+                beam.pvalue.AsList(_find_posing(files, layout.is_curated)),
+            )
         )
         written = (
             files
@@ -147,6 +156,16 @@ def _count(files: PCollection[File]) -> PCollection[tuple[ClassKey, int]]:
     return counts
 
 
+def _find_posing(files: PCollection[File], is_curated: bool) -> PCollection[str]:
+    """The images that have the name of one that curate made, in a data set that curate did not make."""
+    names: PCollection[str] = (
+        files
+        | "augmented" >> beam.Filter(lambda file: not is_curated and file.is_image and is_augmented(file.name))
+        | "shown" >> beam.Map(lambda file: file.shown)
+    )
+    return names
+
+
 def _list_parts(layout: Layout, versioned: bool) -> list[Part]:
     """What to list: the class folders and, for the data version, what lies beside them."""
     parts = []
@@ -163,17 +182,28 @@ def _list_part(part: Part, sources: list[Source]) -> Iterator[File | str]:
     """Yields the files of a part; if it cannot be listed, the reason."""
     position, folders = part
     try:
-        yield from sources[position].list_files(folders)
+        for file in sources[position].list_files(folders):
+            is_named_badly = file.is_image and not is_plain_name(file.name)
+            yield file._replace(problem=f"its name {NAME_ADVICE}") if is_named_badly else file
     except UserError as error:
         yield str(error)
 
 
 def _check_listing(
-    addresses: dict[ClassKey, str], max_images: int, counts: dict[ClassKey, int], failures: list[str]
+    addresses: dict[ClassKey, str],
+    max_images: int,
+    counts: dict[ClassKey, int],
+    failures: list[str],
+    posing: list[str],
 ) -> str:
     """Why the data as listed is refused, or nothing. `addresses` has every class of every split."""
     if failures:
         return min(failures)
+    if posing:
+        return (
+            f"{min(posing)}: has the name of an image that curate made, which audit and curate leave out, but there is"
+            f" no {CURATED} in the data; rename it, or put back the {CURATED} of the curated folder."
+        )
     for split_and_class, address in addresses.items():
         if split_and_class not in counts:
             return f"{address}: no images in this folder; add some or remove the class everywhere."
@@ -229,14 +259,23 @@ def _collect_bad(written: list[WrittenShard], on_bad_image: str) -> list[BadFile
 
 
 def _check_splits(splits: dict[str, SplitInfo], bad: list[BadFile]) -> None:
+    """Refuses a class without a good image, which curate would leave out and every later version then lack."""
     for split, content in splits.items():
-        if not content.images:
-            raise UserError(f"the {split} split has no good image left; {_describe(bad)}")
+        for name, images in content.classes.items():
+            if not images:
+                of_class = [image for image in bad if image.name.startswith(f"{split}/{name}/")]
+                advice = "fix them or add others, or remove the class everywhere"
+                raise UserError(f"{split}/{name} has no good image left; {advice}:\n{_list_bad(of_class)}")
 
 
-def _describe(bad: list[BadFile], shown: int = 20) -> str:
+def _describe(bad: list[BadFile]) -> str:
+    count = "1 bad image" if len(bad) == 1 else f"{len(bad):,} bad images"
+    advice = "fix or remove them, or set on_bad_image to quarantine to leave them out"
+    return f"{count}; {advice}:\n{_list_bad(bad)}"
+
+
+def _list_bad(bad: list[BadFile], shown: int = 20) -> str:
     lines = [f"{image.address}: {image.reason}" for image in bad[:shown]]
     if len(bad) > shown:
         lines.append(f"... and {len(bad) - shown:,} more")
-    count = "1 bad image" if len(bad) == 1 else f"{len(bad):,} bad images"
-    return "\n".join([f"{count}; fix or remove them, or set on_bad_image to quarantine to leave them out:", *lines])
+    return "\n".join(lines)

@@ -1,11 +1,17 @@
 """What the folders of a data set must be: train/<class>/, val/<class>/ and perhaps test/<class>/."""
 
+import unicodedata
 from typing import NamedTuple
 
 from components.ingest.opening import open_source
 from components.ingest.sources import Child, Source
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS
+from components.shared.formats.manifest import FILE as MANIFEST
+from components.shared.formats.names import NAME_ADVICE, is_plain_name
+
+# Hidden folders that tools make beside people's; any other may be a class whose name begins with a dot.
+TOOLS = (".cache", ".dvc", ".git", ".hg", ".ipynb_checkpoints", ".svn", ".thumbnails")
 
 
 class Split(NamedTuple):
@@ -26,6 +32,7 @@ class Layout(NamedTuple):
     data: Source
     splits: list[Split]
     classes: list[str]  # in the order of their labels
+    is_curated: bool  # whether curate's manifest lies in the data set, so that curate made the augmented images there
 
     @property
     def sources(self) -> list[Source]:
@@ -52,23 +59,24 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: 
         if not isinstance(name, str):  # the Kubeflow Pipelines UI takes any JSON
             raise UserError(f"classes holds {name!r}, which is no text; put class names in quotes.")
     data = open_source(data_uri, ignored=ignored)
-    splits = _find_splits(data, test_data_uri, ignored)
+    found = data.list_children()
+    splits = _find_splits(data, found, test_data_uri, ignored)
     children = {split.name: _list_classes(split) for split in splits}
+    _check_spellings(splits, children, classes)
     names = classes or sorted({child.name for found in children.values() for child in found})
     if len(names) > len(set(names)):
         raise UserError(f"classes is {', '.join(names)}; each name may appear only once.")
     for split in splits:
         _check_class_folders(split, children[split.name], names)
-    return Layout(data, splits, names)
+    return Layout(data, splits, names, any(child.name == MANIFEST for child in found or ()))
 
 
-def _find_splits(data: Source, test_data_uri: str, ignored: frozenset[str]) -> list[Split]:
-    found = data.list_children()
+def _find_splits(data: Source, found: list[Child] | None, test_data_uri: str, ignored: frozenset[str]) -> list[Split]:
     if found is None:
         raise UserError(
             f"{data.join_address()}: no such folder; data_uri names a folder with train/<class>/ and val/<class>/."
         )
-    folders = {child.name: child for child in found if child.is_folder}
+    folders = {child.name: child for child in found if child.is_folder and not _is_hidden(child)}
     for name, child in folders.items():
         if name not in SPLITS:
             raise UserError(
@@ -105,6 +113,13 @@ def _list_classes(split: Split) -> list[Child]:
         raise UserError(
             f"{split.join_address()}: no such folder; the {split.name} split needs one sub-folder per class there."
         )
+    for child in children:
+        if child.is_folder and _is_hidden(child) and child.name not in TOOLS:
+            raise UserError(
+                f"{split.join_address(child.name)}: a folder whose name begins with a dot is hidden, and so no class;"
+                " rename it or move it out of the data set."
+            )
+    children = [child for child in children if not _is_hidden(child)]
     if not children:
         raise UserError(
             f"{split.join_address()}: the {split.name} split has no images; it needs one sub-folder per class."
@@ -112,9 +127,31 @@ def _list_classes(split: Split) -> list[Child]:
     return children
 
 
+def _is_hidden(child: Child) -> bool:
+    return child.name.startswith(".")
+
+
+def _check_spellings(splits: list[Split], children: dict[str, list[Child]], classes: list[str]) -> None:
+    """Refuses two names that look alike: Unicode has an é of one character, and one of an e and an accent."""
+    places = {name: f"classes has {name}" for name in classes}
+    for split in splits:
+        for child in children[split.name]:
+            places.setdefault(child.name, split.join_address(child.name))
+    seen: dict[str, str] = {}
+    for name, place in places.items():
+        other = seen.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            raise UserError(
+                f"{places[other]} and {place}: two spellings of one name, {ascii(other)} and {ascii(name)}, since"
+                " Unicode has several for letters with accents; rename one as the other is."
+            )
+
+
 def _check_class_folders(split: Split, children: list[Child], names: list[str]) -> None:
     for child in children:
         address = split.join_address(child.name)
+        if not is_plain_name(child.name):
+            raise UserError(f"{ascii(address)}: the name {NAME_ADVICE}.")
         if not child.is_folder:
             raise UserError(f"{address}: lies beside the class folders; move it into one of them or remove it.")
         if child.is_link:

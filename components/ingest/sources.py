@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO, NamedTuple
 
+from components.shared.formats.names import is_plain_name
+
 CLASS_DEPTH = 2  # split/class
 FOLDER_AMONG_IMAGES = "a folder; images lie directly in their class folder"
 
@@ -38,7 +40,8 @@ class File(NamedTuple):
     def shown(self) -> str:
         """How messages name it; the address of a file of a DVC version is its md5."""
         same = self.address.rpartition("/")[2] == self.name.rpartition("/")[2]
-        return self.address if same else f"{self.name} ({self.address})"
+        shown = self.address if same else f"{self.name} ({self.address})"
+        return shown if is_plain_name(shown) else ascii(shown)
 
 
 class Reader(ABC):
@@ -87,7 +90,7 @@ class Source(ABC):
 
     @abstractmethod
     def list_children(self, *folders: str) -> list[Child] | None:
-        """What a folder holds, sorted, without what is hidden; None if there is no such folder."""
+        """What a folder holds, sorted; None if there is no such folder."""
 
     @abstractmethod
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:

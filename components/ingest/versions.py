@@ -16,6 +16,7 @@ import ijson
 
 from components.ingest.sources import CLASS_DEPTH, FOLDER_AMONG_IMAGES, Child, File, Reader, Source, join_names
 from components.shared.errors import UserError
+from components.shared.formats.manifest import FILE
 
 # DVC 3 keeps it below <remote>/files/md5; what DVC 2 made stays where it was, directly below <remote>.
 MANIFEST = re.compile(r".+/[0-9a-f]{2}/[0-9a-f]{30}\.dir", re.DOTALL)
@@ -88,13 +89,14 @@ def open_version(uri: str, prefix: str, store: Source) -> Version:
     depth = CLASS_DEPTH - len(prefix.split("/")) if prefix else CLASS_DEPTH
     for relpath, _ in read_manifest(uri, store):
         parts = relpath.split("/")
-        if any(part.startswith(".") for part in parts[:depth]):
-            continue
         for level in range(min(depth, len(parts))):
             children = folders.setdefault(tuple(parts[:level]), {})
-            is_folder = len(parts) > level + 1
-            if is_folder or all(child.is_folder for child in children.values()):  # of stray files one is enough
-                children.setdefault(parts[level], Child(parts[level], is_folder))
+            name, is_folder, is_hidden = parts[level], len(parts) > level + 1, parts[level].startswith(".")
+            is_stray = not is_folder and not is_hidden  # of which one is enough
+            if is_folder or relpath == FILE or (is_stray and all(child.is_folder for child in children.values())):
+                children.setdefault(name, Child(name, is_folder))
+            if is_hidden:
+                break
     listed = {path: sorted(children.values()) for path, children in folders.items()}
     return Version(uri, prefix, _parse_version(uri), listed, store)
 

@@ -6,6 +6,10 @@ from typing import Protocol
 
 from components.shared.errors import UserError
 
+# The most classes of which artifacts' metadata hold figures. KFP hands the metadata of all inputs to a stage in one
+# argument of its command, which Linux limits to 128 KiB; what is larger is in the artifacts' files.
+MOST_CLASSES = 100
+
 
 class MetricsArtifact(Protocol):
     """kfp.dsl.Metrics, which is imported in components alone."""

@@ -12,6 +12,7 @@
      "quarantined": [{"path": "train/i/x.png", "reason": "..."}]}
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ REQUIRED_SPLITS = ("train", "val")
 CURATED_SPLITS = ("train", "val")  # what curation may change; test only measures
 AUGMENTED = ".augmented-"  # in the name of a file that curate made of another image: x.augmented-3.png
 LONGEST_NAME = 255  # bytes that a file or folder may have in its name on most file systems
+IS_AUGMENTED = re.compile(rf"{re.escape(AUGMENTED)}[0-9]+\.png$")
 
 ENCODED = "image/encoded"
 FORMAT = "image/format"
@@ -252,7 +254,7 @@ class ExampleSet:
 
 def is_augmented(filename: str) -> bool:
     """Whether curate made the image from another one. It never makes test images, whatever they are called."""
-    return AUGMENTED in filename and not filename.startswith("test/")
+    return IS_AUGMENTED.search(filename) is not None and not filename.startswith("test/")
 
 
 def name_shard(split: str, index: int, shards: int) -> str:

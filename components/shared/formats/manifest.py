@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Json
 from components.shared.errors import UserError
 from components.shared.formats.documents import Sha256
 from components.shared.formats.examples import SPLITS
+from components.shared.formats.names import is_plain_name
 from components.shared.formats.tables import OptionalInt, parse_row, read_rows, write_rows
 
 FILE = "manifest.csv"
@@ -25,9 +26,8 @@ def is_image_path(name: str) -> bool:
         Whether it is split/class/file, without hidden parts, control characters or anything that leads elsewhere.
     """
     parts = name.split("/")
-    is_plain = not any(character < " " or character == "\\" for character in name)
     is_visible = all(part and not part.startswith(".") for part in parts)
-    return is_plain and is_visible and len(parts) == 3 and parts[0] in SPLITS
+    return is_plain_name(name) and is_visible and len(parts) == 3 and parts[0] in SPLITS
 
 
 def _check_image_path(name: str) -> str:

@@ -403,6 +403,7 @@ BAD_IMAGES: dict[str, tuple[Callable[[Folders], Path], str]] = {
     "link to itself": (lambda f: link(f.data / "train/i/a.png", Path("a.png")), "cannot be read"),
     "folder among the images": (lambda f: empty(f.data / "train/i/a"), "a folder"),
     "pipe": (lambda f: pipe(f.data / "train/i/a.png"), "not a regular file"),
+    "link to a device": (lambda f: link(f.data / "train/i/a.png", Path("/dev/zero")), "a link that leaves"),
 }
 BAD_FOLDERS: dict[str, tuple[Callable[[Folders], Path | str], str]] = {
     "no data": (lambda f: remove(f.data), "no such folder"),
@@ -540,13 +541,89 @@ def test_quarantine_does_not_change_the_data_version(own: Folders, tmp_path: Pat
     assert manifest.data_version == expected
 
 
-def test_split_without_a_good_image_stops_quarantine(own: Folders, tmp_path: Path) -> None:
-    for path in (own.data / "val").rglob("*.png"):
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_class_without_a_good_image_stops_quarantine(split: str, own: Folders, tmp_path: Path) -> None:
+    folder = own.test / "x" if split == "test" else own.data / split / "x"
+    paths = sorted(folder.iterdir())
+    for path in paths:
         path.write_bytes(b"")
-    with pytest.raises(UserError, match="the val split has no good image left") as caught:
+    write(own.data / "train/i/a.png", b"")
+    with pytest.raises(UserError) as caught:
         ingest(own, tmp_path / "examples", on_bad_image="quarantine")
-    assert str(own.data / "val/i/00.png") in str(caught.value)
+    assert str(caught.value).splitlines() == [
+        f"{split}/x has no good image left; fix them or add others, or remove the class everywhere:",
+        *(f"{path}: the file is empty" for path in paths),
+    ]
     assert not (tmp_path / "examples").exists()
+
+
+# --- what would be left out, or taken for something else, in silence ---------------------------
+
+
+def refusal(folders: Folders, output: Path, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        ingest(folders, output, **options)
+    assert not output.exists()
+    return str(caught.value)
+
+
+def test_hidden_class_folder_is_named(own: Folders, tmp_path: Path) -> None:
+    (own.data / "train/x").rename(own.data / "train/.net")
+    assert refusal(own, tmp_path / "examples") == (
+        f"{own.data}/train/.net: a folder whose name begins with a dot is hidden, and so no class; rename it or move it"
+        " out of the data set."
+    )
+
+
+def test_hidden_folders_of_tools_are_no_classes(own: Folders, plain: Path, tmp_path: Path) -> None:
+    write(own.data / "train/.ipynb_checkpoints/a-checkpoint.png", whole(own))
+    write(own.test / ".git/config", b"")
+    assert ingest(own, tmp_path / "examples").splits == read_manifest(plain).splits
+
+
+def test_two_spellings_of_a_class_are_named(own: Folders, tmp_path: Path) -> None:
+    for folder, name in ((own.data / "train", "caf\u00e9"), (own.data / "val", "cafe\u0301"), (own.test, "caf\u00e9")):
+        (folder / "x").rename(folder / name)
+    assert refusal(own, tmp_path / "examples") == (
+        f"{own.data}/train/caf\u00e9 and {own.data}/val/cafe\u0301: two spellings of one name, 'caf\\xe9' and"
+        " 'cafe\\u0301', since Unicode has several for letters with accents; rename one as the other is."
+    )
+
+
+def test_image_with_the_name_of_an_augmented_one_needs_the_manifest(own: Folders, tmp_path: Path) -> None:
+    path = write(own.data / "train/i/a.augmented-3.png", whole(own))
+    assert refusal(own, tmp_path / "examples") == (
+        f"{path}: has the name of an image that curate made, which audit and curate leave out, but there is no"
+        " manifest.csv in the data; rename it, or put back the manifest.csv of the curated folder."
+    )
+    write(own.data / "manifest.csv", b"")
+    assert "train/i/a.augmented-3.png" in {e.filename for e in taken(own, tmp_path / "curated")}
+
+
+def taken(folders: Folders, output: Path) -> list[ImageExample]:
+    ingest(folders, output)
+    return stored(output, "train")
+
+
+def test_own_names_are_not_those_of_augmented_images(own: Folders, tmp_path: Path) -> None:
+    names = {"train/i/a.augmented-by-me.png", "train/i/a.augmented-3.jpg", "train/i/a.augmented-3.png.png"}
+    for name in names:
+        write(own.data / name, whole(own))
+    assert names <= {example.filename for example in taken(own, tmp_path / "examples")}
+
+
+@pytest.mark.parametrize("character", ["\r", "\n", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\\"])
+def test_name_with_a_control_character_is_named(character: str, own: Folders, tmp_path: Path) -> None:
+    path = write(own.data / f"train/i/a{character}b.png", whole(own))
+    said = f"{ascii(str(path))}: its name has a control character, a line break or a backslash; rename it"
+    assert refusal(own, tmp_path / "examples").splitlines()[1:] == [said]
+
+
+def test_class_with_a_control_character_is_named(own: Folders, tmp_path: Path) -> None:
+    (own.data / "train/x").rename(own.data / "train/x\r")
+    assert refusal(own, tmp_path / "examples") == (
+        f"'{own.data}/train/x\\r': the name has a control character, a line break or a backslash; rename it."
+    )
 
 
 # --- permissions -------------------------------------------------------------------------------
@@ -578,12 +655,12 @@ def unreadable(path: Path, left: int = 0) -> Iterator[None]:
         path.chmod(mode)
 
 
-def refused_unreadable(closed: Path, folders: Folders, **options: Any) -> str:
-    """The sentence of an ingest that may not read `closed`."""
+def refused_unreadable(closed: Path, folders: Folders, left: int = 0, **options: Any) -> str:
+    """The sentence of an ingest that has no permissions on `closed` but those that are left."""
     output = folders.data.parent / "outputs"
     output.mkdir()
     output.chmod(0o777)
-    with unreadable(closed), pytest.raises(UserError) as caught:
+    with unreadable(closed, left), pytest.raises(UserError) as caught:
         ingest(folders, output / "examples", **options)
     assert contents(output) == {}
     return str(caught.value)
@@ -636,6 +713,15 @@ def test_data_with_an_unreadable_file_has_no_version(name: str, plain: Path, rea
     path.touch()
     sentence = refused_unreadable(path, reachable)
     assert sentence.startswith(f"{path}: cannot be read (Permission denied), so the data has no version")
+
+
+def test_folder_that_cannot_be_entered_leaves_the_data_without_a_version(plain: Path, reachable: Folders) -> None:
+    path = reachable.data / "train/i"
+    sentence = refused_unreadable(path, reachable, left=0o444, on_bad_image="quarantine")
+    assert sentence == (
+        f"{path}/00.png: cannot be read (Permission denied), so the data has no version; make it readable or give"
+        " data_version."
+    )
 
 
 # --- killed ------------------------------------------------------------------------------------

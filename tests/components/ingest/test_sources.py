@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -22,8 +23,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from components.ingest.folders import Folder
 from components.ingest.ingestion import ingest_folders
 from components.ingest.opening import open_source
+from components.ingest.sources import BadImage, File
 from components.shared.errors import UserError
 from components.shared.formats.examples import ExamplesManifest, open_examples
 from tests.conftest import BEAM, CLASSES, PATIENCE, PROCESSES, Folders, contents, copy_folders, ends_soon, run_killed
@@ -627,3 +630,24 @@ def test_killed_ingest_of_a_bucket_runs_again(local: Everywhere, gcs: Gcs, tmp_p
     ingest(uri, output)
     assert os.listdir(output.parent) == ["examples"]
     assert_same_examples(output, local)
+
+
+# --- files of a disk that are none when they are read ------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_file_that_was_replaced_is_not_waited_for(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    file = File("train/i/a.png", str(path))
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    with socket.socket(socket.AF_UNIX) as server, Folder(str(tmp_path)).open_reader() as reader:
+        if kind == "socket":
+            server.bind(str(path))
+        with pytest.raises(BadImage, match=r"cannot be read \(not a regular file\)"):
+            reader.read(file, 1000)
+        assert reader.hash(file) == "", "DVC has no md5 of it"
+        with pytest.raises(UserError, match=f"{path}: cannot be read"), reader.open(str(path)):
+            pass

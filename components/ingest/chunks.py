@@ -1,0 +1,103 @@
+"""The parts of PNG and JPEG files: which of them are the picture, and how much work it is to decode it."""
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from components.ingest.sources import BadImage
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the chunks of a PNG that make the picture
+EXIF = b"eXIf"  # says how it is turned
+MOST_METADATA = 2**20  # bytes of a chunk that is not part of the picture; some readers refuse more
+ANIMATION = (b"acTL", b"fcTL", b"fdAT")  # which readers know APNG, and so what they show, differs
+
+# In compressed data FF is followed by 00, by a restart marker, or by another FF.
+JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+JPEG_SCAN, JPEG_END = 0xDA, 0xD9
+
+
+class Png(NamedTuple):
+    """A PNG file, taken apart."""
+
+    picture: bytes  # the file with nothing but the chunks that make the picture and say how it is turned
+    reordered: bytes  # the whole file, its metadata before the pixels, where a reader sees it first
+    is_plain: bool  # its metadata is whole, not large and in its place, and it is no animation
+
+
+def take_apart(data: bytes) -> Png:
+    """Separates the picture of a PNG from what the file says about it: texts, profiles, dates, thumbnails.
+
+    Readers differ in what they make of the latter, which is often odd: of texts of megabytes, of names that mean
+    something else to the reader, of wrong checksums.
+
+    Args:
+        data: A file that begins with PNG_SIGNATURE.
+
+    Returns:
+        The picture.
+
+    Raises:
+        BadImage: The file ends too early, or a chunk of the picture is damaged or unknown.
+    """
+    picture, metadata, names = [PNG_SIGNATURE], [], []
+    is_plain = True
+    for kind, chunk, is_right in _list_chunks(data):
+        names.append(kind)
+        if kind in PIXELS:
+            if not is_right:
+                raise BadImage(f"damaged (the checksum of its {kind.decode()} is wrong)")
+            picture.append(chunk)
+            continue
+        if not kind[0] & 0x20:  # a capital: who does not know it cannot show the picture
+            raise BadImage(
+                f"damaged (it has a chunk {ascii(kind.decode('latin-1'))}, without which it cannot be shown)"
+            )
+        is_plain = is_plain and is_right and kind not in ANIMATION and len(chunk) <= MOST_METADATA
+        metadata += [(kind, chunk)] if is_right else []
+    if b"IDAT" not in names:
+        raise BadImage("damaged (it has no pixels)")
+    first, count = names.index(b"IDAT"), names.count(b"IDAT")
+    is_plain = is_plain and names[0] == b"IHDR" and names[first : first + count] == [b"IDAT"] * count
+    # The signature comes first, and metadata that lies before the pixels is not among `picture`.
+    place = 1 + sum(kind in PIXELS for kind in names[:first])
+    turned = [chunk for kind, chunk in metadata if kind == EXIF]
+    return Png(
+        b"".join([*picture[:place], *turned, *picture[place:]]),
+        b"".join([*picture[:place], *(chunk for _, chunk in metadata), *picture[place:]]),
+        is_plain,
+    )
+
+
+def _list_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Yields the name of each chunk, all its bytes, and whether its checksum is right, up to IEND."""
+    start, kind = len(PNG_SIGNATURE), b""
+    while kind != b"IEND":
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if end > len(data):
+            raise BadImage("damaged (the end is missing)")
+        kind = data[start + 4 : start + 8]
+        (checksum,) = struct.unpack(">I", data[end - 4 : end])
+        yield kind, data[start:end], zlib.crc32(memoryview(data)[start + 4 : end - 4]) == checksum
+        start = end
+
+
+def count_scans(data: bytes) -> int:
+    """Counts the scans of a JPEG, over each of which a decoder goes through the whole picture.
+
+    Args:
+        data: A file that begins as a JPEG.
+
+    Returns:
+        Their number in the first picture of the file, as far as it can be followed.
+    """
+    scans, position = 0, 2
+    while found := JPEG_MARKER.search(data, position):
+        marker = found[1][0]
+        if marker == JPEG_END:
+            break
+        scans += marker == JPEG_SCAN
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return scans
