@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -130,7 +131,7 @@ class _DiskReader(Reader):
             yield file
 
 
-def _open_regular(path: str) -> BinaryIO:
+def _open_regular(path: str) -> BufferedReader:
     """Opens a regular file; of anything else, such as a pipe that has taken its place, the opening might never end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
