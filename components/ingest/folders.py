@@ -134,7 +134,7 @@ def _open_regular(path: str) -> io.BufferedReader:
     """Opens a file that is one: reading a pipe, a socket or a device would block forever, or change it.
 
     Raises:
-        OSError: It is something else, or cannot be opened; with EINVAL if it is something else.
+        OSError: It cannot be opened; with EINVAL if it is something else.
     """
     if stat.S_ISREG(os.stat(path).st_mode):
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
