@@ -362,7 +362,10 @@ def test_bad_image_fails_the_run_in_one_sentence(workplace: Path, own: Folders):
         **dict.fromkeys(STAGES, "waiting"),
         "ingest": "failed",
     }
-    assert str(broken) in stages["ingest"]["message"]
+    message = stages["ingest"]["message"]
+    assert message.startswith("1 bad image; fix or remove them, or set on_bad_image to quarantine to leave them out:\n")
+    assert [line.split(": ")[0] for line in message.splitlines()[1:]] == [str(broken)]
+    assert f"ingest failed: {message}\n" in run.output
     assert leftovers(run.folder) == []
     assert not (run.folder / "evaluation.json").exists()
 
