@@ -59,7 +59,7 @@ class Client(kfp.Client):  # type: ignore[misc]
             config.refresh_api_key_hook = refresh_and_keep_host
         return config
 
-    def is_inverse_proxy_host(self, _: str) -> bool:
+    def _is_inverse_proxy_host(self, _: str) -> bool:
         """Leaves Google's token to `connect`: kfp would send it to any address that ends much like the proxy's."""
         return False
 
