@@ -12,21 +12,21 @@ help: ## list the targets
 
 setup-tools: .venv/tools ## what submits to a cluster, in .venv: seconds, no TensorFlow
 
-setup: .venv/dev .venv-stages/ready ## everything: .venv, and what the stages need in .venv-stages
+setup: stages-python .venv/dev .venv-stages/ready ## everything: .venv, and what the stages need in .venv-stages
 
-run: .venv/tools .venv-stages/ready ## set up, draw the sample data, run the training pipeline on it, show the evaluation
+run: stages-python .venv/tools .venv-stages/ready ## set up, draw the sample data, run the training pipeline on it, show the evaluation
 	$(BIN)/python sample.py
 	$(BIN)/python compile.py
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
 
 # The stages' tests begin with the longest, so that no core waits at the end. Both halves run, even if the first fails.
-test: .venv/dev .venv-stages/ready ## set up and run the tests
+test: stages-python .venv/dev .venv-stages/ready ## set up and run the tests
 	failed=0; \
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TOOLS_TESTS) || failed=1; \
 	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) $(STAGES_TESTS) || failed=1; \
 	exit $$failed
 
-test-fast: .venv/dev .venv-stages/ready ## the tests that start no TensorFlow, server or command: under a minute
+test-fast: stages-python .venv/dev .venv-stages/ready ## the tests that start no TensorFlow, server or command: under a minute
 	failed=0; \
 	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(TOOLS_TESTS) || failed=1; \
 	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(FAST_STAGES_TESTS) || failed=1; \
@@ -39,7 +39,7 @@ FAST_STAGES_TESTS := tests/containers $(addprefix tests/components/,test_contrac
 	$(addprefix curate/test_,augmentation.py balance.py cleaning.py planning.py))
 PYTEST_FLAGS := --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-lint: .venv/dev .venv-stages/ready ## check style, formatting and types
+lint: stages-python .venv/dev .venv-stages/ready ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/deno lint --quiet
@@ -50,7 +50,7 @@ lint: .venv/dev .venv-stages/ready ## check style, formatting and types
 docs: .venv/tools ## write docs/components.md from the components
 	$(BIN)/python -m pipelines.compiler.reference
 
-benchmark: .venv/tools .venv-stages/ready ## measure the stages; writes build/benchmark.json
+benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages; writes build/benchmark.json
 	$(BIN)/python benchmarks/run.py
 
 images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=
@@ -74,8 +74,15 @@ BUILD_buildah := buildah build --layers
 TAG ?= $(shell $(PYTHON) -m pipelines.compiler.code_version)
 IMAGE := $(if $(REGISTRY),$(REGISTRY:/=)/)
 
-test-images: .venv/dev .venv-stages/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
+test-images: stages-python .venv/dev .venv-stages/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
 	$(BIN)/python -m pytest -m images tests/end_to_end/test_images.py
+
+# pip-audit asks an advisory database of PyPI, which a mirror may lack; --strict then says so and fails.
+audit: .venv/dev ## look the locked packages up among the known vulnerabilities; see SECURITY.md
+	$(BIN)/uv tool run --quiet --from 'pip-audit==2.10.1' pip-audit --strict --disable-pip --no-deps --progress-spinner off \
+		$(addprefix --ignore-vuln ,$(DO_NOT_REACH_US)) $(foreach lock,$(wildcard locks/*.txt containers/*/*.txt),-r $(lock))
+
+DO_NOT_REACH_US := CVE-2025-69872 CVE-2023-47248 CVE-2025-53644
 
 lock: .venv/dev ## write the lock files from pyproject.toml
 	$(UNIVERSAL_LOCK) --extra tools --output-file locks/tools.txt
@@ -94,7 +101,8 @@ LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-inde
 # --no-deps spares pip the search. .venv/tools adds to .venv and takes nothing away, so `make run` leaves what
 # `make setup` installed for tests.
 .venv/tools: locks/tools.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(call fits,$(BIN)/python,TOOLS) || $(call fits,$(PYTHON),TOOLS) || { echo "$(call unfit,.venv needs 3.11 or newer)"; exit 1; }
+	@$(call fits,$(BIN)/python,TOOLS) || $(PYTHON) -m venv --clear .venv
 	$(PIP) install uv
 	$(UV) install --compile-bytecode --no-deps --python $(BIN)/python --require-hashes -r $< || \
 		$(PIP) install --no-deps --require-hashes -r $<
@@ -107,12 +115,26 @@ LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-inde
 # pyfarmhash (of TensorFlow Data Validation) is built from source, hence the compiler.
 .venv-stages/ready: locks/stages.txt | .venv/tools
 	@command -v g++ >/dev/null || { echo "g++ is missing; on Debian: apt-get install g++ python3-dev python3-venv"; exit 1; }
-	test -x $(STAGES_BIN)/python || $(PYTHON) -m venv --without-pip .venv-stages
+	@$(call fits,$(STAGES_BIN)/python,STAGES) || $(PYTHON) -m venv --clear --without-pip .venv-stages
 	$(UV) sync --compile-bytecode --python $(STAGES_BIN)/python --require-hashes $< || \
 		$(PIP) --python $(STAGES_BIN)/python install --no-deps --require-hashes -r $<
 	touch $@
 
+# What cannot be installed for a Python is refused before anything is, and an environment of such a Python is made anew.
+stages-python:
+	@test -e .venv-stages/ready || $(call fits,$(STAGES_BIN)/python,STAGES) || $(call fits,$(PYTHON),STAGES) || \
+		{ echo "$(call unfit,the stages need 3.11$(COMMA) or with glibc 2.39 or newer 3.12 or 3.13)"; exit 1; }
+
+fits = $(1) -c '$(FITS_$(2))' 2>/dev/null
+unfit = PYTHON is $(PYTHON), $(or $(shell $(PYTHON) -V 2>&1 | head -n 1),which cannot be run); $(1). \
+	Install one, and name it: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11
+FITS_TOOLS := import sys; sys.exit(sys.version_info < (3, 11))
+FITS_STAGES := import platform, sys; python = sys.version_info[:2]; \
+	glibc = tuple(int(number) for number in (platform.libc_ver()[1] or "0").split(".")); \
+	sys.exit(python != (3, 11) and not ((3, 12) <= python <= (3, 13) and glibc >= (2, 39)))
+COMMA := ,
+
 UV := $(BIN)/uv pip --quiet --no-progress
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help setup-tools setup run test test-fast lint docs benchmark images push test-images lock
+.PHONY: help stages-python setup-tools setup run test test-fast lint docs benchmark images push test-images audit lock

@@ -20,12 +20,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from components.shared.errors import UserError, command_line, explain_missing_packages
 
-from components.shared.errors import UserError, command_line
+with explain_missing_packages():
+    import numpy as np
+    from numpy.random import Generator
+    from numpy.typing import ArrayLike, NDArray
+    from PIL import Image, ImageDraw, ImageFilter
 
 FORMAT = 1  # raise it when the drawing changes: an older sample is then not "already there"
 CLASSES = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")

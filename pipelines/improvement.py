@@ -25,6 +25,7 @@ def build(stages: Stages) -> BaseComponent:
         data_uri: str,
         test_data_uri: str = "",
         data_version: str = "",
+        ignored: list = [],  # type: ignore[type-arg]  # noqa: B006 (kfp only reads it, and knows no list[str])
         on_bad_image: str = stages.parameters["ingest"]["on_bad_image"],
         # the next version
         decisions_uri: str = curation["decisions_uri"],
@@ -40,6 +41,7 @@ def build(stages: Stages) -> BaseComponent:
             data_uri=data_uri,
             test_data_uri=test_data_uri,
             data_version=data_version,
+            ignored=ignored,
             on_bad_image=on_bad_image,
             **training_settings,
         )
@@ -59,6 +61,7 @@ def build(stages: Stages) -> BaseComponent:
             data_uri=curate.outputs["data_uri"],
             test_data_uri="",
             data_version="",
+            ignored=[],
             on_bad_image=stages.parameters["ingest"]["on_bad_image"],
             **training_settings,
         )

@@ -32,6 +32,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
         data_uri: str,
         test_data_uri: str = "",
         data_version: str = "",
+        ignored: list = [],  # type: ignore[type-arg]  # noqa: B006 (kfp only reads it, and knows no list[str])
         on_bad_image: str = stages.parameters["ingest"]["on_bad_image"],
         # the training
         epochs: int = settings["epochs"],
@@ -45,6 +46,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
             data_uri=data_uri,
             test_data_uri=test_data_uri,
             data_version=data_version,
+            ignored=ignored,
             on_bad_image=on_bad_image,
         )
         examples = ingest.outputs["examples"]

@@ -50,6 +50,8 @@ SLOW = {
     "test_contributing.py",
     "test_dvc_version.py",
     "test_packages.py",
+    "test_process.py",
+    "test_results.py",
     "test_sample.py",
     "test_submit.py",
 }

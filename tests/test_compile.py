@@ -243,6 +243,7 @@ def test_improvement_makes_no_more_images_than_ingest_takes(project: Path):
     config = project / "pipelines/config/lab.yaml"
     for limits, expected in (({"ingest": 500}, 500), ({"ingest": 500, "curate": 300}, 300)):
         stages = {stage: {"parameters": {"max_images": limit}} for stage, limit in limits.items()}
+        stages.setdefault("curate", {"parameters": {}})["parameters"]["augment_to"] = 200
         config.write_text(yaml.safe_dump({"stages": stages}))
         task = compiled(project, "--config", "lab")["improvement"]["root"]["dag"]["tasks"]["curate"]
         assert task["inputs"]["parameters"]["max_images"]["runtimeValue"]["constant"] == expected
@@ -352,6 +353,27 @@ EPOCHS = "- name: epochs\n  type: Integer\n  default: 100\n  description: The nu
             YAML, "name: train", "name: training", [YAML, "'training'", "'train'"], id="not the folder's name"
         ),
         pytest.param(YAML, "    image: train\n", "", [YAML, "image"], id="no image"),
+        pytest.param(
+            YAML,
+            "  default: 100\n",
+            "  default: 100\n  default: 5\n",
+            [f"{YAML}, line 14: default is there twice, first in line 13; correct it.\n"],
+            id="key twice",
+        ),
+        pytest.param(
+            YAML,
+            "default: 100",
+            "default: 0",
+            [f"{YAML}: epochs: the default is 0; it must be 1 or more.\n"],
+            id="default out of range",
+        ),
+        pytest.param(
+            YAML,
+            "annotations: {minimum: 1}",
+            "annotations: {minimum: least}",
+            [f"{YAML}: epochs: the parameter 'least' does not exist. There are: batch_size, epochs, "],
+            id="limit that is no parameter",
+        ),
     ],
 )
 def test_broken_component_is_one_sentence(project: Path, file: str, old: str, new: str, named: list[str]):
@@ -380,12 +402,84 @@ def test_component_without_code_is_one_sentence(project: Path):
         pytest.param(
             "stages: {train: {limits: {cpu: 2}}}", ["stages.train.limits.cpu", "string"], id="quantity without quotes"
         ),
+        pytest.param(
+            "stages:\n  train: {}\n  train: {}\n",
+            [", line 3: train is there twice, first in line 2; correct it.\n"],
+            id="key twice",
+        ),
+        pytest.param("name: mine", [": name: a configuration has the name of its file; leave this out.\n"], id="name"),
+        pytest.param("[]", [": must hold names with values, NAME: VALUE.\n"], id="list"),
+        pytest.param(
+            "stages: {train: }", [": stages.train: must hold names with values, NAME: VALUE.\n"], id="empty stage"
+        ),
+        pytest.param(
+            "stages: {train: {parameters: {epochs: 0}}}", [": train.epochs is 0; it must be 1 or more.\n"], id="range"
+        ),
+        pytest.param(
+            "stages: {curate: {parameters: {max_images: 5}}}",
+            [": curate.augment_to is 10000; it must be from 0 to max_images, 5.\n"],
+            id="range that another parameter gives",
+        ),
+        pytest.param(
+            "stages: {train: {parameters: {learning_rate: .nan}}}",
+            [": train.learning_rate is nan; it must be a finite number.\n"],
+            id="nan",
+        ),
+        pytest.param(
+            "stages: {curate: {parameters: {flips: {1: [horizontal]}}}}",
+            [": curate.flips has the key 1, which is a number; put it in quotes.\n"],
+            id="number as a key",
+        ),
+        *(
+            pytest.param(
+                f"stages: {{ingest: {{parameters: {{classes: [{name}, a]}}}}}}",
+                [f": ingest.classes holds {read}; put text in quotes.\n"],
+                id=f"class {name}",
+            )
+            for name, read in (
+                ("0", "0, which is a number"),
+                ("007", "7, which is a number"),
+                ("1e3", "1000.0, which is a number"),
+                ("no", "false, which is a truth value (as yes, no, on and off are in YAML)"),
+                ("null", "null, which is no value"),
+                ("2024-01-01", "2024-01-01, which is a date"),
+            )
+        ),
+        pytest.param(
+            "stages: {ingest: {parameters: {classes: ['{{$}}']}}}",
+            [": ingest.classes holds '{{$}}'; Kubeflow Pipelines replaces what begins with {{$, so rename it.\n"],
+            id="placeholder",
+        ),
     ],
 )
 def test_broken_configuration_is_one_sentence(project: Path, content: str, named: list[str]):
     (project / "pipelines/config/mine.yaml").write_text(content)
     message = refused(project, "--config", "mine")
     assert [word for word in ["config/mine.yaml", *named] if word not in message] == []
+
+
+def test_a_number_may_be_written_with_an_exponent_alone(project: Path):
+    edit(project / "components/train/component.yaml", "default: 0.0001", "default: 5e-3")
+    (project / "pipelines/config/mine.yaml").write_text("stages: {compare: {parameters: {confidence_level: 9e-1}}}")
+    pipelines = compiled(project, "--config", "mine")
+    assert pipelines["train"]["root"]["inputDefinitions"]["parameters"]["learning_rate"]["defaultValue"] == 0.005
+    assert pipelines["compare"]["root"]["inputDefinitions"]["parameters"]["confidence_level"]["defaultValue"] == 0.9
+
+
+@pytest.mark.parametrize("name", ["mine.yaml", "pipelines/config/mine.yaml"])
+def test_a_configuration_may_be_named_as_its_file(project: Path, name: str):
+    (project / "pipelines/config/mine.yaml").write_text("stages: {train: {parameters: {epochs: 3}}}")
+    parameters = compiled(project, "--config", name)["train"]["root"]["inputDefinitions"]["parameters"]
+    assert parameters["epochs"]["defaultValue"] == 3
+
+
+def test_a_configuration_elsewhere_is_not_taken_for_one_of_the_same_name(project: Path):
+    (project / "local.yaml").write_text("stages: {}")
+    (project / "other").mkdir()
+    (project / "other/local.yaml").write_text("stages: {}")
+    assert "other/local.yaml: no such configuration; there are gke, local, sample." in refused(
+        project, "--config", "other/local.yaml"
+    )
 
 
 def test_unknown_configuration_lists_those_there_are(project: Path):

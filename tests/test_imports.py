@@ -2,6 +2,9 @@
 
 import ast
 import importlib.util
+import os
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from tests.conftest import ROOT, run_python
 ROOMS = ("components", "models", "pipelines")
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
-    for path in sorted([*ROOT.glob("*.py"), *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))])
+    for path in sorted([*ROOT.glob("*.py"), *(file for room in ROOMS for file in (ROOT / room).rglob("[!_]*.py"))])
 }
 STAGES = sorted(path.parent.name for path in ROOT.glob("components/*/component.yaml"))
 
@@ -108,3 +111,18 @@ def test_tools_and_formats_start_without_the_packages_of_the_stages() -> None:
         "joblib",
     )
     assert [name for name in packages if importlib.util.find_spec(name)] == []
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_another_package_of_the_same_name_on_the_path_does_not_come_first(name: str, tmp_path: Path) -> None:
+    """In the tools, and in the stages, which start in the project's folder."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("", encoding="utf-8")
+    script = "import components.shared.errors, models, pipelines; print(components.__path__, models.__path__)"
+    for python in (sys.executable, os.environ["STAGES_PYTHON"]):
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run([python, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert (done.stderr, done.stdout) == ("", f"['{ROOT / 'components'}'] ['{ROOT / 'models'}']\n")
+    command = [sys.executable, ROOT / "submit.py", "--local", "--data", "nowhere"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stderr == "nowhere: no such folder; --data and --test-data name folders of images.\n"

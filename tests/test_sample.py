@@ -178,3 +178,10 @@ def test_a_negative_seed_is_refused(tmp_path: Path) -> None:
     done = run(tmp_path / "out", seed=-1)
     assert (done.returncode, done.stderr) == (1, "--seed is -1; it must be 0 or more.\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_python_without_the_tools_is_told_what_installs_them(tmp_path: Path) -> None:
+    command = [sys.executable, "-S", "-E", str(SCRIPT), "--out", str(tmp_path / "sample")]  # -S: no site-packages
+    done = subprocess.run(command, capture_output=True, text=True)
+    sentence = f"numpy is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)

@@ -1,7 +1,10 @@
 """What submit.py refuses before anything runs: one sentence, exit code 1, no run."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +26,7 @@ PARAMETERS = (
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
     """A folder to work in, with an empty folder for --data, which no refusal comes to read."""
-    for name in ("images", "python3/images"):
+    for name in ("images", "python3/images", "{{$}}"):
         (tmp_path / name).mkdir(parents=True)
     return tmp_path
 
@@ -102,11 +105,80 @@ def leave_run(
         pytest.param("--data python3/images", ["python3/images", "python3"], id="data path that kfp garbles"),
         pytest.param("--data images --runs python3/runs", ["python3/runs"], id="runs path that kfp garbles"),
         pytest.param("--data images --experiment python3.11", ["runs/python3.11"], id="experiment that kfp garbles"),
+        *(
+            pytest.param(
+                options,
+                [f"{path}: Beam and TensorFlow take a path with {character} for a pattern; use a folder without it, "],
+                id=f"path with {character}",
+            )
+            for options, path, character in (
+                ("--data images --experiment [wip]", "runs/[wip]", "["),
+                ("--data images --experiment wip]", "runs/wip]", "]"),
+                ("--data images --runs a*b", "a*b/default", "*"),
+                ("--component ingest --data images --runs what?", "what?/default", "?"),
+            )
+        ),
+        pytest.param(
+            "--data images --param learning_rate=nan",
+            ["--param learning_rate=nan: learning_rate is nan; it must be a finite number.\n"],
+            id="nan",
+        ),
+        pytest.param(
+            "--data images --param epochs=0",
+            ["--param epochs=0: epochs is 0; it must be 1 or more.\n"],
+            id="out of range",
+        ),
+        pytest.param(
+            "--data images --param epochs=1 --param epochs=2",
+            ["--param epochs: is there twice, with 1 and 2; leave one.\n"],
+            id="twice",
+        ),
+        pytest.param(
+            "--data images --param data_uri=x",
+            ["--param data_uri: --data and --test-data set it; leave out one of them.\n"],
+            id="two data",
+        ),
+        pytest.param(
+            "--data images --pipeline improvement --param augment_to=20000",
+            ["--param augment_to=20000: augment_to is 20000; it must be from 0 to max_images, 10000.\n"],
+            id="out of a range that another parameter gives",
+        ),
+        pytest.param(
+            "--data images --pipeline improvement --param seed=3000000000",
+            ["--param seed=3000000000: seed is 3000000000; it must be from 0 to 2147483647.\n"],
+            id="out of the range of a later stage",
+        ),
+        pytest.param(
+            "--component ingest --data images --param classes=[0,1]",
+            ["--param classes=[0,1]: classes holds 0, which is a number; put text in quotes.\n"],
+            id="number as a class",
+        ),
+        pytest.param(
+            '--component ingest --data images --param classes=["python3.11"]',
+            ["python3.11: kfp.local cannot handle paths and names that contain 'python3'; move or rename it.\n"],
+            id="class that kfp garbles",
+        ),
+        pytest.param(
+            "--data images --test-data {{$}}",
+            ["{{$}}'; Kubeflow Pipelines replaces what begins with {{$, so rename it.\n"],
+            id="path that kfp replaces",
+        ),
     ],
 )
 def test_refuses_in_one_sentence_and_makes_no_run(workplace: Path, options: str, named: list[str]):
     message = refused(workplace, *options.split())
     assert [word for word in named if word not in message] == []
+
+
+@pytest.mark.parametrize("pipeline", ["training", "improvement"])
+def test_a_class_of_the_configuration_that_kfp_garbles_is_refused(pipeline: str, project: Path, workplace: Path):
+    (project / "pipelines/config/mine.yaml").write_text(
+        "stages: {ingest: {parameters: {classes: [python3, java]}}}", encoding="utf-8"
+    )
+    asked = ["--local", "--config", "mine", "--data", "images", "--pipeline", pipeline]
+    result = run_python(project / "submit.py", *asked, cwd=workplace)
+    sentence = "python3: kfp.local cannot handle paths and names that contain 'python3'; move or rename it.\n"
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", sentence)
 
 
 @pytest.mark.parametrize("chosen", [[], ["--from-run", "20260101-000000-training"]], ids=["latest", "named"])
@@ -115,6 +187,13 @@ def test_refuses_a_stage_whose_artifacts_the_earlier_run_lacks(workplace: Path, 
     message = refused(workplace, "--component", "train", *chosen)
     assert "20260101-000000-training" in message
     assert "'transformed_examples'" in message
+
+
+def test_refuses_artifacts_in_a_folder_that_is_taken_for_a_pattern(workplace: Path):
+    leave_run(workplace, "succeeded", name="20260101-000000-[v2]")
+    message = refused(workplace, "--component", "validate")
+    path = workplace / "runs/default/20260101-000000-[v2]/artifacts/ingest/examples"
+    assert message.startswith(f"{path}: Beam and TensorFlow take a path with [ for a pattern; ")
 
 
 def test_latest_run_is_a_successful_one(workplace: Path):
@@ -155,3 +234,21 @@ def test_an_option_that_would_be_ignored_is_refused(workplace: Path, options: li
     result = run_python(ROOT / "submit.py", "--local", *options, cwd=workplace)
     assert result.returncode == 2
     assert f"error: {sentence}" in result.stderr
+
+
+# What a locale without UTF-8 is for Python where none is installed.
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_locale_that_is_not_utf_8_keeps_names_as_they_are(workplace: Path):
+    """The paths that submit.py hands on, and what the terminal gets."""
+    folder = workplace / "größer"
+    folder.mkdir()
+    command = [sys.executable, ROOT / "submit.py", "--local", "--data", folder, "--param", "data_version={{$"]
+    environment = {**os.environ, **ASCII}
+    done = subprocess.run([*command, "--param", "epochs=0"], env=environment, cwd=workplace, capture_output=True)
+    assert done.stderr.decode("ascii").startswith("--param data_version={{$: data_version is '{{$'; Kubeflow")
+    done = subprocess.run(
+        [*command[:-2], "--test-data", "größe{{$"], env=environment, cwd=workplace, capture_output=True
+    )
+    assert done.stderr == b"gr\\xf6\\xdfe{{$: no such folder; --data and --test-data name folders of images.\n"

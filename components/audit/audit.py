@@ -1,6 +1,7 @@
 """Which images of train and val a person should look at first, and why: issues.csv, the page to decide, a report."""
 
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -110,7 +111,7 @@ def audit_images(to_audit: AuditInput, classes: list[str], *, settings: AuditSet
         A row per image, by rank.
 
     Raises:
-        UserError: There are too few images to judge, or `work` cannot be created.
+        UserError: There are too few images to judge.
     """
     images = to_audit.images
     labels = np.array([image.label for image in images])
@@ -181,8 +182,14 @@ def _check_enough(labels: NDArray[np.int64], groups: NDArray[np.int32], *, class
 
 
 def _choose_work_folder(manifest: ExamplesManifest, settings: AuditSettings) -> Path:
-    """Returns a folder in the user's cache: the same for the same images, wherever they are, settings and code."""
+    """Returns a folder in the user's cache: the same for the same images, wherever they are, settings and code.
+
+    Without a home, it is a temporary folder.
+    """
     components = Path(__file__).parents[1]
     code = [path.read_bytes() for name in ("audit", "shared") for path in sorted((components / name).rglob("*.py"))]
     images = replace(manifest, data_uri="", test_data_uri="")
-    return Path.home() / ".cache/audit" / str(joblib.hash([asdict(images), settings, code]))
+    try:
+        return Path.home() / ".cache/audit" / str(joblib.hash([asdict(images), settings, code]))
+    except RuntimeError:  # a user without a name or home, as in some clusters
+        return Path(tempfile.mkdtemp())

@@ -2,6 +2,7 @@
 
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output
 
+from components.shared.artifacts import log_metrics
 from components.shared.errors import exit_on_user_error
 
 
@@ -48,5 +49,4 @@ def audit(
         report_output=report.path,
     )
     issues.metadata["data_version"] = summary.data_version
-    for name, count in {"images": summary.images, **summary.kinds, **summary.actions}.items():
-        metrics.log_metric(name, count)
+    log_metrics(metrics, {"images": summary.images, **summary.kinds, **summary.actions})

@@ -1,5 +1,8 @@
 """Cross-validation: each image is judged by networks that have seen neither it nor a duplicate of it."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from components.audit.finished_folds import keep_verdict, read_verdict
 from components.audit.judge import Verdict, judge_unseen
-from components.shared.errors import UserError
+from components.audit.workers import start_workers
 
 BELIEF = 0.2  # the least score at which the next repeat trains on an image with its label
 
@@ -24,6 +27,18 @@ class AuditSettings(NamedTuple):
     repeats: int  # of the whole cross-validation, each with other folds
     epochs: int
     seed: int
+
+
+class Fold(NamedTuple):
+    """A part of the images, which is judged by a network that has seen none of it."""
+
+    unseen: NDArray[np.bool_]  # [images], the part
+    believed: NDArray[np.bool_]  # [images], which of the others the network learns from
+    seed: int  # the same seed gives the same verdict
+
+
+# Judges folds, each given with the file in which its verdict is kept.
+JudgeFolds = Callable[[list[tuple[Fold, Path]]], list[Verdict]]
 
 
 def judge_images(
@@ -49,37 +64,32 @@ def judge_images(
         The mean verdict of all repeats.
 
     Raises:
-        UserError: `work` cannot be created.
+        UserError: A process was killed, as when memory runs out.
     """
-    _create_folder(work)
+    identity = joblib.hash([views, labels, classes, settings.epochs])
+    judge = partial(judge_fold, views, labels, classes=classes, epochs=settings.epochs)
     believed = np.ones(len(labels), bool)
     verdicts: list[Verdict] = []
-    for repeat in range(settings.repeats):
-        numbers = assign_folds(labels, groups, folds=settings.folds, seed=settings.seed + repeat)
-        first_seed = settings.seed + repeat * settings.folds
-        verdict = _judge_folds(
-            views,
-            labels,
-            numbers,
-            believed=believed,
-            classes=classes,
-            settings=settings._replace(seed=first_seed),
-            work=work,
-        )
-        verdicts.append(verdict)
-        mean = Verdict(*(np.mean(parts, axis=0) for parts in zip(*verdicts, strict=True)))
-        believed = get_label_quality_scores(labels, mean.probabilities) >= BELIEF
-        print(f"audit: repeat {repeat + 1}/{settings.repeats}, {(~believed).sum()} labels doubted", flush=True)
+    with _start_judges(judge, settings.folds) as judge_folds:
+        for repeat in range(settings.repeats):
+            numbers = assign_folds(labels, groups, folds=settings.folds, seed=settings.seed + repeat)
+            first_seed = settings.seed + repeat * settings.folds
+            folds = [Fold(numbers == number, believed, first_seed + number) for number in range(settings.folds)]
+            verdicts.append(_judge_all(folds, judge_folds, classes, kept=work / identity))
+            mean = Verdict(*(np.mean(parts, axis=0) for parts in zip(*verdicts, strict=True)))
+            believed = get_label_quality_scores(labels, mean.probabilities) >= BELIEF
+            print(f"audit: repeat {repeat + 1}/{settings.repeats}, {(~believed).sum()} labels doubted", flush=True)
     return mean
 
 
-def _create_folder(work: Path) -> None:
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"{work}: {error.strerror}; set HOME to a folder where the audit may keep its finished folds."
-        ) from None
+@contextmanager
+def _start_judges(judge: Callable[[Fold, Path], Verdict], folds: int) -> Iterator[JudgeFolds]:
+    """Yields what judges folds: in processes, one per core, or on a GPU one by one in this process."""
+    if tf.config.list_physical_devices("GPU"):
+        yield lambda tasks: [judge(*task) for task in tasks]
+        return
+    with start_workers(judge, min(joblib.cpu_count(), folds)) as workers:
+        yield workers.map
 
 
 def assign_folds(labels: NDArray[np.int64], groups: NDArray[np.int32], *, folds: int, seed: int) -> NDArray[np.int64]:
@@ -101,82 +111,52 @@ def assign_folds(labels: NDArray[np.int64], groups: NDArray[np.int32], *, folds:
     return numbers
 
 
-def _judge_folds(
-    views: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    numbers: NDArray[np.int64],
-    *,
-    believed: NDArray[np.bool_],
-    classes: int,
-    settings: AuditSettings,
-    work: Path,
-) -> Verdict:
-    """Judges each fold by a network trained on the others. Folds run in parallel, one per core; on a GPU one by one."""
-    verdict = Verdict(np.zeros((len(labels), classes), np.float32), np.zeros(len(labels), np.float32))
-    calls = []
-    for fold in range(settings.folds):
-        unseen = numbers == fold
-        arguments = {
-            "unseen": unseen,
-            "believed": believed,
-            "classes": classes,
-            "epochs": settings.epochs,
-            "seed": settings.seed + fold,
-        }
-        kept = work / f"{joblib.hash([views, labels, arguments])}.verdict"
-        if finished := read_verdict(kept, pictures=int(unseen.sum()), classes=classes):
-            verdict.probabilities[unseen], verdict.distance[unseen] = finished
-        else:
-            calls.append((unseen, joblib.delayed(judge_fold)(views, labels, **arguments, kept=kept)))
-    if len(calls) < settings.folds:
-        print(f"audit: {settings.folds - len(calls)} of {settings.folds} folds were finished before", flush=True)
-    # On CPUs at least two: with one, joblib would run the folds in this process, where TensorFlow has begun already and
-    # the number of its threads can no longer be set.
-    workers = 1 if tf.config.list_physical_devices("GPU") else min(max(joblib.cpu_count(), 2), settings.folds)
-    verdicts = joblib.Parallel(workers, max_nbytes=None)(call for _, call in calls)
-    for (unseen, _), judged in zip(calls, verdicts, strict=True):
-        verdict.probabilities[unseen], verdict.distance[unseen] = judged
-    return verdict
+def _judge_all(folds: list[Fold], judge_folds: JudgeFolds, classes: int, kept: Path) -> Verdict:
+    """The verdict on all images, each from the fold in which it is unseen; what is kept already is read."""
+    files = [kept / f"{joblib.hash(fold)}.verdict" for fold in folds]
+    finished = [
+        read_verdict(file, pictures=int(fold.unseen.sum()), classes=classes)
+        for fold, file in zip(folds, files, strict=True)
+    ]
+    if count := len(folds) - finished.count(None):
+        print(f"audit: {count} of {len(folds)} folds were finished before", flush=True)
+    tasks = [(fold, file) for fold, file, verdict in zip(folds, files, finished, strict=True) if verdict is None]
+    judged = iter(judge_folds(tasks))
+    images = len(folds[0].unseen)
+    whole = Verdict(np.zeros((images, classes), np.float32), np.zeros(images, np.float32))
+    for fold, verdict in zip(folds, finished, strict=True):
+        whole.probabilities[fold.unseen], whole.distance[fold.unseen] = verdict or next(judged)
+    return whole
 
 
 def judge_fold(
-    views: NDArray[np.uint8],
-    labels: NDArray[np.int64],
-    *,
-    unseen: NDArray[np.bool_],
-    believed: NDArray[np.bool_],
-    classes: int,
-    epochs: int,
-    seed: int,
-    kept: Path,
+    views: NDArray[np.uint8], labels: NDArray[np.int64], fold: Fold, kept: Path, *, classes: int, epochs: int
 ) -> Verdict:
-    """Judges the images of one fold, in a process of its own.
+    """Judges the images of one fold.
 
     Args:
         views: All images, uint8 [images, views, side, side].
         labels: Their classes, int64 [images].
-        unseen: Which images to judge, bool [images].
-        believed: Which of the others the judge learns from, bool [images].
+        fold: Which to learn from and which to judge.
+        kept: The file to keep the verdict in, for an audit that continues this one.
         classes: The number of classes.
         epochs: How long the judge is trained.
-        seed: The same seed gives the same verdict.
-        kept: The file to keep the verdict in, for an audit that continues this one.
 
     Returns:
         The verdict on the unseen images.
     """
     if not tf.config.list_physical_devices("GPU"):
         tf.config.threading.set_intra_op_parallelism_threads(1)  # gives the same sums on any number of cores
-    learned = ~unseen & believed
+    learned = ~fold.unseen & fold.believed
     verdict = judge_unseen(
         views[learned],
         labels[learned],
-        unseen=views[unseen],
-        unseen_labels=labels[unseen],
+        unseen=views[fold.unseen],
+        unseen_labels=labels[fold.unseen],
         classes=classes,
         epochs=epochs,
-        seed=seed,
+        seed=fold.seed,
     )
     keep_verdict(kept, verdict)
-    print(f"audit: a fold is finished, {unseen.sum()} images judged", flush=True)
+    print(f"audit: a fold is finished, {fold.unseen.sum()} images judged", flush=True)
     return verdict

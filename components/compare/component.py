@@ -2,6 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
+from components.shared.artifacts import log_metrics
 from components.shared.errors import exit_on_user_error
 
 
@@ -62,7 +63,6 @@ def compare(
         comparison_output=comparison.path,
         report_output=report.path,
     )
-    for name, value in list_metrics(result).items():
-        metrics.log_metric(name, value)
+    log_metrics(metrics, list_metrics(result))
     metrics.metadata["data_version"] = result["after"]["data_version"]
     metrics.metadata["data_version_before"] = result["before"]["data_version"]

@@ -2,6 +2,7 @@
 
 from kfp.dsl import HTML, Dataset, Input, Metrics, Output, OutputPath
 
+from components.shared.artifacts import log_metrics
 from components.shared.errors import exit_on_user_error
 
 
@@ -68,6 +69,5 @@ def curate(
         cleaning=cleaning,
         augmentation=Augmentation(max_images, augment_to, hard_weight, flips, seed),
     )
-    for name, count in counts.items():
-        metrics.log_metric(name, count)
+    log_metrics(metrics, counts)
     Path(data_uri).write_text(data.uri, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
+from components.shared.artifacts import log_metrics
 from components.shared.errors import exit_on_user_error
 
 
@@ -53,6 +54,5 @@ def evaluate(
     matrices = {"val": val_confusion_matrix, "test": test_confusion_matrix}
     for split, figures in list_measured_splits(result).items():
         matrices[split].log_confusion_matrix(result["classes"], figures["confusion_matrix"])
-        for name in SCALAR_METRICS:
-            metrics.log_metric(f"{split}_{name}", figures[name])
+        log_metrics(metrics, {f"{split}_{name}": figures[name] for name in SCALAR_METRICS})
     metrics.metadata["data_version"] = result["data_version"]

@@ -42,7 +42,7 @@ def evaluate_model(
         The content of `evaluation.json`.
 
     Raises:
-        UserError: An option is out of range, or the model was trained on other classes.
+        UserError: An option is out of range, or the model was trained on other classes or finds no probabilities.
     """
     for name, value in (("batch_size", batch_size), ("slice_bins", slice_bins), ("gallery_size", gallery_size)):
         if value < 1:
@@ -116,9 +116,20 @@ def _predict_batches(
                     f"{examples.folder}: the model cannot decode an image of {names}; rerun ingest on the data."
                 ) from None
             probabilities = outputs[model_format.PROBABILITIES].numpy()
-            if not (probabilities.shape == (len(images), classes) and np.isfinite(probabilities).all()):
+            if probabilities.shape != (len(images), classes):
                 raise UserError(f"{model}: does not predict a probability for each of the classes; {advice}.")
+            _check_probabilities(model, images, probabilities)
             yield split, images, probabilities
+
+
+def _check_probabilities(model: str, images: list[ImageExample], probabilities: NDArray[np.float32]) -> None:
+    """Refuses a model whose weights are so large, or so wrong, that its outputs are not numbers."""
+    is_finite = np.isfinite(probabilities).all(axis=1)
+    if not is_finite.all():
+        filename = images[int(is_finite.argmin())].filename
+        raise UserError(
+            f"{model}: its probabilities for {filename} are not numbers; train again with a lower learning_rate."
+        )
 
 
 def _check_classes(known: list[str], classes: list[str]) -> None:

@@ -10,7 +10,8 @@ def ingest(
     data_uri: str,
     test_data_uri: str,
     data_version: str,
-    classes: list,  # of str; kfp knows no other spelling of a JsonArray
+    ignored: list,  # of str; kfp knows no other spelling of a JsonArray
+    classes: list,  # of str
     on_bad_image: str,
     max_images: int,
     max_pixels: int,
@@ -26,6 +27,8 @@ def ingest(
         test_data_uri: The same kinds of address, of a folder whose class folders are the test split; empty if there is
             none, or if the data has a test split.
         data_version: The DVC version of the data, <md5>.dir; empty computes it from the files.
+        ignored: The files and folders of data_uri (split/class/file) and of test_data_uri (test/class/file) on a disk
+            that are no part of the data, because DVC ignores them.
         classes: The names of the classes in the order of their labels; empty takes the folders' names, sorted.
         on_bad_image: "fail", or "quarantine" to leave bad images out and list them in the manifest.
         max_images: The most images that train and val may hold together.
@@ -44,6 +47,7 @@ def ingest(
         data_uri,
         test_data_uri=test_data_uri,
         data_version=data_version,
+        ignored=ignored,
         classes=classes,
         on_bad_image=on_bad_image,
         max_images=max_images,

@@ -3,8 +3,9 @@
 import errno
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,14 @@ from components.ingest.sources import (
     File,
     Reader,
     Source,
+    belongs_to_repository,
     is_class_folder,
     join_names,
 )
 from components.shared.errors import UserError
+
+# Where DVC keeps a file under its md5: <cache>/files/md5/ab/cdef..., or <cache>/ab/cdef... if DVC 2 put it there.
+CACHED = re.compile(r".+/([0-9a-f]{2})/([0-9a-f]{30})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Folder(Source):
     root: str
     prefix: str = ""
     version: str = ""
+    ignored: frozenset[str] = frozenset()  # names of files and folders that are no part of the data set
 
     def join_address(self, *folders: str) -> str:
         """The path of a folder."""
@@ -43,23 +49,42 @@ class Folder(Source):
         with _explain_errors(path), os.scandir(path) as entries:
             return sorted(
                 Child(entry.name, entry.is_dir(), entry.is_symlink())
-                for entry in map(_check_name, entries)
+                for entry in self._leave_out(entries, join_names(self.prefix, *folders))
                 if not entry.name.startswith(".")
             )
 
     def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
         """As Source.list_files; no image is opened."""
-        with _explain_errors(self.join_address(*part)), os.scandir(self.join_address(*part)) as entries:
-            for entry in map(_check_name, entries):
-                name = join_names(self.prefix, *part, entry.name)
+        folder, name_of_folder = self.join_address(*part), join_names(self.prefix, *part)
+        in_class = is_class_folder(self.prefix, part)
+        with _explain_errors(folder), os.scandir(folder) as entries:
+            for entry in self._leave_out(entries, name_of_folder):
+                name = join_names(name_of_folder, entry.name)
                 hidden = entry.name.startswith(".")
-                in_class = is_class_folder(self.prefix, part)
                 if in_class and not hidden:
-                    yield File(name, entry.path, problem=_find_problem(entry, self.root))
+                    yield _describe_image(entry, name, self.root)
                 elif not entry.is_dir(follow_symlinks=False):
                     yield File(name, entry.path, is_image=False)
                 if (in_class or hidden) and entry.is_dir(follow_symlinks=False):
-                    yield from _list_all(entry.path, name)
+                    yield from self._list_all(entry.path, name)
+
+    def _list_all(self, folder: str, name_of_folder: str) -> Iterator[File]:
+        with _explain_errors(folder), os.scandir(folder) as entries:
+            for entry in self._leave_out(entries, name_of_folder):
+                name = join_names(name_of_folder, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._list_all(entry.path, name)
+                else:
+                    yield File(name, entry.path, is_image=False)
+
+    def _leave_out(self, entries: Iterable[os.DirEntry[str]], name_of_folder: str) -> Iterator[os.DirEntry[str]]:
+        """Yields the entries of a folder that are part of the data set, with names that are checked."""
+        for entry in entries:
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if belongs_to_repository(entry.name, is_folder=is_folder):
+                continue
+            if join_names(name_of_folder, entry.name) not in self.ignored:
+                yield _check_name(entry)
 
     def open_reader(self) -> AbstractContextManager[Reader]:
         """A reader of paths, which has nothing to connect to."""
@@ -71,9 +96,7 @@ class _DiskReader(Reader):
 
     def read(self, file: File, max_bytes: int) -> bytes:
         try:
-            if file.md5 and not os.path.isfile(file.address):  # opening a pipe would block forever
-                raise FileNotFoundError(errno.ENOENT, "no such file")
-            with open(file.address, "rb") as opened:
+            with _open_regular(file.address) as opened:
                 data = opened.read(max_bytes + 1)
         except OSError as error:
             if file.md5:  # a file of a DVC version, which must be there
@@ -84,12 +107,14 @@ class _DiskReader(Reader):
         return data
 
     def hash(self, file: File) -> str:
-        if not os.path.isfile(file.address):
-            return ""
         try:
-            with open(file.address, "rb") as opened:
+            if not stat.S_ISREG(os.stat(file.address).st_mode):
+                return ""
+            with _open_regular(file.address) as opened:
                 return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP) and os.path.islink(file.address):
+                return ""  # a link to nothing
             raise UserError(
                 f"{file.shown}: cannot be read ({error.strerror}), so the data has no version;"
                 " make it readable or give data_version."
@@ -105,27 +130,33 @@ class _DiskReader(Reader):
             yield file
 
 
-def _list_all(folder: str, name: str) -> Iterator[File]:
-    with _explain_errors(folder), os.scandir(folder) as entries:
-        for entry in map(_check_name, entries):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _list_all(entry.path, f"{name}/{entry.name}")
-            else:
-                yield File(f"{name}/{entry.name}", entry.path, is_image=False)
+def _open_regular(path: str) -> BinaryIO:
+    """Opens a regular file; of anything else, such as a pipe that has taken its place, the opening might never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return open(descriptor, "rb")
 
 
-def _find_problem(entry: os.DirEntry[str], root: str) -> str:
+def _describe_image(entry: os.DirEntry[str], name: str, root: str) -> File:
+    """The file of an image, with what is wrong about it as far as no look into it tells."""
     if entry.is_file(follow_symlinks=False):
-        return ""
+        return File(name, entry.path)
+    md5 = ""
     try:
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(Path(root).resolve()):
-            return f"a link that leaves {root}"
+        if entry.is_symlink() and not (target := Path(entry.path).resolve()).is_relative_to(Path(root).resolve()):
+            if not (cached := CACHED.fullmatch(str(target))):
+                return File(name, entry.path, problem=f"a link that leaves {root}")
+            md5 = "".join(cached.groups())  # a link that DVC made; the content must be that of its name
         mode = entry.stat().st_mode
     except (OSError, RuntimeError) as error:  # RuntimeError: Python < 3.13, for links in a circle
-        return f"cannot be read ({getattr(error, 'strerror', error)})"
+        return File(name, entry.path, problem=f"cannot be read ({getattr(error, 'strerror', error)})")
     if stat.S_ISDIR(mode):
-        return FOLDER_AMONG_IMAGES
-    return "" if stat.S_ISREG(mode) else "not a regular file"  # opening a pipe would block forever
+        return File(name, entry.path, problem=FOLDER_AMONG_IMAGES)
+    if not stat.S_ISREG(mode):
+        return File(name, entry.path, problem="not a regular file")
+    return File(name, entry.path, md5=md5)
 
 
 def _check_name(entry: os.DirEntry[str]) -> os.DirEntry[str]:

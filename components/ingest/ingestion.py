@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apache_beam as beam
@@ -35,6 +35,7 @@ def ingest_folders(
     *,
     test_data_uri: str,
     data_version: str,
+    ignored: Sequence[str] = (),
     classes: list[str],
     on_bad_image: str,
     max_images: int,
@@ -54,7 +55,7 @@ def ingest_folders(
         UserError: An option or the data is wrong.
     """
     _check_options(on_bad_image, shards)
-    layout = read_layout(data_uri, test_data_uri, classes)
+    layout = read_layout(data_uri, test_data_uri, classes, frozenset(ignored))
     version = _check_version(layout.data, data_version)
     with new_directory(output) as folder:
         with make_work_folder(beam_options, folder) as work:

@@ -33,13 +33,14 @@ class Layout(NamedTuple):
         return [self.data, *(split.source for split in self.splits if split.source is not self.data)]
 
 
-def read_layout(data_uri: str, test_data_uri: str, classes: list[str]) -> Layout:
+def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: frozenset[str] = frozenset()) -> Layout:
     """Looks at the folders of a data set, not at its images.
 
     Args:
         data_uri: As in open_source; it has the splits train, val and perhaps test.
         test_data_uri: As in open_source; the class folders of the test split, or empty.
         classes: The names of the classes in the order of their labels; empty takes the folders' names, sorted.
+        ignored: The names of files and folders of disks, split/class/file, that are no part of the data set.
 
     Returns:
         The splits and the classes.
@@ -47,8 +48,8 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str]) -> Layout
     Raises:
         UserError: A folder is missing, empty or unexpected, or exists in one split only.
     """
-    data = open_source(data_uri)
-    splits = _find_splits(data, data_uri, test_data_uri)
+    data = open_source(data_uri, ignored=ignored)
+    splits = _find_splits(data, test_data_uri, ignored)
     children = {split.name: _list_classes(split) for split in splits}
     names = classes or sorted({child.name for found in children.values() for child in found})
     if len(names) > len(set(names)):
@@ -58,7 +59,7 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str]) -> Layout
     return Layout(data, splits, names)
 
 
-def _find_splits(data: Source, data_uri: str, test_data_uri: str) -> list[Split]:
+def _find_splits(data: Source, test_data_uri: str, ignored: frozenset[str]) -> list[Split]:
     found = data.list_children()
     if found is None:
         raise UserError(
@@ -79,8 +80,20 @@ def _find_splits(data: Source, data_uri: str, test_data_uri: str) -> list[Split]
                 f"{data.join_address('test')}: the data has a test split already;"
                 f" leave out test_data_uri {test_data_uri}."
             )
-        splits.append(Split("test", open_source(test_data_uri, prefix="test"), ()))
+        test = Split("test", open_source(test_data_uri, "test", ignored), ())
+        _check_no_splits(test)
+        splits.append(test)
     return splits
+
+
+def _check_no_splits(test: Split) -> None:
+    """Refuses a whole data set for a test split."""
+    children = [child.name for child in test.source.list_children() or []]
+    if children and set(children) <= set(SPLITS):
+        raise UserError(
+            f"{test.join_address()}: holds {', '.join(sorted(children))}, where class folders must be; give one of"
+            " these folders as test data."
+        )
 
 
 def _list_classes(split: Split) -> list[Child]:
@@ -104,7 +117,10 @@ def _check_class_folders(split: Split, children: list[Child], names: list[str]) 
         if child.is_link:
             raise UserError(f"{address}: the class folder is a link; put the images themselves there.")
         if child.name not in names:
-            raise UserError(f"{address}: not one of the classes {', '.join(names)}; rename it or list it in `classes`.")
+            raise UserError(
+                f"{address}: not one of the classes {', '.join(names)}; rename it, or list your classes in"
+                " pipelines/config, as `classes` of ingest, and in models/schema.pbtxt."
+            )
     for name in names:
         if name not in {child.name for child in children}:
             raise UserError(

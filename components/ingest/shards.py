@@ -172,7 +172,10 @@ def _prepare(file: File, *, reader: Reader, versioned: bool, settings: ShardSett
             data = reader.read(file, settings.max_bytes)
             md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
             if file.md5 not in ("", md5):
-                raise UserError(f"{file.shown}: differs from its md5, {file.md5}; upload or push it again.")
+                raise UserError(
+                    f"{file.shown}: differs from its md5, {file.md5}; upload or push it again, or run `dvc checkout` "
+                    "if it is a link to DVC's cache."
+                )
             label = settings.labels[file.name.split("/")[1]]
             record = serialize_example(read_image(file.name, data, label=label, max_pixels=settings.max_pixels))
     except BadImage as reason:

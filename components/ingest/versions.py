@@ -17,7 +17,8 @@ import ijson
 from components.ingest.sources import CLASS_DEPTH, FOLDER_AMONG_IMAGES, Child, File, Reader, Source, join_names
 from components.shared.errors import UserError
 
-MANIFEST = re.compile(r".+/files/md5/[0-9a-f]{2}/[0-9a-f]{30}\.dir", re.DOTALL)
+# DVC 3 keeps it below <remote>/files/md5; what DVC 2 made stays where it was, directly below <remote>.
+MANIFEST = re.compile(r".+/[0-9a-f]{2}/[0-9a-f]{30}\.dir", re.DOTALL)
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -74,7 +75,8 @@ def open_version(uri: str, prefix: str, store: Source) -> Version:
     Args:
         uri: The address of the manifest.
         prefix: As in open_source.
-        store: The folder of the remote in which DVC keeps files under their md5s: <remote>/files/md5.
+        store: The folder of the remote in which DVC keeps files under their md5s: <remote>/files/md5, or <remote> if
+            DVC 2 made it.
 
     Returns:
         The version.
@@ -168,7 +170,7 @@ def _find_fault(entry: dict[str, Any], previous: str) -> str:
     relpath = entry["relpath"]
     if not MD5.fullmatch(entry["md5"]):
         return "has no md5 of 32 hexadecimal digits"
-    if "\\" in relpath or "\0" in relpath or any(part in ("", ".", "..") for part in relpath.split("/")):
+    if "\0" in relpath or any(part in ("", ".", "..") for part in relpath.split("/")):
         return "has a path that is not a plain one below the data set"
     if relpath != relpath.encode(errors="replace").decode():
         return "has a path that is not UTF-8"

@@ -7,6 +7,7 @@ artifacts by their URI and write below that location, from where the stage takes
 import contextlib
 import difflib
 import io
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +23,8 @@ from components.shared.errors import UserError, shorten
 
 # The job servers of these runners have options of their own, which Beam's Python SDK passes on.
 WITH_OWN_OPTIONS = ("PortableRunner", "FlinkRunner", "SparkRunner")
+# Beam logs the trace of an error that it also raises, and that may become a sentence.
+logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
 UNCOMPRESSED = "uncompressed"  # one of Beam's CompressionTypes; without it Beam decides by the name of a file
 
 

@@ -1,19 +1,33 @@
 """Errors that a user can act on, and the entry points at which they become a sentence and an exit code."""
 
+import codecs
 import contextlib
+import errno
 import functools
 import inspect
+import io
+import locale
+import os
 import re
 import reprlib
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, NoReturn, ParamSpec
+
+from components.shared.process import leave_nothing_behind
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 Parameters = ParamSpec("Parameters")
+
+# A step prints this line before the sentence that it ends with, so that its reader, and the tools, find that among all
+# that its libraries print.
+STOPS = "The step stops:"
+# What writing to an open file may say; Python's error does not name the file then.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class UserError(Exception):
@@ -21,18 +35,31 @@ class UserError(Exception):
 
 
 def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
-    """Decorates the function of a component: a UserError ends the step with its sentence and exit code 1."""
+    """Decorates the function of a component: a mistake ends the step with exit code 1 and a sentence.
+
+    However the step ends, it leaves no process and no temporary file behind (process.py).
+    """
 
     @functools.wraps(function)
     def step(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
-            function(*args, **kwargs)
+            with leave_nothing_behind():
+                function(*args, **kwargs)
         except UserError as error:
-            sys.exit(str(error))
+            _stop(str(error))
+        except Exception as error:
+            if sentence := explain_place(error):
+                _stop(sentence)
+            raise
 
     # kfp's executor reads the arguments with inspect.getfullargspec, which does not look through a decorator.
     step.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return step
+
+
+def _stop(sentence: str) -> NoReturn:
+    print(STOPS, file=sys.stderr)
+    sys.exit(sentence)
 
 
 @contextlib.contextmanager
@@ -41,22 +68,64 @@ def command_line() -> Iterator[None]:
 
     A UserError exits with 1, Ctrl-C with 130; a package that is missing is named together with the command to run.
     Warnings are not shown: those of the libraries are about versions of Python, for which a user can do nothing.
+    Names of files are read as UTF-8, and what the terminal cannot show is replaced by a question mark.
     """
+    _use_utf8()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), explain_missing_packages():
             warnings.simplefilter("ignore")
             yield
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Who read the output has enough, as `head` does. What Python still has to write at its end goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if sentence := explain_place(error):
+            sys.exit(sentence)
+        raise
+
+
+def explain_place(error: Exception) -> str | None:
+    """The sentence for a file or folder that cannot be read or written; None if the error is about something else.
+
+    A full disk is also known by its words: TensorFlow, Beam and kfp hand on no more of it.
+    """
+    place = getattr(error, "filename", None)
+    for reason in map(os.strerror, DISK_ERRORS):
+        if line := next((line for line in str(error).splitlines() if reason in line), ""):
+            named = re.search(rf"(/[^:;]+)[:;] {reason}", line)
+            place = place or (named[1] if named else "a file")
+            return f"{place}: cannot be written ({reason}); make room there, and run again."
+    if isinstance(error, OSError) and place:
+        return f"{place}: cannot be read or written ({error.strerror})."
+    return None
+
+
+@contextlib.contextmanager
+def explain_missing_packages() -> Iterator[None]:
+    """Lets an import of a package that is not there exit with the command that installs it."""
+    try:
+        yield
     except ImportError as error:
         name = error.name or str(error)
         sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")
-    except OSError as error:
-        if not error.filename:
-            raise
-        sys.exit(f"{error.filename}: cannot be read or written ({error.strerror}).")
+
+
+def _use_utf8() -> None:
+    """Starts the command again in Python's UTF-8 mode if the locale has another encoding.
+
+    In that, the names of files would be misread, and a data version would not be that of DVC.
+    """
+    encoding = locale.getencoding()
+    if not sys.flags.utf8_mode and codecs.lookup(encoding).name != "utf-8":
+        os.environ["PYTHONIOENCODING"] = f"{encoding}:replace"  # the terminal's own
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def shorten(error: object) -> str:

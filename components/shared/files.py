@@ -1,11 +1,21 @@
 """Files: outputs that are whole or absent, and hashes."""
 
 import contextlib
+import ctypes
 import hashlib
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from components.shared.errors import DISK_ERRORS
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
+# No person gives a file such a name, so what has it is ours to remove. The target's name comes last, since some writers
+# look at the ending.
+TEMPORARY = re.compile(r"\.partial\.[0-9a-f]{16}\.(.+)", re.DOTALL)
 
 
 @contextlib.contextmanager
@@ -44,25 +54,68 @@ def new_file(target: str | Path) -> Iterator[Path]:
 
 
 def _prepare_temporary(target: str | Path) -> Path:
-    path = Path(target).with_name(f".partial.{Path(target).name}")  # in front: some writers look at the ending
-    _remove(path)
-    return path
+    """Chooses a temporary name beside `target`, and removes what killed attempts at it have left."""
+    target = Path(target)
+    if target.parent.is_dir():
+        for path in target.parent.iterdir():
+            if (name := TEMPORARY.fullmatch(path.name)) and name[1] == target.name:
+                _remove(path)
+    return name_temporary(target)
+
+
+def name_temporary(target: Path) -> Path:
+    """A new name beside `target`, which remove_temporary and the next attempt at `target` know as ours."""
+    return target.with_name(f".partial.{secrets.token_hex(8)}.{target.name}")
+
+
+def remove_temporary(folder: Path) -> None:
+    """Removes what writers that were killed left in a folder and below it; what a person called `.partial.` stays."""
+    for path in folder.rglob(".partial.*"):
+        if TEMPORARY.fullmatch(path.name):
+            _remove(path)
 
 
 @contextlib.contextmanager
 def _rename_at_end(temporary: Path, target: Path) -> Iterator[None]:
     try:
         yield
+        if target.is_dir() and temporary.is_dir() and _exchange(temporary, target):
+            _remove(temporary)
+            return
         if target.is_dir() or temporary.is_dir():  # a rename replaces a file by a file only
             _remove(target)
         os.replace(temporary, target)
+    except OSError as error:
+        _remove(temporary)
+        if error.errno in DISK_ERRORS and not error.filename:
+            error.filename = str(target)
+        raise
     except BaseException:
         _remove(temporary)
         raise
 
 
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges the names of two paths, so that there is no moment without either; False where the system cannot."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "renameat2"):  # a call of Linux
+        return False
+    paths = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    return bool(library.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)
+
+
+def write_to_disk(path: Path) -> None:
+    """Waits until a file, or a folder with all that is in it, would survive a power cut."""
+    for each in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        descriptor = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

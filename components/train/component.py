@@ -2,6 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
+from components.shared.artifacts import log_metrics
 from components.shared.errors import exit_on_user_error
 
 
@@ -48,7 +49,12 @@ def train(
         report_output=report.path,
     )
     model.metadata.update(training["settings"], data_version=training["data_version"], framework="tensorflow")
-    metrics.log_metric("best_epoch", training["best_epoch"])
-    metrics.log_metric("val_accuracy", training["val_accuracy"])
-    metrics.log_metric("val_loss", training["val_loss"])
-    metrics.log_metric("parameters", training["parameters"])
+    log_metrics(
+        metrics,
+        {
+            "best_epoch": training["best_epoch"],
+            "val_accuracy": training["val_accuracy"],
+            "val_loss": training["val_loss"],
+            "parameters": training["parameters"],
+        },
+    )

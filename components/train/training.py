@@ -1,6 +1,6 @@
 """Transformed examples -> the fixed model, trained, as a SavedModel that takes encoded images."""
 
-import tempfile
+import math
 from typing import NamedTuple, cast
 
 import keras
@@ -52,7 +52,8 @@ def train_model(
         The content of `training.json`.
 
     Raises:
-        UserError: A setting is out of range, or the examples are not as transform wrote them.
+        UserError: A setting is out of range, the examples are not as transform wrote them, or the loss is no longer a
+            number.
     """
     _check_settings(settings)
     examples = open_examples(transformed_examples)
@@ -107,10 +108,20 @@ def load_split(examples: ExampleSet, split: str) -> LoadedSplit:
 
 def _check_settings(settings: TrainingSettings) -> None:
     for name in ("epochs", "batch_size", "learning_rate"):
-        if not getattr(settings, name) > 0:
-            raise UserError(f"{name} is {getattr(settings, name)}; it must be greater than 0.")
+        value = getattr(settings, name)
+        if not 0 < value < math.inf:
+            raise UserError(f"{name} is {value}; it must be greater than 0{' and finite' if value > 0 else ''}.")
     if not 0 <= settings.seed < 2**32:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 4294967295.")
+
+
+def _check_loss(epoch: int, logs: dict[str, float], learning_rate: float) -> None:
+    """Ends a training that has diverged: its weights are lost, and no later epoch would find them again."""
+    for name in ("loss", "val_loss"):
+        if not math.isfinite(logs[name]):
+            raise UserError(
+                f"the {name} is not a number from epoch {epoch} on; lower learning_rate (it is {learning_rate:g})."
+            )
 
 
 def _compile(model: keras.Model, learning_rate: float, train: LoadedSplit) -> None:
@@ -133,24 +144,21 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
     rows: list[Epoch] = []
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
+        _check_loss(epoch + 1, logs, settings.learning_rate)
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
         best = max(row["val_accuracy"] for row in rows)
         figures = f"val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}"
         print(f"train: epoch {epoch + 1}/{settings.epochs}, {figures}", flush=True)
 
-    with tempfile.TemporaryDirectory() as temporary:
-        weights = f"{temporary}/best.weights.h5"
-        model.fit(
-            shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),
-            epochs=settings.epochs,
-            validation_data=tf.data.Dataset.from_tensor_slices(val).batch(256),
-            callbacks=[
-                keras.callbacks.ModelCheckpoint(
-                    weights, monitor="val_accuracy", mode="max", save_best_only=True, save_weights_only=True
-                ),
-                keras.callbacks.LambdaCallback(on_epoch_end=log_epoch),
-            ],
-            verbose=0,
-        )
-        model.load_weights(weights)
+    # Never stops early; it keeps the best weights in memory and puts them back at the end.
+    best_weights = keras.callbacks.EarlyStopping(
+        "val_accuracy", mode="max", patience=settings.epochs, restore_best_weights=True
+    )
+    model.fit(
+        shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),
+        epochs=settings.epochs,
+        validation_data=tf.data.Dataset.from_tensor_slices(val).batch(256),
+        callbacks=[best_weights, keras.callbacks.LambdaCallback(on_epoch_end=log_epoch)],
+        verbose=0,
+    )
     return rows

@@ -2,6 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
 
+from components.shared.artifacts import log_metrics
 from components.shared.errors import exit_on_user_error
 
 
@@ -55,5 +56,4 @@ def validate(
         findings_output=findings.path,
         report_output=report.path,
     )
-    for kind, count in counts.items():
-        metrics.log_metric(kind, count)
+    log_metrics(metrics, counts)

@@ -124,4 +124,6 @@ def _stop_on_errors(findings: list[Finding], shown: int = 20) -> None:
     if len(errors) > shown:
         lines.append(f"... and {len(errors) - shown:,} more")
     advice = "fix it, or lower the severity of these kinds to see them in the report"
+    if any(error["kind"] == "schema" for error in errors) and CURATED_SCHEMA.exists():
+        advice += "; if the images are right, edit models/schema.pbtxt, or remove it to infer one"
     raise UserError("\n".join([f"the data has errors; {advice}:", *lines]))

@@ -58,7 +58,7 @@ def check(cluster: Cluster, request: RunRequest) -> str:
 
 def list_runs(cluster: Cluster, experiment: str) -> str:
     """Prints the newest runs of an experiment."""
-    table = Table(title=f"experiment {experiment}", title_justify="left")
+    table = Table(title=f"experiment {escape(experiment)}", title_justify="left")
     for heading in ("run", "state", "started", "seconds"):
         table.add_column(heading, justify="right" if heading == "seconds" else "left", no_wrap=True)
     for run in runs.list_newest(cluster, experiment):
@@ -66,19 +66,20 @@ def list_runs(cluster: Cluster, experiment: str) -> str:
         table.add_row(
             escape(run.display_name),
             waiting.read_state(run),
-            f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if run.created_at else "",
+            f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if took is not None else "",
             f"{took:,.0f}" if took is not None else "",
         )
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     if not console.is_terminal:
         console.width = 200  # a name that is cut is no use to --attach
-    console.print(table if table.row_count else f"experiment {experiment}: no runs yet")
+    console.print(table if table.row_count else f"experiment {escape(experiment)}: no runs yet")
     return "succeeded"
 
 
 def attach(cluster: Cluster, name: str, experiment: str, *, timeout: float | None, reports: Path) -> str:
     """Waits for a run as wait_for_results does."""
-    run = runs.find(cluster, name, experiment)
+    with cluster.within(timeout * 60 if timeout else None):
+        run = runs.find(cluster, name, experiment)
     return wait_for_results(cluster, run, timeout=timeout, reports=reports)
 
 

@@ -12,7 +12,9 @@ from google.auth.transport.requests import Request
 
 from components.shared.cloud_storage import check_writable, is_address
 from components.shared.errors import UserError, shorten_to_sentence
-from pipelines.cluster.connection import Cluster, ask_health
+from pipelines.cluster import runs
+from pipelines.cluster.answers import clean
+from pipelines.cluster.connection import Client, Cluster
 
 OLDEST = (2, 3)  # the first whose stages may run as another user than root (kubeflow/pipelines#10857)
 MANIFESTS = ", ".join(
@@ -42,7 +44,7 @@ def check_endpoint(cluster: Cluster) -> str:
         UserError: it does not answer, it is too old, or in multi-user mode no namespace is named.
     """
     answer = cluster.call(ask_health)
-    version = str(answer.get("tag_name", "unknown"))
+    version = clean(str(answer.get("tag_name", "unknown")))
     numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
     if numbers and not OLDEST <= numbers < (3,):
         raise UserError(f"{cluster.name} runs Kubeflow Pipelines {version}; this project needs 2.3 or a newer 2.x.")
@@ -50,6 +52,12 @@ def check_endpoint(cluster: Cluster) -> str:
     if multi_user and not cluster.endpoint.user_namespace:
         raise UserError(f"{cluster.name} is in multi-user mode; name your namespace with --user-namespace.")
     return f"{cluster.name}: Kubeflow Pipelines {version}, kfp {kfp.__version__} here"
+
+
+def ask_health(client: Client) -> dict[str, Any]:
+    """What the server says of itself now."""
+    client.get_kfp_healthz()
+    return client.health
 
 
 def check_credentials(cluster: Cluster) -> str:
@@ -69,16 +77,9 @@ def check_experiment(cluster: Cluster, name: str) -> str:
     Raises:
         UserError: it may not be read.
     """
-    namespace = cluster.endpoint.user_namespace or None
-
-    def read(client: Any) -> str:
-        try:
-            client.get_experiment(experiment_name=name, namespace=namespace)
-        except ValueError:
-            return f"{name}: does not exist yet; the first run makes it"
-        return f"{name}: readable"
-
-    return cluster.call(read)
+    if not runs.find_experiment(cluster, name):
+        return f"{name}: does not exist yet; the first run makes it"
+    return f"{name}: readable"
 
 
 def check_bucket(root: str) -> str:

@@ -1,14 +1,18 @@
 """Pipelines, versions, experiments and runs on an endpoint: what is there is used, what is missing is made."""
 
+import contextlib
 import hashlib
+import itertools
 import json
 import re
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import kfp
 from kfp_server_api import (
+    V2beta1Experiment,
     V2beta1PipelineVersion,
     V2beta1PipelineVersionReference,
     V2beta1RecurringRun,
@@ -18,10 +22,15 @@ from kfp_server_api import (
 from kfp_server_api.exceptions import ApiException
 
 from components.shared.errors import UserError
+from pipelines.cluster.answers import WrongAnswer
 from pipelines.cluster.connection import Cluster
+from pipelines.output.display import print_line
 
-# What the server's database holds. The server refuses a longer description only after it has started the run.
-NAME_LENGTH, DESCRIPTION_LENGTH = 128, 255
+# What the server's database holds. The server refuses what is longer only after it has started the run.
+NAME_LENGTH, VERSION_LENGTH, DESCRIPTION_LENGTH = 128, 127, 255
+LAST_CHARACTER = "\uffff"  # it has no emoji: they take four bytes
+PAGE, LARGEST_PAGE = 20, 200  # runs; the latter is the most that the server sends
+SETTLING = 2  # seconds in which a server ends what it was asked for by a request whose answer was lost
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -39,7 +48,8 @@ class Submission(NamedTuple):
 
 def name_version(package: Path, tag: str) -> str:
     """<tag>-<hash of the YAML>: other code or settings have another name."""
-    return f"{tag}-{hashlib.sha256(package.read_bytes()).hexdigest()[:8]}"
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()[:8]
+    return f"{tag[: VERSION_LENGTH - len(digest) - 1]}-{digest}"
 
 
 def find_or_upload(cluster: Cluster, *, pipeline: str, package: Path, version: str) -> V2beta1PipelineVersion:
@@ -47,9 +57,10 @@ def find_or_upload(cluster: Cluster, *, pipeline: str, package: Path, version: s
 
     def find_or_upload_once(client: Any) -> Any:
         """Looks first each time: an upload whose response was lost may have arrived."""
-        pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
+        there = _choose_named(client.list_pipelines(filter=_match_name(pipeline)).pipelines, pipeline)
+        pipeline_id = (there or client.upload_pipeline(str(package), pipeline)).pipeline_id
         found = client.list_pipeline_versions(pipeline_id, filter=_match_name(version)).pipeline_versions
-        return found[0] if found else client.upload_pipeline_version(str(package), version, pipeline_id)
+        return _choose_named(found, version) or client.upload_pipeline_version(str(package), version, pipeline_id)
 
     return cluster.call(find_or_upload_once)
 
@@ -69,23 +80,64 @@ def check_names(experiment: str, recurring: str | None, cron: str | None) -> Non
         )
 
 
+def check_characters(where: str, content: object) -> None:
+    """Checks that the server's database can hold all texts of `content`, which is as JSON has it.
+
+    Raises:
+        UserError: a character cannot be stored; `where` says where it stands.
+    """
+    last = max(json.dumps(content, ensure_ascii=False, default=str))
+    if last > LAST_CHARACTER:
+        raise UserError(f"{where}: has '{last}', which the database of Kubeflow Pipelines cannot hold; use another.")
+
+
+def describe(text: str) -> str:
+    """The text as the description of a run, cut to what the server's database holds."""
+    text = "".join(character if character <= LAST_CHARACTER else "\ufffd" for character in text)
+    return text if len(text) <= DESCRIPTION_LENGTH else f"{text[: DESCRIPTION_LENGTH - 1]}…"
+
+
 def _check_name(option: str, name: str) -> None:
     """Refuses names that the API server decodes twice and then does not find, or that its database cannot hold."""
     if any(character in name for character in "+%") or not name.strip():
         raise UserError(f"{option} '{name}': must be a name without + and %.")
     if len(name) > NAME_LENGTH:
         raise UserError(f"{option} '{name}': must not be longer than {NAME_LENGTH} characters.")
+    check_characters(option, name)
 
 
-def find_experiment(cluster: Cluster, name: str) -> str:
+def find_experiment(cluster: Cluster, name: str) -> str | None:
+    """The id of the experiment; None if it is not there."""
+    return cluster.call(lambda client: _find_experiment(client, cluster, name))
+
+
+def _find_experiment(client: Any, cluster: Cluster, name: str) -> str | None:
+    namespace = cluster.endpoint.user_namespace or None
+    found = _choose_named(client.list_experiments(namespace=namespace, filter=_match_name(name)).experiments, name)
+    return found and str(found.experiment_id)
+
+
+def make_experiment(cluster: Cluster, name: str) -> str:
     """The id of the experiment, which is made if it is not there."""
     namespace = cluster.endpoint.user_namespace or None
-    return str(cluster.call(lambda client: client.create_experiment(name, namespace=namespace)).experiment_id)
+
+    def find_or_make(client: Any) -> str:
+        """Looks first each time: the answer to the request that made it may have been lost."""
+        if found := _find_experiment(client, cluster, name):
+            return found
+        experiment = V2beta1Experiment(display_name=name, namespace=namespace or client.get_user_namespace() or None)
+        return str(client.experiments.experiment_service_create_experiment(experiment=experiment).experiment_id)
+
+    return cluster.call(find_or_make)
 
 
 def start(cluster: Cluster, submission: Submission) -> V2beta1Run:
-    """Starts the run; its name is unique, so that a run whose answer was lost is found and not started twice."""
-    experiment = find_experiment(cluster, submission.experiment)
+    """Starts the run; its name is unique, so that a run whose answer was lost is found and not started twice.
+
+    Raises:
+        UserError: it could not be started, or perhaps it was.
+    """
+    experiment = make_experiment(cluster, submission.experiment)
     body = V2beta1Run(
         experiment_id=experiment,
         display_name=submission.name,
@@ -95,11 +147,83 @@ def start(cluster: Cluster, submission: Submission) -> V2beta1Run:
         service_account=submission.service_account or None,
     )
 
-    def start_once(client: Any) -> Any:
-        found = client.list_runs(experiment_id=experiment, filter=_match_name(submission.name)).runs
-        return found[0] if found else client.runs.run_service_create_run(body)
+    def find_started(client: Any) -> Any:
+        listed = client.list_runs(experiment_id=experiment, filter=_match_name(submission.name)).runs
+        return _choose_named(listed, submission.name)
 
-    return cluster.call(start_once)
+    def start_once(client: Any) -> Any:
+        return _check_made(client.runs.run_service_create_run(body), submission.name)
+
+    return _make_once(
+        cluster,
+        find_started,
+        start_once,
+        f"the run {submission.name} may have started all the same, so look with --list before you start another",
+    )
+
+
+def _make_once(cluster: Cluster, find_made: Callable[[Any], Any], make: Callable[[Any], Any], warning: str) -> Any:
+    """Makes what would be there twice if a request were repeated whose answer was lost.
+
+    Args:
+        cluster: where.
+        find_made: looks for what an earlier request has made.
+        make: makes it.
+        warning: what to say when nobody knows whether it was made.
+
+    Raises:
+        UserError: it was refused, or perhaps it was made.
+    """
+    may_be_there = False
+
+    def make_once(client: Any) -> Any:
+        nonlocal may_be_there
+        if may_be_there:
+            time.sleep(SETTLING)
+        if found := find_made(client):
+            return found
+        may_be_there = True
+        try:
+            return make(client)
+        except ApiException as error:
+            may_be_there = not error.status or error.status >= 500
+            if error.status == 500:  # the server fails after it has begun, and then there is nothing to be found
+                raise UserError(cluster.explain(error)) from None
+            raise
+
+    try:
+        return cluster.call(make_once)
+    except UserError as error:
+        if may_be_there:
+            raise UserError(f"{str(error).rstrip('.')}; {warning}.") from None
+        raise
+    except KeyboardInterrupt:
+        if may_be_there:
+            print_line(f"\ninterrupted; {warning}.")
+        raise
+
+
+def _check_made(made: Any, name: str) -> Any:
+    """What the server says that it has made.
+
+    Raises:
+        WrongAnswer: it is something else.
+    """
+    if made.display_name != name:
+        raise WrongAnswer("it tells of another run than that which was asked for")
+    return made
+
+
+def read(cluster: Cluster, run_id: str, *, patience: float | None = None, expected: tuple[int, ...] = ()) -> V2beta1Run:
+    """The run of that id; see Cluster.call."""
+
+    def read_once(client: Any) -> Any:
+        run = client.get_run(run_id)
+        if run.run_id != run_id:
+            raise WrongAnswer("it tells of another run than that which was asked for")
+        return run
+
+    return cluster.call(read_once, patience=patience, expected=expected)
 
 
 def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = False) -> V2beta1Run:
@@ -114,15 +238,18 @@ def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = Fals
             raise UserError(f"run {name}: there is no such run; --list shows the newest.")
         return run
     if name != "latest":
-        found = next(iter(list_newest(cluster, None, condition=_match_name(name))), None)
+        named = iterate_newest(cluster, None, condition=_match_name(name))
+        found = next((run for run in named if _is_named(run, name)), None)
         missing = "there is no run of that name"
     else:
-        runs = list_newest(cluster, experiment)
-        found = next((run for run in runs if run.state == "SUCCEEDED" or not succeeded), None)
+        newest = iterate_newest(cluster, experiment)
+        found = next((run for run in newest if run.state == "SUCCEEDED" or not succeeded), None)
         missing = f"there is none in experiment {experiment}"
+        if succeeded:
+            missing = f"there is none in experiment {experiment} that succeeded"
     if not found:
         raise UserError(f"run {name}: {missing}; --list shows the newest.")
-    return cluster.call(lambda client: client.get_run(found.run_id))
+    return read(cluster, found.run_id)
 
 
 def find_by_id(cluster: Cluster, run_id: str) -> V2beta1Run | None:
@@ -130,45 +257,90 @@ def find_by_id(cluster: Cluster, run_id: str) -> V2beta1Run | None:
     if not UUID.fullmatch(run_id):
         return None
     try:
-        return cluster.call(lambda client: client.get_run(run_id), expected=(404,))
+        return read(cluster, run_id, expected=(404,))
     except ApiException:
         return None
 
 
-def list_newest(
-    cluster: Cluster, experiment: str | None, *, condition: str | None = None, count: int = 20
-) -> list[V2beta1Run]:
-    """The newest runs of an experiment, or of all, newest first; `condition` is a filter of the API."""
-    namespace = cluster.endpoint.user_namespace or None
+def list_newest(cluster: Cluster, experiment: str | None, *, count: int = PAGE) -> list[V2beta1Run]:
+    """The newest runs of an experiment, or of all, newest first."""
+    return list(itertools.islice(iterate_newest(cluster, experiment, page_size=count), count))
 
-    def list_once(client: Any) -> Any:
-        try:
-            within = client.get_experiment(experiment_name=experiment, namespace=namespace).experiment_id
-        except ValueError:
-            return []
-        return client.list_runs(experiment_id=within, **options).runs or []
 
-    options = {"page_size": count, "sort_by": "created_at desc", "filter": condition}
+def iterate_newest(
+    cluster: Cluster, experiment: str | None, *, condition: str | None = None, page_size: int = PAGE
+) -> Iterator[V2beta1Run]:
+    """The runs of an experiment, or of all, newest first.
+
+    Args:
+        cluster: where.
+        experiment: its name; None stands for all.
+        condition: a filter of the API.
+        page_size: how many runs the first request asks for; those after it ask for as many as the server sends.
+    """
+    options = {"sort_by": "created_at desc", "filter": condition}
     if experiment:
-        return cluster.call(list_once)
-    return cluster.call(lambda client: client.list_runs(namespace=namespace, **options).runs or [])
+        within = find_experiment(cluster, experiment)
+        if not within:
+            return
+        options["experiment_id"] = within
+    else:
+        options["namespace"] = cluster.endpoint.user_namespace or None
+    yield from _iterate_pages(
+        cluster,
+        lambda token, size, client: client.list_runs(page_token=token, page_size=size, **options),
+        "runs",
+        page_size,
+    )
+
+
+def _iterate_pages(
+    cluster: Cluster, ask: Callable[[str, int, Any], Any], field: str, page_size: int = PAGE
+) -> Iterator[Any]:
+    """What is in the `field` of the answers to `ask`, which is given the page's token, its size, and a client."""
+    seen = {""}
+    token = ""
+    while True:
+        page = cluster.call(partial(ask, token, page_size))
+        yield from getattr(page, field) or ()
+        token, page_size = page.next_page_token or "", LARGEST_PAGE
+        if not token:
+            return
+        if token in seen:
+            raise UserError(cluster.explain(WrongAnswer("its pages go round in a circle")))
+        seen.add(token)
 
 
 def terminate(cluster: Cluster, run_id: str) -> None:
     """Asks for the end of a run."""
-    cluster.call(lambda client: client.terminate_run(run_id))
+    was_asked = False
+
+    def terminate_once(client: Any) -> None:
+        """Looks first when it has asked already: the server refuses to end what ends."""
+        nonlocal was_asked
+        if was_asked and client.get_run(run_id).state not in ("PENDING", "RUNNING", "PAUSED"):
+            return
+        was_asked = True
+        client.terminate_run(run_id)
+
+    cluster.call(terminate_once)
 
 
 def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1RecurringRun:
-    """Makes the recurring run of that name; one that is there already is replaced, when the new one exists."""
-    earlier = {run.recurring_run_id for run in list_recurring(cluster, submission.name)}
-    experiment = find_experiment(cluster, submission.experiment)
+    """Makes the recurring run of that name; one that is there already is replaced, when the new one exists.
 
-    def create_once(client: Any) -> Any:
-        for run in _list_recurring(client, cluster, submission.name):
-            if run.recurring_run_id not in earlier:  # made by a request whose response was lost
-                return run
-        return client.create_recurring_run(
+    Raises:
+        UserError: it could not be made, or perhaps it was.
+    """
+    earlier = {run.recurring_run_id for run in list_recurring(cluster, submission.name)}
+    experiment = make_experiment(cluster, submission.experiment)
+
+    def find_made(client: Any) -> Any:
+        listed = _list_recurring(cluster, submission.name, "", LARGEST_PAGE, client).recurring_runs or []
+        return next((run for run in listed if run.recurring_run_id not in earlier), None)
+
+    def make(client: Any) -> Any:
+        made = client.create_recurring_run(
             experiment,
             submission.name,
             submission.description,
@@ -180,10 +352,12 @@ def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1Recu
             pipeline_root=submission.pipeline_root or None,
             service_account=submission.service_account or None,
         )
+        return _check_made(made, submission.name)
 
-    run = cluster.call(create_once)
+    warning = f"the recurring run {submission.name} may be there all the same; the same command again replaces it"
+    run = _make_once(cluster, find_made, make, warning)
     for old in earlier:
-        cluster.call(partial(_change, change="delete", recurring_run_id=old))
+        _change(cluster, old, "delete")
     return run
 
 
@@ -197,26 +371,37 @@ def change_schedule(cluster: Cluster, name: str, change: str) -> None:
     if not found:
         raise UserError(f"--recurring {name}: there is no recurring run of that name; --cron makes one.")
     for run in found:
-        cluster.call(partial(_change, change=change, recurring_run_id=run.recurring_run_id))
+        _change(cluster, run.recurring_run_id, change)
 
 
 def list_recurring(cluster: Cluster, name: str) -> list[Any]:
     """The recurring runs of that name."""
-    return cluster.call(lambda client: _list_recurring(client, cluster, name))
+    listed = _iterate_pages(cluster, partial(_list_recurring, cluster, name), "recurring_runs")
+    return [run for run in listed if _is_named(run, name)]
 
 
-def _list_recurring(client: Any, cluster: Cluster, name: str) -> list[Any]:
-    namespace = cluster.endpoint.user_namespace or None
-    return client.list_recurring_runs(namespace=namespace, filter=_match_name(name)).recurring_runs or []
+def _list_recurring(cluster: Cluster, name: str, token: str, size: int, client: Any) -> Any:
+    return client.list_recurring_runs(
+        page_token=token,
+        page_size=size,
+        namespace=cluster.endpoint.user_namespace or None,
+        filter=_match_name(name),
+    )
 
 
-def _change(client: kfp.Client, change: str, recurring_run_id: str) -> None:
-    changes = {
-        "pause": client.disable_recurring_run,
-        "resume": client.enable_recurring_run,
-        "delete": client.delete_recurring_run,
-    }
-    changes[change](recurring_run_id)
+def _change(cluster: Cluster, recurring_run_id: str, change: str) -> None:
+    """Changes one recurring run; to delete one that is gone is no failure: the answer may have been lost."""
+
+    def change_once(client: Any) -> None:
+        changes = {
+            "pause": client.disable_recurring_run,
+            "resume": client.enable_recurring_run,
+            "delete": client.delete_recurring_run,
+        }
+        changes[change](recurring_run_id)
+
+    with contextlib.suppress(ApiException):
+        cluster.call(change_once, expected=(404,) if change == "delete" else ())
 
 
 def _make_reference(version: V2beta1PipelineVersion) -> Any:
@@ -231,3 +416,13 @@ def _make_runtime_config(submission: Submission) -> Any:
 
 def _match_name(name: str) -> str:
     return json.dumps({"predicates": [{"operation": "EQUALS", "key": "display_name", "stringValue": name}]})
+
+
+def _is_named(item: Any, name: str) -> bool:
+    """Whether the item has that name; to the server's database, capitals and spaces at the end are all the same."""
+    return bool(item.display_name.rstrip().casefold() == name.rstrip().casefold())
+
+
+def _choose_named(items: Iterable[Any] | None, name: str) -> Any:
+    """The first of the items that has that name, whatever a server makes of the filter; None if there is none."""
+    return next((item for item in items or () if _is_named(item, name)), None)

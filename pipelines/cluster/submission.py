@@ -1,6 +1,7 @@
 """A run on a cluster, from the request to its results."""
 
 import datetime
+import re
 import tempfile
 import uuid
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipelines.cluster.connection import Cluster
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results
 from pipelines.compiler.code_version import find_commit, is_fixed
+from pipelines.compiler.config import Config
 from pipelines.compiler.packages import write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
@@ -62,6 +64,7 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> st
     Raises:
         UserError: it cannot be run.
     """
+    check_is_for_clusters(cluster.config)
     prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment))
     submission = _upload(cluster, prepared, request=request, options=options)
     if options.cron:
@@ -74,6 +77,27 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> st
     if not options.wait:
         return "succeeded"
     return wait_for_results(cluster, started, timeout=options.timeout, reports=request.runs / request.experiment)
+
+
+def check_is_for_clusters(config: Config) -> None:
+    """Checks that a configuration names the places of a cluster, as it does not where --local was meant.
+
+    Raises:
+        UserError: it names none, or still those of the template.
+    """
+    placeholders = dict.fromkeys(
+        re.findall(r"\b(?:REGION|PROJECT|BUCKET)\b", f"{config.registry} {config.pipeline_root}")
+    )
+    if placeholders:
+        raise UserError(
+            f"{config.path}: still has {', '.join(placeholders)} in place of your names; to run on this machine, add "
+            "--local, and for a cluster see docs/gke.md."
+        )
+    if not config.registry and not config.pipeline_root:
+        raise UserError(
+            f"{config.path}: has no registry and no pipeline_root, so it is for this machine; add --local, or choose "
+            "the --config of a cluster."
+        )
 
 
 def check_tags(images: list[str]) -> None:
@@ -129,8 +153,12 @@ def _upload(
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary, f"{prepared.name}.yaml")
         write_package(prepared.pipeline, package)
+        spec = read_spec(package)
+        runs.check_characters(str(cluster.config.path), [spec, cluster.config.pipeline_root])
+        for name, value in prepared.arguments.items():
+            runs.check_characters(f"the parameter {name}", value)
         if not options.force:
-            check_tags(list_images(read_spec(package)))
+            check_tags(list_images(spec))
         version = runs.name_version(package, prepared.stages.tag)
         if request.decisions and not is_address(request.decisions):
             upload(Path(request.decisions), prepared.arguments["decisions_uri"])
@@ -169,5 +197,4 @@ def _describe(request: RunRequest, prepared: PreparedRun) -> str:
         **{relation: run.name for relation, run in prepared.earlier.items()},
         "overridden": ", ".join(request.params) or "nothing",
     }
-    text = "\n".join(f"{name}: {value}" for name, value in lines.items() if value)
-    return text if len(text) <= runs.DESCRIPTION_LENGTH else f"{text[: runs.DESCRIPTION_LENGTH - 1]}…"
+    return runs.describe("\n".join(f"{name}: {value}" for name, value in lines.items() if value))

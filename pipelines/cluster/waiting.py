@@ -11,8 +11,8 @@ from kfp_server_api import V2beta1Run
 from rich.console import Console, Group
 from rich.live import Live
 
-from components.shared.errors import UserError
-from pipelines.cluster.connection import Cluster
+from pipelines.cluster import runs
+from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.compiler.spec import Task
 from pipelines.output.display import write_task
 
@@ -25,7 +25,9 @@ class StillRunning(Exception):
     """The time to wait is over; the run continues."""
 
 
-def wait_for_run(cluster: Cluster, run_id: str, *, tasks: list[Task], limit: float | None) -> tuple[V2beta1Run, str]:
+def wait_for_run(
+    cluster: Cluster, run_id: str, *, tasks: list[Task], limit: float | None = None
+) -> tuple[V2beta1Run, str]:
     """The run when it has ended, and how: succeeded, failed, cancelled or skipped.
 
     Meanwhile it shows the tasks, on a terminal in a live table, otherwise with a line per change.
@@ -38,13 +40,13 @@ def wait_for_run(cluster: Cluster, run_id: str, *, tasks: list[Task], limit: flo
     shown: dict[str, str] = {}
     pause = 0.5
     was_cancelled = False
-    with _display([task.name for task in tasks]) as show:
+    with _display([task.name for task in tasks]) as show, cluster.within(limit):
         while True:
-            patience = min(PATIENCE, max(end - time.monotonic(), 0))
+            asked = time.monotonic()
             try:
-                run = cluster.call(lambda client: client.get_run(run_id), patience=patience)
-            except UserError:
-                if time.monotonic() + pause > end:
+                run = runs.read(cluster, run_id, patience=PATIENCE)
+            except NoAnswerYetError:
+                if asked + PATIENCE > end:
                     raise StillRunning from None
                 raise
             now = _read_states(run, tasks)
@@ -75,12 +77,15 @@ def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
 
 
 def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
-    """How long something took, or has taken so far; the server writes year 1970 or earlier for `not yet`."""
+    """How long something took, or has taken so far; the server writes year 1970 or earlier for `not yet`.
+
+    What began a moment ago by a server's clock that goes before this machine's has taken no time.
+    """
     if not start or start.year <= 1970:
         return None
     if not end or end.year <= 1970:
         end = datetime.datetime.now(datetime.UTC)
-    return (end - start).total_seconds()
+    return max((end - start).total_seconds(), 0)
 
 
 def _read_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, tuple[str, float | None]]:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.shared.errors import UserError, describe_validation, shorten
+from components.shared.errors import UserError, describe_validation
+from pipelines.compiler.yaml_files import read_yaml
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
@@ -113,29 +113,25 @@ class Config(Strict):
 
 
 def load_config(name: str) -> Config:
-    """The configuration of that name.
+    """The configuration of that name, which may be given as that of its file, or as its path.
 
     Raises:
         UserError: there is none, or a field is unknown or has the wrong type.
     """
-    path = CONFIGS / f"{name}.yaml"
-    if not path.is_file():
+    path = CONFIGS / f"{name.removesuffix('.yaml')}.yaml"
+    if Path(name).is_file() and Path(name).resolve().parent == CONFIGS.resolve():
+        path = CONFIGS / Path(name).name
+    if path.parent != CONFIGS or not path.is_file():
         names = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
         raise UserError(f"{path}: no such configuration; there are {', '.join(names)}.")
-    content = read_yaml(path) or {}
-    return validate(Config, {**content, "name": name} if isinstance(content, dict) else content, path)
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read as YAML ({shorten(error)}).") from None
+    content = read_yaml(path)
+    if content is None:
+        content = {}  # nothing differs from the defaults
+    if isinstance(content, dict):
+        if "name" in content:
+            raise UserError(f"{path}: name: a configuration has the name of its file; leave this out.")
+        content = {**content, "name": path.stem}
+    return validate(Config, content, path)
 
 
 def validate(model: type[AnyModel], content: Any, path: Path) -> AnyModel:

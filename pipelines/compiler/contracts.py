@@ -11,10 +11,11 @@ from kfp import dsl
 from pydantic import Field, TypeAdapter, ValidationError
 
 from components.shared.errors import UserError, name_unknown, shorten
-from pipelines.compiler.config import Strict, read_yaml, validate
+from pipelines.compiler.config import Strict, validate
+from pipelines.compiler.values import PYTHON_TYPES, Limits, check_holdable, check_limits, parse_json, show
+from pipelines.compiler.yaml_files import read_yaml
 
 NAME = re.compile(r"[a-z][a-z0-9]*")
-PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
 ARTIFACT_TYPES = ("Artifact", "ClassificationMetrics", "Dataset", "HTML", "Metrics", "Model")
 
 
@@ -25,6 +26,7 @@ class Port(Strict):
     type: str
     description: str = ""
     default: Any = None
+    annotations: Limits = Limits()  # of a parameter; kfp leaves what stands there to others
 
     @property
     def is_parameter(self) -> bool:
@@ -79,37 +81,45 @@ def read_contract(path: Path) -> Contract:
     for port in contract.inputs + contract.outputs:
         if port.type not in (*PYTHON_TYPES, *ARTIFACT_TYPES):
             raise UserError(f"{path}: {port.name}: {name_unknown('type', port.type, (*PYTHON_TYPES, *ARTIFACT_TYPES))}")
-        if port.default is not None:
-            _check_default(path, port)
+    _check_parameters(path, contract)
     _check_function(path, contract)
     return contract
 
 
-def _check_default(path: Path, port: Port) -> None:
-    try:
-        parse_default(port)
-    except (ValidationError, KeyError):
-        form = (
-            f"must be {port.type}"
-            if not port.type.startswith("Json")
-            else "must be JSON text in quotes, as kfp wants it"
-        )
-        raise UserError(f"{path}: {port.name}: the default {port.default!r} {form}.") from None
+def _check_parameters(path: Path, contract: Contract) -> None:
+    """Checks the defaults, and that the limits of a parameter name no other parameter that is not there."""
+    numbers = [port.name for port in contract.inputs if port.type in ("Integer", "Float")]
+    defaults: dict[str, Any] = {}
+    for port in [port for port in contract.inputs + contract.outputs if port.default is not None]:
+        try:
+            defaults[port.name] = parse_default(port)
+        except (ValueError, KeyError) as error:
+            is_json_text = isinstance(port.default, str) and not isinstance(error, ValidationError | KeyError)
+            reason = f" ({shorten(error)})" if is_json_text else ""
+            form = "JSON text in quotes, as kfp wants it" if port.type.startswith("Json") else f"of type {port.type}"
+            raise UserError(f"{path}: {port.name}: the default {show(port.default)} must be {form}{reason}.") from None
+    for port in [port for port in contract.inputs if port.is_parameter]:
+        for bound in port.annotations.bounds:
+            if isinstance(bound, str) and bound not in numbers:
+                raise UserError(name_unknown(f"{path}: {port.name}: the parameter", bound, numbers))
+        if port.name in defaults:
+            try:
+                check_holdable(defaults[port.name])
+                check_limits(defaults[port.name], port.annotations, defaults)
+            except ValueError as error:
+                raise UserError(f"{path}: {port.name}: the default {error}.") from None
 
 
 def parse_default(port: Port) -> Any:
-    """The default as Python has it; a list or dictionary stands in component.yaml as JSON text."""
-    if port.type.startswith("Json"):
-        return TypeAdapter(PYTHON_TYPES[port.type]).validate_json(port.default)
-    return check_type(port, port.default)
-
-
-def check_type(port: Port, value: Any) -> Any:
-    """The value, if it has the type of the port.
+    """The default as Python has it; a list or dictionary stands in component.yaml as JSON text.
 
     Raises:
-        pydantic.ValidationError: it has another one.
+        ValueError: it is not of the port's type.
+        KeyError: the port is no parameter.
     """
+    value = port.default
+    if port.type.startswith("Json"):
+        value = parse_json(TypeAdapter(str).validate_python(value, strict=True))
     return TypeAdapter(PYTHON_TYPES[port.type]).validate_python(value, strict=True)
 
 

@@ -16,7 +16,7 @@ from pipelines.compiler.spec import Task, list_tasks
 from pipelines.compiler.stages import Stages
 
 DEFAULT = "training"
-PIPELINES = sorted(path.stem for path in Path(__file__).parents[1].glob("*.py"))  # each has a function `build`
+PIPELINES = sorted(path.stem for path in Path(__file__).parents[1].glob("[!_]*.py"))  # each has a function `build`
 
 
 def choose_package(pipeline: str | None, component: str | None, stages: Stages) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from pipelines.compiler.contracts import PYTHON_TYPES, name_uri
+from pipelines.compiler.contracts import name_uri
 from pipelines.compiler.stages import Stages
+from pipelines.compiler.values import PYTHON_TYPES
 
 # The id of the run that the artifacts are of, if submit.py knows it. No task takes it; it is kept with the run, so that
 # a later run can continue from this one with all that the earlier run had.

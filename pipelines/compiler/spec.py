@@ -80,6 +80,12 @@ def find_parameters(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, 
     return {name: source for name, source in taken.items() if source}
 
 
+def find_constants(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters of a task that the pipeline gives a value of its own; `parts` lead to the task."""
+    sources = find_dag(spec, parts)["tasks"][task].get("inputs", {}).get("parameters", {})
+    return {name: source["runtimeValue"]["constant"] for name, source in sources.items() if "runtimeValue" in source}
+
+
 def find_dag(spec: Spec, parts: tuple[str, ...]) -> Spec:
     """The graph of the pipeline, or of the pipeline within it that `parts` lead to."""
     dag = spec["root"]["dag"]

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from kfp import components, dsl, kubernetes
-from pydantic import ValidationError
 
 from components.shared.errors import UserError, name_unknown
 from pipelines.compiler.code_version import find_image_tag
 from pipelines.compiler.config import Config, StageConfig
-from pipelines.compiler.contracts import Contract, check_type, name_uri, parse_default, read_contract
+from pipelines.compiler.contracts import Contract, name_uri, parse_default, read_contract
+from pipelines.compiler.values import check_limits, check_value
 
 COMPONENTS = Path(__file__).parents[2] / "components"
 
@@ -99,17 +99,19 @@ class Stages:
     def _configure_parameters(self, stage: str) -> dict[str, Any]:
         """The value of each parameter: the config's, else the component's default, else None."""
         inputs = {port.name: port for port in self.contracts[stage].inputs if port.is_parameter}
-        values = {port.name: None if port.default is None else parse_default(port) for port in inputs.values()}
+        defaults = {port.name: None if port.default is None else parse_default(port) for port in inputs.values()}
         overrides = self.config.get_stage(stage).parameters
-        for name, value in overrides.items():
-            if name not in inputs:
-                raise UserError(name_unknown(f"{self.config.path}: the parameter of {stage}", name, inputs))
-            try:
-                values[name] = check_type(inputs[name], value)
-            except ValidationError:
-                raise UserError(
-                    f"{self.config.path}: {stage}.{name} is {value!r}; it must be of type {inputs[name].type}."
-                ) from None
+        for name in overrides.keys() - inputs.keys():
+            raise UserError(name_unknown(f"{self.config.path}: the parameter of {stage}", str(name), inputs))
+        values = {**defaults, **overrides}
+        name = ""
+        try:
+            for name, value in overrides.items():
+                values[name] = check_value(value, inputs[name].type)
+            for name in [name for name, value in values.items() if value is not None]:
+                check_limits(values[name], inputs[name].annotations, values)
+        except ValueError as error:
+            raise UserError(f"{self.config.path}: {stage}.{name} {error}.") from None
         return values
 
 
@@ -141,7 +143,7 @@ def _configure(task: dsl.PipelineTask, config: StageConfig) -> None:
 
 def _load_component(contract: Contract, registry: str, tag: str) -> components.YamlComponent:
     """The kfp component; a bare image name gets the registry and the tag, a full reference stays as it is."""
-    content = contract.model_dump(exclude_none=True)
+    content = contract.model_dump(exclude_none=True, by_alias=True)
     container = content["implementation"]["container"]
     if not re.search(r"[/:@]", container["image"]):
         container["image"] = f"{registry.rstrip('/') + '/' if registry else ''}{container['image']}:{tag}"

@@ -26,6 +26,7 @@ class DataVersion(NamedTuple):
 
     uri: str  # of the version's manifest in the remote: gs://bucket/..., or an absolute path
     version: str  # <md5>.dir; empty if it is not known before the run
+    ignored: tuple[str, ...] = ()  # files and folders of a folder on this machine that are no part of it
 
 
 def resolve_version(path: Path, rev: str | None = None, remote: str | None = None) -> DataVersion:

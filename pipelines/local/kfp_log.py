@@ -5,8 +5,9 @@ import json
 import re
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
+from components.shared.errors import STOPS
 from pipelines.compiler.spec import Task
 
 _ANSI = re.compile(r"\x1b\[\d+m")
@@ -14,9 +15,11 @@ _EXECUTING = re.compile(r"Executing task '(.+)'$")
 _FINISHED = re.compile(r"Task '(.+)' finished with status (\w+)$")
 _EXECUTOR_INPUT = "Got executor_input:"  # followed by JSON
 # Lines that are not a stage's own last words: kfp's, TensorFlow's, and the dump of the executor's input.
-_NOISE = re.compile(
-    r"^$|^[\[{}\"\]]|^\d{4}-\d\d-\d\d |^\d\d:\d\d:\d\d\.\d{3} - |^(WARNING|[IWE]0000|To enable the following)"
-)
+_LOGGED = r"\d{4}-\d\d-\d\d |\d\d:\d\d:\d\d\.\d{3} - |(WARNING|[IWE]0000|To enable the following)"
+_NOISE = re.compile(rf"$|[\[{{}}\"\]]|{_LOGGED}")
+_NOISE_AFTER_SENTENCE = re.compile(_LOGGED)
+_TRACE = "Traceback (most recent call last):"
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Failure)\b")  # how Python ends a trace
 _LAST_WORDS = 30  # lines
 
 
@@ -75,10 +78,16 @@ class Watcher:
         return ExecutorInput(inputs.get("parameterValues", {}), uris)
 
     def find_last_words(self, name: str) -> str:
-        """The last lines of a task that failed, without its progress and what is not its own."""
-        progress = f"{self._by_name[name].stage}: "
-        words = [line for line in self.lines[name] if not _NOISE.match(line) and not line.startswith(progress)]
-        return "\n".join(words[-_LAST_WORDS:])
+        """The sentence with which a task failed; without one, the error of its trace, or its last lines."""
+        stage, lines = self._by_name[name].stage, self.lines[name]
+        if STOPS in lines:
+            sentence = lines[len(lines) - lines[::-1].index(STOPS) :]
+            return "\n".join(line for line in sentence if not _NOISE_AFTER_SENTENCE.match(line))
+        words = [line for line in lines if not _NOISE.match(line) and not line.startswith(f"{stage}: ")]
+        if _TRACE in words:
+            error = max((number for number, line in enumerate(words) if _ERROR.match(line)), default=-1)
+            words = [f"unexpected, run.log has the trace: {words[error]}", *words[error:][1:]]
+        return "\n".join(words[-_LAST_WORDS:]) or "it ended without a word, as if killed; see run.log."
 
     def _change(self, name: str, state: str) -> None:
         self.states[name] = state
@@ -88,16 +97,24 @@ class Watcher:
 class WatchedLog(io.TextIOBase):
     """Takes the place of stdout: each line goes to the log file and to the watcher."""
 
-    def __init__(self, file: TextIO, watcher: Watcher) -> None:
-        """Writes to `file`, without colours, and tells `watcher`."""
+    def __init__(self, file: io.RawIOBase | io.BytesIO, watcher: Watcher) -> None:
+        """Writes to `file`, as UTF-8 and without colours, and tells `watcher`."""
         self._file, self._watcher, self._rest = file, watcher, ""
+        self.problem: OSError | None = None  # by which the log file ends early, such as a full disk
 
     def write(self, text: str) -> int:
         """Takes what is printed; a line counts when it is complete."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             line = _ANSI.sub("", line).rstrip()
-            self._file.write(line + "\n")
+            self._keep(line)
             self._watcher.take_line(line.strip())
-        self._file.flush()
         return len(text)
+
+    def _keep(self, line: str) -> None:
+        """Writes the line to the file; if that fails, the run goes on, as the stages will meet the same full disk."""
+        try:
+            if not self.problem:
+                self._file.write(f"{line}\n".encode(errors="backslashreplace"))
+        except OSError as error:
+            self.problem = error

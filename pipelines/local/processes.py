@@ -1,11 +1,14 @@
 """The processes of a run on this machine: what they see of the environment, and how they end."""
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from types import FrameType
 
 import psutil
 
@@ -14,13 +17,21 @@ _FOR_STAGES = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "PYTHONWARNINGS": "ignore",
 }
+_PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# The stages read the names of files as the tools do, and kfp.local reads what they print as UTF-8, whatever the locale.
+_UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 
 
 @contextlib.contextmanager
-def set_environment() -> Iterator[None]:
-    """Adds what the stages need to the environment, which kfp.local hands to them; what the user has set stays."""
+def set_environment(temporary: Path) -> Iterator[None]:
+    """Adds what the stages need to the environment, which kfp.local hands to them; what else the user has set stays.
+
+    Args:
+        temporary: a folder for the temporary files of the stages.
+    """
     before = dict(os.environ)
-    os.environ.update(_FOR_STAGES | before)
+    os.environ.update(_FOR_STAGES | {"TMPDIR": str(temporary)} | before | _UTF8)
     try:
         yield
     finally:
@@ -28,33 +39,56 @@ def set_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-@contextlib.contextmanager
-def interrupt_on_sigterm() -> Iterator[None]:
-    """Lets SIGTERM end the block as Ctrl-C does; in a thread, which gets no signals, it stays as it is."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class Interruption:
+    """What SIGINT, SIGTERM and SIGHUP do to a run: they interrupt its work, and never the end in which it cleans up."""
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
+    def __init__(self) -> None:
+        """Nothing has been interrupted yet."""
+        self._is_working = self._has_come = False
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Handles the signals until the block ends; in a thread, which gets none, it does nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self._take) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def let_through(self) -> Iterator[None]:
+        """Runs the work, which the first of the signals ends by a KeyboardInterrupt."""
+        self._is_working = True
+        try:
+            if self._has_come:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_working = False
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self._has_come = True
+        if self._is_working:
+            self._is_working = False  # the second signal, of a person in a hurry, would end the cleaning up
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def end_new_children(patience: float = 10) -> Iterator[None]:
     """Lets no process outlive the block that was begun in it; those that were there before are not touched.
 
-    What is left is interrupted, so that it cleans up, and killed if it does not end.
+    What is left is interrupted, so that it cleans up, and killed if it does not end. On Linux that includes what a
+    child that was killed has left.
 
     Args:
         patience: seconds to wait for them.
     """
     before = set(psutil.Process().children(recursive=True))
+    _adopt_orphans(True)
     try:
         yield
     finally:
@@ -67,3 +101,10 @@ def end_new_children(patience: float = 10) -> Iterator[None]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
         psutil.wait_procs(left, patience)  # a child that is still dying could write to the folder while it is cleaned
+        _adopt_orphans(False)
+
+
+def _adopt_orphans(adopt: bool) -> None:
+    """Makes this process the parent of the descendants whose own parent dies, or leaves them to the system again."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)

@@ -8,7 +8,7 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from components.shared.errors import UserError
-from components.shared.files import new_file
+from components.shared.files import new_file, write_to_disk
 from components.shared.formats.documents import read_document, write_document
 from pipelines.compiler.spec import is_own
 
@@ -69,6 +69,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
     """Writes run.json into the folder of the run."""
     with new_file(folder / FILE) as path:
         write_document(path, record)
+        write_to_disk(path)
 
 
 def find_record(runs: Path, experiment: str, name: str) -> RunRecord:

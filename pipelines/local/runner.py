@@ -3,10 +3,11 @@
 import contextlib
 import datetime
 import json
-import shutil
+import re
+import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from kfp import components, local
 from kfp.dsl.base_component import BaseComponent
 
 from components.shared.errors import UserError
-from pipelines.compiler.spec import Task, list_images, read_spec
+from components.shared.files import remove_temporary
+from pipelines.compiler.spec import Task, find_constants, list_images, list_tasks, read_spec
+from pipelines.compiler.values import list_texts
 from pipelines.local.containers import check_images, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
-from pipelines.local.processes import end_new_children, interrupt_on_sigterm, set_environment
+from pipelines.local.processes import Interruption, end_new_children, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
 from pipelines.local.stages_environment import find_python, start_stages_with
 
@@ -26,15 +29,43 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "pipeline.yaml"  # in the folder of a run
 
 
-def check_paths(runs: Path, arguments: dict[str, Any]) -> None:
-    """Refuses what kfp.local would garble: it replaces `python3` in every argument by the path of the interpreter.
+def check_texts(runs: Path, pipeline: BaseComponent, arguments: dict[str, Any]) -> None:
+    """Refuses what kfp.local would garble: it replaces `python3` wherever it stands by the path of the interpreter.
+
+    Args:
+        runs: the folder of the run's folder.
+        pipeline: what is to be run; it holds the values that the configuration gives.
+        arguments: of the pipeline.
 
     Raises:
-        UserError: a path contains `python3`.
+        UserError: a path or another text contains `python3`.
     """
-    for value in (str(runs.resolve()), *arguments.values()):
-        if isinstance(value, str) and "python3" in value:
-            raise UserError(f"{value}: kfp.local cannot handle paths that contain 'python3'; move or rename it.")
+    spec = MessageToDict(pipeline.pipeline_spec)
+    constants = [find_constants(spec, task.name, task.parts) for task in list_tasks(spec)]
+    defaults = {name: each.default for name, each in (pipeline.component_spec.inputs or {}).items()}
+    for text in list_texts([str(runs.resolve()), {**defaults, **arguments}, constants]):
+        if "python3" in text:
+            raise UserError(
+                f"{text}: kfp.local cannot handle paths and names that contain 'python3'; move or rename it."
+            )
+
+
+def check_paths(runs: Path, artifacts: Iterable[str]) -> None:
+    """Refuses folders in which the stages would not find their own files: Beam and TensorFlow take paths for patterns.
+
+    Args:
+        runs: the folder of the run's folder.
+        artifacts: the paths of the artifacts that the run is given.
+
+    Raises:
+        UserError: a path contains a character of patterns.
+    """
+    for path in (str(runs.resolve()), *artifacts):
+        if found := re.search(r"[][*?\\]", path):
+            raise UserError(
+                f"{path}: Beam and TensorFlow take a path with {found[0]} for a pattern; use a folder without it, "
+                "which --runs and --experiment name."
+            )
 
 
 def check_runner(runner: str, pipeline: BaseComponent) -> None:
@@ -56,6 +87,7 @@ def run_package(
     artifacts: dict[str, str],
     watcher: Watcher,
     runner: str,
+    interruption: Interruption,
 ) -> RunRecord:
     """Runs the compiled pipeline that is in the folder of a run.
 
@@ -69,6 +101,7 @@ def run_package(
             stage can continue from here.
         watcher: is told what happens.
         runner: `subprocess` for the stages' Python with the code of this folder, `docker` for the stages' images.
+        interruption: holds the signals; what it lets through ends the run as cancelled.
 
     Returns:
         The content of run.json.
@@ -77,9 +110,11 @@ def run_package(
     started = time.monotonic()
     try:
         with (
+            tempfile.TemporaryDirectory(prefix="tmp-", dir=folder, ignore_cleanup_errors=True) as temporary,
             end_new_children(),
-            (folder / "run.log").open("w", encoding="utf-8") as log,
-            _use_kfp_local(folder, arguments, runner),
+            (folder / "run.log").open("wb", buffering=0) as log,
+            _use_kfp_local(folder, arguments, runner, Path(temporary)),
+            interruption.let_through(),
         ):
             _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
         _check_outputs(folder, watcher)
@@ -88,7 +123,7 @@ def run_package(
     except KeyboardInterrupt:
         record["state"] = "cancelled"
     finally:
-        _remove_partial(folder)
+        remove_temporary(folder)
         # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
         record["seconds"] = time.monotonic() - started
         _add_tasks(record, folder, watcher)
@@ -111,9 +146,9 @@ def _begin_record(folder: Path, arguments: dict[str, Any], artifacts: dict[str, 
 
 
 @contextlib.contextmanager
-def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str) -> Iterator[None]:
+def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str, temporary: Path) -> Iterator[None]:
     """Prepares kfp.local, and all that it takes from this process: its folder, its environment, its Python."""
-    with interrupt_on_sigterm(), set_environment(), contextlib.chdir(ROOT), warnings.catch_warnings():
+    with set_environment(temporary), contextlib.chdir(ROOT), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about image names, and what kfp leaves aside here, such as CPU limits
         in_containers = runner == "docker"
         kfp_runner = local.DockerRunner() if in_containers else local.SubprocessRunner(use_venv=False)
@@ -173,8 +208,3 @@ def _read_artifacts(folder: Path, task: Task) -> dict[str, ArtifactRecord]:
             first = content["artifacts"][0]
             artifacts[name] = {"uri": first["uri"], "metadata": first["metadata"]}
     return artifacts
-
-
-def _remove_partial(folder: Path) -> None:
-    for path in folder.rglob(".partial.*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

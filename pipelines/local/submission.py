@@ -18,10 +18,12 @@ from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
+from pipelines.data.ignored import list_ignored
 from pipelines.local.kfp_log import Watcher
+from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
-from pipelines.local.runner import PACKAGE, check_paths, check_runner, run_package
-from pipelines.output.display import print_adoption, print_comparison, print_figures, show_progress
+from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
+from pipelines.output.display import print_adoption, print_comparison, print_figures, print_line, show_progress
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare
@@ -41,7 +43,11 @@ class LocalTarget:
             return resolve_version(folder, rev, self._dvc_remote or None)
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; --data and --test-data name folders of images.")
-        return DataVersion(str(folder.resolve()), "")
+        ignored = list_ignored(folder)
+        if shown := [name for name in ignored if not Path(name).name.startswith(".")]:
+            more = f" and {len(shown) - 1:,} more" if len(shown) > 1 else ""
+            print_line(f"{folder}: DVC ignores {shown[0]}{more}, so the run leaves that out.")
+        return DataVersion(str(folder.resolve()), "", tuple(ignored))
 
     def locate_decisions(self, file: Path) -> str:
         """A file as it is."""
@@ -73,23 +79,29 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     """
     config = load_config(request.config)
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
-    check_paths(request.runs / request.experiment, prepared.arguments)
+    artifacts = [prepared.arguments.get(name, "") for name in prepared.stages.artifact_parameters]
+    check_paths(request.runs / request.experiment, artifacts)
+    if options.runner == "subprocess":
+        check_texts(request.runs / request.experiment, prepared.pipeline, prepared.arguments)
     check_runner(options.runner, prepared.pipeline)
-    folder = make_folder(request.runs, request.experiment, prepared.name)
-    write_package(prepared.pipeline, folder / PACKAGE)
     kept = prepared.earlier["from run"].artifacts if "from run" in prepared.earlier else {}
     if request.component:
         outdated = prepared.stages.list_affected(request.component)
         kept = {name: uri for name, uri in kept.items() if name not in outdated}
-    watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
-    with show_progress(watcher):
-        record = run_package(
-            folder,
-            arguments=prepared.arguments,
-            artifacts=kept,
-            watcher=watcher,
-            runner=options.runner,
-        )
+    interruption = Interruption()
+    with interruption.hold():  # from here on there is a folder, which is to say how the run ended
+        folder = make_folder(request.runs, request.experiment, prepared.name)
+        write_package(prepared.pipeline, folder / PACKAGE)
+        watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
+        with show_progress(watcher):
+            record = run_package(
+                folder,
+                arguments=prepared.arguments,
+                artifacts=kept,
+                watcher=watcher,
+                runner=options.runner,
+                interruption=interruption,
+            )
     _keep_reports(folder, record)
     _print_outcome(folder, record)
     _keep_results(folder, record)

@@ -94,7 +94,7 @@ def print_line(text: str, markup: bool = False) -> None:
 
 
 def _draw_figures(content: Evaluation) -> Table:
-    table = Table(title=f"data version {content['data_version']}", title_justify="left")
+    table = Table(title=f"data version {escape(content['data_version'])}", title_justify="left")
     for heading in ("split", "images", "accuracy", "95 %", "macro F1", "log loss", "calibration"):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, figures in list_measured_splits(content).items():

@@ -2,13 +2,16 @@
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
-from collections.abc import Iterable, Mapping
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from components.shared.errors import UserError
-from components.shared.files import new_file
+from components.shared.files import new_directory, write_to_disk
 from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits, read_evaluation
 from components.shared.formats.training import read_history
 
@@ -43,13 +46,29 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
         if history:
             read_history(history)  # so that only a history gets there
             files["plots/training.csv"] = history.read_text(encoding="utf-8")
-        with contextlib.ExitStack() as stack:
+        with _lock(results.resolve().parent), new_directory(results.resolve()) as new:
+            if results.exists():  # with what else somebody keeps there
+                shutil.copytree(results, new, symlinks=True, dirs_exist_ok=True)
+            for name in possible - files.keys():  # of an earlier run
+                (new / name).unlink(missing_ok=True)
             for name, text in files.items():
-                stack.enter_context(new_file(results / name)).write_text(text, encoding="utf-8")
-        for name in possible - files.keys():  # of an earlier run
-            (results / name).unlink(missing_ok=True)
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                (new / name).write_text(text, encoding="utf-8")
+            write_to_disk(new)
     except OSError as error:
         raise UserError(f"{results}: cannot be written ({error.strerror}); free that place for the figures.") from None
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Waits until no other run writes its results there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_data_version(results: Path) -> str:

@@ -1,14 +1,18 @@
 """The values of a pipeline's parameters: from what the user gave, and from earlier runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict
 from kfp.dsl.base_component import BaseComponent
 from pydantic import TypeAdapter, ValidationError
 
-from components.shared.errors import UserError, name_unknown
-from pipelines.compiler.contracts import PYTHON_TYPES, Contract, name_uri
+from components.shared.errors import UserError, name_unknown, shorten
+from pipelines.compiler.contracts import Contract, name_uri
 from pipelines.compiler.single_stage import FROM_RUN
+from pipelines.compiler.spec import find_constants, find_parameters, list_tasks
+from pipelines.compiler.values import PYTHON_TYPES, check_holdable, check_limits, cut, parse_json
 
 
 @dataclass(frozen=True)
@@ -45,33 +49,111 @@ def check_not_comparison(pipeline: str, name: str) -> None:
         raise UserError(f"run {name}: compared two other runs; name one of these, by --from-run or --before.")
 
 
-def check_arguments(pipeline: BaseComponent, arguments: dict[str, Any], params: tuple[str, ...]) -> dict[str, Any]:
+def check_arguments(
+    pipeline: BaseComponent, arguments: dict[str, Any], *, params: tuple[str, ...], contracts: Mapping[str, Contract]
+) -> dict[str, Any]:
     """The arguments and each NAME=VALUE of `params`, as the parameters of the pipeline want them.
 
+    Args:
+        pipeline: what is to be run.
+        arguments: the values of its parameters that are known without `params`.
+        params: what the user gave.
+        contracts: of the stages, whose parameters the pipeline's become.
+
     Raises:
-        UserError: a name is unknown, a value has the wrong type, or one without a default is missing.
+        UserError: a name is unknown, a value has the wrong type or is not allowed, or one without a default is missing.
     """
     inputs = pipeline.component_spec.inputs or {}
-    known = ", ".join(f"{name} ({spec.type})" for name, spec in inputs.items())
+    given: dict[str, str] = {}
+    for name, text in (_split_param(param, inputs) for param in params):
+        if name in given:
+            raise UserError(f"--param {name}: is there twice, with {cut(given[name])} and {cut(text)}; leave one.")
+        given[name] = text
     arguments = dict(arguments)
-    for param in params:
-        name, separator, text = param.partition("=")
-        if not separator:
-            raise UserError(f"--param {param}: must be NAME=VALUE. The parameters are: {known}.")
-        if name not in inputs:
-            raise UserError(name_unknown("the parameter", name, inputs))
-        kind = {"List": "JsonArray", "Dict": "JsonObject"}.get(inputs[name].type, inputs[name].type)
-        adapter: TypeAdapter[Any] = TypeAdapter(PYTHON_TYPES[kind])
-        try:
-            arguments[name] = adapter.validate_json(text) if kind.startswith("Json") else adapter.validate_strings(text)
-        except ValidationError:
-            raise UserError(f"--param {param}: not of type {kind}. The parameters are: {known}.") from None
+    for name, text in given.items():
+        arguments[name] = _parse_param(name, text, inputs)
     for name in arguments.keys() - inputs.keys():
         raise UserError(name_unknown("the parameter", name, inputs))
+    for name, value in arguments.items():
+        try:
+            check_holdable(value)
+        except ValueError as error:
+            raise UserError(f"{_name_place(name, given)} {error}.") from None
     missing = [name for name, spec in inputs.items() if not spec.optional and name not in arguments]
     if missing:
         raise UserError(f"{', '.join(missing)}: no value; give it with --data, or --param NAME=VALUE.")
+    defaults = {name: spec.default for name, spec in inputs.items() if spec.optional}
+    _check_limits(pipeline, {**defaults, **arguments}, given=given, contracts=contracts)
     return arguments
+
+
+def _split_param(param: str, inputs: Mapping[str, Any]) -> tuple[str, str]:
+    name, separator, text = param.partition("=")
+    if not separator:
+        raise UserError(f"--param {param}: must be NAME=VALUE. The parameters are: {_list_parameters(inputs)}.")
+    if name not in inputs:
+        raise UserError(name_unknown("the parameter", name, inputs))
+    return name, text
+
+
+def _parse_param(name: str, text: str, inputs: Mapping[str, Any]) -> Any:
+    kind = {"List": "JsonArray", "Dict": "JsonObject"}.get(inputs[name].type, inputs[name].type)
+    adapter: TypeAdapter[Any] = TypeAdapter(PYTHON_TYPES[kind])
+    try:
+        return adapter.validate_python(parse_json(text)) if kind.startswith("Json") else adapter.validate_strings(text)
+    except ValueError as error:
+        reason = "" if isinstance(error, ValidationError) else f" ({shorten(error)})"  # what is wrong with the JSON
+        known = _list_parameters(inputs)
+        raise UserError(
+            f"--param {name}={cut(text)}: not of type {kind}{reason}. The parameters are: {known}."
+        ) from None
+
+
+def _list_parameters(inputs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} ({spec.type})" for name, spec in inputs.items())
+
+
+def _name_place(parameter: str, given: Mapping[str, str]) -> str:
+    """The beginning of a sentence about a parameter of the pipeline."""
+    return f"--param {parameter}={cut(given[parameter])}: {parameter}" if parameter in given else parameter
+
+
+def _check_limits(
+    pipeline: BaseComponent,
+    values: Mapping[str, Any],
+    *,
+    given: Mapping[str, str],
+    contracts: Mapping[str, Contract],
+) -> None:
+    """Checks each stage's parameters as the pipeline hands them on, so that no stage refuses them in the middle of it.
+
+    Args:
+        pipeline: what is to be run.
+        values: of all its parameters.
+        given: those that the user gave, as text.
+        contracts: of the stages.
+
+    Raises:
+        UserError: the contract of a stage does not allow a value.
+    """
+    spec = MessageToDict(pipeline.pipeline_spec)
+    for task in list_tasks(spec):
+        sources = find_parameters(spec, task.name, task.parts)
+        handed = {name: values.get(source) for name, source in sources.items()}
+        own = {**find_constants(spec, task.name, task.parts), **handed}
+        ports = [
+            port for port in (contracts[task.stage].inputs if task.stage in contracts else []) if port.is_parameter
+        ]
+        integers = {port.name for port in ports if port.type == "Integer"}  # which the pipeline holds as doubles
+        own = {name: int(value) if name in integers and value is not None else value for name, value in own.items()}
+        for port in ports:
+            if own.get(port.name) is not None:
+                source = sources.get(port.name, "")
+                place = _name_place(source, given) if source in given else f"{task.name}: {port.name}"
+                try:
+                    check_limits(own[port.name], port.annotations, own)
+                except ValueError as error:
+                    raise UserError(f"{place} {error}.") from None
 
 
 def repeat_stage(contract: Contract, run: EarlierRun) -> dict[str, Any]:

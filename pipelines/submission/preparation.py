@@ -39,7 +39,7 @@ class Target(Protocol):
 class LocatedData(NamedTuple):
     """The data of a run."""
 
-    arguments: dict[str, str]  # of the pipeline
+    arguments: dict[str, Any]  # of the pipeline
     versions: list[str]  # of the data, or addresses where the versions are not known
 
 
@@ -70,7 +70,10 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
     if request.decisions:
         arguments["decisions_uri"] = _locate_decisions(request.decisions, target)
-    arguments = check_arguments(pipeline, arguments, request.params)
+    for param in request.params:
+        if (parameter := param.partition("=")[0]) in data.arguments:
+            raise UserError(f"--param {parameter}: --data and --test-data set it; leave out one of them.")
+    arguments = check_arguments(pipeline, arguments, params=request.params, contracts=stages.contracts)
     return PreparedRun(name, stages, pipeline, arguments, data.versions, earlier)
 
 
@@ -80,17 +83,23 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
     Raises:
         UserError: it cannot find them there.
     """
-    arguments, versions = {}, []
+    arguments: dict[str, Any] = {}
+    versions: list[str] = []
+    ignored: list[str] = []
     if request.data:
         located = _locate(request.data, request.rev, target)
         arguments["data_uri"] = located.uri
         if located.version:
             arguments["data_version"] = located.version
         versions.append(located.version or located.uri)
+        ignored += located.ignored
     if request.test_data:
         located = _locate(request.test_data, None, target)
         arguments["test_data_uri"] = located.uri
         versions.append(located.version or located.uri)
+        ignored += [f"test/{name}" for name in located.ignored]
+    if ignored:
+        arguments["ignored"] = ignored
     return LocatedData(arguments, versions)
 
 

@@ -92,3 +92,15 @@ def test_common_packages_have_the_same_version_in_every_lock():
     assert any(line.startswith("tensorflow==") for line in common)
     for lock in (ROOT / "containers").glob("*/requirements*.txt"):
         assert common <= versions(lock), lock
+
+
+def test_the_tests_of_the_images_install_with_the_locked_uv():
+    (locked,) = re.findall(r"^uv==(\S+)", (ROOT / "locks/dev.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert f" pip install -q uv=={locked} " in dockerfile("tests").replace("/venv/bin/pip", "pip")
+
+
+def test_no_image_has_the_cache_of_dvc():
+    """SECURITY.md says so of diskcache."""
+    locks = [path.read_text(encoding="utf-8") for path in ROOT.glob("containers/*/requirements*.txt")]
+    assert len(locks) > len(STAGES)
+    assert not any("diskcache" in lock for lock in locks)

@@ -373,7 +373,7 @@ def leftovers(run: Path) -> list[Path]:
 
 
 def writing_shards(run: Path) -> bool:
-    return any(run.rglob(".partial.examples"))
+    return any(run.rglob(".partial.*.examples"))
 
 
 def training_goes_on(run: Path) -> bool:

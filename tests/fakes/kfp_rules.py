@@ -97,11 +97,16 @@ def parsed_specs(documents: list[Json]) -> list[Json]:
     return [json_format.MessageToDict(spec) for spec in specs]
 
 
-def check_lengths(body: Json) -> None:
-    """What the database of the real server holds; it says so when the run's workflow has begun, hence a 500."""
-    for field, longest in (("display_name", 128), ("description", 255)):
-        if len(body.get(field) or "") > longest:
+def check_texts(content: Any, name: int = 128) -> None:
+    """What the database of the real server holds: so many characters of a `name`, and none that takes four bytes.
+
+    Of a run it says so when the run's workflow has begun, hence a 500.
+    """
+    for field, longest in (("display_name", name), ("description", 255)):
+        if isinstance(content, dict) and len(content.get(field) or "") > longest:
             raise Refusal(500, f"Data too long for column '{field}'")
+    if max(json.dumps(content, ensure_ascii=False)) > "\uffff":
+        raise Refusal(500, "Incorrect string value for column")
 
 
 def check_parameters(spec: Json, given: Json) -> None:

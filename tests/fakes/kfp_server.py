@@ -31,9 +31,9 @@ from tests.fakes.kfp_rules import (
     Frame,
     Json,
     Refusal,
-    check_lengths,
     check_model,
     check_parameters,
+    check_texts,
     page_of,
     parsed_specs,
     progress,
@@ -56,6 +56,9 @@ class Fault(NamedTuple):
     method: str
     path: str  # an expression, searched in the path below /apis/v2beta1
     status: int = 0  # the answer: a proxy's page if it is 5xx
+    body: bytes | None = None  # the answer to send instead of the right one
+    headers: tuple[tuple[str, str], ...] = ()  # more of them
+    done: bool = False  # what was asked for is done all the same
     cut: str = ""  # "request": the connection ends in the middle of the body; "answer": of the answer, when all is done
     seconds: float = 0  # before the answer
     meeting: threading.Barrier | None = None  # before the answer, for others that have asked too
@@ -99,6 +102,7 @@ class KfpServer:
         self.stored: dict[str, dict[str, Json]] = {k: {} for k in [*COLLECTIONS.values(), "pipeline_version"]}
         self.specs: dict[str, Json] = {}  # the pipeline specs by the id of their version
         self.scripts: dict[str, Iterator[Frame]] = {}  # by the id of the run
+        self.workflows: list[str] = []  # the names of runs that Kubernetes was told of, stored or not
         self._clock = itertools.count(int(time.time()) - 60)  # a second per event: the order is never in doubt
         self.lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -214,6 +218,8 @@ class KfpServer:
     @route("POST", "/runs", "V2beta1Run")
     def create_run(self, request: Request) -> Json:
         spec, fields = self._submission(request.body)
+        self.workflows.append(fields["display_name"])
+        check_texts(request.body)
         run = self._new("run", **fields, storage_state="AVAILABLE", state="PENDING", finished_at=NEVER)
         run["state_history"] = [{"update_time": run["created_at"], "state": "PENDING"}]
         run["scheduled_at"] = run["created_at"]
@@ -240,6 +246,8 @@ class KfpServer:
         if cron is not None and not re.fullmatch(r"@\w+( \w+)?|([\w*?/,-]+ ){4,5}[\w*?/,-]+", cron):
             raise Refusal(400, f"Schedule cron is not a supported format. Error: {cron}")
         _, fields = self._submission(body)
+        self.workflows.append(fields["display_name"])
+        check_texts(body)
         fields |= {key: body.get(key) for key in ("trigger", "no_catchup", "mode")}
         fields["namespace"] = self._namespace(fields) or "kubeflow"  # that of the scheduled workflow
         status = {"ENABLE": "ENABLED"}.get(body.get("mode"), "DISABLED")
@@ -274,6 +282,7 @@ class KfpServer:
     def _new(self, kind: str, **fields: Any) -> Json:
         """Stores it without its empty fields, which answers leave out."""
         own = {name: value for name, value in fields.items() if value not in (None, "", False, {}, [])}
+        check_texts(own, 127 if kind == "pipeline_version" else 128)
         key = str(uuid.uuid4())
         self.stored[kind][key] = {f"{kind}_id": key, **own, "created_at": self._now()}
         return self.stored[kind][key]
@@ -315,7 +324,6 @@ class KfpServer:
         spec, source = self._source(body)
         config = {key: value for key, value in body.get("runtime_config", {}).items() if value}
         check_parameters(spec, config.get("parameters", {}))
-        check_lengths(body)
         experiment["last_run_created_at"] = self._now()
         fields = {key: body.get(key) for key in ("display_name", "description")}
         fields |= {"experiment_id": experiment["experiment_id"], "runtime_config": config, **source}
@@ -386,12 +394,17 @@ class _Handler(BaseHTTPRequestHandler):
         server.requests.append(request)
         if not found or prefix != server.prefix:
             fault = Fault("", "", status=404)
-        status, answer = self._answer(server, request, fault.status)
+        if fault.done:
+            self._answer(server, request, 0)
+        if fault.body is None:
+            status, answer = self._answer(server, request, fault.status)
+        else:
+            status, answer = fault.status or 200, fault.body
         time.sleep(fault.seconds)
         if fault.meeting:
             with contextlib.suppress(threading.BrokenBarrierError):  # the test sees that it is broken
                 fault.meeting.wait()
-        return self._send(status, answer, fault.cut == "answer")
+        return self._send(status, answer, fault)
 
     do_POST = do_DELETE = do_GET
 
@@ -428,8 +441,11 @@ class _Handler(BaseHTTPRequestHandler):
                 error = {"error_message": message, "error_details": message}
             return refusal.status, json.dumps(error).encode()
 
-    def _send(self, status: int, answer: bytes, cut: bool) -> None:
+    def _send(self, status: int, answer: bytes, fault: Fault) -> None:
+        cut = fault.cut == "answer"
         self.send_response(status)
+        for name, value in fault.headers:
+            self.send_header(name, value)
         self.send_header("Content-Type", "text/html" if answer == HTML else "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()

@@ -231,11 +231,19 @@ def list_kept_folds(home: Path) -> list[Path]:
     return list((home / ".cache/audit").rglob("*.verdict"))
 
 
-def test_a_home_that_cannot_be_written_is_named(faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("home", ["a file", "none"])
+def test_an_audit_needs_no_home(home: str, faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It only keeps finished folds there."""
+    settings = SETTINGS._replace(epochs=1)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    whole = run_audit(faulty, settings, tmp_path / "whole")
     (tmp_path / "file").touch()
-    monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    with pytest.raises(UserError, match="file/.cache/audit/.*: Not a directory; set HOME to a folder"):
-        run_audit(faulty, SETTINGS, tmp_path / "audit")
+    if home == "none":
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # a user who is not in /etc/passwd
+    else:
+        monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert contents(run_audit(faulty, settings, tmp_path / "homeless")) == contents(whole)
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path):

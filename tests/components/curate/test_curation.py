@@ -550,7 +550,7 @@ def test_a_class_left_without_images_is_named(inputs: Inputs, tmp_path: Path) ->
 def test_outputs_of_an_earlier_attempt_are_replaced(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
     (tmp_path / "data" / "train").mkdir(parents=True)
     (tmp_path / "data" / "train" / "old.png").write_bytes(b"old")
-    (tmp_path / ".partial.data").mkdir()
+    (tmp_path / ".partial.0123456789abcdef.data").mkdir()
     (tmp_path / "changes").write_text("old")
     again = curate(inputs, tmp_path)
     assert contents(again.folder) == contents(curated.folder)

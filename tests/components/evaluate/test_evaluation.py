@@ -319,6 +319,24 @@ def test_model_of_other_classes_is_refused(trained: Path, raw: Path, tmp_path: P
     assert os.listdir(tmp_path) == ["model"]
 
 
+def test_model_whose_outputs_are_not_numbers_is_refused(trained: Path, raw: Path, tmp_path: Path) -> None:
+    module = tf.Module()
+    module.predict = tf.function(
+        lambda image_bytes: {"probabilities": tf.fill([tf.size(image_bytes), len(CLASSES)], math.nan)},
+        input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")],
+    )
+    model = tmp_path / "model"
+    tf.saved_model.save(module, str(model), signatures={"serving_default": module.predict})
+    shutil.copy(trained / "model" / "training.json", model)
+    with pytest.raises(UserError) as caught:
+        evaluate(model, raw, tmp_path / "outputs")
+    first = next(iter(open_examples(raw).read("train"))).filename
+    assert str(caught.value) == (
+        f"{model}: its probabilities for {first} are not numbers; train again with a lower learning_rate."
+    )
+    assert os.listdir(tmp_path) == ["model"]
+
+
 @pytest.mark.parametrize("left", [None, '{"classes": '], ids=["missing", "cut"])
 def test_model_without_its_record_is_refused(left: str | None, raw: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()

@@ -1,19 +1,21 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from dvc.repo import Repo
 from PIL import Image
 
 from components.ingest.image import read_image
@@ -30,6 +32,7 @@ def ingest(folders: Folders, output: Path, **changed: Any) -> ExamplesManifest:
         "data_uri": str(folders.data),
         "test_data_uri": str(folders.test),
         "data_version": "",
+        "ignored": [],
         "classes": [],
         "on_bad_image": "fail",
         "max_images": 10_000,
@@ -217,8 +220,6 @@ def test_link_inside_the_data_set_is_an_image(own: Folders, tmp_path: Path) -> N
 
 def test_data_version_is_the_one_of_dvc(own: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    from dvc.repo import Repo
-
     folder = own.data / "train" / CLASSES[0]
     (folder / ".DS_Store").write_bytes(b"hidden")
     (own.data / "notes.txt").write_text("beside the splits")
@@ -230,6 +231,92 @@ def test_data_version_is_the_one_of_dvc(own: Folders, tmp_path: Path, monkeypatc
     assert ingest(own, tmp_path / "examples").data_version == expected
     (own.data / "notes.txt").write_text("changed")
     assert ingest(own, tmp_path / "examples").data_version != expected
+
+
+@pytest.fixture
+def tracked(own: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repo:
+    """A DVC repository around the images, whose cache has them; they are tracked."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    repo = Repo.init(str(tmp_path))
+    repo.add(str(own.data))
+    return repo
+
+
+def read_pointer(root: Path) -> str:
+    return str(yaml.safe_load((root / "data.dvc").read_text())["outs"][0]["md5"])
+
+
+@pytest.mark.parametrize("kind", ["copy", "hardlink", "symlink", "reflink,symlink"])
+@pytest.mark.parametrize("layout", ["DVC 3", "DVC 2"])
+def test_what_dvc_checked_out_is_read_whatever_its_links(
+    kind: str, layout: str, own: Folders, plain: Path, tracked: Repo, tmp_path: Path
+) -> None:
+    if layout == "DVC 2":
+        shutil.move(tmp_path / ".dvc/cache/files/md5", tmp_path / ".dvc/moved")
+        shutil.rmtree(tmp_path / ".dvc/cache")
+        shutil.move(tmp_path / ".dvc/moved", tmp_path / ".dvc/cache")
+        text = (tmp_path / "data.dvc").read_text()
+        (tmp_path / "data.dvc").write_text(text.replace("  hash: md5\n", ""))
+    with tracked.config.edit("local") as config:
+        config["cache"]["type"] = kind
+    Repo(str(tmp_path)).checkout(relink=True, force=True)
+    assert any(path.is_symlink() for path in own.data.rglob("*.png")) == ("symlink" in kind)
+    assert ingest(own, tmp_path / "examples").data_version == read_pointer(tmp_path)
+    assert shards(tmp_path / "examples") == shards(plain)
+
+
+def test_picture_that_was_edited_through_its_link_is_named(own: Folders, tracked: Repo, tmp_path: Path) -> None:
+    with tracked.config.edit("local") as config:
+        config["cache"]["type"] = "symlink"
+    Repo(str(tmp_path)).checkout(relink=True, force=True)
+    path = own.data / "train/i/00.png"
+    path.chmod(0o644)
+    md5 = "".join(path.resolve().parts[-2:])
+    path.write_bytes((own.data / "train/i/01.png").read_bytes())
+    with pytest.raises(UserError) as caught:
+        ingest(own, tmp_path / "examples")
+    assert str(caught.value) == (
+        f"{path}: differs from its md5, {md5}; upload or push it again, or run `dvc checkout` if it is a link to "
+        "DVC's cache."
+    )
+
+
+def test_repositories_are_no_part_of_the_data(own: Folders, plain: Path, tracked: Repo, tmp_path: Path) -> None:
+    for folder in (own.data, own.data / "train", own.data / "train/i"):
+        for name in (".git", ".hg"):
+            (folder / name / "objects").mkdir(parents=True)
+            (folder / name / "objects/0.png").write_text("history")
+    (own.data / "val/.git").write_text("gitdir: ../../.git/modules/data\n")
+    assert not tracked.status()
+    assert ingest(own, tmp_path / "examples").data_version == read_pointer(tmp_path)
+    assert shards(tmp_path / "examples") == shards(plain)
+
+
+def test_what_is_ignored_is_no_part_of_the_data(own: Folders, plain: Path, tmp_path: Path) -> None:
+    expected = version_of(own.data)
+    ignored = ["notes.txt", ".cache", "train/raw", "train/i/rules.txt", "val/i/.tmp", "test/i/a.png"]
+    (own.data / "notes.txt").touch()
+    (own.data / "train/i/rules.txt").write_text("no picture")
+    for folder in (own.data / ".cache", own.data / "train/raw", own.data / "val/i/.tmp"):
+        folder.mkdir()
+        (folder / "a.png").touch()
+    (own.test / "i/a.png").touch()
+    assert ingest(own, tmp_path / "examples", ignored=ignored).data_version == expected
+    assert shards(tmp_path / "examples") == shards(plain)
+    for left in ignored:
+        with pytest.raises(UserError, match=re.escape(left.partition("/")[2])) if left in NAMED else nullcontext():
+            others = [name for name in ignored if name != left]
+            assert ingest(own, tmp_path / "again", ignored=others).data_version != expected
+
+
+# What would be taken for an image or a class if it were not ignored.
+NAMED = ("train/raw", "train/i/rules.txt", "test/i/a.png")
+
+
+def shards(examples: Path) -> dict[str, bytes | None]:
+    return {name: data for name, data in contents(examples).items() if name != "examples.json"}
 
 
 def version_of(folder: Path) -> str:
@@ -363,9 +450,21 @@ def test_all_bad_images_are_named_at_once(own: Folders, tmp_path: Path) -> None:
 
 
 def test_unknown_class_is_named(tiny: Folders, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not one of the classes i, v;") as caught:
+    with pytest.raises(UserError) as caught:
         ingest(tiny, tmp_path / "examples", classes=["i", "v"])
-    assert str(tiny.data / "train/x") in str(caught.value)
+    assert str(caught.value) == (
+        f"{tiny.data / 'train/x'}: not one of the classes i, v; rename it, or list your classes in pipelines/config, "
+        "as `classes` of ingest, and in models/schema.pbtxt."
+    )
+
+
+def test_a_whole_data_set_is_no_test_split(own: Folders, tmp_path: Path) -> None:
+    for classes in (CLASSES, []):
+        with pytest.raises(UserError) as caught:
+            ingest(Folders(own.data, own.data), tmp_path / "examples", classes=classes)
+        assert str(caught.value) == (
+            f"{own.data}: holds train, val, where class folders must be; give one of these folders as test data."
+        )
 
 
 def test_class_without_folder_is_named(tiny: Folders, tmp_path: Path) -> None:
@@ -459,10 +558,10 @@ def reachable() -> Iterator[Folders]:
 
 
 @contextmanager
-def unreadable(path: Path) -> Iterator[None]:
+def unreadable(path: Path, left: int = 0) -> Iterator[None]:
     mode = stat.S_IMODE(path.stat().st_mode)
     user = os.geteuid()
-    path.chmod(0)
+    path.chmod(left)
     if user == 0:  # root reads everything
         os.seteuid(65534)
     try:
@@ -497,6 +596,33 @@ def test_unreadable_image_is_a_bad_image(plain: Path, reachable: Folders) -> Non
     assert f"{path}: cannot be read (Permission denied)" in sentence.splitlines()
 
 
+@pytest.mark.parametrize("name", ["train/i", "train/i/folder", ".hidden"])
+def test_folder_that_may_be_listed_and_not_entered_gives_no_version(name: str, reachable: Folders) -> None:
+    """What lies in it cannot be read, and is named; it is not left out of the version."""
+    folder = reachable.data / name
+    folder.mkdir(exist_ok=True)
+    Image.new("L", (4, 4)).save(folder / "01.png")
+    output = reachable.data.parent / "outputs"
+    output.mkdir(mode=0o777)
+    output.chmod(0o777)
+    with unreadable(folder, left=0o444), pytest.raises(UserError) as caught:
+        ingest(reachable, output / "examples", on_bad_image="quarantine")
+    assert re.fullmatch(rf"{folder}/0[01].png: cannot be read \(Permission denied\), so .*", str(caught.value))
+    assert contents(output) == {}
+
+
+def test_pipe_that_took_the_place_of_a_listed_image_is_named(tmp_path: Path) -> None:
+    from components.ingest.folders import Folder
+    from components.ingest.sources import BadImage, File
+
+    os.mkfifo(tmp_path / "a.png")
+    file = File("train/i/a.png", str(tmp_path / "a.png"))
+    with Folder(str(tmp_path)).open_reader() as reader:
+        with pytest.raises(BadImage, match=r"cannot be read \(not a regular file\)"):
+            reader.read(file, 100)
+        assert reader.hash(file) == ""
+
+
 @pytest.mark.parametrize("name", ["train/i/00.png", ".hidden"])
 def test_data_with_an_unreadable_file_has_no_version(name: str, plain: Path, reachable: Folders) -> None:
     path = reachable.data / name
@@ -520,7 +646,8 @@ ingest_folders(
 def test_killed_ingest_leaves_no_process_and_runs_again(tiny: Folders, tmp_path: Path) -> None:
     output = tmp_path / "killed" / "examples"
     group = run_killed(EIGHT_SHARDS, "ingest: train shard", tiny.data, tiny.test, output)
-    assert os.listdir(output.parent) == [".partial.examples"], "it was killed in mid-write"
+    (left,) = os.listdir(output.parent)
+    assert re.fullmatch(r"\.partial\.[0-9a-f]{16}\.examples", left), "it was killed in mid-write"
     assert ends_soon(group), "a worker outlived the run that was killed"
 
     ingest(tiny, output, shards=8)

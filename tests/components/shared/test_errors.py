@@ -1,9 +1,13 @@
 import inspect
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from components.shared.errors import UserError, command_line, exit_on_user_error
-from tests.conftest import run_python
+from components.shared.errors import STOPS, UserError, command_line, exit_on_user_error
+from tests.conftest import ROOT, run_python
 
 RAISING = """
 from components.shared.errors import UserError, command_line, exit_on_user_error
@@ -12,10 +16,14 @@ def step() -> None:
 """
 
 
-@pytest.mark.parametrize("call", ["exit_on_user_error(step)()", "with command_line(): step()"])
-def test_user_error_prints_its_sentence_alone(call: str) -> None:
-    result = run_python("-c", RAISING + call)
+def test_user_error_prints_its_sentence_alone() -> None:
+    result = run_python("-c", RAISING + "with command_line(): step()")
     assert (result.returncode, result.stderr) == (1, "a.png: fix it.\n")
+
+
+def test_user_error_of_a_step_prints_its_sentence_below_a_line_by_which_it_is_found() -> None:
+    result = run_python("-c", RAISING + "exit_on_user_error(step)()")
+    assert (result.returncode, result.stderr) == (1, f"{STOPS}\na.png: fix it.\n")
 
 
 def test_user_error_can_be_caught_by_the_code_that_calls() -> None:
@@ -48,3 +56,67 @@ def test_command_line_says_how_to_install_what_is_missing() -> None:
         command_line(),
     ):
         import no_such_package  # noqa: F401
+
+
+FULL = "/dev/full: cannot be written (No space left on device); make room there, and run again.\n"
+
+
+WRITING = """
+from components.shared.errors import command_line, exit_on_user_error
+from components.shared.files import new_file
+def write_full():
+    with open("/dev/full", "w") as file:
+        file.write("x")
+def step():
+    {body}
+{call}
+"""
+READING = "open('/no/such')", "/no/such: cannot be read or written (No such file or directory).\n"
+FULL = "cannot be written (No space left on device); make room there, and run again.\n"
+ALL_CALLS = {f"{STOPS}\n": "exit_on_user_error(step)()", "": "with command_line(): step()"}
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        READING,
+        ("write_full()", f"a file: {FULL}"),
+        ("with new_file('FOLDER/new') as path: write_full()", f"FOLDER/new: {FULL}"),
+        ("raise OSError('RuntimeError: /dev/full; No space left on device [at x]')", f"/dev/full: {FULL}"),
+    ],
+)
+@pytest.mark.parametrize("start", ALL_CALLS)
+def test_a_place_that_cannot_be_written_is_named(start: str, body: str, sentence: str, tmp_path: Path) -> None:
+    code = WRITING.format(body=body, call=ALL_CALLS[start]).replace("FOLDER", str(tmp_path))
+    result = run_python("-c", code)
+    assert (result.returncode, result.stderr) == (1, start + sentence.replace("FOLDER", str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_known_by_the_words_of_tensorflow() -> None:
+    words = (
+        "{{function_node __wrapped__SaveV2}} /job:localhost/device:CPU:0}} /dev/full; No space left on device [Op:x]"
+    )
+    body = f"raise RuntimeError({words!r})"
+    result = run_python("-c", WRITING.format(body=body, call=ALL_CALLS[f"{STOPS}\n"]))
+    assert (result.returncode, result.stderr) == (1, f"{STOPS}\n/dev/full: {FULL}")
+
+
+def test_other_errors_keep_their_trace() -> None:
+    result = run_python("-c", "from components.shared.errors import *\n@exit_on_user_error\ndef step(): 1 / 0\nstep()")
+    assert result.returncode == 1
+    assert result.stderr.startswith("Traceback (most recent call last):\n")
+
+
+def test_a_command_whose_reader_has_enough_ends_quietly() -> None:
+    code = "from components.shared.errors import *\nwith command_line():\n    for n in range(10**6): print(n)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE

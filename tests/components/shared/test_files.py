@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from components.shared.errors import UserError
-from components.shared.files import new_directory, new_file
+from components.shared.files import new_directory, new_file, remove_temporary
 from tests.conftest import contents, run_python
 
 KINDS = {"file": new_file, "directory": new_directory}
@@ -79,7 +80,7 @@ def test_error_changes_nothing(kind: str, old: bool, error: type[BaseException],
 
 
 @pytest.mark.parametrize("left", ["file", "directory"])
-@pytest.mark.parametrize("name", ["target", ".partial.target"])
+@pytest.mark.parametrize("name", ["target", ".partial.0123456789abcdef.target"])
 def test_leftovers_are_cleared(kind: str, left: str, name: str, tmp_path: Path) -> None:
     if left == "file":
         (tmp_path / name).write_text("left")
@@ -94,11 +95,41 @@ def test_leftovers_are_cleared(kind: str, left: str, name: str, tmp_path: Path) 
     }
 
 
+@pytest.mark.parametrize(
+    "name", [".partial.target", ".partial.old.target", ".partial.mine", ".partial.0123456789abcdef.other", "x.target"]
+)
+def test_what_a_person_called_partial_stays(kind: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with opened(kind, tmp_path / "target") as path:
+        inner(kind, path).write_text("new")
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_link_at_the_temporary_name_is_removed_and_not_followed(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans/0.png").write_text("mine")
+    (tmp_path / ".partial.0123456789abcdef.target").symlink_to(tmp_path / "scans")
+    with opened(kind, tmp_path / "target") as path:
+        inner(kind, path).write_text("new")
+    assert sorted(os.listdir(tmp_path)) == ["scans", "target"]
+    assert os.listdir(tmp_path / "scans") == ["0.png"]
+
+
+def test_only_temporary_names_of_ours_are_removed_from_a_folder(tmp_path: Path) -> None:
+    names = ["a/.partial.mine", ".partial.data", "a/.partial.0123456789abcdef.b/c", ".partial.0123456789abcdef.d"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    remove_temporary(tmp_path)
+    assert sorted(contents(tmp_path)) == [".partial.data", "a", "a/.partial.mine"]
+
+
 def test_killed_writer_shows_nothing_and_runs_again(kind: str, tmp_path: Path) -> None:
     target = tmp_path / "target"
     killed = run_python("-c", KILLED, kind, target, "kill")
     assert killed.returncode == -signal.SIGKILL
-    assert [path.name for path in tmp_path.iterdir()] == [".partial.target"], "it was killed in mid-write"
+    (left,) = tmp_path.iterdir()
+    assert re.fullmatch(r"\.partial\.[0-9a-f]{16}\.target", left.name), "it was killed in mid-write"
     again = run_python("-c", KILLED, kind, target, "live")
     assert again.returncode == 0, again.stderr
     assert inner(kind, target).read_text() == "first half, second half"

@@ -153,6 +153,7 @@ def test_other_seed_gives_another_model(first: Trained, other_seed: Trained) -> 
         ("batch_size", -1),
         ("learning_rate", 0.0),
         ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
         ("seed", -1),
         ("seed", 2**32),
     ],
@@ -160,6 +161,13 @@ def test_other_seed_gives_another_model(first: Trained, other_seed: Trained) -> 
 def test_setting_out_of_range_is_refused(setting: str, value: float, transformed: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{setting} is {value}; it must be"):
         train(transformed, tmp_path, SETTINGS._replace(**{setting: value}))
+    assert os.listdir(tmp_path) == []
+
+
+def test_training_that_diverges_ends_with_a_sentence_and_no_output(transformed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        train(transformed, tmp_path, SETTINGS._replace(learning_rate=1e10))
+    assert str(caught.value) == "the loss is not a number from epoch 1 on; lower learning_rate (it is 1e+10)."
     assert os.listdir(tmp_path) == []
 
 

@@ -220,6 +220,12 @@ def test_inferred_schema_can_be_curated_and_violations_name_their_images(
     assert {finding["kind"] for finding in again.findings} == {"schema"}
     assert found.messages("schema") == [], "the inferred schema fits"
     assert tfdv.load_schema_text(str(tmp_path / "schema" / "schema.pbtxt")) == schema
+    with pytest.raises(UserError) as caught:
+        validate(faulty, tmp_path / "stopped", {"schema": "error"})
+    assert str(caught.value).splitlines()[0] == (
+        "the data has errors; fix it, or lower the severity of these kinds to see them in the report; if the images "
+        "are right, edit models/schema.pbtxt, or remove it to infer one:"
+    )
 
 
 def test_broken_curated_schema_is_named(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
 def test_names_and_descriptions_fit_the_database_of_the_server(lab: Lab):
     """Of a description that is too long it says so only after it has begun the run."""
     config = lab.configure("tagged", tag="t" * 120)
-    lab.done(*DATA, "--config", config, *(("--param", "on_bad_image=quarantine") * 20))
+    lab.done(*DATA, "--config", config, "--param", f"data_version={'v' * 300}")
     (run,) = lab.runs()
     assert re.fullmatch(r"training-t{50,}-\d{8}-\d{6}-\w{4}", run["display_name"])
     assert (len(run["display_name"]), len(run["description"])) == (128, 255)
@@ -211,6 +211,14 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     ((*DATA, "--component", "trian"), ["'trian' does not exist. Did you mean train?"]),
     ((*DATA, "--config", "lba"), ["lba.yaml: no such configuration", "lab"]),
     (("--data", "."), [".: not in a DVC repository", "dvc add"]),
+    (
+        (*DATA, "--config", "gke"),
+        ["gke.yaml: still has REGION, PROJECT, BUCKET in place of your names; to run on this machine, add --local"],
+    ),
+    (
+        (*DATA, "--config", "sample"),
+        ["sample.yaml: has no registry and no pipeline_root, so it is for this machine; add --local, or choose the"],
+    ),
     ((*DATA, "--experiment", "a+b"), ["--experiment 'a+b'", "without + and %"]),
     ((*DATA, "--experiment", "a" * 129), ["must not be longer than 128 characters"]),
     (("--component", "train"), ["run latest: there is none in experiment default"]),

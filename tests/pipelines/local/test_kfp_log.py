@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from components.shared.errors import STOPS
 from pipelines.compiler.spec import Task
 from pipelines.local.kfp_log import ExecutorInput, WatchedLog, Watcher
 
@@ -48,13 +49,14 @@ SUCCEEDED = "17:09:43.815 - INFO - Task \x1b[96m'before-train'\x1b[0m finished w
 FAILED = """\
     train: epoch 2 of 2
     W0000 00:00:1764000000.000000 1234 cpu_utils.cc:1] Something that TensorFlow says
-    components/train/training.py: the loss is not a number; lower the learning rate.
+    Instructions for updating:
+    {said}
 17:09:43.815 - INFO - Task \x1b[96m'before-train'\x1b[0m finished with status \x1b[91mFAILURE\x1b[0m
 """
 
 
-def watch(*tasks: Task) -> tuple[Watcher, io.StringIO, WatchedLog]:
-    watcher, file = Watcher(list(tasks)), io.StringIO()
+def watch(*tasks: Task) -> tuple[Watcher, io.BytesIO, WatchedLog]:
+    watcher, file = Watcher(list(tasks)), io.BytesIO()
     return watcher, file, WatchedLog(file, watcher)
 
 
@@ -77,9 +79,9 @@ def test_lines_count_when_they_are_complete_however_they_are_written(size: int):
     for start in range(0, len(text), size):
         log.write(text[start : start + size])
     assert watcher.states == {"before-train": "succeeded"}
-    assert "\x1b" not in file.getvalue()
-    assert "INFO - Executing task 'before-train'\n" in file.getvalue()
-    assert file.getvalue().count("\n") == text.count("\n")
+    assert "\x1b" not in file.getvalue().decode()
+    assert "INFO - Executing task 'before-train'\n" in file.getvalue().decode()
+    assert file.getvalue().decode().count("\n") == text.count("\n")
 
 
 def test_the_progress_of_a_task_is_what_its_stage_said_last():
@@ -106,11 +108,59 @@ def test_an_executor_that_was_stopped_while_it_told_was_given_nothing():
     assert watcher.read_executor_input("before-train") == ExecutorInput({}, {})
 
 
-def test_the_last_words_of_a_task_are_its_own():
+TRACE = """Traceback (most recent call last):
+      File "training.py", line 1, in fit
+    ValueError: first
+
+    During handling of the above exception, another exception occurred:
+
+    Traceback (most recent call last):
+      File "training.py", line 2, in fit
+        raise KeyError("x")
+    KeyError: 'x'
+    in two lines"""
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    {
+        "its sentence": (f"{STOPS}\n    the loss is not a number.", "the loss is not a number."),
+        "of two lines": (f"{STOPS}\n    train/i:\n    2 damaged images.", "train/i:\n2 damaged images."),
+        "a trace": (TRACE, "unexpected, run.log has the trace: KeyError: 'x'\nin two lines"),
+        "below a trace": (f"{TRACE}\n    {STOPS}\n    no room.", "no room."),
+        "of another program": ("no such option", "Instructions for updating:\nno such option"),
+    }.values(),
+)
+def test_the_last_words_of_a_task_are_its_sentence(said: str, words: str):
     watcher, _, log = watch(TRAIN)
-    log.write(BEGUN + FAILED)
+    log.write(BEGUN + FAILED.replace("{said}", said))
     assert watcher.states == {"before-train": "failed"}
-    sentence = "components/train/training.py: the loss is not a number; lower the learning rate."
+    assert watcher.find_last_words("before-train") == words
+
+
+def test_a_task_that_says_nothing_was_perhaps_killed():
+    watcher, _, log = watch(TRAIN)
+    log.write(BEGUN + FAILED.splitlines()[-1] + "\n")
+    assert watcher.find_last_words("before-train") == "it ended without a word, as if killed; see run.log."
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_run():
+    watcher = Watcher([TRAIN])
+    with open("/dev/full", "wb", buffering=0) as full:
+        log = WatchedLog(full, watcher)
+        log.write(BEGUN)
+        log.write(SUCCEEDED)
+    assert watcher.states == {"before-train": "succeeded"}
+    assert log.problem
+    assert log.problem.strerror == "No space left on device"
+
+
+def test_the_last_words_of_a_task_are_the_sentence_that_it_ends_with():
+    watcher, _, log = watch(TRAIN)
+    sentence = "[v2]/a.png: not an image; remove it.\ntrain/b.png: the same."
+    noise = "    Unable to import IPython: No module named 'IPython'.\n    Instructions for updating:\n"
+    log.write(f"{BEGUN}{noise}    {STOPS}\n" + sentence.replace("\ntrain", "\n    train") + "\n")
+    log.write("    W0000 00:00:1764000000.000000 1234 cpu_utils.cc:1] Something\n" + FAILED.splitlines()[-1] + "\n")
     assert watcher.find_last_words("before-train") == sentence
 
 

@@ -13,6 +13,7 @@ from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.local import runner
 from pipelines.local.kfp_log import Watcher
+from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord
 from pipelines.local.runner import PACKAGE, run_package
 
@@ -23,7 +24,9 @@ def run_stage(folder: Path, examples: Path) -> RunRecord:
     write_package(build("validate", Stages(load_config("local"), tag="1")), folder / PACKAGE)
     watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
     arguments = {"examples_uri": str(examples)}
-    return run_package(folder, arguments=arguments, artifacts={}, watcher=watcher, runner="subprocess")
+    return run_package(
+        folder, arguments=arguments, artifacts={}, watcher=watcher, runner="subprocess", interruption=Interruption()
+    )
 
 
 def test_a_stage_that_ends_well_without_outputs_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

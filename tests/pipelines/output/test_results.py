@@ -1,13 +1,16 @@
 """The files of results/: written whole or not at all, in place of those of the last run."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from components.shared.errors import UserError
 from pipelines.output.results import keep_results
-from tests.conftest import contents
+from tests.conftest import ROOT, contents
 from tests.fakes.evaluation import write_evaluation, write_history
 
 
@@ -57,3 +60,65 @@ def test_results_go_nowhere_when_one_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="results: cannot be written"):
         keep_results(tmp_path / "first", None, tmp_path / "results")
     assert contents(tmp_path / "results") == before
+
+
+KEEP = """
+import os, signal, sys
+from pathlib import Path
+from pipelines.output.results import keep_results
+evaluation, results, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+seen = 0
+def kill_at_last(event, arguments):
+    global seen
+    changes = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir")
+    if event in changes and str(Path(results).parent) in str(arguments):
+        seen += 1
+        if seen == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(kill_at_last)
+keep_results(evaluation, None, Path(results))
+"""
+
+
+def start_keeping(evaluation: Path, results: Path, last: int = 0) -> subprocess.Popen[bytes]:
+    """A process that is killed when it opens, makes, renames or removes something for the `last` time, from 1."""
+    command = [sys.executable, "-c", KEEP, evaluation, results, last]
+    return subprocess.Popen(list(map(str, command)), cwd=ROOT)
+
+
+def test_a_kill_at_any_moment_leaves_the_figures_of_one_version(tmp_path: Path) -> None:
+    whole = {}
+    for version, splits in {"1.dir": {"val": 20, "test": 5}, "2.dir": {"val": 20}}.items():
+        write_evaluation(tmp_path / version, version, splits, 1)
+        keep_results(tmp_path / version, None, tmp_path / f"whole-{version}")
+        whole[version] = contents(tmp_path / f"whole-{version}")
+    results = tmp_path / "results"
+    left = set()
+    for last in range(1, 200):
+        keep_results(tmp_path / "1.dir", None, results)
+        code = start_keeping(tmp_path / "2.dir", results, last).wait(60)
+        left |= {version for version, files in whole.items() if contents(results) == files}
+        assert contents(results) in whole.values(), last
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert last > 10
+    assert left == {"1.dir", "2.dir"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "1.dir",
+        "2.dir",
+        "results",
+        *(f"whole-{v}" for v in whole),
+    ]
+
+
+def test_runs_that_end_together_do_not_mix_their_results(tmp_path: Path) -> None:
+    whole = []
+    for number, version in enumerate(["1.dir", "2.dir", "3.dir"]):
+        write_evaluation(tmp_path / version, version, {"val": 20 + number, "test": 5}, number)
+        keep_results(tmp_path / version, None, tmp_path / "results")
+        whole.append(contents(tmp_path / "results"))
+    for _ in range(5):
+        processes = [start_keeping(tmp_path / f"{number}.dir", tmp_path / "results") for number in (1, 2, 3)]
+        assert [process.wait(60) for process in processes] == [0, 0, 0]
+        assert contents(tmp_path / "results") in whole

@@ -1,0 +1,33 @@
+"""What stages record about their artifacts for KFP to show."""
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+from components.shared.errors import UserError
+
+
+class MetricsArtifact(Protocol):
+    """kfp.dsl.Metrics, which is imported in components alone."""
+
+    def log_metric(self, metric: str, value: float) -> None:
+        """Records a figure."""
+
+
+def log_metrics(metrics: MetricsArtifact, figures: Mapping[str, float]) -> None:
+    """Records figures, if all of them are finite.
+
+    kfp would write NaN and infinity as they are into the JSON of its executor, which no reader of JSON takes.
+
+    Args:
+        metrics: The artifact.
+        figures: By name.
+
+    Raises:
+        UserError: A figure is not a finite number.
+    """
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise UserError(f"the metric {name} is {value}, which is not a finite number; train with other settings.")
+    for name, value in figures.items():
+        metrics.log_metric(name, value)

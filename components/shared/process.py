@@ -1,0 +1,125 @@
+"""The process of a stage: however it ends, its children end with it and its temporary files are gone."""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PATIENCE = 8  # seconds to clean up in after a signal; Kubernetes gives 30, and submit.py 10
+_PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+class _SignalReceived(BaseException):
+    """Unwinds the stage, so that what it has begun to write is removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 128 + number  # as shells have it
+
+
+@contextlib.contextmanager
+def leave_nothing_behind() -> Iterator[None]:
+    """Runs a stage in a process group and with a temporary folder of its own.
+
+    SIGINT, SIGTERM, SIGHUP and the death of whoever started it end the block and then the process, with its children.
+    In a thread, which gets no signals, it only gives the folder.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        with _use_own_temporary_folder():
+            yield
+        return
+    end_with_parent()
+    received: _SignalReceived | None = None
+    with _lead_process_group(), _keep_handlers():
+        with _use_own_temporary_folder():
+            try:
+                _handle_signals(_end_block)
+                yield
+            except _SignalReceived as error:
+                received = error
+            finally:
+                _handle_signals(signal.SIG_IGN)  # what is left is to clean up
+        if received:
+            _exit_with_children(received.code)
+
+
+def end_with_parent() -> None:
+    """Lets the kernel send SIGTERM to this process when its parent dies; ends it at once if nobody hears it any more.
+
+    Only Linux can do that.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        output = select.poll()
+        output.register(1, 0)
+        if any(event & select.POLLERR for _, event in output.poll(0)):  # a pipe whose reader has died
+            os._exit(128 + signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def _lead_process_group() -> Iterator[None]:
+    """Makes the process the first of a new group, which has its children in it."""
+    before = os.getpgrp()
+    if before == os.getpid():
+        yield
+        return
+    os.setpgid(0, 0)
+    try:
+        yield
+    finally:
+        os.setpgid(0, before)
+
+
+@contextlib.contextmanager
+def _keep_handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], NoReturn]) -> None:
+    for number in _SIGNALS:
+        signal.signal(number, handler)
+
+
+def _end_block(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends the block by an exception; where a library swallows that, the process ends all the same."""
+    _handle_signals(signal.SIG_IGN)  # a second one would end the cleaning up
+    received = _SignalReceived(number)
+    timer = threading.Timer(_PATIENCE, _exit_with_children, [received.code])
+    timer.daemon = True
+    timer.start()
+    raise received
+
+
+def _exit_with_children(code: int) -> NoReturn:
+    """Ends the process without waiting for its threads, which may be in the middle of something long."""
+    os.killpg(0, signal.SIGTERM)  # which this process ignores by now
+    os._exit(code)
+
+
+@contextlib.contextmanager
+def _use_own_temporary_folder() -> Iterator[None]:
+    """Lets Python's tempfile and C++ libraries write their temporary files to a folder that is removed at the end."""
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="stage-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            if variable is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = variable

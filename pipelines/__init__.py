@@ -1,0 +1,1 @@
+"""The pipelines. This file makes the folder a package, which comes before others of its name on Python's path."""

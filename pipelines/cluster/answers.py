@@ -1,0 +1,260 @@
+"""What an answer of the server must be: each is read in bounded time and checked here, where it arrives."""
+
+import datetime
+import io
+import ipaddress
+import json
+import re
+import time
+from html import unescape
+from typing import Any
+from urllib.parse import urlsplit
+
+import kfp_server_api.models
+from kfp_server_api import ApiClient
+from urllib3 import HTTPResponse, PoolManager, Retry, Timeout
+from urllib3.response import BaseHTTPResponse
+
+from components.shared.errors import UserError
+
+SILENCE = 30  # seconds without a word after which a connection counts as lost
+LONGEST = 60  # seconds that a whole answer may take
+LARGEST = 256 * 2**20  # bytes of an answer; a page of runs with all their tasks has some millions
+# Asking again is left to Cluster.call: urllib3 would multiply the silence, and sleep as long as a Retry-After says.
+RETRIES = Retry(total=3, connect=0, read=0, other=0, status=0, redirect=3, respect_retry_after_header=False)
+
+# What no answer lacks, by the model of kfp_server_api. Lists that are empty are left out.
+REQUIRED = {
+    "V2beta1Experiment": ("experiment_id", "display_name"),
+    "V2beta1GetHealthzResponse": ("multi_user",),
+    "V2beta1Pipeline": ("pipeline_id", "display_name"),
+    "V2beta1PipelineVersion": ("pipeline_id", "pipeline_version_id", "display_name"),
+    "V2beta1RecurringRun": ("recurring_run_id", "display_name"),
+    "V2beta1Run": ("run_id", "display_name", "created_at"),
+}
+# They become parts of addresses and the names of folders.
+IDS = ("experiment_id", "pipeline_id", "pipeline_version_id", "recurring_run_id", "run_id")
+ID = re.compile(r"\w[\w.-]*", re.ASCII)
+PYTHON_TYPES = {"str": str, "int": int, "bool": bool, "datetime": str}
+# Escape sequences, line breaks, halves of characters, and what turns the direction of the text around it.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class WrongAnswer(Exception):
+    """An answer that Kubeflow Pipelines does not give; the text says what it is."""
+
+
+class WebPage(WrongAnswer):
+    """A page for a browser, such as that of a login; the text is its title."""
+
+
+class Pool:
+    """A pool of connections whose requests all come to an end; the generated client's may last for ever."""
+
+    def __init__(self, pool: PoolManager) -> None:
+        """Asks through `pool`."""
+        self._pool = pool
+        self.end = float("inf")  # when, by time.monotonic(), somebody wants to wait no longer
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str],
+        preload_content: bool = True,  # noqa: ARG002 - the generated client gives it; the whole answer is read anyway
+        timeout: Timeout | None = None,  # noqa: ARG002 - that of the generated client, which is none
+        **options: Any,
+    ) -> BaseHTTPResponse:
+        """The answer, read to its end, as UTF-8.
+
+        Raises:
+            UserError: a token would go where others can read it.
+            WrongAnswer: the answer is too long or too slow.
+            urllib3.exceptions.HTTPError: there is no answer, or it is cut short.
+        """
+        if "authorization" in map(str.lower, headers):
+            check_private(url)
+        left = max(self.end - time.monotonic(), 1)
+        silence = min(SILENCE, left)
+        end = time.monotonic() + min(LONGEST, left)
+        response = self._pool.request(
+            method,
+            url,
+            headers=headers,
+            preload_content=False,
+            timeout=Timeout(connect=silence, read=silence),
+            retries=RETRIES,
+            **options,
+        )
+        kept = {name: response.headers[name] for name in ("Retry-After",) if name in response.headers}
+        kind = response.headers.get("Content-Type", "").partition(";")[0]  # not its charset: it may be any word
+        content = _read(response, end).decode(errors="replace").encode()
+        return HTTPResponse(
+            io.BytesIO(content),
+            headers={"Content-Type": kind, **kept},
+            status=response.status,
+            reason=response.reason,
+            preload_content=False,
+        )
+
+
+def check_private(url: str) -> None:
+    """Checks that what is sent to the address can be read by nobody else: it is this machine's, or uses TLS.
+
+    Raises:
+        UserError: it can be read.
+    """
+    address = urlsplit(url if "//" in url else f"//{url}")
+    host = address.hostname or ""
+    # kfp's own address inside a cluster has no scheme, and its token is for Kubeflow Pipelines alone.
+    is_inside = not address.scheme and host.endswith(".svc.cluster.local")
+    if address.scheme != "https" and not is_inside and not _is_here(host):
+        raise UserError(
+            f"{address.scheme or 'http'}://{address.netloc}: a token would be sent unencrypted; "
+            "give an address that begins with https."
+        )
+
+
+def guard(client: ApiClient) -> Pool:
+    """Makes every answer to the client pass through this module; returns the pool that it asks through."""
+    pool = Pool(client.rest_client.pool_manager)
+    client.rest_client.pool_manager = pool
+    deserialize = client.deserialize
+
+    def check_and_deserialize(response: Any, response_type: str) -> Any:
+        content = read_object(response.data, response.getheader("Content-Type") or "")
+        response.data = json.dumps(check_content(content, response_type))
+        return deserialize(response, response_type)
+
+    client.deserialize = check_and_deserialize
+    return pool
+
+
+def read_object(content: bytes | str, kind: str) -> dict[str, Any]:
+    """The JSON object that an answer is.
+
+    Args:
+        content: the answer.
+        kind: its Content-Type.
+
+    Raises:
+        WrongAnswer: it is something else.
+    """
+    text = (content if isinstance(content, str) else content.decode(errors="replace")).strip()
+    if not text:
+        raise WrongAnswer("it is empty")
+    if text.startswith("<") or "html" in kind:
+        raise WebPage(read_title(text))
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise WrongAnswer("its JSON is nested too deeply") from None
+    except ValueError:
+        is_cut = text.startswith("{") and not text.endswith("}")
+        raise WrongAnswer("it was cut short" if is_cut else "it is no JSON") from None
+    if not isinstance(found, dict):
+        raise WrongAnswer("it is JSON, but no object")
+    return found
+
+
+def read_title(page: str) -> str:
+    """The title of a page in HTML, on one line; nothing if it has none."""
+    title = re.search(r"<title[^>]*>(.{0,100}?)</title", page, re.DOTALL | re.IGNORECASE)
+    return clean(" ".join(unescape(title[1]).split())) if title else ""
+
+
+def check_content(content: Any, model: str, place: str = "") -> Any:
+    """What an answer holds, if it is what the model of kfp_server_api says; its texts can be printed.
+
+    Fields that the model does not know are those of a newer server and stay.
+
+    Args:
+        content: the answer or a part of it.
+        model: a type as in the `openapi_types` of kfp_server_api.
+        place: where in the answer the part is.
+
+    Raises:
+        WrongAnswer: it is something else.
+    """
+    if model == "object" or content is None:
+        return content
+    if model.startswith("list["):
+        _check_type(content, list, place)
+        inner = model.removeprefix("list[").removesuffix("]")
+        return [check_content(item, inner, f"{place}[{number}]") for number, item in enumerate(content)]
+    if model.startswith("dict("):
+        _check_type(content, dict, place)
+        inner = model.partition(", ")[2].removesuffix(")")
+        return {key: check_content(value, inner, f"{place}.{key}") for key, value in content.items()}
+    if model in PYTHON_TYPES:
+        return _check_value(content, model, place)
+    kind = getattr(kfp_server_api.models, model)
+    if not kind.openapi_types:  # a state or the like, of which newer servers may have more
+        return _check_value(content, "str", place)
+    _check_type(content, dict, place)
+    if content and not place and not content.keys() & kind.attribute_map.values():
+        raise WrongAnswer(f"it has no {min(kind.attribute_map.values())}")
+    types = {key: kind.openapi_types[field] for field, key in kind.attribute_map.items()}
+    checked = {
+        key: check_content(value, types[key], f"{place}.{key}".lstrip(".")) if key in types else value
+        for key, value in content.items()
+    }
+    for key in REQUIRED.get(model, ()):
+        if checked.get(key) in (None, ""):
+            raise WrongAnswer(f"{place or 'it'} has no {key}")
+    for key in IDS:
+        if checked.get(key) and key in types and not ID.fullmatch(checked[key]):
+            raise WrongAnswer(f"{place}.{key} is no id".lstrip("."))
+    return checked
+
+
+def clean(text: str) -> str:
+    """The text without what a terminal would obey, and on one line."""
+    return UNPRINTABLE.sub("\ufffd", text)
+
+
+def _check_type(content: Any, expected: type, place: str) -> None:
+    if not isinstance(content, expected):
+        raise WrongAnswer(f"{place or 'it'} is of type {type(content).__name__}, not {expected.__name__}")
+
+
+def _check_value(value: Any, model: str, place: str) -> Any:
+    """The value, if it is of a type in PYTHON_TYPES."""
+    _check_type(value, PYTHON_TYPES[model], place)
+    if model == "int" and isinstance(value, bool):
+        raise WrongAnswer(f"{place} is of type bool, not int")
+    if model == "datetime":
+        _check_time(value, place)
+    return clean(value) if isinstance(value, str) else value
+
+
+def _check_time(text: str, place: str) -> None:
+    """Checks a time as protobuf writes it, with its zone; of year 9999 not every zone has all."""
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None or moment.year == datetime.MAXYEAR:
+        raise WrongAnswer(f"{place} is no time")
+
+
+def _read(response: BaseHTTPResponse, end: float) -> bytes:
+    """The content; `end` is by time.monotonic()."""
+    content = bytearray()
+    while chunk := response.read1(2**16):
+        content += chunk
+        if len(content) > LARGEST or time.monotonic() > end:
+            response.close()
+            problem = "it is endless" if len(content) > LARGEST else "it did not come to its end in time"
+            raise WrongAnswer(problem)
+    response.release_conn()
+    return bytes(content)
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,224 @@
+"""The values of parameters: what Kubeflow Pipelines can hold, and what a contract allows."""
+
+import datetime
+import json
+import math
+import operator
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from pipelines.compiler.config import Strict
+from pipelines.compiler.yaml_files import DEEPEST
+
+PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
+LARGEST_INTEGER = 2**53  # Kubeflow Pipelines keeps numbers as doubles, which hold no larger one exactly
+PLACEHOLDER = "{{$"  # what Kubeflow Pipelines replaces, wherever it stands
+_JSON_TYPES = {"string": str, "array": list, "object": dict}
+_LONGEST = 80  # characters of a value in a sentence
+_NAMES = {
+    bool: "a truth value (as yes, no, on and off are in YAML)",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    str: "text",
+}
+
+Bound = int | float | str  # a number, or the name of the parameter that holds it
+
+
+class Limits(Strict):
+    """What a parameter may be, in the words of JSON Schema; a contract has it under `annotations`."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    type: Literal["string", "array", "object"] | None = None  # of what is in a list or an object
+    enum: list[str] | None = None
+    minimum: Bound | None = None
+    maximum: Bound | None = None
+    exclusive_minimum: Bound | None = Field(default=None, alias="exclusiveMinimum")
+    exclusive_maximum: Bound | None = Field(default=None, alias="exclusiveMaximum")
+    items: "Limits | None" = None  # of each value of a list
+    property_names: "Limits | None" = Field(default=None, alias="propertyNames")  # of each key of an object
+    additional_properties: "Limits | None" = Field(default=None, alias="additionalProperties")  # of each value of one
+
+    @property
+    def bounds(self) -> list[Bound]:
+        """The smallest and largest numbers, or the names of the parameters that hold them."""
+        given = (self.minimum, self.maximum, self.exclusive_minimum, self.exclusive_maximum)
+        return [bound for bound in given if bound is not None]
+
+
+def parse_json(text: str) -> Any:
+    """The value that JSON text stands for.
+
+    Raises:
+        ValueError: it is no JSON, or has a key twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_make_object)
+    except RecursionError:
+        raise ValueError(f"nested more than {DEEPEST} levels deep") from None
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"the key {key} is there twice")
+        made[key] = value
+    return made
+
+
+def check_value(value: Any, kind: str) -> Any:
+    """The value of a parameter as Python has it, if it is of the parameter's type.
+
+    Args:
+        value: as JSON or YAML has it.
+        kind: the type in the contract, such as Integer.
+
+    Raises:
+        ValueError: it is not; the text goes on after the parameter's name: "is 'many'; it must be of type Integer".
+    """
+    check_holdable(value)
+    try:
+        return TypeAdapter(PYTHON_TYPES[kind]).validate_python(value, strict=True)
+    except ValidationError:
+        quotes = "; put text in quotes" if kind == "String" else ""
+        raise ValueError(f"is {show(value)}; it must be of type {kind}{quotes}") from None
+
+
+def check_holdable(value: Any, verb: str = "is", level: int = 0) -> None:
+    """Checks that Kubeflow Pipelines hands a value on as it is.
+
+    Args:
+        value: as Python has it.
+        verb: how the sentence goes on after the parameter's name.
+        level: how many lists and objects the value is within.
+
+    Raises:
+        ValueError: as check_value says it.
+    """
+    if level > DEEPEST:
+        raise ValueError(f"is nested more than {DEEPEST} levels deep; write it flatter")
+    if isinstance(value, str):
+        _check_text(value, verb)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{verb} {value}; it must be a finite number")
+    elif isinstance(value, int) and not -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+        raise ValueError(f"{verb} {show(value)}; Kubeflow Pipelines holds integers up to {LARGEST_INTEGER}")
+    elif isinstance(value, list):
+        for each in value:
+            check_holdable(each, "holds", level + 1)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"has the key {show(key)}, which is {_name_type(key)}; put it in quotes")
+            _check_text(key, "has the key")
+            check_holdable(each, "holds", level + 1)
+    elif not isinstance(value, str | int | float):
+        raise ValueError(f"{verb} {show(value)}, which is {_name_type(value)}; put text in quotes")
+
+
+def _check_text(text: str, verb: str) -> None:
+    if PLACEHOLDER in text:
+        raise ValueError(
+            f"{verb} {show(text)}; Kubeflow Pipelines replaces what begins with {PLACEHOLDER}, so rename it"
+        )
+    if not text.isprintable():  # quick, and so is most text
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"{verb} {show(text)}, which is not Unicode text; rename it") from None
+
+
+def list_texts(value: Any) -> Iterator[str]:
+    """Every text within a value, the keys of objects included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from list_texts(each)
+    elif isinstance(value, dict):
+        yield from list_texts([*value, *value.values()])
+
+
+def check_limits(value: Any, limits: Limits, others: Mapping[str, Any], verb: str = "is") -> None:
+    """Checks that the contract allows a value.
+
+    Args:
+        value: of the parameter, and of its type.
+        limits: what the contract allows.
+        others: the values of the stage's other parameters, to which the limits may refer.
+        verb: how the sentence goes on after the parameter's name.
+
+    Raises:
+        ValueError: it does not; the text goes on after the parameter's name: "is 0; it must be 1 or more".
+    """
+    if limits.type and not isinstance(value, _JSON_TYPES[limits.type]):
+        advice = (
+            "put text in quotes" if limits.type == "string" else f"it must be {_name_type(_JSON_TYPES[limits.type]())}"
+        )
+        raise ValueError(f"{verb} {show(value)}, which is {_name_type(value)}; {advice}")
+    if limits.enum is not None and value not in limits.enum:
+        raise ValueError(f"{verb} {show(value)}; it {'must be' if verb == 'is' else 'may be'} {_join(limits.enum)}")
+    _check_bounds(value, limits, others, verb)
+    if isinstance(value, list) and limits.items:
+        for each in value:
+            check_limits(each, limits.items, others, "holds")
+    if isinstance(value, dict):
+        for key, each in value.items():
+            check_limits(key, limits.property_names or Limits(), others, "has the key")
+            check_limits(each, limits.additional_properties or Limits(), others, f"has for {key}")
+
+
+def _check_bounds(value: Any, limits: Limits, others: Mapping[str, Any], verb: str) -> None:
+    if limits.bounds and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"{verb} {show(value)}, which is {_name_type(value)}; it must be a number")
+    least, above = limits.minimum, limits.exclusive_minimum
+    most, below = limits.maximum, limits.exclusive_maximum
+    comparisons = ((operator.ge, least), (operator.gt, above), (operator.le, most), (operator.lt, below))
+    named = {bound: others.get(bound) for bound in limits.bounds if isinstance(bound, str)}
+    numbers = [(fits, named.get(bound) if isinstance(bound, str) else bound) for fits, bound in comparisons]
+    if all(number is None or fits(value, number) for fits, number in numbers):
+        return
+    words = {
+        "from {} to {}": (least, most),
+        "above {} and below {}": (above, below),
+        "{} or more": (least,),
+        "above {}": (above,),
+        "{} or less": (most,),
+        "below {}": (below,),
+    }
+    form, bounds = next((form, bounds) for form, bounds in words.items() if None not in bounds)
+    shown = [f"{bound}, {named[bound]}" if isinstance(bound, str) else str(bound) for bound in bounds]
+    raise ValueError(f"{verb} {show(value)}; it must be {form.format(*shown)}")
+
+
+def show(value: Any) -> str:
+    """A value for a sentence: as JSON has it, but with text in single quotes, and not all of it if it is long."""
+    if isinstance(value, bool) or value is None:
+        return json.dumps(value)
+    if isinstance(value, int) and abs(value) > 10**_LONGEST:
+        return f"a number of about {math.log10(abs(value)):.0f} digits"
+    text = value.isoformat() if isinstance(value, datetime.date) else repr(value)
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """The text, or its beginning if it is too long for a sentence."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def _name_type(value: Any) -> str:
+    if value is None:
+        return "no value"
+    if isinstance(value, datetime.date):
+        return "a date"
+    return _NAMES.get(type(value), f"of the type {type(value).__name__}")
+
+
+def _join(words: list[str]) -> str:
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
