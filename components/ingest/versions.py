@@ -118,7 +118,8 @@ def read_manifest(uri: str, store: Source) -> Iterator[tuple[str, str]]:
         hashed = _Hashed(file)
         previous = ""
         try:
-            for entry in _parse_entries(ijson.basic_parse(hashed)):
+            # With numbers as floats and 64-bit integers; a longer one would end the process in ijson's part in C.
+            for entry in _parse_entries(ijson.basic_parse(hashed, use_float=True)):
                 reason = _find_fault(entry, previous)
                 if reason:
                     raise UserError(

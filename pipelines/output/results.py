@@ -75,7 +75,7 @@ def read_data_version(results: Path) -> str:
     """The data version that the figures in results/ belong to; empty if there are none."""
     try:
         return str(json.loads((results / METRICS).read_text(encoding="utf-8"))["data_version"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # the last for very many brackets
         return ""
 
 

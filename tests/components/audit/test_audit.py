@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.audit.audit import audit_examples
+from components.audit.audit import audit_examples, read_images
 from components.audit.cross_validation import AuditSettings
 from components.audit.report import write_audit_report
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, ExampleSet, ExamplesManifest, open_examples
 from tests.conftest import BEAM, ROOT, contents
+from tests.shards import edit_record, set_text
 
 CLASSES = ["i", "v", "x"]
 OUTPUTS = {"issues_output": "issues.csv", "review_output": "review.html", "report_output": "report.html"}
@@ -243,6 +244,13 @@ def test_an_audit_needs_no_home(home: str, faulty: Path, tmp_path: Path, monkeyp
     else:
         monkeypatch.setenv("HOME", str(tmp_path / "file"))
     assert contents(run_audit(faulty, settings, tmp_path / "homeless")) == contents(whole)
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path):
+    folder = shutil.copytree(faulty, tmp_path / "examples")
+    edit_record(folder, set_text("image/encoded", b"no picture"))
+    with pytest.raises(UserError, match=r"^val/\w/\d\d.png: cannot be decoded; rerun ingest on the data.$"):
+        read_images(open_examples(folder))
 
 
 @pytest.mark.parametrize(

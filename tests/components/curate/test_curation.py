@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
 from tests.fakes.gcs import Gcs
 from tests.pages import Page
 from tests.rows import make_issue, make_prediction
+from tests.shards import edit_record, set_text
 
 EVIL = """<script>alert('1')<|script> & "quoted".png"""
 LONG = f"train/v/{'ä' * 125}.png"  # 254 bytes
@@ -456,11 +457,11 @@ def check_refused(message: str, inputs: Inputs, folder: Path, *arguments: Any, *
         ({"filename": "train/i/none.png"}, "line 2: 'train/i/none.png' is not one of these examples"),
         ({"label": "x"}, "line 2: 'train/i/00.png' is not one of these examples"),
         ({"filename": "test/i/00.png"}, "line 2: 'test/i/00.png' is not one of these examples"),
-        ({"action": "burn"}, "line 2: has the unknown action 'burn'"),
+        ({"action": "burn"}, "line 2: action: is the unknown 'burn'"),
         ({"action": "relabel", "new_label": "xx"}, "line 2: has the unknown class 'xx'"),
-        ({"confidence": "high"}, "line 2: has no number where one must be"),
-        ({"confidence": "nan"}, "line 2: confidence is nan, which is not a number from 0 to 1"),
-        ({"confidence": "1.5"}, "line 2: confidence is 1.5, which is not a number from 0 to 1"),
+        ({"confidence": "high"}, "line 2: confidence: is 'high', but should be a valid number"),
+        ({"confidence": "nan"}, "line 2: confidence: is 'nan', but should be less than or equal to 1"),
+        ({"confidence": "1.5"}, "line 2: confidence: is '1.5', but should be less than or equal to 1"),
     ],
 )
 def test_issues_that_do_not_fit_are_refused(
@@ -472,6 +473,22 @@ def test_issues_that_do_not_fit_are_refused(
     table.to_csv(tmp_path / "issues", index=False)
     said = check_refused(message, inputs._replace(issues=tmp_path / "issues"), tmp_path / "outputs")
     assert str(tmp_path / "issues") in said
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (set_text("image/encoded", b"no picture"), "val/.*: cannot be decoded; rerun ingest on the data"),
+        (set_text("image/class/text", b"../../../escaped"), "is '../../../escaped', which is no name of a class"),
+        (set_text("image/filename", b"val/../../../escaped.png"), "which is not a file in val/"),
+    ],
+)
+def test_images_that_were_edited_are_refused(
+    edit: Callable[[Any], None], message: str, inputs: Inputs, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(inputs.examples, tmp_path / "examples")
+    edit_record(folder, edit)
+    check_refused(message, inputs._replace(examples=folder), tmp_path / "outputs")
 
 
 def test_issues_of_some_images_are_refused(inputs: Inputs, tmp_path: Path) -> None:

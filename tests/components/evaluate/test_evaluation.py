@@ -342,7 +342,7 @@ def test_model_without_its_record_is_refused(left: str | None, raw: Path, tmp_pa
     (tmp_path / "model").mkdir()
     if left:
         (tmp_path / "model" / "training.json").write_text(left)
-    with pytest.raises(UserError, match="cannot be read") as caught:
+    with pytest.raises(UserError, match="cannot be read|is not JSON") as caught:
         evaluate(tmp_path / "model", raw, tmp_path / "outputs")
     assert str(tmp_path / "model" / "training.json") in str(caught.value)
     assert os.listdir(tmp_path) == ["model"]

@@ -363,6 +363,11 @@ def test_what_is_no_manifest_is_refused(data: bytes, tmp_path: Path) -> None:
     assert refused(uri, tmp_path).startswith(f"{uri}: ")
 
 
+def test_manifest_with_a_number_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
+    uri = write_version(tmp_path, manifest=b'[{"size": %s}]' % (b"1" * 5_000))
+    assert refused(uri, tmp_path).startswith(f"{uri}: not a DVC manifest (")
+
+
 @pytest.mark.parametrize("deep", [b"[", b'{"a":', b'[{"a":'])
 def test_deep_manifest_takes_no_memory(deep: bytes, tmp_path: Path) -> None:
     uri = write_version(tmp_path, manifest=deep * 100_000)
