@@ -74,7 +74,9 @@ def local(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Everywhere
     root = tmp_path_factory.mktemp("everywhere")
     folder = copy_folders(tiny, root).data
     shutil.move(root / "test", folder / "test")
-    (folder / "notes.txt").write_text("beside the splits")
+    (folder / "about.txt").write_text("beside the splits")
+    (folder / "manifest.csv").write_text("of curate, which made this image")
+    shutil.copy(folder / "train/v/01.png", folder / "train/v/01.augmented-1.png")
     (folder / ".hidden").mkdir()
     (folder / ".hidden" / "a").write_text("hidden")
     (folder / "train" / ".DS_Store").write_bytes(b"\0")

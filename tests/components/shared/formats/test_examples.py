@@ -7,7 +7,13 @@ import pytest
 import tensorflow as tf
 
 from components.shared.errors import UserError
-from components.shared.formats.examples import FEATURES, open_examples, parse_example, serialize_example
+from components.shared.formats.examples import (
+    FEATURES,
+    is_augmented,
+    open_examples,
+    parse_example,
+    serialize_example,
+)
 
 
 @pytest.fixture
@@ -109,3 +115,18 @@ def test_shards_elsewhere_have_the_same_names(examples: Path) -> None:
     assert opened.list_shard_paths("val", "gs://bucket/x") == [
         f"gs://bucket/x/{Path(path).name}" for path in opened.list_shard_paths("val")
     ]
+
+
+@pytest.mark.parametrize(
+    ("filename", "made_by_curate"),
+    [
+        ("train/i/0.augmented-12.png", True),
+        ("val/i/0.1a2b3c4d.augmented-1.png", True),
+        ("test/i/0.augmented-12.png", False),  # it never makes test images
+        ("train/i/0.augmented-y.png", False),
+        ("train/i/0.augmented-1.jpg", False),
+        ("train/x.augmented-1.png/0.png", False),
+    ],
+)
+def test_augmented_image_has_the_name_that_curate_gives(filename: str, made_by_curate: bool) -> None:
+    assert is_augmented(filename) == made_by_curate
