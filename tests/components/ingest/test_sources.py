@@ -424,7 +424,7 @@ def test_file_missing_in_the_remote_stops_with_its_name(on_bad_image: str, own_r
     address = own_remote.at(md5_of("val/v/00.png", own_remote))
     os.remove(address)
     sentence = refused(own_remote.uri, tmp_path, on_bad_image=on_bad_image)
-    assert sentence == f"val/v/00.png ({address}): cannot be read (no such file); run `dvc push`."
+    assert sentence == f"val/v/00.png ({address}): cannot be read (No such file or directory); run `dvc push`."
 
 
 def test_pipe_in_the_remote_is_not_waited_for(own_remote: Pushed, tmp_path: Path) -> None:
