@@ -13,6 +13,9 @@ PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the chunks of a PNG th
 EXIF = b"eXIf"  # says how it is turned
 MOST_METADATA = 2**20  # bytes of a chunk that is not part of the picture; some readers refuse more
 ANIMATION = (b"acTL", b"fcTL", b"fdAT")  # which readers know APNG, and so what they show, differs
+HEADER = struct.Struct(">IIBBBBB")  # width, height, bit depth, color type, and three methods
+CHANNELS = {(8, 0, 0, 0, 0): 1, (8, 2, 0, 0, 0): 3}  # of 8 bit gray and RGB without interlace
+LAST_FILTER = 4
 
 # In compressed data FF is followed by 00, by a restart marker, or by another FF.
 JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
@@ -69,6 +72,33 @@ def take_apart(data: bytes) -> Png:
         b"".join([*picture[:place], *(chunk for _, chunk in metadata), *picture[place:]]),
         is_plain,
     )
+
+
+def has_all_rows(picture: bytes) -> bool:
+    """Tells quickly, for the usual kinds of PNG, whether every decoder can read all of it.
+
+    Args:
+        picture: The picture that take_apart returns, of a size that fits into memory.
+
+    Returns:
+        Whether it is of 8 bit gray or RGB, not interlaced, and its rows are whole; if not, a decoder has to tell.
+    """
+    chunks = [(kind, chunk[8:-4]) for kind, chunk, _ in _list_chunks(picture) if kind != EXIF]
+    kinds = [kind for kind, _ in chunks]
+    if kinds != [b"IHDR", *[b"IDAT"] * (len(chunks) - 2), b"IEND"] or len(chunks[0][1]) != HEADER.size:
+        return False
+    width, height, *kind_of_pixels = HEADER.unpack(chunks[0][1])
+    channels = CHANNELS.get(tuple(kind_of_pixels))
+    if channels is None:
+        return False
+    row = 1 + width * channels  # a byte for its filter, and the pixels
+    stream = zlib.decompressobj(wbits=0)  # the window is that of the stream's own header, as for libpng
+    try:
+        rows = stream.decompress(b"".join(content for _, content in chunks[1:-1]), row * height + 1)
+    except zlib.error:
+        return False
+    is_complete = stream.eof and len(rows) == row * height > 0
+    return is_complete and max(rows[::row]) <= LAST_FILTER
 
 
 def _list_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, UnidentifiedImageError
 
-from components.ingest.chunks import PNG_SIGNATURE, count_scans, take_apart
+from components.ingest.chunks import PNG_SIGNATURE, count_scans, has_all_rows, take_apart
 from components.ingest.sources import BadImage
 from components.shared.formats.examples import ImageExample
 
@@ -95,16 +95,16 @@ def _load_png(data: bytes, max_pixels: int) -> _Loaded:
     png = take_apart(data)
     image = Image.open(io.BytesIO(png.picture), formats=["PNG"])
     _check_size(image, data, max_pixels)
-    # TensorFlow refuses damage that Pillow overlooks, and would stop the stages that decode.
-    try:
-        pixels = tf.io.decode_png(png.picture).numpy()
-    except tf.errors.InvalidArgumentError:
-        raise BadImage("damaged (TensorFlow cannot decode it)") from None
-    if image.mode in PLAIN and not image.has_transparency_data and _find_turn(image) is None:
-        is_kept = png.is_plain and (png.picture == data or _reads_metadata(png.reordered))
-        return _Loaded(Image.fromarray(pixels.squeeze(-1) if image.mode == "L" else pixels), "PNG" if is_kept else "")
+    if not has_all_rows(png.picture):
+        # TensorFlow refuses damage that Pillow overlooks, and would stop the stages that decode.
+        try:
+            tf.io.decode_png(png.picture)
+        except tf.errors.InvalidArgumentError:
+            raise BadImage("damaged (TensorFlow cannot decode it)") from None
     image.load()
-    return _Loaded(_render(image), "")
+    picture = _render(image)
+    is_kept = picture is image and png.is_plain and (png.picture == data or _reads_metadata(png.reordered))
+    return _Loaded(picture, "PNG" if is_kept else "")
 
 
 def _reads_metadata(data: bytes) -> bool:

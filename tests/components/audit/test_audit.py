@@ -50,6 +50,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, (filename, truth) in enumerate(FAULTS.items()):
         draw_page(np.random.default_rng([7, number]), truth).save(root / "data" / filename)
     draw_page(np.random.default_rng(8), "x").save(root / f"data/train/v/00{AUGMENTED}1.png")
+    (root / "data/manifest.csv").touch()  # curate's, which knows that image
     draw_blank_page(0).save(root / "data/train/v/blank.png")
     shutil.copyfile(root / "data/val/i/00.png", root / "data/train/i/copy.png")
     picture = Image.open(root / "data/train/x/03.png")

@@ -107,6 +107,7 @@ def inputs(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     shutil.move(train / "v" / "07.png", data.parent / "data" / LONG)
     shutil.move(train / "v" / "06.png", train / "v" / EVIL)
     shutil.copy(train / "x" / "00.png", data.parent / "data" / LEFT)
+    (data / "manifest.csv").touch()  # that of an earlier turn, which made LEFT
     picture = Image.open(train / "x" / "07.png").convert("RGB")
     (train / "x" / "07.png").unlink()
     picture.save(train / "x" / "07.bmp")

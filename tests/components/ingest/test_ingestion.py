@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,8 +17,10 @@ from typing import Any
 import pytest
 import yaml
 from dvc.repo import Repo
+from kfp.dsl import Dataset
 from PIL import Image
 
+from components.ingest.component import ingest as ingest_step
 from components.ingest.image import read_image
 from components.ingest.ingestion import ingest_folders
 from components.shared.errors import UserError
@@ -175,6 +178,28 @@ def test_order_of_the_images_does_not_depend_on_the_shards(tiny: Folders, plain:
         names, more = ([e.filename for e in stored(folder, split)] for folder in (plain, tmp_path / "examples"))
         assert names == more
         assert names != sorted(names)
+
+
+@pytest.mark.parametrize("classes", [100, 101])
+def test_metadata_has_figures_of_at_most_100_classes(classes: int, tmp_path: Path) -> None:
+    picture = whole_picture()
+    for number in range(classes):
+        for split in ("train", "val"):
+            write(tmp_path / f"data/{split}/class-{number}/0.png", picture)
+    examples = Dataset(uri=str(tmp_path / "examples"))
+    ingest_step(str(tmp_path / "data"), "", "1.dir", [], "fail", 10_000, MAX_PIXELS, 1, BEAM, examples)
+    counts = {f"class-{number}": 1 for number in range(classes)}
+    assert read_manifest(tmp_path / "examples").splits["train"].classes == counts
+    figures = {"data_version": "1.dir", "quarantined": 0, "train_images": classes, "val_images": classes}
+    assert examples.metadata == (
+        {**figures, "train_classes": counts, "val_classes": counts} if classes <= 100 else figures
+    )
+
+
+def whole_picture() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4)).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_given_classes_set_the_order_of_the_labels(tiny: Folders, tmp_path: Path) -> None:

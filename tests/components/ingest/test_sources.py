@@ -74,7 +74,9 @@ def local(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Everywhere
     root = tmp_path_factory.mktemp("everywhere")
     folder = copy_folders(tiny, root).data
     shutil.move(root / "test", folder / "test")
-    (folder / "notes.txt").write_text("beside the splits")
+    (folder / "about.txt").write_text("beside the splits")
+    (folder / "manifest.csv").write_text("of curate, which made this image")
+    shutil.copy(folder / "train/v/01.png", folder / "train/v/01.augmented-1.png")
     (folder / ".hidden").mkdir()
     (folder / ".hidden" / "a").write_text("hidden")
     (folder / "train" / ".DS_Store").write_bytes(b"\0")
@@ -442,7 +444,7 @@ def test_file_missing_in_the_remote_stops_with_its_name(on_bad_image: str, own_r
     address = own_remote.at(md5_of("val/v/00.png", own_remote))
     os.remove(address)
     sentence = refused(own_remote.uri, tmp_path, on_bad_image=on_bad_image)
-    assert sentence == f"val/v/00.png ({address}): cannot be read (no such file); run `dvc push`."
+    assert sentence == f"val/v/00.png ({address}): cannot be read (No such file or directory); run `dvc push`."
 
 
 def test_pipe_in_the_remote_is_not_waited_for(own_remote: Pushed, tmp_path: Path) -> None:

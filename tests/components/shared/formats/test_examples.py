@@ -9,7 +9,13 @@ import pytest
 import tensorflow as tf
 
 from components.shared.errors import UserError
-from components.shared.formats.examples import FEATURES, open_examples, parse_example, serialize_example
+from components.shared.formats.examples import (
+    FEATURES,
+    is_augmented,
+    open_examples,
+    parse_example,
+    serialize_example,
+)
 from tests.shards import edit_record, replace_shard, set_text
 
 
@@ -228,3 +234,18 @@ def test_shard_with_other_content_is_refused(folder: Path) -> None:
 def refuse_shard(folder: Path, content: bytes, image: int = 0) -> str:
     shard = replace_shard(folder, content)
     return refuse(folder).removeprefix(f"{shard}, image {image}: " if image else f"{shard}: ")
+
+
+@pytest.mark.parametrize(
+    ("filename", "made_by_curate"),
+    [
+        ("train/i/0.augmented-12.png", True),
+        ("val/i/0.1a2b3c4d.augmented-1.png", True),
+        ("test/i/0.augmented-12.png", False),  # it never makes test images
+        ("train/i/0.augmented-y.png", False),
+        ("train/i/0.augmented-1.jpg", False),
+        ("train/x.augmented-1.png/0.png", False),
+    ],
+)
+def test_augmented_image_has_the_name_that_curate_gives(filename: str, made_by_curate: bool) -> None:
+    assert is_augmented(filename) == made_by_curate
