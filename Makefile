@@ -137,4 +137,4 @@ COMMA := ,
 UV := $(BIN)/uv pip --quiet --no-progress
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help stages-python setup-tools setup run test test-fast lint docs benchmark images push test-images audit lock
+.PHONY: help stages-python setup-tools setup run test test-fast test-kill fuzz lint docs benchmark images push test-images audit lock

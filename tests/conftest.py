@@ -23,9 +23,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # What the tests print and start must not depend on the terminal, or the CI system, that they run in.
 for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
-# The same examples in each run, and no limit of time, which a busy machine would exceed. To look for new examples:
-# pytest --hypothesis-profile=default.
+# The same examples in each run, and no limit of time, which a busy machine would exceed. `make fuzz` takes other ones.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fuzz", settings.get_profile("suite"), derandomize=False, max_examples=500, database=None)
 settings.load_profile("suite")
 os.environ.update(HANGS_WITHOUT)  # gcsfs reads it when it is imported, which may be before a test uses the server
 # A shell's background job ignores Ctrl-C and hands that down: what the tests start must take it.

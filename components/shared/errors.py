@@ -179,4 +179,4 @@ def name_unknown(what: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(name, known, 1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    return f"{what} '{name}' does not exist.{hint} There are: {', '.join(known)}."
+    return f"{what} '{_show_key(name)}' does not exist.{hint} There are: {', '.join(known)}."

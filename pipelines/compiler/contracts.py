@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 from kfp import dsl
 from pydantic import Field, TypeAdapter, ValidationError
@@ -19,11 +19,14 @@ NAME = re.compile(r"[a-z][a-z0-9]*")
 ARTIFACT_TYPES = ("Artifact", "ClassificationMetrics", "Dataset", "HTML", "Metrics", "Model")
 
 
+Word = Annotated[str, Field(pattern=r"^\S{1,100}$")]
+
+
 class Port(Strict):
     """An input or output as component.yaml declares it."""
 
-    name: str
-    type: str
+    name: Word
+    type: Word
     description: str = ""
     default: Any = None
     annotations: Limits = Limits()  # of a parameter; kfp leaves what stands there to others
@@ -56,7 +59,7 @@ class Implementation(Strict):
 class Contract(Strict):
     """A component.yaml."""
 
-    name: str
+    name: Word
     description: str = ""
     inputs: list[Port] = []
     outputs: list[Port] = []

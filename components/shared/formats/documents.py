@@ -40,8 +40,11 @@ def write_document(path: Path, content: object) -> None:
     Args:
         path: The file.
         content: What `json.dumps` takes.
+
+    Raises:
+        ValueError: A number is not finite, which JSON cannot hold.
     """
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_document(
