@@ -27,20 +27,20 @@ from pipelines.submission.request import RunRequest
 def check(cluster: Cluster, request: RunRequest) -> str:
     """Tries everything that the run would need, one by one, and starts nothing."""
     stages = Stages(cluster.config)
-    is_silent = False
+    silence: NoAnswerYetError | None = None
 
     def check_endpoint() -> str:
-        nonlocal is_silent
+        nonlocal silence
         try:
             return checks.check_endpoint(cluster)
-        except NoAnswerYetError:
-            is_silent = True
+        except NoAnswerYetError as error:
+            silence = error
             raise
 
     def check_unless_silent(check: Callable[[], str]) -> str:
         """Waits for a silent server once, not again for everything that it could be asked."""
-        if is_silent:
-            raise UserError("not tried, because the endpoint does not answer as it should.")
+        if silence:
+            raise UserError(str(silence))
         return check()
 
     def check_data() -> str:

@@ -240,16 +240,17 @@ def test_a_wrong_answer_ends_submit_with_1_and_its_time_out_counts(lab: Lab):
 
 
 def test_check_waits_once_for_a_server_that_is_none(lab: Lab):
-    with serve(WRONG["null"], healthy=False) as url:
-        outcome = lab.submit("--check", "--host", url)
+    lab.server.faults += [Fault("GET", "^/healthz$", body=b"null")] * 100
+    outcome = lab.submit("--check")
     assert (outcome.returncode, outcome.stderr) == (1, "")
-    untried = "not tried, because the endpoint does not answer as it should."
+    said = f"{lab.server.url}: {other('it is JSON, but no object')}"
     assert outcome.stdout.splitlines()[:4] == [
-        f"✗ endpoint     {url}: {other('it is JSON, but no object')}",
-        f"✗ credentials  {untried}",
-        f"✗ experiment   {untried}",
+        f"✗ endpoint     {said}",
+        f"✗ credentials  {said}",
+        f"✗ experiment   {said}",
         f"✓ bucket       {lab.root}: written, read back, deleted",
     ]
+    assert len(lab.server.requests) < 8  # in one wait of five seconds
 
 
 def test_a_time_out_ends_the_wait_for_a_server_that_has_fallen_silent(lab: Lab):
