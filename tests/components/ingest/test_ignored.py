@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from components.ingest.md5s import compute_version, write_md5s
 from components.ingest.opening import open_source
+from components.ingest.sources import Source
 from pipelines.data.ignored import list_ignored
 
 NAMES = st.sampled_from(["a.png", "b.png", "b.txt", ".DS_Store", "._a.png", "b c.png", "[a].png", "#a.png", "Ä.png"])
@@ -70,15 +71,19 @@ def list_files(data: Path) -> tuple[str, list[str]]:
     """The version and the files that ingest finds."""
     source = open_source(str(data), ignored=frozenset(list_ignored(data)))
     parts: list[tuple[str, ...]] = [()]
-    for split in source.list_children() or []:
-        if split.is_folder:
-            parts.append((split.name,))
-            classes = source.list_children(split.name) or []
-            parts += [(split.name, child.name) for child in classes if child.is_folder]
+    for split in list_visible_folders(source):
+        parts.append((split,))
+        parts += [(split, name) for name in list_visible_folders(source, split)]
     with source.open_reader() as reader:
         md5s = [(file.name, reader.hash(file)) for part in parts for file in source.list_files(part)]
     write_md5s(md5s, data.parent.parent / "md5s")
     return compute_version([data.parent.parent / "md5s"]), sorted(name for name, md5 in md5s if md5)
+
+
+def list_visible_folders(source: Source, *folders: str) -> list[str]:
+    """Those that are splits or classes; what is hidden is found with the files of the folder around it."""
+    children = source.list_children(*folders) or []
+    return [child.name for child in children if child.is_folder and not child.name.startswith(".")]
 
 
 def list_files_of_dvc(root: Path, data: Path) -> tuple[str, list[str]]:
