@@ -35,7 +35,7 @@ def _compile(options: argparse.Namespace) -> None:
     pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
     for path, pipeline in pipelines.items():
         write_package(pipeline, path)
-        print(path)
+    print(*pipelines, sep="\n")  # at the end: who reads this may have enough after the first, as `head` does
     if stages.tag == UNKNOWN:
         print(explain_unknown(), file=sys.stderr)
 

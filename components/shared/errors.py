@@ -74,7 +74,10 @@ def command_line() -> Iterator[None]:
     try:
         with warnings.catch_warnings(), explain_missing_packages():
             warnings.simplefilter("ignore")
-            yield
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

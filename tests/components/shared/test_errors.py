@@ -108,15 +108,26 @@ def test_other_errors_keep_their_trace() -> None:
     assert result.stderr.startswith("Traceback (most recent call last):\n")
 
 
-def test_a_command_whose_reader_has_enough_ends_quietly() -> None:
-    code = "from components.shared.errors import *\nwith command_line():\n    for n in range(10**6): print(n)"
+@pytest.mark.parametrize(
+    "after", ["for n in range(10**6): print(n)", "input(); print(1)", "input(); sys.exit(print(1))"]
+)
+def test_a_command_whose_reader_has_enough_ends_quietly(after: str) -> None:
+    code = f"from components.shared.errors import *\nwith command_line():\n    print(0, flush=True)\n    {after}"
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     with process:
+        assert process.stdin
         assert process.stdout
         assert process.stderr
         assert process.stdout.readline() == "0\n"
         process.stdout.close()
+        process.stdin.write("\n")
+        process.stdin.close()
         assert process.stderr.read() == ""
     assert process.returncode == 128 + signal.SIGPIPE
