@@ -32,6 +32,13 @@ test-fast: stages-python .venv/dev .venv-stages/ready ## the tests that start no
 	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) -m fast $(FAST_STAGES_TESTS) || failed=1; \
 	exit $$failed
 
+# Longer searches, which no other target runs: ARGS= has their options, such as --minutes=1 or --trials=50.
+fuzz: stages-python .venv/dev .venv-stages/ready ## look for inputs that end in a trace: ten minutes
+	$(BIN)/python tests/endurance/fuzz.py $(ARGS)
+
+test-kill: stages-python .venv/dev .venv-stages/ready ## kill stages and commands a thousand times, and look at what is left: hours
+	$(BIN)/python tests/endurance/kill.py $(ARGS)
+
 STAGES_TESTS := tests/components tests/models tests/containers
 TOOLS_TESTS := tests/end_to_end/test_end_to_end.py $(addprefix --ignore ,$(STAGES_TESTS)) tests
 FAST_STAGES_TESTS := tests/containers $(addprefix tests/components/,test_contracts.py shared \

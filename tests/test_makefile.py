@@ -1,6 +1,7 @@
 """What `make` does about the Python that it is given, before it installs anything."""
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -91,3 +92,11 @@ def test_an_environment_that_fits_is_kept_whatever_python_is_given(copy: Path):
     unfit = write_python(copy / "python", "3.10.2")
     assert make(copy, ".venv/tools", unfit).stdout == ""
     assert make(copy, ".venv-stages/ready", unfit).stdout == ""
+
+
+def test_every_target_has_a_rule_and_each_search_a_target():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (declared,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert set(declared.split()) == set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for script in (ROOT / "tests/endurance").glob("*.py"):
+        assert f"$(BIN)/python tests/endurance/{script.name} $(ARGS)" in makefile
