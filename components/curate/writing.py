@@ -17,8 +17,9 @@ from components.curate.cleaning import Picture, clean
 from components.curate.planning import Outcome
 from components.curate.reading import SourceImage
 from components.shared.errors import UserError
-from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, LONGEST_NAME, ExampleSet
+from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, ExampleSet
 from components.shared.formats.manifest import CuratedImage, write_manifest
+from components.shared.formats.names import LONGEST_NAME
 
 
 class ImageTarget(NamedTuple):

@@ -19,11 +19,11 @@ from components.ingest.sources import (
     File,
     Reader,
     Source,
-    belongs_to_repository,
     is_class_folder,
     join_names,
 )
 from components.shared.errors import UserError
+from components.shared.formats.names import belongs_to_repository
 
 # Where DVC keeps a file under its md5: <cache>/files/md5/ab/cdef..., or <cache>/ab/cdef... if DVC 2 put it there.
 CACHED = re.compile(r".+/([0-9a-f]{2})/([0-9a-f]{30})", re.DOTALL)

@@ -110,17 +110,6 @@ def join_names(*parts: str) -> str:
     return "/".join(filter(None, parts))
 
 
-def belongs_to_repository(*folders: str, is_folder: bool) -> bool:
-    """Whether the last of these names is, or lies in, what DVC never takes for data: .git, .hg or .dvc.
-
-    Args:
-        folders: The name of a file or folder, with those of folders around it.
-        is_folder: Whether the last name is that of a folder.
-    """
-    inner = folders if is_folder else folders[:-1]
-    return folders[-1] == ".git" or any(name in (".git", ".hg", ".dvc") for name in inner)
-
-
 def is_class_folder(prefix: str, folders: tuple[str, ...]) -> bool:
     """Whether the images of a class lie directly in this folder."""
     return len([prefix, *folders] if prefix else folders) == CLASS_DEPTH

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 
 from components.shared.errors import UserError
+from components.shared.formats.names import belongs_to_repository
 
-REPOSITORIES = (".git", ".hg", ".dvc")  # which ingest knows by itself
 LONGEST = 60_000  # characters; kfp passes the parameters of a stage as one argument, of which Linux takes 128 KiB
 
 
@@ -18,7 +18,7 @@ def list_ignored(folder: Path) -> list[str]:
 
     Returns:
         The paths below the folder, sorted; of a folder that is ignored as a whole, only itself. What belongs to
-        repositories of git, Mercurial and DVC is left out.
+        repositories of git, Mercurial and DVC is left out, since ingest knows that by itself.
 
     Raises:
         UserError: DVC would make no version of the folder, or so much is ignored that it cannot be passed on.
@@ -39,7 +39,8 @@ def list_ignored(folder: Path) -> list[str]:
                 f"{Path(parent, '.dvcignore')}: DVC makes no version of a folder with such a file inside; move its "
                 f"patterns to {root / '.dvcignore'}."
             )
-        others = {*folders, *files} - {*kept_folders, *kept_files, *REPOSITORIES}
+        others = {name for name in files if not belongs_to_repository(name, is_folder=False)} - {*kept_files}
+        others |= {name for name in folders if not belongs_to_repository(name, is_folder=True)} - {*kept_folders}
         ignored += [Path(parent, name).relative_to(path).as_posix() for name in others if _is_utf8(name)]
         folders[:] = kept_folders
     if len(json.dumps(ignored)) > LONGEST:

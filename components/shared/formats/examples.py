@@ -31,6 +31,7 @@ from components.shared.formats.documents import (
     read_document,
     write_document,
 )
+from components.shared.formats.names import is_visible_name
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,7 +41,6 @@ SPLITS = ("train", "val", "test")
 REQUIRED_SPLITS = ("train", "val")
 CURATED_SPLITS = ("train", "val")  # what curation may change; test only measures
 AUGMENTED = ".augmented-"  # in the name of a file that curate made of another image: x.augmented-3.png
-LONGEST_NAME = 255  # bytes that a file or folder may have in its name on most file systems
 IS_AUGMENTED = re.compile(rf"{re.escape(AUGMENTED)}[0-9]+\.png$")
 
 ENCODED = "image/encoded"
@@ -72,19 +72,13 @@ def check_split_name(name: str) -> str:
     return name
 
 
-def is_folder_name(name: str) -> bool:
-    """Whether a folder or file can have this name and leads nowhere else, and is not hidden."""
-    is_plain = bool(name) and not name.startswith(".") and "/" not in name and "\0" not in name
-    return is_plain and len(name.encode()) <= LONGEST_NAME
-
-
 def check_class_name(name: str) -> str:
     """The name, if a folder can have it.
 
     Raises:
         ValueError: It cannot, or would be hidden.
     """
-    if not is_folder_name(name):
+    if not is_visible_name(name):
         raise ValueError(f"is {name[:80]!r}, which is no name of a class (a folder that is not hidden)")
     return name
 
@@ -248,7 +242,7 @@ class ExampleSet:
         if example.label >= len(self.manifest.classes) or self.manifest.classes[example.label] != example.class_name:
             raise ValueError(f"{LABEL} is {example.label} and {CLASS} {example.class_name!r}, which {MANIFEST} denies")
         folder, _, name = example.filename.rpartition("/")
-        if folder != f"{split}/{example.class_name}" or not is_folder_name(name):
+        if folder != f"{split}/{example.class_name}" or not is_visible_name(name):
             raise ValueError(f"{FILENAME} is {example.filename!r}, which is not a file in {split}/{example.class_name}")
 
 

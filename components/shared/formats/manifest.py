@@ -10,24 +10,16 @@ from pydantic import AfterValidator, Json
 from components.shared.errors import UserError
 from components.shared.formats.documents import Sha256
 from components.shared.formats.examples import SPLITS
-from components.shared.formats.names import is_plain_name
+from components.shared.formats.names import is_visible_name
 from components.shared.formats.tables import OptionalInt, parse_row, read_rows, write_rows
 
 FILE = "manifest.csv"
 
 
 def is_image_path(name: str) -> bool:
-    """Tells whether a path in a data set is that of an image.
-
-    Args:
-        name: The path.
-
-    Returns:
-        Whether it is split/class/file, without hidden parts, control characters or anything that leads elsewhere.
-    """
+    """Whether a path in a data set is that of an image: split/class/file, where the last two are visible names."""
     parts = name.split("/")
-    is_visible = all(part and not part.startswith(".") for part in parts)
-    return is_plain_name(name) and is_visible and len(parts) == 3 and parts[0] in SPLITS
+    return len(parts) == 3 and parts[0] in SPLITS and all(map(is_visible_name, parts[1:]))
 
 
 def _check_image_path(name: str) -> str:

@@ -352,6 +352,17 @@ def test_hostile_entry_is_named(entries: list[Any], reason: str, tmp_path: Path)
     assert repr(entries[-1].get("relpath", "0" * 32)) in sentence
 
 
+def test_name_that_no_disk_can_hold_is_named(local: Everywhere, tmp_path: Path) -> None:
+    entries = json.loads(Path(write_version(tmp_path / "remote", local.folder)).read_bytes())
+    name, md5 = f"{Path(IMAGE).parent}/{'y' * 252}.png", entries[-1]["md5"]
+    entries = sorted([*entries, entry(name, md5)], key=lambda entry: entry["relpath"])
+    uri = write_version(tmp_path / "remote", manifest=json.dumps(entries).encode())
+    assert refused(uri, tmp_path).splitlines()[1:] == [
+        f"'{name} ({tmp_path}/remote/files/md5/{md5[:2]}/{md5[2:]})': its name has a control character, a line break, "
+        "a backslash or more than 255 bytes; rename it"
+    ]
+
+
 FLAT = b'{"md5": "00000000000000000000000000000000", "relpath": "train/i/a.png"}'
 NO_MANIFESTS = (
     *(b"", b"[", b"[]", b"{}", b'"text"', b"[{]", b"\xff", b"[1e999999]", b'["train/i/a.png"]', b"[null]"),

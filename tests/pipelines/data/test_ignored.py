@@ -35,6 +35,12 @@ def test_folder_outside_any_repository(tmp_path: Path) -> None:
     assert list_ignored(tmp_path) == []
 
 
+def test_file_with_the_name_of_a_repository_is_a_file_like_others(root: Path) -> None:
+    (root / "data/.hg").touch()
+    (root / ".dvcignore").write_text(".hg\n")
+    assert list_ignored(root / "data") == [".hg"]
+
+
 def test_repository_of_dvc_inside_is_no_part_of_the_version(root: Path) -> None:
     (root / "data/train/i/.dvc").mkdir()
     assert list_ignored(root / "data") == ["notes.txt", "raw", "train/i"]

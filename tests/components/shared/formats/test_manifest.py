@@ -113,7 +113,8 @@ def test_path_of_an_image(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["", "train/i", "train/i/", "train//x.png", "train/i/.x.png", "train/../x.png", "a/i/x.png", "/train/i/x.png"]
-    + ["train/i/x/y.png", "train/i/x\n.png", "train/i\\..\\/x.png", "../train/i/x.png", "Train/i/x.png"],
+    + ["train/i/x/y.png", "train/i/x\n.png", "train/i\\..\\/x.png", "../train/i/x.png", "Train/i/x.png"]
+    + [f"train/i/{'y' * 252}.png", f"train/{'ö' * 128}/x.png"],
 )
 def test_other_paths(name: str) -> None:
     assert not is_image_path(name)
