@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import io
 import os
 import re
 import stat
@@ -23,11 +22,11 @@ from components.ingest.sources import (
     join_names,
 )
 from components.shared.errors import UserError
+from components.shared.files import NOT_REGULAR, open_regular
 from components.shared.formats.names import belongs_to_repository
 
 # Where DVC keeps a file under its md5: <cache>/files/md5/ab/cdef..., or <cache>/ab/cdef... if DVC 2 put it there.
 CACHED = re.compile(r".+/([0-9a-f]{2})/([0-9a-f]{30})", re.DOTALL)
-NOT_REGULAR = "not a regular file"
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class _DiskReader(Reader):
 
     def read(self, file: File, max_bytes: int) -> bytes:
         try:
-            with _open_regular(file.address) as opened:
+            with open_regular(file.address) as opened:
                 data = opened.read(max_bytes + 1)
         except OSError as error:
             if file.md5:  # a file of a DVC version, which must be there
@@ -109,7 +108,7 @@ class _DiskReader(Reader):
 
     def hash(self, file: File) -> str:
         try:
-            with _open_regular(file.address) as opened:
+            with open_regular(file.address) as opened:
                 return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         except OSError as error:
             leads_nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and os.path.islink(file.address)
@@ -123,25 +122,11 @@ class _DiskReader(Reader):
     @contextmanager
     def open(self, address: str) -> Iterator[BinaryIO]:
         try:
-            file = _open_regular(address)  # only opening it may fail in this way
+            file = open_regular(address)  # only opening it may fail in this way
         except OSError as error:
             raise UserError(f"{address}: cannot be read ({error.strerror}); run `dvc push`.") from None
         with file:
             yield file
-
-
-def _open_regular(path: str) -> io.BufferedReader:
-    """Opens a file that is one: reading a pipe, a socket or a device would block forever, or change it.
-
-    Raises:
-        OSError: It cannot be opened; with EINVAL if it is something else.
-    """
-    if stat.S_ISREG(os.stat(path).st_mode):
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it may have been replaced in the meantime
-            return file
-        file.close()
-    raise OSError(errno.EINVAL, NOT_REGULAR)
 
 
 def _describe_image(entry: os.DirEntry[str], name: str, root: str) -> File:

@@ -2,17 +2,21 @@
 
 import contextlib
 import ctypes
+import errno
 import hashlib
+import io
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from components.shared.errors import DISK_ERRORS
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
+NOT_REGULAR = "not a regular file"
 # No person gives a file such a name, so what has it is ours to remove. The target's name comes last, since some writers
 # look at the ending.
 TEMPORARY = re.compile(r"\.partial\.[0-9a-f]{16}\.(.+)", re.DOTALL)
@@ -122,6 +126,20 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def open_regular(path: str | Path) -> io.BufferedReader:
+    """Opens a file that is one: reading a pipe, a socket or a device would block forever, or change it.
+
+    Raises:
+        OSError: It cannot be opened; with EINVAL if it is something else.
+    """
+    if stat.S_ISREG(os.stat(path).st_mode):
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # it may have been replaced in the meantime
+            return file
+        file.close()
+    raise OSError(errno.EINVAL, NOT_REGULAR)
 
 
 def hash_file(path: Path) -> str:

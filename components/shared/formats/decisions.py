@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.shared.errors import UserError
+from components.shared.files import open_regular
 from components.shared.formats.tables import unquote_formula
 
 WORDS = ("keep", "relabel", "drop", "skip")
 # What review.html writes; read_decisions accepts other columns too, and needs those of REQUIRED and one of LABELS.
 COLUMNS = ("sha256", "filename", "label", "decision", "new_label", "decided_at")
+ADVICE = "give decisions.csv of review.html, or issues.csv with decisions filled in"
 REQUIRED = ("sha256", "filename", "decision")
 LABELS = ("decided_label", "new_label")  # the class that a person gave; in issues.csv, new_label is a suggestion
 SEPARATORS = ",;\t"  # a spreadsheet writes the one of its user's language
@@ -108,9 +110,10 @@ def _read_rows(text: str, place: str) -> Iterator[_Row]:
 def _read_text(path: Path, place: str) -> str:
     """The text of the file, if it is UTF-8 and not blank."""
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     except (OSError, ValueError) as error:
-        raise UserError(f"{place}: cannot be read ({getattr(error, 'strerror', error)}).") from None
+        raise UserError(f"{place}: cannot be read ({getattr(error, 'strerror', error)}); {ADVICE}.") from None
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{place}, line 1: UTF-16, not UTF-8; save it as 'CSV UTF-8'.")
     if b"\0" in data:
@@ -122,7 +125,7 @@ def _read_text(path: Path, place: str) -> str:
         line = data[: error.start].count(b"\n") + 1
         raise UserError(f"{place}, line {line}: not UTF-8; save it as 'CSV UTF-8'.") from None
     if not text.strip():
-        raise UserError(f"{place}: empty; give decisions.csv of review.html, or issues.csv with decisions filled in.")
+        raise UserError(f"{place}: empty; {ADVICE}.")
     return text
 
 

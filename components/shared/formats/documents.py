@@ -5,7 +5,6 @@ against them where it is read: nothing in it is believed before.
 """
 
 import json
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -13,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError, WrapValidator
 
 from components.shared.errors import UserError, describe_validation
+from components.shared.files import open_regular
 
 Document = TypeVar("Document")
 
@@ -85,12 +85,11 @@ def make_adapter(kind: type[Document]) -> TypeAdapter[Document]:
 
 
 def _read_text(path: Path) -> str:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would block forever
-        raise ValueError("is not a file")
-    if status.st_size > LONGEST:
-        raise ValueError(f"cannot be read (it has {status.st_size:,} bytes, more than {LONGEST:,})")
+    with open_regular(path) as file:
+        content = file.read(LONGEST + 1)
+    if len(content) > LONGEST:
+        raise ValueError(f"cannot be read (it has more than {LONGEST:,} bytes)")
     try:
-        return path.read_text(encoding="utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"cannot be read (it is not UTF-8: {error.reason} at byte {error.start:,})") from None

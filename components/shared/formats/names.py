@@ -17,7 +17,7 @@ def is_plain_name(name: str) -> bool:
 
 
 def is_visible_name(name: str) -> bool:
-    """Whether an image, or the folder of a class, can have this name: it is plain, not hidden, and leads nowhere else."""
+    """Whether an image or a class can have this name: it is plain, not hidden, and leads nowhere else."""
     return bool(name) and not name.startswith(".") and "/" not in name and is_plain_name(name)
 
 

@@ -1,6 +1,7 @@
 """CSV files with a header: what the formats that are tables have in common."""
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, ValidationError
 
 from components.shared.errors import UserError, describe_validation
+from components.shared.files import open_regular
 from components.shared.formats.documents import make_adapter
 
 Row = TypeVar("Row")
@@ -60,7 +62,8 @@ def read_rows(
     """
     place = shown or path
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+        # Spreadsheets write a byte order mark.
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
             if missing := [name for name in columns if name not in header]:

@@ -637,18 +637,19 @@ def test_own_names_are_not_those_of_augmented_images(own: Folders, tmp_path: Pat
     assert names <= {example.filename for example in taken(own, tmp_path / "examples")}
 
 
+NAME_ADVICE = "has a control character, a line break, a backslash or more than 255 bytes; rename it"
+
+
 @pytest.mark.parametrize("character", ["\r", "\n", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\\"])
 def test_name_with_a_control_character_is_named(character: str, own: Folders, tmp_path: Path) -> None:
     path = write(own.data / f"train/i/a{character}b.png", whole(own))
-    said = f"{ascii(str(path))}: its name has a control character, a line break, a backslash or more than 255 bytes; rename it"
+    said = f"{ascii(str(path))}: its name {NAME_ADVICE}"
     assert refusal(own, tmp_path / "examples").splitlines()[1:] == [said]
 
 
 def test_class_with_a_control_character_is_named(own: Folders, tmp_path: Path) -> None:
     (own.data / "train/x").rename(own.data / "train/x\r")
-    assert refusal(own, tmp_path / "examples") == (
-        f"'{own.data}/train/x\\r': the name has a control character, a line break, a backslash or more than 255 bytes; rename it."
-    )
+    assert refusal(own, tmp_path / "examples") == (f"'{own.data}/train/x\\r': the name {NAME_ADVICE}.")
 
 
 # --- permissions -------------------------------------------------------------------------------

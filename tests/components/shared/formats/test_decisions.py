@@ -1,6 +1,5 @@
 import csv
 import io
-import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -214,10 +213,11 @@ def test_a_mistake_is_one_sentence_that_names_file_and_line(file: Path, name: st
 
 
 def test_a_file_that_is_not_there(file: Path, tmp_path: Path):
-    with pytest.raises(UserError, match=f"^{re.escape(str(file))}: cannot be read \\(No such file or directory\\).$"):
-        read_decisions(file, EXAMPLES, CLASSES)
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
-        read_decisions(tmp_path, EXAMPLES, CLASSES)
+    advice = "give decisions.csv of review.html, or issues.csv with decisions filled in"
+    for path, reason in ((file, "No such file or directory"), (tmp_path, "not a regular file")):
+        with pytest.raises(UserError) as caught:
+            read_decisions(path, EXAMPLES, CLASSES)
+        assert str(caught.value) == f"{path}: cannot be read ({reason}); {advice}."
 
 
 def read_anything(content: bytes) -> list[Decision] | str:

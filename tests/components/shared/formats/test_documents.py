@@ -74,6 +74,13 @@ def test_any_object_is_read_as_it_was_written(content: dict[str, Any]) -> None:
         assert path.read_text() == json.dumps(content, indent=1) + "\n"
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_no_document_is_written_with_a_number_that_json_lacks(number: float, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_document(tmp_path / "x.json", {"a": [number]})
+    assert not (tmp_path / "x.json").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -115,16 +122,16 @@ def refuse(path: Path) -> str:
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     assert refuse(path) == f"{path}: cannot be read (No such file or directory); give the right one."
-    assert refuse(tmp_path) == f"{tmp_path}: is not a file; give the right one."
+    assert refuse(tmp_path) == f"{tmp_path}: cannot be read (not a regular file); give the right one."
     os.mkfifo(path)  # reading it would block forever
-    assert refuse(path) == f"{path}: is not a file; give the right one."
+    assert refuse(path) == f"{path}: cannot be read (not a regular file); give the right one."
 
 
 def test_a_file_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.json"
     path.write_text('{"a": 1}')
     monkeypatch.setattr(documents, "LONGEST", 7)
-    assert refuse(path) == f"{path}: cannot be read (it has 8 bytes, more than 7); give the right one."
+    assert refuse(path) == f"{path}: cannot be read (it has more than 7 bytes); give the right one."
 
 
 def test_what_is_shown_of_a_wrong_value_is_short(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -94,7 +95,7 @@ def test_other_files_are_refused(path: Path, content: str | bytes, sentence: str
 def test_file_that_is_not_there_is_named_as_it_is_shown(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^gs://b/x.csv: cannot be read \(No such file or directory\); try again.$"):
         list(read_rows(tmp_path / "none", ("a",), "try again", shown="gs://b/x.csv"))
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\); try again"):
+    with pytest.raises(UserError, match=r"cannot be read \(not a regular file\); try again"):
         list(read_rows(tmp_path, ("a",), "try again"))
 
 
@@ -107,3 +108,10 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
             assert all(row.keys() == {"a", "b"} for _, row in read_rows(path, ("a", "b"), "give the right one"))
         except UserError as error:
             assert str(error).startswith(str(path))  # noqa: PT017
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(UserError) as caught:
+        list(read_rows(path, ("a", "b"), "give the right one"))
+    assert str(caught.value) == f"{path}: cannot be read (not a regular file); give the right one."
