@@ -111,10 +111,10 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(library.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)
 
 
-def write_to_disk(path: Path) -> None:
-    """Waits until a file, or a folder with all that is in it, would survive a power cut."""
-    for each in [*path.rglob("*"), path] if path.is_dir() else [path]:
-        descriptor = os.open(each, os.O_RDONLY)
+def write_to_disk(*paths: Path) -> None:
+    """Waits until files would survive a power cut; of a folder, the names in it, among them that of a renamed file."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by which people and machines end a process
 _PATIENCE = 8  # seconds to clean up in after a signal; Kubernetes gives 30, and submit.py 10
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -38,15 +38,15 @@ def leave_nothing_behind() -> Iterator[None]:
         return
     end_with_parent()
     received: _SignalReceived | None = None
-    with _lead_process_group(), _keep_handlers():
+    with _lead_process_group(), restore_handlers():
         with _use_own_temporary_folder():
             try:
-                _handle_signals(_end_block)
+                handle_signals(_end_block)
                 yield
             except _SignalReceived as error:
                 received = error
             finally:
-                _handle_signals(signal.SIG_IGN)  # what is left is to clean up
+                handle_signals(signal.SIG_IGN)  # what is left is to clean up
         if received:
             _exit_with_children(received.code)
 
@@ -79,8 +79,9 @@ def _lead_process_group() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _keep_handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+def restore_handlers() -> Iterator[None]:
+    """Handles the signals after the block as before it."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
@@ -88,14 +89,15 @@ def _keep_handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], NoReturn]) -> None:
-    for number in _SIGNALS:
+def handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
+    """Sets the handler of all SIGNALS."""
+    for number in SIGNALS:
         signal.signal(number, handler)
 
 
 def _end_block(number: int, frame: FrameType | None) -> NoReturn:
     """Ends the block by an exception; where a library swallows that, the process ends all the same."""
-    _handle_signals(signal.SIG_IGN)  # a second one would end the cleaning up
+    handle_signals(signal.SIG_IGN)  # a second one would end the cleaning up
     received = _SignalReceived(number)
     timer = threading.Timer(_PATIENCE, _exit_with_children, [received.code])
     timer.daemon = True

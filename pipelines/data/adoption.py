@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.shared.errors import UserError, shorten
-from components.shared.files import name_temporary, new_directory, remove_attempts
+from components.shared.files import name_temporary, new_directory, remove_attempts, write_to_disk
 from components.shared.formats.examples import is_augmented
 from components.shared.formats.manifest import is_image_path
 from pipelines.data.curated import Curated, compute_md5
@@ -391,14 +391,14 @@ def _exchange(repo: "Repo", plan: Plan, curated: Curated) -> None:
             return
         with new_directory(folder.path) as new:
             _copy_images(curated, new)
-            os.sync()  # so that after a power cut too the new names stand for whole files
+            os.sync()  # so that after a power cut too the names stand for whole files; one by one would take minutes
             current = _read_folder(repo, folder)
             if current.name != plan.on_disk:
                 raise UserError(f"{folder.given}: was changed meanwhile; run again.")
             _check_nothing_is_beside(folder, current)
             if folder.path.exists():  # new_directory would remove it file by file
                 folder.path.rename(_name_replaced(folder, current.name))
-        _sync_folder(folder.path.parent)
+        write_to_disk(folder.path.parent)
         _remove_replaced(folder)
     except OSError as error:
         raise UserError(f"{error.filename or folder.given}: {error.strerror}; fix that and run again.") from None
@@ -442,15 +442,6 @@ def _hash_files(folder: Path) -> str:
     except OSError:  # a link to a folder or to nothing
         return ""
     return str(_build_tree(md5s).hash_info.value)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the names in a folder outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _copy_images(curated: Curated, new: Path) -> None:

@@ -12,13 +12,14 @@ from types import FrameType
 
 import psutil
 
+from components.shared.process import handle_signals, restore_handlers
+
 _FOR_STAGES = {
     "_KFP_RUNTIME": "true",  # kfp imports only what running a step takes, as in its own components: a second less
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "PYTHONWARNINGS": "ignore",
 }
 _PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The stages read the names of files as the tools do, and kfp.local reads what they print as UTF-8, whatever the locale.
 _UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 
@@ -52,12 +53,9 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._take) for number in _SIGNALS}
-        try:
+        with restore_handlers():
+            handle_signals(self._take)
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     @contextlib.contextmanager
     def let_through(self) -> Iterator[None]:

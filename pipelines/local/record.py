@@ -17,8 +17,13 @@ FILE = "run.json"
 
 
 def _check_time(text: str) -> str:
-    if datetime.datetime.fromisoformat(text).utcoffset() is None:
-        raise ValueError("has no time zone")
+    """The text, if it is a time that can be compared with others."""
+    try:
+        zone = datetime.datetime.fromisoformat(text).utcoffset()
+    except ValueError:
+        zone = None
+    if zone is None:
+        raise ValueError(f"is {text[:80]!r}, which is no time with its zone, such as 2026-11-28T21:46:38+00:00")
     return text
 
 
@@ -77,6 +82,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
     with new_file(folder / FILE) as path:
         write_document(path, record)
         write_to_disk(path)
+    write_to_disk(folder)
 
 
 def find_record(runs: Path, experiment: str, name: str) -> RunRecord:

@@ -46,15 +46,18 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
         if history:
             read_history(history)  # so that only a history gets there
             files["plots/training.csv"] = history.read_text(encoding="utf-8")
-        with _lock(results.resolve().parent), new_directory(results.resolve()) as new:
-            if results.exists():  # with what else somebody keeps there
-                shutil.copytree(results, new, symlinks=True, dirs_exist_ok=True)
-            for name in possible - files.keys():  # of an earlier run
-                (new / name).unlink(missing_ok=True)
-            for name, text in files.items():
-                (new / name).parent.mkdir(parents=True, exist_ok=True)
-                (new / name).write_text(text, encoding="utf-8")
-            write_to_disk(new)
+        folder = results.resolve()
+        with _lock(folder.parent):
+            with new_directory(folder) as new:
+                if folder.exists():  # with what else somebody keeps there
+                    shutil.copytree(folder, new, symlinks=True, dirs_exist_ok=True)
+                for name in possible - files.keys():  # of an earlier run
+                    (new / name).unlink(missing_ok=True)
+                for name, text in files.items():
+                    (new / name).parent.mkdir(parents=True, exist_ok=True)
+                    (new / name).write_text(text, encoding="utf-8")
+                write_to_disk(*(path for path in new.rglob("*") if not path.is_symlink()), new)
+            write_to_disk(folder.parent)
     except OSError as error:
         raise UserError(f"{results}: cannot be written ({error.strerror}); free that place for the figures.") from None
 

@@ -85,8 +85,12 @@ def test_the_latest_run_is_that_which_was_started_last_wherever_the_clock_was(tm
 @pytest.mark.parametrize("started", ["yesterday", "2026-10-25T00:55:00"])
 def test_a_time_that_is_none_is_refused(tmp_path: Path, started: str):
     write_record(tmp_path / "default/run-01", cast(RunRecord, {**leave(tmp_path, "run-01"), "started": started}))
-    with pytest.raises(UserError, match=r"run-01/run.json: started: Value error, .*; delete or move that run, or name"):
+    with pytest.raises(UserError) as caught:
         find_record(tmp_path, "default", "latest")
+    assert str(caught.value) == (
+        f"{tmp_path}/default/run-01/run.json: started: is '{started}', which is no time with its zone, such as "
+        "2026-11-28T21:46:38+00:00; delete or move that run, or name another."
+    )
 
 
 def test_the_last_task_of_a_stage_is_never_the_yardstick(tmp_path: Path):

@@ -28,6 +28,15 @@ def test_results_of_a_run_replace_those_of_the_last(tmp_path: Path) -> None:
     assert len((kept / "plots/confusion/val.csv").read_text().splitlines()) == 1 + second["val"]["images"]
 
 
+def test_a_link_to_nothing_in_results_stays(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/mine").symlink_to(tmp_path / "gone")
+    write_evaluation(tmp_path / "first", "1.dir", {"val": 20}, 1)
+    keep_results(tmp_path / "first", None, tmp_path / "results")
+    assert (tmp_path / "results/mine").readlink() == tmp_path / "gone"
+    assert (tmp_path / "results/metrics.json").is_file()
+
+
 def test_results_name_the_version_of_the_training_when_it_is_another(tmp_path: Path) -> None:
     result = write_evaluation(tmp_path / "evaluation", "2.dir", {"val": 20}, 1)
     (tmp_path / "evaluation/evaluation.json").write_text(json.dumps({**result, "trained_on": "1.dir"}))
