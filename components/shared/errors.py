@@ -156,8 +156,6 @@ def describe_validation(error: "ValidationError", words: Mapping[str, str] | Non
             reason = words[known]
         case "missing":
             reason = "is missing"
-        case "extra_forbidden":
-            reason = "is unknown"
         case "json_invalid":
             reason = f"is not JSON ({first['ctx']['error']})"
         case "value_error":

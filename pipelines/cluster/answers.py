@@ -37,11 +37,11 @@ REQUIRED = {
 IDS = ("experiment_id", "pipeline_id", "pipeline_version_id", "recurring_run_id", "run_id")
 ID = re.compile(r"\w[\w.-]*", re.ASCII)
 PYTHON_TYPES = {"str": str, "int": int, "bool": bool, "datetime": str}
-# Escape sequences, line breaks, halves of characters, and what turns the direction of the text around it.
 # Tokens of Google, tokens in three parts as OpenID Connect has them, and whatever is sent as one.
 TOKEN = re.compile(r"\bya29\.[\w.-]+|\beyJ[\w-]{10,}(\.[\w-]+)*|(?<=\b[Bb]earer )[\w.~+/=-]{8,}")
 BLOT = "[token]"
 SHORTEST_TOKEN = 16  # characters with the word Bearer in front
+# Escape sequences, line breaks, halves of characters, and what turns the direction of the text around it.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -210,8 +210,13 @@ def check_content(content: Any, model: str, place: str = "") -> Any:
     if model in PYTHON_TYPES:
         return _check_value(content, model, place)
     kind = getattr(kfp_server_api.models, model)
-    if not kind.openapi_types:  # a state or the like, of which newer servers may have more
+    if not kind.openapi_types:  # a state or the like, of which a newer server may have more
         return _check_value(content, "str", place)
+    return _check_object(content, kind, place)
+
+
+def _check_object(content: Any, kind: Any, place: str) -> dict[str, Any]:
+    """The object, if its fields are those of the model `kind`, and none that no answer lacks is missing."""
     _check_type(content, dict, place)
     if content and not place and not content.keys() & kind.attribute_map.values():
         raise WrongAnswer(f"it has no {min(kind.attribute_map.values())}")
@@ -220,7 +225,7 @@ def check_content(content: Any, model: str, place: str = "") -> Any:
         key: check_content(value, types[key], f"{place}.{key}".lstrip(".")) if key in types else value
         for key, value in content.items()
     }
-    for key in REQUIRED.get(model, ()):
+    for key in REQUIRED.get(kind.__name__, ()):
         if checked.get(key) in (None, ""):
             raise WrongAnswer(f"{place or 'it'} has no {key}")
     for key in IDS:

@@ -112,9 +112,9 @@ def _find_written(execution: Execution) -> Uris:
 
 
 def _list_earlier(cluster: Cluster, execution: Execution) -> Iterator[Execution]:
-    """The pipeline's runs before this one, of the newest 200 of all pipelines, newest first."""
+    """The pipeline's runs before this one, of the newest of all pipelines, as many as one page has, newest first."""
     versions: dict[str, Spec | None] = {}
-    for run in runs.list_newest(cluster, None, count=200):
+    for run in runs.list_newest(cluster, None, count=runs.LARGEST_PAGE):
         version = run.pipeline_version_reference
         is_same = version and version.pipeline_id == execution.run.pipeline_version_reference.pipeline_id
         if is_same and run.created_at < execution.run.created_at:

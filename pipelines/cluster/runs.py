@@ -31,6 +31,7 @@ NAME_LENGTH, VERSION_LENGTH, DESCRIPTION_LENGTH = 128, 127, 255
 UNSTORABLE = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")  # emoji and the like, which take four bytes
 PAGE, LARGEST_PAGE = 20, 200  # runs; the latter is the most that the server sends
 SETTLING = 2  # seconds in which a server ends what it was asked for by a request whose answer was lost
+OTHER_RUN = "it tells of another run than that which was asked for"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -211,7 +212,7 @@ def _check_made(made: Any, name: str) -> Any:
         WrongAnswer: it is something else.
     """
     if made.display_name != name:
-        raise WrongAnswer("it tells of another run than that which was asked for")
+        raise WrongAnswer(OTHER_RUN)
     return made
 
 
@@ -221,7 +222,7 @@ def read(cluster: Cluster, run_id: str, *, patience: float | None = None, expect
     def read_once(client: Any) -> Any:
         run = client.get_run(run_id)
         if run.run_id != run_id:
-            raise WrongAnswer("it tells of another run than that which was asked for")
+            raise WrongAnswer(OTHER_RUN)
         return run
 
     return cluster.call(read_once, patience=patience, expected=expected)

@@ -138,7 +138,7 @@ def _check_function(path: Path, contract: Contract) -> None:
         raise UserError(f"{source}: kfp cannot take the function '{contract.name}': {shorten(error)}.") from None
     for kind, ports in (("inputs", contract.inputs), ("outputs", contract.outputs)):
         declared = {port.name: port.type for port in ports}
-        derived = {name: _name_type(spec.type) for name, spec in (getattr(interface, kind) or {}).items()}
+        derived = {name: spell_type(spec.type) for name, spec in (getattr(interface, kind) or {}).items()}
         for name in [*declared, *derived]:
             if name not in derived:
                 raise UserError(f"{path}: {kind}: '{name}' is not an argument of the function in {source}.")
@@ -162,7 +162,7 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def _name_type(derived: str) -> str:
-    """`system.Dataset@0.0.1` -> `Dataset`, and `List` -> `JsonArray`, as component.yaml spells them."""
+def spell_type(derived: str) -> str:
+    """A type of kfp as component.yaml spells it: `system.Dataset@0.0.1` -> `Dataset`, and `List` -> `JsonArray`."""
     name = re.sub(r"^system\.|@.*$", "", derived)
     return {"List": "JsonArray", "Dict": "JsonObject"}.get(name, name)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 FUNCTION = "--function_to_execute"  # the argument of kfp's executor that names the component
+PLACEHOLDER = "{{$"  # what Kubeflow Pipelines replaces, wherever it stands
 Spec = dict[str, Any]  # kfp's PipelineSpec, as JSON
 
 
@@ -89,7 +90,7 @@ def find_constants(spec: Spec, task: str, parts: tuple[str, ...]) -> dict[str, A
     constants = {
         name: source["runtimeValue"]["constant"] for name, source in sources.items() if "runtimeValue" in source
     }
-    return {name: value for name, value in constants.items() if not (isinstance(value, str) and "{{$" in value)}
+    return {name: value for name, value in constants.items() if not (isinstance(value, str) and PLACEHOLDER in value)}
 
 
 def find_dag(spec: Spec, parts: tuple[str, ...]) -> Spec:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipelines.compiler.config import Strict
+from pipelines.compiler.spec import PLACEHOLDER
 from pipelines.compiler.yaml_files import DEEPEST
 
 PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
 LARGEST_INTEGER = 2**53  # Kubeflow Pipelines keeps numbers as doubles, which hold no larger one exactly
-PLACEHOLDER = "{{$"  # what Kubeflow Pipelines replaces, wherever it stands
 _JSON_TYPES = {"string": str, "array": list, "object": dict}
 _LONGEST = 80  # characters of a value in a sentence
 _NAMES = {
@@ -158,9 +158,8 @@ def check_limits(value: Any, limits: Limits, others: Mapping[str, Any], verb: st
         ValueError: it does not; the text goes on after the parameter's name: "is 0; it must be 1 or more".
     """
     if limits.type and not isinstance(value, _JSON_TYPES[limits.type]):
-        advice = (
-            "put text in quotes" if limits.type == "string" else f"it must be {_name_type(_JSON_TYPES[limits.type]())}"
-        )
+        wanted = _NAMES[_JSON_TYPES[limits.type]]
+        advice = "put text in quotes" if limits.type == "string" else f"it must be {wanted}"
         raise ValueError(f"{verb} {show(value)}, which is {_name_type(value)}; {advice}")
     if limits.enum is not None and value not in limits.enum:
         raise ValueError(f"{verb} {show(value)}; it {'must be' if verb == 'is' else 'may be'} {_join(limits.enum)}")

@@ -9,7 +9,7 @@ from kfp.dsl.base_component import BaseComponent
 from pydantic import TypeAdapter, ValidationError
 
 from components.shared.errors import UserError, name_unknown, shorten
-from pipelines.compiler.contracts import Contract, name_uri
+from pipelines.compiler.contracts import Contract, name_uri, spell_type
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import find_constants, find_parameters, list_tasks
 from pipelines.compiler.values import PYTHON_TYPES, check_holdable, check_limits, cut, parse_json
@@ -97,7 +97,7 @@ def _split_param(param: str, inputs: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _parse_param(name: str, text: str, inputs: Mapping[str, Any]) -> Any:
-    kind = {"List": "JsonArray", "Dict": "JsonObject"}.get(inputs[name].type, inputs[name].type)
+    kind = spell_type(inputs[name].type)
     adapter: TypeAdapter[Any] = TypeAdapter(PYTHON_TYPES[kind])
     try:
         return adapter.validate_python(parse_json(text)) if kind.startswith("Json") else adapter.validate_strings(text)
