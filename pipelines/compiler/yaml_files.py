@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> Any:
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise UserError(f"{path}, line {mark.line + 1 if mark else 1}: {shorten(problem)}; correct it.") from None
     except yaml.YAMLError as error:  # a character that YAML forbids
-        raise UserError(f"{path}: cannot be read as YAML ({shorten(error)}).") from None
+        raise UserError(f"{path}: cannot be read as YAML ({shorten(error)}); correct it.") from None
     except RecursionError:
         raise UserError(f"{path}: nested more than {DEEPEST} levels deep; write it flatter.") from None
 
@@ -43,7 +43,7 @@ def _read_text(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: not UTF-8; save it as UTF-8.") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check that it is there and may be read.") from None
 
 
 class _Loader(yaml.SafeLoader):

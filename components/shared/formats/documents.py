@@ -17,6 +17,7 @@ from components.shared.files import open_regular
 Document = TypeVar("Document")
 
 LONGEST = 2**28  # bytes; the evaluation of thousands of classes is smaller
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # by the type that each checks
 
 
 def _keep_integer(number: float, check: Callable[[float], float]) -> float:
@@ -29,8 +30,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Number = Annotated[Finite, WrapValidator(_keep_integer)]  # an integer stays one
 NotNegative = Annotated[Finite, Field(ge=0)]
-_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}  # by the type that each checks
-
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 

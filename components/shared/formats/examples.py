@@ -13,6 +13,7 @@
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -89,9 +90,9 @@ def check_class_names(names: list[str]) -> list[str]:
     Raises:
         ValueError: One is there twice.
     """
-    twice = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
-    if twice:
-        raise ValueError(f"has {twice[0]!r} twice")
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"has {twice!r} twice")
     return names
 
 

@@ -107,4 +107,5 @@ def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path, data: bytes, sentence
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
-    assert refused(tmp_path / "mine.yaml") == "mine.yaml: cannot be read (No such file or directory)."
+    reason = "cannot be read (No such file or directory); check that it is there and may be read"
+    assert refused(tmp_path / "mine.yaml") == f"mine.yaml: {reason}."
