@@ -1,7 +1,6 @@
 """Makes a curated folder the next DVC version of the images: shows what that changes, and with --yes does it."""
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,13 +79,12 @@ def _adopt(options: argparse.Namespace) -> None:
 
 
 def _show(plan: "Plan", source: "Curated") -> None:
-    from rich.console import Console  # as above
-
-    from components.shared.formats.manifest import FILE as MANIFEST
+    from components.shared.formats.manifest import FILE as MANIFEST  # as above
     from components.shared.formats.manifest import is_image_path
+    from pipelines.output.display import OutputConsole
     from pipelines.output.results import RESULTS, read_data_version
 
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
+    console = OutputConsole(markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
     console.print(_draw_counts(plan.now, plan.next))
     if plan.changes is None:

@@ -70,6 +70,7 @@ def command_line() -> Iterator[None]:
     Warnings are not shown: those of the libraries are about versions of Python, for which a user can do nothing.
     Names of files are read as UTF-8, and what the terminal cannot show is replaced by a question mark.
     """
+    _open_closed_streams()
     _use_utf8()
     try:
         with warnings.catch_warnings(), explain_missing_packages():
@@ -77,7 +78,7 @@ def command_line() -> Iterator[None]:
             try:
                 yield
             finally:
-                sys.stdout.flush()
+                _flush_output()
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
@@ -89,6 +90,28 @@ def command_line() -> Iterator[None]:
     except OSError as error:
         if sentence := explain_place(error):
             sys.exit(sentence)
+        raise
+
+
+def _open_closed_streams() -> None:
+    """Gives the numbers of stdin, stdout and stderr that the shell has closed to /dev/null.
+
+    The first files that are opened would get them otherwise, and what a library or a child prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free, which is this one
+            os.set_inheritable(number, True)
+
+
+def _flush_output() -> None:
+    try:
+        if sys.stdout:  # Python has none if the shell closed it
+            sys.stdout.flush()
+    except OSError as error:
+        error.filename = "the output"
         raise
 
 
