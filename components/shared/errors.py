@@ -83,9 +83,8 @@ def command_line() -> Iterator[None]:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # Who read the output has enough, as `head` does. What Python still has to write at its end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read the output has enough, as `head` does
+        _drop_output()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if sentence := explain_place(error):
@@ -112,7 +111,13 @@ def _flush_output() -> None:
             sys.stdout.flush()
     except OSError as error:
         error.filename = "the output"
+        _drop_output()
         raise
+
+
+def _drop_output() -> None:
+    """Lets what Python still has to write to stdout at its end go nowhere, where it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def explain_place(error: Exception) -> str | None:
