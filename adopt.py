@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.shared.errors import command_line
+from components.shared.errors import command_line, parse_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +46,7 @@ def _parse_options() -> argparse.Namespace:
     action.add_argument(
         "--force", action="store_true", help="replace the present version by one that was made from another"
     )
-    options = parser.parse_args()
+    options = parse_options(parser)
     if (options.tag or options.message) and not options.commit:
         parser.error("--tag and --message go with --commit")
     return options

@@ -6,6 +6,7 @@ import errno
 import functools
 import inspect
 import io
+import itertools
 import locale
 import os
 import re
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec
 from components.shared.process import leave_nothing_behind
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from pydantic import ValidationError
 
 Parameters = ParamSpec("Parameters")
@@ -118,6 +121,18 @@ def _flush_output() -> None:
 def _drop_output() -> None:
     """Lets what Python still has to write to stdout at its end go nowhere, where it would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def parse_options(parser: "ArgumentParser") -> "Namespace":
+    """Parses the command line; a value that is empty, as of a shell's variable that is not set, is refused.
+
+    Left to the commands, an empty path would be the working folder, and an empty name the default.
+    """
+    for before, argument in itertools.pairwise(sys.argv):
+        if argument == "" or re.fullmatch(r"--[a-z-]+=", argument):
+            option = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
+            parser.error(f"{option} is empty; give it a value or leave it out")
+    return parser.parse_args()
 
 
 def explain_place(error: Exception) -> str | None:
