@@ -437,7 +437,7 @@ def test_component_without_code_is_one_sentence(project: Path):
         ),
         pytest.param(
             "stages: {train: {timeout: yes}}",
-            [": stages.train.timeout: Input should be a valid integer.\n"],
+            [": stages.train.timeout: is True, but should be a valid integer.\n"],
             id="truth",
         ),
         pytest.param("tag: 12e4567", [": tag: must be a string; put it in quotes.\n"], id="tag that is a number"),
