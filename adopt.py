@@ -1,12 +1,11 @@
 """Makes a curated folder the next DVC version of the images: shows what that changes, and with --yes does it."""
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.shared.errors import command_line
+from components.shared.errors import command_line, parse_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,7 +46,7 @@ def _parse_options() -> argparse.Namespace:
     action.add_argument(
         "--force", action="store_true", help="replace the present version by one that was made from another"
     )
-    options = parser.parse_args()
+    options = parse_options(parser)
     if (options.tag or options.message) and not options.commit:
         parser.error("--tag and --message go with --commit")
     return options
@@ -80,13 +79,12 @@ def _adopt(options: argparse.Namespace) -> None:
 
 
 def _show(plan: "Plan", source: "Curated") -> None:
-    from rich.console import Console  # as above
-
-    from components.shared.formats.manifest import FILE as MANIFEST
+    from components.shared.formats.manifest import FILE as MANIFEST  # as above
     from components.shared.formats.manifest import is_image_path
+    from pipelines.output.display import OutputConsole
     from pipelines.output.results import RESULTS, read_data_version
 
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
+    console = OutputConsole(markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
     console.print(_draw_counts(plan.now, plan.next))
     if plan.changes is None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from components.shared.errors import command_line
+from components.shared.errors import command_line, parse_options
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--registry", help="where the images are; bare image names get it (default: the config's)")
     parser.add_argument("--tag", help="the images' tag (default: the config's, else the git commit)")
     parser.add_argument("--output", type=Path, default=Path("build"), help="folder to write to (default: %(default)s)")
-    return parser.parse_args()
+    return parse_options(parser)
 
 
 def _compile(options: argparse.Namespace) -> None:

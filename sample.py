@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.errors import UserError, command_line, explain_missing_packages
+from components.shared.errors import UserError, command_line, explain_missing_packages, parse_options
 
 with explain_missing_packages():
     import numpy as np
@@ -409,7 +409,7 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Draw the default data set.")
     parser.add_argument("--out", type=Path, default=Path("build/sample"), help="folder to write")
     parser.add_argument("--seed", type=int, default=123, help="0 or more; same seed, same bytes")
-    return parser.parse_args()
+    return parse_options(parser)
 
 
 def _draw(args: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from components.shared.cloud_storage import is_address
-from components.shared.errors import command_line
+from components.shared.errors import command_line, parse_options
 from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
 
 EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeout": 124, "interrupted": 130}
@@ -100,7 +100,7 @@ def _parse_options() -> argparse.Namespace:
     _add_local_options(parser)
     _add_cluster_options(parser)
     _add_connection_options(parser)
-    options = parser.parse_args()
+    options = parse_options(parser)
     if options.config is None:
         options.config = "local" if options.local else "gke"
     if problem := _find_contradiction(options):
@@ -153,8 +153,6 @@ def minutes(text: str) -> float:
 
 def _find_contradiction(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are right one by one."""
-    if empty := next((name for name, value in vars(options).items() if value == ""), None):
-        return f"--{empty.replace('_', '-')} is empty; give it a value or leave it out"
 
     def first(*names: str) -> str | None:
         return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)

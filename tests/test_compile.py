@@ -437,7 +437,7 @@ def test_component_without_code_is_one_sentence(project: Path):
         ),
         pytest.param(
             "stages: {train: {timeout: yes}}",
-            [": stages.train.timeout: Input should be a valid integer.\n"],
+            [": stages.train.timeout: is True, but should be a valid integer.\n"],
             id="truth",
         ),
         pytest.param("tag: 12e4567", [": tag: must be a string; put it in quotes.\n"], id="tag that is a number"),
@@ -536,3 +536,40 @@ def test_unknown_configuration_lists_those_there_are(project: Path):
 def test_broken_pipeline_is_one_sentence(project: Path, name: str, content: str, sentence: str):
     (project / f"pipelines/{name}.py").write_text(content)
     assert refused(project).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "shown"),
+    [
+        ("--registry", "http://lab.example/team", "registry 'http://lab.example/team': not of the form HOST/FOLDER"),
+        ("--registry", "lab.example//team", "registry 'lab.example//team': not of the form HOST/FOLDER"),
+        ("--tag", "v1\n", "tag 'v1\\n': no tag of an image"),
+        ("--tag", "a:b", "tag 'a:b': no tag of an image"),
+        ("--tag", "-v1", "tag '-v1': no tag of an image"),
+    ],
+)
+def test_image_names_that_no_cluster_takes_are_refused(option: str, value: str, shown: str, tmp_path: Path):
+    result = run_python("compile.py", "--output", tmp_path / "out", f"{option}={value}")
+    assert result.returncode == 1
+    assert result.stderr.startswith(shown)
+    assert result.stderr.endswith(f"; correct it in the config or {option}.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["compile.py", "--output", ""], "--output"),
+        (["compile.py", "--registry="], "--registry"),
+        (["sample.py", "--out", ""], "--out"),
+        (["adopt.py", "--data", "data", "--curated", ""], "--curated"),
+        (["adopt.py", "--data", "data", "--commit", "-m", ""], "-m"),
+        (["submit.py", "--local", "--param", ""], "--param"),
+        (["submit.py", ""], "an argument"),
+    ],
+)
+def test_an_empty_argument_is_refused_and_not_taken_for_the_default(command: list[str], option: str, tmp_path: Path):
+    result = run_python(ROOT / command[0], *command[1:], cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.endswith(f"error: {option} is empty; give it a value or leave it out\n")
+    assert list(tmp_path.iterdir()) == []

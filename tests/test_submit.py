@@ -159,6 +159,11 @@ def leave_run(
             id="number as a class",
         ),
         pytest.param(
+            '--component ingest --data images --param classes=["i","v","i"]',
+            ["""--param classes=["i","v","i"]: classes holds 'i' twice; leave one.\n"""],
+            id="class that is there twice",
+        ),
+        pytest.param(
             '--component ingest --data images --param classes=["python3.11"]',
             ["python3.11: kfp.local cannot handle paths and names that contain 'python3'; move or rename it.\n"],
             id="class that kfp garbles",

@@ -6,6 +6,7 @@ import errno
 import functools
 import inspect
 import io
+import itertools
 import locale
 import os
 import re
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec
 from components.shared.process import leave_nothing_behind
 
 if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
     from pydantic import ValidationError
 
 Parameters = ParamSpec("Parameters")
@@ -70,6 +73,7 @@ def command_line() -> Iterator[None]:
     Warnings are not shown: those of the libraries are about versions of Python, for which a user can do nothing.
     Names of files are read as UTF-8, and what the terminal cannot show is replaced by a question mark.
     """
+    _open_closed_streams()
     _use_utf8()
     try:
         with warnings.catch_warnings(), explain_missing_packages():
@@ -77,19 +81,58 @@ def command_line() -> Iterator[None]:
             try:
                 yield
             finally:
-                sys.stdout.flush()
+                _flush_output()
     except UserError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        # Who read the output has enough, as `head` does. What Python still has to write at its end goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # who read the output has enough, as `head` does
+        _drop_output()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if sentence := explain_place(error):
             sys.exit(sentence)
         raise
+
+
+def _open_closed_streams() -> None:
+    """Gives the numbers of stdin, stdout and stderr that the shell has closed to /dev/null.
+
+    The first files that are opened would get them otherwise, and what a library or a child prints.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free, which is this one
+            os.set_inheritable(number, True)
+
+
+def _flush_output() -> None:
+    try:
+        if sys.stdout:  # Python has none if the shell closed it
+            sys.stdout.flush()
+    except OSError as error:
+        error.filename = "the output"
+        _drop_output()
+        raise
+
+
+def _drop_output() -> None:
+    """Lets what Python still has to write to stdout at its end go nowhere, where it would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def parse_options(parser: "ArgumentParser") -> "Namespace":
+    """Parses the command line; a value that is empty, as of a shell's variable that is not set, is refused.
+
+    Left to the commands, an empty path would be the working folder, and an empty name the default.
+    """
+    for before, argument in itertools.pairwise(sys.argv):
+        if argument == "" or re.fullmatch(r"--[a-z-]+=", argument):
+            option = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
+            parser.error(f"{option} is empty; give it a value or leave it out")
+    return parser.parse_args()
 
 
 def explain_place(error: Exception) -> str | None:

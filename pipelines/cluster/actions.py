@@ -3,12 +3,10 @@
 Each returns a final state, from which the exit code follows.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -19,7 +17,7 @@ from pipelines.cluster.submission import ClusterTarget, check_tags, wait_for_res
 from pipelines.compiler.packages import build, choose_package, write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
-from pipelines.output.display import print_line
+from pipelines.output.display import OutputConsole, print_line
 from pipelines.submission.preparation import locate_data
 from pipelines.submission.request import RunRequest
 
@@ -84,7 +82,7 @@ def list_runs(cluster: Cluster, experiment: str) -> str:
             f"{run.created_at.astimezone():%Y-%m-%d %H:%M}" if took is not None else "",
             f"{took:,.0f}" if took is not None else "",
         )
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    console = OutputConsole()
     if not console.is_terminal:
         console.width = 200  # a name that is cut is no use to --attach
     console.print(table if table.row_count else f"experiment {escape(experiment)}: no runs yet")

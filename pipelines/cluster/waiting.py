@@ -2,19 +2,18 @@
 
 import contextlib
 import datetime
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from kfp_server_api import V2beta1Run
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 
 from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.compiler.spec import Task
-from pipelines.output.display import write_task
+from pipelines.output.display import OutputConsole, write_task
 
 FINAL = {"SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
 STATES = {**FINAL, "PENDING": "waiting", "RUNNING": "running", "CANCELING": "cancelling", "PAUSED": "paused"}
@@ -113,7 +112,7 @@ def _rank_start(node: Any) -> tuple[bool, str]:
 
 @contextlib.contextmanager
 def _display(stages: list[str]) -> Iterator[Callable[[dict[str, tuple[str, float | None]]], None]]:
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    console = OutputConsole()
     shown = dict.fromkeys(stages, "waiting")
 
     def print_changes(tasks: dict[str, tuple[str, float | None]]) -> None:

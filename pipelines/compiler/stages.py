@@ -11,7 +11,11 @@ from components.shared.errors import UserError, name_unknown
 from pipelines.compiler.code_version import find_image_tag
 from pipelines.compiler.config import Config, StageConfig
 from pipelines.compiler.contracts import Contract, name_uri, parse_default, read_contract
-from pipelines.compiler.values import check_limits, check_value
+from pipelines.compiler.values import check_limits, check_value, show
+
+# What the names of container images are made of, by the OCI's specification of distribution.
+_REGISTRY = r"[A-Za-z0-9._-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)*/?"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 
 COMPONENTS = Path(__file__).parents[2] / "components"
 
@@ -27,6 +31,7 @@ class Stages:
         """
         prefix = registry if registry is not None else config.registry
         self.tag = tag or config.tag or find_image_tag()
+        _check_reference(prefix, self.tag)
         self.config = config
         self.contracts = {path.parent.name: read_contract(path) for path in sorted(COMPONENTS.glob("*/component.yaml"))}
         for stage in config.stages:
@@ -113,6 +118,23 @@ class Stages:
         except ValueError as error:
             raise UserError(f"{self.config.path}: {stage}.{name} {error}.") from None
         return values
+
+
+def _check_reference(registry: str, tag: str) -> None:
+    """Checks that no cluster would refuse the images for their names alone.
+
+    Raises:
+        UserError: it would.
+    """
+    if registry and not re.fullmatch(_REGISTRY, registry):
+        raise UserError(
+            f"registry {show(registry)}: not of the form HOST/FOLDER; correct it in the config or --registry."
+        )
+    if not re.fullmatch(_TAG, tag):
+        raise UserError(
+            f"tag {show(tag)}: no tag of an image (up to 128 letters, digits, underscores, points and dashes, of which "
+            "the last two do not come first); correct it in the config or --tag."
+        )
 
 
 def _configure(task: dsl.PipelineTask, config: StageConfig) -> None:

@@ -4,6 +4,7 @@ import datetime
 import json
 import math
 import operator
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -41,6 +42,7 @@ class Limits(Strict):
     exclusive_minimum: Bound | None = Field(default=None, alias="exclusiveMinimum")
     exclusive_maximum: Bound | None = Field(default=None, alias="exclusiveMaximum")
     items: "Limits | None" = None  # of each value of a list
+    unique_items: bool | None = Field(default=None, alias="uniqueItems")  # of a list: none is there twice
     property_names: "Limits | None" = Field(default=None, alias="propertyNames")  # of each key of an object
     additional_properties: "Limits | None" = Field(default=None, alias="additionalProperties")  # of each value of one
 
@@ -167,6 +169,10 @@ def check_limits(value: Any, limits: Limits, others: Mapping[str, Any], verb: st
     if isinstance(value, list) and limits.items:
         for each in value:
             check_limits(each, limits.items, others, "holds")
+    if isinstance(value, list) and limits.unique_items:
+        counts = Counter(json.dumps(each, sort_keys=True) for each in value)  # lists and objects have no hash
+        if twice := next((text for text, count in counts.items() if count > 1), None):
+            raise ValueError(f"holds {show(json.loads(twice))} twice; leave one")
     if isinstance(value, dict):
         for key, each in value.items():
             check_limits(key, limits.property_names or Limits(), others, "has the key")

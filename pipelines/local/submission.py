@@ -2,11 +2,9 @@
 
 import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from components.shared.errors import UserError
@@ -23,7 +21,14 @@ from pipelines.local.kfp_log import Watcher
 from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
-from pipelines.output.display import print_adoption, print_comparison, print_figures, print_line, show_progress
+from pipelines.output.display import (
+    OutputConsole,
+    print_adoption,
+    print_comparison,
+    print_figures,
+    print_line,
+    show_progress,
+)
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare
@@ -102,8 +107,10 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
                 interruption=interruption,
             )
     _keep_reports(folder, record)
-    _print_outcome(folder, record)
-    _keep_results(folder, record)
+    try:
+        _print_outcome(folder, record)
+    finally:  # even if nobody reads that
+        _keep_results(folder, record)
     return "interrupted" if record["state"] == "cancelled" else record["state"]
 
 
@@ -137,7 +144,7 @@ def _keep_results(folder: Path, record: RunRecord) -> None:
 
 def _print_outcome(folder: Path, record: RunRecord) -> None:
     """Prints the figures and the reports of a run; after a failure, what the stage said."""
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    console = OutputConsole()
     for task, content in record["stages"].items():
         if content["state"] == "failed":
             console.print(f"[red]{task} failed:[/] {escape(content.get('message', ''))}")

@@ -26,6 +26,18 @@ SYMBOLS = {
 }
 
 
+class OutputConsole(Console):
+    """rich's console on the present stdout, whose lines the width of the terminal does not break."""
+
+    def __init__(self, *, markup: bool = True, soft_wrap: bool = True) -> None:
+        """Binds stdout now: it is redirected while kfp.local runs."""
+        super().__init__(file=sys.stdout, soft_wrap=soft_wrap, highlight=False, markup=markup)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves the error to the caller, as `print` does, where rich would end the process."""
+        raise  # the BrokenPipeError that rich is handling when it calls this
+
+
 class Progress(Protocol):
     """What is known of the tasks of a run on this machine while it runs."""
 
@@ -40,7 +52,7 @@ class Progress(Protocol):
 @contextlib.contextmanager
 def show_progress(progress: Progress) -> Iterator[None]:
     """Shows the tasks while the block runs: on a terminal in a live table, otherwise with a line per change."""
-    console = Console(file=sys.stdout)  # bound now: stdout is redirected while kfp.local runs
+    console = OutputConsole(soft_wrap=False)  # its live table must not be wider than the terminal
 
     def write_line(task: str) -> str:
         state = progress.states[task]
@@ -57,7 +69,14 @@ def show_progress(progress: Progress) -> Iterator[None]:
         with Live(get_renderable=draw_table, console=console, redirect_stdout=False, redirect_stderr=False):
             yield
         return
-    progress.on_change = lambda task: console.print(write_line(task), highlight=False)
+
+    def print_change(task: str) -> None:
+        try:
+            console.print(write_line(task))
+        except OSError:  # its reader has gone, or its disk is full: the run goes on, and the outcome meets it again
+            progress.on_change = lambda task: None
+
+    progress.on_change = print_change
     yield
 
 
@@ -70,13 +89,12 @@ def write_task(task: str, state: str, seconds: float | None, *, progress: str = 
 
 def print_figures(folder: Path) -> None:
     """The table of an evaluation; `folder` has its evaluation.json."""
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
-    console.print(_draw_figures(read_evaluation(folder)))
+    OutputConsole().print(_draw_figures(read_evaluation(folder)))
 
 
 def print_comparison(folder: Path) -> None:
     """What the new data version changed, in a table, and how its images differ; `folder` has the comparison.json."""
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    console = OutputConsole()
     content = read_comparison(folder)
     console.print(_draw_changes(content))
     counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
@@ -85,13 +103,12 @@ def print_comparison(folder: Path) -> None:
 
 def print_adoption(curated: str) -> None:
     """How to make the curated folder, a path or gs:// address, the next DVC version."""
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False)
-    console.print(f"to keep the new images:  python adopt.py --data DIR --curated {shlex.quote(curated)}")
+    print_line(f"to keep the new images:  python adopt.py --data DIR --curated {shlex.quote(curated)}")
 
 
 def print_line(text: str, markup: bool = False) -> None:
     """A line, or several, never broken by the width of the terminal."""
-    Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=markup).print(text)
+    OutputConsole(markup=markup).print(text)
 
 
 def _draw_figures(content: Evaluation) -> Table:

@@ -1,4 +1,5 @@
 import inspect
+import os
 import signal
 import subprocess
 import sys
@@ -131,3 +132,39 @@ def test_a_command_whose_reader_has_enough_ends_quietly(after: str) -> None:
         process.stdin.close()
         assert process.stderr.read() == ""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("end", ["print(1)", "sys.exit(0)"])
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-"])
+def test_a_command_without_open_streams_ends_well(closed: str, end: str) -> None:
+    code = f"import os; from components.shared.errors import *\nwith command_line(): {end}"
+    result = subprocess.run(
+        ["sh", "-c", f'"$@" {closed}', "sh", sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_file_does_not_take_the_place_of_a_stream_that_is_closed(tmp_path: Path) -> None:
+    code = (
+        "import os, subprocess; from components.shared.errors import *\n"
+        f"with command_line(), open({str(tmp_path / 'file')!r}, 'w'):\n"
+        "    subprocess.run(['echo', 'of a child'], check=True)"
+    )
+    command = ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_output_that_goes_to_a_full_disk_is_named() -> None:
+    code = "from components.shared.errors import *\nwith command_line(): print(1)"
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (result.returncode, result.stderr) == (1, f"the output: {FULL}")

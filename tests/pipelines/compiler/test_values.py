@@ -29,6 +29,19 @@ def limit(value: Any, others: dict[str, Any] | None = None, **annotations: Any) 
 
 
 @pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (["i", "v"], ""),
+        (["", "v", ""], "holds '' twice; leave one"),
+        ([{"a": 1, "b": [2]}, {"b": [2], "a": 1}], "holds {'a': 1, 'b': [2]} twice; leave one"),
+    ],
+)
+def test_what_is_twice_in_a_list_is_named(value: list[Any], sentence: str):
+    assert limit(value, uniqueItems=True) == sentence
+    assert limit([*value, *value]) == ""
+
+
+@pytest.mark.parametrize(
     ("value", "kind"),
     [
         (3, "Integer"),
