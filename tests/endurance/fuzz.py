@@ -21,7 +21,7 @@ TESTS = [
     (sys.executable, "tests/pipelines/local/test_record.py"),
     (sys.executable, "tests/pipelines/cluster/test_answers.py"),
 ]
-ONLY = "damage or mistake or torn or mutat or changed or read_or_refused or given"
+ONLY = "decoder or mistake or torn or changed"  # in the names of these tests; each of TESTS has some
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def run(python: str, tests: str, seed: int) -> bool:
     print(f"seed {seed}: {tests}", flush=True)
     command = [python, "-m", "pytest", "-n0", tests, "-k", ONLY, "--hypothesis-profile=fuzz"]
     environment = {**os.environ, "FUZZ_EXAMPLES": "1000", "FUZZ_CASES": "100", "FUZZ_SEED": str(seed)}
-    return subprocess.run([*command, f"--hypothesis-seed={seed}"], cwd=ROOT, env=environment).returncode in (0, 5)
+    return subprocess.run([*command, f"--hypothesis-seed={seed}"], cwd=ROOT, env=environment).returncode == 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ looks for what must never be:
   nobody disturbs it;
 - half: an output that is neither absent nor whole, or a run that ended by itself without a run.json;
 - processes: one that outlives the command;
-- files: temporary files, in the system's folder for them or in the run's.
+- files: temporary files, in the system's folder for them or in the run's. Whatever appears there counts, so nothing
+  else may run on the machine.
 """
 
 import argparse
