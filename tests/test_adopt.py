@@ -433,20 +433,17 @@ def test_what_a_person_called_partial_stays(place: Place, run: Callable[..., str
 
 
 WRITTEN_MEANWHILE = """
-import os, sys
+import sys
 from pathlib import Path
+
+name = sys.argv.pop()
 
 def watch(event, arguments):
     if event == "os.rename" and "/.partial.old.data" in str(arguments[1]):
-        Path("data/train/i", sys.argv[-1]).write_text("written at the last moment")
+        Path("data/train/i", name).write_text("written at the last moment")
 
 sys.addaudithook(watch)
 import adopt
-name = sys.argv[-1]
-adopt._parse_options.__globals__["sys"].argv = sys.argv
-import argparse
-parse = argparse.ArgumentParser.parse_args
-argparse.ArgumentParser.parse_args = lambda self: parse(self, sys.argv[1:-1])
 adopt.main()
 """
 

@@ -213,7 +213,12 @@ def describe_validation(error: "ValidationError", words: Mapping[str, str] | Non
 def _show_key(key: str | int) -> str:
     """A key of a document as messages show it: as it is, unless it is long or would break the line."""
     text = str(key)
-    return text if text.isprintable() and len(text) <= 60 else reprlib.repr(text)
+    return cut(text if text.isprintable() else repr(text))
+
+
+def cut(text: str) -> str:
+    """The text for a sentence; of a long one the beginning and the end, which of a path says more."""
+    return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"
 
 
 def name_unknown(what: str, name: str, known: Iterable[str]) -> str:

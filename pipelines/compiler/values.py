@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from components.shared.errors import cut
 from pipelines.compiler.config import Strict
 from pipelines.compiler.spec import PLACEHOLDER
 from pipelines.compiler.yaml_files import DEEPEST
@@ -17,7 +18,6 @@ from pipelines.compiler.yaml_files import DEEPEST
 PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
 LARGEST_INTEGER = 2**53  # Kubeflow Pipelines keeps numbers as doubles, which hold no larger one exactly
 _JSON_TYPES = {"string": str, "array": list, "object": dict}
-_LONGEST = 80  # characters of a value in a sentence
 _NAMES = {
     bool: "a truth value (as yes, no, on and off are in YAML)",
     int: "a number",
@@ -205,15 +205,10 @@ def show(value: Any) -> str:
     """A value for a sentence: as JSON has it, but with text in single quotes, and not all of it if it is long."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
-    if isinstance(value, int) and abs(value) > 10**_LONGEST:
+    if isinstance(value, int) and abs(value) > 10**80:
         return f"a number of about {math.log10(abs(value)):.0f} digits"
     text = value.isoformat() if isinstance(value, datetime.date) else repr(value)
     return cut(text)
-
-
-def cut(text: str) -> str:
-    """The text, or its beginning if it is too long for a sentence."""
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def _name_type(value: Any) -> str:

@@ -8,11 +8,11 @@ from google.protobuf.json_format import MessageToDict
 from kfp.dsl.base_component import BaseComponent
 from pydantic import TypeAdapter, ValidationError
 
-from components.shared.errors import UserError, name_unknown, shorten
+from components.shared.errors import UserError, cut, name_unknown, shorten
 from pipelines.compiler.contracts import Contract, name_uri, spell_type
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import find_constants, find_parameters, list_tasks
-from pipelines.compiler.values import PYTHON_TYPES, check_holdable, check_limits, cut, parse_json
+from pipelines.compiler.values import PYTHON_TYPES, check_holdable, check_limits, parse_json
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, cut
 from components.shared.files import open_regular
 from components.shared.formats.tables import unquote_formula
 
@@ -134,7 +134,7 @@ def _parse_header(place: str, cells: list[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
-        raise UserError(f"{place}, line 1: the column {_shorten(twice[0])} appears twice; leave one.")
+        raise UserError(f"{place}, line 1: the column {cut(repr(twice[0]))} appears twice; leave one.")
     missing = [name for name in REQUIRED if name not in header]
     if missing or set(LABELS).isdisjoint(header):
         raise UserError(
@@ -168,7 +168,9 @@ class _Images:
         same_bytes = self.by_sha256.get(sha256)
         if filename not in self.filenames:
             known = f"is {same_bytes}" if same_bytes else "is not"
-            raise row.error(f"{_shorten(filename)} {known} in this data version; decide on the issues of this version.")
+            raise row.error(
+                f"{cut(repr(filename))} {known} in this data version; decide on the issues of this version."
+            )
         if same_bytes:
             raise row.error(f"the sha256 is that of {same_bytes}, not of {filename}; put each in its own row.")
         raise row.error(f"{filename} has another sha256 in this data version; decide on the issues of this version.")
@@ -178,7 +180,7 @@ def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision
     """The decision of a row; None if it is empty or says skip."""
     word = row.cells["decision"].strip().lower()
     if word and word not in WORDS:
-        raise row.error(f"the decision {_shorten(word)} is unknown; write {', '.join(WORDS)}, or nothing.")
+        raise row.error(f"the decision {cut(repr(word))} is unknown; write {', '.join(WORDS)}, or nothing.")
     new_label = _parse_new_label(row, word, classes)
     if word in ("", "skip"):
         return None
@@ -199,13 +201,13 @@ def _parse_new_label(row: _Row, word: str, classes: Collection[str]) -> str:
     if word in ("", "skip"):
         if new_label and column == "decided_label":
             raise row.error(
-                f"{column} is {_shorten(new_label)}, but decision is {word or 'empty'}; write relabel there."
+                f"{column} is {cut(repr(new_label))}, but decision is {word or 'empty'}; write relabel there."
             )
         return ""
     if word == "relabel" and not new_label:
         raise row.error(f"relabel, but {column} is empty; write the right class there.")
     if new_label and new_label not in classes:
-        raise row.error(f"the class {_shorten(new_label)} is unknown; the classes are {', '.join(classes)}.")
+        raise row.error(f"the class {cut(repr(new_label))} is unknown; the classes are {', '.join(classes)}.")
     return new_label
 
 
@@ -241,7 +243,3 @@ def _describe(decision: Decision) -> str:
     if decision.decision == "drop":
         return "dropped"
     return f"relabelled {decision.new_label!r}" if decision.new_label else f"kept as {decision.label!r}"
-
-
-def _shorten(text: str, longest: int = 80) -> str:
-    return repr(text if len(text) <= longest else text[: longest - 1] + "…")
