@@ -1,14 +1,13 @@
 """Kills commands and stages at random moments, and checks what is left: `make test-kill`.
 
-Each trial starts one command, sends a signal to it, to its whole process group or to the stage that it runs, and then
-looks for what must never be:
+Each trial starts one command several times in the same folder, each time sends a signal to it, to its whole process
+group or to the stage that it runs, at last lets it run to its end, and looks for what must never be:
 
-- lost: something that was there before has changed, or the same command, run again, does not give what it gives when
-  nobody disturbs it;
+- lost: something that was there before has changed, or the command, when nobody disturbs it any more, does not give
+  what it gives in a fresh folder;
 - half: an output that is neither absent nor whole, or a run that ended by itself without a run.json;
 - processes: one that outlives the command;
-- files: temporary files, in the system's folder for them or in the run's. Whatever appears there counts, so nothing
-  else may run on the machine.
+- files: temporary files, in the folder for them, which each trial has for itself, or in the run's.
 """
 
 import argparse
@@ -25,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +46,8 @@ SIGNALS = {
 RECEIVERS = ("command", "group", "stage")
 STAGES = ("ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare")
 QUICK = ["--param", "epochs=2"]
-PATIENCE = 60  # seconds that a command may take to end after a signal
+KILLS = 4  # of a trial
+PATIENCE = 120  # seconds that a command may take to end after a signal, beside other trials
 
 Files = dict[str, str]  # sha256 by path
 
@@ -58,46 +59,62 @@ class Subject(NamedTuple):
     outputs: Callable[[Path], Files]  # what it makes in the folder where it runs, by a name that is the same each time
     is_whole: bool  # whether these must all be there, or all be as before
     receivers: tuple[str, ...]
+    kept: tuple[str, ...] = ("runs/default", "data")  # folders that it must not change
 
 
-class Trial(NamedTuple):
-    """What happened to a command."""
+class Kill(NamedTuple):
+    """When and how a command is killed."""
 
-    subject: str
     signals: str
     receiver: str
-    after: float  # seconds
-    problems: list[str]
+    moment: float  # 0 is the command's start, 1 its end when nobody disturbs it
+
+    def __str__(self) -> str:
+        return f"{self.signals} to the {self.receiver} at {self.moment:.0%}"
 
 
 def main() -> None:
     """Runs the trials, prints what they found, and exits with 1 if that is anything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="a subject")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trials at once (default: a core each)")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
-    with tempfile.TemporaryDirectory(prefix="kill-") as folder:
+    found: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="kill-") as folder, ThreadPool(options.jobs) as pool:
         template = prepare(Path(folder) / "template")
         subjects = list_subjects(template)
         names = [options.only] if options.only else list(subjects)
         expected = {name: measure(subjects[name], template, Path(folder) / "undisturbed") for name in names}
-        trials = []
-        for number in range(options.trials):
-            name = names[number % len(names)]
-            trial = try_once(name, subjects[name], template, Path(folder) / "trial", *expected[name], chance)
-            trials.append(trial)
-            mark = "; ".join(trial.problems) or "ok"
-            print(
-                f"{number + 1:4} {name}: {trial.signals} to the {trial.receiver} after {trial.after:.1f} s: {mark}",
-                flush=True,
-            )
-    found = Counter(problem.split(":")[0] for trial in trials for problem in trial.problems)
-    print(
-        f"{len(trials)} kills:", ", ".join(f"{found[kind]} {kind}" for kind in ("lost", "half", "processes", "files"))
-    )
+
+        def attempt(trial: tuple[int, str, list[Kill]]) -> list[str]:
+            number, name, kills = trial
+            problems = try_one(kills, subjects[name], template, Path(folder) / f"trial-{number}", *expected[name])
+            print(f"{number:4} {name}: {'; '.join(map(str, kills))}:", "; ".join(problems) or "ok", flush=True)
+            return problems
+
+        for problems in pool.imap_unordered(attempt, draw_trials(options.kills, options.seed, names, subjects)):
+            found.update(problem.split(":")[0] for problem in problems)
+    counts = ", ".join(f"{found[kind]} {kind}" for kind in ("lost", "half", "processes", "files"))
+    print(f"{options.kills} kills: {counts}")
     sys.exit(bool(found))
+
+
+def draw_trials(
+    kills: int, seed: int, names: list[str], subjects: dict[str, Subject]
+) -> list[tuple[int, str, list[Kill]]]:
+    """Number, subject and kills of each trial: the subjects in turn, the rest at random."""
+    chance = random.Random(seed)
+
+    def draw(receivers: tuple[str, ...]) -> Kill:
+        return Kill(chance.choice(list(SIGNALS)), chance.choice(receivers), chance.random())
+
+    drawn = []
+    for number, first in enumerate(range(0, kills, KILLS)):
+        name = names[number % len(names)]
+        drawn.append((number, name, [draw(subjects[name].receivers) for _ in range(min(KILLS, kills - first))]))
+    return drawn
 
 
 def prepare(template: Path) -> Path:
@@ -154,7 +171,7 @@ def list_subjects(template: Path) -> dict[str, Subject]:
         "adopt", "--data", "data", "--curated", str(curated.relative_to(template)), "--yes", "--commit"
     )
     return subjects | {
-        "adopt": Subject(adopt, lambda folder: hash_files(folder / "data"), True, ("command",)),
+        "adopt": Subject(adopt, lambda folder: hash_files(folder / "data"), True, ("command",), ("runs/default",)),
         "sample": Subject(make_command("sample"), lambda folder: hash_files(folder / "build"), True, ("command",)),
         "compile": Subject(make_command("compile"), lambda folder: hash_files(folder / "build"), False, ("command",)),
     }
@@ -189,34 +206,52 @@ def measure(subject: Subject, template: Path, folder: Path) -> tuple[Files, floa
     return {name: digest for name, digest in made[0].items() if made[1][name] == digest}, seconds
 
 
-def try_once(
-    name: str, subject: Subject, template: Path, folder: Path, expected: Files, seconds: float, chance: random.Random
-) -> Trial:
-    """Kills the command once and looks at what is left."""
-    signals, receiver = chance.choice(list(SIGNALS)), chance.choice(subject.receivers)
-    after = chance.uniform(0, seconds)
+def try_one(
+    kills: list[Kill], subject: Subject, template: Path, folder: Path, expected: Files, seconds: float
+) -> list[str]:
+    """Kills the command in a new folder, says what is left that should not be, and removes the folder."""
     shutil.copytree(template, folder, symlinks=True)
-    before, temporary = subject.outputs(folder), set(os.listdir(tempfile.gettempdir()))
+    problems = [problem for kill in kills for problem in try_kill(kill, subject, template, folder, expected, seconds)]
+    problems += find_lost(subject, folder, expected)
+    shutil.rmtree(folder)
+    return problems
+
+
+def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expected: Files, seconds: float) -> list[str]:
+    """Kills the command once, and says what is left that should not be."""
+    shutil.rmtree(folder / "runs/killed", ignore_errors=True)
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    before = subject.outputs(folder)
     with (folder / "said").open("wb") as said:
-        process = subprocess.Popen(subject.command, cwd=folder, stdout=said, stderr=said, start_new_session=True)
-    time.sleep(after)
-    send(SIGNALS[signals], receiver, process)
+        process = subprocess.Popen(
+            subject.command,
+            cwd=folder,
+            env={**os.environ, "TMPDIR": str(temporary)},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+    time.sleep(kill.moment * seconds)
+    send(SIGNALS[kill.signals], kill.receiver, process)
     problems = []
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         problems.append(f"processes: the command goes on after {PATIENCE} s")
     problems += find_processes(process.pid)
-    is_silenced = signals == "SIGKILL" and receiver != "stage"  # then submit.py can clean nothing
+    is_silenced = kill.signals == "SIGKILL" and kill.receiver != "stage"  # then submit.py can clean nothing
     problems += find_half(folder, subject, before, expected, is_silenced)
-    problems += [f"files: {path}" for path in set(os.listdir(tempfile.gettempdir())) - temporary]
-    problems += find_lost(name, subject, template, folder, expected)
+    problems += [f"files: {path.name}" for path in temporary.iterdir()]
+    for kept in subject.kept:
+        if hash_files(template / kept) != hash_files(folder / kept):
+            problems.append(f"lost: {kept} has changed")
     if b"Traceback" in (folder / "said").read_bytes():
         problems.append("half: a trace")
     if problems:
-        print((folder / "said").read_text(encoding="utf-8", errors="replace"))
-    shutil.rmtree(folder)
-    return Trial(name, signals, receiver, after, problems)
+        print(kill, (folder / "said").read_text(encoding="utf-8", errors="replace"), sep="\n")
+    shutil.rmtree(temporary)
+    return problems
 
 
 def send(signals: list[signal.Signals], receiver: str, process: subprocess.Popen[bytes]) -> None:
@@ -257,12 +292,12 @@ def list_session(session: int) -> list[psutil.Process]:
 
 def find_half(folder: Path, subject: Subject, before: Files, expected: Files, is_silenced: bool) -> list[str]:
     """Outputs that are neither absent nor whole, and runs that do not say how they ended."""
-    made = subject.outputs(folder)
+    made = {name: digest for name, digest in subject.outputs(folder).items() if ".partial." not in name}
     if subject.is_whole:
         problems = [] if made in (before, expected) else ["half: some of the old and some of the new"]
     else:
         wrong = [name for name, digest in made.items() if name in expected and digest != expected[name]]
-        problems = [f"half: {name}" for name in wrong if ".partial." not in name]
+        problems = [f"half: {name}" for name in wrong]
     for run_folder in folder.glob("runs/killed/*"):
         left = [path for path in run_folder.rglob("*") if path.name.startswith((".partial.", "tmp-"))]
         if not is_silenced:
@@ -275,17 +310,14 @@ def find_half(folder: Path, subject: Subject, before: Files, expected: Files, is
     return problems
 
 
-def find_lost(name: str, subject: Subject, template: Path, folder: Path, expected: Files) -> list[str]:
-    """What was there before and has changed, and whether the command now gives what it gives undisturbed."""
-    problems = []
-    for kept in ("runs/default", "data") if name != "adopt" else ("runs/default",):
-        if hash_files(template / kept) != hash_files(folder / kept):
-            problems.append(f"lost: {kept} has changed")
+def find_lost(subject: Subject, folder: Path, expected: Files) -> list[str]:
+    """Whether the command, undisturbed after the kills, gives what it gives in a fresh folder."""
     shutil.rmtree(folder / "runs/killed", ignore_errors=True)
     try:
         run(subject.command, folder)
     except SystemExit as error:
-        return [*problems, f"lost: the next attempt fails: {error}"]
+        return [f"lost: the next attempt fails: {error}"]
+    problems = []
     made = subject.outputs(folder)
     if {path: made.get(path) for path in expected} != expected:
         problems.append("lost: the next attempt gives something else")
