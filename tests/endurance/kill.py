@@ -177,16 +177,24 @@ def list_subjects(template: Path) -> dict[str, Subject]:
     }
 
 
-def hash_files(folder: Path) -> Files:
-    """The files below a folder."""
+def hash_files(folder: Path, place: Path | None = None) -> Files:
+    """The files below a folder; where they name the place, as examples.json does, that makes no difference."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    def read(path: Path) -> bytes:
+        content = path.read_bytes()
+        return content.replace(str(place).encode(), b"") if place else content
+
+    return {str(path.relative_to(folder)): hashlib.sha256(read(path)).hexdigest() for path in files}
 
 
 def list_artifacts(folder: Path) -> Files:
     """The outputs of the stages of the run that was killed; an output that is a folder counts as one."""
     outputs = [path for path in folder.glob("runs/killed/*/artifacts/*/*/*") if path.name != "executor_output.json"]
-    digests = {path: hash_files(path) if path.is_dir() else hash_files(path.parent)[path.name] for path in outputs}
+    digests = {
+        path: hash_files(path, folder) if path.is_dir() else hash_files(path.parent, folder)[path.name]
+        for path in outputs
+    }
     return {"/".join(path.parts[-2:]): json.dumps(digest) for path, digest in digests.items()}
 
 
