@@ -32,7 +32,7 @@ def set_environment(temporary: Path) -> Iterator[None]:
         temporary: a folder for the temporary files of the stages.
     """
     before = dict(os.environ)
-    os.environ.update(_FOR_STAGES | {"TMPDIR": str(temporary)} | before | _UTF8)
+    os.environ.update(_FOR_STAGES | before | _UTF8 | {"TMPDIR": str(temporary)})
     try:
         yield
     finally:

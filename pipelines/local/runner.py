@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import json
+import os
 import re
 import tempfile
 import time
@@ -114,7 +115,7 @@ def run_package(
     started = time.monotonic()
     try:
         with (
-            tempfile.TemporaryDirectory(prefix="tmp-", dir=folder, ignore_cleanup_errors=True) as temporary,
+            _make_temporary_folder(folder) as temporary,
             end_new_children(),
             (folder / "run.log").open("wb", buffering=0) as log,
             _use_kfp_local(folder, arguments, runner, Path(temporary)),
@@ -147,6 +148,12 @@ def _begin_record(folder: Path, arguments: dict[str, Any], artifacts: dict[str, 
         "stages": {},
         "artifacts": dict(artifacts),
     }
+
+
+def _make_temporary_folder(folder: Path) -> "tempfile.TemporaryDirectory[str]":
+    """The folder for the stages' temporary files, which goes even if a stage is killed: where TMPDIR says, or here."""
+    place = Path(tempfile.gettempdir()) if "TMPDIR" in os.environ else folder
+    return tempfile.TemporaryDirectory(prefix="tmp-", dir=place, ignore_cleanup_errors=True)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,17 @@ def test_processes_that_are_not_of_the_run_go_on(tmp_path: Path, monkeypatch: py
         other.stdin.write(b"\n")
         other.stdin.close()
         assert other.wait(60) == 0
+
+
+def test_temporary_files_of_a_stage_that_is_killed_go_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    killed = tmp_path / "killed"
+    killed.write_text(f'#!/bin/sh\nfile=$(mktemp)\necho "$file" > {tmp_path}/made\nkill -9 $$\n')
+    killed.chmod(0o755)
+    monkeypatch.setattr(tempfile, "tempdir", None)  # so that Python looks at TMPDIR again
+    monkeypatch.setattr(runner, "find_python", lambda: str(killed))
+    assert run_stage(tmp_path / "run", tmp_path)["state"] == "failed"
+    assert Path((tmp_path / "made").read_text()).is_relative_to(temporary)
+    assert [path.name for path in temporary.iterdir()] == []
