@@ -47,6 +47,7 @@ RECEIVERS = ("command", "group", "stage")
 STAGES = ("ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare")
 QUICK = ["--param", "epochs=2"]
 KILLS = 4  # of a trial
+START = 0.2  # seconds in which Python itself starts, and prints a trace of a Ctrl-C that no program can catch
 PATIENCE = 120  # seconds that a command may take to end after a signal, beside other trials
 
 Files = dict[str, str]  # sha256 by path
@@ -67,7 +68,7 @@ class Kill(NamedTuple):
 
     signals: str
     receiver: str
-    moment: float  # 0 is the command's start, 1 its end when nobody disturbs it
+    moment: float  # 0 is when the command has begun, 1 its end when nobody disturbs it
 
     def __str__(self) -> str:
         return f"{self.signals} to the {self.receiver} at {self.moment:.0%}"
@@ -240,7 +241,7 @@ def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expecte
             stderr=said,
             start_new_session=True,
         )
-    time.sleep(kill.moment * seconds)
+    time.sleep(START + kill.moment * max(seconds - START, 0))
     send(SIGNALS[kill.signals], kill.receiver, process)
     problems = []
     try:
