@@ -15,7 +15,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -175,7 +175,7 @@ class ExamplesManifest:
     data_version: str
     classes: ClassNames
     splits: dict[SplitName, SplitInfo]
-    quarantined: list[Quarantined] = field(default_factory=list)
+    quarantined: list[Quarantined]
 
     @property
     def shards(self) -> list[Shard]:

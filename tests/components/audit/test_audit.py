@@ -186,7 +186,7 @@ def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list
 
 
 def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
-    examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}))
+    examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}, quarantined=[]))
     write_audit_report(str(tmp_path / "report.html"), examples, issues=[], gallery_size=5)
     assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
 
