@@ -17,12 +17,18 @@ from PIL import Image, ImageFilter
 
 from components.shared.ink import SPECKS, convert_to_gray, crop_ink, find_ink, is_line_drawing
 
-SIDE = 16  # pixels of the small picture
+SIDE = 20  # pixels of the small picture's brightness
+HUE_SIDE = 8  # pixels of its two colour channels, which JPEG keeps less well
+HUE_WEIGHT = 0.5  # of a tone of colour, against one of brightness
 INK_SIDE = 32  # pixels of the small picture of the ink
 
-SAME_TONES = 5.0  # the most by which the small pictures of one picture differ, root mean square in tones
-SAME_CONTRAST = 0.2  # the most as a share of the contrast, since faint pictures differ by less
-FAINTEST = 0.8  # tones by which they may differ whatever the contrast, since JPEG rounds
+# The small pictures of one picture differ by at most FAINTEST and MOVED of their detail, and by SAME_TONES: root mean
+# square in tones. The detail is the difference of neighbouring pixels, so MOVED is a shift in pixels of the small
+# picture; what compression does to a picture grows with its detail likewise. Chosen with benchmarks/duplicates.py.
+FAINTEST = 0.7
+MOVED = 0.18
+SAME_TONES = 7.0
+SMALL = 16  # pixels; what compression does to smaller pictures is not evened out, so they may differ by more
 SAME_ASPECT = 0.02  # log of the ratio of width to height, besides the rounding to whole pixels
 
 SAME_INK = 0.95  # least cosine of the ink of one drawing; different drawings of one numeral reach 0.93
@@ -33,6 +39,9 @@ CELL = 100  # images
 PROJECTED = 32  # random directions in which the fingerprints are divided
 BLOCK = 1024  # images that are projected at a time
 
+# With these weights, the distance of two small pictures is the root mean square of their differences in tones.
+WEIGHTS = np.repeat([1 / SIDE, HUE_WEIGHT / HUE_SIDE], [SIDE**2, 2 * HUE_SIDE**2])
+
 # Compares the images of a cell: which pairs are one picture, bool [images, images], and their likeness, likewise float.
 Compare = Callable[[NDArray[np.int64]], tuple[NDArray[np.bool_], NDArray[np.float64]]]
 
@@ -42,7 +51,7 @@ class Fingerprint(NamedTuple):
 
     height: int  # pixels of the picture
     width: int
-    pixels: bytes  # uint8 [SIDE, SIDE, 3], the whole picture
+    pixels: bytes  # the whole picture: uint8 [SIDE, SIDE] brightness, and twice [HUE_SIDE, HUE_SIDE] blue and red
     is_drawing: bool  # whether it looks like ink on paper
     ink_height: int  # pixels of the ink; 0 if there is none
     ink_width: int
@@ -70,15 +79,34 @@ def fingerprint(picture: NDArray[np.uint8]) -> Fingerprint:
     Args:
         picture: uint8 [height, width] or [height, width, 1] in gray, or [height, width, 3] in colour, red first.
     """
-    height, width = picture.shape[:2]
-    image = Image.fromarray(picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture)
-    small = image.resize((SIDE, SIDE), Image.Resampling.BILINEAR).convert("RGB")
-    box = crop_ink(find_ink(convert_to_gray(picture)), SPECKS)
-    ink = np.zeros((INK_SIDE, INK_SIDE), np.uint8)
-    if box.size:
-        drawing = Image.fromarray(box.astype(np.uint8) * 255).resize((INK_SIDE, INK_SIDE), Image.Resampling.BOX)
-        ink = np.asarray(drawing.filter(ImageFilter.GaussianBlur(1)))
-    return Fingerprint(height, width, small.tobytes(), is_line_drawing(picture), *box.shape, ink.tobytes())
+    if picture.ndim == 3 and picture.shape[2] == 1:
+        picture = picture[..., 0]
+    ink = find_ink(convert_to_gray(picture))
+    box = crop_ink(ink, SPECKS)
+    return Fingerprint(
+        height=picture.shape[0],
+        width=picture.shape[1],
+        pixels=_draw_small(Image.fromarray(picture)),
+        is_drawing=is_line_drawing(picture, ink),
+        ink_height=box.shape[0],
+        ink_width=box.shape[1],
+        ink=_draw_ink(box),
+    )
+
+
+def _draw_small(image: Image.Image) -> bytes:
+    def resize(side: int) -> Image.Image:
+        return image.resize((side, side), Image.Resampling.BILINEAR).convert("RGB").convert("YCbCr")
+
+    blue, red = resize(HUE_SIDE).split()[1:]
+    return resize(SIDE).split()[0].tobytes() + blue.tobytes() + red.tobytes()
+
+
+def _draw_ink(box: NDArray[np.bool_]) -> bytes:
+    if not box.size:
+        return bytes(INK_SIDE * INK_SIDE)
+    ink = Image.fromarray(box.astype(np.uint8) * 255).resize((INK_SIDE, INK_SIDE), Image.Resampling.BOX)
+    return ink.filter(ImageFilter.GaussianBlur(1)).tobytes()
 
 
 def is_ink_on_paper(fingerprints: Iterable[Fingerprint]) -> bool:
@@ -114,44 +142,63 @@ def find_duplicates(fingerprints: Sequence[Fingerprint], ink: bool | None = None
     first: dict[Fingerprint, int] = {}
     for number, image in enumerate(fingerprints):
         first.setdefault(image, number)
-    different = np.array(list(first.values()), int)
     repeated = np.array([first[image] for image in fingerprints], int)
-    found = [Pairs(np.arange(len(fingerprints)), repeated, np.ones(len(fingerprints)))]
-    chosen = [fingerprints[number] for number in different]
-    found.append(_find_same_pictures(chosen))
-    if is_ink_on_paper(fingerprints) if ink is None else ink:
-        found.append(_find_same_ink(chosen))
-    found[1:] = [Pairs(different[pairs.one], different[pairs.other], pairs.likeness) for pairs in found[1:]]
-    one, other, likeness = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    is_pair = one != other
-    return _connect(Pairs(one[is_pair], other[is_pair], likeness[is_pair]), len(fingerprints))
+    copies = np.flatnonzero(repeated != np.arange(len(fingerprints)))
+    found = [Pairs(copies, repeated[copies], np.ones(len(copies)))]
+    different = np.array(list(first.values()), int)
+    found += [
+        Pairs(different[pairs.one], different[pairs.other], pairs.likeness)
+        for pairs in _compare_pictures(list(first), is_ink_on_paper(fingerprints) if ink is None else ink)
+    ]
+    return _connect(_join(found), len(fingerprints))
+
+
+def _compare_pictures(images: list[Fingerprint], ink: bool) -> list[Pairs]:
+    pairs = [_find_same_pictures(images)]
+    if ink:
+        pairs.append(_find_same_ink(images))
+    return pairs
+
+
+def _join(parts: list[Pairs]) -> Pairs:
+    return Pairs(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
 def _find_same_pictures(images: Sequence[Fingerprint]) -> Pairs:
-    pixels = np.frombuffer(b"".join(image.pixels for image in images), np.uint8).reshape(len(images), SIDE * SIDE * 3)
+    pixels = np.frombuffer(b"".join(image.pixels for image in images), np.uint8).reshape(len(images), -1)
     shapes = np.array([(image.height, image.width) for image in images], float).reshape(-1, 2)
-    aspects, rounding = np.log(shapes[:, 1] / shapes[:, 0]), 1 / shapes.min(axis=1, initial=1e9)
-    contrasts = pixels.std(axis=1, dtype=np.float32)
+    aspects, sides = np.log(shapes[:, 1] / shapes[:, 0]), shapes.min(axis=1, initial=1e9)
 
     def compare(cell: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        tones = pixels[cell].astype(float)
+        tones = pixels[cell] * WEIGHTS
         squares = (tones**2).sum(axis=1)
-        distances = np.sqrt(np.maximum(squares + squares[:, None] - 2 * tones @ tones.T, 0) / tones.shape[1])
-        faint = np.minimum(contrasts[cell], contrasts[cell][:, None])
-        alike = distances <= np.clip(SAME_CONTRAST * faint, FAINTEST, SAME_TONES)
+        distances = np.sqrt(np.maximum(squares + squares[:, None] - 2 * tones @ tones.T, 0))
+        detail, side = _measure_detail(tones), sides[cell]
+        most = np.minimum(FAINTEST + MOVED * np.minimum(detail, detail[:, None]), SAME_TONES)
+        smaller = np.minimum(side, side[:, None])
+        alike = distances <= most * np.maximum(SMALL / smaller, 1)
         stretch = abs(aspects[cell] - aspects[cell][:, None])
-        return alike & (
-            stretch <= SAME_ASPECT + np.maximum(rounding[cell], rounding[cell][:, None])
-        ), 1 - distances / 255
+        return alike & (stretch <= SAME_ASPECT + 1 / smaller), 1 - distances / 255
 
     return _find_pairs(pixels, compare)
 
 
+def _measure_detail(tones: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the root mean square of the differences between neighbouring pixels of weighted small pictures."""
+    squares = np.zeros(len(tones))
+    for channel in np.split(tones, [SIDE**2, SIDE**2 + HUE_SIDE**2], axis=1):
+        side = round(channel.shape[1] ** 0.5)
+        square = channel.reshape(-1, side, side)
+        for axis in (1, 2):
+            squares += (np.diff(square, axis=axis) ** 2).sum(axis=(1, 2)) * side / (side - 1)
+    return np.sqrt(squares)
+
+
 def _find_same_ink(images: Sequence[Fingerprint]) -> Pairs:
     with_ink = np.flatnonzero([image.ink_height for image in images])
-    inks = b"".join(images[number].ink for number in with_ink)
-    pixels = np.frombuffer(inks, np.uint8).reshape(len(with_ink), INK_SIDE * INK_SIDE)
-    shapes = np.log([(images[number].ink_height, images[number].ink_width) for number in with_ink]).reshape(-1, 2)
+    drawings = [images[int(number)] for number in with_ink]
+    pixels = np.frombuffer(b"".join(image.ink for image in drawings), np.uint8).reshape(len(drawings), -1)
+    shapes = np.log([(image.ink_height, image.ink_width) for image in drawings]).reshape(-1, 2)
 
     def compare(cell: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         tones = pixels[cell].astype(float)
@@ -184,7 +231,7 @@ def _find_pairs(pixels: NDArray[np.uint8], compare: Compare) -> Pairs:
             found.append(Pairs(cell[rows], cell[nearest], likeness[np.arange(len(rows)), nearest]))
             first = _connect_cell(alike)[rows]
             found.append(Pairs(cell[rows], cell[first], np.zeros(len(rows))))
-    return Pairs(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return _join(found)
 
 
 def _divide_into_cells(points: NDArray[np.float32], rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

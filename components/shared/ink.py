@@ -76,7 +76,7 @@ def _find_span(mass: NDArray[np.float64], share: float) -> tuple[int, int]:
     return int(np.searchsorted(total, share, "right")), int(np.searchsorted(total, 1 - share, "left")) + 1
 
 
-def is_line_drawing(picture: NDArray[np.uint8]) -> bool:
+def is_line_drawing(picture: NDArray[np.uint8], ink: NDArray[np.bool_]) -> bool:
     """Whether a picture looks like pen strokes in one colour on even paper.
 
     On even paper nearly all of the variance is that between ink and paper; strokes cover little of it, are thin, and
@@ -84,16 +84,15 @@ def is_line_drawing(picture: NDArray[np.uint8]) -> bool:
 
     Args:
         picture: As for `convert_to_gray`.
+        ink: Its ink, as `find_ink` finds it.
     """
-    gray = convert_to_gray(picture)
-    ink = find_ink(gray)
     box = crop_ink(ink, SPECKS)
     if not box.size or max(box.shape) < LEAST_SIDE or ink.mean() > MOST_INK:
         return False
     if _measure_stroke(ink) > THICKEST * max(box.shape) or _measure_hues(picture) > MOST_HUES:
         return False
     share = ink.mean()
-    tones = gray.astype(np.float32)
+    tones = convert_to_gray(picture).astype(np.float32)
     between = share * (1 - share) * (tones[ink].mean() - tones[~ink].mean()) ** 2
     return bool(between >= TWO_TONED * tones.var())
 
