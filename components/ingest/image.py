@@ -74,6 +74,15 @@ def read_image(filename: str, data: bytes, *, label: int, max_pixels: int) -> Im
     )
 
 
+def load_picture(data: bytes, max_pixels: int) -> Image.Image:
+    """Reads the picture of a file alone, 8 bit gray or RGB.
+
+    Raises:
+        BadImage: As read_image.
+    """
+    return _load(data, max_pixels).picture
+
+
 def _load(data: bytes, max_pixels: int) -> _Loaded:
     if not data:
         raise BadImage("the file is empty")
