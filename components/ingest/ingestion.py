@@ -191,7 +191,7 @@ def _divide(
         | "inspect" >> beam.FlatMap(inspect_files, beam.pvalue.AsSingleton(refusal), settings)
     )
     divided = refusal | "divide" >> beam.Map(_try_to_divide, beam.pvalue.AsList(inspected), shares, settings.work)
-    placed = files | "place" >> beam.Map(_place, beam.pvalue.AsSingleton(divided))
+    placed = files | "place" >> beam.Map(lambda file, divided: _place(file, divided), beam.pvalue.AsSingleton(divided))
     return placed, divided | "refused or not divided" >> beam.Map(lambda divided: divided[0])
 
 
