@@ -10,7 +10,7 @@ from typing import NamedTuple
 from components.shared.cloud_storage import fetch_object, is_address
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision, read_decisions
-from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented
+from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented, read_paths
 from components.shared.formats.issues import Issue
 from components.shared.formats.issues import read_issues as read_rows
 
@@ -19,6 +19,7 @@ class SourceImage(NamedTuple):
     """An image of the data version that is curated."""
 
     filename: str  # split/class/file
+    path: str  # in the data set, which may have no splits, or folders below its classes
     sha256: str  # of the file as the user has it
     split: str
     label: str  # the name of its class
@@ -37,18 +38,20 @@ def read_images(examples: ExampleSet) -> list[SourceImage]:
     Returns:
         Its images, without those that an earlier curation made from others.
     """
+    paths = read_paths(examples.folder)
     return [
-        _describe(example, split)
+        _describe(example, split, paths.get(example.filename, example.filename))
         for split in examples.manifest.splits
         for example in examples.read(split)
         if not is_augmented(example.filename)
     ]
 
 
-def _describe(example: ImageExample, split: str) -> SourceImage:
+def _describe(example: ImageExample, split: str, path: str) -> SourceImage:
     is_kept = hashlib.sha256(example.encoded).hexdigest() == example.sha256
     return SourceImage(
         filename=example.filename,
+        path=path,
         sha256=example.sha256,
         split=split,
         label=example.class_name,

@@ -42,6 +42,10 @@ class Bucket(Source):
         for part in parts:
             yield from self._list_class(part) if part.class_name else self._list_beside(part)
 
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """As Source.locate; whether an object is there is known when it is read."""
+        return (File(path, self.join_address(path)) for path in paths)
+
     def open_reader(self) -> AbstractContextManager[Reader]:
         """A reader with one client for all its files."""
         return _open_reader(self.uri)

@@ -50,6 +50,17 @@ class Folder(Source):
             folder, name = self.join_address(*part.folders), join_names(self.prefix, *part.folders)
             yield from self._list_images(folder, name, "", part) if part.class_name else self._list_beside(folder, name)
 
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """As Source.locate; a link must not lead out of the folder, unless to DVC's cache."""
+        root = Path(self.root).resolve()
+        for path in paths:
+            address = self.join_address(path)
+            target = os.path.realpath(address)
+            cached = None if Path(target).is_relative_to(root) else CACHED.fullmatch(target)
+            is_inside = cached or Path(target).is_relative_to(root)
+            problem = "" if is_inside else f"a link that leaves {self.root}"
+            yield File(path, address, problem=problem, md5="".join(cached.groups()) if cached else "")
+
     def _list_images(self, folder: str, name_of_folder: str, below: str, part: Part) -> Iterator[File]:
         """Yields what lies in a class folder or below it."""
         for entry in self._scan(folder, name_of_folder):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from components.ingest.opening import open_source
 from components.ingest.sources import Child, Part, Source
+from components.ingest.table import SUFFIXES
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS
 from components.shared.formats.manifest import FILE as MANIFEST
@@ -22,7 +23,6 @@ SPLIT_NAMES = {  # what people call the splits, in small letters
     "test": "test",
     "testing": "test",
 }
-TABLES = (".csv", ".parquet")
 
 
 class Split(NamedTuple):
@@ -95,7 +95,7 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: 
     for split, found in children:
         _check_class_folders(split, found, names)
     _check_same_classes(children, names)
-    if len(names) < 2:
+    if len(names) < 2 and any(not split.folders and not split.name for split in splits):
         raise UserError(
             f"{data.join_address()}: {', '.join(names)} is its only class, but a model needs two to tell apart; name "
             "the folder that has a folder for each class."
@@ -208,7 +208,7 @@ def _check_class_folders(split: Split, children: list[Child], names: list[str]) 
         if not is_plain_name(child.name):
             raise UserError(f"{ascii(address)}: the name {NAME_ADVICE}.")
         if not child.is_folder:
-            is_table = child.name.lower().endswith(TABLES)
+            is_table = child.name.lower().endswith(SUFFIXES)
             hint = "; if it is the table of the images, name it in place of the folder" if is_table else ""
             raise UserError(f"{address}: lies beside the class folders; move it into one of them or remove it{hint}.")
         if child.is_link:

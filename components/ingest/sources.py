@@ -117,6 +117,10 @@ class Source(ABC):
         """The files of some parts, including those in hidden folders."""
 
     @abstractmethod
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """The file at each path of the data set; one that is not there is named when it is read, or by its problem."""
+
+    @abstractmethod
     def open_reader(self) -> AbstractContextManager[Reader]:
         """Connects to where the files are; a worker does so once for each shard."""
 

@@ -20,7 +20,7 @@ from components.shared.formats.manifest import FILE
 from components.shared.formats.names import has_passed_over, is_passed_over
 
 # DVC 3 keeps it below <remote>/files/md5; what DVC 2 made stays where it was, directly below <remote>.
-MANIFEST = re.compile(r".+/[0-9a-f]{2}/[0-9a-f]{30}\.dir", re.DOTALL)
+MANIFEST = re.compile(r"(.+/[0-9a-f]{2}/[0-9a-f]{30}\.dir)(?:/(.+))?", re.DOTALL)  # and the path of a table in it
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -58,14 +58,25 @@ class Version(Source):
                 name, address = join_names(self.prefix, relpath), self.store.join_address(md5[:2], md5[2:])
                 yield File(name, address, part.split, part.class_name, below, md5=md5)
 
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """As Source.locate."""
+        wanted = set(paths)
+        md5s = {relpath: md5 for relpath, md5 in read_manifest(self.manifest, self.store) if relpath in wanted}
+        for path in paths:
+            if md5 := md5s.get(path):
+                yield File(path, self.store.join_address(md5[:2], md5[2:]), md5=md5)
+            else:
+                yield File(path, self.join_address(path), problem="not in this data version")
+
     def open_reader(self) -> AbstractContextManager[Reader]:
         """The reader of the store."""
         return self.store.open_reader()
 
 
-def is_manifest(uri: str) -> bool:
-    """Whether an address is that of a folder's manifest in a DVC remote."""
-    return MANIFEST.fullmatch(uri) is not None
+def split_manifest(uri: str) -> tuple[str, str] | None:
+    """The address of a folder's manifest in a DVC remote and a path in that folder, if that is what an address is."""
+    found = MANIFEST.fullmatch(uri)
+    return (found[1], found[2] or "") if found else None
 
 
 def open_version(uri: str, prefix: str, store: Source) -> Version:

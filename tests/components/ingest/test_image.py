@@ -241,8 +241,8 @@ PROGRESSIVE = saved(Image.fromarray(np.tile(WAVE, (10, 10))), "JPEG", progressiv
 REPEATED_SCANS = repeat_scan(PROGRESSIVE, 310 - PROGRESSIVE.count(b"\xff\xda"))
 BAD = {
     "empty": (b"", "empty"),
-    "text": (b"not an image\n" * 50, "not a PNG, JPEG, BMP or GIF"),
-    "another format": (saved(Image.fromarray(GRAY), "TIFF"), "not a PNG, JPEG, BMP or GIF"),
+    "text": (b"not an image\n" * 50, "not a PNG, JPEG, BMP, GIF, WebP or TIFF"),
+    "another format": (saved(Image.fromarray(GRAY), "PPM"), "not a PNG, JPEG, BMP, GIF, WebP or TIFF"),
     "half a PNG": (WHOLE[: len(WHOLE) // 2], "damaged"),
     "half a JPEG": (WHOLE_JPEG[: len(WHOLE_JPEG) // 2], "damaged"),
     "half a BMP": (saved(Image.fromarray(COLOR), "BMP")[:120], "damaged"),
