@@ -19,7 +19,6 @@ class SourceImage(NamedTuple):
     """An image of the data version that is curated."""
 
     filename: str  # split/class/file
-    path: str  # in the data set, which may have no splits, or folders below its classes
     sha256: str  # of the file as the user has it
     split: str
     label: str  # the name of its class
@@ -27,6 +26,7 @@ class SourceImage(NamedTuple):
     aspect_ratio: float  # this and the next two are defined as in ImageExample
     ink_fraction: float
     contrast: float
+    path: str = ""  # in the data set, which may have no splits, or folders below its classes
 
 
 def read_images(examples: ExampleSet) -> list[SourceImage]:
@@ -51,7 +51,6 @@ def _describe(example: ImageExample, split: str, path: str) -> SourceImage:
     is_kept = hashlib.sha256(example.encoded).hexdigest() == example.sha256
     return SourceImage(
         filename=example.filename,
-        path=path,
         sha256=example.sha256,
         split=split,
         label=example.class_name,
@@ -59,6 +58,7 @@ def _describe(example: ImageExample, split: str, path: str) -> SourceImage:
         aspect_ratio=example.aspect_ratio,
         ink_fraction=example.ink_fraction,
         contrast=example.contrast,
+        path=path,
     )
 
 

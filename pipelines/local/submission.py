@@ -46,12 +46,12 @@ class LocalTarget:
         """A folder or a table as it is, or one of its versions in the DVC remote."""
         if rev:
             return resolve_version(folder, rev, self._dvc_remote or None)
-        if is_table(folder) and folder.is_file():
+        if is_table(folder) and not folder.is_dir():
+            if not folder.is_file():
+                raise UserError(f"{folder}: no such file; --data and --test-data name folders or a table of images.")
             return DataVersion(str(folder.resolve()), "")
         if not folder.is_dir():
-            raise UserError(
-                f"{folder}: no such folder; --data and --test-data name folders of images, or a table (.csv, .parquet)."
-            )
+            raise UserError(f"{folder}: no such folder; --data and --test-data name folders of images.")
         ignored = list_ignored(folder)
         if shown := [name for name in ignored if not Path(name).name.startswith(".")]:
             more = f" and {len(shown) - 1:,} more" if len(shown) > 1 else ""

@@ -486,8 +486,8 @@ def test_unknown_class_is_named(tiny: Folders, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         ingest(tiny, tmp_path / "examples", classes=["i", "v"])
     assert str(caught.value) == (
-        f"{tiny.data / 'train/x'}: not one of the classes i, v; rename it, or list it as well, in --param classes=[...] "
-        "or as `classes` of ingest in pipelines/config; an empty list takes what the data has."
+        f"{tiny.data / 'train/x'}: not one of the classes i, v; rename it, or list it as well, in --param "
+        "classes=[...] or as `classes` of ingest in pipelines/config; an empty list takes what the data has."
     )
 
 
