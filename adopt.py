@@ -81,12 +81,18 @@ def _adopt(options: argparse.Namespace) -> None:
 def _show(plan: "Plan", source: "Curated") -> None:
     from components.shared.formats.manifest import FILE as MANIFEST  # as above
     from components.shared.formats.manifest import is_image_path
+    from pipelines.data.adoption import is_image
     from pipelines.output.display import OutputConsole
     from pipelines.output.results import RESULTS, read_data_version
 
     console = OutputConsole(markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
     console.print(_draw_counts(plan.now, plan.next))
+    if others := sum(is_image(name) and not is_image_path(name) for name in plan.now.md5s):
+        console.print(
+            f"{others:,} images of the present version lie in other folders than train/<class>/, val/<class>/ and "
+            "test/<class>/, so the table counts them in the new version only."
+        )
     if plan.changes is None:
         console.print("The files of the present version are not in DVC's cache, so the table counts them as 0.")
     else:
@@ -95,7 +101,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
             console.print(
                 "The added images are not in the current version, so the curated folder was made from another version."
             )
-    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
+    beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
     if beside:
         console.print(f"The new version leaves out the files that are no images: {', '.join(beside[:5])}")
     figures_of = read_data_version(RESULTS)
@@ -117,6 +123,7 @@ def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
 
     from components.shared.formats.examples import SPLITS
     from components.shared.formats.manifest import is_image_path
+    from components.shared.formats.names import sort_classes
 
     def count(version: "Snapshot") -> Counter[tuple[str, str]]:
         names = [name.split("/") for name in version.md5s if is_image_path(name)]
@@ -125,7 +132,7 @@ def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
     before, after = count(now), count(upcoming)
     splits = [split for split in SPLITS if any(split == filled for filled, _ in before + after)]
     table = Table("images", *splits)
-    for label in sorted({label for _, label in before + after}):
+    for label in sort_classes({label for _, label in before + after}):
         table.add_row(label, *(_write_change(before[split, label], after[split, label]) for split in splits))
     table.add_section()
     totals = [

@@ -11,9 +11,9 @@ from pipelines.compiler.stages import Stages
 def build(stages: Stages) -> BaseComponent:
     """The pipeline, whose two trainings are its parts `before` and `after`."""
     train_before, train_after = training.build(stages, "before"), training.build(stages, "after")
-    settings, curation = stages.parameters["train"], stages.parameters["curate"]
+    data, settings, curation = (stages.parameters[stage] for stage in ("ingest", "train", "curate"))
     # What curate makes, ingest must take.
-    max_images = min(curation["max_images"], stages.parameters["ingest"]["max_images"])
+    max_images = min(curation["max_images"], data["max_images"])
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="improvement",
@@ -26,7 +26,11 @@ def build(stages: Stages) -> BaseComponent:
         test_data_uri: str = "",
         data_version: str = "",
         ignored: list = [],  # type: ignore[type-arg]  # noqa: B006 (kfp only reads it, and knows no list[str])
-        on_bad_image: str = stages.parameters["ingest"]["on_bad_image"],
+        classes: list = data["classes"],  # type: ignore[type-arg]
+        val_share: float = data["val_share"],
+        test_share: float = data["test_share"],
+        split_seed: int = data["split_seed"],
+        on_bad_image: str = data["on_bad_image"],
         # the next version
         decisions_uri: str = curation["decisions_uri"],
         augment_to: int = curation["augment_to"],
@@ -42,6 +46,10 @@ def build(stages: Stages) -> BaseComponent:
             test_data_uri=test_data_uri,
             data_version=data_version,
             ignored=ignored,
+            classes=classes,
+            val_share=val_share,
+            test_share=test_share,
+            split_seed=split_seed,
             on_bad_image=on_bad_image,
             **training_settings,
         )
@@ -62,7 +70,11 @@ def build(stages: Stages) -> BaseComponent:
             test_data_uri="",
             data_version="",
             ignored=[],
-            on_bad_image=stages.parameters["ingest"]["on_bad_image"],
+            classes=classes,
+            val_share=val_share,
+            test_share=test_share,
+            split_seed=split_seed,
+            on_bad_image=data["on_bad_image"],
             **training_settings,
         )
         compare(

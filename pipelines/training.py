@@ -19,7 +19,7 @@ class Outputs(NamedTuple):
 
 def build(stages: Stages, part: str = "") -> BaseComponent:
     """The pipeline; as a `part` of another one, its tasks have that prefix: before-train."""
-    settings = stages.parameters["train"]
+    data, settings = stages.parameters["ingest"], stages.parameters["train"]
     prefix = f"{part}-" if part else ""
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
@@ -33,7 +33,11 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
         test_data_uri: str = "",
         data_version: str = "",
         ignored: list = [],  # type: ignore[type-arg]  # noqa: B006 (kfp only reads it, and knows no list[str])
-        on_bad_image: str = stages.parameters["ingest"]["on_bad_image"],
+        classes: list = data["classes"],  # type: ignore[type-arg]
+        val_share: float = data["val_share"],
+        test_share: float = data["test_share"],
+        split_seed: int = data["split_seed"],
+        on_bad_image: str = data["on_bad_image"],
         # the training
         epochs: int = settings["epochs"],
         batch_size: int = settings["batch_size"],
@@ -47,6 +51,10 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
             test_data_uri=test_data_uri,
             data_version=data_version,
             ignored=ignored,
+            classes=classes,
+            val_share=val_share,
+            test_share=test_share,
+            split_seed=split_seed,
             on_bad_image=on_bad_image,
         )
         examples = ingest.outputs["examples"]

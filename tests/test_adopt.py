@@ -127,7 +127,7 @@ def write_curated(folder: Path, files: list[File]) -> None:
 
 def describe(file: File) -> CuratedImage:
     label = file.name.split("/")[1] if file.name.count("/") > 1 else ""
-    return CuratedImage(file.name, sha256(file.text), file.source, sha256(file.source_text), label, [], 1)
+    return CuratedImage(file.name, sha256(file.text), file.source, sha256(file.source_text), file.source, label, [], 1)
 
 
 def sha256(text: str) -> str:
@@ -731,7 +731,7 @@ def test_from_a_bucket_to_a_bucket(place: Place, run: Callable[..., str], gcs: G
         ),
         pytest.param(
             lambda gcs: gcs.bucket.blob("d/manifest.csv").upload_from_string(
-                f"{','.join(CuratedImage._fields)}\n../../x.png,{sha256('x')},train/i/0.png,0,i,[],1\n"
+                f"{','.join(CuratedImage._fields)}\n../../x.png,{sha256('x')},train/i/0.png,0,train/i/0.png,i,[],1\n"
             ),
             "is not a path like split/class/file",
             id="hostile",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from components.shared.cloud_storage import fetch_object, is_address
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision, read_decisions
-from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented
+from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented, read_paths
 from components.shared.formats.issues import Issue
 from components.shared.formats.issues import read_issues as read_rows
 
@@ -26,6 +26,7 @@ class SourceImage(NamedTuple):
     aspect_ratio: float  # this and the next two are defined as in ImageExample
     ink_fraction: float
     contrast: float
+    path: str = ""  # in the data set, which may have no splits, or folders below its classes
 
 
 def read_images(examples: ExampleSet) -> list[SourceImage]:
@@ -37,15 +38,16 @@ def read_images(examples: ExampleSet) -> list[SourceImage]:
     Returns:
         Its images, without those that an earlier curation made from others.
     """
+    paths = read_paths(examples.folder)
     return [
-        _describe(example, split)
+        _describe(example, split, paths.get(example.filename, example.filename))
         for split in examples.manifest.splits
         for example in examples.read(split)
         if not is_augmented(example.filename)
     ]
 
 
-def _describe(example: ImageExample, split: str) -> SourceImage:
+def _describe(example: ImageExample, split: str, path: str) -> SourceImage:
     is_kept = hashlib.sha256(example.encoded).hexdigest() == example.sha256
     return SourceImage(
         filename=example.filename,
@@ -56,6 +58,7 @@ def _describe(example: ImageExample, split: str) -> SourceImage:
         aspect_ratio=example.aspect_ratio,
         ink_fraction=example.ink_fraction,
         contrast=example.contrast,
+        path=path,
     )
 
 

@@ -149,7 +149,7 @@ def _write_file(
 ) -> CuratedImage:
     (folder / filename).write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    return CuratedImage(filename, sha256, source.filename, source.sha256, label, operations, seed)
+    return CuratedImage(filename, sha256, source.filename, source.sha256, source.path, label, operations, seed)
 
 
 def _decode(encoded: bytes) -> Picture | None:

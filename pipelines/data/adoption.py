@@ -19,6 +19,7 @@ from components.shared.errors import UserError, shorten
 from components.shared.files import name_temporary, new_directory, remove_attempts, write_to_disk
 from components.shared.formats.examples import is_augmented
 from components.shared.formats.manifest import is_image_path
+from components.shared.formats.names import has_image_suffix, has_passed_over
 from pipelines.data.curated import Curated, compute_md5
 from pipelines.data.dvc_version import (
     Folder,
@@ -273,21 +274,26 @@ def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
     relabelled = moved = edited = added = added_to_test = augmented = 0
     sources = set()
     for image in curated.images:
-        name, source = image.filename, image.source_filename
+        name, source, path = image.filename, image.source_filename, image.source_path
         is_same = image.sha256 == image.source_sha256
         if is_augmented(name):
             augmented += 1
-        elif source not in now or (is_same and now[source] != curated.md5s[name]):
+        elif path not in now or (is_same and now[path] != curated.md5s[name]):
             added_to_test += name.startswith("test/")
             added += not name.startswith("test/")
         else:
-            sources.add(source)
+            sources.add(path)
             (split, label, _), (old_split, old_label, _) = name.split("/"), source.split("/")
             relabelled += label != old_label
             moved += split != old_split
             edited += not is_same
-    removed = sum(is_image_path(name) and not is_augmented(name) for name in now.keys() - sources)
+    removed = sum(is_image(name) and not is_augmented(name) for name in now.keys() - sources)
     return ChangeCounts(relabelled, moved, edited, removed, added, added_to_test, augmented)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file of a version is an image, in whatever folders that version has them."""
+    return is_image_path(path) or (has_image_suffix(path) and not has_passed_over(path))
 
 
 def _write_message(version: Snapshot, changes: ChangeCounts | None) -> str:

@@ -15,7 +15,7 @@ from pipelines.compiler.packages import write_package
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
-from pipelines.data.dvc_version import DataVersion, resolve_version
+from pipelines.data.dvc_version import DataVersion, is_table, resolve_version
 from pipelines.data.ignored import list_ignored
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.processes import Interruption
@@ -43,9 +43,13 @@ class LocalTarget:
         self._runs, self._experiment, self._dvc_remote = runs, experiment, dvc_remote
 
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
-        """A folder as it is, or one of its versions in the DVC remote."""
+        """A folder or a table as it is, or one of its versions in the DVC remote."""
         if rev:
             return resolve_version(folder, rev, self._dvc_remote or None)
+        if is_table(folder) and not folder.is_dir():
+            if not folder.is_file():
+                raise UserError(f"{folder}: no such file; --data and --test-data name folders or a table of images.")
+            return DataVersion(str(folder.resolve()), "")
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; --data and --test-data name folders of images.")
         ignored = list_ignored(folder)
