@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from components.shared.errors import UserError
 from components.shared.ink import SPECKS, convert_to_gray, crop_ink, find_ink, is_line_drawing
+
+CONTENTS = ("auto", "ink", "pictures")  # what images may be said to be: auto leaves it to the images
 
 SIDE = 20  # pixels of the small picture's brightness
 HUE_SIDE = 8  # pixels of its two colour channels, which JPEG keeps less well
@@ -117,6 +120,21 @@ def is_ink_on_paper(fingerprints: Iterable[Fingerprint]) -> bool:
     """
     looks = [image.is_drawing for image in fingerprints if image.ink_height]
     return sum(looks) > len(looks) / 2
+
+
+def choose_content(content: str, fingerprints: Iterable[Fingerprint]) -> bool:
+    """Returns whether a data set counts as ink on paper.
+
+    Args:
+        content: One of CONTENTS.
+        fingerprints: Those of its pictures, or of enough of them.
+
+    Raises:
+        UserError: `content` is something else.
+    """
+    if content not in CONTENTS:
+        raise UserError(f"content is {content!r}; it must be {', '.join(CONTENTS[:-1])} or {CONTENTS[-1]}.")
+    return is_ink_on_paper(fingerprints) if content == "auto" else content == "ink"
 
 
 def group(fingerprints: Sequence[Fingerprint], ink: bool | None = None) -> list[int]:

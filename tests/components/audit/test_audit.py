@@ -90,8 +90,8 @@ def issues(audit: Path) -> list[dict[str, str]]:
     return read(audit / "issues.csv")
 
 
-def run_audit(examples: Path, settings: AuditSettings, folder: Path) -> Path:
-    audit_examples(str(examples), settings, review_size=1000, gallery_size=5, **outputs(folder))
+def run_audit(examples: Path, settings: AuditSettings, folder: Path, content: str = "auto") -> Path:
+    audit_examples(str(examples), settings, content=content, review_size=1000, gallery_size=5, **outputs(folder))
     assert sorted(contents(folder)) == sorted(OUTPUTS.values())
     return folder
 
@@ -170,7 +170,7 @@ def test_images_made_of_others_are_left_out(faulty: Path, issues: list[dict[str,
 def test_report_shows_each_kind_with_its_first_images(audit: Path, issues: list[dict[str, str]]):
     report = (audit / "report.html").read_text()
     kinds = Counter(kind for issue in issues for kind in issue["kinds"].split(";") if kind)
-    assert f"No ink: {kinds['blank']}</h2>" in report
+    assert f"No ink, or one plain colour: {kinds['blank']}</h2>" in report
     assert f"Another label fits better: {kinds['label']}</h2>" in report
     gallery = report[report.index("Another label fits better") :].partition("</div>")[0]
     first = [issue for issue in issues if "label" in issue["kinds"].split(";")][:5]
@@ -187,7 +187,7 @@ def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list
 
 def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
     examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}))
-    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], gallery_size=5)
+    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warning="", gallery_size=5)
     assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
 
 
@@ -198,7 +198,7 @@ def test_a_killed_audit_continues_in_the_next_run(
     settings = SETTINGS._replace(repeats=2, epochs=2)
     whole = run_audit(faulty, settings, tmp_path / "whole")
     assert "finished before" not in capfd.readouterr().out
-    sizes = "review_size=1000, gallery_size=5"
+    sizes = "content='auto', review_size=1000, gallery_size=5"
     call = f"audit_examples({str(faulty)!r}, {settings}, {sizes}, **{outputs(tmp_path / 'killed')})"
     code = f"from components.audit.audit import *; {call}"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
@@ -251,7 +251,7 @@ def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path)
     folder = shutil.copytree(faulty, tmp_path / "examples")
     edit_record(folder, set_text("image/encoded", b"no picture"))
     with pytest.raises(UserError, match=r"^val/\w/\d\d.png: cannot be decoded; rerun ingest on the data.$"):
-        read_images(open_examples(folder))
+        read_images(open_examples(folder), "auto")
 
 
 @pytest.mark.parametrize(
