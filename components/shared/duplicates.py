@@ -183,7 +183,7 @@ def _join(parts: list[Pairs]) -> Pairs:
 
 
 def _find_same_pictures(images: Sequence[Fingerprint]) -> Pairs:
-    pixels = np.frombuffer(b"".join(image.pixels for image in images), np.uint8).reshape(len(images), -1)
+    pixels = np.frombuffer(b"".join(image.pixels for image in images), np.uint8).reshape(-1, len(WEIGHTS))
     shapes = np.array([(image.height, image.width) for image in images], float).reshape(-1, 2)
     aspects, sides = np.log(shapes[:, 1] / shapes[:, 0]), shapes.min(axis=1, initial=1e9)
 
@@ -215,7 +215,7 @@ def _measure_detail(tones: NDArray[np.float64]) -> NDArray[np.float64]:
 def _find_same_ink(images: Sequence[Fingerprint]) -> Pairs:
     with_ink = np.flatnonzero([image.ink_height for image in images])
     drawings = [images[int(number)] for number in with_ink]
-    pixels = np.frombuffer(b"".join(image.ink for image in drawings), np.uint8).reshape(len(drawings), -1)
+    pixels = np.frombuffer(b"".join(image.ink for image in drawings), np.uint8).reshape(-1, INK_SIDE**2)
     shapes = np.log([(image.ink_height, image.ink_width) for image in drawings]).reshape(-1, 2)
 
     def compare(cell: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -238,7 +238,7 @@ def _find_pairs(pixels: NDArray[np.uint8], compare: Compare) -> Pairs:
     for start in range(0, len(pixels), BLOCK):
         points[start : start + BLOCK] = pixels[start : start + BLOCK].astype(np.float32) @ directions
     found = [Pairs(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    for _ in range(TREES if len(points) > CELL else 1):
+    for _ in range(TREES if len(points) > CELL else min(len(points), 1)):
         for cell in _divide_into_cells(points, rng):
             alike, likeness = compare(cell)
             np.fill_diagonal(alike, False)

@@ -221,6 +221,62 @@ def test_brightness_moves_the_paper_and_contrast_the_ink() -> None:
     assert changed[4, 4].tolist() == [140, 90, 140]
 
 
+# --- pictures that are not ink ------------------------------------------------------------------
+
+
+def photograph() -> np.ndarray:
+    """60 x 90 pixels in colours that change from left to right and from top to bottom."""
+    y, x = np.mgrid[0:60, 0:90]
+    return np.stack([60 + x, 80 + 2 * y, 200 - x], axis=-1).astype(np.uint8)
+
+
+def test_pictures_are_changed_otherwise_than_ink() -> None:
+    for picture in (photograph(), photograph()[..., 0]):
+        for seed in SEEDS:
+            operations = draw_operations(seed, ["horizontal"], "pictures")
+            names = [step["operation"] for step in operations if step["operation"] != "flip"]
+            assert names == ["reduce", "rotate", "window", "light", "colour"]
+            changed = apply_operations(picture, operations)
+            assert (changed.shape, changed.dtype) == (picture.shape, np.uint8)
+            assert not np.array_equal(changed, picture)
+            again = apply_operations(picture, json.loads(json.dumps(operations)))  # as the manifest has them
+            np.testing.assert_array_equal(again, changed)
+
+
+def test_each_change_of_a_picture_does_what_it_says() -> None:
+    picture = photograph()
+    np.testing.assert_array_equal(only(picture, "rotate", degrees=0.0), picture)
+    turned = only(picture, "rotate", degrees=180.0)
+    np.testing.assert_array_equal(turned[1:-1, 1:-1], picture[::-1, ::-1][1:-1, 1:-1])
+    left = only(picture, "window", share=0.5, place=[-1.0, -1.0])
+    assert left[..., 0].max() == pytest.approx(60 + 44, abs=1)
+    right = only(picture, "window", share=0.5, place=[1.0, 1.0])
+    assert right[..., 0].min() == pytest.approx(60 + 45, abs=1)
+    np.testing.assert_array_equal(only(picture, "window", share=1.0, place=[0.3, 0.3]), picture)
+    assert only(picture, "light", brightness=1.2, contrast=1.0).mean() == pytest.approx(1.2 * picture.mean(), rel=0.02)
+    assert only(picture, "light", brightness=1.0, contrast=0.5).std() == pytest.approx(picture.std() / 2, rel=0.02)
+    gray = only(picture, "colour", saturation=0.0, balance=[1.0, 1.0, 1.0])
+    assert np.ptp(gray, axis=2).max() == 0
+    blue = only(picture, "colour", saturation=1.0, balance=[1.1, 1.0, 1.0])
+    np.testing.assert_array_equal(blue[..., 1:], picture[..., 1:])
+    assert blue[..., 0].mean() == pytest.approx(1.1 * picture[..., 0].mean(), rel=0.01)
+    np.testing.assert_array_equal(
+        only(picture[..., 0], "colour", saturation=0.5, balance=[1.1, 1.0, 1.0]), picture[..., 0]
+    )
+
+
+# --- how many -----------------------------------------------------------------------------------
+
+
+def test_augmentation_is_a_multiple_of_what_train_has_unless_a_number_is_given() -> None:
+    usual = GOOD._replace(augment_to=-1)
+    assert usual.count_wanted(train=72, val=20) == 5 * 72 + 20
+    assert usual.count_wanted(train=2067, val=813) == 10_000  # the competition's images: as many as it allows
+    assert usual._replace(augment_times=0).count_wanted(train=72, val=20) == 20
+    assert usual._replace(augment_to=0).count_wanted(train=72, val=20) == 0
+    assert usual._replace(augment_to=500).count_wanted(train=72, val=20) == 500
+
+
 def test_large_pictures_become_smaller() -> None:
     large = np.full((300, 1024), 255, np.uint8)
     assert only(large, "reduce", longest_side=512).shape == (150, 512)
