@@ -32,7 +32,10 @@ def build(stages: Stages) -> BaseComponent:
         split_seed: int = data["split_seed"],
         on_bad_image: str = data["on_bad_image"],
         # the next version
+        content: str = curation["content"],
         decisions_uri: str = curation["decisions_uri"],
+        most_dropped: float = curation["most_dropped"],
+        augment_times: float = curation["augment_times"],
         augment_to: int = curation["augment_to"],
         # both trainings
         epochs: int = settings["epochs"],
@@ -53,15 +56,18 @@ def build(stages: Stages) -> BaseComponent:
             on_bad_image=on_bad_image,
             **training_settings,
         )
-        audit = stages.add_task("audit", examples=before.outputs["examples"], seed=seed)
+        audit = stages.add_task("audit", examples=before.outputs["examples"], content=content, seed=seed)
         curate = stages.add_task(
             "curate",
             examples=before.outputs["examples"],
             issues=audit.outputs["issues"],
             predictions=before.outputs["predictions"],
             decisions_uri=decisions_uri,
+            most_dropped=most_dropped,
             max_images=max_images,
+            augment_times=augment_times,
             augment_to=augment_to,
+            content=content,
             seed=seed,
         )
         # Every parameter is given: in place of one left out, kfp.local takes this pipeline's own of the same name.

@@ -190,7 +190,10 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
     }
     assert definitions(root, "inputDefinitions")[0].keys() == {
         *definitions(pipelines["training"]["root"], "inputDefinitions")[0],
+        "content",
         "decisions_uri",
+        "most_dropped",
+        "augment_times",
         "augment_to",
     }
 
@@ -450,8 +453,8 @@ def test_component_without_code_is_one_sentence(project: Path):
             "stages: {train: {parameters: {epochs: 0}}}", [": train.epochs is 0; it must be 1 or more.\n"], id="range"
         ),
         pytest.param(
-            "stages: {curate: {parameters: {max_images: 5}}}",
-            [": curate.augment_to is 10000; it must be from 0 to max_images, 5.\n"],
+            "stages: {curate: {parameters: {max_images: 5, augment_to: 10}}}",
+            [": curate.augment_to is 10; it must be from -1 to max_images, 5.\n"],
             id="range that another parameter gives",
         ),
         pytest.param(

@@ -7,6 +7,10 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
+
+from components.curate.cleaning import Picture
 from components.shared.cloud_storage import fetch_object, is_address
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision, read_decisions
@@ -127,3 +131,18 @@ def _open_local_copy(uri: str) -> Iterator[Path]:
         path = Path(folder) / "decisions.csv"
         fetch_object(uri, path)
         yield path
+
+
+def decode(encoded: bytes) -> Picture | None:
+    """Decodes a PNG or JPEG file.
+
+    Returns:
+        uint8 [height, width] of a gray picture, [height, width, 3] of a coloured one, blue first; None if it is
+        damaged.
+    """
+    # Ingest has turned what EXIF data asks to turn, and OpenCV must not find another orientation in what is left of it.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:  # such as for a picture with more pixels than OpenCV takes
+        return None

@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from components.shared.errors import UserError
 from components.shared.ink import SPECKS, convert_to_gray, crop_ink, find_ink, is_line_drawing
+
+CONTENTS = ("auto", "ink", "pictures")  # what images may be said to be: auto leaves it to the images
 
 SIDE = 20  # pixels of the small picture's brightness
 HUE_SIDE = 8  # pixels of its two colour channels, which JPEG keeps less well
@@ -119,6 +122,21 @@ def is_ink_on_paper(fingerprints: Iterable[Fingerprint]) -> bool:
     return sum(looks) > len(looks) / 2
 
 
+def choose_content(content: str, fingerprints: Iterable[Fingerprint]) -> bool:
+    """Returns whether a data set counts as ink on paper.
+
+    Args:
+        content: One of CONTENTS.
+        fingerprints: Those of its pictures, or of enough of them.
+
+    Raises:
+        UserError: `content` is something else.
+    """
+    if content not in CONTENTS:
+        raise UserError(f"content is {content!r}; it must be {', '.join(CONTENTS[:-1])} or {CONTENTS[-1]}.")
+    return is_ink_on_paper(fingerprints) if content == "auto" else content == "ink"
+
+
 def group(fingerprints: Sequence[Fingerprint], ink: bool | None = None) -> list[int]:
     """Groups images that are alike, or alike to one that is.
 
@@ -165,7 +183,7 @@ def _join(parts: list[Pairs]) -> Pairs:
 
 
 def _find_same_pictures(images: Sequence[Fingerprint]) -> Pairs:
-    pixels = np.frombuffer(b"".join(image.pixels for image in images), np.uint8).reshape(len(images), -1)
+    pixels = np.frombuffer(b"".join(image.pixels for image in images), np.uint8).reshape(-1, len(WEIGHTS))
     shapes = np.array([(image.height, image.width) for image in images], float).reshape(-1, 2)
     aspects, sides = np.log(shapes[:, 1] / shapes[:, 0]), shapes.min(axis=1, initial=1e9)
 
@@ -197,7 +215,7 @@ def _measure_detail(tones: NDArray[np.float64]) -> NDArray[np.float64]:
 def _find_same_ink(images: Sequence[Fingerprint]) -> Pairs:
     with_ink = np.flatnonzero([image.ink_height for image in images])
     drawings = [images[int(number)] for number in with_ink]
-    pixels = np.frombuffer(b"".join(image.ink for image in drawings), np.uint8).reshape(len(drawings), -1)
+    pixels = np.frombuffer(b"".join(image.ink for image in drawings), np.uint8).reshape(-1, INK_SIDE**2)
     shapes = np.log([(image.ink_height, image.ink_width) for image in drawings]).reshape(-1, 2)
 
     def compare(cell: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -220,7 +238,7 @@ def _find_pairs(pixels: NDArray[np.uint8], compare: Compare) -> Pairs:
     for start in range(0, len(pixels), BLOCK):
         points[start : start + BLOCK] = pixels[start : start + BLOCK].astype(np.float32) @ directions
     found = [Pairs(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
-    for _ in range(TREES if len(points) > CELL else 1):
+    for _ in range(TREES if len(points) > CELL else min(len(points), 1)):
         for cell in _divide_into_cells(points, rng):
             alike, likeness = compare(cell)
             np.fill_diagonal(alike, False)

@@ -38,11 +38,13 @@ def find_ink(gray: NDArray[np.uint8]) -> NDArray[np.bool_]:
     Returns:
         bool [height, width], nowhere true if the picture is flat.
     """
-    if np.median(gray) < 128:
-        gray = 255 - gray
-    if np.ptp(gray) < FLAT:
+    histogram = np.bincount(gray.ravel(), minlength=256)
+    used = np.flatnonzero(histogram)
+    if used[-1] - used[0] < FLAT:
         return np.zeros(gray.shape, bool)
-    return gray <= _find_threshold(np.bincount(gray.ravel(), minlength=256))
+    if np.searchsorted(np.cumsum(histogram), gray.size / 2) >= 128:
+        return gray <= _find_threshold(histogram)
+    return gray >= 255 - _find_threshold(histogram[::-1])
 
 
 def _find_threshold(histogram: NDArray[np.int64]) -> int:

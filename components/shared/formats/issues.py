@@ -12,12 +12,12 @@ from components.shared.formats.tables import OptionalInt, parse_row, read_rows, 
 
 KINDS = {
     "label": "Another label fits better",
-    "blank": "No ink",
+    "blank": "No ink, or one plain colour",
     "ambiguous": "No class fits",
     "outlier": "Unlike the other images of their label",
     "conflicting_duplicate": "The same picture under two labels",
     "exact_duplicate": "Byte for byte the same",
-    "near_duplicate": "The same ink, moved or saved again",
+    "near_duplicate": "The same picture saved again, or the same ink elsewhere on the page",
 }
 ACTIONS = ("relabel", "drop", "keep_one", "look", "")  # "": the image is as it should be
 _ADVICE = "give issues.csv as audit writes it"

@@ -38,7 +38,7 @@ EVIL = """<script>alert('1')<|script> & "quoted".png"""
 LONG = f"train/v/{'ä' * 125}.png"  # 254 bytes
 LEFT = "train/x/00.augmented-1.png"
 POLICY = Policy(["train"], 0.9, 0.9, 2.0, "drop")
-AUGMENTATION = Augmentation(10_000, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, 1)
+AUGMENTATION = Augmentation(10_000, 5.0, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, "auto", 1)
 OUTPUTS = ("data", "changes", "report")
 
 # What the audit says of the images below, by file name.
