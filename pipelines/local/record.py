@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 from components.shared.errors import UserError
 from components.shared.files import new_file, write_to_disk
 from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.evaluation import read_evaluation
 from pipelines.compiler.spec import is_own
 
 FILE = "run.json"
@@ -51,6 +52,8 @@ class RunRecord(TypedDict):
 
     run: str  # its name, which is that of its folder
     pipeline: str
+    command: NotRequired[str]  # that made it; this and the next are missing where an older version of this code did
+    config: NotRequired[str]  # the name of its configuration
     state: str  # succeeded, failed or cancelled
     started: Annotated[str, AfterValidator(_check_time)]  # ISO 8601, in UTC
     arguments: dict[str, Any]
@@ -119,6 +122,22 @@ def find_curated(runs: Path, experiment: str, name: str) -> str:
     if not folders:
         raise UserError(f"{runs / experiment}: no run made a curated folder yet; run the improvement pipeline.")
     return folders[-1]
+
+
+def find_measurement(runs: Path, experiment: str, version: str) -> RunRecord | None:
+    """The latest success of the experiment whose model was trained and measured on that data version, if any."""
+    return next((record for record in reversed(_list_successes(runs, experiment)) if _is_of(record, version)), None)
+
+
+def _is_of(record: RunRecord, version: str) -> bool:
+    """Whether the figures of a run are of that data version, as far as its evaluation is still there and whole."""
+    if "evaluation" not in record["artifacts"]:
+        return False
+    try:
+        content = read_evaluation(record["artifacts"]["evaluation"])
+    except UserError:
+        return False
+    return content["data_version"] == content["trained_on"] == version
 
 
 def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
