@@ -11,7 +11,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 from components.shared.errors import UserError
 from components.shared.files import new_file, write_to_disk
 from components.shared.formats.documents import read_document, write_document
-from components.shared.formats.evaluation import read_evaluation
+from components.shared.formats.evaluation import Evaluation, read_evaluation
 from pipelines.compiler.spec import is_own
 
 FILE = "run.json"
@@ -124,6 +124,19 @@ def find_curated(runs: Path, experiment: str, name: str) -> str:
     return folders[-1]
 
 
+def find_measured_before(runs: Path, experiment: str, record: RunRecord) -> tuple[str, Evaluation] | None:
+    """The name and the figures of the latest success of the experiment before a run, if one measured a model.
+
+    Only runs whose own figures stand beside their run.json count; those that are gone or damaged are passed over.
+    """
+    this = _read_order(record)
+    for earlier in reversed(_list_successes(runs, experiment)):
+        if _read_order(earlier) < this:
+            with contextlib.suppress(UserError):
+                return earlier["run"], read_evaluation(runs / experiment / earlier["run"])
+    return None
+
+
 def find_measurement(runs: Path, experiment: str, version: str) -> RunRecord | None:
     """The latest success of the experiment whose model was trained and measured on that data version, if any."""
     return next((record for record in reversed(_list_successes(runs, experiment)) if _is_of(record, version)), None)
@@ -153,7 +166,11 @@ def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
     """
     records = [_read(path) for path in (runs / experiment).glob(f"*/{FILE}")]
     succeeded = [record for record in records if record["state"] == "succeeded"]
-    return sorted(succeeded, key=lambda record: (datetime.datetime.fromisoformat(record["started"]), record["run"]))
+    return sorted(succeeded, key=_read_order)
+
+
+def _read_order(record: RunRecord) -> tuple[datetime.datetime, str]:
+    return datetime.datetime.fromisoformat(record["started"]), record["run"]
 
 
 def _read(path: Path) -> RunRecord:
