@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +29,7 @@ def list_commands() -> list[str]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone of the project as it is on disk, on a machine where nothing has run yet."""
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     project = tmp_path / "project"
@@ -56,7 +55,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "home").mkdir()
     for command in ("init --quiet", "add .", "commit --quiet --message begin"):
         subprocess.run(["git", *command.split()], cwd=project, check=True, capture_output=True)
-    yield project
+    return project
 
 
 def test_the_loop_as_one_types_it(project: Path):
