@@ -7,7 +7,7 @@ import pandas as pd
 from components.shared.formats import predictions as columns
 from components.shared.formats.predictions import name_probability
 
-MOST_CONTRADICTED = 0.25  # share of its own training images; a model that contradicts more has learned too little
+MOST_CONTRADICTED = 0.5  # share of its own training images; a model that contradicts more has learned too little
 
 
 class DoubtedImages(NamedTuple):

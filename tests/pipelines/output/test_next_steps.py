@@ -44,7 +44,8 @@ def test_a_training_leads_to_the_improvement_with_its_own_options(tmp_path: Path
         ("look at its pages", tmp_path / "index.html"),
         (
             "audit the images and try the next version",
-            "python submit.py --local --config sample --pipeline improvement --data 'my data' --test-data t --param epochs=2",
+            "python submit.py --local --config sample --pipeline improvement --data 'my data' --test-data t "
+            "--param epochs=2",
         ),
     ]
 
