@@ -1,7 +1,6 @@
 """A run on a cluster, from the request to its results."""
 
 import datetime
-import re
 import tempfile
 import uuid
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipelines.cluster.connection import Cluster
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results
 from pipelines.compiler.code_version import find_commit, is_fixed
-from pipelines.compiler.config import Config
+from pipelines.compiler.config import Config, check_names_are_filled_in
 from pipelines.compiler.packages import write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
@@ -85,14 +84,7 @@ def check_is_for_clusters(config: Config) -> None:
     Raises:
         UserError: it names none, or still those of the template.
     """
-    placeholders = dict.fromkeys(
-        re.findall(r"\b(?:REGION|PROJECT|BUCKET)\b", f"{config.registry} {config.pipeline_root}")
-    )
-    if placeholders:
-        raise UserError(
-            f"{config.path}: still has {', '.join(placeholders)} in place of your names; to run on this machine, add "
-            "--local, and for a cluster see docs/gke.md."
-        )
+    check_names_are_filled_in(config)
     if not config.registry and not config.pipeline_root:
         raise UserError(
             f"{config.path}: has no registry and no pipeline_root, so it is for this machine; add --local, or choose "

@@ -1,5 +1,6 @@
 """One small typed configuration per environment: `pipelines/config/*.yaml`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,6 +15,7 @@ CONFIGS = Path(__file__).parents[1] / "config"
 
 # What pydantic finds, by its type, where its own words do not say what to do.
 _NO_MAPPING = "must hold names with values, NAME: VALUE"
+_PLACEHOLDER = re.compile(r"\b(?:REGION|PROJECT|BUCKET)\b")  # of pipelines/config/gke.yaml
 _PROBLEMS = {
     "model_type": _NO_MAPPING,
     "dict_type": _NO_MAPPING,
@@ -141,6 +143,25 @@ def load_config(name: str) -> Config:
             raise UserError(f"{path}: name: a configuration has the name of its file; leave this out.")
         content = {**content, "name": path.stem}
     return validate(Config, content, path)
+
+
+def check_names_are_filled_in(config: Config, registry: str | None = None) -> None:
+    """Checks that a configuration names the places of a cluster, and not those of the template.
+
+    Args:
+        config: the configuration; the parameters of its stages may hold any text.
+        registry: what is used in place of its own, if that is given.
+
+    Raises:
+        UserError: it still has placeholders.
+    """
+    own = config if registry is None else config.model_copy(update={"registry": registry})
+    texts = own.model_dump_json(exclude={"name", "defaults", "stages"})
+    if placeholders := dict.fromkeys(_PLACEHOLDER.findall(texts)):
+        raise UserError(
+            f"{config.path}: still has {', '.join(placeholders)} in place of your names; put them there as docs/gke.md "
+            "says, or to run on this machine, use submit.py --local."
+        )
 
 
 def validate(model: type[AnyModel], content: Any, path: Path) -> AnyModel:

@@ -33,7 +33,7 @@ from pipelines.data.dvc_version import (
     list_tracked_parts,
     open_remote,
 )
-from pipelines.output.results import RESULTS, read_data_version
+from pipelines.output.results import RESULTS, keep_results, read_data_version
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -77,6 +77,14 @@ class ChangeCounts(NamedTuple):
         return ", ".join(counts) or "no changes"
 
 
+class Figures(NamedTuple):
+    """What a run on this machine has measured."""
+
+    run: str  # its name
+    evaluation: Path
+    history: Path | None  # of the training, if it is still there
+
+
 class Plan(NamedTuple):
     """What adopting a curated folder would do."""
 
@@ -85,6 +93,7 @@ class Plan(NamedTuple):
     now: Snapshot  # the version of git's HEAD; without files if they are not in the cache
     next: Snapshot
     changes: ChangeCounts | None  # None: it is not known what `now` holds
+    figures: Figures | None  # of the next version, for results/, where others are now
     files: list[Path]  # that the commit takes
     options: AdoptionOptions
 
@@ -96,10 +105,12 @@ class Plan(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """What follows the exchange of the images, as one would type it in the root of the repository."""
+        """What follows the exchange of the images, as one would type it in the root of the repository, if one could."""
         options, folder = self.options, self.folder
         commands = [f"dvc add {folder.name}"]
         if options.commit:
+            if self.figures:
+                commands.append(f"copy the figures of {self.figures.run} to {RESULTS}/")
             files = shlex.join(os.path.relpath(path, folder.root) for path in self.files)
             commands.append(f"git add {files} && git commit -m {shlex.quote(options.message)}")
         if options.tag:
@@ -110,8 +121,22 @@ class Plan(NamedTuple):
         return commands
 
 
-def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, options: AdoptionOptions) -> Plan:
+def make_plan(
+    repo: "Repo",
+    folder: Folder,
+    curated: Curated,
+    *,
+    options: AdoptionOptions,
+    find_figures: Callable[[str], Figures | None],
+) -> Plan:
     """What it takes to make `curated` the version of `folder`; nothing is changed yet.
+
+    Args:
+        repo: the repository of DVC.
+        folder: the images.
+        curated: what they are to be.
+        options: what is to be done.
+        find_figures: finds what a run has measured on a data version.
 
     Raises:
         UserError: it cannot be done, or something that is on disk would be lost.
@@ -128,14 +153,18 @@ def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, options: Adopti
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
     changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
     options = options._replace(message=options.message or _write_message(upcoming, changes))
-    files = _list_files(folder, git, upcoming=upcoming, is_first=head is None)
+    figures = None if read_data_version(RESULTS) == upcoming.name else find_figures(upcoming.name)
+    if not _takes_results(git):
+        figures = None
+    has_results = figures is not None or read_data_version(RESULTS) == upcoming.name
+    files = _list_files(folder, git, has_results=has_results, is_first=head is None)
     if options.commit:
         _check_git(git, files)
     if options.tag:
         _check_tag(git, options.tag, is_done=head is not None and head.value == upcoming.name)
     if options.push is not None:
         open_remote(repo, folder, options.push or (out.remote if out else None))
-    return Plan(folder, on_disk.name, now, upcoming, changes, files, options)
+    return Plan(folder, on_disk.name, now, upcoming, changes, figures, files, options)
 
 
 def _find_git_root(repo: "Repo", folder: Folder) -> Path:
@@ -300,16 +329,20 @@ def _write_message(version: Snapshot, changes: ChangeCounts | None) -> str:
     return f"Data version {version.name[:8]}" + (f": {changes}" if changes else "")
 
 
-def _list_files(folder: Folder, git: Path, *, upcoming: Snapshot, is_first: bool) -> list[Path]:
+def _list_files(folder: Folder, git: Path, *, has_results: bool, is_first: bool) -> list[Path]:
     """Lists the files to commit: the pointer, .gitignore if DVC edits it, and results/ if they are of this version."""
     files = [folder.path.with_name(f"{folder.path.name}.dvc")]
     if is_first:
         files.append(folder.path.with_name(".gitignore"))
-    results = RESULTS.resolve()
-    is_of_version = read_data_version(results) == upcoming.name
-    if is_of_version and results.is_relative_to(git) and not _ask_git(git, "check-ignore", "--", str(results)):
-        files.append(results)
+    if has_results and _takes_results(git):
+        files.append(RESULTS.resolve())
     return files
+
+
+def _takes_results(git: Path) -> bool:
+    """Whether results/ is in this repository, and git does not ignore it."""
+    results = RESULTS.resolve()
+    return results.is_relative_to(git) and not _ask_git(git, "check-ignore", "--", str(results))
 
 
 def _check_git(git: Path, files: list[Path]) -> None:
@@ -373,6 +406,9 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
         )
     done(next(steps))
     if options.commit:
+        if plan.figures:
+            keep_results(plan.figures.evaluation, plan.figures.history, RESULTS)
+            done(next(steps))
         files = [str(path) for path in plan.files]
         _run_git(git, "add", "--", *files)
         if _ask_git(git, "diff", "--cached", "--name-only"):

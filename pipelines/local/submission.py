@@ -1,6 +1,5 @@
 """A run on this machine, from the request to its results."""
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +18,20 @@ from pipelines.data.dvc_version import DataVersion, is_table, resolve_version
 from pipelines.data.ignored import list_ignored
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.processes import Interruption
-from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
+from pipelines.local.record import RunRecord, find_last_task, find_measured_before, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
 from pipelines.output.display import (
     OutputConsole,
-    print_adoption,
+    link_to,
     print_comparison,
     print_figures,
     print_line,
+    print_steps,
     show_progress,
 )
+from pipelines.output.index import FILE as INDEX
+from pipelines.output.index import EarlierFigures, write_index
+from pipelines.output.next_steps import list_steps, write_command
 from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare
@@ -106,13 +109,20 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
                 folder,
                 arguments=prepared.arguments,
                 artifacts=kept,
+                origin={"command": write_command(request, runner=options.runner), "config": config.name},
                 watcher=watcher,
                 runner=options.runner,
                 interruption=interruption,
             )
     _keep_reports(folder, record)
+    measured = find_measured_before(request.runs, request.experiment, record)
+    earlier = EarlierFigures(*measured) if measured else None
+    write_index(folder, record, experiment=request.experiment, earlier=earlier)
+    has_curated = any(task["stage"] == "curate" for task in record["stages"].values())
+    steps = list_steps(request, runner=options.runner, folder=folder, state=record["state"], has_curated=has_curated)
     try:
         _print_outcome(folder, record)
+        print_steps(steps)
     finally:  # even if nobody reads that
         _keep_results(folder, record)
     return "interrupted" if record["state"] == "cancelled" else record["state"]
@@ -157,9 +167,8 @@ def _print_outcome(folder: Path, record: RunRecord) -> None:
     if (folder / comparison.FILE).is_file():
         print_comparison(folder)
     console.print(f"{record['state']} after {record['seconds']:.0f} s")
-    for report in [*sorted(folder.glob("*.html")), *folder.glob("issues.csv")]:
+    reports = [path for path in sorted(folder.glob("*.html")) if path.name != INDEX]
+    for report in [*reports, *folder.glob("issues.csv")]:
         name = report.stem if report.stem in ("review", "issues") else f"{report.stem} report"
-        console.print(f"{name:<24} {os.path.relpath(report)}", markup=False)
-    console.print(f"{'log':<24} {os.path.relpath(folder / 'run.log')}", markup=False)
-    if record["state"] == "succeeded" and "curate" in record["stages"]:
-        print_adoption(os.path.relpath(Path(record["stages"]["curate"]["artifacts"]["data"]["uri"])))
+        console.print(f"{name:<24} {link_to(report)}")
+    console.print(f"{'log':<24} {link_to(folder / 'run.log')}")

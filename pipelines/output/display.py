@@ -1,9 +1,10 @@
 """What a user sees of a run: the stages while it runs, the figures at the end."""
 
 import contextlib
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
+from pipelines.output.next_steps import Step
 
 SYMBOLS = {
     "waiting": "[dim]·[/]",
@@ -104,6 +106,19 @@ def print_comparison(folder: Path) -> None:
 def print_adoption(curated: str) -> None:
     """How to make the curated folder, a path or gs:// address, the next DVC version."""
     print_line(f"to keep the new images:  python adopt.py --data DIR --curated {shlex.quote(curated)}")
+
+
+def print_steps(steps: Iterable[Step]) -> None:
+    """What to do next, a line each."""
+    console = OutputConsole()
+    console.print("\nNext:")
+    for step in steps:
+        console.print(f"  {step.reason}:\n    {link_to(step.page) if step.page else escape(step.command)}")
+
+
+def link_to(path: Path) -> str:
+    """A path from here with rich's markup: where the terminal knows links, a click opens the file."""
+    return f"[link={path.resolve().as_uri()}]{escape(os.path.relpath(path))}[/link]"
 
 
 def print_line(text: str, markup: bool = False) -> None:

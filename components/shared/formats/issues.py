@@ -57,6 +57,20 @@ class Issue(NamedTuple):
     decided_label: str = ""  # likewise
 
     @property
+    def suggestion(self) -> str:
+        """What the audit suggests, short enough for a caption; the label alone if nothing."""
+        if self.action == "relabel":
+            return f"{self.label} → {self.new_label}?"
+        if self.action == "drop":
+            reasons = [kind for kind in self.kinds if kind != "label"] or list(self.kinds)
+            return f"drop: {', '.join(reasons).replace('_', ' ')}" if reasons else "drop"
+        if self.action == "keep_one":
+            return "keep one of these"
+        if self.action == "look":
+            return f"{self.label}, or {self.new_label}?" if self.new_label else f"{self.label}?"
+        return self.label
+
+    @property
     def probabilities(self) -> dict[str, float]:
         """The probabilities of the predicted class and of the given class."""
         return {self.prediction: self.probability, self.label: self.label_probability}

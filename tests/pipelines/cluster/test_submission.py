@@ -213,7 +213,11 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     (("--data", "."), [".: not in a DVC repository", "dvc add"]),
     (
         (*DATA, "--config", "gke"),
-        ["gke.yaml: still has REGION, PROJECT, BUCKET in place of your names; to run on this machine, add --local"],
+        ["gke.yaml: still has BUCKET, REGION, PROJECT in place of your names; put them there as docs/gke.md says, or"],
+    ),
+    (
+        ("--check", "--config", "gke"),
+        ["gke.yaml: still has BUCKET, REGION, PROJECT in place of your names; put them there as docs/gke.md says, or"],
     ),
     (
         (*DATA, "--config", "sample"),
