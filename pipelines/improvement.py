@@ -27,23 +27,32 @@ def build(stages: Stages) -> BaseComponent:
         data_version: str = "",
         ignored: list = [],  # type: ignore[type-arg]  # noqa: B006 (kfp only reads it, and knows no list[str])
         on_bad_image: str = stages.parameters["ingest"]["on_bad_image"],
+        curated_schema_uri: str = stages.parameters["validate"]["curated_schema_uri"],
         # the next version
         decisions_uri: str = curation["decisions_uri"],
         augment_to: int = curation["augment_to"],
         # both trainings
+        model: str = stages.parameters["transform"]["model"],
         epochs: int = settings["epochs"],
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
         seed: int = settings["seed"],
     ) -> None:
-        training_settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+        settings_of_both = {
+            "curated_schema_uri": curated_schema_uri,
+            "model": model,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "seed": seed,
+        }
         before = train_before(
             data_uri=data_uri,
             test_data_uri=test_data_uri,
             data_version=data_version,
             ignored=ignored,
             on_bad_image=on_bad_image,
-            **training_settings,
+            **settings_of_both,
         )
         audit = stages.add_task("audit", examples=before.outputs["examples"], seed=seed)
         curate = stages.add_task(
@@ -63,7 +72,7 @@ def build(stages: Stages) -> BaseComponent:
             data_version="",
             ignored=[],
             on_bad_image=stages.parameters["ingest"]["on_bad_image"],
-            **training_settings,
+            **settings_of_both,
         )
         compare(
             stages,
