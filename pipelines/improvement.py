@@ -31,6 +31,7 @@ def build(stages: Stages) -> BaseComponent:
         test_share: float = data["test_share"],
         split_seed: int = data["split_seed"],
         on_bad_image: str = data["on_bad_image"],
+        curated_schema_uri: str = stages.parameters["validate"]["curated_schema_uri"],
         # the next version
         content: str = curation["content"],
         decisions_uri: str = curation["decisions_uri"],
@@ -38,12 +39,20 @@ def build(stages: Stages) -> BaseComponent:
         augment_times: float = curation["augment_times"],
         augment_to: int = curation["augment_to"],
         # both trainings
+        model: str = stages.parameters["transform"]["model"],
         epochs: int = settings["epochs"],
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
         seed: int = settings["seed"],
     ) -> None:
-        training_settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+        settings_of_both = {
+            "curated_schema_uri": curated_schema_uri,
+            "model": model,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "seed": seed,
+        }
         before = train_before(
             data_uri=data_uri,
             test_data_uri=test_data_uri,
@@ -54,7 +63,7 @@ def build(stages: Stages) -> BaseComponent:
             test_share=test_share,
             split_seed=split_seed,
             on_bad_image=on_bad_image,
-            **training_settings,
+            **settings_of_both,
         )
         audit = stages.add_task("audit", examples=before.outputs["examples"], content=content, seed=seed)
         curate = stages.add_task(
@@ -81,7 +90,7 @@ def build(stages: Stages) -> BaseComponent:
             test_share=test_share,
             split_seed=split_seed,
             on_bad_image=data["on_bad_image"],
-            **training_settings,
+            **settings_of_both,
         )
         compare(
             stages,

@@ -38,7 +38,9 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
         test_share: float = data["test_share"],
         split_seed: int = data["split_seed"],
         on_bad_image: str = data["on_bad_image"],
+        curated_schema_uri: str = stages.parameters["validate"]["curated_schema_uri"],
         # the training
+        model: str = stages.parameters["transform"]["model"],
         epochs: int = settings["epochs"],
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
@@ -58,9 +60,11 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
             on_bad_image=on_bad_image,
         )
         examples = ingest.outputs["examples"]
-        validate = stages.add_task("validate", f"{prefix}validate", examples=examples)
+        validate = stages.add_task(
+            "validate", f"{prefix}validate", examples=examples, curated_schema_uri=curated_schema_uri
+        )
         schema = validate.outputs["schema"]
-        transform = stages.add_task("transform", f"{prefix}transform", examples=examples, schema=schema)
+        transform = stages.add_task("transform", f"{prefix}transform", examples=examples, schema=schema, model=model)
         train = stages.add_task(
             "train",
             f"{prefix}train",

@@ -1,9 +1,7 @@
 """The inputs of curation: the images of a data version, what the audit found, and what people decided."""
 
-import contextlib
 import hashlib
-import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +9,7 @@ import cv2
 import numpy as np
 
 from components.curate.cleaning import Picture
-from components.shared.cloud_storage import fetch_object, is_address
+from components.shared.cloud_storage import open_local_copy
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision, read_decisions
 from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented, read_paths
@@ -117,20 +115,8 @@ def read_people(uri: str, images: Iterable[SourceImage], classes: Collection[str
     if not uri:
         return {}
     known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED_SPLITS}
-    with _open_local_copy(uri) as path:
+    with open_local_copy(uri) as path:
         return {decision.filename: decision for decision in read_decisions(path, known, classes, shown=uri)}
-
-
-@contextlib.contextmanager
-def _open_local_copy(uri: str) -> Iterator[Path]:
-    """Yields the path of the file, or of a copy of the object."""
-    if not is_address(uri):
-        yield Path(uri)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "decisions.csv"
-        fetch_object(uri, path)
-        yield path
 
 
 def decode(encoded: bytes) -> Picture | None:

@@ -32,7 +32,7 @@ from pipelines.output.display import (
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.index import EarlierFigures, write_index
 from pipelines.output.next_steps import list_steps, write_command
-from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
+from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
@@ -61,7 +61,7 @@ class LocalTarget:
             print_line(f"{folder}: DVC ignores {shown[0]}{more}, so the run leaves that out.")
         return DataVersion(str(folder.resolve()), "", tuple(ignored))
 
-    def locate_decisions(self, file: Path) -> str:
+    def locate_file(self, file: Path, kind: str) -> str:
         """A file as it is."""
         return str(file.resolve())
 
@@ -133,7 +133,7 @@ def _keep_reports(folder: Path, record: RunRecord) -> None:
     for task, content in record["stages"].items():
         for output in REPORTS:
             if report := content["artifacts"].get(output):
-                shutil.copyfile(report["uri"], folder / name_report(task, output))
+                shutil.copyfile(locate_report(report["uri"], output), folder / name_report(task, output))
     if record["state"] != "succeeded":
         return
     made = _list_made(folder, record)
@@ -168,7 +168,7 @@ def _print_outcome(folder: Path, record: RunRecord) -> None:
         print_comparison(folder)
     console.print(f"{record['state']} after {record['seconds']:.0f} s")
     reports = [path for path in sorted(folder.glob("*.html")) if path.name != INDEX]
-    for report in [*reports, *folder.glob("issues.csv")]:
-        name = report.stem if report.stem in ("review", "issues") else f"{report.stem} report"
+    for report in [*reports, *folder.glob("issues.csv"), *folder.glob("*schema.pbtxt")]:
+        name = f"{report.stem} report" if report.suffix == ".html" and report.stem != "review" else report.stem
         console.print(f"{name:<24} {link_to(report)}")
     console.print(f"{'log':<24} {link_to(folder / 'run.log')}")
