@@ -207,6 +207,35 @@ def refused(run: Callable[..., str], place: Place) -> Callable[..., str]:
     return call
 
 
+def test_version_without_splits_becomes_one_with_them(place: Place, run: Callable[..., str]) -> None:
+    """As curate leaves it: each image with its path in the present version, where class folders lie alone."""
+    shutil.rmtree(place.home / "data")
+    write(
+        place.home / "data", {"i/0.png": "i0", "i/1.png": "a v", "i/2.PNG": "junk", "v/0.png": "v0", "v/Thumbs.db": "x"}
+    )
+    track(place.home, push=True)
+    commit(place.home, "unsplit")
+    shutil.rmtree(place.made)
+    files = {
+        "i/0.png": File("train/i/0.png", "i0", "train/i/0.png", "i0"),
+        "i/1.png": File("train/v/1.png", "a v", "train/i/1.png", "a v"),
+        "v/0.png": File("val/v/0.png", "v0", "val/v/0.png", "v0"),
+    }
+    write(place.made, {file.name: file.text for file in files.values()})
+    write_manifest(place.made, [describe(file)._replace(source_path=path) for path, file in files.items()])
+    shown = " ".join(run("--yes", "--commit").split())
+    assert "1 relabelled, 1 removed" in shown
+    assert (
+        "4 images of the present version lie in other folders than train/<class>/, val/<class>/ and test/<class>/"
+        in shown
+    )
+    assert "leaves out the files that are no images: v/Thumbs.db" in shown
+    assert sorted(name for name, data in contents(place.home / "data").items() if data is not None) == [
+        "manifest.csv",
+        *sorted(file.name for file in files.values()),
+    ]
+
+
 def state(home: Path) -> dict[str, Any]:
     """All that a person would miss."""
     names = [path.name for path in home.parent.iterdir()]
@@ -736,7 +765,7 @@ def add_to_manifest(*names: str) -> Callable[[Path], None]:
         ),
         pytest.param(
             lambda made: (made / "manifest.csv").write_text((made / "manifest.csv").read_text() + "train/i/8.png\n"),
-            "line 11: 1 cells below a header of 7; name a folder",
+            "line 11: 1 cells below a header of 8; name a folder",
             id="short row",
         ),
     ],

@@ -28,7 +28,8 @@ def ingest(
     Args:
         data_uri: A folder with train/<class>/, val/<class>/ and perhaps test/<class>/, or with class folders alone: a
             path, gs://bucket/folder, or a DVC version, which is the address of its manifest:
-            <remote>/files/md5/<2 hex>/<30 hex>.dir.
+            <remote>/files/md5/<2 hex>/<30 hex>.dir. Or a table (.csv, .parquet) in one of these, with the columns path,
+            label and perhaps split.
         test_data_uri: The same kinds of address, of a folder whose class folders are the test split; empty if there is
             none, or if the data has a test split.
         data_version: The DVC version of the data, <md5>.dir; empty computes it from the files.

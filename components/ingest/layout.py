@@ -126,7 +126,8 @@ def _name_splits(data: Source, folders: list[Child]) -> list[Split]:
     """The splits that the folders of a data set are; if they are classes, one without a name."""
     names = {child.name: SPLIT_NAMES.get(child.name.lower(), "") for child in folders}
     # A class may have the name of a split, such as `train` among vehicles: what lies in a class folder are images.
-    if not all(names.values()) and not any(_has_folders(data, name) for name, split in names.items() if split):
+    is_mixed = not all(names.values())
+    if not names or (is_mixed and not any(_has_folders(data, name) for name, split in names.items() if split)):
         return [Split("", data, ())]
     for child in folders:
         if not names[child.name]:

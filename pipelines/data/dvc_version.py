@@ -61,7 +61,7 @@ def is_table(path: Path) -> bool:
 def _find_folder_of_table(path: Path) -> Path:
     """The folder above a table that has a .dvc file beside it."""
     for parent in path.resolve().parents:
-        if parent.with_name(f"{parent.name}.dvc").is_file():
+        if Path(f"{parent}.dvc").is_file():
             return parent
     raise UserError(
         f"{path}: DVC tracks no folder that it lies in; put the table and its images into one folder, `dvc add` that, "

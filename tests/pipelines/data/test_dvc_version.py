@@ -153,6 +153,24 @@ def test_folder_on_disk(home: Path) -> None:
     assert git(home, "status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("rev", [None, "v2"])
+def test_table_in_a_version(home: Path, rev: str | None) -> None:
+    write(home / "data", {**V2, "lists/labels.csv": "path,label"})
+    track(home)
+    push(home)
+    commit(home, "v3")
+    folder = resolve_version(home / "data", "v3" if rev else None)
+    table = resolve_version(home / "data/lists/labels.csv", "v3" if rev else None)
+    assert table == folder._replace(uri=f"{folder.uri}/lists/labels.csv")
+    (home / "labels.csv").write_text("path,label")
+    with pytest.raises(UserError) as caught:
+        resolve_version(home / "labels.csv", rev)
+    assert str(caught.value) == (
+        f"{home}/labels.csv: DVC tracks no folder that it lies in; put the table and its images into one folder, "
+        "`dvc add` that, commit and `dvc push`."
+    )
+
+
 @pytest.mark.parametrize("rev", ["v1", "HEAD~1", "other", "commit"])
 def test_revision(home: Path, rev: str) -> None:
     git(home, "branch", "other", "v1")

@@ -52,6 +52,13 @@ def cached(run: PreparedRun) -> set[str]:
     return {stage for stage in run.stages.contracts if run.stages.config.get_stage(stage).caching}
 
 
+@pytest.mark.parametrize("pipeline", ["training", "improvement"])
+def test_classes_and_shares_are_parameters_of_the_pipelines(config: Config, pipeline: str):
+    params = ('classes=["b", "a"]', "val_share=0.3", "split_seed=2")
+    arguments = prepared(config, data="others", pipeline=pipeline, params=params).arguments
+    assert (arguments["classes"], arguments["val_share"], arguments["split_seed"]) == (["b", "a"], 0.3, 2)
+
+
 def test_data_becomes_the_parameters_of_the_pipeline(config: Config):
     run = prepared(config, data="versioned", rev="v1", test_data="others", params=("epochs=3",))
     assert run.name == run.pipeline.name == "training"
