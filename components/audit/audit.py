@@ -17,7 +17,7 @@ from components.audit.pictures import decode, is_plain, make_views
 from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
 from components.audit.review import PICTURE, write_review
-from components.shared.duplicates import Fingerprint, choose_content, find_duplicates, fingerprint
+from components.shared.duplicates import Fingerprint, check_content, choose_content, find_duplicates, fingerprint
 from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats.examples import (
@@ -81,6 +81,7 @@ def audit_examples(
         UserError: A setting is out of range, the examples are damaged, or there are too few to judge.
     """
     check_settings(settings, review_size, gallery_size)
+    check_content(content)
     examples = open_examples(folder)
     manifest = examples.manifest
     to_audit = read_images(examples, content)

@@ -16,7 +16,7 @@ NAME = "name"  # of the file, without its folder and ending, and without the has
 # where they were, that moved, that were relabelled, that were both, and last those with other bytes under one place.
 # Each is first looked for under its name, so that an image which curate relabelled counts as such even if a copy of it
 # had that label already and was dropped.
-PLACES = ([SPLIT, LABEL], [LABEL], [SPLIT], [])
+PLACES: tuple[list[str], ...] = ([SPLIT, LABEL], [LABEL], [SPLIT], [])
 ALIKE = (*([SHA256, NAME, *place] for place in PLACES), *([SHA256, *place] for place in PLACES), [FILENAME])
 
 

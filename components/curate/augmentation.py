@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from components.curate.cleaning import Picture
+from components.shared.duplicates import check_content
 from components.shared.errors import UserError
 
 Operation = dict[str, Any]  # its name as `operation`, and its parameters, as they go into the manifest
@@ -85,6 +86,7 @@ def check_augmentation(augmentation: Augmentation) -> None:
         )
     if not 0 <= augmentation.hard_weight < float("inf"):
         raise UserError(f"hard_weight is {augmentation.hard_weight}; it must be 0 or more.")
+    check_content(augmentation.content)
     if not 0 <= augmentation.seed < 2**31:
         raise UserError(f"seed is {augmentation.seed}; it must be from 0 to 2147483647.")
     for name, directions in augmentation.flips.items():

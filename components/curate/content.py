@@ -35,7 +35,7 @@ def look_at_images(examples: ExampleSet, images: list[SourceImage], augmentation
         name may be flipped horizontally if its flipped pictures look like it.
 
     Raises:
-        UserError: `content` is unknown, or an image cannot be decoded.
+        UserError: An image cannot be decoded.
     """
     chosen = sorted((image for image in images if image.split == "train"), key=lambda image: image.sha256)[:LOOKED_AT]
     prints = _take_fingerprints(examples, {image.filename for image in chosen})

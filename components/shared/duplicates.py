@@ -122,18 +122,23 @@ def is_ink_on_paper(fingerprints: Iterable[Fingerprint]) -> bool:
     return sum(looks) > len(looks) / 2
 
 
+def check_content(content: str) -> None:
+    """Checks what images are said to be.
+
+    Raises:
+        UserError: It is none of CONTENTS.
+    """
+    if content not in CONTENTS:
+        raise UserError(f"content is {content!r}; it must be {', '.join(CONTENTS[:-1])} or {CONTENTS[-1]}.")
+
+
 def choose_content(content: str, fingerprints: Iterable[Fingerprint]) -> bool:
     """Returns whether a data set counts as ink on paper.
 
     Args:
         content: One of CONTENTS.
         fingerprints: Those of its pictures, or of enough of them.
-
-    Raises:
-        UserError: `content` is something else.
     """
-    if content not in CONTENTS:
-        raise UserError(f"content is {content!r}; it must be {', '.join(CONTENTS[:-1])} or {CONTENTS[-1]}.")
     return is_ink_on_paper(fingerprints) if content == "auto" else content == "ink"
 
 

@@ -355,6 +355,20 @@ def test_manifest_tells_how_to_make_each_image_again(inputs: Inputs, tmp_path: P
         np.testing.assert_array_equal(decoded(found.images[filename]), again)
 
 
+@pytest.mark.parametrize(("content", "operation"), [("auto", "stroke"), ("ink", "stroke"), ("pictures", "colour")])
+def test_pictures_are_augmented_otherwise_than_ink(
+    inputs: Inputs, tmp_path: Path, content: str, operation: str
+) -> None:
+    found = curate(inputs, tmp_path, content=content)
+    sources = encoded(inputs)
+    made = [image for image in found.manifest.values() if AUGMENTED in image.filename]
+    assert len(made) == found.counts["augmented"] > 20
+    for image in made:
+        assert operation in [step["operation"] for step in image.operations]
+        again = apply_operations(decoded(sources[image.source_filename]), image.operations)
+        np.testing.assert_array_equal(decoded(found.images[image.filename]), again)
+
+
 def decoded(content: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_ANYCOLOR)
 

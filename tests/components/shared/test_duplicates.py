@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits, load_sample_images
 from components.shared.duplicates import (
     CELL,
     Fingerprint,
+    check_content,
     choose_content,
     find_duplicates,
     fingerprint,
@@ -186,7 +187,7 @@ def test_ink_on_paper_is_told_by_the_pictures(draw: Callable[[], list[Picture]],
     assert choose_content("ink", fingerprints)
     assert not choose_content("pictures", fingerprints)
     with pytest.raises(UserError, match="^content is 'drawings'; it must be auto, ink or pictures.$"):
-        choose_content("drawings", fingerprints)
+        check_content("drawings")
 
 
 def test_ink_at_another_place_is_the_same_only_where_it_is_ink() -> None:
