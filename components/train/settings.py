@@ -69,7 +69,7 @@ def make_optimizer(settings: TrainingSettings) -> keras.Optimizer:
     kinds = _list_kinds(keras.optimizers, keras.Optimizer)
     if "learning_rate" in settings.optimizer.get("config", {}):
         raise UserError(
-            "optimizer: config has learning_rate, which the parameters learning_rate and learning_rate_schedule set; leave it out."
+            "optimizer: config has learning_rate; leave it out, and set train's learning_rate or its schedule."
         )
     rate = _make_schedule(settings) if settings.learning_rate_schedule else settings.learning_rate
     optimizer: keras.Optimizer = _make("optimizer", settings.optimizer, kinds, learning_rate=rate)

@@ -130,7 +130,7 @@ def _describe_outside(feature: Feature, schema: Schema, values: list[Any]) -> st
         bounds = f"{domain.min:.6g} to {domain.max:.6g}"
     else:
         bounds = f"{domain.min:.6g} or more" if domain.HasField("min") else f"{domain.max:.6g} or less"
-    return f"{found} where it does not fit the schema's {bounds}"
+    return f"{found}, where the schema has {bounds}"
 
 
 def compare_splits(
