@@ -63,7 +63,18 @@ def infer_schema(statistics: Statistics) -> Schema:
         feature.presence.min_fraction = 1
         feature.presence.min_count = 1
         feature.shape.dim.add(size=1)
-    return schema
+    return _sort(schema)
+
+
+def _sort(schema: Schema) -> Schema:
+    """The schema in an order that does not depend on Beam's workers, and in which people find what they look for."""
+    ordered = Schema()
+    ordered.CopyFrom(schema)
+    del ordered.feature[:], ordered.string_domain[:]
+    ordered.feature.extend(sorted(schema.feature, key=lambda feature: feature.name))
+    for domain in sorted(schema.string_domain, key=lambda domain: domain.name):
+        ordered.string_domain.add(name=domain.name, value=sorted(domain.value))
+    return ordered
 
 
 def find_anomalies(statistics: Statistics, schema: Schema, examples: ExampleSet) -> list[Finding]:
