@@ -214,7 +214,7 @@ def test_inferred_schema_can_be_curated_and_violations_name_their_images(
     assert tfdv.load_schema_text(str(tmp_path / "schema" / "schema.pbtxt")) == schema
     with pytest.raises(UserError) as caught:
         validate(faulty, tmp_path / "stopped", others | {"schema": "error"}, schema=curated)
-    assert str(caught.value).startswith(f"the images do not fit {curated}: the class x is not in the schema; train: ")
+    assert str(caught.value).startswith(f"the images do not fit {curated}: the class x is not in the schema; test: ")
     assert str(caught.value).endswith("; correct the images or the schema, or leave it out to infer one.")
     assert len(str(caught.value).splitlines()) == 1
     assert contents(tmp_path / "stopped") == {}
