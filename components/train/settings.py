@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from components.shared.errors import UserError, name_unknown, shorten_to_sentence
@@ -56,6 +57,8 @@ def check_settings(settings: TrainingSettings) -> None:
             raise UserError(f"{name} is {value}; it must be greater than 0{' and finite' if value > 0 else ''}.")
     if not 0 <= settings.seed < 2**32:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 4294967295.")
+    for parameter in ("optimizer", "loss", "learning_rate_schedule"):
+        _check_form(parameter, getattr(settings, parameter))
     _try("optimizer", settings.optimizer, lambda: _take_step(make_optimizer(settings)))
     _try("loss", settings.loss, lambda: _measure(make_loss(settings), takes_labels=settings.takes_labels))
 
@@ -69,7 +72,7 @@ def make_optimizer(settings: TrainingSettings) -> keras.Optimizer:
     kinds = _list_kinds(keras.optimizers, keras.Optimizer)
     if "learning_rate" in settings.optimizer.get("config", {}):
         raise UserError(
-            "optimizer: config has learning_rate, which the parameters learning_rate and learning_rate_schedule set; leave it out."
+            "optimizer: config has learning_rate; leave it out, and set train's learning_rate or its schedule."
         )
     rate = _make_schedule(settings) if settings.learning_rate_schedule else settings.learning_rate
     optimizer: keras.Optimizer = _make("optimizer", settings.optimizer, kinds, learning_rate=rate)
@@ -113,20 +116,25 @@ def _list_kinds(module: Any, base: type) -> dict[str, type]:
 
 def _make(parameter: str, given: KerasObject, kinds: dict[str, Any], **own: Any) -> Any:
     """An object of Keras: `own` are arguments that the config need not have."""
-    if "class_name" not in given:
-        raise UserError(f'{parameter}: has no class_name; write it as Keras does, such as {{"class_name": "NAME"}}.')
     config = given.get("config", {})
-    if not isinstance(config, dict):
-        raise UserError(f"{parameter}: config is {config!r}; it must hold names with values.")
     if given["class_name"] not in kinds:
         raise UserError(name_unknown(f"{parameter}: the class_name", str(given["class_name"]), sorted(kinds)))
     return _try(parameter, given, lambda: kinds[given["class_name"]](**{**own, **config}))
 
 
+def _check_form(parameter: str, given: KerasObject) -> None:
+    if not given and parameter == "learning_rate_schedule":
+        return
+    if "class_name" not in given:
+        raise UserError(f'{parameter}: has no class_name; write it as Keras does, such as {{"class_name": "NAME"}}.')
+    if not isinstance(config := given.get("config", {}), dict):
+        raise UserError(f"{parameter}: config is {config!r}; it must hold names with values.")
+
+
 def _try(parameter: str, given: KerasObject, action: Any) -> Any:
     try:
         return action()
-    except (TypeError, ValueError, ArithmeticError) as error:  # how Keras refuses arguments
+    except (TypeError, ValueError, ArithmeticError, tf.errors.OpError) as error:  # how Keras refuses arguments
         name = given.get("class_name")
         raise UserError(f"{parameter}: Keras does not take this {name} ({shorten_to_sentence(error)}).") from None
 

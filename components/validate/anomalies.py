@@ -63,7 +63,18 @@ def infer_schema(statistics: Statistics) -> Schema:
         feature.presence.min_fraction = 1
         feature.presence.min_count = 1
         feature.shape.dim.add(size=1)
-    return schema
+    return _sort(schema)
+
+
+def _sort(schema: Schema) -> Schema:
+    """The schema in an order that does not depend on Beam's workers, and in which people find what they look for."""
+    ordered = Schema()
+    ordered.CopyFrom(schema)
+    del ordered.feature[:], ordered.string_domain[:]
+    ordered.feature.extend(sorted(schema.feature, key=lambda feature: feature.name))
+    for domain in sorted(schema.string_domain, key=lambda domain: domain.name):
+        ordered.string_domain.add(name=domain.name, value=sorted(domain.value))
+    return ordered
 
 
 def find_anomalies(statistics: Statistics, schema: Schema, examples: ExampleSet) -> list[Finding]:
@@ -130,7 +141,7 @@ def _describe_outside(feature: Feature, schema: Schema, values: list[Any]) -> st
         bounds = f"{domain.min:.6g} to {domain.max:.6g}"
     else:
         bounds = f"{domain.min:.6g} or more" if domain.HasField("min") else f"{domain.max:.6g} or less"
-    return f"{found} where it does not fit the schema's {bounds}"
+    return f"{found}, where the schema has {bounds}"
 
 
 def compare_splits(
