@@ -23,6 +23,7 @@ DESCRIPTIONS = {
     "compare": "what the new version changed: both models on the same images",
     "review": "decide on the doubted images, one by one",
     "issues": "the doubted images as a table, for a spreadsheet",
+    "schema": "what the images must be like; keep it with them, correct it, and give it to later runs with --schema",
     "yardstick": "the new model on the images and labels of before, for the comparison; its own are in after-evaluate",
 }
 PARTS = {"before": "the images as they were: ", "after": "the new images: "}

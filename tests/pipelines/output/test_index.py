@@ -45,14 +45,21 @@ def make_record(**stages: TaskRecord) -> RunRecord:
 def folder(tmp_path: Path) -> Path:
     """A run with the evaluation of version 2.dir and its reports."""
     write_evaluation(tmp_path / "run-2", "2.dir", {"val": 40, "test": 20}, seed=1)
-    for name in ("before-validate.html", "audit.html", "review.html", "issues.csv", "compare.html"):
+    for name in (
+        "before-validate.html",
+        "before-schema.pbtxt",
+        "audit.html",
+        "review.html",
+        "issues.csv",
+        "compare.html",
+    ):
         (tmp_path / "run-2" / name).touch()
     return tmp_path / "run-2"
 
 
 RECORD = make_record(
     before_ingest=make_task("ingest", examples={"data_version": "1.dir"}),
-    before_validate=make_task("validate", report={}),
+    before_validate=make_task("validate", report={}, schema={}),
     audit=make_task("audit", report={}, review={}, issues={}),
     after_ingest=make_task("ingest", examples={"data_version": "2.dir"}),
     compare=make_task("compare", report={}),
@@ -67,7 +74,7 @@ def read_page(folder: Path) -> tuple[Page, str]:
 def test_says_what_the_run_was_and_links_its_reports_in_order(folder: Path):
     write_index(folder, RECORD, experiment="images & more", earlier=None)
     page, text = read_page(folder)
-    reports = ["before-validate.html", "audit.html", "review.html", "issues.csv", "compare.html"]
+    reports = ["before-validate.html", "before-schema.pbtxt", "audit.html", "review.html", "issues.csv", "compare.html"]
     assert page.values("href") == [*reports, "run.log", "run.json"]
     assert page.values("src") == []
     assert "started 2026-01-01 10:11 UTC, succeeded after 1,234 s" in text
