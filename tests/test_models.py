@@ -89,4 +89,4 @@ def test_models_are_the_files_that_define_one(monkeypatch: pytest.MonkeyPatch, t
     assert fixed_models.list_models() == ["a", "b"]
     with pytest.raises(UserError) as caught:
         fixed_models.load_model("c")
-    assert str(caught.value) == "the model 'c' does not exist. There are: a, b."
+    assert str(caught.value) == "model is 'c'; it must be a or b, the files of models/."

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from components.shared.errors import UserError, name_unknown
+from components.shared.errors import UserError, cut
 
 if TYPE_CHECKING:
     import keras
@@ -42,7 +42,7 @@ def load_model(name: str) -> FixedModel:
         UserError: There is none of that name, or it is not as the guide says.
     """
     if name not in (known := list_models()):
-        raise UserError(name_unknown("the model", name, known))
+        raise UserError(f"model is '{cut(name)}'; it must be {' or '.join(known)}, the files of models/.")
     path = f"models/{name}.py"
     try:
         module = importlib.import_module(f"models.{name}")

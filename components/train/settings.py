@@ -93,8 +93,17 @@ def make_loss(settings: TrainingSettings) -> keras.losses.Loss:
 
 
 def _describe(given: KerasObject) -> str:
-    config = given.get("config")
+    config = _shorten_numbers(given.get("config"))
     return f"{given['class_name']} {json.dumps(config, sort_keys=True)}" if config else str(given["class_name"])
+
+
+def _shorten_numbers(value: Any) -> Any:
+    """The same with 100 for 100.0: within objects, Kubeflow Pipelines hands on integers as floats."""
+    if isinstance(value, dict):
+        return {name: _shorten_numbers(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_shorten_numbers(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _make_schedule(settings: TrainingSettings) -> LearningRateSchedule:

@@ -354,3 +354,10 @@ def test_defaults_are_those_of_the_competition() -> None:
     assert chosen | {"name": ""} == known | {"name": ""}  # Keras numbers them
     expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True).get_config()
     assert make_loss(settings).get_config() == expected
+
+
+def test_settings_are_described_as_they_were_written() -> None:
+    schedule = {"class_name": "PiecewiseConstantDecay", "config": {"boundaries": [100.0], "values": [0.1, 0.01]}}
+    described = SETTINGS._replace(learning_rate_schedule=schedule).describe()
+    expected = 'PiecewiseConstantDecay {"boundaries": [100], "values": [0.1, 0.01]}'
+    assert described["learning_rate_schedule"] == expected

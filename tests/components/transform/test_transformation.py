@@ -229,7 +229,7 @@ def test_examples_and_graph_name_their_model(transformed: Path) -> None:
 def test_unknown_model_is_refused(examples: Path, validated: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         transform(examples, validated / "schema", tmp_path / "out", model="resnest")
-    sentence = "the model 'resnest' does not exist. Did you mean resnet? There are: mobilenet, resnet."
+    sentence = "model is 'resnest'; it must be mobilenet or resnet, the files of models/."
     assert str(caught.value) == sentence
     assert not (tmp_path / "out").exists()
 
