@@ -180,7 +180,13 @@ def test_summary_holds_states_parameters_and_every_artifact(training: Run, tiny:
             assert artifact.is_relative_to(training.folder)
             assert artifact.exists() or "Metrics" in port["type"]  # those live in their metadata alone
     train = summary["stages"]["train"]["parameters"]
-    assert train == {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7}  # command, config, default
+    of_keras = {
+        "learning_rate_schedule": {},
+        "optimizer": {"class_name": "Adam"},
+        "loss": {"class_name": "SparseCategoricalCrossentropy"},
+    }
+    # from the command, a config and defaults
+    assert train == {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7, **of_keras}
     assert summary["stages"]["validate"]["parameters"]["severity"] == {"schema": "warning"}
     assert summary["stages"]["ingest"]["parameters"]["classes"] == CLASSES
 
