@@ -16,7 +16,10 @@ from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, is_table, resolve_version
 from pipelines.data.ignored import list_ignored
+from pipelines.local.index import FILE as INDEX
+from pipelines.local.index import EarlierFigures, write_index
 from pipelines.local.kfp_log import Watcher
+from pipelines.local.next_steps import list_steps, write_command
 from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_measured_before, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
@@ -29,9 +32,6 @@ from pipelines.output.display import (
     print_steps,
     show_progress,
 )
-from pipelines.output.index import FILE as INDEX
-from pipelines.output.index import EarlierFigures, write_index
-from pipelines.output.next_steps import list_steps, write_command
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -15,7 +15,6 @@ from rich.table import Table
 
 from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
-from pipelines.output.next_steps import Step
 
 SYMBOLS = {
     "waiting": "[dim]·[/]",
@@ -26,6 +25,14 @@ SYMBOLS = {
     "cancelled": "[yellow]■[/]",
     "skipped": "[dim]-[/]",
 }
+
+
+class Step(NamedTuple):
+    """One line: why, and either a page to open or a command to type."""
+
+    reason: str
+    page: Path | None = None
+    command: str = ""
 
 
 class OutputConsole(Console):

@@ -4,21 +4,13 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from components.shared.cloud_storage import is_address
+from pipelines.output.display import Step
 from pipelines.submission.request import RunRequest
 
 DEFAULTS = RunRequest(experiment="default", config="")
 DECISIONS = "decisions.csv"
-
-
-class Step(NamedTuple):
-    """One line: why, and either a page to open or a command to type."""
-
-    reason: str
-    page: Path | None = None
-    command: str = ""
 
 
 def write_command(request: RunRequest, *, runner: str = "", waits: bool = False) -> str:
@@ -34,7 +26,7 @@ def write_command(request: RunRequest, *, runner: str = "", waits: bool = False)
         words += ["--runner", runner]
     if request.config != ("local" if runner else "gke"):
         words += ["--config", request.config]
-    for name in ("experiment", "runs", "pipeline", "component", "data", "test_data", "rev", "decisions"):
+    for name in ("experiment", "runs", "pipeline", "component", "data", "test_data", "rev", "decisions", "schema"):
         words += _write_option(request, name)
     for param in request.params:
         words += ["--param", param]

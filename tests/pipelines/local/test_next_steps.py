@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.local.next_steps import list_steps, write_command
 from pipelines.output.display import print_steps
-from pipelines.output.next_steps import list_steps, write_command
 from pipelines.submission.request import RunRequest
 
 SAMPLE = RunRequest("default", "sample", data="my data", test_data="t", params=("epochs=2",))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from components.shared.formats.evaluation import read_evaluation
+from pipelines.local.index import EarlierFigures, write_index
 from pipelines.local.record import RunRecord, TaskRecord
-from pipelines.output.index import EarlierFigures, write_index
 from tests.fakes.evaluation import write_evaluation
 from tests.pages import Page
 
