@@ -38,6 +38,9 @@ fuzz: stages-python .venv/dev .venv-stages/ready ## look for inputs that end in 
 test-kill: stages-python .venv/dev .venv-stages/ready ## kill stages and commands a thousand times, and look at what is left: hours
 	$(BIN)/python tests/endurance/kill.py $(ARGS)
 
+test-full-disk: stages-python .venv/dev .venv-stages/ready ## run stages and commands on full disks, as root: an hour
+	$(BIN)/python tests/endurance/full_disk.py $(ARGS)
+
 STAGES_TESTS := tests/components tests/models tests/containers
 TOOLS_TESTS := tests/end_to_end/test_end_to_end.py $(addprefix --ignore ,$(STAGES_TESTS)) tests
 FAST_STAGES_TESTS := tests/containers $(addprefix tests/components/,test_contracts.py shared \
@@ -148,4 +151,4 @@ COMMA := ,
 UV := $(BIN)/uv pip --quiet --no-progress
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: help stages-python setup-tools setup run test test-fast test-kill fuzz lint docs benchmark images push test-images audit lock
+.PHONY: help stages-python setup-tools setup run test test-fast test-kill test-full-disk fuzz lint docs benchmark images push test-images audit lock
