@@ -781,7 +781,9 @@ def test_refuses_a_curated_folder(place: Place, refused: Callable[..., str], cha
 )
 def test_a_hostile_manifest_leads_nowhere(place: Place, refused: Callable[..., str], name: str):
     text = (place.made / "manifest.csv").read_text()
-    (place.made / "manifest.csv").write_text(text + f'"{name}",{sha256("x")},train/i/0.png,{sha256("i0")},i,[],1\n')
+    (place.made / "manifest.csv").write_text(
+        text + f'"{name}",{sha256("x")},train/i/0.png,{sha256("i0")},train/i/0.png,i,[],1\n'
+    )
     assert "is not a path like split/class/file" in refused("--yes")
 
 
