@@ -177,7 +177,8 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
             executor = spec["deploymentSpec"]["executors"][component["executorLabel"]]
             assert executor == pipelines["training"]["deploymentSpec"]["executors"][f"exec-{stage}"]
     given = {name: task["inputs"].get("parameters", {}) for name, task in tasks.items()}
-    both = ("epochs", "batch_size", "learning_rate", "seed")
+    data = ("classes", "val_share", "test_share", "split_seed", "curated_schema_uri")
+    both = (*data, "model", "epochs", "batch_size", "learning_rate", "seed")
     assert {name: given["before"][name] for name in both} == {name: given["after"][name] for name in both}
     produced = {"producerTask": "curate", "outputParameterKey": "data_uri"}
     others = {name: value for name, value in given["after"].items() if name not in both}
@@ -279,7 +280,7 @@ def test_edits_of_a_component_yaml_show_in_the_next_compile(project: Path):
     edit(path, "default: 100", "default: 7")
     edit(path, "image: train", "image: trainer")
     edit(path, "args:\n", "args:\n    - --extra\n")
-    edit(path, "Trains the fixed model", "Trains another model")
+    edit(path, "Trains the model", "Trains another model")
     pipelines = compiled(project)
     for name in ("training", "train"):
         assert pipelines[name]["root"]["inputDefinitions"]["parameters"]["epochs"]["defaultValue"] == 7
@@ -554,7 +555,7 @@ def test_a_configuration_elsewhere_is_not_taken_for_one_of_the_same_name(project
     (project / "local.yaml").write_text("stages: {}")
     (project / "other").mkdir()
     (project / "other/local.yaml").write_text("stages: {}")
-    assert "other/local.yaml: no such configuration; there are gke, local, sample." in refused(
+    assert "other/local.yaml: no such configuration; there are competition, gke, local, sample." in refused(
         project, "--config", "other/local.yaml"
     )
 

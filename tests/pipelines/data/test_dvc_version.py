@@ -280,7 +280,7 @@ def track_a_file(home: Path) -> None:
         pytest.param(lambda home: None, "nowhere", "not tracked by DVC; run `dvc add nowhere`", id="nowhere"),
         pytest.param(lambda home: None, "data/train", "only a part of data, which DVC tracks as a whole", id="part"),
         pytest.param(lambda home: None, "", "DVC tracks only parts of it; give one of HOME/data.", id="more"),
-        pytest.param(track_a_file, "labels.csv", "labels.csv: a file; a data version is a folder", id="file"),
+        pytest.param(track_a_file, "labels.csv", "labels.csv: DVC tracks no folder that it lies in;", id="file"),
         pytest.param(
             lambda home: (home / "data.dvc").write_text("outs: ["), "data", "DVC cannot use its repository", id="broken"
         ),
