@@ -96,7 +96,8 @@ def check_index(project: Path, run: Path) -> None:
     assert links[0] == f"../{before.name}/index.html"
     assert links[-2:] == ["run.log", "run.json"]
     reports = links[1:-2]
-    assert reports[:4] == ["before-validate.html", "before-train.html", "before-evaluate.html", "audit.html"]
+    before_audit = ["before-validate.html", "before-schema.pbtxt", "before-train.html", "before-evaluate.html"]
+    assert reports[:5] == [*before_audit, "audit.html"]
     assert reports[-2:] == ["yardstick.html", "compare.html"]
     assert all((run / name).is_file() for name in links)
     command = json.loads((run / "run.json").read_text())["command"]

@@ -40,6 +40,7 @@ MANIFEST: dict[str, Any] = {
         for split in ("train", "val")
     },
     "quarantined": [{"path": "train/i/x.png", "reason": "damaged"}],
+    "made_split": None,
 }
 
 
