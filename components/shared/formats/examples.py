@@ -19,7 +19,7 @@ there. It has a row for each such image.
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -199,7 +199,7 @@ class ExamplesManifest:
     data_version: str
     classes: ClassNames
     splits: dict[SplitName, SplitInfo]
-    quarantined: list[Quarantined] = field(default_factory=list)
+    quarantined: list[Quarantined]
     made_split: MadeSplit | None = None
 
     @property
