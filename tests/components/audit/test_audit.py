@@ -250,13 +250,13 @@ def test_more_near_duplicates_than_collections_have_are_a_warning(tmp_path: Path
         " likeness is probably wrong for them; look at the near duplicates, and if they are different pictures,"
         f" {advice}."
     )
-    examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}))
+    examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}, quarantined=[]))
     write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warning=warning, gallery_size=5)
     assert f"Warning: {warning}" in (tmp_path / "report.html").read_text()
 
 
 def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
-    examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}))
+    examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}, quarantined=[]))
     write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warning="", gallery_size=5)
     assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
 

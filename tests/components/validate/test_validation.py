@@ -149,7 +149,7 @@ def test_imbalance_names_the_class_and_its_split(faulty: Path, found: Validated)
 )
 def test_imbalance_is_measured_against_the_median_class(counts: list[int], ratio: float, expected: list[str]) -> None:
     split = SplitInfo(sum(counts), dict(zip("abc", counts, strict=True)), shards=[])
-    findings = validation.find_imbalance(ExamplesManifest("", "", "1.dir", list("abc"), {"val": split}), ratio)
+    findings = validation.find_imbalance(ExamplesManifest("", "", "1.dir", list("abc"), {"val": split}, []), ratio)
     assert [finding["message"].split()[0] for finding in findings] == [f"val/{name}" for name in expected]
 
 
