@@ -301,7 +301,10 @@ def list_session(session: int) -> list[psutil.Process]:
 
 def find_half(folder: Path, subject: Subject, before: Files, expected: Files, is_silenced: bool) -> list[str]:
     """Outputs that are neither absent nor whole, and runs that do not say how they ended."""
-    made = {name: digest for name, digest in subject.outputs(folder).items() if ".partial." not in name}
+    made, before = (
+        {name: digest for name, digest in files.items() if ".partial." not in name}
+        for files in (subject.outputs(folder), before)
+    )
     if subject.is_whole:
         problems = [] if made in (before, expected) else ["half: some of the old and some of the new"]
     else:
