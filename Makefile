@@ -16,7 +16,6 @@ setup: stages-python .venv/dev .venv-stages/ready ## everything: .venv, and what
 
 run: stages-python .venv/tools .venv-stages/ready ## set up, draw the sample data, run the training pipeline on it, show the evaluation
 	$(BIN)/python sample.py
-	$(BIN)/python compile.py
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
 
 # The stages' tests begin with the longest, so that no core waits at the end. Both halves run, even if the first fails.
@@ -113,12 +112,14 @@ LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-inde
 .venv/tools: locks/tools.txt
 	@$(call fits,$(BIN)/python,TOOLS) || $(call fits,$(PYTHON),TOOLS) || { echo "$(call unfit,.venv needs 3.11 or newer)"; exit 1; }
 	@$(call fits,$(BIN)/python,TOOLS) || $(PYTHON) -m venv --clear .venv
+	@$(call say,.venv,$<,the commands$(COMMA) 0.8 GB)
 	$(PIP) install uv
 	$(UV) install --compile-bytecode --no-deps --python $(BIN)/python --require-hashes -r $< || \
 		$(PIP) install --no-deps --require-hashes -r $<
 	touch $@
 
 .venv/dev: locks/dev.txt .venv/tools
+	@$(call say,.venv,$<,the tests and checks)
 	$(UV) sync --compile-bytecode --python $(BIN)/python --require-hashes $< || $(PIP) install --no-deps --require-hashes -r $<
 	touch $@
 
@@ -126,6 +127,7 @@ LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-inde
 .venv-stages/ready: locks/stages.txt | .venv/tools
 	@command -v g++ >/dev/null || { echo "g++ is missing; on Debian: apt-get install g++ python3-dev python3-venv"; exit 1; }
 	@$(call fits,$(STAGES_BIN)/python,STAGES) || $(PYTHON) -m venv --clear --without-pip .venv-stages
+	@$(call say,.venv-stages,$<,the stages with TensorFlow$(COMMA) 3.3 GB; some minutes)
 	$(UV) sync --compile-bytecode --python $(STAGES_BIN)/python --require-hashes $< || \
 		$(PIP) --python $(STAGES_BIN)/python install --no-deps --require-hashes -r $<
 	touch $@
@@ -135,6 +137,8 @@ stages-python:
 	@test -e .venv-stages/ready || $(call fits,$(STAGES_BIN)/python,STAGES) || $(call fits,$(PYTHON),STAGES) || \
 		{ echo "$(call unfit,the stages need 3.11$(COMMA) or with glibc 2.39 or newer 3.12 or 3.13)"; exit 1; }
 
+# On stderr, as what says how far something is.
+say = echo "$(1): installing $$(grep -c '^[a-z0-9].*==' $(2)) packages for $(3)" >&2
 fits = $(1) -c '$(FITS_$(2))' 2>/dev/null
 unfit = PYTHON is $(PYTHON), $(or $(shell $(PYTHON) -V 2>&1 | head -n 1),which cannot be run); $(1). \
 	Install one, and name it: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11

@@ -1,6 +1,8 @@
 """Makes a curated folder the next DVC version of the images: shows what that changes, and with --yes does it."""
 
 import argparse
+import shlex
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ from components.shared.errors import command_line, parse_options
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipelines.data.adoption import Plan, Snapshot
+    from pipelines.data.adoption import Figures, Plan, Snapshot
     from pipelines.data.curated import Curated
 
 
@@ -36,7 +38,9 @@ def _parse_options() -> argparse.Namespace:
 
     action = parser.add_argument_group("to do")
     action.add_argument("--yes", action="store_true", help="exchange the images, and `dvc add` them")
-    action.add_argument("--commit", action="store_true", help="commit the version, with results/ if they are of it")
+    action.add_argument(
+        "--commit", action="store_true", help="commit the version, with the figures that were measured on it"
+    )
     action.add_argument("-m", "--message", default="", help="of the commit (default: what changed, in numbers)")
     action.add_argument("--tag", default="", help="tag the commit")
     action.add_argument(
@@ -55,38 +59,81 @@ def _parse_options() -> argparse.Namespace:
 def _adopt(options: argparse.Namespace) -> None:
     from pipelines.data.adoption import (
         AdoptionOptions,
+        Figures,
         carry_out,
         check_origin,
         make_plan,
     )  # here, so that --help is quick
     from pipelines.data.curated import open_curated
     from pipelines.data.dvc_version import open_repository
-    from pipelines.local.record import find_curated
+    from pipelines.local.record import find_curated, find_measurement
+
+    def find_figures(version: str) -> "Figures | None":
+        record = find_measurement(options.runs, options.experiment, version)
+        if record is None:
+            return None
+        history = Path(record["artifacts"].get("history", ""))
+        return Figures(record["run"], Path(record["artifacts"]["evaluation"]), history if history.is_file() else None)
 
     chosen = AdoptionOptions(options.commit, options.message, options.tag, options.push, options.new, options.force)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
     with open_repository(options.data) as (repo, folder), open_curated(place) as source:
-        plan = make_plan(repo, folder, source, options=chosen)
+        plan = make_plan(repo, folder, source, options=chosen, find_figures=find_figures)
         _show(plan, source)
         if not options.yes:
-            print("Nothing is changed yet; --yes does it.")
+            print(_say_how_to_go_on(options))
             return
         check_origin(plan, source)
         print()
         carry_out(repo, plan, source, done=lambda step: print(f"done: {step}"))
-        if options.commit:
-            print(f"Now push the commit: git push{f' && git push origin {options.tag}' if options.tag else ''}")
+        print(_say_what_is_next(options, plan))
+
+
+def _say_how_to_go_on(options: argparse.Namespace) -> str:
+    """The same command again, but so that it does what it has shown."""
+    command = shlex.join(["python", "adopt.py", *sys.argv[1:], "--yes"])
+    more = "" if options.commit else "\nand to commit the version with its figures: add --commit --tag NAME"
+    return f"Nothing is changed yet. To do it:\n    {command}{more}"
+
+
+def _say_what_is_next(options: argparse.Namespace, plan: "Plan") -> str:
+    from pipelines.local.record import find_measurement
+    from pipelines.output.results import RESULTS
+
+    run = find_measurement(options.runs, options.experiment, plan.next.name)
+    config = run.get("config", "local") if run else "local"
+    steps = []
+    if options.commit:
+        tag = f" && git push origin {shlex.quote(options.tag)}" if options.tag else ""
+        steps.append(f"git push{tag}")
+        if plan.now.name and RESULTS.resolve() in plan.files:
+            new = shlex.quote(options.tag or "HEAD")
+            steps += [f"dvc metrics diff {new}~1 {new}", f"dvc plots diff {new}~1 {new}"]
+    else:
+        steps.append(f"git add {shlex.quote(plan.folder.name)}.dvc && git commit")
+    chosen = {"--config": config, "--experiment": options.experiment, "--runs": str(options.runs)}
+    usual = {"--config": "local", "--experiment": "default", "--runs": "runs"}
+    changed = [word for name, value in chosen.items() if value != usual[name] for word in (name, value)]
+    data = ["--pipeline", "improvement", "--data", str(options.data)]
+    steps.append(shlex.join(["python", "submit.py", "--local", *changed, *data]))
+    return "Next:\n" + "\n".join(f"    {step}" for step in steps)
 
 
 def _show(plan: "Plan", source: "Curated") -> None:
     from components.shared.formats.manifest import FILE as MANIFEST  # as above
     from components.shared.formats.manifest import is_image_path
+    from pipelines.data.adoption import is_image
     from pipelines.output.display import OutputConsole
     from pipelines.output.results import RESULTS, read_data_version
 
     console = OutputConsole(markup=False)
     console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
     console.print(_draw_counts(plan.now, plan.next))
+    if others := sum(is_image(name) and not is_image_path(name) for name in plan.now.md5s):
+        console.print(
+            f"{others:,} images of the present version lie in other folders than train/<class>/, val/<class>/ and "
+            "test/<class>/, so the table counts them in the new version only."
+        )
     if plan.changes is None:
         console.print("The files of the present version are not in DVC's cache, so the table counts them as 0.")
     else:
@@ -95,11 +142,11 @@ def _show(plan: "Plan", source: "Curated") -> None:
             console.print(
                 "The added images are not in the current version, so the curated folder was made from another version."
             )
-    beside = sorted(name for name in plan.now.md5s if not is_image_path(name) and name != MANIFEST)
+    beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
     if beside:
         console.print(f"The new version leaves out the files that are no images: {', '.join(beside[:5])}")
     figures_of = read_data_version(RESULTS)
-    if figures_of not in ("", plan.next.name):
+    if figures_of not in ("", plan.next.name) and not plan.figures:
         console.print(
             f"{RESULTS}/ holds the figures of another version, {figures_of}, so a commit leaves them out; "
             f"for those of this one, adopt it and run submit.py on {plan.folder.given}, or rerun evaluate on its run."
@@ -117,6 +164,7 @@ def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
 
     from components.shared.formats.examples import SPLITS
     from components.shared.formats.manifest import is_image_path
+    from components.shared.formats.names import sort_classes
 
     def count(version: "Snapshot") -> Counter[tuple[str, str]]:
         names = [name.split("/") for name in version.md5s if is_image_path(name)]
@@ -125,7 +173,7 @@ def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
     before, after = count(now), count(upcoming)
     splits = [split for split in SPLITS if any(split == filled for filled, _ in before + after)]
     table = Table("images", *splits)
-    for label in sorted({label for _, label in before + after}):
+    for label in sort_classes({label for _, label in before + after}):
         table.add_row(label, *(_write_change(before[split, label], after[split, label]) for split in splits))
     table.add_section()
     totals = [

@@ -24,12 +24,17 @@ def _parse_options() -> argparse.Namespace:
 
 def _compile(options: argparse.Namespace) -> None:
     # Here, so that --help is quick.
+    from google.protobuf.json_format import MessageToDict
+
     from pipelines.compiler.code_version import UNKNOWN, explain_unknown
-    from pipelines.compiler.config import load_config
+    from pipelines.compiler.config import check_names_are_filled_in, load_config
     from pipelines.compiler.packages import PIPELINES, build, write_package
+    from pipelines.compiler.spec import list_images
     from pipelines.compiler.stages import Stages
 
-    stages = Stages(load_config(options.config), options.registry, options.tag)
+    config = load_config(options.config)
+    check_names_are_filled_in(config, options.registry)
+    stages = Stages(config, options.registry, options.tag)
     targets = {name: options.output / f"{name}.yaml" for name in PIPELINES}
     targets |= {stage: options.output / "components" / f"{stage}.yaml" for stage in stages.contracts}
     pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
@@ -38,6 +43,23 @@ def _compile(options: argparse.Namespace) -> None:
     print(*pipelines, sep="\n")  # at the end: who reads this may have enough after the first, as `head` does
     if stages.tag == UNKNOWN:
         print(explain_unknown(), file=sys.stderr)
+    images = {image for pipeline in pipelines.values() for image in list_images(MessageToDict(pipeline.pipeline_spec))}
+    print(_say_what_is_next(options, sorted(images), has_registry=bool(config.registry)), file=sys.stderr)
+
+
+def _say_what_is_next(options: argparse.Namespace, images: list[str], *, has_registry: bool) -> str:
+    """Whether a cluster can pull the images, and what to do with the packages; stdout has their paths alone."""
+    if bare := [image for image in images if "/" not in image]:
+        return (
+            f"These packages name images without a registry, such as {bare[0]}, which a cluster does not find; to "
+            "upload them, add --registry REGION-docker.pkg.dev/PROJECT/REPOSITORY, or --config with a configuration "
+            "that has one. A run on this machine needs no package: python submit.py --local --data DIR"
+        )
+    submit = f", or let submit.py do it: python submit.py --config {options.config} --check" if has_registry else ""
+    return (
+        f"These packages name images such as {images[0]}. Next: upload {options.output / 'training.yaml'} on the page "
+        f"Pipelines of Kubeflow Pipelines{submit}"
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import csv
 import json
 import math
 import os
+import shlex
 import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -417,13 +418,22 @@ def _draw(args: argparse.Namespace) -> None:
         raise UserError(f"--seed is {args.seed}; it must be 0 or more.")
     try:
         if is_drawn(args.out, args.seed):
-            print(f"{args.out} already holds the sample of seed {args.seed}; nothing to do.")
+            print(
+                f"{args.out} already holds the sample of seed {args.seed}; nothing to do. {_say_what_is_next(args.out)}"
+            )
             return
         images = draw_sample(args.out, args.seed)
     except OSError as error:
         raise UserError(f"Cannot write {args.out}: {error.strerror or error}.") from None
     faulty = sum(image.fault != "" for image in images)
-    print(f"Wrote {len(images)} images, {faulty} of them faulty on purpose, to {args.out}.")
+    print(
+        f"Wrote {len(images)} images, {faulty} of them faulty on purpose, to {args.out}. {_say_what_is_next(args.out)}"
+    )
+
+
+def _say_what_is_next(out: Path) -> str:
+    data = shlex.join(["--data", str(out / "data"), "--test-data", str(out / "test")])
+    return f"Next: python submit.py --local --config sample {data}"
 
 
 if __name__ == "__main__":

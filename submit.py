@@ -56,6 +56,7 @@ def _read_request(options: argparse.Namespace) -> RunRequest:
         test_data=options.test_data,
         rev=options.rev,
         decisions=options.decisions,
+        schema=options.schema,
         params=tuple(options.param),
         from_run=options.from_run or "latest",
         before=options.before,
@@ -94,6 +95,9 @@ def _parse_options() -> argparse.Namespace:
         "--pipeline", help="training (the default), improvement: one turn of the loop, or comparison of two runs"
     )
     parser.add_argument("--decisions", metavar="FILE", help="decisions.csv of the review, for the improvement")
+    parser.add_argument(
+        "--schema", metavar="FILE", help="schema.pbtxt that the images must fit (default: the config's, else inferred)"
+    )
     parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
     parser.add_argument("--from-run", metavar="RUN", help="that earlier run (default: latest)")
     parser.add_argument("--before", metavar="RUN", help="for the comparison: the run that --from-run is compared with")
@@ -165,13 +169,16 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
     if bool(options.recurring) != bool(options.cron or options.change):
         return "--recurring NAME goes with --cron, --pause, --resume or --delete"
     starts = not (options.list or options.attach or options.terminate or options.change)
-    of_runs = ("data", "test_data", "rev", "param", "component", "decisions", "before", "no_cache", "force", "wait")
+    of_data = ("data", "test_data", "rev", "decisions", "schema")
+    of_runs = (*of_data, "param", "component", "before", "no_cache", "force", "wait")
     if not starts and (name := first("pipeline", *of_runs)):
         return f"{name} is for starting a run"
     if options.pipeline and options.component:
         return "--pipeline runs a whole pipeline, --component one stage; leave out one"
     if options.decisions and options.pipeline != "improvement" and options.component != "curate":
         return "--decisions goes with --pipeline improvement or --component curate"
+    if options.schema and (options.before or options.component not in (None, "validate")):
+        return "--schema goes with --pipeline training or improvement, or --component validate"
     if bool(options.before) != (options.pipeline == "comparison"):
         return "--pipeline comparison goes with --before RUN, the run to compare with"
     takes_artifacts = options.before or (options.component and not options.data)

@@ -25,9 +25,9 @@ import numpy as np  # noqa: E402
 
 from components.audit.audit import AuditInput, audit_images  # noqa: E402
 from components.audit.cross_validation import AuditSettings  # noqa: E402
-from components.audit.duplicates import take_print  # noqa: E402
-from components.audit.pictures import extract_ink, make_views  # noqa: E402
+from components.audit.pictures import decode, is_plain, make_views  # noqa: E402
 from components.audit.ranking import AuditedImage  # noqa: E402
+from components.shared.duplicates import fingerprint, is_ink_on_paper  # noqa: E402
 from components.shared.formats.issues import Issue  # noqa: E402
 from sample import draw_page  # noqa: E402
 
@@ -124,18 +124,20 @@ def make_junk(rng: np.random.Generator, one: bytes, other: bytes) -> bytes:
 def run_audit(pictures: list[Picture], settings: AuditSettings) -> list[Issue]:
     """Audits the pictures in memory; returns a row for each, by rank."""
     classes = sorted({picture.label for picture in pictures})
-    inks = [extract_ink(picture.encoded) for picture in pictures]
+    decoded = [decode(picture.encoded) for picture in pictures]
+    fingerprints = [fingerprint(picture) for picture in decoded]
+    ink = is_ink_on_paper(fingerprints)
     images = [
         AuditedImage(
             sha256=hashlib.sha256(picture.encoded).hexdigest(),
             filename=picture.filename,
             split=picture.filename.split("/")[0],
             label=classes.index(picture.label),
-            blank=not ink.any(),
+            blank=not print_.ink_height if ink else is_plain(shown),
         )
-        for picture, ink in zip(pictures, inks, strict=True)
+        for picture, shown, print_ in zip(pictures, decoded, fingerprints, strict=True)
     ]
-    to_audit = AuditInput(images, np.stack([make_views(ink) for ink in inks]), [take_print(ink) for ink in inks])
+    to_audit = AuditInput(images, np.stack([make_views(picture, ink=ink) for picture in decoded]), fingerprints, ink)
     with tempfile.TemporaryDirectory() as work:
         return audit_images(to_audit, classes, settings=settings, work=Path(work))
 

@@ -197,7 +197,8 @@ def measure_train(folder: Path, data: Path) -> dict[str, float]:
     transform = {name: artifact["uri"] for name, artifact in run["stages"]["transform"]["artifacts"].items()}
     outputs = {f"{name}_output": str(folder / name) for name in ("model", "history", "report")}
     stage = (
-        "from components.train.training import TrainingSettings, train_model\n"
+        "from components.train.settings import TrainingSettings\n"
+        "from components.train.training import train_model\n"
         f"settings = TrainingSettings(epochs={EPOCHS}, batch_size=8, learning_rate=1e-4, seed=123)\n"
         f"train_model({transform['transformed_examples']!r}, {transform['transform_graph']!r},"
         f" settings=settings, **{outputs!r})"

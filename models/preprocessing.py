@@ -1,29 +1,30 @@
-"""The fixed preprocessing, as a TensorFlow Transform `preprocessing_fn`."""
+"""What the models' preprocessing shares: encoded images -> pixels, as TensorFlow Transform runs it."""
 
 import tensorflow as tf
 
 from components.shared.formats import examples
 
-IMAGE = "image"  # float32 [32, 32, 3], 0 .. 255
+IMAGE = "image"  # float32 [height, width, channels], 0 .. 255
 LABEL = "label"  # int64 scalar
-SIZE = (32, 32)  # height, width in pixels
 
 
-def preprocessing_fn(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """What the 2021 Data-Centric AI Competition fixed: three channels, resized (bilinear) to 32 x 32 pixels.
+def decode(inputs: dict[str, tf.Tensor], size: tuple[int, int], channels: int) -> dict[str, tf.Tensor]:
+    """Decodes the images and resizes them (bilinear).
 
     The aspect ratio is not kept, as in `tf.keras.utils.image_dataset_from_directory`.
 
     Args:
         inputs: `image/encoded`, string [batch, 1], PNG or JPEG; `image/class/label`, int64 [batch, 1].
+        size: Height and width in pixels.
+        channels: 1 for gray, 3 for RGB; images that have others are converted.
 
     Returns:
-        `image`, float32 [batch, 32, 32, 3]; `label`, int64 [batch].
+        `image`, float32 [batch, *size, channels], 0 to 255; `label`, int64 [batch].
     """
-    images = tf.map_fn(_decode, tf.squeeze(inputs[examples.ENCODED], 1), fn_output_signature=tf.float32)
-    return {IMAGE: tf.ensure_shape(images, (None, *SIZE, 3)), LABEL: tf.squeeze(inputs[examples.LABEL], 1)}
 
+    def decode_one(encoded: tf.Tensor) -> tf.Tensor:
+        image = tf.io.decode_image(encoded, channels=channels, expand_animations=False)
+        return tf.image.resize(image, size)
 
-def _decode(encoded: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-    return tf.image.resize(image, SIZE)
+    images = tf.map_fn(decode_one, tf.squeeze(inputs[examples.ENCODED], 1), fn_output_signature=tf.float32)
+    return {IMAGE: tf.ensure_shape(images, (None, *size, channels)), LABEL: tf.squeeze(inputs[examples.LABEL], 1)}

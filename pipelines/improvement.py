@@ -11,9 +11,9 @@ from pipelines.compiler.stages import Stages
 def build(stages: Stages) -> BaseComponent:
     """The pipeline, whose two trainings are its parts `before` and `after`."""
     train_before, train_after = training.build(stages, "before"), training.build(stages, "after")
-    settings, curation = stages.parameters["train"], stages.parameters["curate"]
+    data, settings, curation = (stages.parameters[stage] for stage in ("ingest", "train", "curate"))
     # What curate makes, ingest must take.
-    max_images = min(curation["max_images"], stages.parameters["ingest"]["max_images"])
+    max_images = min(curation["max_images"], data["max_images"])
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="improvement",
@@ -26,34 +26,57 @@ def build(stages: Stages) -> BaseComponent:
         test_data_uri: str = "",
         data_version: str = "",
         ignored: list = [],  # type: ignore[type-arg]  # noqa: B006 (kfp only reads it, and knows no list[str])
-        on_bad_image: str = stages.parameters["ingest"]["on_bad_image"],
+        classes: list = data["classes"],  # type: ignore[type-arg]
+        val_share: float = data["val_share"],
+        test_share: float = data["test_share"],
+        split_seed: int = data["split_seed"],
+        on_bad_image: str = data["on_bad_image"],
+        curated_schema_uri: str = stages.parameters["validate"]["curated_schema_uri"],
         # the next version
+        content: str = curation["content"],
         decisions_uri: str = curation["decisions_uri"],
+        most_dropped: float = curation["most_dropped"],
+        augment_times: float = curation["augment_times"],
         augment_to: int = curation["augment_to"],
         # both trainings
+        model: str = stages.parameters["transform"]["model"],
         epochs: int = settings["epochs"],
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
         seed: int = settings["seed"],
     ) -> None:
-        training_settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+        settings_of_both = {
+            "curated_schema_uri": curated_schema_uri,
+            "model": model,
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "seed": seed,
+        }
         before = train_before(
             data_uri=data_uri,
             test_data_uri=test_data_uri,
             data_version=data_version,
             ignored=ignored,
+            classes=classes,
+            val_share=val_share,
+            test_share=test_share,
+            split_seed=split_seed,
             on_bad_image=on_bad_image,
-            **training_settings,
+            **settings_of_both,
         )
-        audit = stages.add_task("audit", examples=before.outputs["examples"], seed=seed)
+        audit = stages.add_task("audit", examples=before.outputs["examples"], content=content, seed=seed)
         curate = stages.add_task(
             "curate",
             examples=before.outputs["examples"],
             issues=audit.outputs["issues"],
             predictions=before.outputs["predictions"],
             decisions_uri=decisions_uri,
+            most_dropped=most_dropped,
             max_images=max_images,
+            augment_times=augment_times,
             augment_to=augment_to,
+            content=content,
             seed=seed,
         )
         # Every parameter is given: in place of one left out, kfp.local takes this pipeline's own of the same name.
@@ -62,8 +85,12 @@ def build(stages: Stages) -> BaseComponent:
             test_data_uri="",
             data_version="",
             ignored=[],
-            on_bad_image=stages.parameters["ingest"]["on_bad_image"],
-            **training_settings,
+            classes=classes,
+            val_share=val_share,
+            test_share=test_share,
+            split_seed=split_seed,
+            on_bad_image=data["on_bad_image"],
+            **settings_of_both,
         )
         compare(
             stages,

@@ -19,7 +19,7 @@ class Outputs(NamedTuple):
 
 def build(stages: Stages, part: str = "") -> BaseComponent:
     """The pipeline; as a `part` of another one, its tasks have that prefix: before-train."""
-    settings = stages.parameters["train"]
+    data, settings = stages.parameters["ingest"], stages.parameters["train"]
     prefix = f"{part}-" if part else ""
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
@@ -33,8 +33,14 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
         test_data_uri: str = "",
         data_version: str = "",
         ignored: list = [],  # type: ignore[type-arg]  # noqa: B006 (kfp only reads it, and knows no list[str])
-        on_bad_image: str = stages.parameters["ingest"]["on_bad_image"],
+        classes: list = data["classes"],  # type: ignore[type-arg]
+        val_share: float = data["val_share"],
+        test_share: float = data["test_share"],
+        split_seed: int = data["split_seed"],
+        on_bad_image: str = data["on_bad_image"],
+        curated_schema_uri: str = stages.parameters["validate"]["curated_schema_uri"],
         # the training
+        model: str = stages.parameters["transform"]["model"],
         epochs: int = settings["epochs"],
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
@@ -47,12 +53,18 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
             test_data_uri=test_data_uri,
             data_version=data_version,
             ignored=ignored,
+            classes=classes,
+            val_share=val_share,
+            test_share=test_share,
+            split_seed=split_seed,
             on_bad_image=on_bad_image,
         )
         examples = ingest.outputs["examples"]
-        validate = stages.add_task("validate", f"{prefix}validate", examples=examples)
+        validate = stages.add_task(
+            "validate", f"{prefix}validate", examples=examples, curated_schema_uri=curated_schema_uri
+        )
         schema = validate.outputs["schema"]
-        transform = stages.add_task("transform", f"{prefix}transform", examples=examples, schema=schema)
+        transform = stages.add_task("transform", f"{prefix}transform", examples=examples, schema=schema, model=model)
         train = stages.add_task(
             "train",
             f"{prefix}train",

@@ -158,6 +158,7 @@ def transformed(examples: Path, validated: Path, tmp_path_factory: pytest.TempPa
     transform_examples(
         str(examples),
         schema=str(validated / "schema"),
+        model="resnet",
         batch_size=16,
         beam_options=BEAM,
         **outputs_in(folder, "examples", "graph"),
@@ -168,7 +169,8 @@ def transformed(examples: Path, validated: Path, tmp_path_factory: pytest.TempPa
 @pytest.fixture(scope="session")
 def trained(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what train makes of the transformed examples in two epochs: model/, history, report."""
-    from components.train.training import TrainingSettings, train_model
+    from components.train.settings import TrainingSettings
+    from components.train.training import train_model
 
     folder = tmp_path_factory.mktemp("train")
     train_model(

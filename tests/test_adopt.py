@@ -17,7 +17,9 @@ import pytest
 import adopt
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from pipelines.data.dvc_version import resolve_version
+from pipelines.output.results import read_data_version
 from tests.conftest import ROOT, contents
+from tests.fakes.evaluation import write_evaluation, write_history
 from tests.fakes.gcs import Gcs
 
 
@@ -127,7 +129,7 @@ def write_curated(folder: Path, files: list[File]) -> None:
 
 def describe(file: File) -> CuratedImage:
     label = file.name.split("/")[1] if file.name.count("/") > 1 else ""
-    return CuratedImage(file.name, sha256(file.text), file.source, sha256(file.source_text), label, [], 1)
+    return CuratedImage(file.name, sha256(file.text), file.source, sha256(file.source_text), file.source, label, [], 1)
 
 
 def sha256(text: str) -> str:
@@ -203,6 +205,35 @@ def refused(run: Callable[..., str], place: Place) -> Callable[..., str]:
         return message
 
     return call
+
+
+def test_version_without_splits_becomes_one_with_them(place: Place, run: Callable[..., str]) -> None:
+    """As curate leaves it: each image with its path in the present version, where class folders lie alone."""
+    shutil.rmtree(place.home / "data")
+    write(
+        place.home / "data", {"i/0.png": "i0", "i/1.png": "a v", "i/2.PNG": "junk", "v/0.png": "v0", "v/Thumbs.db": "x"}
+    )
+    track(place.home, push=True)
+    commit(place.home, "unsplit")
+    shutil.rmtree(place.made)
+    files = {
+        "i/0.png": File("train/i/0.png", "i0", "train/i/0.png", "i0"),
+        "i/1.png": File("train/v/1.png", "a v", "train/i/1.png", "a v"),
+        "v/0.png": File("val/v/0.png", "v0", "val/v/0.png", "v0"),
+    }
+    write(place.made, {file.name: file.text for file in files.values()})
+    write_manifest(place.made, [describe(file)._replace(source_path=path) for path, file in files.items()])
+    shown = " ".join(run("--yes", "--commit").split())
+    assert "1 relabelled, 1 removed" in shown
+    assert (
+        "4 images of the present version lie in other folders than train/<class>/, val/<class>/ and test/<class>/"
+        in shown
+    )
+    assert "leaves out the files that are no images: v/Thumbs.db" in shown
+    assert sorted(name for name, data in contents(place.home / "data").items() if data is not None) == [
+        "manifest.csv",
+        *sorted(file.name for file in files.values()),
+    ]
 
 
 def state(home: Path) -> dict[str, Any]:
@@ -356,6 +387,60 @@ def test_figures_of_another_version_are_named(place: Place, run: Callable[..., s
     assert "another version" not in run()
 
 
+def leave_figures(place: Place, run: str, **changed: str) -> dict[str, Any]:
+    """Makes a run one that has measured its model on the curated folder."""
+    folder = place.home / "runs/default" / run
+    measured = write_evaluation(folder / "evaluation", place.version, {"val": 8}, seed=1) | changed
+    (folder / "evaluation/evaluation.json").write_text(json.dumps(measured))
+    write_history(folder / "history.csv", seed=7)
+    record = json.loads((folder / "run.json").read_text())
+    record["artifacts"] |= {"evaluation": str(folder / "evaluation"), "history": str(folder / "history.csv")}
+    (folder / "run.json").write_text(json.dumps({**record, "config": "sample"}))
+    return measured
+
+
+def test_figures_that_its_run_measured_are_committed_with_it(place: Place, run: Callable[..., str]):
+    """Whatever is in results/ then: a comparison or another training may have come between."""
+    write(place.home / "results", {"metrics.json": '{"data_version": "0123.dir"}', "mine.txt": "kept"})
+    measured = leave_figures(place, "20260101-000000-improvement")
+    leave_run(place.home, "20260102-000000-training", "succeeded", started="2026-01-02T00:00:00+00:00")
+    leave_figures(place, "20260102-000000-training", trained_on="0123.dir")  # another model
+    output = run("--commit", "--tag", "v3")
+    assert (
+        "\n    copy the figures of 20260101-000000-improvement to results/\n    git add data.dvc results && " in output
+    )
+    assert "another version" not in output
+    assert read_data_version(place.home / "results") == "0123.dir"
+    output = run("--yes", "--commit", "--tag", "v3")
+    assert "\ndone: copy the figures of 20260101-000000-improvement to results/\n" in output
+    assert output.endswith(
+        "\nNext:\n    git push && git push origin v3\n    dvc metrics diff v3~1 v3\n    dvc plots diff v3~1 v3\n"
+        "    python submit.py --local --config sample --pipeline improvement --data data\n"
+    )
+    committed = json.loads(git(place.home, "show", "v3:results/metrics.json"))
+    assert committed["data_version"] == place.version
+    assert committed["val"]["accuracy"] == measured["val"]["accuracy"]
+    assert git(place.home, "show", "v3:results/plots/training.csv").endswith("2,0.625,1,0.375,7")
+    assert git(place.home, "status", "--porcelain") == ""
+    assert (place.home / "results/mine.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("changed", [{"data_version": "0123.dir"}, {"trained_on": "0123.dir"}])
+def test_figures_of_another_version_or_model_are_never_committed(
+    place: Place, run: Callable[..., str], changed: dict[str, str]
+):
+    leave_figures(place, "20260101-000000-improvement", **changed)
+    run("--yes", "--commit", "--tag", "v3")
+    assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
+    assert not (place.home / "results").exists()
+
+
+def test_a_damaged_evaluation_is_no_measurement(place: Place, run: Callable[..., str]):
+    leave_figures(place, "20260101-000000-improvement")
+    (place.home / "runs/default/20260101-000000-improvement/evaluation/evaluation.json").write_text("{")
+    assert "copy the figures" not in run("--commit")
+
+
 def test_first_version(place: Place, run: Callable[..., str]):
     output = run("--new", "--yes", "--commit", "--tag", "first", "--push", data="images")
     assert f"images: no version -> {place.version}\n" in output
@@ -495,7 +580,10 @@ def test_as_a_user_runs_it(place: Place):
     command = [sys.executable, str(ROOT / "adopt.py"), "--data", "data"]
     shown = subprocess.run(command, capture_output=True, text=True, cwd=place.home)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.endswith("Nothing is changed yet; --yes does it.\n")
+    assert shown.stdout.endswith(
+        "\nNothing is changed yet. To do it:\n    python adopt.py --data data --yes\n"
+        "and to commit the version with its figures: add --commit --tag NAME\n"
+    )
     refused = subprocess.run([*command, "--from-run", "lost", "--yes"], capture_output=True, text=True, cwd=place.home)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == ("lost: no such run in runs/default; give the name or the folder of an earlier run.\n")
@@ -677,7 +765,7 @@ def add_to_manifest(*names: str) -> Callable[[Path], None]:
         ),
         pytest.param(
             lambda made: (made / "manifest.csv").write_text((made / "manifest.csv").read_text() + "train/i/8.png\n"),
-            "line 11: 1 cells below a header of 7; name a folder",
+            "line 11: 1 cells below a header of 8; name a folder",
             id="short row",
         ),
     ],
@@ -693,7 +781,9 @@ def test_refuses_a_curated_folder(place: Place, refused: Callable[..., str], cha
 )
 def test_a_hostile_manifest_leads_nowhere(place: Place, refused: Callable[..., str], name: str):
     text = (place.made / "manifest.csv").read_text()
-    (place.made / "manifest.csv").write_text(text + f'"{name}",{sha256("x")},train/i/0.png,{sha256("i0")},i,[],1\n')
+    (place.made / "manifest.csv").write_text(
+        text + f'"{name}",{sha256("x")},train/i/0.png,{sha256("i0")},train/i/0.png,i,[],1\n'
+    )
     assert "is not a path like split/class/file" in refused("--yes")
 
 
@@ -731,7 +821,7 @@ def test_from_a_bucket_to_a_bucket(place: Place, run: Callable[..., str], gcs: G
         ),
         pytest.param(
             lambda gcs: gcs.bucket.blob("d/manifest.csv").upload_from_string(
-                f"{','.join(CuratedImage._fields)}\n../../x.png,{sha256('x')},train/i/0.png,0,i,[],1\n"
+                f"{','.join(CuratedImage._fields)}\n../../x.png,{sha256('x')},train/i/0.png,0,train/i/0.png,i,[],1\n"
             ),
             "is not a path like split/class/file",
             id="hostile",

@@ -91,7 +91,7 @@ def pipelines(build: tuple[subprocess.CompletedProcess[str], Path]) -> dict[str,
 
 def test_says_which_files_it_wrote_and_writes_no_others(build):
     result, output = build
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, f"{name_bare_images(find_image_tag())}\n")
     written = [str(path) for path in output.rglob("*") if path.is_file()]
     assert sorted(result.stdout.splitlines()) == sorted(written)
     assert {path.relative_to(output).as_posix() for path in map(Path, written)} == {
@@ -177,7 +177,8 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
             executor = spec["deploymentSpec"]["executors"][component["executorLabel"]]
             assert executor == pipelines["training"]["deploymentSpec"]["executors"][f"exec-{stage}"]
     given = {name: task["inputs"].get("parameters", {}) for name, task in tasks.items()}
-    both = ("epochs", "batch_size", "learning_rate", "seed")
+    data = ("classes", "val_share", "test_share", "split_seed", "curated_schema_uri")
+    both = (*data, "model", "epochs", "batch_size", "learning_rate", "seed")
     assert {name: given["before"][name] for name in both} == {name: given["after"][name] for name in both}
     produced = {"producerTask": "curate", "outputParameterKey": "data_uri"}
     others = {name: value for name, value in given["after"].items() if name not in both}
@@ -190,7 +191,10 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
     }
     assert definitions(root, "inputDefinitions")[0].keys() == {
         *definitions(pipelines["training"]["root"], "inputDefinitions")[0],
+        "content",
         "decisions_uri",
+        "most_dropped",
+        "augment_times",
         "augment_to",
     }
 
@@ -276,7 +280,7 @@ def test_edits_of_a_component_yaml_show_in_the_next_compile(project: Path):
     edit(path, "default: 100", "default: 7")
     edit(path, "image: train", "image: trainer")
     edit(path, "args:\n", "args:\n    - --extra\n")
-    edit(path, "Trains the fixed model", "Trains another model")
+    edit(path, "Trains the model", "Trains another model")
     pipelines = compiled(project)
     for name in ("training", "train"):
         assert pipelines[name]["root"]["inputDefinitions"]["parameters"]["epochs"]["defaultValue"] == 7
@@ -286,15 +290,55 @@ def test_edits_of_a_component_yaml_show_in_the_next_compile(project: Path):
 
 
 def test_tag_that_stands_for_no_version_is_said(project: Path):
-    without = run_python("compile.py", cwd=project).stderr
-    assert without == f"the images are tagged unversioned: {project} is in no git repository.\n"
+    def why() -> str:
+        said = run_python("compile.py", cwd=project).stderr.splitlines()
+        assert said[1:] == [name_bare_images("unversioned")]
+        return said[0]
+
+    assert why() == f"the images are tagged unversioned: {project} is in no git repository."
     subprocess.run(["git", "init", "-q", project], check=True)
-    empty = run_python("compile.py", cwd=project).stderr
-    assert empty == (
+    assert why() == (
         "the images are tagged unversioned: git knows no commit of components, containers, models, .dockerignore in "
-        f"{project}.\n"
+        f"{project}."
     )
-    assert run_python("compile.py", "--tag", "abc123", cwd=project).stderr == ""
+    assert run_python("compile.py", "--tag", "abc123", cwd=project).stderr == f"{name_bare_images('abc123')}\n"
+
+
+def name_bare_images(tag: str) -> str:
+    return (
+        f"These packages name images without a registry, such as audit:{tag}, which a cluster does not find; to upload "
+        "them, add --registry REGION-docker.pkg.dev/PROJECT/REPOSITORY, or --config with a configuration that has one. "
+        "A run on this machine needs no package: python submit.py --local --data DIR"
+    )
+
+
+def test_packages_for_a_cluster_say_where_they_go(project: Path):
+    gke = project / "pipelines/config/gke.yaml"
+    gke.write_text(gke.read_text().replace("BUCKET", "mine").replace("REGION", "eu").replace("PROJECT", "p"))
+    image = "eu-docker.pkg.dev/p/pipelines/audit:v1"
+    upload = f"These packages name images such as {image}. Next: upload build/training.yaml on the page Pipelines of "
+    from_config = run_python("compile.py", "--config", "gke", "--tag", "v1", cwd=project)
+    assert from_config.stderr == (
+        f"{upload}Kubeflow Pipelines, or let submit.py do it: python submit.py --config gke --check\n"
+    )
+    from_option = run_python("compile.py", "--registry", "eu-docker.pkg.dev/p/pipelines", "--tag", "v1", cwd=project)
+    assert from_option.stderr == f"{upload}Kubeflow Pipelines\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"), [((), "BUCKET, REGION, PROJECT"), (("--registry", "eu-docker.pkg.dev/p/r"), "BUCKET")]
+)
+def test_names_of_the_template_are_refused_for_a_cluster(project: Path, options: tuple[str, ...], names: str):
+    assert refused(project, "--config", "gke", *options) == (
+        f"{project}/pipelines/config/gke.yaml: still has {names} in place of your names; put them there as docs/gke.md "
+        "says, or to run on this machine, use submit.py --local.\n"
+    )
+
+
+def test_a_class_may_be_called_as_a_name_of_the_template(project: Path):
+    config = {"stages": {"ingest": {"parameters": {"classes": ["PROJECT", "BUCKET"]}}}}
+    (project / "pipelines/config/lab.yaml").write_text(yaml.safe_dump(config))
+    assert compiled(project, "--config", "lab")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
@@ -303,7 +347,7 @@ def test_git_that_does_not_trust_the_folder_is_named(project: Path, monkeypatch:
     subprocess.run(["git", "init", "-q", project], check=True)
     for path in (project, project / ".git"):
         os.chown(path, 12345, 12345)
-    assert run_python("compile.py", cwd=project).stderr == (
+    assert run_python("compile.py", cwd=project).stderr.startswith(
         f"the images are tagged unversioned: git does not trust {project}, which another user owns; run "
         f"git config --global --add safe.directory {project}.\n"
     )
@@ -450,8 +494,8 @@ def test_component_without_code_is_one_sentence(project: Path):
             "stages: {train: {parameters: {epochs: 0}}}", [": train.epochs is 0; it must be 1 or more.\n"], id="range"
         ),
         pytest.param(
-            "stages: {curate: {parameters: {max_images: 5}}}",
-            [": curate.augment_to is 10000; it must be from 0 to max_images, 5.\n"],
+            "stages: {curate: {parameters: {max_images: 5, augment_to: 10}}}",
+            [": curate.augment_to is 10; it must be from -1 to max_images, 5.\n"],
             id="range that another parameter gives",
         ),
         pytest.param(
@@ -511,7 +555,7 @@ def test_a_configuration_elsewhere_is_not_taken_for_one_of_the_same_name(project
     (project / "local.yaml").write_text("stages: {}")
     (project / "other").mkdir()
     (project / "other/local.yaml").write_text("stages: {}")
-    assert "other/local.yaml: no such configuration; there are gke, local, sample." in refused(
+    assert "other/local.yaml: no such configuration; there are competition, gke, local, sample." in refused(
         project, "--config", "other/local.yaml"
     )
 

@@ -82,8 +82,11 @@ def test_an_environment_of_a_python_that_does_not_fit_is_replaced(copy: Path):
     write_python(copy / ".venv-stages/bin/python", "3.13.0")
     done = make(copy, ".venv/tools", write_python(copy / "python", "3.11.7"))
     assert (done.returncode, done.stdout) == (0, "made .venv\n")
+    assert re.match(r"\.venv: installing 1\d\d packages for the commands, 0\.8 GB\n", done.stderr)
     done = make(copy, ".venv-stages/ready", copy / "python")
     assert (done.returncode, done.stdout) == (0, "made .venv-stages\n")
+    said = r"\.venv-stages: installing 3\d\d packages for the stages with TensorFlow, 3\.3 GB; some minutes\n"
+    assert re.match(said, done.stderr)
 
 
 def test_an_environment_that_fits_is_kept_whatever_python_is_given(copy: Path):

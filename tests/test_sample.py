@@ -44,6 +44,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run(out)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 1
+    command = f"python submit.py --local --config sample --data {out}/data --test-data {out}/test\n"
+    assert done.stdout.endswith(f" Next: {command}")
     return out
 
 

@@ -145,7 +145,7 @@ def leave_run(
         ),
         pytest.param(
             "--data images --pipeline improvement --param augment_to=20000",
-            ["--param augment_to=20000: augment_to is 20000; it must be from 0 to max_images, 10000.\n"],
+            ["--param augment_to=20000: augment_to is 20000; it must be from -1 to max_images, 10000.\n"],
             id="out of a range that another parameter gives",
         ),
         pytest.param(

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.audit.cross_validation import AuditSettings, judge_images
-from components.audit.duplicates import Print, find_duplicates, take_print
-from components.audit.pictures import extract_ink, make_views
+from components.audit.pictures import decode, is_plain, make_views
 from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
 from components.audit.review import PICTURE, write_review
+from components.shared.duplicates import Fingerprint, check_content, choose_content, find_duplicates, fingerprint
 from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats.examples import (
@@ -31,13 +31,16 @@ from components.shared.formats.examples import (
 from components.shared.formats.issues import Issue, write_issues
 from components.shared.report import draw_thumbnails
 
+MOST_NEAR = 0.25  # share of images with near duplicates in a collection; the competition's has 0.02
+
 
 class AuditInput(NamedTuple):
     """All images to audit; each field has an entry per image, in the same order."""
 
     images: list[AuditedImage]
-    views: NDArray[np.uint8]  # [images, views, side, side]
-    prints: list[Print]
+    views: NDArray[np.uint8]  # [images, views, side, side, channels]
+    fingerprints: list[Fingerprint]
+    ink: bool  # whether they are ink on paper
 
 
 class AuditSummary(NamedTuple):
@@ -53,6 +56,7 @@ def audit_examples(
     folder: str,
     settings: AuditSettings,
     *,
+    content: str,
     review_size: int,
     gallery_size: int,
     issues_output: str,
@@ -66,6 +70,7 @@ def audit_examples(
     Args:
         folder: The examples, as ingest writes them.
         settings: How long and how often the images are judged.
+        content: What the images are: ink, pictures, or auto if they are to tell.
         review_size: The most images on the page, those first that are doubted most.
         gallery_size: The most images in a gallery of the report.
         issues_output: The path of issues.csv.
@@ -76,9 +81,10 @@ def audit_examples(
         UserError: A setting is out of range, the examples are damaged, or there are too few to judge.
     """
     check_settings(settings, review_size, gallery_size)
+    check_content(content)
     examples = open_examples(folder)
     manifest = examples.manifest
-    to_audit = read_images(examples)
+    to_audit = read_images(examples, content)
     work = _choose_work_folder(manifest, settings)
     issues = audit_images(to_audit, manifest.classes, settings=settings, work=work)
     with new_file(issues_output) as path:
@@ -91,7 +97,10 @@ def audit_examples(
             classes=manifest.classes,
             data_version=manifest.data_version,
         )
-        write_audit_report(report_output, examples, issues=issues, gallery_size=gallery_size)
+        warning = warn_of_duplicates(issues, ink=to_audit.ink)
+        if warning:
+            print(f"audit: {warning}", flush=True)
+        write_audit_report(report_output, examples, issues=issues, warning=warning, gallery_size=gallery_size)
     shutil.rmtree(work, ignore_errors=True)  # another audit of the same images may have cleared it
     kinds = Counter(kind for issue in issues for kind in issue.kinds)
     actions = Counter(issue.action for issue in issues if issue.action)
@@ -115,34 +124,64 @@ def audit_images(to_audit: AuditInput, classes: list[str], *, settings: AuditSet
     """
     images = to_audit.images
     labels = np.array([image.label for image in images])
-    duplicates = find_duplicates([image.sha256 for image in images], to_audit.prints)
+    duplicates = find_duplicates(to_audit.fingerprints, to_audit.ink)
     _check_enough(labels, duplicates.groups, classes=classes, folds=settings.folds)
     verdict = judge_images(
         to_audit.views, labels, duplicates.groups, classes=len(classes), settings=settings, work=work
     )
-    return rank_images(images, verdict, duplicates=duplicates, classes=classes)
+    return rank_images(images, verdict, duplicates=duplicates, classes=classes, ink=to_audit.ink)
 
 
-def read_images(examples: ExampleSet) -> AuditInput:
-    """Reads the images of train and val; only their ink is in memory, 5 KiB each.
+def warn_of_duplicates(issues: list[Issue], *, ink: bool) -> str:
+    """Says so if near duplicates are found at a rate that no collection has, since then the measure is wrong for it.
+
+    Args:
+        issues: The rows of issues.csv.
+        ink: Whether the images were compared as ink on paper.
+
+    Returns:
+        A sentence; "" if there are few.
+    """
+    near = sum("near_duplicate" in issue.kinds for issue in issues)
+    if near <= MOST_NEAR * len(issues):
+        return ""
+    advice = "audit with content=pictures" if ink else "curate with duplicates=keep"
+    return (
+        f"{near:,} of {len(issues):,} images look like another one saved again or moved, more than collections have, so"
+        f" the measure of likeness is probably wrong for them; look at the near duplicates, and if they are different"
+        f" pictures, {advice}."
+    )
+
+
+def read_images(examples: ExampleSet, content: str) -> AuditInput:
+    """Reads the images of train and val; only small views of them are in memory, 5 to 7 KiB each.
+
+    They are read twice, since what a judge should see of them depends on what most of them are.
 
     Raises:
         UserError: There is none, or one cannot be decoded.
     """
-    images, views, prints = [], [], []
-    for split, example in _read_audited(examples):
-        try:
-            ink = extract_ink(example.encoded)
-        except ValueError:
-            raise UserError(f"{example.filename}: cannot be decoded; rerun ingest on the data.") from None
-        images.append(AuditedImage(example.sha256, example.filename, split, example.label, not ink.any()))
-        views.append(make_views(ink))
-        prints.append(take_print(ink))
-    if not images:
+    fingerprints = [fingerprint(picture) for _, _, picture in _decode_audited(examples)]
+    if not fingerprints:
         raise UserError(
             f"{examples.folder}: no image in train or val to audit; rerun ingest on a folder with train/ or val/."
         )
-    return AuditInput(images, np.stack(views), prints)
+    ink = choose_content(content, fingerprints)
+    images, views = [], []
+    for (split, example, picture), print_ in zip(_decode_audited(examples), fingerprints, strict=True):
+        blank = not print_.ink_height if ink else is_plain(picture)
+        images.append(AuditedImage(example.sha256, example.filename, split, example.label, blank))
+        views.append(make_views(picture, ink=ink))
+    return AuditInput(images, np.stack(views), fingerprints, ink)
+
+
+def _decode_audited(examples: ExampleSet) -> Iterator[tuple[str, ImageExample, NDArray[np.uint8]]]:
+    """Yields each image to audit with its split and its picture."""
+    for split, example in _read_audited(examples):
+        try:
+            yield split, example, decode(example.encoded)
+        except ValueError:
+            raise UserError(f"{example.filename}: cannot be decoded; rerun ingest on the data.") from None
 
 
 def _read_audited(examples: ExampleSet) -> Iterator[tuple[str, ImageExample]]:
@@ -171,7 +210,7 @@ def check_settings(settings: AuditSettings, review_size: int, gallery_size: int)
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
 
 
-def _check_enough(labels: NDArray[np.int64], groups: NDArray[np.int32], *, classes: list[str], folds: int) -> None:
+def _check_enough(labels: NDArray[np.int64], groups: NDArray[np.int64], *, classes: list[str], folds: int) -> None:
     for label, name in enumerate(classes):
         different = len(set(groups[labels == label]))
         if different < folds:

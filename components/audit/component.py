@@ -9,6 +9,7 @@ from components.shared.errors import exit_on_user_error
 @exit_on_user_error
 def audit(
     examples: Input[Dataset],
+    content: str,
     folds: int,
     repeats: int,
     epochs: int,
@@ -24,6 +25,7 @@ def audit(
 
     Args:
         examples: The images, as ingest writes them.
+        content: What the images are, ink or pictures; auto lets them tell.
         folds: The parts of the cross-validation, 2 or more.
         repeats: How often to cross-validate, 1 or more; each later repeat trains only on images whose labels the
             earlier ones found plausible.
@@ -42,6 +44,7 @@ def audit(
     summary = audit_examples(
         examples.path,
         AuditSettings(folds=folds, repeats=repeats, epochs=epochs, seed=seed),
+        content=content,
         review_size=review_size,
         gallery_size=gallery_size,
         issues_output=issues.path,

@@ -44,7 +44,7 @@ JudgeFolds = Callable[[list[tuple[Fold, Path]]], list[Verdict]]
 def judge_images(
     views: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    groups: NDArray[np.int32],
+    groups: NDArray[np.int64],
     *,
     classes: int,
     settings: AuditSettings,
@@ -53,9 +53,9 @@ def judge_images(
     """Judges every image in each repeat; later repeats train only on images whose labels the earlier found plausible.
 
     Args:
-        views: The images, uint8 [images, views, side, side], 255 where there is ink.
+        views: The images, uint8 [images, views, side, side, channels].
         labels: The class that each was given, int64 [images].
-        groups: The number that duplicates share, int32 [images].
+        groups: The number that duplicates share, int64 [images].
         classes: The number of classes.
         settings: How long and how often to judge.
         work: A folder. A fold that is finished is kept there, and the next call with the same arguments reads it.
@@ -92,12 +92,12 @@ def _start_judges(judge: Callable[[Fold, Path], Verdict], folds: int) -> Iterato
         yield workers.map
 
 
-def assign_folds(labels: NDArray[np.int64], groups: NDArray[np.int32], *, folds: int, seed: int) -> NDArray[np.int64]:
+def assign_folds(labels: NDArray[np.int64], groups: NDArray[np.int64], *, folds: int, seed: int) -> NDArray[np.int64]:
     """Divides the images into folds: a group is in one fold, and the classes are spread evenly.
 
     Args:
         labels: int64 [images].
-        groups: The number that duplicates share, int32 [images].
+        groups: The number that duplicates share, int64 [images].
         folds: The number of folds.
         seed: The same seed gives the same folds.
 
@@ -135,7 +135,7 @@ def judge_fold(
     """Judges the images of one fold.
 
     Args:
-        views: All images, uint8 [images, views, side, side].
+        views: All images, uint8 [images, views, side, side, channels].
         labels: Their classes, int64 [images].
         fold: Which to learn from and which to judge.
         kept: The file to keep the verdict in, for an audit that continues this one.

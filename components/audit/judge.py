@@ -1,4 +1,4 @@
-"""The judge: a small CNN that says which numeral a picture shows, after it has learned from other pictures.
+"""The judge: a small CNN that says of which class a picture is, after it has learned from other pictures.
 
 It never becomes the model; it only has to rank images. Since it is small and sees each picture warped differently in
 every epoch, it has little chance to learn a wrong label by heart.
@@ -13,7 +13,7 @@ from keras import layers
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from components.audit.warp import SLIGHT, STRONG, warp_pictures
+from components.audit.warp import INK, PICTURES, Warps, warp_pictures
 
 BATCH = 32  # pictures
 LEARNING_RATE = 2e-3  # at its peak, after the first epoch
@@ -42,9 +42,10 @@ def judge_unseen(
     """Trains a judge on some pictures and asks it about others.
 
     Args:
-        views: The pictures to learn from, uint8 [pictures, views, side, side], 255 where there is ink.
+        views: The pictures to learn from, uint8 [pictures, views, side, side, channels]; 1 channel
+            holds ink, 3 a picture in its colours.
         labels: Their classes, int64 [pictures].
-        unseen: The pictures to judge, uint8 [unseen pictures, views, side, side].
+        unseen: The pictures to judge, likewise.
         unseen_labels: Their classes, int64 [unseen pictures]; only the distance depends on them.
         classes: The number of classes.
         epochs: How long the judge is trained.
@@ -56,7 +57,7 @@ def judge_unseen(
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-    model = _build_model(views.shape[-1], classes)
+    model = _build_model(views.shape[2:], classes)
     _train(model, views, np.eye(classes, dtype=np.float32)[labels], epochs=epochs, seed=seed)
     extractor = keras.Model(model.inputs, model.get_layer(FEATURES).output)
     distance = _measure_distance(
@@ -68,7 +69,7 @@ def judge_unseen(
     return Verdict(_predict_probabilities(model, unseen, seed), distance)
 
 
-def _build_model(side: int, classes: int) -> keras.Model:
+def _build_model(shape: tuple[int, ...], classes: int) -> keras.Model:
     """Returns a model of 230,000 parameters, from tones 0 to 255 to logits."""
 
     def convolution(filters: int, size: int, strides: int = 1) -> list[keras.Layer]:
@@ -81,7 +82,7 @@ def _build_model(side: int, classes: int) -> keras.Model:
 
     return keras.Sequential(
         [
-            keras.Input((side, side, 1)),
+            keras.Input(shape),
             layers.Rescaling(1 / 255),
             *convolution(16, 5, strides=2),
             *convolution(32, 3),
@@ -101,7 +102,7 @@ def _train(
     model: keras.Model, pictures: NDArray[np.uint8], targets: NDArray[np.float32], *, epochs: int, seed: int
 ) -> None:
     """Shows one view of each picture per epoch, warped; the learning rate rises for one epoch and then falls to 0."""
-    steps = -(-len(pictures) // BATCH)
+    steps, warps = -(-len(pictures) // BATCH), _choose_warps(pictures)
     rate = keras.optimizers.schedules.CosineDecay(
         LEARNING_RATE / 10, max(steps * (epochs - 1), 1), warmup_target=LEARNING_RATE, warmup_steps=steps
     )
@@ -116,17 +117,21 @@ def _train(
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(pictures))
         shown = pictures[order, rng.integers(pictures.shape[1], size=len(order))]
-        shown = warp_pictures(shown, STRONG, [seed, epoch])[..., None]
+        shown = warp_pictures(shown, warps.strong, [seed, epoch])
         model.fit(shown, targets[order], batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+
+
+def _choose_warps(pictures: NDArray[np.uint8]) -> Warps:
+    return INK if pictures.shape[-1] == 1 else PICTURES
 
 
 def _predict_probabilities(model: keras.Model, pictures: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
     """Returns the mean of LOOKS predictions for each view, float32 [pictures, classes]."""
-    looks = []
+    looks, slight = [], _choose_warps(pictures).slight
     for view in range(pictures.shape[1]):
         for look in range(LOOKS):
-            shown = warp_pictures(pictures[:, view], SLIGHT, [seed, look]) if look else pictures[:, view]
-            logits = model.predict(shown[..., None], batch_size=256, verbose=0)
+            shown = warp_pictures(pictures[:, view], slight, [seed, look]) if look else pictures[:, view]
+            logits = model.predict(shown, batch_size=256, verbose=0)
             looks.append(keras.ops.convert_to_numpy(keras.ops.softmax(logits)))
     return np.asarray(np.mean(looks, axis=0))
 
@@ -134,7 +139,7 @@ def _predict_probabilities(model: keras.Model, pictures: NDArray[np.uint8], seed
 def _extract_features(extractor: keras.Model, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Returns what the judge's last layer sees, the mean of all views, float32 [pictures, features]."""
     views = range(pictures.shape[1])
-    features = [extractor.predict(pictures[:, view, ..., None], batch_size=256, verbose=0) for view in views]
+    features = [extractor.predict(pictures[:, view], batch_size=256, verbose=0) for view in views]
     return np.asarray(np.mean(features, axis=0))
 
 

@@ -1,54 +1,109 @@
-"""Pictures of handwriting as a judge should see them: the ink alone, in one size."""
+"""Pictures as a judge should see them: of ink on paper the ink alone, of others all of them, in one size."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SIZE = 40  # pixels, square
+from components.shared.ink import FLAT, SPECKS, convert_to_gray, crop_ink, find_ink
+
+SIZE = 40  # pixels, square, of a view of ink
 MARGIN = 3  # pixels, for the warps
-SPECKS = (0.0, 0.02)  # share of the ink that a crop leaves out on each side: dust would make the numeral small
 DUST = 0.05  # a part of the ink with less than this share of the largest one
-FLAT = 32  # tones; a picture with less contrast holds no ink
+PICTURE_SIZE = 48  # pixels, square, of a view of a whole picture
+SUBJECT_MARGIN = 0.1  # share of the subject's longer side that a crop leaves around it
+PLAIN = 8  # tones; a picture whose colours differ by less shows nothing
 
 
-def extract_ink(encoded: bytes) -> NDArray[np.uint8]:
-    """Finds the ink with Otsu's threshold; whichever of dark and light is rarer is the ink.
-
-    Args:
-        encoded: A PNG or JPEG file.
+def decode(encoded: bytes) -> NDArray[np.uint8]:
+    """Decodes a PNG or JPEG file.
 
     Returns:
-        uint8 [height, width], 255 where there is ink and 0 elsewhere.
+        uint8 [height, width] of a gray picture, [height, width, 3] of a coloured one, red first.
 
     Raises:
         ValueError: The bytes are no image that OpenCV can read.
     """
     try:
-        gray = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     except cv2.error:  # such as for a picture with more pixels than OpenCV takes
-        gray = None
-    if gray is None:
+        picture = None
+    if picture is None:
         raise ValueError("not an image that OpenCV can read")
-    if np.median(gray) < 128:
-        gray = 255 - gray
-    if np.ptp(gray) < FLAT:
-        return np.zeros_like(gray)
-    return np.asarray(cv2.threshold(gray, 0, 255, cv2.THRESH_BINARY_INV | cv2.THRESH_OTSU)[1], np.uint8)
+    return np.asarray(picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def make_views(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Crops the ink in three ways: all of it, most of it, and the strokes alone.
+def is_plain(picture: NDArray[np.uint8]) -> bool:
+    """Whether a picture, as `decode` returns it, is of one colour."""
+    return int(np.ptp(picture.reshape(-1, picture.shape[2] if picture.ndim == 3 else 1), axis=0).max()) < PLAIN
 
-    From several views the judge learns to ignore what else is on the page.
+
+def make_views(picture: NDArray[np.uint8], *, ink: bool) -> NDArray[np.uint8]:
+    """Makes what a judge sees of a picture.
+
+    Of ink there are three crops: all of it, most of it, and the strokes alone. From several views the judge learns to
+    ignore what else is on the page. Of another picture there are two: all of it, and what stands out in it.
 
     Args:
-        ink: uint8 [height, width], as `extract_ink` returns it.
+        picture: As `decode` returns it.
+        ink: Whether the data set is ink on paper.
 
     Returns:
-        uint8 [views, SIZE, SIZE].
+        uint8 [3, SIZE, SIZE, 1], 255 where there is ink; or of other pictures uint8 [2, PICTURE_SIZE, PICTURE_SIZE, 3].
     """
-    crops = [*(crop_ink(ink, share) for share in SPECKS), crop_ink(isolate_strokes(ink), 0)]
-    return np.stack([fit_into_square(crop) for crop in crops])
+    if not ink:
+        return np.stack([fit_picture(picture), fit_picture(crop_subject(picture))])
+    mask = find_ink(convert_to_gray(picture))
+    strokes = isolate_strokes(np.where(mask, np.uint8(255), np.uint8(0))) > 0
+    crops = [crop_ink(mask, 0), crop_ink(mask, SPECKS), crop_ink(strokes, 0)]
+    return np.stack([fit_into_square(np.where(crop, np.uint8(255), np.uint8(0))) for crop in crops])[..., None]
+
+
+def crop_subject(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Cuts out what stands out from the colour along the border, with a margin; all of it where nothing does.
+
+    Args:
+        picture: As `decode` returns it.
+
+    Returns:
+        A part of it.
+    """
+    border = np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+    distance = cv2.absdiff(picture, np.broadcast_to(np.median(border, axis=0), picture.shape).astype(np.uint8))
+    distance = distance if distance.ndim == 2 else distance.max(axis=2)
+    if distance.max() < FLAT:
+        return picture
+    mask = cv2.threshold(np.asarray(distance, np.uint8), 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[1]
+    left, top, width, height = cv2.boundingRect(mask)
+    margin = round(SUBJECT_MARGIN * max(width, height))
+    rows = slice(max(0, top - margin), top + height + margin)
+    return picture[rows, max(0, left - margin) : left + width + margin]
+
+
+def fit_picture(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Scales a whole picture to a square; its aspect is kept, and its border fills what is left.
+
+    Args:
+        picture: As `decode` returns it.
+
+    Returns:
+        uint8 [PICTURE_SIZE, PICTURE_SIZE, 3], red first.
+    """
+    if picture.ndim == 2:
+        picture = np.asarray(cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB), np.uint8)
+    scale = PICTURE_SIZE / max(picture.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    top, left = (PICTURE_SIZE - height) // 2, (PICTURE_SIZE - width) // 2
+    fitted = cv2.copyMakeBorder(
+        cv2.resize(picture, (width, height), interpolation=how),
+        top,
+        PICTURE_SIZE - height - top,
+        left,
+        PICTURE_SIZE - width - left,
+        cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(fitted, np.uint8)
 
 
 def isolate_strokes(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -69,27 +124,6 @@ def isolate_strokes(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     kept[area.argmax()] = True
     kept[0] = False
     return np.where(kept[parts], ink, np.uint8(0))
-
-
-def crop_ink(ink: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
-    """Cuts out the part that holds the ink.
-
-    Args:
-        ink: uint8 [height, width].
-        share: Which share of the ink to leave out on each side, from 0 to 0.5.
-
-    Returns:
-        uint8 [rows, columns], empty if there is no ink.
-    """
-    if not ink.any():
-        return ink[:0, :0]
-    (left, right), (top, bottom) = (_find_span(ink.sum(axis, dtype=float), share) for axis in (0, 1))
-    return ink[top:bottom, left:right]
-
-
-def _find_span(mass: NDArray[np.float64], share: float) -> tuple[int, int]:
-    total = np.cumsum(mass) / mass.sum()
-    return int(np.searchsorted(total, share, "right")), int(np.searchsorted(total, 1 - share, "left")) + 1
 
 
 def fit_into_square(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -8,8 +8,8 @@ from cleanlab.rank import get_label_quality_scores
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from components.audit.duplicates import Duplicates
 from components.audit.judge import Verdict
+from components.shared.duplicates import Duplicates
 from components.shared.formats.issues import Issue
 
 UNLIKE = 0.4  # weight of the distance from images of the same label, relative to the weight of the label's probability
@@ -40,7 +40,7 @@ class Suspicion(NamedTuple):
 
 
 def rank_images(
-    images: list[AuditedImage], verdict: Verdict, *, duplicates: Duplicates, classes: list[str]
+    images: list[AuditedImage], verdict: Verdict, *, duplicates: Duplicates, classes: list[str], ink: bool
 ) -> list[Issue]:
     """Makes a row per image: doubted images, the worst first, then other duplicates, then the rest.
 
@@ -49,6 +49,7 @@ def rank_images(
         verdict: What the judges say about them, in the same order.
         duplicates: Which of them are alike, in the same order.
         classes: The names of the classes.
+        ink: Whether the images are ink on paper.
 
     Returns:
         The rows by rank. The first row of a group of duplicates is the image to keep.
@@ -62,7 +63,7 @@ def rank_images(
     ordered = []
     for number, image in enumerate(images):
         probabilities, group = verdict.probabilities[number], groups[duplicates.groups[number]]
-        suspicion = _suspect(image, probabilities, odd=bool(odd[number]), group=group, classes=classes)
+        suspicion = _suspect(image, probabilities, odd=bool(odd[number]), group=group, classes=classes, ink=ink)
         issue = _make_issue(
             image,
             probabilities,
@@ -108,6 +109,7 @@ def _suspect(
     odd: bool,
     group: list[AuditedImage],
     classes: list[str],
+    ink: bool,
 ) -> Suspicion:
     """Says what may be wrong with an image. `group` holds its duplicates and the image itself."""
     label, guess = classes[image.label], classes[int(probabilities.argmax())]
@@ -119,7 +121,7 @@ def _suspect(
     )
     suggested = guess if guess != label and doubted else ""
     if image.blank:
-        return Suspicion(kinds, "drop", "", 1.0, "There is no ink.")
+        return Suspicion(kinds, "drop", "", 1.0, "There is no ink." if ink else "It is of one plain colour.")
     if suggested and best >= SURE:
         return Suspicion(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.")
     if "ambiguous" in kinds and odd:
@@ -134,7 +136,13 @@ def _suspect(
         why = unclear if suggested else f"It hardly looks like {label}."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if twins:
-        same = "byte for byte" if "exact_duplicate" in kinds else "apart from its place on the page"
+        same = (
+            "byte for byte"
+            if "exact_duplicate" in kinds
+            else "apart from its place on the page"
+            if ink
+            else "saved again"
+        )
         return Suspicion(kinds, "keep_one", "", 1.0, f"It is {twins[0].filename} again, {same}.")
     return Suspicion(kinds, "", "", given, "")
 

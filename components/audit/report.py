@@ -20,13 +20,16 @@ class ClassSummary(NamedTuple):
     suggested: list[tuple[str, int]]  # the classes that its images look like instead, with their number of images
 
 
-def write_audit_report(output: str, examples: ExampleSet, *, issues: list[Issue], gallery_size: int) -> None:
+def write_audit_report(
+    output: str, examples: ExampleSet, *, issues: list[Issue], warning: str, gallery_size: int
+) -> None:
     """Writes the report.
 
     Args:
         output: The path of the file.
         examples: The images.
         issues: The rows of issues.csv, best first.
+        warning: What to know before believing them; may be empty.
         gallery_size: The most images in a gallery. An image is in the gallery of every kind that it is of.
     """
     classes = examples.manifest.classes
@@ -36,6 +39,7 @@ def write_audit_report(output: str, examples: ExampleSet, *, issues: list[Issue]
         output,
         "audit/report.html.j2",
         data_version=examples.manifest.data_version,
+        warning=warning,
         images=len(issues),
         doubted=sum(bool(issue.kinds) for issue in issues),
         actions=Counter(issue.action for issue in issues if issue.action),

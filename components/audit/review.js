@@ -390,10 +390,9 @@ function renderCard(card, row, note, isCurrent) {
   if (card.dataset.state === state) return card;
   card.dataset.state = state;
   const decided = getDecision(row);
-  const thought = row.prediction && row.prediction !== row.label ? `${row.label} → ${row.prediction}?` : row.label;
   card.replaceChildren(
     make("img", { loading: "lazy", alt: "", src: row.picture }),
-    make("span", {}, make("b", { textContent: thought })),
+    make("span", {}, make("b", { textContent: row.suggestion })),
     make("span", { className: "soft", textContent: note }),
     make("span", { className: decided?.decision ?? "soft", textContent: describeDecision(row) }),
   );

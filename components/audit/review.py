@@ -25,6 +25,7 @@ class ReviewImage(TypedDict):
     kinds: list[str]
     action: str
     new_label: str
+    suggestion: str
     prediction: str
     probability: float | None  # JSON knows no NaN
     label_probability: float | None
@@ -85,6 +86,7 @@ def _describe_image(issue: Issue, picture: str) -> ReviewImage:
         "kinds": list(issue.kinds),
         "action": issue.action,
         "new_label": issue.new_label,
+        "suggestion": issue.suggestion,
         "prediction": issue.prediction,
         "probability": issue.probability if math.isfinite(issue.probability) else None,
         "label_probability": issue.label_probability if math.isfinite(issue.label_probability) else None,

@@ -1,6 +1,8 @@
 """How the images of two data versions differ."""
 
+import re
 from collections import Counter
+from pathlib import PurePosixPath
 
 import pandas as pd
 
@@ -8,9 +10,14 @@ from components.shared.formats.comparison import ClassCounts, DataDifference
 from components.shared.formats.examples import SPLITS, is_augmented
 from components.shared.formats.predictions import FILENAME, LABEL, SHA256, SPLIT
 
+NAME = "name"  # of the file, without its folder and ending, and without the hash that curate adds where two would meet
+
 # What an image has in common with its match in the other version. Images are matched in this order: those that stayed
-# where they were, that moved, that were relabelled, that were both, and last those with other bytes under one name.
-ALIKE = ([SHA256, SPLIT, LABEL], [SHA256, LABEL], [SHA256, SPLIT], [SHA256], [FILENAME])
+# where they were, that moved, that were relabelled, that were both, and last those with other bytes under one place.
+# Each is first looked for under its name, so that an image which curate relabelled counts as such even if a copy of it
+# had that label already and was dropped.
+PLACES: tuple[list[str], ...] = ([SPLIT, LABEL], [LABEL], [SPLIT], [])
+ALIKE = (*([SHA256, NAME, *place] for place in PLACES), *([SHA256, *place] for place in PLACES), [FILENAME])
 
 
 def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) -> DataDifference:
@@ -71,9 +78,8 @@ def _select_counts(counts: tuple[Counter[tuple[str, str]], ...], split: str, lab
 
 def _match(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Matches images: a row per image that both versions have, its columns once with _before and once with _after."""
-    identity = [FILENAME, SHA256, SPLIT, LABEL]
-    before = before[identity].add_suffix("_before")
-    after = after[identity].add_suffix("_after")
+    before = _identify(before).add_suffix("_before")
+    after = _identify(after).add_suffix("_after")
     found = []
     for keys in ALIKE:
         # Of several images with the same keys, the first is matched with the first, the second with the second.
@@ -85,3 +91,14 @@ def _match(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         after = after.drop(index=pairs["row_after"])
         found.append(pairs)
     return pd.concat(found, ignore_index=True)
+
+
+def _identify(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns by which images are matched."""
+    names = [_find_name(*cells) for cells in zip(table[FILENAME], table[SHA256], strict=True)]
+    return table[[FILENAME, SHA256, SPLIT, LABEL]].assign(**{NAME: pd.Series(names, table.index, str)})
+
+
+def _find_name(filename: str, sha256: str) -> str:
+    stem = PurePosixPath(filename).stem
+    return re.sub(rf"\.{re.escape(sha256[:8])}(-[0-9]+)?$", "", stem)

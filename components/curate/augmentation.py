@@ -1,4 +1,4 @@
-"""Augmentation: random changes of a picture, as if another hand had written the same numeral.
+"""Augmentation: random changes of a picture, as if another hand had written the same, or another camera had seen it.
 
 The changes are drawn first, as plain data that goes into the manifest, and then applied. Applying the operations of the
 manifest, each with its parameters, to the source therefore gives the same picture again.
@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from components.curate.cleaning import Picture
+from components.shared.duplicates import check_content
 from components.shared.errors import UserError
 
 Operation = dict[str, Any]  # its name as `operation`, and its parameters, as they go into the manifest
@@ -32,6 +33,14 @@ LIGHTER = 20.0  # tones that are added to ink and paper; white paper stays white
 EDGE = 0.02  # share of the ink that its box leaves out on each side, since dust is not part of the numeral
 VANISHED = 0.4  # strokes are not thinned if less than this share of the ink would be left
 LONGEST_SIDE = 512  # pixels; the model, which sees 32 x 32, gains nothing from larger pictures
+
+# Of pictures that are not ink on paper, likewise.
+TILT = 10.0  # degrees
+WINDOW = 0.8  # smallest share of each side that is cut out
+LIGHT = 1.25  # largest factor of the brightness, and of the contrast
+SATURATION = 1.3  # largest factor of the colours' strength
+BALANCE = 1.08  # largest factor of a single colour
+
 DIRECTIONS = {"horizontal": 1, "vertical": 0}  # as cv2.flip names them
 
 
@@ -39,10 +48,23 @@ class Augmentation(NamedTuple):
     """How many images are made, and from which."""
 
     max_images: int  # the most images that train and val may hold together
-    augment_to: int  # images of train and val including the augmented ones; 0 for no augmentation
+    augment_times: float  # images of train including the augmented ones, as a multiple of those before curation
+    augment_to: int  # images of train and val including the augmented ones, in place of augment_times; else -1
     hard_weight: float  # how much more is made of what the last model got wrong; 0 treats all images alike
-    flips: dict[str, list[str]]  # class -> DIRECTIONS in which a flipped numeral is still that numeral
+    flips: dict[str, list[str]]  # class -> DIRECTIONS in which a flipped picture is still of that class
+    content: str  # ink, pictures, or auto if the images are to tell
     seed: int
+
+    def count_wanted(self, train: int, val: int) -> int:
+        """Returns how many images train and val are to hold together.
+
+        Args:
+            train: The images of train before curation, without those that an earlier curation made of others.
+            val: The images of val after curation.
+        """
+        if self.augment_to >= 0:
+            return self.augment_to
+        return min(round(self.augment_times * train) + val, self.max_images)
 
 
 def check_augmentation(augmentation: Augmentation) -> None:
@@ -56,12 +78,15 @@ def check_augmentation(augmentation: Augmentation) -> None:
     """
     if augmentation.max_images < 1:
         raise UserError(f"max_images is {augmentation.max_images}; it must be 1 or more.")
-    if not 0 <= augmentation.augment_to <= augmentation.max_images:
+    if not 0 <= augmentation.augment_times < float("inf"):
+        raise UserError(f"augment_times is {augmentation.augment_times}; it must be 0 or more.")
+    if not -1 <= augmentation.augment_to <= augmentation.max_images:
         raise UserError(
-            f"augment_to is {augmentation.augment_to}; it must be from 0 to max_images, {augmentation.max_images}."
+            f"augment_to is {augmentation.augment_to}; it must be from -1 to max_images, {augmentation.max_images}."
         )
     if not 0 <= augmentation.hard_weight < float("inf"):
         raise UserError(f"hard_weight is {augmentation.hard_weight}; it must be 0 or more.")
+    check_content(augmentation.content)
     if not 0 <= augmentation.seed < 2**31:
         raise UserError(f"seed is {augmentation.seed}; it must be from 0 to 2147483647.")
     for name, directions in augmentation.flips.items():
@@ -69,17 +94,44 @@ def check_augmentation(augmentation: Augmentation) -> None:
             raise UserError(f"flips has {directions!r} for {name}; it must be a list of {' and '.join(DIRECTIONS)}.")
 
 
-def draw_operations(seed: list[int], directions: Iterable[str]) -> list[Operation]:
+def draw_operations(seed: list[int], directions: Iterable[str], content: str) -> list[Operation]:
     """Draws random operations.
 
     Args:
         seed: The seed of numpy's default_rng; the same seed gives the same operations.
         directions: The DIRECTIONS in which the picture may be flipped.
+        content: What the picture is, ink or pictures.
 
     Returns:
         The operations with their parameters, in the order in which they are to be applied.
     """
     rng = np.random.default_rng(seed)
+    flips = [{"operation": "flip", "direction": direction} for direction in directions if rng.random() < 0.5]
+    changes = _draw_for_ink(rng) if content == "ink" else _draw_for_picture(rng)
+    return [{"operation": "reduce", "longest_side": LONGEST_SIDE}, *flips, *changes]
+
+
+def _draw_for_picture(rng: np.random.Generator) -> list[Operation]:
+    def draw_factor(most: float) -> float:
+        return round(float(np.exp(rng.triangular(-np.log(most), 0, np.log(most)))), 4)
+
+    return [
+        {"operation": "rotate", "degrees": round(float(rng.triangular(-TILT, 0, TILT)), 4)},
+        {
+            "operation": "window",
+            "share": round(float(rng.uniform(WINDOW, 1)), 4),
+            "place": [round(float(rng.uniform(-1, 1)), 4) for _ in range(2)],
+        },
+        {"operation": "light", "brightness": draw_factor(LIGHT), "contrast": draw_factor(LIGHT)},
+        {
+            "operation": "colour",
+            "saturation": draw_factor(SATURATION),
+            "balance": [draw_factor(BALANCE) for _ in range(3)],
+        },
+    ]
+
+
+def _draw_for_ink(rng: np.random.Generator) -> list[Operation]:
 
     def draw_around(middle: float, low: float, high: float) -> float:
         return round(float(rng.triangular(low, middle, high)), 4)
@@ -90,10 +142,7 @@ def draw_operations(seed: list[int], directions: Iterable[str]) -> list[Operatio
     def draw_ratio(low: float, middle: float, high: float) -> float:
         return round(float(np.exp(rng.triangular(*np.log([low, middle, high])))), 4)
 
-    flips = [{"operation": "flip", "direction": direction} for direction in directions if rng.random() < 0.5]
     return [
-        {"operation": "reduce", "longest_side": LONGEST_SIDE},
-        *flips,
         {
             "operation": "affine",
             "rotation": draw_to_both_sides(ROTATION),
@@ -209,6 +258,44 @@ def _change_brightness(picture: Picture, contrast: float, brightness: float) -> 
     return cv2.LUT(picture, table.reshape(256, 1, *picture.shape[2:]))
 
 
+def _rotate(picture: Picture, degrees: float) -> Picture:
+    """Turns the picture about its middle; its border fills the corners."""
+    height, width = picture.shape[:2]
+    transform = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
+    return cv2.warpAffine(
+        picture, transform, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+
+
+def _cut_window(picture: Picture, share: float, place: list[float]) -> Picture:
+    """Scales a part of the picture to all of it; `place` is -1 to 1 from the left and the top."""
+    height, width = picture.shape[:2]
+    rows, columns = (max(1, round(share * side)) for side in (height, width))
+    left, top = (
+        round((where + 1) / 2 * room) for where, room in zip(place, (width - columns, height - rows), strict=True)
+    )
+    part = picture[top : top + rows, left : left + columns]
+    return cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _change_light(picture: Picture, brightness: float, contrast: float) -> Picture:
+    """Multiplies the tones by the brightness, and their difference from the mean tone by the contrast."""
+    mean = float(picture.mean())
+    return _round_tones(((picture - mean) * contrast + mean) * brightness)
+
+
+def _change_colour(picture: Picture, saturation: float, balance: list[float]) -> Picture:
+    """Multiplies the difference from gray by the saturation, and blue, green and red by the balance."""
+    if picture.ndim == 2:
+        return picture
+    gray = picture.mean(axis=2, keepdims=True)
+    return _round_tones(((picture - gray) * saturation + gray) * np.array(balance))
+
+
+def _round_tones(tones: Picture) -> Picture:
+    return np.asarray(np.rint(np.clip(tones, 0, 255)), np.uint8)
+
+
 OPERATIONS: dict[str, Callable[..., Picture]] = {
     "reduce": _reduce,
     "flip": _flip,
@@ -216,6 +303,10 @@ OPERATIONS: dict[str, Callable[..., Picture]] = {
     "elastic": _bend,
     "stroke": _change_stroke,
     "brightness": _change_brightness,
+    "rotate": _rotate,
+    "window": _cut_window,
+    "light": _change_light,
+    "colour": _change_colour,
 }
 
 

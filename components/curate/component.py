@@ -17,11 +17,14 @@ def curate(
     drop_confidence: float,
     doubt_confidence: float,
     duplicates: str,
+    most_dropped: float,
     cleaning: list,
     max_images: int,
+    augment_times: float,
     augment_to: int,
     hard_weight: float,
     flips: dict,
+    content: str,
     seed: int,
     data: Output[Dataset],
     data_uri: OutputPath(str),  # type: ignore[valid-type]
@@ -41,11 +44,15 @@ def curate(
         drop_confidence: The least confidence at which it drops an image that the audit suggests to drop.
         doubt_confidence: The least confidence at which it drops an image that the audit only suggests to look at.
         duplicates: What happens to all but one of the images of a group of duplicates: drop or keep.
+        most_dropped: The largest share of a class that the policy may drop before it stops.
         cleaning: The names of the operations on each picture of train and val, in the order they are applied.
         max_images: The most images that train and val may hold together.
-        augment_to: The number of images of train and val including augmented ones; 0 makes none.
+        augment_times: The images of train including augmented ones, as a multiple of those before curation.
+        augment_to: The number of images of train and val including augmented ones, in place of augment_times; 0 makes
+            none, and -1 leaves it to augment_times.
         hard_weight: How much more is made of what the model gets wrong on val; 0 treats all images alike.
         flips: For each class, the directions in which its images may be flipped.
+        content: What the images are, ink or pictures, which are changed in other ways; auto lets them tell.
         seed: The seed of the augmentation.
         data: The folder of the new version, with manifest.csv.
         data_uri: The address of data, for a pipeline that takes its data by address.
@@ -65,9 +72,9 @@ def curate(
     counts = curate_examples(
         CurationInputs(examples.path, issues.path, predictions.path, decisions_uri),
         CurationOutputs(data.path, changes.path, report.path),
-        policy=Policy(policy_splits, relabel_confidence, drop_confidence, doubt_confidence, duplicates),
+        policy=Policy(policy_splits, relabel_confidence, drop_confidence, doubt_confidence, duplicates, most_dropped),
         cleaning=cleaning,
-        augmentation=Augmentation(max_images, augment_to, hard_weight, flips, seed),
+        augmentation=Augmentation(max_images, augment_times, augment_to, hard_weight, flips, content, seed),
     )
     log_metrics(metrics, counts)
     Path(data_uri).write_text(data.uri, encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from components.curate.augmentation import Augmentation, check_augmentation
 from components.curate.balance import count_copies, read_hardness
 from components.curate.cleaning import check_cleaning
+from components.curate.content import look_at_images
 from components.curate.planning import Outcome, Policy, check_policy, plan_outcomes
 from components.curate.reading import SourceImage, read_images, read_issues, read_people
 from components.curate.report import write_curation_report
@@ -69,6 +70,8 @@ def curate_examples(
     issues = read_issues(inputs.issues, images, classes)
     outcomes = plan_outcomes(images, issues=issues, people=people, policy=policy, classes=classes)
     copies = _plan_copies(outcomes, images, predictions=inputs.predictions, augmentation=augmentation, classes=classes)
+    if copies:
+        augmentation = look_at_images(examples, images, augmentation)
     targets = name_targets(outcomes, copies, cleaning)
     with new_directory(outputs.data) as folder, new_file(outputs.changes) as path:
         curated = write_images(folder, examples, targets=targets, augmentation=augmentation)
@@ -93,10 +96,12 @@ def _plan_copies(
             f"curation leaves {count:,} images in train and val, but max_images allows {augmentation.max_images:,}; "
             f"drop {count - augmentation.max_images:,}."
         )
-    if count >= augmentation.augment_to:
+    before = sum(image.split == "train" for image in images)
+    wanted = augmentation.count_wanted(before, len(by_split["val"]))
+    if count >= wanted:
         return {}
     hardness = read_hardness(predictions, images, classes)
-    wanted = augmentation.augment_to - len(by_split["val"])
+    wanted -= len(by_split["val"])
     return count_copies(by_split["train"], wanted, hardness=hardness, hard_weight=augmentation.hard_weight)
 
 

@@ -13,6 +13,7 @@ from components.shared.formats.issues import Issue
 
 # If the policy would change more than this share of the images, the audit has learned too little to be trusted.
 MOST_CHANGED = 0.5
+FEW_DROPPED = 2  # images of a class that may always be dropped, whatever share of it they are
 MOVED = 0.2  # share of the training images of a class that is moved to val if val has none of the class
 
 
@@ -24,6 +25,7 @@ class Policy(NamedTuple):
     drop_confidence: float  # the least at which images are dropped that it suggests to drop
     doubt_confidence: float  # the least at which images are dropped that it only suggests to look at
     duplicates: str  # whether all but one image of a group of duplicates are dropped: drop or keep
+    most_dropped: float = 0.2  # the largest share of a class in a split that is dropped, besides exact copies
 
 
 class Outcome(NamedTuple):
@@ -74,6 +76,8 @@ def check_policy(policy: Policy) -> None:
             raise UserError(f"{name} is {getattr(policy, name)}; it must be 0 or more.")
     if policy.duplicates not in ("drop", "keep"):
         raise UserError(f"duplicates is {policy.duplicates!r}; it must be drop or keep.")
+    if not 0 <= policy.most_dropped <= 1:
+        raise UserError(f"most_dropped is {policy.most_dropped}; it must be from 0 to 1.")
 
 
 def plan_outcomes(
@@ -101,7 +105,8 @@ def plan_outcomes(
         The outcomes, in the order of the file names.
 
     Raises:
-        UserError: The policy would change most images, or a class would be left without images in train or val.
+        UserError: The policy would change most images or drop too many of a class, or a class would be left without
+            images in train or val.
     """
     labels = _list_decided_labels(people)
     outcomes = [
@@ -116,6 +121,7 @@ def plan_outcomes(
         outcomes = _change_groups(
             outcomes, group, lambda twins: _keep_one(twins, issues, people=people, splits=policy.splits)
         )
+    _check_dropped(outcomes, issues, policy)
     return _fill_val(outcomes, group, classes)
 
 
@@ -159,6 +165,27 @@ def _check_audit(outcomes: list[Outcome], policy: Policy) -> None:
             f" {' and '.join(policy.splits)}, so the audit has learned too little; audit with more epochs, or raise the"
             " confidences of the policy."
         )
+
+
+def _check_dropped(outcomes: list[Outcome], issues: dict[str, Issue], policy: Policy) -> None:
+    """Checks that few images of each class are dropped that no person decided about; exact copies do not count."""
+    images = Counter((outcome.image.split, outcome.image.label) for outcome in outcomes)
+    dropped = Counter(
+        (outcome.image.split, outcome.image.label) for outcome in outcomes if _is_doubtful_drop(outcome, issues)
+    )
+    for (split, label), count in sorted(dropped.items()):
+        if count > max(policy.most_dropped * images[split, label], FEW_DROPPED):
+            raise UserError(
+                f"the policy would drop {count:,} of the {images[split, label]:,} images of the class {label} in"
+                f" {split}, more than most_dropped allows, {policy.most_dropped}; decide about them on the review page,"
+                " raise the confidences of the policy, keep duplicates with duplicates=keep, or raise most_dropped."
+            )
+
+
+def _is_doubtful_drop(outcome: Outcome, issues: dict[str, Issue]) -> bool:
+    if outcome.split or outcome.decided_by not in ("policy", "duplicate"):
+        return False
+    return outcome.decided_by == "policy" or "near_duplicate" in issues[outcome.image.filename].kinds
 
 
 def _separate_from_test(outcomes: list[Outcome]) -> list[Outcome]:

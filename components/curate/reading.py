@@ -1,16 +1,18 @@
 """The inputs of curation: the images of a data version, what the audit found, and what people decided."""
 
-import contextlib
 import hashlib
-import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.cloud_storage import fetch_object, is_address
+import cv2
+import numpy as np
+
+from components.curate.cleaning import Picture
+from components.shared.cloud_storage import open_local_copy
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision, read_decisions
-from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented
+from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented, read_paths
 from components.shared.formats.issues import Issue
 from components.shared.formats.issues import read_issues as read_rows
 
@@ -26,6 +28,7 @@ class SourceImage(NamedTuple):
     aspect_ratio: float  # this and the next two are defined as in ImageExample
     ink_fraction: float
     contrast: float
+    path: str = ""  # in the data set, which may have no splits, or folders below its classes
 
 
 def read_images(examples: ExampleSet) -> list[SourceImage]:
@@ -37,15 +40,16 @@ def read_images(examples: ExampleSet) -> list[SourceImage]:
     Returns:
         Its images, without those that an earlier curation made from others.
     """
+    paths = read_paths(examples.folder)
     return [
-        _describe(example, split)
+        _describe(example, split, paths.get(example.filename, example.filename))
         for split in examples.manifest.splits
         for example in examples.read(split)
         if not is_augmented(example.filename)
     ]
 
 
-def _describe(example: ImageExample, split: str) -> SourceImage:
+def _describe(example: ImageExample, split: str, path: str) -> SourceImage:
     is_kept = hashlib.sha256(example.encoded).hexdigest() == example.sha256
     return SourceImage(
         filename=example.filename,
@@ -56,6 +60,7 @@ def _describe(example: ImageExample, split: str) -> SourceImage:
         aspect_ratio=example.aspect_ratio,
         ink_fraction=example.ink_fraction,
         contrast=example.contrast,
+        path=path,
     )
 
 
@@ -110,17 +115,20 @@ def read_people(uri: str, images: Iterable[SourceImage], classes: Collection[str
     if not uri:
         return {}
     known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED_SPLITS}
-    with _open_local_copy(uri) as path:
+    with open_local_copy(uri) as path:
         return {decision.filename: decision for decision in read_decisions(path, known, classes, shown=uri)}
 
 
-@contextlib.contextmanager
-def _open_local_copy(uri: str) -> Iterator[Path]:
-    """Yields the path of the file, or of a copy of the object."""
-    if not is_address(uri):
-        yield Path(uri)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "decisions.csv"
-        fetch_object(uri, path)
-        yield path
+def decode(encoded: bytes) -> Picture | None:
+    """Decodes a PNG or JPEG file.
+
+    Returns:
+        uint8 [height, width] of a gray picture, [height, width, 3] of a coloured one, blue first; None if it is
+        damaged.
+    """
+    # Ingest has turned what EXIF data asks to turn, and OpenCV must not find another orientation in what is left of it.
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    except cv2.error:  # such as for a picture with more pixels than OpenCV takes
+        return None

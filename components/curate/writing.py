@@ -10,12 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import cv2
-import numpy as np
 
 from components.curate.augmentation import Augmentation, Operation, apply_operations, draw_operations
 from components.curate.cleaning import Picture, clean
 from components.curate.planning import Outcome
-from components.curate.reading import SourceImage
+from components.curate.reading import SourceImage, decode
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, ExampleSet
 from components.shared.formats.manifest import CuratedImage, write_manifest
@@ -120,7 +119,7 @@ def _write_target(
     """Writes an image and its augmented ones, and returns their rows."""
     image, label = target.outcome.image, target.outcome.label
     steps: list[Operation] = [{"operation": name} for name in target.cleaning]
-    decoded = _decode(encoded)
+    decoded = decode(encoded)
     if decoded is None:
         raise UserError(f"{image.filename}: cannot be decoded; rerun ingest on the data.")
     picture = clean(decoded, target.cleaning)
@@ -128,7 +127,7 @@ def _write_target(
     rows = [_write_file(folder, target.filename, content, source=image, label=label, operations=steps, seed=None)]
     directions = augmentation.flips.get(label, [])
     for number, filename in enumerate(target.copies, start=1):
-        drawn = draw_operations([augmentation.seed, int(image.sha256, 16), number], directions)
+        drawn = draw_operations([augmentation.seed, int(image.sha256, 16), number], directions, augmentation.content)
         content, operations = _encode_png(apply_operations(picture, drawn)), [*steps, *drawn]
         row = _write_file(
             folder, filename, content, source=image, label=label, operations=operations, seed=augmentation.seed
@@ -149,16 +148,7 @@ def _write_file(
 ) -> CuratedImage:
     (folder / filename).write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
-    return CuratedImage(filename, sha256, source.filename, source.sha256, label, operations, seed)
-
-
-def _decode(encoded: bytes) -> Picture | None:
-    # Ingest has turned what EXIF data asks to turn, and OpenCV must not find another orientation in what is left of it.
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:  # such as for a picture with more pixels than OpenCV takes
-        return None
+    return CuratedImage(filename, sha256, source.filename, source.sha256, source.path, label, operations, seed)
 
 
 def _encode_png(picture: Picture) -> bytes:

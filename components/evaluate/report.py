@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from components.evaluate.doubt import rank_doubted
 from components.shared.formats import predictions as columns
 from components.shared.formats.evaluation import Evaluation, list_measured_splits
 from components.shared.formats.examples import ExampleSet
@@ -23,8 +24,8 @@ def write_evaluation_report(
     """
     rows = {split: predictions[predictions[columns.SPLIT] == split] for split in examples.manifest.splits}
     mistakes = {split: part[part[columns.LABEL] != part[columns.PREDICTION]] for split, part in rows.items()}
-    # A long training memorizes even wrong labels: of train the images with the highest loss are shown, right or not.
-    listed = {**mistakes, "train": rows["train"]}
+    doubted = rank_doubted(rows["train"])
+    listed = {**mistakes, "train": doubted.rows}
     galleries = {split: list_rows(part.head(gallery_size)) for split, part in listed.items()}
     shown = {row.filename for gallery in galleries.values() for row in gallery}
     write_report(
@@ -34,7 +35,7 @@ def write_evaluation_report(
         splits=dict(reversed(list_measured_splits(evaluation).items())),
         confusions={split: _rank_confusions(part) for split, part in mistakes.items()},
         galleries=galleries,
-        train_images=examples.manifest.splits["train"].images,
+        doubted=doubted,
         wrong={split: len(part) for split, part in mistakes.items()},
         pictures=draw_thumbnails(examples, shown),
     )

@@ -2,22 +2,14 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
-from components.ingest.sources import (
-    FOLDER_AMONG_IMAGES,
-    BadImage,
-    Child,
-    File,
-    Reader,
-    Source,
-    is_class_folder,
-    join_names,
-)
+from components.ingest.sources import BadImage, Child, File, Part, Reader, Source, join_names
 from components.shared import cloud_storage
+from components.shared.formats.names import has_passed_over, is_passed_over
 
 if TYPE_CHECKING:
     from components.shared.cloud_storage import Client, Object
@@ -45,47 +37,43 @@ class Bucket(Source):
         # An object may stand for the folder itself: its name is empty.
         return sorted(child for child in children if child.name)
 
-    def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+    def list_files(self, parts: Sequence[Part]) -> Iterator[File]:
         """As Source.list_files; files have the generation that is listed, so that a replaced object is noticed."""
-        if is_class_folder(self.prefix, part):
-            yield from self._list_class(part)
-        else:
-            yield from self._list_hidden(part)
+        for part in parts:
+            yield from self._list_class(part) if part.class_name else self._list_beside(part)
+
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """As Source.locate; whether an object is there is known when it is read."""
+        return (File(path, self.join_address(path)) for path in paths)
 
     def open_reader(self) -> AbstractContextManager[Reader]:
         """A reader with one client for all its files."""
         return _open_reader(self.uri)
 
-    def _list_class(self, part: tuple[str, ...]) -> Iterator[File]:
-        seen = ""
-        for found in cloud_storage.list_objects(self.join_address(*part)):
-            child, slash, _ = found.name.partition("/")
-            is_image = not child.startswith(".")
-            if not slash:
-                yield self._describe(found, is_image, *part)
+    def _list_class(self, part: Part) -> Iterator[File]:
+        for found in cloud_storage.list_objects(self.join_address(*part.folders)):
+            if found.name.endswith("/"):
                 continue
-            if is_image and child != seen:
-                seen = child
-                name, address = join_names(self.prefix, *part, child), self.join_address(*part, child)
-                yield File(name, address, problem=FOLDER_AMONG_IMAGES)
-            if not found.name.endswith("/"):
-                yield self._describe(found, False, *part)
+            file = self._describe(found, *part.folders)
+            if not has_passed_over(found.name):
+                file = file._replace(split=part.split, class_name=part.class_name, below=found.name)
+            yield file
 
-    def _list_hidden(self, part: tuple[str, ...]) -> Iterator[File]:
-        """Yields what is hidden or lies beside the folders; the folders themselves are other parts."""
-        objects, names = cloud_storage.list_folder(self.join_address(*part))
+    def _list_beside(self, part: Part) -> Iterator[File]:
+        """Yields what lies around class folders; those that are not passed over are parts of their own."""
+        objects, names = cloud_storage.list_folder(self.join_address(*part.folders))
         for found in objects:
             if found.name:
-                yield self._describe(found, False, *part)
+                yield self._describe(found, *part.folders)
         for name in names:
-            if name.startswith("."):
-                for found in cloud_storage.list_objects(self.join_address(*part, name)):
+            if is_passed_over(name, is_folder=True):
+                for found in cloud_storage.list_objects(self.join_address(*part.folders, name)):
                     if not found.name.endswith("/"):
-                        yield self._describe(found, False, *part, name)
+                        yield self._describe(found, *part.folders, name)
 
-    def _describe(self, found: "Object", is_image: bool, *folders: str) -> File:
+    def _describe(self, found: "Object", *folders: str) -> File:
         name = join_names(self.prefix, *folders, found.name)
-        return File(name, found.address, is_image, md5=found.md5, generation=found.generation)
+        return File(name, found.address, md5=found.md5, generation=found.generation)
 
 
 @contextmanager
@@ -105,8 +93,6 @@ class _BucketReader(Reader):
         return buffer.getvalue()
 
     def hash(self, file: File) -> str:
-        if file.generation is None:  # a folder
-            return ""
         target = _Hash()
         self._download(file, target)
         return target.md5.hexdigest()

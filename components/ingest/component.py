@@ -13,6 +13,9 @@ def ingest(
     data_version: str,
     ignored: list,  # of str; kfp knows no other spelling of a JsonArray
     classes: list,  # of str
+    val_share: float,
+    test_share: float,
+    split_seed: int,
     on_bad_image: str,
     max_images: int,
     max_pixels: int,
@@ -23,14 +26,20 @@ def ingest(
     """Writes the labelled images of a data set as tf.train.Example in TFRecord shards, with counts and the version.
 
     Args:
-        data_uri: A folder with train/<class>/, val/<class>/ and perhaps test/<class>/: a path, gs://bucket/folder, or a
-            DVC version, which is the address of its manifest: <remote>/files/md5/<2 hex>/<30 hex>.dir.
+        data_uri: A folder with train/<class>/, val/<class>/ and perhaps test/<class>/, or with class folders alone: a
+            path, gs://bucket/folder, or a DVC version, which is the address of its manifest:
+            <remote>/files/md5/<2 hex>/<30 hex>.dir. Or a table (.csv, .parquet) in one of these, with the columns path,
+            label and perhaps split.
         test_data_uri: The same kinds of address, of a folder whose class folders are the test split; empty if there is
             none, or if the data has a test split.
         data_version: The DVC version of the data, <md5>.dir; empty computes it from the files.
         ignored: The files and folders of data_uri (split/class/file) and of test_data_uri (test/class/file) on a disk
             that are no part of the data, because DVC ignores them.
-        classes: The names of the classes in the order of their labels; empty takes the folders' names, sorted.
+        classes: The names of the classes in the order of their labels; empty takes those of the data, 2 before 10 and
+            the ten Roman numerals by their values.
+        val_share: The share of val, 0 .. 1, of images that have no split.
+        test_share: The share of test, likewise, if the data has no test split.
+        split_seed: Another one divides these images in another way.
         on_bad_image: "fail", or "quarantine" to leave bad images out and list them in the manifest.
         max_images: The most images that train and val may hold together.
         max_pixels: The most pixels, width times height, that an image may have; a larger one is a bad image.
@@ -42,6 +51,7 @@ def ingest(
     Raises:
         SystemExit: An option or the data is wrong; the sentence says what to do.
     """
+    from components.ingest.division import Shares
     from components.ingest.ingestion import ingest_folders
 
     manifest = ingest_folders(
@@ -50,6 +60,7 @@ def ingest(
         data_version=data_version,
         ignored=ignored,
         classes=classes,
+        shares=Shares(val_share, test_share, split_seed),
         on_bad_image=on_bad_image,
         max_images=max_images,
         max_pixels=max_pixels,
@@ -59,6 +70,8 @@ def ingest(
     )
     examples.metadata["data_version"] = manifest.data_version
     examples.metadata["quarantined"] = len(manifest.quarantined)
+    if manifest.made_split:
+        examples.metadata["duplicates_left_out"] = len(manifest.made_split.duplicates)
     for split, content in manifest.splits.items():
         examples.metadata[f"{split}_images"] = content.images
         if len(content.classes) <= MOST_CLASSES:

@@ -5,25 +5,16 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from components.ingest.sources import (
-    FOLDER_AMONG_IMAGES,
-    BadImage,
-    Child,
-    File,
-    Reader,
-    Source,
-    is_class_folder,
-    join_names,
-)
+from components.ingest.sources import BadImage, Child, File, Part, Reader, Source, join_names
 from components.shared.errors import UserError
 from components.shared.files import NOT_REGULAR, open_regular
-from components.shared.formats.names import belongs_to_repository
+from components.shared.formats.names import belongs_to_repository, is_passed_over
 
 # Where DVC keeps a file under its md5: <cache>/files/md5/ab/cdef..., or <cache>/ab/cdef... if DVC 2 put it there.
 CACHED = re.compile(r".+/([0-9a-f]{2})/([0-9a-f]{30})", re.DOTALL)
@@ -53,29 +44,52 @@ class Folder(Source):
                 Child(entry.name, entry.is_dir(), entry.is_symlink()) for entry in self._leave_out(entries, names)
             )
 
-    def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+    def list_files(self, parts: Sequence[Part]) -> Iterator[File]:
         """As Source.list_files; no image is opened."""
-        folder, name_of_folder = self.join_address(*part), join_names(self.prefix, *part)
-        in_class = is_class_folder(self.prefix, part)
-        with _explain_errors(folder), os.scandir(folder) as entries:
-            for entry in self._leave_out(entries, name_of_folder):
-                name = join_names(name_of_folder, entry.name)
-                hidden = entry.name.startswith(".")
-                if in_class and not hidden:
-                    yield _describe_image(entry, name, self.root)
-                elif not entry.is_dir(follow_symlinks=False):
-                    yield File(name, entry.path, is_image=False)
-                if (in_class or hidden) and entry.is_dir(follow_symlinks=False):
-                    yield from self._list_all(entry.path, name)
+        for part in parts:
+            folder, name = self.join_address(*part.folders), join_names(self.prefix, *part.folders)
+            yield from self._list_images(folder, name, "", part) if part.class_name else self._list_beside(folder, name)
 
-    def _list_all(self, folder: str, name_of_folder: str) -> Iterator[File]:
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """As Source.locate; a link must not lead out of the folder, unless to DVC's cache."""
+        root = Path(self.root).resolve()
+        for path in paths:
+            address = self.join_address(path)
+            target = os.path.realpath(address)
+            cached = None if Path(target).is_relative_to(root) else CACHED.fullmatch(target)
+            is_inside = cached or Path(target).is_relative_to(root)
+            problem = "" if is_inside else f"a link that leaves {self.root}"
+            yield File(path, address, problem=problem, md5="".join(cached.groups()) if cached else "")
+
+    def _list_images(self, folder: str, name_of_folder: str, below: str, part: Part) -> Iterator[File]:
+        """Yields what lies in a class folder or below it."""
+        for entry in self._scan(folder, name_of_folder):
+            name, is_folder = join_names(name_of_folder, entry.name), entry.is_dir(follow_symlinks=False)
+            if is_passed_over(entry.name, is_folder=is_folder):
+                yield from self._list_others(entry, name)
+            elif is_folder:
+                yield from self._list_images(entry.path, name, join_names(below, entry.name), part)
+            else:
+                file = _describe_image(entry, name, self.root)
+                yield file._replace(split=part.split, class_name=part.class_name, below=join_names(below, entry.name))
+
+    def _list_beside(self, folder: str, name_of_folder: str) -> Iterator[File]:
+        """Yields what lies around class folders; those that are not passed over are parts of their own."""
+        for entry in self._scan(folder, name_of_folder):
+            is_folder = entry.is_dir(follow_symlinks=False)
+            if not is_folder or is_passed_over(entry.name, is_folder=True):
+                yield from self._list_others(entry, join_names(name_of_folder, entry.name))
+
+    def _list_others(self, entry: os.DirEntry[str], name: str) -> Iterator[File]:
+        if not entry.is_dir(follow_symlinks=False):
+            yield File(name, entry.path)
+            return
+        for below in self._scan(entry.path, name):
+            yield from self._list_others(below, join_names(name, below.name))
+
+    def _scan(self, folder: str, name_of_folder: str) -> Iterator[os.DirEntry[str]]:
         with _explain_errors(folder), os.scandir(folder) as entries:
-            for entry in self._leave_out(entries, name_of_folder):
-                name = join_names(name_of_folder, entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    yield from self._list_all(entry.path, name)
-                else:
-                    yield File(name, entry.path, is_image=False)
+            yield from self._leave_out(entries, name_of_folder)
 
     def _leave_out(self, entries: Iterable[os.DirEntry[str]], name_of_folder: str) -> Iterator[os.DirEntry[str]]:
         """Yields the entries of a folder that are part of the data set, with names that are checked."""
@@ -143,7 +157,7 @@ def _describe_image(entry: os.DirEntry[str], name: str, root: str) -> File:
     except (OSError, RuntimeError) as error:  # RuntimeError: Python < 3.13, for links in a circle
         return File(name, entry.path, problem=f"cannot be read ({getattr(error, 'strerror', error)})")
     if stat.S_ISDIR(mode):
-        return File(name, entry.path, problem=FOLDER_AMONG_IMAGES)
+        return File(name, entry.path, problem="a link to a folder; put the images themselves there")
     if not stat.S_ISREG(mode):
         return File(name, entry.path, problem=NOT_REGULAR)
     return File(name, entry.path, md5=md5)

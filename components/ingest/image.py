@@ -12,12 +12,13 @@ from components.ingest.chunks import PNG_SIGNATURE, count_scans, has_all_rows, t
 from components.ingest.sources import BadImage
 from components.shared.formats.examples import ImageExample
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 JPEGS = ("JPEG", "MPO")  # Pillow calls a JPEG with a second picture MPO
 PLAIN = ("L", "RGB")  # Pillow's modes for 8 bit gray and color
 LONGEST_SIDE = 1_000_000  # pixels, of a PNG that TensorFlow decodes
 MOST_PIXELS = 2**29 // 3  # likewise, of a picture of three channels
 USUAL_SCANS = 20  # a progressive JPEG has about ten; a small one may have more
+PHOTOMETRIC = 262  # in a TIFF: 0 if the smallest value is white
 ORIENTATION = 0x0112  # in the EXIF data: 2 .. 8 are mirrored or turned
 TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,11 +37,11 @@ class _Loaded(NamedTuple):
 
 
 def read_image(filename: str, data: bytes, *, label: int, max_pixels: int) -> ImageExample:
-    """Reads a PNG, JPEG, BMP or GIF (its first frame).
+    """Reads a PNG, JPEG, BMP, GIF, WebP or TIFF (the first of several pictures).
 
     The bytes are kept where TensorFlow, OpenCV and Pillow decode them to what a person sees; otherwise (transparency,
-    palettes, 16 bit gray, 1 bit, CMYK, a rotation in the EXIF data, BMP, GIF, an animation, metadata that one of them
-    stumbles over) the picture is written again as PNG.
+    palettes, 16 bit gray, 1 bit, CMYK, a rotation in the EXIF data, BMP, GIF, WebP, TIFF, an animation, metadata that
+    one of them stumbles over) the picture is written again as PNG.
 
     Args:
         filename: Relative to the data set: split/class/file.
@@ -74,6 +75,15 @@ def read_image(filename: str, data: bytes, *, label: int, max_pixels: int) -> Im
     )
 
 
+def load_picture(data: bytes, max_pixels: int) -> Image.Image:
+    """Reads the picture of a file alone, 8 bit gray or RGB.
+
+    Raises:
+        BadImage: As read_image.
+    """
+    return _load(data, max_pixels).picture
+
+
 def _load(data: bytes, max_pixels: int) -> _Loaded:
     if not data:
         raise BadImage("the file is empty")
@@ -84,7 +94,7 @@ def _load(data: bytes, max_pixels: int) -> _Loaded:
     except BadImage:
         raise
     except UnidentifiedImageError:
-        raise BadImage(f"not a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from None
+        raise BadImage("not a PNG, JPEG, BMP, GIF, WebP or TIFF image") from None
     except Image.DecompressionBombError:
         raise BadImage(f"a decompression bomb; max_pixels allows {max_pixels:,}") from None
     except Exception as error:  # a damaged file can make a decoder raise anything
@@ -118,6 +128,7 @@ def _reads_metadata(data: bytes) -> bool:
 def _load_other(data: bytes, max_pixels: int) -> _Loaded:
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     _check_size(image, data, max_pixels)
+    _check_depth(image)
     image.load()
     picture = _render(image)
     if picture is not image or image.format not in JPEGS:
@@ -138,6 +149,15 @@ def _check_size(image: Image.Image, data: bytes, max_pixels: int) -> None:
         raise BadImage(f"{size}; TensorFlow decodes at most {LONGEST_SIDE:,} on a side and {MOST_PIXELS:,} in all")
     if image.format in JPEGS and (scans := count_scans(data)) * pixels > USUAL_SCANS * max_pixels:
         raise BadImage(f"{size} in {scans:,} scans, which take too long to decode; save it again")
+
+
+def _check_depth(image: Image.Image) -> None:
+    """Refuses the kinds of TIFF of which nobody knows what of them is black and what is white."""
+    if image.format != "TIFF":
+        return
+    is_negative = image.mode.startswith("I") and image.getexif().get(PHOTOMETRIC) == 0
+    if image.mode in ("F", "I", "LAB") or is_negative:
+        raise BadImage(f"a TIFF of the mode {image.mode}, which no screen shows; save it with 8 bits")
 
 
 def _render(image: Image.Image) -> Image.Image:

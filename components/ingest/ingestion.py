@@ -4,33 +4,41 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count, ToList
 
+from components.ingest.division import USUAL_SHARES, Division, Inspected, Shares, check_shares, divide
+from components.ingest.inspection import inspect_files
 from components.ingest.layout import Layout, read_layout
-from components.ingest.md5s import compute_version
-from components.ingest.shards import OTHERS, BadFile, ShardSettings, WrittenShard, assign_shard, write_shard
-from components.ingest.sources import File, Source
+from components.ingest.pairs import compute_version, merge_pairs
+from components.ingest.shards import OTHERS, UNDIVIDED, BadFile, ShardSettings, WrittenShard, assign_shard, write_shard
+from components.ingest.sources import File, Part, Source
 from components.shared.beam import make_pipeline, make_work_folder, open_local_copy, open_local_target, take
 from components.shared.errors import UserError
 from components.shared.files import new_directory
 from components.shared.formats.examples import (
+    MANIFEST,
+    SPLITS,
     ExamplesManifest,
+    MadeSplit,
     Quarantined,
     Shard,
     SplitInfo,
     is_augmented,
     name_shard,
     write_manifest,
+    write_paths,
 )
 from components.shared.formats.manifest import FILE as CURATED
 from components.shared.formats.names import NAME_ADVICE, is_plain_name
 
-Part = tuple[int, tuple[str, ...]]  # the position of its source in Layout.sources, and one of Source.split_listing
-ClassKey = tuple[str, ...]  # split and class
+DIVISION = "division"  # the file in the work folder that tells how images were divided
+Listing = tuple[int, list[Part]]  # the position of its source in Layout.sources, and what to list there at once
+ClassKey = tuple[str, str]  # split, perhaps UNDIVIDED, and class
 
 
 def ingest_folders(
@@ -46,6 +54,7 @@ def ingest_folders(
     shards: int,
     beam_options: list[str],
     output: str,
+    shares: Shares = USUAL_SHARES,
 ) -> ExamplesManifest:
     """Writes the shards and `examples.json` to the folder `output`, which is whole or absent.
 
@@ -58,22 +67,32 @@ def ingest_folders(
         UserError: An option or the data is wrong.
     """
     _check_options(on_bad_image, shards)
+    check_shares(shares)
     layout = read_layout(data_uri, test_data_uri, classes, frozenset(ignored))
     version = _check_version(layout.data, data_version)
+    names = _name_splits(layout, shares)
     with new_directory(output) as folder:
         with make_work_folder(beam_options, folder) as work:
             settings = _make_settings(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
-            written = _run(layout, settings, max_images=max_images, beam_options=beam_options)
+            written = _run(layout, settings, shares=shares, max_images=max_images, beam_options=beam_options)
+            division = None if layout.is_divided else _read_division(work)
             bad = _collect_bad(written, on_bad_image)
             version = version or _compute_version(written)
-            splits = {
-                split.name: _take_split(split.name, written, classes=layout.classes, folder=folder)
-                for split in layout.splits
-            }
+            splits = {name: _take_split(name, written, classes=layout.classes, folder=folder) for name in names}
+            _take_paths(written, folder)
         _check_splits(splits, bad)
-        quarantined = [Quarantined(image.name, image.reason) for image in bad]
-        manifest = ExamplesManifest(data_uri, test_data_uri, version, layout.classes, splits, quarantined)
+        manifest = ExamplesManifest(
+            data_uri,
+            test_data_uri,
+            version,
+            layout.classes,
+            splits,
+            [Quarantined(image.name, image.reason) for image in bad],
+            _describe_division(division, shares) if division else None,
+        )
         write_manifest(folder, manifest)
+    if division:
+        _print_division(manifest)
     return manifest
 
 
@@ -91,29 +110,42 @@ def _check_version(data: Source, given: str) -> str:
     return data.version or given
 
 
+def _name_splits(layout: Layout, shares: Shares) -> list[str]:
+    """The splits that the examples will have, in their usual order."""
+    names = {split.name or "train" for split in layout.splits}
+    if not layout.is_divided:
+        names |= {"val", "test"} if shares.test else {"val"}
+    return [name for name in SPLITS if name in names]
+
+
 def _make_settings(layout: Layout, is_version_known: bool, *, max_pixels: int, shards: int, work: str) -> ShardSettings:
-    versioned = () if is_version_known else tuple(s.name for s in layout.splits if s.source is layout.data)
+    # Those that images are divided into come from the data.
+    sources = dict.fromkeys((OTHERS, UNDIVIDED, *SPLITS), layout.data)
+    sources |= {split.name: split.source for split in layout.splits}
+    versioned = () if is_version_known else tuple(name for name in SPLITS if sources[name] is layout.data)
     return ShardSettings(
         labels={name: label for label, name in enumerate(layout.classes)},
         max_pixels=max_pixels,
         shards=shards,
         versioned=versioned,
         work=work,
-        sources={OTHERS: layout.data, **{split.name: split.source for split in layout.splits}},
+        sources=sources,
     )
 
 
-def _run(layout: Layout, settings: ShardSettings, *, max_images: int, beam_options: list[str]) -> list[WrittenShard]:
-    """Lists the files, many folders at once, and writes the shards.
+def _run(
+    layout: Layout, settings: ShardSettings, *, shares: Shares, max_images: int, beam_options: list[str]
+) -> list[WrittenShard]:
+    """Lists the files, many folders at once, divides them if they have no splits, and writes the shards.
 
     Raises:
         UserError: A worker failed, or the data as listed is refused.
     """
     results = f"{settings.work}/results"
-    parts = _list_parts(layout, bool(settings.versioned))
+    listings = _list_parts(layout, bool(settings.versioned))
     addresses = {(split.name, name): split.join_address(name) for split in layout.splits for name in layout.classes}
     with make_pipeline(beam_options) as pipeline:
-        listed = pipeline | "parts" >> beam.Create(parts) | "list" >> beam.FlatMap(_list_part, layout.sources)
+        listed = pipeline | "parts" >> beam.Create(listings) | "list" >> beam.FlatMap(_list_part, layout.sources)
         files = listed | "files" >> beam.Filter(lambda listed: isinstance(listed, File))
         failures = listed | "failures" >> beam.Filter(lambda listed: isinstance(listed, str))
         # The input of the writers, so that no image is read before all are listed and counted.
@@ -129,6 +161,8 @@ def _run(layout: Layout, settings: ShardSettings, *, max_images: int, beam_optio
                 beam.pvalue.AsList(_find_posing(files, layout.is_curated)),
             )
         )
+        if not layout.is_divided:
+            files, refusal = _divide(files, refusal, settings, _limit_shares(layout, shares))
         written = (
             files
             | "by shard" >> beam.Map(lambda file, shards: (assign_shard(file, shards), file), settings.shards)
@@ -145,12 +179,62 @@ def _run(layout: Layout, settings: ShardSettings, *, max_images: int, beam_optio
     return _read_results(results)
 
 
+def _divide(
+    files: PCollection[File], refusal: PCollection[str], settings: ShardSettings, shares: Shares
+) -> tuple[PCollection[File], PCollection[str]]:
+    """Gives each image without a split one; those that are left out count for the data version only."""
+    inspected = (
+        files
+        | "undivided" >> beam.Filter(lambda file: file.is_image and not file.split)
+        | "undivided by shard" >> beam.Map(lambda file, shards: (assign_shard(file, shards), file), settings.shards)
+        | "undivided shards" >> beam.GroupByKey()
+        | "inspect" >> beam.FlatMap(inspect_files, beam.pvalue.AsSingleton(refusal), settings)
+    )
+    divided = refusal | "divide" >> beam.Map(_try_to_divide, beam.pvalue.AsList(inspected), shares, settings.work)
+    placed = files | "place" >> beam.Map(lambda file, divided: _place(file, divided), beam.pvalue.AsSingleton(divided))
+    return placed, divided | "refused or not divided" >> beam.Map(lambda divided: divided[0])
+
+
+def _try_to_divide(
+    refusal: str, inspected: list[Inspected | str], shares: Shares, work: str
+) -> tuple[str, dict[str, str]]:
+    """Returns why the images cannot be divided, or nothing, and the split of each."""
+    failures = [failure for failure in inspected if isinstance(failure, str)]
+    if refusal or failures:
+        return refusal or min(failures), {}
+    try:
+        division = divide([image for image in inspected if not isinstance(image, str)], shares)
+    except UserError as error:
+        return str(error), {}
+    with open_local_target(f"{work}/{DIVISION}") as path:
+        path.write_text(json.dumps(asdict(division)), encoding="utf-8")
+    return "", division.splits
+
+
+def _place(file: File, divided: tuple[str, dict[str, str]]) -> File:
+    if not file.is_image or file.split:
+        return file
+    split = divided[1].get(file.name, "train")  # of a bad image none is known
+    return file._replace(split=split) if split else file._replace(class_name="")
+
+
+def _read_division(work: str) -> Division:
+    with open_local_copy(f"{work}/{DIVISION}") as path:
+        return Division.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _limit_shares(layout: Layout, shares: Shares) -> Shares:
+    """The shares, without one for a test split that the data has."""
+    has_test = any(split.name == "test" for split in layout.splits)
+    return shares._replace(test=0.0) if has_test else shares
+
+
 def _count(files: PCollection[File]) -> PCollection[tuple[ClassKey, int]]:
     """How many images each class of each split has."""
     counts: PCollection[tuple[ClassKey, int]] = (
         files
         | "images" >> beam.Filter(lambda file: file.is_image)
-        | "classes" >> beam.Map(lambda file: tuple(file.name.split("/")[:2]))
+        | "classes" >> beam.Map(lambda file: (file.split, file.class_name))
         | "counts" >> Count.PerElement()
     )
     return counts
@@ -166,24 +250,25 @@ def _find_posing(files: PCollection[File], is_curated: bool) -> PCollection[str]
     return names
 
 
-def _list_parts(layout: Layout, versioned: bool) -> list[Part]:
-    """What to list: the class folders and, for the data version, what lies beside them."""
-    parts = []
+def _list_parts(layout: Layout, versioned: bool) -> list[Listing]:
+    """What to list: the class folders and, for the data version, what lies around them."""
+    listings = []
     for position, source in enumerate(layout.sources):
-        splits = [split.folders for split in layout.splits if split.source is source]
-        folders = [(*split, name) for split in splits for name in layout.classes]
+        parts = layout.list_parts(source)
         if versioned and source is layout.data:
-            folders += [(), *splits]
-        parts += [(position, part) for part in source.split_listing(folders)]
-    return parts
+            parts += [Part(folders) for folders in sorted({part.folders[:-1] for part in parts} | {()})]
+        listings += [(position, group) for group in source.group_parts(parts)]
+    return listings
 
 
-def _list_part(part: Part, sources: list[Source]) -> Iterator[File | str]:
-    """Yields the files of a part; if it cannot be listed, the reason."""
-    position, folders = part
+def _list_part(listing: Listing, sources: list[Source]) -> Iterator[File | str]:
+    """Yields the files that are listed at once; if they cannot be, the reason."""
+    position, parts = listing
     try:
-        for file in sources[position].list_files(folders):
-            is_named_badly = file.is_image and not is_plain_name(file.name)
+        for file in sources[position].list_files(parts):
+            if not file.is_image and position:  # the data version is that of the first source
+                continue
+            is_named_badly = file.is_image and not (is_plain_name(file.name) and is_plain_name(file.filename))
             yield file._replace(problem=f"its name {NAME_ADVICE}") if is_named_badly else file
     except UserError as error:
         yield str(error)
@@ -251,6 +336,17 @@ def _take_split(split: str, written: list[WrittenShard], *, classes: list[str], 
     return SplitInfo(counts.total(), {name: counts[name] for name in classes}, shards)
 
 
+def _take_paths(written: list[WrittenShard], folder: Path) -> None:
+    """Writes which paths in the data set the images have whose file names differ from them."""
+    addresses = [shard.paths for shard in written if shard.paths]
+    if addresses:
+        with tempfile.TemporaryDirectory() as temporary:
+            paths = [Path(temporary, Path(address).name) for address in addresses]
+            for address, path in zip(addresses, paths, strict=True):
+                take(address, path)
+            write_paths(folder, merge_pairs(paths))
+
+
 def _collect_bad(written: list[WrittenShard], on_bad_image: str) -> list[BadFile]:
     bad = sorted(image for shard in written for image in shard.bad)
     if bad and on_bad_image == "fail":
@@ -262,10 +358,27 @@ def _check_splits(splits: dict[str, SplitInfo], bad: list[BadFile]) -> None:
     """Refuses a class without a good image, which curate would leave out and every later version then lack."""
     for split, content in splits.items():
         for name, images in content.classes.items():
-            if not images:
-                of_class = [image for image in bad if image.name.startswith(f"{split}/{name}/")]
-                advice = "fix them or add others, or remove the class everywhere"
-                raise UserError(f"{split}/{name} has no good image left; {advice}:\n{_list_bad(of_class)}")
+            if images:
+                continue
+            of_class = [image for image in bad if image.filename.startswith(f"{split}/{name}/")]
+            if not of_class:
+                raise UserError(
+                    f"{split} has no image left of the class {name}: each is the same picture as one that measures; add"
+                    " other images of it, or remove the class."
+                )
+            advice = "fix them or add others, or remove the class everywhere"
+            raise UserError(f"{split}/{name} has no good image left; {advice}:\n{_list_bad(of_class)}")
+
+
+def _describe_division(division: Division, shares: Shares) -> MadeSplit:
+    return MadeSplit(shares.seed, shares.val, shares.test, division.duplicates, division.filled)
+
+
+def _print_division(manifest: ExamplesManifest) -> None:
+    counts = ", ".join(f"{content.images:,} {name}" for name, content in manifest.splits.items())
+    print(f"ingest: the images had no splits and were divided: {counts}", flush=True)
+    if manifest.made_split and (left_out := len(manifest.made_split.duplicates)):
+        print(f"ingest: {left_out:,} left out, since the same picture is in val or test: {MANIFEST}", flush=True)
 
 
 def _describe(bad: list[BadFile]) -> str:

@@ -1,25 +1,36 @@
-"""What the folders of a data set must be: train/<class>/, val/<class>/ and perhaps test/<class>/."""
+"""What the folders of a data set must be: class folders, within splits or to be divided into them."""
 
 import unicodedata
 from typing import NamedTuple
 
 from components.ingest.opening import open_source
-from components.ingest.sources import Child, Source
+from components.ingest.sources import Child, Part, Source
+from components.ingest.table import SUFFIXES
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS
 from components.shared.formats.manifest import FILE as MANIFEST
-from components.shared.formats.names import NAME_ADVICE, is_plain_name
+from components.shared.formats.names import NAME_ADVICE, is_passed_over, is_plain_name, sort_classes
 
 # Hidden folders that tools make beside people's; any other may be a class whose name begins with a dot.
 TOOLS = (".cache", ".dvc", ".git", ".hg", ".ipynb_checkpoints", ".svn", ".thumbnails")
+SPLIT_NAMES = {  # what people call the splits, in small letters
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
 
 
 class Split(NamedTuple):
-    """One of train, val and test."""
+    """One of train, val and test, or images that are to be divided into these."""
 
-    name: str
+    name: str  # empty if the images are to be divided
     source: Source
-    folders: tuple[str, ...]  # where the split is in its data set
+    folders: tuple[str, ...]  # where its class folders are in its data set
 
     def join_address(self, *folders: str) -> str:
         """The address of a folder of the split, as messages name it."""
@@ -30,7 +41,7 @@ class Layout(NamedTuple):
     """The splits of a data set, and its classes."""
 
     data: Source
-    splits: list[Split]
+    splits: list[Split]  # as they are found
     classes: list[str]  # in the order of their labels
     is_curated: bool  # whether curate's manifest lies in the data set, so that curate made the augmented images there
 
@@ -39,14 +50,29 @@ class Layout(NamedTuple):
         """The data set, and where else a split comes from."""
         return [self.data, *(split.source for split in self.splits if split.source is not self.data)]
 
+    @property
+    def is_divided(self) -> bool:
+        """Whether all images have a split."""
+        return all(split.name for split in self.splits)
+
+    def list_parts(self, source: Source) -> list[Part]:
+        """The class folders of a source."""
+        return [
+            Part((*split.folders, name), split.name, name)
+            for split in self.splits
+            if split.source is source
+            for name in self.classes
+        ]
+
 
 def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: frozenset[str] = frozenset()) -> Layout:
     """Looks at the folders of a data set, not at its images.
 
     Args:
-        data_uri: As in open_source; it has the splits train, val and perhaps test.
+        data_uri: As in open_source; it has the splits train, val and perhaps test, or class folders alone.
         test_data_uri: As in open_source; the class folders of the test split, or empty.
-        classes: The names of the classes in the order of their labels; empty takes the folders' names, sorted.
+        classes: The names of the classes in the order of their labels; empty takes the folders' names, in the order of
+            sort_classes.
         ignored: The names of files and folders of disks, split/class/file, that are no part of the data set.
 
     Returns:
@@ -59,37 +85,36 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: 
         if not isinstance(name, str):  # the Kubeflow Pipelines UI takes any JSON
             raise UserError(f"classes holds {name!r}, which is no text; put class names in quotes.")
     data = open_source(data_uri, ignored=ignored)
-    found = data.list_children()
-    splits = _find_splits(data, found, test_data_uri, ignored)
-    children = {split.name: _list_classes(split) for split in splits}
-    _check_spellings(splits, children, classes)
-    names = classes or sorted({child.name for found in children.values() for child in found})
+    top = data.list_children()
+    splits = _find_splits(data, top, test_data_uri, ignored)
+    children = [(split, _list_classes(split)) for split in splits]
+    _check_spellings(children, classes)
+    names = classes or sort_classes({child.name for _, found in children for child in found if child.is_folder})
     if len(names) > len(set(names)):
         raise UserError(f"classes is {', '.join(names)}; each name may appear only once.")
-    for split in splits:
-        _check_class_folders(split, children[split.name], names)
-    return Layout(data, splits, names, any(child.name == MANIFEST for child in found or ()))
+    for split, found in children:
+        _check_class_folders(split, found, names)
+    _check_same_classes(children, names)
+    if len(names) < 2 and any(not split.folders and not split.name for split in splits):
+        raise UserError(
+            f"{data.join_address()}: {', '.join(names)} is its only class, but a model needs two to tell apart; name "
+            "the folder that has a folder for each class."
+        )
+    return Layout(data, splits, names, any(child.name == MANIFEST for child in top or ()))
 
 
 def _find_splits(data: Source, found: list[Child] | None, test_data_uri: str, ignored: frozenset[str]) -> list[Split]:
     if found is None:
         raise UserError(
-            f"{data.join_address()}: no such folder; data_uri names a folder with train/<class>/ and val/<class>/."
+            f"{data.join_address()}: no such folder; data_uri names a folder with train/<class>/ and val/<class>/, or "
+            "with a folder for each class."
         )
-    folders = {child.name: child for child in found if child.is_folder and not _is_hidden(child)}
-    for name, child in folders.items():
-        if name not in SPLITS:
-            raise UserError(
-                f"{data.join_address(name)}: not a split; the folders of a data set are {', '.join(SPLITS)}."
-            )
-        if child.is_link:
-            raise UserError(f"{data.join_address(name)}: the split is a link; put the images themselves there.")
-    splits = [Split(name, data, (name,)) for name in SPLITS if name != "test" or name in folders]
+    splits = _name_splits(data, [child for child in found if child.is_folder and not _is_passed_over(child)])
     if test_data_uri:
-        if "test" in folders:
+        own = next((split for split in splits if split.name == "test"), None)
+        if own:
             raise UserError(
-                f"{data.join_address('test')}: the data has a test split already;"
-                f" leave out test_data_uri {test_data_uri}."
+                f"{own.join_address()}: the data has a test split already; leave out test_data_uri {test_data_uri}."
             )
         test = Split("test", open_source(test_data_uri, "test", ignored), ())
         _check_no_splits(test)
@@ -97,10 +122,44 @@ def _find_splits(data: Source, found: list[Child] | None, test_data_uri: str, ig
     return splits
 
 
+def _name_splits(data: Source, folders: list[Child]) -> list[Split]:
+    """The splits that the folders of a data set are; if they are classes, one without a name."""
+    names = {child.name: SPLIT_NAMES.get(child.name.lower(), "") for child in folders}
+    # A class may have the name of a split, such as `train` among vehicles: what lies in a class folder are images.
+    is_mixed = not all(names.values())
+    if not names or (is_mixed and not any(_has_folders(data, name) for name, split in names.items() if split)):
+        return [Split("", data, ())]
+    for child in folders:
+        if not names[child.name]:
+            raise UserError(
+                f"{data.join_address(child.name)}: not a split; the folders of a data set are {', '.join(SPLITS)}, or "
+                "the class folders alone."
+            )
+        if child.is_link:
+            raise UserError(f"{data.join_address(child.name)}: the split is a link; put the images themselves there.")
+    places: dict[str, str] = {}
+    for name, split in names.items():
+        if places.setdefault(split, name) != name:
+            raise UserError(
+                f"{data.join_address(places[split])} and {data.join_address(name)}: both are {split}; make one of them."
+            )
+    # Without val, a part of train becomes val.
+    undivided = () if "val" in places else ("train",)
+    return [
+        Split("" if split in undivided else split, data, (places.get(split, split),))
+        for split in SPLITS
+        if split in places or split == "train"
+    ]
+
+
+def _has_folders(data: Source, name: str) -> bool:
+    return any(child.is_folder and not _is_passed_over(child) for child in data.list_children(name) or [])
+
+
 def _check_no_splits(test: Split) -> None:
     """Refuses a whole data set for a test split."""
     children = [child.name for child in test.source.list_children() or []]
-    if children and set(children) <= set(SPLITS):
+    if children and {name.lower() for name in children} <= SPLIT_NAMES.keys():
         raise UserError(
             f"{test.join_address()}: holds {', '.join(sorted(children))}, where class folders must be; give one of"
             " these folders as test data."
@@ -109,33 +168,30 @@ def _check_no_splits(test: Split) -> None:
 
 def _list_classes(split: Split) -> list[Child]:
     children = split.source.list_children(*split.folders)
+    name = f"the {split.name or 'train'} split" if split.folders or split.name else "the data"
     if children is None:
-        raise UserError(
-            f"{split.join_address()}: no such folder; the {split.name} split needs one sub-folder per class there."
-        )
+        raise UserError(f"{split.join_address()}: no such folder; {name} needs one sub-folder per class there.")
     for child in children:
-        if child.is_folder and _is_hidden(child) and child.name not in TOOLS:
+        if child.is_folder and child.name.startswith(".") and child.name not in TOOLS:
             raise UserError(
                 f"{split.join_address(child.name)}: a folder whose name begins with a dot is hidden, and so no class;"
                 " rename it or move it out of the data set."
             )
-    children = [child for child in children if not _is_hidden(child)]
+    children = [child for child in children if not _is_passed_over(child)]
     if not children:
-        raise UserError(
-            f"{split.join_address()}: the {split.name} split has no images; it needs one sub-folder per class."
-        )
+        raise UserError(f"{split.join_address()}: {name} has no images; it needs one sub-folder per class.")
     return children
 
 
-def _is_hidden(child: Child) -> bool:
-    return child.name.startswith(".")
+def _is_passed_over(child: Child) -> bool:
+    return is_passed_over(child.name, is_folder=child.is_folder)
 
 
-def _check_spellings(splits: list[Split], children: dict[str, list[Child]], classes: list[str]) -> None:
+def _check_spellings(children: list[tuple[Split, list[Child]]], classes: list[str]) -> None:
     """Refuses two names that look alike: Unicode has an é of one character, and one of an e and an accent."""
     places = {name: f"classes has {name}" for name in classes}
-    for split in splits:
-        for child in children[split.name]:
+    for split, found in children:
+        for child in found:
             places.setdefault(child.name, split.join_address(child.name))
     seen: dict[str, str] = {}
     for name, place in places.items():
@@ -153,17 +209,28 @@ def _check_class_folders(split: Split, children: list[Child], names: list[str]) 
         if not is_plain_name(child.name):
             raise UserError(f"{ascii(address)}: the name {NAME_ADVICE}.")
         if not child.is_folder:
-            raise UserError(f"{address}: lies beside the class folders; move it into one of them or remove it.")
+            is_table = child.name.lower().endswith(SUFFIXES)
+            hint = "; if it is the table of the images, name it in place of the folder" if is_table else ""
+            raise UserError(f"{address}: lies beside the class folders; move it into one of them or remove it{hint}.")
         if child.is_link:
             raise UserError(f"{address}: the class folder is a link; put the images themselves there.")
         if child.name not in names:
             raise UserError(
-                f"{address}: not one of the classes {', '.join(names)}; rename it, or list your classes in"
-                " pipelines/config, as `classes` of ingest, and in models/schema.pbtxt."
+                f"{address}: not one of the classes {', '.join(names)}; rename it, or list it as well, in --param "
+                "classes=[...] or as `classes` of ingest in pipelines/config; an empty list takes what the data has."
             )
-    for name in names:
-        if name not in {child.name for child in children}:
+
+
+def _check_same_classes(children: list[tuple[Split, list[Child]]], names: list[str]) -> None:
+    """Checks that every split has every class."""
+    for split, found in children:
+        missing = sorted(set(names) - {child.name for child in found}, key=names.index)
+        if missing:
+            having = [other for other, there in children if missing[0] in {child.name for child in there}]
+            where = f"{having[0].join_address(missing[0])} has images of it" if having else "`classes` lists it"
+            more = f", nor of {len(missing) - 1:,} other classes" if len(missing) > 1 else ""
+            advice = "remove it there" if having else "take it from `classes`"
             raise UserError(
-                f"{split.join_address(name)}: no such folder, but the class exists elsewhere;"
-                " every split needs each class."
+                f"{split.join_address(missing[0])}: no such folder{more}, but {where}; every split needs each class, so"
+                f" add images of it here, or {advice}."
             )

@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
 from components.ingest.image import read_image
-from components.ingest.md5s import write_md5s
+from components.ingest.pairs import write_pairs
 from components.ingest.sources import BadImage, File, Reader, Source
 from components.shared.beam import exists, open_local_target
 from components.shared.errors import UserError
 from components.shared.files import hash_file
 from components.shared.formats.examples import serialize_example
 
+Result = TypeVar("Result")
 Key = tuple[str, int]  # of a shard: its split and number
+UNDIVIDED = ""  # in the place of the split: images whose split is still to be found
 OTHERS = "others"  # in the place of the split: files that count for the data version only
 FAILED = "failed"  # a file in the work folder that tells other workers that a shard failed, so theirs are not needed
 
@@ -32,7 +35,7 @@ class ShardSettings(NamedTuple):
     shards: int  # per split
     versioned: tuple[str, ...]  # the splits whose files count for the data version
     work: str  # the folder to write to
-    sources: dict[str, Source]  # by split; OTHERS is among them
+    sources: dict[str, Source]  # by split; OTHERS and UNDIVIDED are among them
 
     @property
     def max_bytes(self) -> int:
@@ -43,7 +46,8 @@ class ShardSettings(NamedTuple):
 class BadFile(NamedTuple):
     """A file that cannot be used as an image."""
 
-    name: str  # split/class/file
+    name: str  # its path in the data set
+    filename: str  # split/class/file
     address: str  # as messages name it
     reason: str
 
@@ -59,6 +63,7 @@ class WrittenShard:
     classes: dict[str, int] = field(default_factory=dict)  # images of each class in it
     bad: list[BadFile] = field(default_factory=list)  # left out
     md5s: str = ""  # address of the file for the data version; empty if the split does not count for it
+    paths: str = ""  # likewise of the file names that differ from the paths in the data set
 
     def to_json(self) -> dict[str, Any]:
         """The shard as JSON can hold it."""
@@ -79,8 +84,7 @@ class _Prepared(NamedTuple):
 
 def assign_shard(file: File, shards: int) -> Key:
     """Chooses the shard by the hash of the name: it is the same on every runner, and the classes are mixed."""
-    split = file.name.partition("/")[0] if file.is_image else OTHERS
-    return split, int.from_bytes(_hash_name(file), "big") * shards >> 256
+    return file.split if file.is_image else OTHERS, int.from_bytes(_hash_name(file), "big") * shards >> 256
 
 
 def write_shard(
@@ -88,7 +92,8 @@ def write_shard(
 ) -> Iterator[WrittenShard | str]:
     """Writes the images of a shard to `<split>-<number>` in the work folder, in the order of the names' hashes.
 
-    For the data version it writes `<split>-<number>.md5` as well (see md5s.py).
+    For the data version it writes `<split>-<number>.md5` as well, and for file names that differ from the paths in the
+    data set `<split>-<number>.paths` (see pairs.py).
 
     Args:
         element: The shard and its files.
@@ -118,41 +123,55 @@ def _write_images(key: Key, files: list[File], reader: Reader, settings: ShardSe
     address = f"{settings.work}/{split}-{number}"
     versioned = split in settings.versioned
     classes: Counter[str] = Counter()
-    bad, md5s = [], []
+    bad, md5s, paths = [], [], []
+    _check_names(files)
     with open_local_target(address) as path:
         # Around the threads and not in them, where Python cannot switch warnings off.
         with tf.io.TFRecordWriter(str(path)) as writer, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own, softer limits of size; max_pixels decides here
             prepare = partial(_prepare, reader=reader, versioned=versioned, settings=settings)
-            for prepared in _map_in_threads(prepare, files, reader.threads):
+            for prepared in map_in_threads(prepare, files, reader.threads):
                 name = prepared.file.name
                 md5s.append((name, prepared.md5))
                 if prepared.record:
                     writer.write(prepared.record)
-                    classes[name.split("/")[1]] += 1
+                    classes[prepared.file.class_name] += 1
+                    paths.append((prepared.file.filename, name))
                 else:
-                    bad.append(BadFile(name, prepared.file.shown, prepared.problem))
+                    bad.append(BadFile(name, prepared.file.filename, prepared.file.shown, prepared.problem))
         sha256 = hash_file(path)
     print(f"ingest: {split} shard {number + 1} of {settings.shards}, {classes.total():,} images", flush=True)
-    md5s_address = _write_md5s(md5s, f"{address}.md5") if versioned else ""
-    return WrittenShard(split, number, address, sha256, dict(classes), bad, md5s_address)
+    md5s_address = _write_pairs(md5s, f"{address}.md5") if versioned else ""
+    renamed = [pair for pair in paths if pair[0] != pair[1]]
+    paths_address = _write_pairs(renamed, f"{address}.paths") if renamed else ""
+    return WrittenShard(split, number, address, sha256, dict(classes), bad, md5s_address, paths_address)
+
+
+def _check_names(files: list[File]) -> None:
+    """Checks that no two images, sorted by their names' hashes, have one name when folders have become part of it."""
+    for one, other in pairwise(files):
+        if one.filename == other.filename:
+            raise UserError(
+                f"{one.shown} and {other.shown}: both are {one.filename} when folders become part of a file's name; "
+                "rename one."
+            )
 
 
 def _write_hashes(key: Key, files: list[File], reader: Reader, settings: ShardSettings) -> WrittenShard:
     split, number = key
     md5s = [(file.name, file.md5 or reader.hash(file)) for file in files]
-    return WrittenShard(split, number, md5s=_write_md5s(md5s, f"{settings.work}/{split}-{number}.md5"))
+    return WrittenShard(split, number, md5s=_write_pairs(md5s, f"{settings.work}/{split}-{number}.md5"))
 
 
-def _write_md5s(md5s: list[tuple[str, str]], address: str) -> str:
+def _write_pairs(pairs: list[tuple[str, str]], address: str) -> str:
     with open_local_target(address) as path:
-        write_md5s(md5s, path)
+        write_pairs(pairs, path)
     return address
 
 
-def _map_in_threads(function: Callable[[File], _Prepared], files: list[File], threads: int) -> Iterator[_Prepared]:
-    """Yields the results in the order of the files, with few of them in memory."""
-    pending: deque[Future[_Prepared]] = deque()
+def map_in_threads(function: Callable[[File], Result], files: list[File], threads: int) -> Iterator[Result]:
+    """Calls the function for each file, several at once; yields the results in order, with few of them in memory."""
+    pending: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for file in files:
@@ -170,18 +189,28 @@ def _prepare(file: File, *, reader: Reader, versioned: bool, settings: ShardSett
     try:
         if not problem:
             data = reader.read(file, settings.max_bytes)
-            md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
-            if file.md5 not in ("", md5):
-                raise UserError(
-                    f"{file.shown}: differs from its md5, {file.md5}; upload or push it again, or run `dvc checkout` "
-                    "if it is a link to DVC's cache."
-                )
-            label = settings.labels[file.name.split("/")[1]]
-            record = serialize_example(read_image(file.name, data, label=label, max_pixels=settings.max_pixels))
+            md5 = check_md5(file, data)
+            label = settings.labels[file.class_name]
+            record = serialize_example(read_image(file.filename, data, label=label, max_pixels=settings.max_pixels))
     except BadImage as reason:
         problem = str(reason)
     return _Prepared(file, md5 or (reader.hash(file) if versioned else ""), record, problem)
 
 
+def check_md5(file: File, data: bytes) -> str:
+    """The md5 of what was read of a file.
+
+    Raises:
+        UserError: It is known to be another one.
+    """
+    md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if file.md5 not in ("", md5):
+        raise UserError(
+            f"{file.shown}: differs from its md5, {file.md5}; upload or push it again, or run `dvc checkout` "
+            "if it is a link to DVC's cache."
+        )
+    return md5
+
+
 def _hash_name(file: File) -> bytes:
-    return hashlib.sha256(file.name.encode()).digest()
+    return hashlib.sha256((file.filename if file.is_image else file.name).encode()).digest()

@@ -3,15 +3,15 @@
 The kinds are in modules of their own: folders.py, buckets.py and versions.py; opening.py chooses one.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, NamedTuple
 
-from components.shared.formats.names import is_plain_name
+from components.shared.formats.names import LONGEST_NAME, is_plain_name
 
-CLASS_DEPTH = 2  # split/class
-FOLDER_AMONG_IMAGES = "a folder; images lie directly in their class folder"
+DEPTH = 2  # of split/class; where there are no splits, class folders lie higher
 
 
 class BadImage(Exception):
@@ -26,15 +26,35 @@ class Child(NamedTuple):
     is_link: bool = False
 
 
+class Part(NamedTuple):
+    """A folder whose files are listed: of a class with all that is below it, or one around class folders."""
+
+    folders: tuple[str, ...]
+    split: str = ""  # of its images; empty if they are still to be divided
+    class_name: str = ""  # empty if no images lie there
+
+
 class File(NamedTuple):
     """A file of a data set. It travels to the worker that reads it."""
 
-    name: str  # split/class/file, the name that every later stage and report uses
+    name: str  # its path in the data set
     address: str  # a path, or gs://bucket/object
-    is_image: bool = True  # if not, it counts for the data version only: it is hidden, or lies beside the images
+    split: str = ""  # empty if that is still to be found
+    class_name: str = ""  # empty if it counts for the data version only: it is hidden, or lies beside the images
+    below: str = ""  # of an image: its path below the class folder
     problem: str = ""  # why it cannot be an image, if that is known before it is read
     md5: str = ""  # of the content, in hex, if known
     generation: int | None = None  # of the object in the bucket
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is in a class, and so meant to be an image."""
+        return bool(self.class_name)
+
+    @property
+    def filename(self) -> str:
+        """Of an image: split/class/file, the name that every later stage and report uses."""
+        return f"{self.split}/{self.class_name}/{flatten(self.below)}"
 
     @property
     def shown(self) -> str:
@@ -93,16 +113,20 @@ class Source(ABC):
         """What a folder holds, sorted; None if there is no such folder."""
 
     @abstractmethod
-    def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
-        """The files of a part, including those in hidden folders and in folders inside a class folder."""
+    def list_files(self, parts: Sequence[Part]) -> Iterator[File]:
+        """The files of some parts, including those in hidden folders."""
+
+    @abstractmethod
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """The file at each path of the data set; one that is not there is named when it is read, or by its problem."""
 
     @abstractmethod
     def open_reader(self) -> AbstractContextManager[Reader]:
         """Connects to where the files are; a worker does so once for each shard."""
 
-    def split_listing(self, folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """The parts to list, many at once, to get the files of these folders."""
-        return folders
+    def group_parts(self, parts: list[Part]) -> list[list[Part]]:
+        """The parts that are listed at once; the groups are listed side by side."""
+        return [[part] for part in parts]
 
 
 def join_names(*parts: str) -> str:
@@ -110,6 +134,10 @@ def join_names(*parts: str) -> str:
     return "/".join(filter(None, parts))
 
 
-def is_class_folder(prefix: str, folders: tuple[str, ...]) -> bool:
-    """Whether the images of a class lie directly in this folder."""
-    return len([prefix, *folders] if prefix else folders) == CLASS_DEPTH
+def flatten(path: str) -> str:
+    """The name of a file for a path of several folders; one that has none keeps its name."""
+    name = path.replace("/", "__")
+    if "/" not in path or len(name.encode()) <= LONGEST_NAME:
+        return name
+    end = path.rpartition("/")[2]
+    return f"{hashlib.sha256(path.encode()).hexdigest()[:16]}__{end}"

@@ -7,19 +7,20 @@ the remote, by its md5.
 import hashlib
 import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import ijson
 
-from components.ingest.sources import CLASS_DEPTH, FOLDER_AMONG_IMAGES, Child, File, Reader, Source, join_names
+from components.ingest.sources import DEPTH, Child, File, Part, Reader, Source, join_names
 from components.shared.errors import UserError
 from components.shared.formats.manifest import FILE
+from components.shared.formats.names import has_passed_over, is_passed_over
 
 # DVC 3 keeps it below <remote>/files/md5; what DVC 2 made stays where it was, directly below <remote>.
-MANIFEST = re.compile(r".+/[0-9a-f]{2}/[0-9a-f]{30}\.dir", re.DOTALL)
+MANIFEST = re.compile(r"(.+/[0-9a-f]{2}/[0-9a-f]{30}\.dir)(?:/(.+))?", re.DOTALL)  # and the path of a table in it
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -41,33 +42,41 @@ class Version(Source):
         """As Source.list_children."""
         return self.folders.get(folders)
 
-    def split_listing(self, folders: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """One part, because the manifest is one file."""
-        return [()]
+    def group_parts(self, parts: list[Part]) -> list[list[Part]]:
+        """All at once, because the manifest is one file."""
+        return [parts]
 
-    def list_files(self, part: tuple[str, ...]) -> Iterator[File]:
+    def list_files(self, parts: Sequence[Part]) -> Iterator[File]:
         """The images that the manifest names; each lies in the store under its md5."""
-        seen = ""
+        classes = {part.folders: part for part in parts if part.class_name}
+        depths = {len(folders) for folders in classes}
         for relpath, md5 in read_manifest(self.manifest, self.store):
-            name = join_names(self.prefix, relpath)
-            folders = name.split("/")
-            image = "/".join(folders[: CLASS_DEPTH + 1])
-            if len(folders) <= CLASS_DEPTH or any(folder.startswith(".") for folder in folders[: CLASS_DEPTH + 1]):
-                continue
-            if image == name:
-                yield File(name, self.store.join_address(md5[:2], md5[2:]), md5=md5)
-            elif image != seen:
-                seen = image
-                yield File(image, self.join_address(image), problem=FOLDER_AMONG_IMAGES)
+            folders = relpath.split("/")
+            part = next((found for depth in depths if (found := classes.get(tuple(folders[:depth])))), None)
+            if part and not has_passed_over(relpath):
+                below = "/".join(folders[len(part.folders) :])
+                name, address = join_names(self.prefix, relpath), self.store.join_address(md5[:2], md5[2:])
+                yield File(name, address, part.split, part.class_name, below, md5=md5)
+
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """As Source.locate."""
+        wanted = set(paths)
+        md5s = {relpath: md5 for relpath, md5 in read_manifest(self.manifest, self.store) if relpath in wanted}
+        for path in paths:
+            if md5 := md5s.get(path):
+                yield File(path, self.store.join_address(md5[:2], md5[2:]), md5=md5)
+            else:
+                yield File(path, self.join_address(path), problem="not in this data version")
 
     def open_reader(self) -> AbstractContextManager[Reader]:
         """The reader of the store."""
         return self.store.open_reader()
 
 
-def is_manifest(uri: str) -> bool:
-    """Whether an address is that of a folder's manifest in a DVC remote."""
-    return MANIFEST.fullmatch(uri) is not None
+def split_manifest(uri: str) -> tuple[str, str] | None:
+    """The address of a folder's manifest in a DVC remote and a path in that folder, if that is what an address is."""
+    found = MANIFEST.fullmatch(uri)
+    return (found[1], found[2] or "") if found else None
 
 
 def open_version(uri: str, prefix: str, store: Source) -> Version:
@@ -86,12 +95,12 @@ def open_version(uri: str, prefix: str, store: Source) -> Version:
         UserError: The manifest is missing, is not as DVC writes it, or differs from the md5 in its address.
     """
     folders: dict[tuple[str, ...], dict[str, Child]] = {(): {}}
-    depth = CLASS_DEPTH - len(prefix.split("/")) if prefix else CLASS_DEPTH
     for relpath, _ in read_manifest(uri, store):
         parts = relpath.split("/")
-        for level in range(min(depth, len(parts))):
+        for level in range(min(DEPTH, len(parts))):
             children = folders.setdefault(tuple(parts[:level]), {})
-            name, is_folder, is_hidden = parts[level], len(parts) > level + 1, parts[level].startswith(".")
+            name, is_folder = parts[level], len(parts) > level + 1
+            is_hidden = is_passed_over(name, is_folder=is_folder)
             is_stray = not is_folder and not is_hidden  # of which one is enough
             if is_folder or relpath == FILE or (is_stray and all(child.is_folder for child in children.values())):
                 children.setdefault(name, Child(name, is_folder))

@@ -7,6 +7,7 @@ functions, because the command lines import this module and must start fast.
 import base64
 import contextlib
 import re
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -277,6 +278,22 @@ def fetch_object(uri: str, target: Path, *, if_missing: str = IF_MISSING) -> Non
         raise UserError(f"{uri}: names no object; write gs://BUCKET/FOLDER/FILE.")
     with new_file(target) as path, path.open("wb") as file, open_client(uri) as client:
         download(client, uri, file, if_missing=if_missing)
+
+
+@contextlib.contextmanager
+def open_local_copy(uri: str) -> Iterator[Path]:
+    """Yields the path of a file, or of a copy of an object that is gone afterwards.
+
+    Raises:
+        UserError: `uri` is an address, and names no object, or one that cannot be read.
+    """
+    if not is_address(uri):
+        yield Path(uri)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "copy"
+        fetch_object(uri, path)
+        yield path
 
 
 def fetch_objects(uri: str, names: Iterable[str], folder: Path, *, if_missing: str = IF_MISSING) -> None:

@@ -13,37 +13,53 @@ def train(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    learning_rate_schedule: dict,
+    optimizer: dict,
+    loss: dict,
     seed: int,
     model: Output[Model],
     history: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
-    """Trains the model of models/resnet.py and keeps the weights of the epoch with the best accuracy on val.
+    """Trains the model that the examples were made for, and keeps the weights of the epoch with the best val accuracy.
 
     Args:
         transformed_examples: The folder of shards, as transform writes it.
         transform_graph: The transform, as transform writes it; it becomes the first part of the model.
         epochs: The number of passes over train.
         batch_size: The number of images per step.
-        learning_rate: The step size of Adam.
+        learning_rate: The step size of the optimizer; with a schedule, its `initial_learning_rate`.
+        learning_rate_schedule: A schedule of Keras as `class_name` and `config`, whose steps are batches; empty if the
+            learning rate stays.
+        optimizer: An optimizer of Keras, likewise.
+        loss: A loss of Keras, likewise.
         seed: The same seed, 0 to 4294967295, gives the same model.
         model: A SavedModel whose signature `serving_default` takes encoded images, with training.json beside it. Its
-            metadata holds the settings and the data version.
+            metadata holds the settings, the model's name among them, and the data version.
         history: A CSV file with a row of metrics per epoch.
-        metrics: The epoch that was kept, its accuracy and loss (cross-entropy, in nats) on val, and the number of the
+        metrics: The epoch that was kept, its accuracy and loss on val, and the number of the
             model's weights.
         report: An HTML page with the curves.
 
     Raises:
         SystemExit: A setting or an input is wrong; the message says what to do.
     """
-    from components.train.training import TrainingSettings, train_model
+    from components.train.settings import TrainingSettings
+    from components.train.training import train_model
 
     training = train_model(
         transformed_examples.path,
         transform_graph.path,
-        settings=TrainingSettings(epochs, batch_size, learning_rate, seed),
+        settings=TrainingSettings(
+            epochs,
+            batch_size,
+            learning_rate,
+            seed,
+            learning_rate_schedule=learning_rate_schedule,
+            optimizer=optimizer,
+            loss=loss,
+        ),
         model_output=model.path,
         history_output=history.path,
         report_output=report.path,

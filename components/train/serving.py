@@ -45,7 +45,7 @@ def export_model(model: keras.Model, *, transform_graph: str, classes: list[str]
     """Saves the model as components/shared/formats/model.py describes it.
 
     Args:
-        model: From images, float32 [batch, 32, 32, 3] from 0 to 255, to logits, float32 [batch, classes].
+        model: From images, float32 [batch, height, width, channels], to logits, float32 [batch, classes].
         transform_graph: The folder that transform wrote.
         classes: The names of the classes, by label.
         folder: Where the SavedModel goes.
@@ -65,7 +65,7 @@ def transform_images(transform_fn: Any, image_bytes: tf.Tensor) -> tf.Tensor:
         image_bytes: String [batch], PNG or JPEG.
 
     Returns:
-        The images as the model takes them, float32 [batch, 32, 32, 3].
+        The images as the model takes them, float32 [batch, height, width, channels].
     """
 
     def fill(spec: tf.TypeSpec) -> Any:

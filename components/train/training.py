@@ -1,4 +1,4 @@
-"""Transformed examples -> the fixed model, trained, as a SavedModel that takes encoded images."""
+"""Transformed examples -> their model, trained, as a SavedModel that takes encoded images."""
 
 import math
 from typing import NamedTuple, cast
@@ -10,28 +10,21 @@ from numpy.typing import NDArray
 
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
+from components.shared.fixed_models import GUIDE, FixedModel, load_model
 from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.training import Epoch, Training, write_history, write_training
+from components.shared.formats.transformed import read_model_name
 from components.train.report import write_training_report
 from components.train.serving import export_model
-from models.preprocessing import IMAGE, LABEL, SIZE
-from models.resnet import build_model
-
-
-class TrainingSettings(NamedTuple):
-    """How the model learns; the component (component.py) describes each."""
-
-    epochs: int
-    batch_size: int  # images
-    learning_rate: float
-    seed: int
+from components.train.settings import TrainingSettings, check_settings, make_loss, make_optimizer
+from models.preprocessing import IMAGE, LABEL
 
 
 class LoadedSplit(NamedTuple):
     """All images of a split, in memory."""
 
-    images: NDArray[np.float32]  # [images, 32, 32, 3], 0 .. 255; 12 KiB each
-    labels: NDArray[np.int64]  # [images]
+    images: NDArray[np.float32]  # [images, height, width, channels]; 12 KiB each for 32 x 32 in colour
+    labels: NDArray[np.int64] | NDArray[np.float32]  # [images], or one-hot [images, classes] if the loss wants that
 
 
 def train_model(
@@ -43,7 +36,7 @@ def train_model(
     history_output: str,
     report_output: str,
 ) -> Training:
-    """Trains with Adam and cross-entropy from logits, and keeps the weights of the epoch with the best `val_accuracy`.
+    """Trains the model and keeps the weights of the epoch with the best `val_accuracy`.
 
     Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and the curves as HTML. The
     arguments are those of the component (component.py).
@@ -55,20 +48,25 @@ def train_model(
         UserError: A setting is out of range, the examples are not as transform wrote them, or the loss is no longer a
             number.
     """
-    _check_settings(settings)
+    check_settings(settings)
+    name = choose_model(transformed_examples, transform_graph)
+    fixed = load_model(name)
     examples = open_examples(transformed_examples)
     classes = examples.manifest.classes
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
-    train, val = load_split(examples, "train"), load_split(examples, "val")
-    model = build_model(len(classes))
-    _compile(model, settings.learning_rate, train)
+    shape = (*fixed.SIZE, fixed.CHANNELS)
+    train, val = load_split(examples, "train", shape), load_split(examples, "val", shape)
+    if not settings.takes_labels:
+        train, val = encode_labels(train, len(classes)), encode_labels(val, len(classes))
+    model = build_checked(fixed, name, len(classes))
+    _compile(model, settings, train)
     history = _fit(model, train=train, val=val, settings=settings)
     best = max(history, key=lambda row: row["val_accuracy"])
     training: Training = {
         "data_version": examples.manifest.data_version,
         "classes": classes,
-        "settings": settings._asdict(),
+        "settings": {"model": name, **settings.describe()},
         "parameters": model.count_params(),
         "best_epoch": best["epoch"],
         "val_accuracy": best["val_accuracy"],
@@ -83,13 +81,49 @@ def train_model(
     return training
 
 
-def load_split(examples: ExampleSet, split: str) -> LoadedSplit:
-    """Reads all images of a split into memory.
+def choose_model(transformed_examples: str, transform_graph: str) -> str:
+    """The name of the model for which the examples and the graph were made.
+
+    Raises:
+        UserError: They were made for two, or do not say so.
+    """
+    names = [read_model_name(folder) for folder in (transformed_examples, transform_graph)]
+    if names[0] != names[1]:
+        raise UserError(
+            f"{transformed_examples}: is for the model {names[0]}, but {transform_graph} for {names[1]}; give both "
+            "outputs of one run of transform."
+        )
+    return names[0]
+
+
+def encode_labels(split: LoadedSplit, classes: int) -> LoadedSplit:
+    """The split with its labels one-hot."""
+    return split._replace(labels=np.eye(classes, dtype=np.float32)[split.labels])
+
+
+def build_checked(fixed: FixedModel, name: str, classes: int) -> keras.Model:
+    """The untrained model, if it takes and gives what its module says.
+
+    Raises:
+        UserError: It does not.
+    """
+    model = fixed.build_model(classes)
+    for what, actual, expected in (
+        ("takes", model.input_shape, (None, *fixed.SIZE, fixed.CHANNELS)),
+        ("gives", model.output_shape, (None, classes)),
+    ):
+        if tuple(actual) != expected:
+            raise UserError(f"models/{name}.py: the model {what} {actual}; it must be {expected}; {GUIDE}.")
+    return model
+
+
+def load_split(examples: ExampleSet, split: str, shape: tuple[int, int, int]) -> LoadedSplit:
+    """Reads all images of a split, each of this shape, into memory.
 
     Raises:
         UserError: A shard is damaged, or is not as transform writes it.
     """
-    spec = {IMAGE: tf.io.FixedLenFeature((*SIZE, 3), tf.float32), LABEL: tf.io.FixedLenFeature((), tf.int64)}
+    spec = {IMAGE: tf.io.FixedLenFeature(shape, tf.float32), LABEL: tf.io.FixedLenFeature((), tf.int64)}
     batches = tf.data.TFRecordDataset(examples.list_shard_paths(split)).batch(256)
     place, advice = f"{examples.folder}, {split}", "rerun transform"
     try:
@@ -106,15 +140,6 @@ def load_split(examples: ExampleSet, split: str) -> LoadedSplit:
     return loaded
 
 
-def _check_settings(settings: TrainingSettings) -> None:
-    for name in ("epochs", "batch_size", "learning_rate"):
-        value = getattr(settings, name)
-        if not 0 < value < math.inf:
-            raise UserError(f"{name} is {value}; it must be greater than 0{' and finite' if value > 0 else ''}.")
-    if not 0 <= settings.seed < 2**32:
-        raise UserError(f"seed is {settings.seed}; it must be from 0 to 4294967295.")
-
-
 def _check_loss(epoch: int, logs: dict[str, float], learning_rate: float) -> None:
     """Ends a training that has diverged: its weights are lost, and no later epoch would find them again."""
     for name in ("loss", "val_loss"):
@@ -124,10 +149,10 @@ def _check_loss(epoch: int, logs: dict[str, float], learning_rate: float) -> Non
             )
 
 
-def _compile(model: keras.Model, learning_rate: float, train: LoadedSplit) -> None:
+def _compile(model: keras.Model, settings: TrainingSettings, train: LoadedSplit) -> None:
     model.compile(
-        optimizer=keras.optimizers.Adam(learning_rate),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        optimizer=make_optimizer(settings),
+        loss=make_loss(settings),
         metrics=["accuracy"],
         steps_per_execution=32,  # one call into TensorFlow for so many steps
         jit_compile=False,  # XLA is slower for this model on CPUs

@@ -28,6 +28,7 @@ from components.shared.beam import (
 )
 from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory
+from components.shared.fixed_models import GUIDE, FixedModel, load_model
 from components.shared.formats import schema as schema_format
 from components.shared.formats.examples import (
     ENCODED,
@@ -38,10 +39,13 @@ from components.shared.formats.examples import (
     open_examples,
     write_manifest,
 )
-from models.preprocessing import preprocessing_fn
+from components.shared.formats.transformed import write_model_name
+from models.preprocessing import IMAGE
+from models.preprocessing import LABEL as MODEL_LABEL
 
 GRAPH = "graph"  # the folder below the work folder
 ApplyGraph = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # from serialized examples to transformed ones
+Preprocess = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
 FAILED = "failed"  # a file there, with the name of a shard that has an image which cannot be decoded
 
 
@@ -49,6 +53,7 @@ def transform_examples(
     examples: str,
     *,
     schema: str,
+    model: str,
     batch_size: int,
     beam_options: list[str],
     examples_output: str,
@@ -64,10 +69,11 @@ def transform_examples(
         The manifest of the transformed examples.
 
     Raises:
-        UserError: An option is wrong, the schema cannot be read, or a shard is missing or changed.
+        UserError: An option or the model is wrong, the schema cannot be read, or a shard is missing or changed.
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be 1 or more.")
+    fixed = load_model(model)
     opened = open_examples(examples)
     opened.check_images()
     parsed = _read_schema(Path(schema) / schema_format.FILE)
@@ -76,7 +82,9 @@ def transform_examples(
     with new_directory(graph_output) as graph, new_directory(examples_output) as output:
         with make_work_folder(beam_options, output) as work:
             print("transform: analysing train", flush=True)
-            _analyze(opened.list_shard_paths("train", address), schema=parsed, beam_options=beam_options, work=work)
+            paths = opened.list_shard_paths("train", address)
+            preprocess = _check_outputs(fixed, model)
+            _analyze(paths, preprocess, schema=parsed, beam_options=beam_options, work=work)
             print("transform: transforming all splits", flush=True)
             _transform(names, examples=address, batch_size=batch_size, beam_options=beam_options, work=work)
             _check_failure(work, examples)
@@ -85,6 +93,8 @@ def transform_examples(
                 take(f"{work}/{name}", output / name)
         manifest = opened.manifest.rehash_shards(output)
         write_manifest(output, manifest)
+        for folder in (graph, output):
+            write_model_name(folder, model)
     return manifest
 
 
@@ -107,7 +117,28 @@ def _read_schema(path: Path) -> Schema:
     return schema
 
 
-def _analyze(paths: list[str], *, schema: Schema, beam_options: list[str], work: str) -> None:
+def _check_outputs(fixed: FixedModel, name: str) -> Preprocess:
+    """The preprocessing of the model, which raises a UserError if it does not make what the model takes."""
+
+    def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        outputs = fixed.preprocessing_fn(inputs)
+        needed = {IMAGE: (tf.float32, [*fixed.SIZE, fixed.CHANNELS]), MODEL_LABEL: (tf.int64, [])}
+        place = f"models/{name}.py: preprocessing_fn"
+        if set(outputs) != set(needed):
+            raise UserError(f"{place} returns {', '.join(sorted(outputs)) or 'nothing'}; it must be image and label.")
+        for output, (dtype, shape) in needed.items():
+            tensor = outputs[output]
+            if tensor.dtype != dtype or tensor.shape.rank is None or tensor.shape.as_list()[1:] != shape:
+                wanted = f"{dtype.name} {['batch', *shape]}".replace("'", "")
+                raise UserError(
+                    f"{place} returns {output} as {tensor.dtype.name} {tensor.shape}, not {wanted}; {GUIDE}."
+                )
+        return outputs
+
+    return preprocess
+
+
+def _analyze(paths: list[str], preprocess: Preprocess, *, schema: Schema, beam_options: list[str], work: str) -> None:
     """Writes the transform graph, with the statistics of all images at these paths, below the work folder."""
     source = tfxio.TFExampleRecord(file_pattern=paths, schema=schema, telemetry_descriptors=["transform"])
     graph = f"{work}/{GRAPH}"
@@ -116,7 +147,7 @@ def _analyze(paths: list[str], *, schema: Schema, beam_options: list[str], work:
         tft_beam.Context(temp_dir=f"{work}/temporary", use_deep_copy_optimization=True),
     ):
         train = (pipeline | source.BeamSource(), source.TensorAdapterConfig())
-        transform_fn = train | tft_beam.AnalyzeDataset(preprocessing_fn)
+        transform_fn = train | tft_beam.AnalyzeDataset(preprocess)
         _ = transform_fn | tft_beam.WriteTransformFn(graph)
         raw_metadata = tft.DatasetMetadata(schema)
         _ = raw_metadata | tft_beam.WriteMetadata(f"{graph}/{tft.TFTransformOutput.RAW_METADATA_DIR}", pipeline)

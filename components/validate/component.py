@@ -9,6 +9,7 @@ from components.shared.errors import exit_on_user_error
 @exit_on_user_error
 def validate(
     examples: Input[Dataset],
+    curated_schema_uri: str,
     label_threshold: float,
     scalar_threshold: float,
     blank_contrast: float,
@@ -25,6 +26,8 @@ def validate(
 
     Args:
         examples: The folder of shards, as ingest writes it.
+        curated_schema_uri: The schema that the images must fit, a path or gs://BUCKET/OBJECT; empty to infer one from
+            them.
         label_threshold: The largest L-infinity distance, 0 to 1, between the label distributions of train and val
             (skew) or test (drift).
         scalar_threshold: The largest Jensen-Shannon divergence, 0 to 1, between the distributions of a scalar such as
@@ -35,7 +38,7 @@ def validate(
             out. An error ends the run.
         beam_options: Options of Apache Beam, each as --name=value.
         statistics: A folder with a DatasetFeatureStatisticsList per split, <split>.tfrecord.
-        schema: A folder with schema.pbtxt: that of models/, or the one inferred from train if there is none.
+        schema: A folder with schema.pbtxt: the one that was given or, if none was, inferred from the images.
         findings: A JSON file, a list of findings.
         metrics: The number of findings by kind.
         report: An HTML page with the counts, the distributions and the findings with their pictures.
@@ -48,6 +51,7 @@ def validate(
     counts = validate_examples(
         examples.path,
         examples_uri=examples.uri,
+        curated_schema_uri=curated_schema_uri,
         thresholds=Thresholds(label_threshold, scalar_threshold, blank_contrast, imbalance_ratio),
         severity=severity,
         beam_options=beam_options,

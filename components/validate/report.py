@@ -14,7 +14,7 @@ SHOWN = 60  # images shown per kind of finding
 
 
 def write_validation_report(
-    output: str, *, examples: ExampleSet, statistics: Statistics, findings: list[Finding]
+    output: str, *, examples: ExampleSet, statistics: Statistics, findings: list[Finding], is_inferred: bool
 ) -> None:
     """Writes the page.
 
@@ -23,6 +23,7 @@ def write_validation_report(
         examples: The images.
         statistics: Those of each split, as TFDV computed them.
         findings: What was found, each with its severity.
+        is_inferred: Whether the schema was inferred from these images.
     """
     groups: list[dict[str, Any]] = []
     for kind, title in KINDS.items():
@@ -34,6 +35,7 @@ def write_validation_report(
         output,
         "validate/report.html.j2",
         manifest=examples.manifest,
+        is_inferred=is_inferred,
         groups=groups,
         pictures=draw_thumbnails(examples, shown),
         histograms=render_svg(_plot_histograms(statistics)),

@@ -1,7 +1,6 @@
 """Statistics, schema and findings of a set of examples."""
 
 from collections import Counter
-from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
@@ -21,8 +20,6 @@ from components.validate.anomalies import (
 from components.validate.image_statistics import compute_statistics
 from components.validate.report import write_validation_report
 
-CURATED_SCHEMA = Path(__file__).parents[2] / "models" / schema_format.FILE
-
 
 class Thresholds(NamedTuple):
     """From where on something is a finding."""
@@ -36,6 +33,7 @@ class Thresholds(NamedTuple):
 def validate_examples(
     examples: str,
     *,
+    curated_schema_uri: str = "",
     thresholds: Thresholds,
     severity: dict[str, str],
     beam_options: list[str],
@@ -69,19 +67,21 @@ def validate_examples(
             output=folder,
         )
         statistics = load_statistics(folder, list(opened.manifest.splits))
-        schema = read_curated_schema(CURATED_SCHEMA) if CURATED_SCHEMA.exists() else infer_schema(statistics)
+        schema = read_curated_schema(curated_schema_uri) if curated_schema_uri else infer_schema(statistics)
         findings += find_anomalies(statistics, schema, opened)
         findings += compare_splits(
             statistics, schema, label_threshold=thresholds.label, scalar_threshold=thresholds.scalar
         )
         findings += find_imbalance(opened.manifest, thresholds.imbalance_ratio)
         findings = _apply_severity(findings, severity)
-        _stop_on_errors(findings)
+        _stop_on_errors(findings, curated_schema_uri)
         with new_directory(schema_output) as schema_folder:
             schema_format.write_schema(schema_folder / schema_format.FILE, schema)
         with new_file(findings_output) as path:
             write_findings(path, findings)
-        write_validation_report(report_output, examples=opened, statistics=statistics, findings=findings)
+        write_validation_report(
+            report_output, examples=opened, statistics=statistics, findings=findings, is_inferred=not curated_schema_uri
+        )
     counts = Counter(finding["kind"] for finding in findings)
     return {kind: counts[kind] for kind in KINDS}
 
@@ -116,14 +116,33 @@ def _apply_severity(findings: list[Finding], severity: dict[str, str]) -> list[F
     return sorted(shown, key=lambda finding: (order.index(finding["kind"]), finding["images"], finding["message"]))
 
 
-def _stop_on_errors(findings: list[Finding], shown: int = 20) -> None:
+def _stop_on_errors(findings: list[Finding], schema: str, shown: int = 20) -> None:
+    """Ends the run if a finding is an error, with one sentence for the schema and one for all else."""
     errors = [finding for finding in findings if finding["severity"] == "error"]
-    if not errors:
-        return
-    lines = [f"{error['kind']}: {error['message']} {', '.join(error['images'])}".rstrip() for error in errors[:shown]]
-    if len(errors) > shown:
-        lines.append(f"... and {len(errors) - shown:,} more")
-    advice = "fix it, or lower the severity of these kinds to see them in the report"
-    if any(error["kind"] == "schema" for error in errors) and CURATED_SCHEMA.exists():
-        advice += "; if the images are right, edit models/schema.pbtxt, or remove it to infer one"
-    raise UserError("\n".join([f"the data has errors; {advice}:", *lines]))
+    misfits = [_shorten_finding(error) for error in errors if error["kind"] == "schema"]
+    others = [f"{error['kind']}: {_shorten_finding(error)}" for error in errors if error["kind"] != "schema"]
+    sentences = []
+    if misfits:
+        place = schema or "the schema inferred from them"
+        advice = "correct the images or the schema, or leave it out to infer one"
+        sentences.append(f"the images do not fit {place}: {_join(misfits, shown)}; {advice}.")
+    if others:
+        advice = "correct the images, or lower the severity of these kinds to see them in the report"
+        sentences.append(f"the images have errors: {_join(others, shown)}; {advice}.")
+    if sentences:
+        raise UserError("\n".join(sentences))
+
+
+def _join(parts: list[str], shown: int) -> str:
+    more = [f"{len(parts) - shown:,} more"] if len(parts) > shown else []
+    return "; ".join([*parts[:shown], *more])
+
+
+def _shorten_finding(finding: Finding, shown: int = 3) -> str:
+    """What was found, with a few of its images."""
+    images = finding["images"]
+    message = finding["message"].rstrip(".")
+    if not images:
+        return message
+    more = f" and {len(images) - shown:,} more" if len(images) > shown else ""
+    return f"{message} ({', '.join(images[:shown])}{more})"

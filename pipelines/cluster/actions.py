@@ -14,6 +14,7 @@ from components.shared.errors import UserError
 from pipelines.cluster import checks, runs, waiting
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.submission import ClusterTarget, check_tags, wait_for_results
+from pipelines.compiler.config import check_names_are_filled_in
 from pipelines.compiler.packages import build, choose_package, write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
@@ -23,7 +24,12 @@ from pipelines.submission.request import RunRequest
 
 
 def check(cluster: Cluster, request: RunRequest) -> str:
-    """Tries everything that the run would need, one by one, and starts nothing."""
+    """Tries everything that the run would need, one by one, and starts nothing.
+
+    Raises:
+        UserError: the configuration still has placeholders, of which there is nothing to try.
+    """
+    check_names_are_filled_in(cluster.config)
     stages = Stages(cluster.config)
     silence: NoAnswerYetError | None = None
 

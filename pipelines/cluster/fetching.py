@@ -8,7 +8,7 @@ from components.shared.errors import UserError
 from pipelines.cluster.artifacts import Execution, Uris
 from pipelines.compiler.spec import Task
 from pipelines.output.display import print_adoption, print_comparison, print_figures
-from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
+from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
 
 
 def fetch_results(execution: Execution, uris: Uris, reports: Path) -> None:
@@ -53,7 +53,11 @@ def _show_comparison(uri: str) -> None:
 
 def _keep_reports(uris: Uris, folder: Path) -> None:
     """Fetches the pages that a person opens in a browser."""
-    reports = {name_report(task, output): uri for (task, output), uri in uris.items() if output in REPORTS}
+    reports = {
+        name_report(task, output): locate_report(uri, output)
+        for (task, output), uri in uris.items()
+        if output in REPORTS
+    }
     for name, uri in reports.items():
         fetch(uri, folder / name)
     if reports:

@@ -1,7 +1,6 @@
 """A run on a cluster, from the request to its results."""
 
 import datetime
-import re
 import tempfile
 import uuid
 from pathlib import Path
@@ -17,14 +16,14 @@ from pipelines.cluster.connection import Cluster
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results
 from pipelines.compiler.code_version import find_commit, is_fixed
-from pipelines.compiler.config import Config
+from pipelines.compiler.config import Config, check_names_are_filled_in
 from pipelines.compiler.packages import write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.output.display import print_line
 from pipelines.submission.arguments import EarlierRun
-from pipelines.submission.preparation import PreparedRun, prepare
+from pipelines.submission.preparation import PreparedRun, choose_schema, prepare
 from pipelines.submission.request import ClusterOptions, RunRequest
 
 
@@ -45,9 +44,9 @@ class ClusterTarget:
             )
         return version
 
-    def locate_decisions(self, file: Path) -> str:
+    def locate_file(self, file: Path, kind: str) -> str:
         """An address that contains the hash of the file, which is uploaded when the run is started."""
-        return f"{self._cluster.config.pipeline_root.rstrip('/')}/decisions/{hash_file(file)}.csv"
+        return f"{self._cluster.config.pipeline_root.rstrip('/')}/{kind}/{hash_file(file)}{file.suffix}"
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         """An earlier run, by its outputs in Cloud Storage."""
@@ -85,14 +84,7 @@ def check_is_for_clusters(config: Config) -> None:
     Raises:
         UserError: it names none, or still those of the template.
     """
-    placeholders = dict.fromkeys(
-        re.findall(r"\b(?:REGION|PROJECT|BUCKET)\b", f"{config.registry} {config.pipeline_root}")
-    )
-    if placeholders:
-        raise UserError(
-            f"{config.path}: still has {', '.join(placeholders)} in place of your names; to run on this machine, add "
-            "--local, and for a cluster see docs/gke.md."
-        )
+    check_names_are_filled_in(config)
     if not config.registry and not config.pipeline_root:
         raise UserError(
             f"{config.path}: has no registry and no pipeline_root, so it is for this machine; add --local, or choose "
@@ -149,7 +141,7 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, timeout: float | None
 def _upload(
     cluster: Cluster, prepared: PreparedRun, *, request: RunRequest, options: ClusterOptions
 ) -> runs.Submission:
-    """Uploads the compiled pipeline and people's decisions; what already exists is kept."""
+    """Uploads the compiled pipeline and the files of people; what already exists is kept."""
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary, f"{prepared.name}.yaml")
         write_package(prepared.pipeline, package)
@@ -162,6 +154,8 @@ def _upload(
         version = runs.name_version(package, prepared.stages.tag)
         if request.decisions and not is_address(request.decisions):
             upload(Path(request.decisions), prepared.arguments["decisions_uri"])
+        if (schema := choose_schema(request, cluster.config)) and not is_address(schema):
+            upload(Path(schema), prepared.arguments["curated_schema_uri"])
         uploaded = runs.find_or_upload(cluster, pipeline=prepared.pipeline.name, package=package, version=version)
     return runs.Submission(
         name=options.recurring or _name_run(prepared),

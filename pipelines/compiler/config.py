@@ -1,5 +1,6 @@
 """One small typed configuration per environment: `pipelines/config/*.yaml`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,6 +15,7 @@ CONFIGS = Path(__file__).parents[1] / "config"
 
 # What pydantic finds, by its type, where its own words do not say what to do.
 _NO_MAPPING = "must hold names with values, NAME: VALUE"
+_PLACEHOLDER = re.compile(r"\b(?:REGION|PROJECT|BUCKET)\b")  # of pipelines/config/gke.yaml
 _PROBLEMS = {
     "model_type": _NO_MAPPING,
     "dict_type": _NO_MAPPING,
@@ -100,6 +102,10 @@ class Config(Strict):
     dvc_remote: str = ""  # where the cluster reads data versions; empty: DVC's default remote
     registry: str = ""  # where the stage images are, such as europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
     tag: str = ""  # the tag of the images; empty: the git commit of what is in them
+    model: str = ""  # the name of a module in models/; empty: the default of transform
+    # What the images must look like, unless --schema names another: a path from the project's folder, or
+    # gs://BUCKET/OBJECT; empty: it is inferred. The key is `schema`, which is a method of pydantic's models.
+    schema_file: str = Field(default="", alias="schema")
     defaults: StageConfig = StageConfig()  # for every stage
     stages: dict[str, StageConfig] = {}  # by stage, what differs from `defaults`
 
@@ -141,6 +147,25 @@ def load_config(name: str) -> Config:
             raise UserError(f"{path}: name: a configuration has the name of its file; leave this out.")
         content = {**content, "name": path.stem}
     return validate(Config, content, path)
+
+
+def check_names_are_filled_in(config: Config, registry: str | None = None) -> None:
+    """Checks that a configuration names the places of a cluster, and not those of the template.
+
+    Args:
+        config: the configuration; the parameters of its stages may hold any text.
+        registry: what is used in place of its own, if that is given.
+
+    Raises:
+        UserError: it still has placeholders.
+    """
+    own = config if registry is None else config.model_copy(update={"registry": registry})
+    texts = own.model_dump_json(exclude={"name", "defaults", "stages"})
+    if placeholders := dict.fromkeys(_PLACEHOLDER.findall(texts)):
+        raise UserError(
+            f"{config.path}: still has {', '.join(placeholders)} in place of your names; put them there as docs/gke.md "
+            "says, or to run on this machine, use submit.py --local."
+        )
 
 
 def validate(model: type[AnyModel], content: Any, path: Path) -> AnyModel:

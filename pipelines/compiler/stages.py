@@ -106,6 +106,8 @@ class Stages:
         inputs = {port.name: port for port in self.contracts[stage].inputs if port.is_parameter}
         defaults = {port.name: None if port.default is None else parse_default(port) for port in inputs.values()}
         overrides = self.config.get_stage(stage).parameters
+        if self.config.model and "model" in inputs:
+            overrides = {"model": self.config.model, **overrides}
         for name in overrides.keys() - inputs.keys():
             raise UserError(name_unknown(f"{self.config.path}: the parameter of {stage}", str(name), inputs))
         values = {**defaults, **overrides}

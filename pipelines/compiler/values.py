@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from components.shared.errors import cut
+from components.shared.fixed_models import list_models
 from pipelines.compiler.config import Strict
 from pipelines.compiler.spec import PLACEHOLDER
 from pipelines.compiler.yaml_files import DEEPEST
@@ -36,7 +37,7 @@ class Limits(Strict):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     type: Literal["string", "array", "object"] | None = None  # of what is in a list or an object
-    enum: list[str] | None = None
+    enum: list[str] | Literal["models"] | None = None  # the values; "models": the names of those in models/
     minimum: Bound | None = None
     maximum: Bound | None = None
     exclusive_minimum: Bound | None = Field(default=None, alias="exclusiveMinimum")
@@ -163,8 +164,9 @@ def check_limits(value: Any, limits: Limits, others: Mapping[str, Any], verb: st
         wanted = _NAMES[_JSON_TYPES[limits.type]]
         advice = "put text in quotes" if limits.type == "string" else f"it must be {wanted}"
         raise ValueError(f"{verb} {show(value)}, which is {_name_type(value)}; {advice}")
-    if limits.enum is not None and value not in limits.enum:
-        raise ValueError(f"{verb} {show(value)}; it {'must be' if verb == 'is' else 'may be'} {_join(limits.enum)}")
+    allowed = list_models() if limits.enum == "models" else limits.enum
+    if allowed is not None and value not in allowed:
+        raise ValueError(f"{verb} {show(value)}; it {'must be' if verb == 'is' else 'may be'} {_join(allowed)}")
     _check_bounds(value, limits, others, verb)
     if isinstance(value, list) and limits.items:
         for each in value:

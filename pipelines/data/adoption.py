@@ -19,6 +19,7 @@ from components.shared.errors import UserError, shorten
 from components.shared.files import name_temporary, new_directory, remove_attempts, write_to_disk
 from components.shared.formats.examples import is_augmented
 from components.shared.formats.manifest import is_image_path
+from components.shared.formats.names import has_image_suffix, has_passed_over
 from pipelines.data.curated import Curated, compute_md5
 from pipelines.data.dvc_version import (
     Folder,
@@ -32,7 +33,7 @@ from pipelines.data.dvc_version import (
     list_tracked_parts,
     open_remote,
 )
-from pipelines.output.results import RESULTS, read_data_version
+from pipelines.output.results import RESULTS, keep_results, read_data_version
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -76,6 +77,14 @@ class ChangeCounts(NamedTuple):
         return ", ".join(counts) or "no changes"
 
 
+class Figures(NamedTuple):
+    """What a run on this machine has measured."""
+
+    run: str  # its name
+    evaluation: Path
+    history: Path | None  # of the training, if it is still there
+
+
 class Plan(NamedTuple):
     """What adopting a curated folder would do."""
 
@@ -84,6 +93,7 @@ class Plan(NamedTuple):
     now: Snapshot  # the version of git's HEAD; without files if they are not in the cache
     next: Snapshot
     changes: ChangeCounts | None  # None: it is not known what `now` holds
+    figures: Figures | None  # of the next version, for results/, where others are now
     files: list[Path]  # that the commit takes
     options: AdoptionOptions
 
@@ -95,10 +105,12 @@ class Plan(NamedTuple):
 
     @property
     def commands(self) -> list[str]:
-        """What follows the exchange of the images, as one would type it in the root of the repository."""
+        """What follows the exchange of the images, as one would type it in the root of the repository, if one could."""
         options, folder = self.options, self.folder
         commands = [f"dvc add {folder.name}"]
         if options.commit:
+            if self.figures:
+                commands.append(f"copy the figures of {self.figures.run} to {RESULTS}/")
             files = shlex.join(os.path.relpath(path, folder.root) for path in self.files)
             commands.append(f"git add {files} && git commit -m {shlex.quote(options.message)}")
         if options.tag:
@@ -109,8 +121,22 @@ class Plan(NamedTuple):
         return commands
 
 
-def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, options: AdoptionOptions) -> Plan:
+def make_plan(
+    repo: "Repo",
+    folder: Folder,
+    curated: Curated,
+    *,
+    options: AdoptionOptions,
+    find_figures: Callable[[str], Figures | None],
+) -> Plan:
     """What it takes to make `curated` the version of `folder`; nothing is changed yet.
+
+    Args:
+        repo: the repository of DVC.
+        folder: the images.
+        curated: what they are to be.
+        options: what is to be done.
+        find_figures: finds what a run has measured on a data version.
 
     Raises:
         UserError: it cannot be done, or something that is on disk would be lost.
@@ -127,14 +153,18 @@ def make_plan(repo: "Repo", folder: Folder, curated: Curated, *, options: Adopti
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
     changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
     options = options._replace(message=options.message or _write_message(upcoming, changes))
-    files = _list_files(folder, git, upcoming=upcoming, is_first=head is None)
+    figures = None if read_data_version(RESULTS) == upcoming.name else find_figures(upcoming.name)
+    if not _takes_results(git):
+        figures = None
+    has_results = figures is not None or read_data_version(RESULTS) == upcoming.name
+    files = _list_files(folder, git, has_results=has_results, is_first=head is None)
     if options.commit:
         _check_git(git, files)
     if options.tag:
         _check_tag(git, options.tag, is_done=head is not None and head.value == upcoming.name)
     if options.push is not None:
         open_remote(repo, folder, options.push or (out.remote if out else None))
-    return Plan(folder, on_disk.name, now, upcoming, changes, files, options)
+    return Plan(folder, on_disk.name, now, upcoming, changes, figures, files, options)
 
 
 def _find_git_root(repo: "Repo", folder: Folder) -> Path:
@@ -273,37 +303,46 @@ def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
     relabelled = moved = edited = added = added_to_test = augmented = 0
     sources = set()
     for image in curated.images:
-        name, source = image.filename, image.source_filename
+        name, source, path = image.filename, image.source_filename, image.source_path
         is_same = image.sha256 == image.source_sha256
         if is_augmented(name):
             augmented += 1
-        elif source not in now or (is_same and now[source] != curated.md5s[name]):
+        elif path not in now or (is_same and now[path] != curated.md5s[name]):
             added_to_test += name.startswith("test/")
             added += not name.startswith("test/")
         else:
-            sources.add(source)
+            sources.add(path)
             (split, label, _), (old_split, old_label, _) = name.split("/"), source.split("/")
             relabelled += label != old_label
             moved += split != old_split
             edited += not is_same
-    removed = sum(is_image_path(name) and not is_augmented(name) for name in now.keys() - sources)
+    removed = sum(is_image(name) and not is_augmented(name) for name in now.keys() - sources)
     return ChangeCounts(relabelled, moved, edited, removed, added, added_to_test, augmented)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file of a version is an image, in whatever folders that version has them."""
+    return is_image_path(path) or (has_image_suffix(path) and not has_passed_over(path))
 
 
 def _write_message(version: Snapshot, changes: ChangeCounts | None) -> str:
     return f"Data version {version.name[:8]}" + (f": {changes}" if changes else "")
 
 
-def _list_files(folder: Folder, git: Path, *, upcoming: Snapshot, is_first: bool) -> list[Path]:
+def _list_files(folder: Folder, git: Path, *, has_results: bool, is_first: bool) -> list[Path]:
     """Lists the files to commit: the pointer, .gitignore if DVC edits it, and results/ if they are of this version."""
     files = [folder.path.with_name(f"{folder.path.name}.dvc")]
     if is_first:
         files.append(folder.path.with_name(".gitignore"))
-    results = RESULTS.resolve()
-    is_of_version = read_data_version(results) == upcoming.name
-    if is_of_version and results.is_relative_to(git) and not _ask_git(git, "check-ignore", "--", str(results)):
-        files.append(results)
+    if has_results and _takes_results(git):
+        files.append(RESULTS.resolve())
     return files
+
+
+def _takes_results(git: Path) -> bool:
+    """Whether results/ is in this repository, and git does not ignore it."""
+    results = RESULTS.resolve()
+    return results.is_relative_to(git) and not _ask_git(git, "check-ignore", "--", str(results))
 
 
 def _check_git(git: Path, files: list[Path]) -> None:
@@ -367,6 +406,9 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
         )
     done(next(steps))
     if options.commit:
+        if plan.figures:
+            keep_results(plan.figures.evaluation, plan.figures.history, RESULTS)
+            done(next(steps))
         files = [str(path) for path in plan.files]
         _run_git(git, "add", "--", *files)
         if _ask_git(git, "diff", "--cached", "--name-only"):

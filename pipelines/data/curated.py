@@ -11,6 +11,7 @@ from components.shared.cloud_storage import fetch_object, fetch_objects, is_addr
 from components.shared.errors import UserError
 from components.shared.formats.manifest import FILE as MANIFEST
 from components.shared.formats.manifest import CuratedImage, read_manifest
+from components.shared.formats.names import has_passed_over
 
 IF_MISSING = "run curate again"
 
@@ -56,7 +57,7 @@ def _check(folder: Path, shown: str) -> Curated:
     sha256s = {image.filename: image.sha256 for image in images}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        is_other = path.is_file() and not path.name.startswith(".") and name not in sha256s and name != MANIFEST
+        is_other = path.is_file() and not has_passed_over(path.name) and name not in sha256s and name != MANIFEST
         is_special = path.exists() and not path.is_file() and not path.is_dir()  # a pipe would be read forever
         if is_other or is_special or path.is_symlink():
             raise UserError(f"{shown}/{name}: curate did not make it; remove it, or run curate again.")

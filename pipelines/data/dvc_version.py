@@ -34,6 +34,8 @@ class DataVersion(NamedTuple):
 def resolve_version(path: Path, rev: str | None = None, remote: str | None = None) -> DataVersion:
     """The version of the DVC-tracked folder `path` at the git revision `rev`, or as it is on disk now.
 
+    A path that is a table in such a folder gives the version of the folder, with the place of the table in it.
+
     On disk, the folder must be what git's HEAD says, so that anyone can get the version again. The repository is the
     one the folder lies in, wherever this is called from. The version must be in the DVC remote `remote`, or in the
     default one. That takes one request however many images there are, because `dvc push` uploads a folder's manifest
@@ -42,9 +44,29 @@ def resolve_version(path: Path, rev: str | None = None, remote: str | None = Non
     Raises:
         UserError: there is no such version, it is not committed or not pushed, or the remote cannot be read.
     """
+    if is_table(path) and not path.is_dir():
+        above = _find_folder_of_table(path)
+        version = resolve_version(above, rev, remote)
+        return version._replace(uri=f"{version.uri}/{path.resolve().relative_to(above).as_posix()}")
     with open_repository(path) as (repo, folder):
         out = _find_at_revision(repo, folder, rev) if rev else _find_on_disk(repo, folder)
         return find_pushed(repo, folder, out, rev=rev, remote=remote)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is that of a table of images, by its name."""
+    return path.suffix.lower() in (".csv", ".parquet")
+
+
+def _find_folder_of_table(path: Path) -> Path:
+    """The folder above a table that has a .dvc file beside it."""
+    for parent in path.resolve().parents:
+        if Path(f"{parent}.dvc").is_file():
+            return parent
+    raise UserError(
+        f"{path}: DVC tracks no folder that it lies in; put the table and its images into one folder, `dvc add` that, "
+        "commit and `dvc push`."
+    )
 
 
 class Folder(NamedTuple):

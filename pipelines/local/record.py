@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 from components.shared.errors import UserError
 from components.shared.files import new_file, write_to_disk
 from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.evaluation import Evaluation, read_evaluation
 from pipelines.compiler.spec import is_own
 
 FILE = "run.json"
@@ -51,6 +52,8 @@ class RunRecord(TypedDict):
 
     run: str  # its name, which is that of its folder
     pipeline: str
+    command: NotRequired[str]  # that made it; this and the next are missing where an older version of this code did
+    config: NotRequired[str]  # the name of its configuration
     state: str  # succeeded, failed or cancelled
     started: Annotated[str, AfterValidator(_check_time)]  # ISO 8601, in UTC
     arguments: dict[str, Any]
@@ -121,6 +124,35 @@ def find_curated(runs: Path, experiment: str, name: str) -> str:
     return folders[-1]
 
 
+def find_measured_before(runs: Path, experiment: str, record: RunRecord) -> tuple[str, Evaluation] | None:
+    """The name and the figures of the latest success of the experiment before a run, if one measured a model.
+
+    Only runs whose own figures stand beside their run.json count; those that are gone or damaged are passed over.
+    """
+    this = _read_order(record)
+    for earlier in reversed(_list_successes(runs, experiment)):
+        if _read_order(earlier) < this:
+            with contextlib.suppress(UserError):
+                return earlier["run"], read_evaluation(runs / experiment / earlier["run"])
+    return None
+
+
+def find_measurement(runs: Path, experiment: str, version: str) -> RunRecord | None:
+    """The latest success of the experiment whose model was trained and measured on that data version, if any."""
+    return next((record for record in reversed(_list_successes(runs, experiment)) if _is_of(record, version)), None)
+
+
+def _is_of(record: RunRecord, version: str) -> bool:
+    """Whether the figures of a run are of that data version, as far as its evaluation is still there and whole."""
+    if "evaluation" not in record["artifacts"]:
+        return False
+    try:
+        content = read_evaluation(record["artifacts"]["evaluation"])
+    except UserError:
+        return False
+    return content["data_version"] == content["trained_on"] == version
+
+
 def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
     """The run's last task of a stage that is its own; see compiler/spec.py."""
     tasks = [task for name, task in record["stages"].items() if task.get("stage") == stage and is_own(name, stage)]
@@ -134,7 +166,11 @@ def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
     """
     records = [_read(path) for path in (runs / experiment).glob(f"*/{FILE}")]
     succeeded = [record for record in records if record["state"] == "succeeded"]
-    return sorted(succeeded, key=lambda record: (datetime.datetime.fromisoformat(record["started"]), record["run"]))
+    return sorted(succeeded, key=_read_order)
+
+
+def _read_order(record: RunRecord) -> tuple[datetime.datetime, str]:
+    return datetime.datetime.fromisoformat(record["started"]), record["run"]
 
 
 def _read(path: Path) -> RunRecord:

@@ -90,6 +90,7 @@ def run_package(
     *,
     arguments: dict[str, Any],
     artifacts: dict[str, str],
+    origin: dict[str, str],
     watcher: Watcher,
     runner: str,
     interruption: Interruption,
@@ -104,6 +105,7 @@ def run_package(
         arguments: of the pipeline.
         artifacts: the URIs that an earlier run left, by name; the record lists them with this run's own, so that any
             stage can continue from here.
+        origin: what the record says of where the run came from, its `command` and `config`.
         watcher: is told what happens.
         runner: `subprocess` for the stages' Python with the code of this folder, `docker` for the stages' images.
         interruption: holds the signals; what it lets through ends the run as cancelled.
@@ -111,7 +113,7 @@ def run_package(
     Returns:
         The content of run.json.
     """
-    record = _begin_record(folder, arguments, artifacts)
+    record = _begin_record(folder, arguments, artifacts, origin)
     started = time.monotonic()
     try:
         with (
@@ -136,11 +138,15 @@ def run_package(
     return record
 
 
-def _begin_record(folder: Path, arguments: dict[str, Any], artifacts: dict[str, str]) -> RunRecord:
+def _begin_record(
+    folder: Path, arguments: dict[str, Any], artifacts: dict[str, str], origin: dict[str, str]
+) -> RunRecord:
     """The record of a run that has done nothing yet, which counts as failed until it is known to be otherwise."""
     return {
         "run": folder.name,
         "pipeline": read_spec(folder / PACKAGE)["pipelineInfo"]["name"],
+        "command": origin["command"],
+        "config": origin["config"],
         "state": "failed",
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
         "arguments": arguments,

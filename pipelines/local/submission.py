@@ -1,6 +1,5 @@
 """A run on this machine, from the request to its results."""
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +14,25 @@ from pipelines.compiler.packages import write_package
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
-from pipelines.data.dvc_version import DataVersion, resolve_version
+from pipelines.data.dvc_version import DataVersion, is_table, resolve_version
 from pipelines.data.ignored import list_ignored
+from pipelines.local.index import FILE as INDEX
+from pipelines.local.index import EarlierFigures, write_index
 from pipelines.local.kfp_log import Watcher
+from pipelines.local.next_steps import list_steps, write_command
 from pipelines.local.processes import Interruption
-from pipelines.local.record import RunRecord, find_last_task, find_record, make_folder
+from pipelines.local.record import RunRecord, find_last_task, find_measured_before, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
 from pipelines.output.display import (
     OutputConsole,
-    print_adoption,
+    link_to,
     print_comparison,
     print_figures,
     print_line,
+    print_steps,
     show_progress,
 )
-from pipelines.output.results import REPORTS, RESULTS, keep_results, name_report
+from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
@@ -43,9 +46,13 @@ class LocalTarget:
         self._runs, self._experiment, self._dvc_remote = runs, experiment, dvc_remote
 
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
-        """A folder as it is, or one of its versions in the DVC remote."""
+        """A folder or a table as it is, or one of its versions in the DVC remote."""
         if rev:
             return resolve_version(folder, rev, self._dvc_remote or None)
+        if is_table(folder) and not folder.is_dir():
+            if not folder.is_file():
+                raise UserError(f"{folder}: no such file; --data and --test-data name folders or a table of images.")
+            return DataVersion(str(folder.resolve()), "")
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; --data and --test-data name folders of images.")
         ignored = list_ignored(folder)
@@ -54,7 +61,7 @@ class LocalTarget:
             print_line(f"{folder}: DVC ignores {shown[0]}{more}, so the run leaves that out.")
         return DataVersion(str(folder.resolve()), "", tuple(ignored))
 
-    def locate_decisions(self, file: Path) -> str:
+    def locate_file(self, file: Path, kind: str) -> str:
         """A file as it is."""
         return str(file.resolve())
 
@@ -102,13 +109,20 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
                 folder,
                 arguments=prepared.arguments,
                 artifacts=kept,
+                origin={"command": write_command(request, runner=options.runner), "config": config.name},
                 watcher=watcher,
                 runner=options.runner,
                 interruption=interruption,
             )
     _keep_reports(folder, record)
+    measured = find_measured_before(request.runs, request.experiment, record)
+    earlier = EarlierFigures(*measured) if measured else None
+    write_index(folder, record, experiment=request.experiment, earlier=earlier)
+    has_curated = any(task["stage"] == "curate" for task in record["stages"].values())
+    steps = list_steps(request, runner=options.runner, folder=folder, state=record["state"], has_curated=has_curated)
     try:
         _print_outcome(folder, record)
+        print_steps(steps)
     finally:  # even if nobody reads that
         _keep_results(folder, record)
     return "interrupted" if record["state"] == "cancelled" else record["state"]
@@ -119,7 +133,7 @@ def _keep_reports(folder: Path, record: RunRecord) -> None:
     for task, content in record["stages"].items():
         for output in REPORTS:
             if report := content["artifacts"].get(output):
-                shutil.copyfile(report["uri"], folder / name_report(task, output))
+                shutil.copyfile(locate_report(report["uri"], output), folder / name_report(task, output))
     if record["state"] != "succeeded":
         return
     made = _list_made(folder, record)
@@ -153,9 +167,8 @@ def _print_outcome(folder: Path, record: RunRecord) -> None:
     if (folder / comparison.FILE).is_file():
         print_comparison(folder)
     console.print(f"{record['state']} after {record['seconds']:.0f} s")
-    for report in [*sorted(folder.glob("*.html")), *folder.glob("issues.csv")]:
-        name = report.stem if report.stem in ("review", "issues") else f"{report.stem} report"
-        console.print(f"{name:<24} {os.path.relpath(report)}", markup=False)
-    console.print(f"{'log':<24} {os.path.relpath(folder / 'run.log')}", markup=False)
-    if record["state"] == "succeeded" and "curate" in record["stages"]:
-        print_adoption(os.path.relpath(Path(record["stages"]["curate"]["artifacts"]["data"]["uri"])))
+    reports = [path for path in sorted(folder.glob("*.html")) if path.name != INDEX]
+    for report in [*reports, *folder.glob("issues.csv"), *folder.glob("*schema.pbtxt")]:
+        name = f"{report.stem} report" if report.suffix == ".html" and report.stem != "review" else report.stem
+        console.print(f"{name:<24} {link_to(report)}")
+    console.print(f"{'log':<24} {link_to(folder / 'run.log')}")

@@ -1,11 +1,12 @@
 """What a user sees of a run: the stages while it runs, the figures at the end."""
 
 import contextlib
+import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.live import Live
@@ -24,6 +25,14 @@ SYMBOLS = {
     "cancelled": "[yellow]■[/]",
     "skipped": "[dim]-[/]",
 }
+
+
+class Step(NamedTuple):
+    """One line: why, and either a page to open or a command to type."""
+
+    reason: str
+    page: Path | None = None
+    command: str = ""
 
 
 class OutputConsole(Console):
@@ -104,6 +113,19 @@ def print_comparison(folder: Path) -> None:
 def print_adoption(curated: str) -> None:
     """How to make the curated folder, a path or gs:// address, the next DVC version."""
     print_line(f"to keep the new images:  python adopt.py --data DIR --curated {shlex.quote(curated)}")
+
+
+def print_steps(steps: Iterable[Step]) -> None:
+    """What to do next, a line each."""
+    console = OutputConsole()
+    console.print("\nNext:")
+    for step in steps:
+        console.print(f"  {step.reason}:\n    {link_to(step.page) if step.page else escape(step.command)}")
+
+
+def link_to(path: Path) -> str:
+    """A path from here with rich's markup: where the terminal knows links, a click opens the file."""
+    return f"[link={path.resolve().as_uri()}]{escape(os.path.relpath(path))}[/link]"
 
 
 def print_line(text: str, markup: bool = False) -> None:

@@ -12,18 +12,26 @@ from pathlib import Path
 
 from components.shared.errors import UserError
 from components.shared.files import new_directory, write_to_disk
+from components.shared.formats import schema
 from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits, read_evaluation
 from components.shared.formats.training import read_history
 
 RESULTS = Path("results")  # where submit.py keeps the figures of the last run
 METRICS = "metrics.json"
 TABLES = ("confusion", "classes")
-REPORTS = ("report", "review", "issues")  # the outputs that a person opens, in a browser or a spreadsheet
+REPORTS = ("report", "review", "issues", "schema")  # the outputs that a person opens and may give back
 
 
 def name_report(task: str, output: str) -> str:
     """The name of a report's file: before-train.html for that of before-train, and review.html for the review."""
+    if output == "schema":
+        return f"{task.removesuffix('validate')}{schema.FILE}"  # before-schema.pbtxt for that of before-validate
     return {"report": f"{task}.html", "review": "review.html", "issues": "issues.csv"}[output]
+
+
+def locate_report(uri: str, output: str) -> str:
+    """The address of the file that a person opens; a schema lies in a folder."""
+    return f"{uri}/{schema.FILE}" if output == "schema" else uri
 
 
 def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:

@@ -18,6 +18,8 @@ from pipelines.data.dvc_version import DataVersion
 from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
 from pipelines.submission.request import RunRequest
 
+PROJECT = Path(__file__).parents[2]
+
 # The parameters of the pipeline `comparison`, without _uri, and the artifacts of the earlier and of the later run.
 BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
 AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
@@ -29,8 +31,8 @@ class Target(Protocol):
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         """The address at which ingest finds a data set there, and its version if that is known before the run."""
 
-    def locate_decisions(self, file: Path) -> str:
-        """The address at which curate finds people's decisions there."""
+    def locate_file(self, file: Path, kind: str) -> str:
+        """The address at which a stage finds a file of a person there; `kind` is decisions or schemas."""
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         """The earlier run of that name; `stage` is the one to repeat."""
@@ -69,7 +71,10 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     earlier = _find_earlier_runs(request, stages, target)
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
     if request.decisions:
-        arguments["decisions_uri"] = _locate_decisions(request.decisions, target)
+        check_file(request.decisions, "--decisions names what the review saved")
+        arguments["decisions_uri"] = locate_file(request.decisions, "decisions", target)
+    if schema := choose_schema(request, config):
+        arguments["curated_schema_uri"] = locate_file(schema, "schemas", target)
     for param in request.params:
         if (parameter := param.partition("=")[0]) in data.arguments:
             raise UserError(f"--param {parameter}: --data and --test-data set it; leave out one of them.")
@@ -111,12 +116,39 @@ def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
     return target.locate_folder(Path(data), rev)
 
 
-def _locate_decisions(decisions: str, target: Target) -> str:
-    if is_address(decisions):
-        return decisions
-    if not Path(decisions).is_file():
-        raise UserError(f"{decisions}: no such file; --decisions names what the review saved.")
-    return target.locate_decisions(Path(decisions))
+def choose_schema(request: RunRequest, config: Config) -> str:
+    """The file or address of the schema that the images must fit; empty if the run needs none.
+
+    That of the config is for whole pipelines on images. A stage that is repeated keeps the one that it had.
+
+    Raises:
+        UserError: There is no such file.
+    """
+    if request.schema:
+        check_file(request.schema, "--schema names a schema.pbtxt that a run has inferred")
+        return request.schema
+    if not config.schema_file or request.component or request.before:
+        return ""
+    if is_address(config.schema_file):
+        return config.schema_file
+    schema = str(PROJECT / config.schema_file)
+    check_file(schema, f"`schema` in {config.path} names it")
+    return schema
+
+
+def check_file(file: str, advice: str) -> None:
+    """Checks that a file is there; an address in Cloud Storage is left to the stage.
+
+    Raises:
+        UserError: It is not; `advice` says what it should have been.
+    """
+    if not is_address(file) and not Path(file).is_file():
+        raise UserError(f"{file}: no such file; {advice}.")
+
+
+def locate_file(file: str, kind: str, target: Target) -> str:
+    """Where a stage finds a file of a person: an address in Cloud Storage is the same everywhere."""
+    return file if is_address(file) else target.locate_file(Path(file), kind)
 
 
 def _choose_caching(request: RunRequest, config: Config, versions: list[str]) -> Config:

@@ -17,6 +17,7 @@ class RunRequest:
     test_data: str | None = None
     rev: str | None = None  # the version of `data`: a commit, tag or branch of git
     decisions: str | None = None  # a file, or gs://BUCKET/OBJECT
+    schema: str | None = None  # likewise
     params: tuple[str, ...] = ()  # NAME=VALUE
     from_run: str = "latest"
     before: str | None = None  # the run that `from_run` is compared with

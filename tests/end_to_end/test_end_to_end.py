@@ -180,7 +180,13 @@ def test_summary_holds_states_parameters_and_every_artifact(training: Run, tiny:
             assert artifact.is_relative_to(training.folder)
             assert artifact.exists() or "Metrics" in port["type"]  # those live in their metadata alone
     train = summary["stages"]["train"]["parameters"]
-    assert train == {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7}  # command, config, default
+    of_keras = {
+        "learning_rate_schedule": {},
+        "optimizer": {"class_name": "Adam"},
+        "loss": {"class_name": "SparseCategoricalCrossentropy"},
+    }
+    # from the command, a config and defaults
+    assert train == {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7, **of_keras}
     assert summary["stages"]["validate"]["parameters"]["severity"] == {"schema": "warning"}
     assert summary["stages"]["ingest"]["parameters"]["classes"] == CLASSES
 
@@ -245,7 +251,10 @@ def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):
     assert kept["val"].items() <= metrics["val"].items()
     rows = (workplace / "results/plots/training.csv").read_text()
     assert rows == training.artifact("train", "history").read_text()
-    assert metrics["settings"] == training.summary["stages"]["train"]["parameters"]
+    given = training.summary["stages"]["train"]["parameters"]
+    named = {"model": "resnet", "optimizer": "Adam", "loss": "SparseCategoricalCrossentropy"}
+    assert metrics["settings"] == {**{name: given[name] for name in metrics["settings"] if name not in named}, **named}
+    assert given.keys() - metrics["settings"].keys() == {"learning_rate_schedule"}  # there is none
     for split in ("val", "test"):
         rows = [row for row in training.predictions() if row["split"] == split]
         pairs = Counter((row["label"], row["prediction"]) for row in rows)
@@ -293,11 +302,10 @@ def test_evaluating_the_latest_run_gives_the_same_metrics_and_a_smaller_gallery(
     assert again.summary["arguments"]["examples_uri"] == str(training.artifact("ingest", "examples"))
     assert again.metrics() == training.metrics()
     assert again.predictions() == training.predictions()
-    # of train every image may be shown, of the others the mistakes
-    listed = Counter(
-        row["split"] for row in training.predictions() if row["split"] == "train" or row["label"] != row["prediction"]
-    )
-    assert listed["train"] > 5
+    # the mistakes; those on train only if the model has learned enough to be right about half of it
+    listed = Counter(row["split"] for row in training.predictions() if row["label"] != row["prediction"])
+    if listed["train"] > training.metrics()["train"]["images"] / 2:
+        del listed["train"]
     assert max(listed["val"], listed["test"]) > 5
     for run, size in ((training, 60), (again, 5)):
         report = run.artifact("evaluate", "report").read_text()
@@ -468,10 +476,8 @@ def test_improvement_prints_each_task_and_what_changed(improvement: Run):
         assert re.search(f"^{row}$", improvement.output, re.MULTILINE), row
     differences = "1 relabelled, 0 moved, 1 dropped, 0 added, 0 altered, 10 augmented"
     assert f"\nimages: {differences}\n" in improvement.output
-    curated = improvement.output.splitlines()[-1].removeprefix(
-        "to keep the new images:  python adopt.py --data DIR --curated "
-    )
-    assert (improvement.folder.parents[2] / curated).samefile(improvement.artifact("curate", "data"))
+    adopt = f"  or keep the new images:\n    python adopt.py --data DIR --from-run {improvement.folder.name}\n"
+    assert improvement.output.endswith(adopt)
 
 
 def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(improvement: Run):
@@ -479,7 +485,7 @@ def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(impro
     named = {f"{part}-{stage}.html": (f"{part}-{stage}", "report") for part in parts for stage in REPORTING}
     named |= {f"{task}.html": (task, "report") for task in ("audit", "curate", "yardstick", "compare")}
     named["review.html"] = ("audit", "review")
-    assert {path.name for path in improvement.folder.glob("*.html")} == named.keys()
+    assert {path.name for path in improvement.folder.glob("*.html")} == named.keys() | {"index.html"}
     issues = improvement.folder / "issues.csv"
     assert issues.read_bytes() == improvement.artifact("audit", "issues").read_bytes()
     assert re.search(r"^issues +\S+/issues.csv$", improvement.output, re.MULTILINE)
@@ -574,7 +580,7 @@ def test_comparison_of_two_runs_is_that_of_the_improvement_that_does_the_same(tr
     alike = compared.artifact("compare", "comparison"), improvement.artifact("compare", "comparison")
     assert digests(alike[0]) == digests(alike[1])
     assert compared.output.count("both models on the images of before") == 1
-    assert {path.name for path in compared.folder.glob("*.html")} == {"yardstick.html", "compare.html"}
+    assert {path.name for path in compared.folder.glob("*.html")} == {"index.html", "yardstick.html", "compare.html"}
     assert digests(workplace / "results") == results  # those of the last training
     for name in ("model", "evaluation", "predictions", "examples"):  # from which the next run continues
         assert compared.summary["artifacts"][name] == improvement.summary["artifacts"][name]

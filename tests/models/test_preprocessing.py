@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from models.preprocessing import IMAGE, LABEL, preprocessing_fn
+from models.preprocessing import IMAGE, LABEL, decode
+from models.resnet import preprocessing_fn
 
 
 def encoded(pixels: np.ndarray, file_format: str = "PNG") -> bytes:
@@ -61,3 +62,14 @@ def test_training_images_are_those_of_the_competition(tmp_path) -> None:
     dataset = keras.utils.image_dataset_from_directory(tmp_path, image_size=(32, 32), batch_size=1, verbose=False)
     ((expected, _),) = dataset.as_numpy_iterator()
     np.testing.assert_allclose(preprocess(encoded(pixels))[IMAGE], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3)], ids=["gray", "color"])
+def test_size_and_channels_are_those_that_are_asked_for(shape: tuple[int, ...]) -> None:
+    inputs = {
+        "image/encoded": tf.constant([[encoded(np.full(shape, 120, np.uint8))]]),
+        "image/class/label": tf.constant([[2]], tf.int64),
+    }
+    images = decode(inputs, (24, 28), 1)[IMAGE].numpy()
+    assert images.shape == (1, 24, 28, 1)
+    np.testing.assert_allclose(images, 120, atol=1)

@@ -9,12 +9,16 @@
                           "classes": {"i": 70, ...},
                           "shards": [{"name": "train-00000-of-00004.tfrecord",
                                       "images": 175, "sha256": "..."}, ...]}, ...},
-     "quarantined": [{"path": "train/i/x.png", "reason": "..."}]}
+     "quarantined": [{"path": "train/i/x.png", "reason": "..."}],
+     "made_split": null}                    # or how images that had no split were divided
+
+`images.csv` lies beside it if the images have other names here than in the data set: `train/i/x.png` may be `i/x.png`
+there. It has a row for each such image.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -33,11 +37,13 @@ from components.shared.formats.documents import (
     write_document,
 )
 from components.shared.formats.names import is_visible_name
+from components.shared.formats.tables import read_rows, write_rows
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 MANIFEST = "examples.json"
+PATHS = "images.csv"
 SPLITS = ("train", "val", "test")
 REQUIRED_SPLITS = ("train", "val")
 CURATED_SPLITS = ("train", "val")  # what curation may change; test only measures
@@ -167,6 +173,24 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
+class MadeSplit:
+    """How images that had no split were divided."""
+
+    seed: int
+    val_share: Share
+    test_share: Share
+    duplicates: list[Quarantined]  # images that were left out, since the same picture is in val or test
+    filled: list[str]  # split/class of which chance alone would have left no image
+
+
+class ImagePath(NamedTuple):
+    """A row of images.csv."""
+
+    filename: str  # split/class/file
+    path: str  # in the data set, or gs://bucket/object
+
+
+@dataclass(frozen=True)
 class ExamplesManifest:
     """What a folder of shards holds."""
 
@@ -176,6 +200,7 @@ class ExamplesManifest:
     classes: ClassNames
     splits: dict[SplitName, SplitInfo]
     quarantined: list[Quarantined]
+    made_split: MadeSplit | None = None
 
     @property
     def shards(self) -> list[Shard]:
@@ -260,6 +285,24 @@ def name_shard(split: str, index: int, shards: int) -> str:
 def write_manifest(folder: Path, manifest: ExamplesManifest) -> None:
     """Writes `examples.json` beside the shards."""
     write_document(folder / MANIFEST, asdict(manifest))
+
+
+def write_paths(folder: Path, pairs: Iterable[Sequence[str]]) -> None:
+    """Writes images.csv: the file name of each image and its path in the data set, as ImagePath has them."""
+    write_rows(folder / PATHS, ImagePath._fields, pairs)
+
+
+def read_paths(folder: str | Path) -> dict[str, str]:
+    """The path in the data set of each image that has another file name in the examples, by that name.
+
+    Raises:
+        UserError: images.csv is there and broken.
+    """
+    path = Path(folder) / PATHS
+    if not path.exists():
+        return {}
+    rows = read_rows(path, ImagePath._fields, "rerun ingest on the data")
+    return {row["filename"]: row["path"] for _, row in rows}
 
 
 def open_examples(folder: str | Path) -> ExampleSet:

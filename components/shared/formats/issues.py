@@ -12,12 +12,12 @@ from components.shared.formats.tables import OptionalInt, parse_row, read_rows, 
 
 KINDS = {
     "label": "Another label fits better",
-    "blank": "No ink",
+    "blank": "No ink, or one plain colour",
     "ambiguous": "No class fits",
     "outlier": "Unlike the other images of their label",
     "conflicting_duplicate": "The same picture under two labels",
     "exact_duplicate": "Byte for byte the same",
-    "near_duplicate": "The same ink, moved or saved again",
+    "near_duplicate": "The same picture saved again, or the same ink elsewhere on the page",
 }
 ACTIONS = ("relabel", "drop", "keep_one", "look", "")  # "": the image is as it should be
 _ADVICE = "give issues.csv as audit writes it"
@@ -55,6 +55,20 @@ class Issue(NamedTuple):
     why: str
     decision: str = ""  # for a person to fill in
     decided_label: str = ""  # likewise
+
+    @property
+    def suggestion(self) -> str:
+        """What the audit suggests, short enough for a caption; the label alone if nothing."""
+        if self.action == "relabel":
+            return f"{self.label} → {self.new_label}?"
+        if self.action == "drop":
+            reasons = [kind for kind in self.kinds if kind != "label"] or list(self.kinds)
+            return f"drop: {', '.join(reasons).replace('_', ' ')}" if reasons else "drop"
+        if self.action == "keep_one":
+            return "keep one of these"
+        if self.action == "look":
+            return f"{self.label}, or {self.new_label}?" if self.new_label else f"{self.label}?"
+        return self.label
 
     @property
     def probabilities(self) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, Json
+from pydantic import AfterValidator, Field, Json
 
 from components.shared.errors import UserError
 from components.shared.formats.documents import Sha256
@@ -45,6 +45,7 @@ class CuratedImage(NamedTuple):
     sha256: Sha256  # of its bytes
     source_filename: ImagePath
     source_sha256: Sha256
+    source_path: Annotated[str, Field(min_length=1)]  # in the previous version's folder, if that has other names
     label: str
     operations: Json[list[Operation]]  # done with the source, each with its name as `operation` and its parameters
     seed: OptionalInt  # of the augmentation; None for an image that is not augmented

@@ -1,6 +1,6 @@
 """What examples must look like: a Schema of TensorFlow Metadata as protobuf text.
 
-It is `schema.pbtxt` in the artifact `schema`, and in models/ if people curate it.
+It is `schema.pbtxt` in the artifact `schema`; people keep a copy of it with their images, curate it, and give it back.
 """
 
 from pathlib import Path
@@ -21,12 +21,13 @@ def write_schema(path: Path, schema: "Schema") -> None:
     path.write_text(text_format.MessageToString(schema), encoding="utf-8")
 
 
-def read_schema(path: Path, advice: str) -> "Schema":
+def read_schema(path: Path, advice: str, *, shown: str = "") -> "Schema":
     """Reads a schema.
 
     Args:
         path: The file.
         advice: What to do if the file is not a schema, as the end of a sentence.
+        shown: What messages call the file, if not by its path.
 
     Returns:
         The schema.
@@ -41,4 +42,4 @@ def read_schema(path: Path, advice: str) -> "Schema":
         return text_format.Parse(path.read_text(encoding="utf-8"), Schema())
     except (OSError, ValueError, text_format.ParseError, RecursionError) as error:  # the last for very deep messages
         reason = getattr(error, "strerror", None) or shorten(error)[:200]
-        raise UserError(f"{path}: cannot be read as a schema ({reason}); {advice}.") from None
+        raise UserError(f"{shown or path}: cannot be read as a schema ({reason}); {advice}.") from None

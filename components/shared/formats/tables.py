@@ -44,7 +44,7 @@ def unquote_formula(cell: str) -> str:
 
 
 def read_rows(
-    path: str | Path, columns: Sequence[str], advice: str, *, shown: str = ""
+    path: str | Path, columns: Sequence[str], advice: str, *, shown: str = "", optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Reads a table; blank lines, and columns that nobody asked for, are left out.
 
@@ -53,6 +53,7 @@ def read_rows(
         columns: Those that must be there.
         advice: What to do if the file is not such a table, as the end of a sentence.
         shown: How messages name the file; empty for its path.
+        optional: Columns that are read as well if they are there.
 
     Yields:
         Each row below the header, with the number of the line it ends on.
@@ -68,13 +69,14 @@ def read_rows(
             header = next(reader, [])
             if missing := [name for name in columns if name not in header]:
                 raise UserError(f"{place}: no column {', '.join(missing)}; {advice}.")
+            wanted = [*columns, *(name for name in optional if name in header)]
             for cells in reader:
                 line, count = reader.line_num, len(cells)
                 if count not in (0, len(header)):
                     raise UserError(f"{place}, line {line}: {count} cells below a header of {len(header)}; {advice}.")
                 if cells:
                     row = dict(zip(header, cells, strict=True))
-                    yield line, {name: unquote_formula(row[name]) for name in columns}
+                    yield line, {name: unquote_formula(row[name]) for name in wanted}
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{place}: cannot be read ({reason}); {advice}.") from None

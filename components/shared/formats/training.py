@@ -20,7 +20,8 @@ from components.shared.formats.examples import ClassNames
 from components.shared.formats.tables import parse_row, read_rows, write_rows
 
 FILE = "training.json"
-Settings = dict[str, Number]  # the parameters of train, by name
+# The model and the parameters of train, by name. An object of Keras stands there as its class and its config as JSON.
+Settings = dict[str, Number | str]
 
 
 class Training(TypedDict):
@@ -28,11 +29,11 @@ class Training(TypedDict):
 
     data_version: str
     classes: ClassNames
-    settings: Settings  # the parameters of train
+    settings: Settings
     parameters: Count  # weights of the model
     best_epoch: Annotated[int, Field(ge=1)]  # whose weights were kept, 1-based
     val_accuracy: Share  # of that epoch
-    val_loss: Finite  # likewise, in nats
+    val_loss: Finite  # likewise, as the loss of the settings has it
 
 
 class Epoch(TypedDict):

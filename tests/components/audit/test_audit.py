@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from components.audit.audit import audit_examples, read_images
+from components.audit.audit import audit_examples, read_images, warn_of_duplicates
 from components.audit.cross_validation import AuditSettings
 from components.audit.report import write_audit_report
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, ExampleSet, ExamplesManifest, open_examples
 from tests.conftest import BEAM, ROOT, contents
+from tests.rows import make_issue
 from tests.shards import edit_record, set_text
 
 CLASSES = ["i", "v", "x"]
@@ -90,8 +91,8 @@ def issues(audit: Path) -> list[dict[str, str]]:
     return read(audit / "issues.csv")
 
 
-def run_audit(examples: Path, settings: AuditSettings, folder: Path) -> Path:
-    audit_examples(str(examples), settings, review_size=1000, gallery_size=5, **outputs(folder))
+def run_audit(examples: Path, settings: AuditSettings, folder: Path, content: str = "auto") -> Path:
+    audit_examples(str(examples), settings, content=content, review_size=1000, gallery_size=5, **outputs(folder))
     assert sorted(contents(folder)) == sorted(OUTPUTS.values())
     return folder
 
@@ -170,7 +171,7 @@ def test_images_made_of_others_are_left_out(faulty: Path, issues: list[dict[str,
 def test_report_shows_each_kind_with_its_first_images(audit: Path, issues: list[dict[str, str]]):
     report = (audit / "report.html").read_text()
     kinds = Counter(kind for issue in issues for kind in issue["kinds"].split(";") if kind)
-    assert f"No ink: {kinds['blank']}</h2>" in report
+    assert f"No ink, or one plain colour: {kinds['blank']}</h2>" in report
     assert f"Another label fits better: {kinds['label']}</h2>" in report
     gallery = report[report.index("Another label fits better") :].partition("</div>")[0]
     first = [issue for issue in issues if "label" in issue["kinds"].split(";")][:5]
@@ -185,9 +186,78 @@ def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list
     }
 
 
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
+    """The audit of shapes in three colours: three wrong labels, a copy of val in another size, and a plain picture."""
+    root = tmp_path_factory.mktemp("shapes")
+    rng = np.random.default_rng(5)
+    for split, count in {"train": 26, "val": 8}.items():
+        for kind, label in enumerate(CLASSES):
+            folder = root / "data" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                draw_shape(rng, kind).save(folder / f"{number:02d}.png")
+    for filename, truth in FAULTS.items():
+        draw_shape(rng, CLASSES.index(truth)).save(root / "data" / filename)
+    original = Image.open(root / "data/val/v/00.png")
+    original.resize((90, 90), Image.Resampling.LANCZOS).save(root / "data/train/v/scaled.jpg", quality=85)
+    Image.new("RGB", (64, 64), (200, 30, 30)).save(root / "data/train/x/plain.png")
+    examples = run_ingest(root / "data", root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        return read(run_audit(examples, SETTINGS, tmp_path_factory.mktemp("audit of shapes")) / "issues.csv")
+
+
+def draw_shape(rng: np.random.Generator, kind: int) -> Image.Image:
+    """A circle, square or triangle of any size in one of three colours."""
+    image = Image.new("RGB", (64, 64), "white")
+    draw, radius = ImageDraw.Draw(image), int(rng.integers(9, 22))
+    x, y = (int(value) for value in rng.integers(radius + 1, 64 - radius, 2))
+    box = (x - radius, y - radius, x + radius, y + radius)
+    colour = [(220, 40, 40), (40, 160, 60), (40, 70, 210)][rng.integers(3)]
+    if kind == 0:
+        draw.ellipse(box, fill=colour)
+    elif kind == 1:
+        draw.rectangle(box, fill=colour)
+    else:
+        draw.polygon([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], fill=colour)
+    return image
+
+
+def test_wrong_labels_of_shapes_are_in_twice_as_many_rows(shapes: list[dict[str, str]]):
+    first = {issue["filename"]: issue["new_label"] for issue in shapes if issue["kinds"] != "blank"}
+    assert FAULTS.items() <= dict(list(first.items())[:6]).items()
+
+
+def test_a_shape_is_only_the_same_as_itself(shapes: list[dict[str, str]]):
+    """Shapes of one kind have the same ink, but for its size and colour."""
+    alike = [issue for issue in shapes if issue["group"]]
+    assert {issue["filename"] for issue in alike} == {"val/v/00.png", "train/v/scaled.jpg"}
+    assert row(shapes, "train/v/scaled.jpg")["why"] == "It is val/v/00.png again, saved again."
+    plain = row(shapes, "train/x/plain.png")
+    assert (plain["kinds"], plain["action"], plain["why"]) == ("blank", "drop", "It is of one plain colour.")
+
+
+@pytest.mark.parametrize(
+    ("ink", "advice"), [(True, "audit with content=pictures"), (False, "curate with duplicates=keep")]
+)
+def test_more_near_duplicates_than_collections_have_are_a_warning(tmp_path: Path, ink: bool, advice: str):
+    near = [make_issue(kinds=("near_duplicate",)) for _ in range(26)]
+    assert warn_of_duplicates([*near[:25], *[make_issue(kinds=("exact_duplicate",))] * 75], ink=ink) == ""
+    warning = warn_of_duplicates([*near, *[make_issue()] * 74], ink=ink)
+    assert warning == (
+        "26 of 100 images look like another one saved again or moved, more than collections have, so the measure of"
+        " likeness is probably wrong for them; look at the near duplicates, and if they are different pictures,"
+        f" {advice}."
+    )
+    examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}, quarantined=[]))
+    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warning=warning, gallery_size=5)
+    assert f"Warning: {warning}" in (tmp_path / "report.html").read_text()
+
+
 def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
     examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}, quarantined=[]))
-    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], gallery_size=5)
+    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warning="", gallery_size=5)
     assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
 
 
@@ -198,7 +268,7 @@ def test_a_killed_audit_continues_in_the_next_run(
     settings = SETTINGS._replace(repeats=2, epochs=2)
     whole = run_audit(faulty, settings, tmp_path / "whole")
     assert "finished before" not in capfd.readouterr().out
-    sizes = "review_size=1000, gallery_size=5"
+    sizes = "content='auto', review_size=1000, gallery_size=5"
     call = f"audit_examples({str(faulty)!r}, {settings}, {sizes}, **{outputs(tmp_path / 'killed')})"
     code = f"from components.audit.audit import *; {call}"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
@@ -251,7 +321,7 @@ def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path)
     folder = shutil.copytree(faulty, tmp_path / "examples")
     edit_record(folder, set_text("image/encoded", b"no picture"))
     with pytest.raises(UserError, match=r"^val/\w/\d\d.png: cannot be decoded; rerun ingest on the data.$"):
-        read_images(open_examples(folder))
+        read_images(open_examples(folder), "auto")
 
 
 @pytest.mark.parametrize(

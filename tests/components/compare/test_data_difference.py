@@ -85,6 +85,16 @@ def test_relabels_come_by_frequency() -> None:
     assert found["relabelled"] == 3
 
 
+def test_a_relabelled_image_is_found_by_its_name_though_a_copy_had_the_label() -> None:
+    """Curate relabels x.png, and drops the copy y.png; or it must add the hash to the name, as x.png is taken."""
+    sha256 = "0123456789abcdef"
+    before = [(sha256, "train", "i", "x.png"), (sha256, "train", "v", "y.png"), ("b", "train", "v", "x.png")]
+    assert totals(before[:2], [(sha256, "train", "v", "x.png")]) == {"relabelled": 1, "dropped": 1}
+    for name in ("x.01234567.png", "x.01234567-2.png"):
+        assert totals(before, [(sha256, "train", "v", name), before[2]]) == {"relabelled": 1, "dropped": 1}
+    assert totals(before[:2], before[1:2]) == {"dropped": 1}
+
+
 def versions(name: str) -> st.SearchStrategy[list[Image]]:
     """Images with few different bytes, so that many occur several times."""
     kinds = st.tuples(st.sampled_from("ab"), st.sampled_from(["train", "val", "test"]), st.sampled_from(CLASSES))

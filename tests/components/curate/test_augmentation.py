@@ -13,7 +13,7 @@ from sample import draw_page
 
 BOTH = ["horizontal", "vertical"]
 SEEDS = [[1, 2**255 + number, number] for number in range(200)]
-GOOD = Augmentation(10_000, 10_000, 1.0, {"i": ["horizontal"]}, 1)
+GOOD = Augmentation(10_000, 5.0, 10_000, 1.0, {"i": ["horizontal"]}, "auto", 1)
 
 
 def page(name: str = "vi", number: int = 0) -> np.ndarray:
@@ -46,13 +46,13 @@ def box(picture: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def test_same_seed_draws_the_same_and_another_draws_other() -> None:
-    assert draw_operations(SEEDS[0], BOTH) == draw_operations(SEEDS[0], BOTH)
-    texts = {json.dumps(draw_operations(seed, BOTH)) for seed in SEEDS}
+    assert draw_operations(SEEDS[0], BOTH, "ink") == draw_operations(SEEDS[0], BOTH, "ink")
+    texts = {json.dumps(draw_operations(seed, BOTH, "ink")) for seed in SEEDS}
     assert len(texts) == len(SEEDS)
 
 
 def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
-    found = [{step["operation"]: step for step in draw_operations(seed, [])} for seed in SEEDS]
+    found = [{step["operation"]: step for step in draw_operations(seed, [], "ink")} for seed in SEEDS]
     limits = {
         ("affine", "rotation"): (-20, 20),
         ("affine", "shear"): (-au.SHEAR, au.SHEAR),
@@ -79,7 +79,10 @@ def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
 @pytest.mark.parametrize("directions", [["horizontal"], BOTH])
 def test_flips_are_as_allowed_in_half_of_the_pictures(directions: list[str]) -> None:
     flips = [
-        step["direction"] for seed in SEEDS for step in draw_operations(seed, directions) if step["operation"] == "flip"
+        step["direction"]
+        for seed in SEEDS
+        for step in draw_operations(seed, directions, "ink")
+        if step["operation"] == "flip"
     ]
     assert set(flips) == set(directions)
     for direction in directions:
@@ -91,7 +94,7 @@ def test_flips_are_as_allowed_in_half_of_the_pictures(directions: list[str]) -> 
 
 def test_operations_read_from_the_manifest_give_the_same_picture() -> None:
     for seed in SEEDS[:10]:
-        operations = draw_operations(seed, BOTH)
+        operations = draw_operations(seed, BOTH, "ink")
         again = apply_operations(page(), json.loads(json.dumps(operations)))
         np.testing.assert_array_equal(apply_operations(page(), operations), again)
         assert not np.array_equal(again, page())
@@ -102,7 +105,7 @@ def test_gray_stays_gray_and_colour_stays_colour_of_the_same_size() -> None:
     colour = np.stack([gray, gray // 2 + 100, gray], axis=-1)
     for seed in SEEDS[:5]:
         for picture in (gray, colour):
-            changed = apply_operations(picture, draw_operations(seed, []))
+            changed = apply_operations(picture, draw_operations(seed, [], "ink"))
             assert (changed.shape, changed.dtype) == (picture.shape, np.uint8)
 
 
@@ -111,7 +114,7 @@ def test_gray_stays_gray_and_colour_stays_colour_of_the_same_size() -> None:
 def test_whatever_picture_can_be_augmented(height: int, width: int, channels: int | None, seed: int, most: int) -> None:
     shape = (height, width) if channels is None else (height, width, channels)
     picture = np.random.default_rng(seed).integers(0, most + 1, shape, np.uint8)
-    assert apply_operations(picture, draw_operations([seed, 0, 1], BOTH)).shape == shape
+    assert apply_operations(picture, draw_operations([seed, 0, 1], BOTH, "ink")).shape == shape
 
 
 def test_flips_are_mirrors() -> None:
@@ -218,6 +221,62 @@ def test_brightness_moves_the_paper_and_contrast_the_ink() -> None:
     assert changed[4, 4].tolist() == [140, 90, 140]
 
 
+# --- pictures that are not ink ------------------------------------------------------------------
+
+
+def photograph() -> np.ndarray:
+    """60 x 90 pixels in colours that change from left to right and from top to bottom."""
+    y, x = np.mgrid[0:60, 0:90]
+    return np.stack([60 + x, 80 + 2 * y, 200 - x], axis=-1).astype(np.uint8)
+
+
+def test_pictures_are_changed_otherwise_than_ink() -> None:
+    for picture in (photograph(), photograph()[..., 0]):
+        for seed in SEEDS:
+            operations = draw_operations(seed, ["horizontal"], "pictures")
+            names = [step["operation"] for step in operations if step["operation"] != "flip"]
+            assert names == ["reduce", "rotate", "window", "light", "colour"]
+            changed = apply_operations(picture, operations)
+            assert (changed.shape, changed.dtype) == (picture.shape, np.uint8)
+            assert not np.array_equal(changed, picture)
+            again = apply_operations(picture, json.loads(json.dumps(operations)))  # as the manifest has them
+            np.testing.assert_array_equal(again, changed)
+
+
+def test_each_change_of_a_picture_does_what_it_says() -> None:
+    picture = photograph()
+    np.testing.assert_array_equal(only(picture, "rotate", degrees=0.0), picture)
+    turned = only(picture, "rotate", degrees=180.0)
+    np.testing.assert_array_equal(turned[1:-1, 1:-1], picture[::-1, ::-1][1:-1, 1:-1])
+    left = only(picture, "window", share=0.5, place=[-1.0, -1.0])
+    assert left[..., 0].max() == pytest.approx(60 + 44, abs=1)
+    right = only(picture, "window", share=0.5, place=[1.0, 1.0])
+    assert right[..., 0].min() == pytest.approx(60 + 45, abs=1)
+    np.testing.assert_array_equal(only(picture, "window", share=1.0, place=[0.3, 0.3]), picture)
+    assert only(picture, "light", brightness=1.2, contrast=1.0).mean() == pytest.approx(1.2 * picture.mean(), rel=0.02)
+    assert only(picture, "light", brightness=1.0, contrast=0.5).std() == pytest.approx(picture.std() / 2, rel=0.02)
+    gray = only(picture, "colour", saturation=0.0, balance=[1.0, 1.0, 1.0])
+    assert np.ptp(gray, axis=2).max() == 0
+    blue = only(picture, "colour", saturation=1.0, balance=[1.1, 1.0, 1.0])
+    np.testing.assert_array_equal(blue[..., 1:], picture[..., 1:])
+    assert blue[..., 0].mean() == pytest.approx(1.1 * picture[..., 0].mean(), rel=0.01)
+    np.testing.assert_array_equal(
+        only(picture[..., 0], "colour", saturation=0.5, balance=[1.1, 1.0, 1.0]), picture[..., 0]
+    )
+
+
+# --- how many -----------------------------------------------------------------------------------
+
+
+def test_augmentation_is_a_multiple_of_what_train_has_unless_a_number_is_given() -> None:
+    usual = GOOD._replace(augment_to=-1)
+    assert usual.count_wanted(train=72, val=20) == 5 * 72 + 20
+    assert usual.count_wanted(train=2067, val=813) == 10_000  # the competition's images: as many as it allows
+    assert usual._replace(augment_times=0).count_wanted(train=72, val=20) == 20
+    assert usual._replace(augment_to=0).count_wanted(train=72, val=20) == 0
+    assert usual._replace(augment_to=500).count_wanted(train=72, val=20) == 500
+
+
 def test_large_pictures_become_smaller() -> None:
     large = np.full((300, 1024), 255, np.uint8)
     assert only(large, "reduce", longest_side=512).shape == (150, 512)
@@ -228,8 +287,10 @@ def test_large_pictures_become_smaller() -> None:
     ("changed", "message"),
     [
         ({"max_images": 0}, "max_images is 0; it must be 1 or more"),
-        ({"augment_to": -1}, "augment_to is -1; it must be from 0 to max_images, 10000"),
-        ({"augment_to": 10_001}, "augment_to is 10001; it must be from 0 to max_images, 10000"),
+        ({"augment_to": -2}, "augment_to is -2; it must be from -1 to max_images, 10000"),
+        ({"augment_to": 10_001}, "augment_to is 10001; it must be from -1 to max_images, 10000"),
+        ({"augment_times": -1.0}, "augment_times is -1.0; it must be 0 or more"),
+        ({"augment_times": float("inf")}, "augment_times is inf; it must be 0 or more"),
         ({"hard_weight": -0.5}, "hard_weight is -0.5; it must be 0 or more"),
         ({"hard_weight": float("nan")}, "hard_weight is nan; it must be 0 or more"),
         ({"seed": -1}, "seed is -1; it must be from 0 to 2147483647"),

@@ -38,7 +38,7 @@ EVIL = """<script>alert('1')<|script> & "quoted".png"""
 LONG = f"train/v/{'ä' * 125}.png"  # 254 bytes
 LEFT = "train/x/00.augmented-1.png"
 POLICY = Policy(["train"], 0.9, 0.9, 2.0, "drop")
-AUGMENTATION = Augmentation(10_000, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, 1)
+AUGMENTATION = Augmentation(10_000, 5.0, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, "auto", 1)
 OUTPUTS = ("data", "changes", "report")
 
 # What the audit says of the images below, by file name.
@@ -353,6 +353,20 @@ def test_manifest_tells_how_to_make_each_image_again(inputs: Inputs, tmp_path: P
         picture = clean(decoded(sources[image.source_filename]), steps)
         again = apply_operations(picture, image.operations[2:])
         np.testing.assert_array_equal(decoded(found.images[filename]), again)
+
+
+@pytest.mark.parametrize(("content", "operation"), [("auto", "stroke"), ("ink", "stroke"), ("pictures", "colour")])
+def test_pictures_are_augmented_otherwise_than_ink(
+    inputs: Inputs, tmp_path: Path, content: str, operation: str
+) -> None:
+    found = curate(inputs, tmp_path, content=content)
+    sources = encoded(inputs)
+    made = [image for image in found.manifest.values() if AUGMENTED in image.filename]
+    assert len(made) == found.counts["augmented"] > 20
+    for image in made:
+        assert operation in [step["operation"] for step in image.operations]
+        again = apply_operations(decoded(sources[image.source_filename]), image.operations)
+        np.testing.assert_array_equal(decoded(found.images[image.filename]), again)
 
 
 def decoded(content: bytes) -> np.ndarray:

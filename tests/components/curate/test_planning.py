@@ -286,9 +286,37 @@ def versions(draw: st.DrawFn) -> tuple[list[SourceImage], dict[str, Issue], dict
     thresholds = st.sampled_from([0.0, 0.5, 0.9, 2.0])
     splits = draw(st.sampled_from([[], ["train"], ["val"], ["train", "val"]]))
     policy = Policy(
-        splits, draw(thresholds), draw(thresholds), draw(thresholds), draw(st.sampled_from(["drop", "keep"]))
+        splits, draw(thresholds), draw(thresholds), draw(thresholds), draw(st.sampled_from(["drop", "keep"])), 1.0
     )
     return images, issues, people, policy
+
+
+def test_a_policy_that_would_drop_more_than_a_fifth_of_a_class_stops() -> None:
+    images = [image(f"train/i/{number}.png") for number in range(19)]  # and REST, which has one more
+    doubted = {each.filename: issue(each, "drop", 1.0) for each in images[:5]}
+    sentence = (
+        r"^the policy would drop 5 of the 20 images of the class i in train, more than most_dropped allows, 0.2; decide"
+        " about them on the review page, raise the confidences of the policy, keep duplicates with duplicates=keep, or"
+        r" raise most_dropped\.$"
+    )
+    with pytest.raises(UserError, match=sentence):
+        planned(images, doubted)
+    assert Counter(outcome.action for outcome in planned(images, doubted, most_dropped=0.25).values())["dropped"] == 5
+    decided = [person(images[0], "drop")]
+    assert Counter(outcome.action for outcome in planned(images, doubted, decided).values())["dropped"] == 5
+    few = {each.filename: issue(each, "drop", 1.0) for each in images[:2]}
+    assert Counter(outcome.action for outcome in planned(images[:4], few).values())["dropped"] == 2
+
+
+@pytest.mark.parametrize("kind", ["near_duplicate", "exact_duplicate"])
+def test_near_duplicates_count_as_dropped_by_the_policy_but_exact_copies_do_not(kind: str) -> None:
+    images = [image(f"train/i/{number}.png", "one" if kind == "exact_duplicate" else "") for number in range(9)]
+    found = {each.filename: issue(each, "keep_one", 1.0, 1, kinds=(kind,)) for each in images}
+    if kind == "near_duplicate":
+        with pytest.raises(UserError, match="the policy would drop 8 of the 10 images of the class i in train"):
+            planned(images, found)
+    else:
+        assert Counter(outcome.action for outcome in planned(images, found).values())["dropped"] == 8
 
 
 @given(versions(), st.randoms())
@@ -344,6 +372,8 @@ def check_outcome(outcome: Outcome, decision: Decision | None, issue: Issue | No
         ({"relabel_confidence": -0.1}, "relabel_confidence is -0.1; it must be 0 or more"),
         ({"drop_confidence": float("nan")}, "drop_confidence is nan; it must be 0 or more"),
         ({"doubt_confidence": -1.0}, "doubt_confidence is -1.0; it must be 0 or more"),
+        ({"most_dropped": -0.1}, "most_dropped is -0.1; it must be from 0 to 1"),
+        ({"most_dropped": float("nan")}, "most_dropped is nan; it must be from 0 to 1"),
         ({"duplicates": "some"}, "duplicates is 'some'; it must be drop or keep"),
     ],
 )

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components.ingest.md5s import compute_version, write_md5s
 from components.ingest.opening import open_source
-from components.ingest.sources import Source
+from components.ingest.pairs import compute_version, write_pairs
+from components.ingest.sources import Part, Source
 from pipelines.data.ignored import list_ignored
 
 NAMES = st.sampled_from(["a.png", "b.png", "b.txt", ".DS_Store", "._a.png", "b c.png", "[a].png", "#a.png", "Ä.png"])
@@ -70,13 +70,13 @@ def test_run_takes_the_files_that_dvc_takes(
 def list_files(data: Path) -> tuple[str, list[str]]:
     """The version and the files that ingest finds."""
     source = open_source(str(data), ignored=frozenset(list_ignored(data)))
-    parts: list[tuple[str, ...]] = [()]
+    parts = [Part(())]
     for split in list_visible_folders(source):
-        parts.append((split,))
-        parts += [(split, name) for name in list_visible_folders(source, split)]
+        parts.append(Part((split,)))
+        parts += [Part((split, name), split, name) for name in list_visible_folders(source, split)]
     with source.open_reader() as reader:
-        md5s = [(file.name, reader.hash(file)) for part in parts for file in source.list_files(part)]
-    write_md5s(md5s, data.parent.parent / "md5s")
+        md5s = [(file.name, reader.hash(file)) for file in source.list_files(parts)]
+    write_pairs(md5s, data.parent.parent / "md5s")
     return compute_version([data.parent.parent / "md5s"]), sorted(name for name, md5 in md5s if md5)
 
 

@@ -147,6 +147,20 @@ def cases() -> dict[str, Case]:
             saved(palette, "GIF", transparency=1), np.where((INDEX == 1)[..., None], 255, PALETTE[INDEX])
         ),
         "GIF L": Case(saved(gray, "GIF"), GRAY),
+        "WebP RGB": Case(saved(color, "WEBP", lossless=True), COLOR),
+        "WebP RGBA": Case(saved(color_alpha, "WEBP", lossless=True, exact=True), on_white(COLOR, ALPHA), 1),
+        "WebP animation": Case(
+            saved(color, "WEBP", lossless=True, save_all=True, append_images=[color.rotate(180)]), COLOR
+        ),
+        "TIFF 1": Case(saved(ink, "TIFF"), INK),
+        "TIFF L": Case(saved(gray, "TIFF"), GRAY),
+        "TIFF P": Case(saved(palette, "TIFF"), PALETTE[INDEX]),
+        "TIFF RGB": Case(saved(color, "TIFF", compression="tiff_lzw"), COLOR),
+        "TIFF RGB turned by 6": Case(saved(color, "TIFF", tiffinfo={0x0112: 6}), np.rot90(COLOR, -1)),
+        "TIFF RGBA": Case(saved(color_alpha, "TIFF"), on_white(COLOR, ALPHA), 1),
+        "TIFF CMYK": Case(saved(cmyk, "TIFF"), printed, 1),
+        "TIFF I;16": Case(saved(deep, "TIFF"), np.round(DEEP / 257)),
+        "TIFF of two pages": Case(saved(gray, "TIFF", save_all=True, append_images=[second]), GRAY),
         "GIF animation": Case(saved(palette, "GIF", save_all=True, append_images=[second]), PALETTE[INDEX]),
     }
     for number, turned in ORIENTATIONS.items():
@@ -241,8 +255,12 @@ PROGRESSIVE = saved(Image.fromarray(np.tile(WAVE, (10, 10))), "JPEG", progressiv
 REPEATED_SCANS = repeat_scan(PROGRESSIVE, 310 - PROGRESSIVE.count(b"\xff\xda"))
 BAD = {
     "empty": (b"", "empty"),
-    "text": (b"not an image\n" * 50, "not a PNG, JPEG, BMP or GIF"),
-    "another format": (saved(Image.fromarray(GRAY), "TIFF"), "not a PNG, JPEG, BMP or GIF"),
+    "TIFF of floats": (
+        saved(Image.fromarray(GRAY.astype(np.float32)), "TIFF"),
+        "a TIFF of the mode F, which no screen shows; save it with 8 bits",
+    ),
+    "text": (b"not an image\n" * 50, "not a PNG, JPEG, BMP, GIF, WebP or TIFF"),
+    "another format": (saved(Image.fromarray(GRAY), "PPM"), "not a PNG, JPEG, BMP, GIF, WebP or TIFF"),
     "half a PNG": (WHOLE[: len(WHOLE) // 2], "damaged"),
     "half a JPEG": (WHOLE_JPEG[: len(WHOLE_JPEG) // 2], "damaged"),
     "half a BMP": (saved(Image.fromarray(COLOR), "BMP")[:120], "damaged"),

@@ -187,7 +187,7 @@ def test_metadata_has_figures_of_at_most_100_classes(classes: int, tmp_path: Pat
         for split in ("train", "val"):
             write(tmp_path / f"data/{split}/class-{number}/0.png", picture)
     examples = Dataset(uri=str(tmp_path / "examples"))
-    ingest_step(str(tmp_path / "data"), "", "1.dir", [], [], "fail", 10_000, MAX_PIXELS, 1, BEAM, examples)
+    ingest_step(str(tmp_path / "data"), "", "1.dir", [], [], 0.2, 0.0, 0, "fail", 10_000, MAX_PIXELS, 1, BEAM, examples)
     counts = {f"class-{number}": 1 for number in range(classes)}
     assert read_manifest(tmp_path / "examples").splits["train"].classes == counts
     figures = {"data_version": "1.dir", "quarantined": 0, "train_images": classes, "val_images": classes}
@@ -414,7 +414,10 @@ def bomb() -> bytes:
 
 
 BAD_IMAGES: dict[str, tuple[Callable[[Folders], Path], str]] = {
-    "not an image": (lambda f: write(f.data / "train/i/a.png", b"text"), "not a PNG, JPEG, BMP or GIF image"),
+    "not an image": (
+        lambda f: write(f.data / "train/i/a.png", b"text"),
+        "not a PNG, JPEG, BMP, GIF, WebP",
+    ),
     "truncated": (lambda f: write(f.data / "val/v/a.png", whole(f)[:-50]), "damaged"),
     "empty": (lambda f: write(f.test / "x/a.png", b""), "the file is empty"),
     "bomb": (lambda f: write(f.data / "train/x/a.bmp", bomb()), "a decompression bomb"),
@@ -426,7 +429,10 @@ BAD_IMAGES: dict[str, tuple[Callable[[Folders], Path], str]] = {
     ),
     "link to nothing": (lambda f: link(f.data / "train/i/a.png", Path("nothing")), "cannot be read"),
     "link to itself": (lambda f: link(f.data / "train/i/a.png", Path("a.png")), "cannot be read"),
-    "folder among the images": (lambda f: empty(f.data / "train/i/a"), "a folder"),
+    "link to a folder among the images": (
+        lambda f: link(f.data / "train/i/a", f.data / "train/v"),
+        "a link to a folder; put the images themselves there",
+    ),
     "pipe": (lambda f: pipe(f.data / "train/i/a.png"), "not a regular file"),
     "link to a device": (lambda f: link(f.data / "train/i/a.png", Path("/dev/zero")), "a link that leaves"),
 }
@@ -434,7 +440,7 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Folders], Path | str], str]] = {
     "no data": (lambda f: remove(f.data), "no such folder"),
     "no test data": (lambda f: remove(f.test), "no such folder"),
     "no train split": (lambda f: remove(f.data / "train"), "no such folder"),
-    "no val split": (lambda f: remove(f.data / "val"), "no such folder"),
+    "no splits and no classes": (lambda f: remove(f.data / "val") and remove(f.data / "train").parent, "no images"),
     "split without classes": (lambda f: empty(f.data / "val"), "no images"),
     "test data without classes": (lambda f: empty(f.test), "no images"),
     "class without images": (lambda f: empty(f.data / "val/v"), "no images"),
@@ -450,7 +456,8 @@ BAD_FOLDERS: dict[str, tuple[Callable[[Folders], Path | str], str]] = {
         "is a link",
     ),
     "file beside the class folders": (lambda f: write(f.data / "train/a.png", whole(f)), "beside the class folders"),
-    "unknown split": (lambda f: write(f.data / "valid/i/a.png", b"").parents[1], "not a split"),
+    "unknown split": (lambda f: write(f.data / "extra/i/a.png", b"").parents[1], "not a split"),
+    "split of two names": (lambda f: write(f.data / "Valid/i/a.png", b"").parents[1], "both are val; make one of them"),
     "two test splits": (lambda f: shutil.copytree(f.test, f.data / "test"), "has a test split already"),
     "name that is not UTF-8": (lambda f: misnamed(f.data / "train/i/00.png"), "not UTF-8"),
 }
@@ -479,8 +486,8 @@ def test_unknown_class_is_named(tiny: Folders, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         ingest(tiny, tmp_path / "examples", classes=["i", "v"])
     assert str(caught.value) == (
-        f"{tiny.data / 'train/x'}: not one of the classes i, v; rename it, or list your classes in pipelines/config, "
-        "as `classes` of ingest, and in models/schema.pbtxt."
+        f"{tiny.data / 'train/x'}: not one of the classes i, v; rename it, or list it as well, in --param "
+        "classes=[...] or as `classes` of ingest in pipelines/config; an empty list takes what the data has."
     )
 
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from components.ingest.folders import Folder
 from components.ingest.ingestion import ingest_folders
 from components.ingest.opening import open_source
-from components.ingest.sources import BadImage, File
+from components.ingest.sources import BadImage, File, Part
 from components.shared.errors import UserError
 from components.shared.formats.examples import ExamplesManifest, open_examples
 from tests.conftest import BEAM, CLASSES, PATIENCE, PROCESSES, Folders, contents, copy_folders, ends_soon, run_killed
@@ -224,12 +224,11 @@ def test_url_of_dvc_is_the_address_of_the_manifest(local: Everywhere, tmp_path: 
 # --- data sets that are refused as folders are -------------------------------------------------
 
 SPOILT: dict[str, tuple[Callable[[Path], Any], str, str]] = {
-    "no val split": (lambda f: shutil.rmtree(f / "val"), "val", "no such folder"),
-    "unknown split": (lambda f: shutil.copytree(f / "val", f / "valid"), "valid", "not a split"),
+    "no train split": (lambda f: shutil.rmtree(f / "train"), "train", "no such folder"),
+    "unknown split": (lambda f: shutil.copytree(f / "val", f / "extra"), "extra", "not a split"),
     "class missing in one split": (lambda f: shutil.rmtree(f / "val/v"), "val/v", "every split needs each class"),
     "file beside the class folders": (lambda f: (f / "train/a.png").touch(), "train/a.png", "lies beside"),
-    "folder among the images": (lambda f: _write(f / "train/i/a/b.png"), "train/i/a", "a folder; images lie"),
-    "only a folder in a class": (lambda f: _only_folder(f / "val/i"), "val/i/a", "a folder; images lie"),
+    "empty file in a folder of a class": (lambda f: _write(f / "train/i/a/b.png"), "train/i/a/b.png", "is empty"),
     "no image": (lambda f: (f / "train/i/a.png").write_text("text"), "train/i/a.png", "not a PNG"),
     "too large": (lambda f: (f / "train/i/a.png").write_bytes(bytes(8_000_001)), "train/i/a.png", "larger than"),
 }
@@ -238,12 +237,6 @@ SPOILT: dict[str, tuple[Callable[[Path], Any], str, str]] = {
 def _write(path: Path) -> None:
     path.parent.mkdir()
     path.touch()
-
-
-def _only_folder(path: Path) -> None:
-    shutil.rmtree(path)
-    (path / "a").mkdir(parents=True)
-    (path / "a" / "b.png").touch()
 
 
 @pytest.mark.parametrize(("spoil", "name", "reason"), SPOILT.values(), ids=SPOILT)
@@ -406,7 +399,9 @@ def test_no_manifest_leads_outside_the_data_set(tmp_path_factory: pytest.TempPat
     uri = write_version(remote, manifest=json.dumps(content).encode())
     files, refusal = [], ""
     try:
-        files = list(open_source(uri).list_files(()))
+        source = open_source(uri)
+        names = [child.name for child in source.list_children() or [] if child.is_folder]
+        files = list(source.list_files([Part((name,), "train", name) for name in names]))
     except UserError as error:
         refusal = str(error)
     Path(uri).unlink()

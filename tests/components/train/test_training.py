@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,10 +16,12 @@ from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 from components.shared.errors import UserError
 from components.shared.formats.examples import ASPECT_RATIO, open_examples
 from components.train.serving import Classifier, transform_images
-from components.train.training import TrainingSettings, load_split, train_model
+from components.train.settings import TrainingSettings, check_settings, make_loss, make_optimizer
+from components.train.training import load_split, train_model
 from components.transform.transformation import transform_examples
+from models import mobilenet
 from models.preprocessing import IMAGE, LABEL
-from models.resnet import build_model
+from models.resnet import CHANNELS, SIZE, build_model
 from tests.conftest import BEAM, CLASSES, contents, outputs_in
 from tests.pages import Page
 from tests.shards import edit_record
@@ -117,7 +120,15 @@ def test_record_says_what_was_trained_on_what(first: Trained, transformed: Path)
     training = first.training
     assert training["classes"] == manifest.classes
     assert training["data_version"] == manifest.data_version
-    assert training["settings"] == SETTINGS._asdict()
+    assert training["settings"] == {
+        "model": "resnet",
+        "epochs": 2,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "seed": 1,
+        "optimizer": "Adam",
+        "loss": "SparseCategoricalCrossentropy",
+    }
     assert training["parameters"] == build_model(len(CLASSES)).count_params()
 
 
@@ -190,6 +201,7 @@ def test_feature_that_the_schema_lets_be_absent_changes_nothing(
     transform_examples(
         str(examples),
         schema=str(tmp_path),
+        model="resnet",
         batch_size=16,
         beam_options=BEAM,
         **outputs_in(tmp_path, "examples", "graph"),
@@ -222,7 +234,7 @@ def test_transformed_images_that_were_edited_are_refused(
     folder = shutil.copytree(transformed / "examples", tmp_path / "examples")
     edit_record(folder, edit)
     with pytest.raises(UserError) as caught:
-        load_split(open_examples(folder), "val")
+        load_split(open_examples(folder), "val", (*SIZE, CHANNELS))
     assert str(caught.value) == f"{folder}, val: {sentence}; rerun transform."
 
 
@@ -234,3 +246,118 @@ def test_transform_graph_that_is_missing_or_damaged_is_named(transformed: Path, 
             Classifier(build_model(len(CLASSES)), str(tmp_path / "graph"), CLASSES)
         assert str(caught.value).startswith(f"{graph}: cannot be read as a SavedModel (")
         assert str(caught.value).endswith("); give the output `transform_graph` of transform.")
+
+
+# --- models and settings -----------------------------------------------------------------------
+
+
+def test_examples_and_graph_of_two_models_are_refused(transformed: Path, tmp_path: Path) -> None:
+    shutil.copytree(transformed / "examples", tmp_path / "examples")
+    graph = shutil.copytree(transformed / "graph", tmp_path / "graph")
+    (graph / "model.json").write_text('{"model": "mobilenet"}')
+    with pytest.raises(UserError) as caught:
+        train(tmp_path, tmp_path / "out", SETTINGS)
+    assert str(caught.value) == (
+        f"{tmp_path}/examples: is for the model resnet, but {graph} for mobilenet; give both outputs of one run of "
+        "transform."
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_examples_that_do_not_name_their_model_are_refused(transformed: Path, tmp_path: Path) -> None:
+    shutil.copytree(transformed, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "graph/model.json").unlink()
+    with pytest.raises(UserError, match=r"graph/model.json: .*; rerun transform\.$"):
+        train(tmp_path, tmp_path / "out", SETTINGS)
+
+
+def test_another_model_is_trained_and_served_at_its_size(examples: Path, validated: Path, tmp_path: Path) -> None:
+    transform_examples(
+        str(examples),
+        schema=str(validated / "schema"),
+        model="mobilenet",
+        batch_size=16,
+        beam_options=BEAM,
+        **outputs_in(tmp_path, "examples", "graph"),
+    )
+    settings = SETTINGS._replace(
+        epochs=1,
+        optimizer={"class_name": "AdamW", "config": {"weight_decay": 0.01}},
+        loss={"class_name": "CategoricalCrossentropy", "config": {"label_smoothing": 0.1}},
+        learning_rate_schedule={"class_name": "ExponentialDecay", "config": {"decay_steps": 2, "decay_rate": 0.5}},
+    )
+    trained = train(tmp_path, tmp_path / "out", settings)
+    assert trained.training["settings"]["model"] == "mobilenet"
+    assert trained.training["parameters"] == mobilenet.build_model(len(CLASSES)).count_params()
+    outputs, labels = trained.predict(examples, "val")
+    assert trained.history[0]["val_accuracy"] == pytest.approx((outputs["label"] == labels).mean())
+    right = np.eye(len(CLASSES))[labels] * 0.9 + 0.1 / len(CLASSES)
+    loss = -(right * np.log(outputs["probabilities"])).sum(axis=1).mean()
+    assert trained.history[0]["val_loss"] == pytest.approx(loss, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"optimizer": {"class_name": "Adm"}},
+            "optimizer: the class_name 'Adm' does not exist. Did you mean Adam?",
+        ),
+        ({"optimizer": {"config": {}}}, 'optimizer: has no class_name; write it as Keras does, such as {"class_name"'),
+        ({"optimizer": {"class_name": "SGD", "config": 3}}, "optimizer: config is 3; it must hold names with values."),
+        (
+            {"optimizer": {"class_name": "SGD", "config": {"momentun": 0.9}}},
+            "optimizer: Keras does not take this SGD (Argument(s) not recognized: {'momentun': 0.9}).",
+        ),
+        (
+            {"optimizer": {"class_name": "SGD", "config": {"momentum": 7}}},
+            "optimizer: Keras does not take this SGD (`momentum` must be",
+        ),
+        (
+            {"optimizer": {"class_name": "Adam", "config": {"beta_1": "much"}}},
+            "optimizer: Keras does not take this Adam",
+        ),
+        (
+            {"optimizer": {"class_name": "Adam", "config": {"learning_rate": 0.1}}},
+            "optimizer: config has learning_rate; leave it out, and set train's learning_rate or its schedule.",
+        ),
+        ({"loss": {"class_name": "Hinge"}}, "loss: the class_name 'Hinge' does not exist. There are: CategoricalCross"),
+        (
+            {"loss": {"class_name": "CategoricalCrossentropy", "config": {"from_logits": False}}},
+            "loss: config has from_logits false; leave that out, since the models give logits.",
+        ),
+        (
+            {"loss": {"class_name": "SparseCategoricalCrossentropy", "config": {"smoothing": 0.1}}},
+            "loss: Keras does not take this SparseCategoricalCrossentropy (",
+        ),
+        (
+            {"learning_rate_schedule": {"class_name": "CosineDecay"}},
+            "learning_rate_schedule: Keras does not take this CosineDecay (",
+        ),
+        (
+            {"learning_rate_schedule": {"class_name": "CosineDecay", "config": {"decay_steps": "ten"}}},
+            "learning_rate_schedule: Keras does not take this CosineDecay (",
+        ),
+        ({"learning_rate_schedule": {"class_name": "Cosine"}}, "learning_rate_schedule: the class_name 'Cosine' does"),
+    ],
+)
+def test_what_keras_does_not_take_is_refused_before_anything_is_read(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        train(Path("nowhere"), Path("nowhere"), SETTINGS._replace(**settings))
+    assert str(caught.value).startswith(sentence)
+
+
+def test_defaults_are_those_of_the_competition() -> None:
+    settings = TrainingSettings(1, 8, 1e-4, 1)
+    check_settings(settings)
+    chosen, known = make_optimizer(settings).get_config(), keras.optimizers.Adam(1e-4).get_config()
+    assert chosen | {"name": ""} == known | {"name": ""}  # Keras numbers them
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True).get_config()
+    assert make_loss(settings).get_config() == expected
+
+
+def test_settings_are_described_as_they_were_written() -> None:
+    schedule = {"class_name": "PiecewiseConstantDecay", "config": {"boundaries": [100.0], "values": [0.1, 0.01]}}
+    described = SETTINGS._replace(learning_rate_schedule=schedule).describe()
+    expected = 'PiecewiseConstantDecay {"boundaries": [100], "values": [0.1, 0.01]}'
+    assert described["learning_rate_schedule"] == expected

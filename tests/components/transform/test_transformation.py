@@ -1,5 +1,6 @@
 import os
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,30 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
+import models
+from components.shared import fixed_models
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, ExamplesManifest, open_examples
 from components.transform.transformation import transform_examples
-from models.preprocessing import IMAGE, LABEL, SIZE
+from models.preprocessing import IMAGE, LABEL
+from models.resnet import SIZE
 from tests.conftest import BEAM, PROCESSES, contents, ends_soon, outputs_in, run_killed
 from tests.shards import edit_record, set_text
 
 
 def transform(
-    examples: Path, schema: Path, folder: Path, batch_size: int = 16, options: list[str] = BEAM, uri: str = ""
+    examples: Path,
+    schema: Path,
+    folder: Path,
+    batch_size: int = 16,
+    options: list[str] = BEAM,
+    uri: str = "",
+    model: str = "resnet",
 ) -> ExamplesManifest:
     return transform_examples(
         str(examples),
         schema=str(schema),
+        model=model,
         batch_size=batch_size,
         beam_options=options,
         examples_uri=uri,
@@ -142,6 +153,7 @@ examples, schema, output, graph = sys.argv[1:]
 transform_examples(
     examples,
     schema=schema,
+    model="resnet",
     batch_size=16,
     beam_options=["--runner=FnApiRunner"],
     examples_output=output,
@@ -204,3 +216,66 @@ def test_schema_of_something_else_is_refused(
         transform(examples, tmp_path / "schema", tmp_path / "out")
     assert str(caught.value).startswith(f"{path}: {sentence}")
     assert str(caught.value).endswith("; give the output `schema` of validate.")
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+def test_examples_and_graph_name_their_model(transformed: Path) -> None:
+    for name in ("examples", "graph"):
+        assert (transformed / name / "model.json").read_text() == '{\n "model": "resnet"\n}\n'
+
+
+def test_unknown_model_is_refused(examples: Path, validated: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        transform(examples, validated / "schema", tmp_path / "out", model="resnest")
+    sentence = "model is 'resnest'; it must be mobilenet or resnet, the files of models/."
+    assert str(caught.value) == sentence
+    assert not (tmp_path / "out").exists()
+
+
+GOOD = """
+from models.preprocessing import decode
+SIZE, CHANNELS = (8, 9), 1
+def build_model(classes): ...
+def preprocessing_fn(inputs): return decode(inputs, SIZE, CHANNELS)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("SIZE, CHANNELS = (8, 9), 1", "SIZE = (8, 9)", "has no CHANNELS; docs/models.md says what a model has."),
+        ("(8, 9), 1", "28, 1", "SIZE is 28; it must be (HEIGHT, WIDTH) in pixels."),
+        ("(8, 9), 1", "(8, 9), 2", "CHANNELS is 2; it must be 1 (gray) or 3 (RGB)."),
+        ("def build_model(classes): ...", "def build_model(classes: ...", "models/faulty.py, line 4: is not Python"),
+        (
+            "return decode(inputs, SIZE, CHANNELS)",
+            "return {'image': decode(inputs, SIZE, CHANNELS)['image']}",
+            "preprocessing_fn returns image; it must be image and label.",
+        ),
+        (
+            "return decode(inputs, SIZE, CHANNELS)",
+            "return decode(inputs, SIZE, 3)",
+            "preprocessing_fn returns image as float32 (None, 8, 9, 3), not float32 [batch, 8, 9, 1]; "
+            "docs/models.md says what a model has.",
+        ),
+    ],
+)
+def test_model_that_is_not_as_the_guide_says_is_refused(
+    old: str,
+    new: str,
+    sentence: str,
+    examples: Path,
+    validated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "faulty.py").write_text(GOOD.replace(old, new))
+    monkeypatch.setattr(fixed_models, "MODELS", tmp_path)
+    monkeypatch.setattr(models, "__path__", [str(tmp_path), *models.__path__])
+    monkeypatch.delitem(sys.modules, "models.faulty", raising=False)
+    with pytest.raises(UserError) as caught:
+        transform(examples, validated / "schema", tmp_path / "out", model="faulty")
+    assert str(caught.value).removeprefix("models/faulty.py: ").startswith(sentence)
+    assert not contents(tmp_path / "out")

@@ -20,7 +20,7 @@ from components.shared.formats.examples import ExamplesManifest, ImageExample, S
 from components.validate import anomalies, validation
 from components.validate.image_statistics import FEATURES
 from components.validate.validation import Thresholds, validate_examples
-from tests.conftest import BEAM, CLASSES, PROCESSES, Folders, contents, copy_folders, outputs_in
+from tests.conftest import BEAM, CLASSES, PROCESSES, ROOT, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page
 
 THRESHOLDS = Thresholds(label=0.1, scalar=0.9, blank_contrast=0.02, imbalance_ratio=3)
@@ -66,6 +66,7 @@ def validate(
     thresholds: Thresholds = THRESHOLDS,
     options: list[str] = BEAM,
     uri: str = "",
+    schema: Path | str = "",
 ) -> Validated:
     counts = validate_examples(
         str(examples),
@@ -73,6 +74,7 @@ def validate(
         severity=severity or {},
         beam_options=options,
         examples_uri=uri,
+        curated_schema_uri=str(schema),
         **outputs_in(folder, *OUTPUTS),
     )
     return Validated(folder, counts)
@@ -82,14 +84,6 @@ def read_all(examples: Path) -> dict[str, ImageExample]:
     """Every image by its name."""
     opened = open_examples(examples)
     return {example.filename: example for split in opened.manifest.splits for example in opened.read(split)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def inferred(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """No curated schema, unless a test sets one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "CURATED_SCHEMA", tmp_path_factory.mktemp("models") / "schema.pbtxt")
-        yield
 
 
 # --- faults put into the data, and nothing else found ------------------------------------------
@@ -196,7 +190,7 @@ def test_inferred_schema_holds_every_feature_of_the_examples(faulty: Path, found
 
 
 def test_inferred_schema_can_be_curated_and_violations_name_their_images(
-    faulty: Path, found: Validated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faulty: Path, found: Validated, tmp_path: Path
 ) -> None:
     rows = read_all(faulty)
     most = sorted(row.width for row in rows.values())[len(rows) // 2]
@@ -205,34 +199,104 @@ def test_inferred_schema_can_be_curated_and_violations_name_their_images(
     tfdv.get_feature(schema, ex.WIDTH).int_domain.max = most
     curated = tmp_path / "curated.pbtxt"
     tfdv.write_schema_text(schema, str(curated))
-    monkeypatch.setattr(validation, "CURATED_SCHEMA", curated)
+    others = {kind: "ignore" for kind in validation.KINDS if kind != "schema"}
 
-    again = validate(faulty, tmp_path, {kind: "ignore" for kind in validation.KINDS if kind != "schema"})
-    outside = {ex.CLASS: lambda row: row.class_name == "x", ex.WIDTH: lambda row: row.width > most}
-    actual = {tuple(finding["message"].split(": ")[:2]): finding["images"] for finding in again.findings}
-    assert actual == {
-        (split, name): sorted(
-            filename for filename in rows if filename.startswith(f"{split}/") and wrong(rows[filename])
-        )
-        for split in open_examples(faulty).manifest.splits
-        for name, wrong in outside.items()
-    }
+    again = validate(faulty, tmp_path, others, schema=curated)
+    expected: dict[str, list[str]] = {"the class x is not in the schema": []}
+    for split in open_examples(faulty).manifest.splits:
+        wide = {name: row.width for name, row in rows.items() if name.startswith(f"{split}/") and row.width > most}
+        lowest, highest = min(wide.values()), max(wide.values())
+        values = f"{lowest}" if lowest == highest else f"from {lowest} to {highest}"
+        expected[f"{split}: image/width is {values}, where the schema has {most} or less"] = sorted(wide)
+    assert {finding["message"]: finding["images"] for finding in again.findings} == expected
     assert {finding["kind"] for finding in again.findings} == {"schema"}
     assert found.messages("schema") == [], "the inferred schema fits"
     assert tfdv.load_schema_text(str(tmp_path / "schema" / "schema.pbtxt")) == schema
     with pytest.raises(UserError) as caught:
-        validate(faulty, tmp_path / "stopped", {"schema": "error"})
-    assert str(caught.value).splitlines()[0] == (
-        "the data has errors; fix it, or lower the severity of these kinds to see them in the report; if the images "
-        "are right, edit models/schema.pbtxt, or remove it to infer one:"
+        validate(faulty, tmp_path / "stopped", others | {"schema": "error"}, schema=curated)
+    assert str(caught.value).startswith(f"the images do not fit {curated}: the class x is not in the schema; test: ")
+    assert str(caught.value).endswith("; correct the images or the schema, or leave it out to infer one.")
+    assert len(str(caught.value).splitlines()) == 1
+    assert contents(tmp_path / "stopped") == {}
+
+
+NUMERALS = ROOT / "pipelines/config/competition.pbtxt"
+
+
+def test_schema_of_other_classes_is_one_sentence_with_the_difference(tiny: Folders, tmp_path: Path) -> None:
+    """The schema of the competition on the images of i, v and x alone."""
+    others = {kind: "ignore" for kind in validation.KINDS if kind != "schema"} | {"schema": "error"}
+    with pytest.raises(UserError) as caught:
+        validate(ingest(tiny, tmp_path / "few"), tmp_path / "out", others, schema=NUMERALS)
+    assert str(caught.value) == (
+        f"the images do not fit {NUMERALS}: the classes ii, iii, iv, vi, vii, viii and ix of the schema have no "
+        "images; correct the images or the schema, or leave it out to infer one."
     )
+
+
+def test_words_for_classes_values_and_ranges(found: Validated) -> None:
+    schema = tfdv.load_schema_text(str(found.folder / "schema" / "schema.pbtxt"))
+
+    def compare(classes: list[str]) -> list[str]:
+        feature = tfdv.get_feature(schema, ex.CLASS)
+        return [finding["message"] for finding in anomalies._compare_classes(feature, schema, classes)]
+
+    assert compare(["x", "i", "v"]) == []
+    assert compare(["i", "v"]) == ["the class x of the schema has no images"]
+    assert compare(["i", "v", "x", "a b"]) == ["the class a b is not in the schema"]
+    assert compare(["circle", "square"]) == [
+        "the classes circle and square are not in the schema, and i, v and x of the schema have no images"
+    ]
+    many = [f"c{number}" for number in range(12)]
+    assert compare(["i", "v", "x", *many]) == [
+        "the classes c0, c1, c2, c3, c4, c5, c6, c7, c8, c9 and 2 more are not in the schema"
+    ]
+
+
+def test_splits_that_differ_fit_the_schema_inferred_from_them(tiny: Folders, tmp_path: Path) -> None:
+    data, test = copy_folders(tiny, tmp_path)
+    for path in (data / "val").rglob("*.png"):
+        Image.open(path).convert("RGB").save(path.with_suffix(".jpg"))
+        path.unlink()
+    done = validate(ingest(Folders(data, test), tmp_path), tmp_path / "out", {"schema": "error"})
+    schema = tfdv.load_schema_text(str(tmp_path / "out/schema/schema.pbtxt"))
+    assert sorted(tfdv.get_domain(schema, ex.FORMAT).value) == ["jpeg", "png"]
+    assert done.counts["schema"] == 0
+    assert "The schema was inferred from these images" in Page(tmp_path / "out/report").text
+
+
+def test_inferred_schema_knows_each_of_many_classes(tmp_path: Path) -> None:
+    names = [f"class {number:03d}" for number in range(120)]
+    pictures = tmp_path / "data"
+    for split in ("train", "val"):
+        for number, name in enumerate(names):
+            (pictures / split / name).mkdir(parents=True)
+            Image.new("L", (20, 20 + number), 100).save(pictures / split / name / "0.png")
+    output = tmp_path / "examples"
+    ingest_folders(
+        str(pictures),
+        test_data_uri="",
+        data_version="",
+        classes=names,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=50_000_000,
+        shards=1,
+        beam_options=BEAM,
+        output=str(output),
+    )
+    validate(output, tmp_path / "out", {"schema": "error"})
+    schema = tfdv.load_schema_text(str(tmp_path / "out/schema/schema.pbtxt"))
+    assert sorted(tfdv.get_domain(schema, ex.CLASS).value) == names
 
 
 def test_broken_curated_schema_is_named(tmp_path: Path) -> None:
     path = tmp_path / "schema.pbtxt"
     path.write_text("feature { name: ")
-    with pytest.raises(UserError, match="cannot be read as a schema .*; fix that line, or remove the file") as caught:
-        anomalies.read_curated_schema(path)
+    with pytest.raises(
+        UserError, match="cannot be read as a schema .*; correct that, or leave the schema out"
+    ) as caught:
+        anomalies.read_curated_schema(str(path))
     assert str(path) in str(caught.value)
 
 
@@ -242,7 +306,7 @@ def test_feature_missing_in_the_curated_schema_is_named(found: Validated, tmp_pa
     for name in (*FEATURES, ex.ENCODED, ex.FILENAME, ex.SHA256):
         path.write_text(written.replace(f'"{name}"', '"other"'))
         with pytest.raises(UserError, match=f"the features {name} are missing") as caught:
-            anomalies.read_curated_schema(path)
+            anomalies.read_curated_schema(str(path))
         assert str(path) in str(caught.value)
 
 
@@ -347,12 +411,13 @@ def test_other_distribution_of_test_is_drift(faulty: Path, found: Validated) -> 
 
 def test_error_stops_with_the_images_named_and_ignored_kinds_hidden(faulty: Path, tmp_path: Path) -> None:
     severity = {"duplicate_with_other_label": "error", "blank": "error", "duplicate_across_splits": "ignore"}
-    with pytest.raises(UserError, match="the data has errors; fix it, or lower the severity") as caught:
+    with pytest.raises(UserError) as caught:
         validate(faulty, tmp_path / "outputs", severity)
-    lines = str(caught.value).splitlines()[1:]
-    expected = [", ".join(images) for kind in severity for images in DUPLICATES[kind] if severity[kind] == "error"]
-    assert sorted(line.split(". ")[-1] for line in lines) == sorted(expected)
-    assert "leak.png" not in str(caught.value)
+    assert str(caught.value) == (
+        "the images have errors: duplicate_with_other_label: 2 files have the same bytes (test/x/conflict.png, "
+        "train/v/01.png); blank: contrast 0.000 (test/v/black.png); blank: contrast 0.000 (train/v/white.png); "
+        "correct the images, or lower the severity of these kinds to see them in the report."
+    )
     assert contents(tmp_path / "outputs") == {}
 
 

@@ -98,6 +98,15 @@ def test_names_and_descriptions_fit_the_database_of_the_server(lab: Lab):
     assert run["description"].endswith("…")
 
 
+def test_a_schema_goes_to_the_bucket(lab: Lab):
+    (lab.workplace / "own.pbtxt").write_text("feature {}\n")
+    lab.done(*DATA, "--schema", "own.pbtxt")
+    digest = hashlib.sha256(b"feature {}\n").hexdigest()
+    (parameters,) = [run["runtime_config"]["parameters"] for run in lab.runs()]
+    assert parameters["curated_schema_uri"] == f"{lab.root}/schemas/{digest}.pbtxt"
+    assert lab.gcs.bucket.blob(f"runs/schemas/{digest}.pbtxt").download_as_bytes() == b"feature {}\n"
+
+
 def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
     (lab.workplace / "decisions.csv").write_text("sha256,filename,label,decision,new_label,decided_at\n")
     chosen = ("--pipeline", "improvement", *DATA)
@@ -213,7 +222,11 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     (("--data", "."), [".: not in a DVC repository", "dvc add"]),
     (
         (*DATA, "--config", "gke"),
-        ["gke.yaml: still has REGION, PROJECT, BUCKET in place of your names; to run on this machine, add --local"],
+        ["gke.yaml: still has BUCKET, REGION, PROJECT in place of your names; put them there as docs/gke.md says, or"],
+    ),
+    (
+        ("--check", "--config", "gke"),
+        ["gke.yaml: still has BUCKET, REGION, PROJECT in place of your names; put them there as docs/gke.md says, or"],
     ),
     (
         (*DATA, "--config", "sample"),
@@ -261,6 +274,10 @@ def test_a_refusal_of_the_server_is_one_sentence(lab: Lab):
         ("--wait --timeout 0", "invalid minutes value: '0'"),
         ("--list --pipeline training", "--pipeline is for starting a run"),
         ("--pipeline training --component train", "leave out one"),
+        (
+            "--component train --schema s.pbtxt",
+            "--schema goes with --pipeline training or improvement, or --component validate",
+        ),
         ("--decisions d.csv", "--decisions goes with --pipeline improvement or --component curate"),
         ("--pipeline comparison", "--pipeline comparison goes with --before RUN"),
         ("--before a --data images", "--pipeline comparison goes with --before RUN"),

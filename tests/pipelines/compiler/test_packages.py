@@ -1,5 +1,6 @@
 """What compile.py writes, read as Kubeflow Pipelines reads it: into its protobuf messages, unknown fields refused."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,9 +67,11 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A configuration, and the folder that `python compile.py --config` writes for it."""
     output = tmp_path_factory.mktemp("build")
     project = ROOT
-    if request.param == "full":
+    if request.param in ("full", "gke"):
         project = copy_project(tmp_path_factory.mktemp("copy") / "project")
         (project / "pipelines" / "config" / "full.yaml").write_text(FULL)
+        gke = project / "pipelines" / "config" / "gke.yaml"
+        gke.write_text(re.sub("PROJECT|BUCKET|REGION", lambda name: f"our-{name[0].lower()}", gke.read_text()))
     options = ("--config", request.param, "--tag", TAG, "--output", output)
     result = run_python("compile.py", *options, cwd=project)
     assert result.returncode == 0, result.stderr

@@ -58,10 +58,11 @@ def test_sources_are_tasks_also_where_a_part_hands_on_what_they_made(improvement
 
 def test_parameters_are_those_of_the_whole_pipeline(improvement: Spec):
     """Not of those that have the same name by chance: the audit's epochs are not the training's."""
-    assert find_parameters(improvement, "audit", ()) == {"seed": "seed"}
+    assert find_parameters(improvement, "audit", ()) == {"content": "content", "seed": "seed"}
     training = ("epochs", "batch_size", "learning_rate", "seed")
     assert find_parameters(improvement, "after-train", ("after",)) == {name: name for name in training}
-    assert find_parameters(improvement, "after-ingest", ("after",)) == {}  # curate and constants give them
+    data = ("classes", "val_share", "test_share", "split_seed")  # curate and constants give the others
+    assert find_parameters(improvement, "after-ingest", ("after",)) == {name: name for name in data}
 
 
 def test_two_tasks_of_one_name_in_one_pipeline_are_refused():
@@ -106,7 +107,7 @@ def test_constants_are_what_the_pipeline_gives_itself(improvement: Spec):
     assert find_constants(improvement, "curate", ())["max_images"] == 10_000
     assert "augment_to" not in find_constants(improvement, "curate", ())  # a parameter of the pipeline
     constants = find_constants(improvement, "before-ingest", ("before",))
-    assert constants["classes"] == ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"]
+    assert constants["beam_options"] == ["--runner=FnApiRunner"]
 
 
 def test_a_text_that_a_pipeline_makes_of_others_is_no_constant():

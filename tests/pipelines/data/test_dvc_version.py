@@ -153,6 +153,24 @@ def test_folder_on_disk(home: Path) -> None:
     assert git(home, "status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("rev", [None, "v2"])
+def test_table_in_a_version(home: Path, rev: str | None) -> None:
+    write(home / "data", {**V2, "lists/labels.csv": "path,label"})
+    track(home)
+    push(home)
+    commit(home, "v3")
+    folder = resolve_version(home / "data", "v3" if rev else None)
+    table = resolve_version(home / "data/lists/labels.csv", "v3" if rev else None)
+    assert table == folder._replace(uri=f"{folder.uri}/lists/labels.csv")
+    (home / "labels.csv").write_text("path,label")
+    with pytest.raises(UserError) as caught:
+        resolve_version(home / "labels.csv", rev)
+    assert str(caught.value) == (
+        f"{home}/labels.csv: DVC tracks no folder that it lies in; put the table and its images into one folder, "
+        "`dvc add` that, commit and `dvc push`."
+    )
+
+
 @pytest.mark.parametrize("rev", ["v1", "HEAD~1", "other", "commit"])
 def test_revision(home: Path, rev: str) -> None:
     git(home, "branch", "other", "v1")
@@ -262,7 +280,7 @@ def track_a_file(home: Path) -> None:
         pytest.param(lambda home: None, "nowhere", "not tracked by DVC; run `dvc add nowhere`", id="nowhere"),
         pytest.param(lambda home: None, "data/train", "only a part of data, which DVC tracks as a whole", id="part"),
         pytest.param(lambda home: None, "", "DVC tracks only parts of it; give one of HOME/data.", id="more"),
-        pytest.param(track_a_file, "labels.csv", "labels.csv: a file; a data version is a folder", id="file"),
+        pytest.param(track_a_file, "labels.csv", "labels.csv: DVC tracks no folder that it lies in;", id="file"),
         pytest.param(
             lambda home: (home / "data.dvc").write_text("outs: ["), "data", "DVC cannot use its repository", id="broken"
         ),

@@ -26,7 +26,13 @@ def run_stage(folder: Path, examples: Path) -> RunRecord:
     watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
     arguments = {"examples_uri": str(examples)}
     return run_package(
-        folder, arguments=arguments, artifacts={}, watcher=watcher, runner="subprocess", interruption=Interruption()
+        folder,
+        arguments=arguments,
+        artifacts={},
+        origin={"command": "python submit.py --local --component validate", "config": "local"},
+        watcher=watcher,
+        runner="subprocess",
+        interruption=Interruption(),
     )
 
 

@@ -12,6 +12,7 @@ from pipelines.data.dvc_version import DataVersion
 from pipelines.submission.arguments import EarlierRun
 from pipelines.submission.preparation import PreparedRun, prepare
 from pipelines.submission.request import RunRequest
+from tests.conftest import ROOT
 
 VERSIONED = "c49130228043e342473ee9ddddfbb7f7.dir"
 RUNS = {
@@ -32,8 +33,8 @@ class Place:
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         return DataVersion(f"/here/{folder}/{rev}", VERSIONED if folder.name == "versioned" else "")
 
-    def locate_decisions(self, file: Path) -> str:
-        return f"/here/{file.name}"
+    def locate_file(self, file: Path, kind: str) -> str:
+        return f"/here/{kind}/{file.name}"
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         return RUNS[name]
@@ -50,6 +51,13 @@ def prepared(config: Config, **asked: Any) -> PreparedRun:
 
 def cached(run: PreparedRun) -> set[str]:
     return {stage for stage in run.stages.contracts if run.stages.config.get_stage(stage).caching}
+
+
+@pytest.mark.parametrize("pipeline", ["training", "improvement"])
+def test_classes_and_shares_are_parameters_of_the_pipelines(config: Config, pipeline: str):
+    params = ('classes=["b", "a"]', "val_share=0.3", "split_seed=2")
+    arguments = prepared(config, data="others", pipeline=pipeline, params=params).arguments
+    assert (arguments["classes"], arguments["val_share"], arguments["split_seed"]) == (["b", "a"], 0.3, 2)
 
 
 def test_data_becomes_the_parameters_of_the_pipeline(config: Config):
@@ -99,7 +107,32 @@ def test_ingest_on_other_data_goes_on_from_no_run(config: Config):
 def test_decisions_are_those_that_the_place_can_read(config: Config, tmp_path: Path):
     (tmp_path / "decisions.csv").touch()
     run = prepared(config, pipeline="improvement", data="folder", decisions=str(tmp_path / "decisions.csv"))
-    assert run.arguments == {"data_uri": "/here/folder/None", "decisions_uri": "/here/decisions.csv"}
+    assert run.arguments == {"data_uri": "/here/folder/None", "decisions_uri": "/here/decisions/decisions.csv"}
+
+
+def test_schema_is_that_of_the_command_or_else_of_the_config(config: Config, tmp_path: Path):
+    own = tmp_path / "own.pbtxt"
+    own.touch()
+    competition = load_config("competition")
+    data = {"data_uri": "/here/folder/None"}
+    for asked in ({}, {"pipeline": "improvement"}):
+        run = prepared(competition, data="folder", **asked)
+        assert run.arguments == data | {"curated_schema_uri": "/here/schemas/competition.pbtxt"}
+        run = prepared(competition, data="folder", schema=str(own), **asked)
+        assert run.arguments == data | {"curated_schema_uri": "/here/schemas/own.pbtxt"}
+        assert prepared(config, data="folder", **asked).arguments == data, "by default it is inferred"
+    away = competition.model_copy(update={"schema_file": "gs://images/schema.pbtxt"})
+    assert prepared(away, data="folder").arguments == data | {"curated_schema_uri": "gs://images/schema.pbtxt"}
+
+
+def test_schema_that_is_not_there_is_named(config: Config):
+    lost = config.model_copy(update={"schema_file": "lost.pbtxt"})
+    with pytest.raises(UserError) as raised:
+        prepared(lost, data="folder")
+    assert str(raised.value) == f"{ROOT}/lost.pbtxt: no such file; `schema` in {config.path} names it."
+    with pytest.raises(UserError) as raised:
+        prepared(lost, data="folder", schema="gone.pbtxt")
+    assert str(raised.value) == "gone.pbtxt: no such file; --schema names a schema.pbtxt that a run has inferred."
 
 
 def test_an_address_in_cloud_storage_is_the_same_everywhere(config: Config):

@@ -40,6 +40,7 @@ MANIFEST: dict[str, Any] = {
         for split in ("train", "val")
     },
     "quarantined": [{"path": "train/i/x.png", "reason": "damaged"}],
+    "made_split": None,
 }
 
 
@@ -47,7 +48,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     for split in MANIFEST["splits"].values():
         for shard in split["shards"]:
             (folder / shard["name"]).touch()
-    return asdict(examples.open_examples(folder).manifest)
+    manifest = asdict(examples.open_examples(folder).manifest)
+    if "made_split" not in json.loads((folder / examples.MANIFEST).read_text()):  # as in what earlier versions wrote
+        assert manifest.pop("made_split") is None
+    return manifest
 
 
 Reader = Callable[[Path], Any]

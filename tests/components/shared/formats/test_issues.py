@@ -46,6 +46,23 @@ def test_file_begins_with_the_columns_that_people_and_review_html_know(tmp_path:
     )
 
 
+@pytest.mark.parametrize(
+    ("action", "kinds", "new_label", "said"),
+    [
+        ("relabel", ("label",), "v", "i → v?"),
+        ("drop", ("blank", "exact_duplicate"), "", "drop: blank, exact duplicate"),
+        ("drop", ("label", "ambiguous", "outlier"), "v", "drop: ambiguous, outlier"),
+        ("look", ("label",), "v", "i, or v?"),
+        ("look", ("conflicting_duplicate",), "", "i?"),
+        ("keep_one", ("exact_duplicate",), "", "keep one of these"),
+        ("", (), "", "i"),
+    ],
+)
+def test_a_caption_says_the_suggestion(action: str, kinds: tuple[str, ...], new_label: str, said: str) -> None:
+    issue = make_issue(label="i", prediction="v", action=action, kinds=kinds, new_label=new_label)
+    assert issue.suggestion == said
+
+
 def test_probabilities_are_those_of_the_prediction_and_of_the_label() -> None:
     issue = make_issue(label="i", prediction="v", probability=0.7, label_probability=0.2)
     assert issue.probabilities == {"v": 0.7, "i": 0.2}

@@ -26,9 +26,13 @@ OPERATIONS = st.lists(
     ),
     max_size=3,
 )
-IMAGE = CuratedImage("train/i/0.png", "0" * 64, "train/v/0.png", "b" * 64, "i", [{"operation": "crop"}], None)
+IMAGE = CuratedImage(
+    "train/i/0.png", "0" * 64, "train/v/0.png", "b" * 64, "v/0.png", "i", [{"operation": "crop"}], None
+)
 SHA256S = st.text("0af", min_size=64, max_size=64)
-IMAGES = st.builds(CuratedImage, PATHS, SHA256S, PATHS, SHA256S, NAMES, OPERATIONS, st.none() | st.integers(0, 2**31))
+IMAGES = st.builds(
+    CuratedImage, PATHS, SHA256S, PATHS, SHA256S, PATHS, NAMES, OPERATIONS, st.none() | st.integers(0, 2**31)
+)
 
 
 @given(st.lists(IMAGES, min_size=1, max_size=4, unique_by=lambda image: image.filename))
@@ -41,9 +45,9 @@ def test_what_is_written_is_read(images: list[CuratedImage]) -> None:
 def test_file_is_as_people_read_it(tmp_path: Path) -> None:
     write_manifest(tmp_path, [IMAGE, IMAGE._replace(operations=[], seed=3)])
     assert (tmp_path / FILE).read_bytes().decode() == (
-        "filename,sha256,source_filename,source_sha256,label,operations,seed\r\n"
-        f'train/i/0.png,{"0" * 64},train/v/0.png,{"b" * 64},i,"[{{""operation"": ""crop""}}]",\r\n'
-        f"train/i/0.png,{'0' * 64},train/v/0.png,{'b' * 64},i,[],3\r\n"
+        "filename,sha256,source_filename,source_sha256,source_path,label,operations,seed\r\n"
+        f'train/i/0.png,{"0" * 64},train/v/0.png,{"b" * 64},v/0.png,i,"[{{""operation"": ""crop""}}]",\r\n'
+        f"train/i/0.png,{'0' * 64},train/v/0.png,{'b' * 64},v/0.png,i,[],3\r\n"
     )
 
 

@@ -38,7 +38,7 @@ def write_all_predictions(path: Path) -> None:
 
 
 def write_all_images(path: Path) -> None:
-    image = CuratedImage("train/i/0.png", SHA256, "train/i/0.png", SHA256, "i", [{"operation": "crop"}], 1)
+    image = CuratedImage("train/i/0.png", SHA256, "train/i/0.png", SHA256, "i/0.png", "i", [{"operation": "crop"}], 1)
     write_manifest(path.parent, [image, image._replace(filename="train/i/1.png", operations=[], seed=None)])
 
 

@@ -1,0 +1,96 @@
+"""What the pictures of a data version are, and how they may be flipped: the images tell, where no setting says it."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from components.curate.augmentation import Augmentation
+from components.curate.reading import SourceImage, decode
+from components.shared.duplicates import (
+    HUE_SIDE,
+    SIDE,
+    WEIGHTS,
+    Fingerprint,
+    choose_content,
+    fingerprint,
+)
+from components.shared.errors import UserError
+from components.shared.formats.examples import ExampleSet
+
+LOOKED_AT = 1_000  # images of train, those with the smallest hashes
+LEAST_IMAGES = 5  # of a class, to say anything about it
+WORSE = 0.1  # share of a class by which fewer flipped pictures than unflipped may look like their class
+
+
+def look_at_images(examples: ExampleSet, images: list[SourceImage], augmentation: Augmentation) -> Augmentation:
+    """Fills in what the settings of augmentation leave to the images.
+
+    Args:
+        examples: The data version.
+        images: Its images, without those that an earlier curation made from others.
+        augmentation: The settings.
+
+    Returns:
+        The settings with ink or pictures as `content`. If the images are pictures, each class that `flips` does not
+        name may be flipped horizontally if its flipped pictures look like it.
+
+    Raises:
+        UserError: An image cannot be decoded.
+    """
+    chosen = sorted((image for image in images if image.split == "train"), key=lambda image: image.sha256)[:LOOKED_AT]
+    prints = _take_fingerprints(examples, {image.filename for image in chosen})
+    if choose_content(augmentation.content, prints.values()):
+        return augmentation._replace(content="ink")
+    labels = np.array([image.label for image in chosen])
+    flips = find_flips([prints[image.filename] for image in chosen], labels)
+    return augmentation._replace(content="pictures", flips={**flips, **augmentation.flips})
+
+
+def _take_fingerprints(examples: ExampleSet, wanted: set[str]) -> dict[str, Fingerprint]:
+    found = {}
+    for example in examples.read("train"):
+        if example.filename in wanted:
+            picture = decode(example.encoded)
+            if picture is None:
+                raise UserError(f"{example.filename}: cannot be decoded; rerun ingest on the data.")
+            in_order = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            found[example.filename] = fingerprint(np.asarray(in_order, np.uint8))
+    return found
+
+
+def find_flips(fingerprints: list[Fingerprint], labels: NDArray[np.str_]) -> dict[str, list[str]]:
+    """Finds the classes whose pictures stay what they are when left and right change places.
+
+    Args:
+        fingerprints: Those of some pictures.
+        labels: Their classes.
+
+    Returns:
+        The directions of each such class: horizontal. The picture nearest to a flipped picture of it, itself left out,
+        is about as often of its class as the one nearest to the picture itself.
+    """
+    tones = np.array([np.frombuffer(image.pixels, np.uint8) for image in fingerprints]) * WEIGHTS
+    is_right = _is_nearest_alike(tones, tones, labels)
+    is_flipped_right = _is_nearest_alike(_mirror(tones), tones, labels)
+    found = {}
+    for name in sorted(set(labels)):
+        own = labels == name
+        if own.sum() >= LEAST_IMAGES and is_flipped_right[own].mean() >= is_right[own].mean() - WORSE:
+            found[str(name)] = ["horizontal"]
+    return found
+
+
+def _is_nearest_alike(
+    tones: NDArray[np.float64], others: NDArray[np.float64], labels: NDArray[np.str_]
+) -> NDArray[np.bool_]:
+    """Returns whether the picture nearest to each, but for the one of the same number, has its label."""
+    distances = (others**2).sum(axis=1) - 2 * tones @ others.T
+    np.fill_diagonal(distances, np.inf)
+    return np.asarray(labels[distances.argmin(axis=1)] == labels)
+
+
+def _mirror(tones: NDArray[np.float64]) -> NDArray[np.float64]:
+    channels = np.split(tones, [SIDE**2, SIDE**2 + HUE_SIDE**2], axis=1)
+    sides = (SIDE, HUE_SIDE, HUE_SIDE)
+    squares = (part.reshape(len(tones), side, side) for part, side in zip(channels, sides, strict=True))
+    return np.hstack([square[..., ::-1].reshape(len(tones), -1) for square in squares])

@@ -1,0 +1,213 @@
+"""A data set that a table lists: a CSV or Parquet file with the columns path, label and perhaps split."""
+
+import posixpath
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from components.ingest.buckets import Bucket
+from components.ingest.sources import Child, File, Part, Reader, Source, flatten, join_names
+from components.shared.cloud_storage import SCHEME, is_address
+from components.shared.errors import UserError
+from components.shared.formats.names import NAME_ADVICE, is_plain_name, is_visible_name
+from components.shared.formats.tables import read_rows
+
+SUFFIXES = (".csv", ".parquet")
+COLUMNS = ("path", "label")
+SPLIT = "split"  # a third column, which may be missing
+ADVICE = "a table of images has the columns path and label, and perhaps split"
+
+
+class Row(NamedTuple):
+    """An image of the table."""
+
+    path: str  # relative to the folder of the table, or gs://bucket/object
+    label: str
+    split: str  # as the table calls it; empty if the table has no such column
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the image, if the table's columns were folders."""
+        return (self.split, self.label) if self.split else (self.label,)
+
+
+@dataclass(frozen=True)
+class Table(Source):
+    """A table of images; splits and classes are what its columns hold, as if these were folders."""
+
+    name: str  # of its file, in `root`
+    root: Source  # the folder to which paths are relative
+    prefix: str
+    version: str
+    folders: dict[tuple[str, ...], list[Child]]
+    is_elsewhere: bool  # whether some of its images have addresses of their own in Cloud Storage
+
+    def join_address(self, *folders: str) -> str:
+        """The address of the table, and the split and the class."""
+        address = _name_table(self.root, self.name)
+        return f"{address}: {join_names(*folders)}" if folders else address
+
+    def list_children(self, *folders: str) -> list[Child] | None:
+        """As Source.list_children."""
+        return self.folders.get(folders)
+
+    def group_parts(self, parts: list[Part]) -> list[list[Part]]:
+        """All at once, because the table is one file."""
+        return [parts]
+
+    def locate(self, paths: Sequence[str]) -> Iterator[File]:
+        """As Source.locate; a path may be an address in Cloud Storage."""
+        own = [path for path in paths if not is_address(path)]
+        found = dict(zip(own, self.root.locate(own), strict=True))
+        for path in paths:
+            yield found.get(path) or File(path, path)
+
+    def list_files(self, parts: Sequence[Part]) -> Iterator[File]:
+        """The images of the table, and the table itself if what lies around class folders is asked for."""
+        classes = {part.folders: part for part in parts if part.class_name}
+        if len(classes) < len(parts):
+            yield from self.root.locate([self.name])
+        rows = list(read_table(self.root, self.name))
+        for row, file in zip(rows, self.locate([row.path for row in rows]), strict=True):
+            part = classes[row.folders]
+            yield file._replace(
+                name=join_names(self.prefix, file.name),
+                split=part.split,
+                class_name=part.class_name,
+                below=row.path.removeprefix(SCHEME),
+            )
+
+    def open_reader(self) -> AbstractContextManager[Reader]:
+        """The reader of the folder, and one of Cloud Storage for images that have addresses there."""
+        return _open_reader(self.root) if self.is_elsewhere else self.root.open_reader()
+
+
+def open_table(root: Source, name: str, prefix: str) -> Table:
+    """Reads a table once, to know the splits and classes that it has.
+
+    Args:
+        root: The folder in which it lies.
+        name: Its path in this folder.
+        prefix: As in open_source.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: It is missing, is no such table, or a row of it is wrong.
+    """
+    folders: dict[tuple[str, ...], set[str]] = {(): set()}
+    is_elsewhere = False
+    for row in read_table(root, name):
+        is_elsewhere = is_elsewhere or is_address(row.path)
+        for level, folder in enumerate(row.folders):
+            folders.setdefault(row.folders[:level], set()).add(folder)
+    listed = {path: [Child(child, is_folder=True) for child in sorted(names)] for path, names in folders.items()}
+    return Table(name, root, prefix, root.version, listed, is_elsewhere)
+
+
+def read_table(root: Source, name: str) -> Iterator[Row]:
+    """Reads the rows of a table.
+
+    Args:
+        root: The folder in which it lies.
+        name: Its path in this folder.
+
+    Yields:
+        Each row, checked.
+
+    Raises:
+        UserError: As open_table.
+    """
+    place, seen = _name_table(root, name), dict[str, str]()
+    (file,) = root.locate([name])
+    if file.problem:
+        raise UserError(f"{place}: {file.problem}.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "table")
+        with root.open_reader() as reader, reader.open(file.address) as opened, path.open("wb") as copy:
+            shutil.copyfileobj(opened, copy, 2**20)
+        cells = _read_csv(path, place) if name.lower().endswith(".csv") else _read_parquet(path, place)
+        for line, row in cells:
+            checked = _check_row(row, f"{place}, {line}")
+            if earlier := seen.get(checked.path):
+                raise UserError(f"{place}, {line}: {checked.path} is in {earlier} already; leave one of them.")
+            seen[checked.path] = line
+            yield checked
+    if not seen:
+        raise UserError(f"{place}: lists no images; {ADVICE}.")
+
+
+def _name_table(root: Source, name: str) -> str:
+    return root.join_address(*name.split("/"))
+
+
+def _read_csv(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for line, row in read_rows(path, COLUMNS, ADVICE, shown=place, optional=(SPLIT,)):
+        yield f"line {line}", dict(row)
+
+
+def _read_parquet(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if missing := [name for name in COLUMNS if name not in names]:
+                raise UserError(f"{place}: no column {', '.join(missing)}; {ADVICE}.")
+            number = 0
+            for batch in file.iter_batches(columns=[name for name in (*COLUMNS, SPLIT) if name in names]):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{place}: cannot be read as Parquet ({' '.join(str(error).split())}); {ADVICE}.") from None
+
+
+def _check_row(row: dict[str, Any], place: str) -> Row:
+    texts = {}
+    for name, value in row.items():
+        if isinstance(value, bool) or not isinstance(value, str | int) or not (text := str(value).strip()):
+            raise UserError(f"{place}: {name} is {value!r}; fill in text or a whole number.")
+        texts[name] = text
+    path, label, split = texts["path"], texts["label"], texts.get(SPLIT, "")
+    for name in filter(None, (label, split)):
+        if not is_visible_name(name):
+            raise UserError(f"{place}: {name[:80]!r} is no name of a class or split; no folder can have it visibly.")
+    if not is_address(path):
+        path = posixpath.normpath(path)
+        if path.startswith(("/", "../")) or path in (".", ".."):
+            raise UserError(f"{place}: {path} leaves the folder of the table; give paths below it, or gs:// addresses.")
+    if not is_plain_name(path):
+        raise UserError(f"{place}: {ascii(path)} {NAME_ADVICE}.")
+    if flatten(path.removeprefix(SCHEME)).startswith("."):
+        raise UserError(f"{place}: {path} is hidden, since its name begins with a dot; rename it.")
+    return Row(path, label, split)
+
+
+@contextmanager
+def _open_reader(root: Source) -> Iterator[Reader]:
+    with root.open_reader() as own, Bucket(SCHEME).open_reader() as cloud:
+        yield _TableReader(own, cloud)
+
+
+class _TableReader(Reader):
+    def __init__(self, own: Reader, cloud: Reader) -> None:
+        self.own, self.cloud, self.threads = own, cloud, max(own.threads, cloud.threads)
+
+    def read(self, file: File, max_bytes: int) -> bytes:
+        return self._choose(file.address).read(file, max_bytes)
+
+    def hash(self, file: File) -> str:
+        return self._choose(file.address).hash(file)
+
+    def open(self, address: str) -> AbstractContextManager[BinaryIO]:
+        return self._choose(address).open(address)
+
+    def _choose(self, address: str) -> Reader:
+        return self.cloud if is_address(address) else self.own

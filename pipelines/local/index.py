@@ -1,0 +1,166 @@
+"""The first page of a run on this machine: what it was, its figures beside those of the run before, its reports."""
+
+import re
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+from components.shared.files import new_file
+from components.shared.formats.evaluation import FILE as EVALUATION
+from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
+from pipelines.local.record import RunRecord
+from pipelines.output.results import REPORTS, name_report
+
+FILE = "index.html"
+PAGE = Path(__file__).parents[2] / "components/shared/report.html.j2"  # of all reports; the style is taken from it
+DESCRIPTIONS = {
+    "validate": "what the images are like, and what is unusual about them",
+    "train": "how the training went, epoch by epoch",
+    "evaluate": "how often the model is right, what it gets wrong, and which images to look at first",
+    "audit": "which labels are doubted, and why",
+    "curate": "what the next version changes",
+    "compare": "what the new version changed: both models on the same images",
+    "review": "decide on the doubted images, one by one",
+    "issues": "the doubted images as a table, for a spreadsheet",
+    "schema": "what the images must be like; keep it with them, correct it, and give it to later runs with --schema",
+    "yardstick": "the new model on the images and labels of before, for the comparison; its own are in after-evaluate",
+}
+PARTS = {"before": "the images as they were: ", "after": "the new images: "}
+
+
+class EarlierFigures(NamedTuple):
+    """What the run before has measured."""
+
+    run: str  # its name, which is that of its folder beside this one's
+    evaluation: Evaluation
+
+
+def write_index(folder: Path, record: RunRecord, *, experiment: str, earlier: EarlierFigures | None) -> None:
+    """Writes the page into the folder of the run.
+
+    Args:
+        folder: of the run, with its reports.
+        record: what is in its run.json.
+        experiment: that the run belongs to.
+        earlier: the figures of the run before of that experiment, if there is one.
+    """
+    style = re.search(r"<style>.*?</style>", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    figures = read_evaluation(folder) if (folder / EVALUATION).is_file() else None
+    title = f"{record['pipeline']} {record['run']}"
+    text = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+{style[0] if style else ""}
+</head>
+<body>
+<main>
+<h1>Run of the pipeline {escape(record["pipeline"])}</h1>
+<p class="soft">{escape(_describe_end(record))}</p>
+{_list_failures(record)}
+{_tabulate_origin(record, figures, experiment)}
+{_tabulate_figures(figures, earlier) if figures else ""}
+<h2>Reports, in their order</h2>
+<ol>
+{_list_reports(folder, record)}
+</ol>
+<p>What every stage said is in <a href="run.log">run.log</a>, parameters and artifacts in
+<a href="run.json">run.json</a>.</p>
+</main>
+</body>
+</html>
+"""
+    with new_file(folder / FILE) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def _describe_end(record: RunRecord) -> str:
+    started = record["started"][:16].replace("T", " ")
+    return f"started {started} UTC, {record['state']} after {record['seconds']:,.0f} s"
+
+
+def _list_failures(record: RunRecord) -> str:
+    failed = [(name, task.get("message", "")) for name, task in record["stages"].items() if task["state"] == "failed"]
+    return "\n".join(f'<p><b class="bad">{escape(name)} failed:</b> {escape(said)}</p>' for name, said in failed)
+
+
+def _tabulate_origin(record: RunRecord, figures: Evaluation | None, experiment: str) -> str:
+    arguments = record["arguments"]
+    versions = [
+        str(task["artifacts"]["examples"]["metadata"].get("data_version", ""))
+        for task in record["stages"].values()
+        if task["stage"] == "ingest" and "examples" in task["artifacts"]
+    ]
+    if figures and not versions:
+        versions = [figures["data_version"]]
+    rows = {
+        "run": record["run"],
+        "experiment": experiment,
+        "images": arguments.get("data_uri", ""),
+        "test images": arguments.get("test_data_uri", ""),
+        "data version": " → ".join(versions),
+        "config": record.get("config", ""),
+        "command": record.get("command", ""),
+    }
+    cells = "\n".join(
+        f'<tr><th>{name}</th><td style="text-align: left"><code>{escape(text)}</code></td></tr>'
+        for name, text in rows.items()
+        if text
+    )
+    return f'<div class="scroll"><table>\n{cells}\n</table></div>'
+
+
+def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> str:
+    before = list_measured_splits(earlier.evaluation) if earlier else {}
+    heading = "<th></th><th>accuracy</th>" + ("<th>run before</th><th>change</th>" if earlier else "")
+    heading += "<th>95 % interval</th><th>macro F1</th><th>log loss</th><th>images</th>"
+    rows = []
+    for split, measured in list_measured_splits(figures).items():
+        low, high = measured["accuracy_interval"]
+        row = f"<td>{split}</td><td><b>{measured['accuracy']:.3f}</b></td>"
+        if split in before:
+            change = measured["accuracy"] - before[split]["accuracy"]
+            tone = "good" if change > 0 else "bad" if change < 0 else "soft"
+            row += f'<td>{before[split]["accuracy"]:.3f}</td><td class="{tone}">{change:+.3f}</td>'
+        elif earlier:
+            row += "<td></td><td></td>"
+        row += f"<td>{low:.3f} to {high:.3f}</td><td>{measured['macro_f1']:.3f}</td><td>{measured['log_loss']:.3f}</td>"
+        row += f"<td>{measured['images']:,}</td>"
+        rows.append(f"<tr>{row}</tr>")
+    table = f'<div class="scroll"><table>\n<tr>{heading}</tr>\n' + "\n".join(rows) + "\n</table></div>"
+    return f"<h2>Figures</h2>\n{table}\n<p>{_explain_comparison(figures, earlier)}</p>"
+
+
+def _explain_comparison(figures: Evaluation, earlier: EarlierFigures | None) -> str:
+    if not earlier:
+        return "No run of this experiment has measured a model before."
+    link = f'<a href="../{quote(earlier.run)}/{FILE}">{escape(earlier.run)}</a>'
+    version = earlier.evaluation["data_version"]
+    if version == figures["data_version"]:
+        return f"The run before is {link}, on the same data version."
+    return (
+        f"The run before is {link}, on another data version, <code>{escape(version)}</code>: its images and labels may "
+        "be others, so the change is no fair comparison of the two models; the pipelines improvement and comparison "
+        "make one."
+    )
+
+
+def _list_reports(folder: Path, record: RunRecord) -> str:
+    items = []
+    for task, content in record["stages"].items():
+        for output in REPORTS:
+            file = name_report(task, output)
+            if output in content["artifacts"] and (folder / file).is_file():
+                description = _describe_report(task, content["stage"], output)
+                items.append(f'<li><a href="{quote(file)}">{escape(file)}</a>: {description}</li>')
+    return "\n".join(items) or "<li>none: no stage that writes one has ended well</li>"
+
+
+def _describe_report(task: str, stage: str, output: str) -> str:
+    if output != "report":
+        return DESCRIPTIONS[output]
+    part = task.partition("-")[0]
+    return PARTS.get(part, "") + DESCRIPTIONS.get(task, DESCRIPTIONS.get(stage, escape(stage)))

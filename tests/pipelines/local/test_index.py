@@ -1,0 +1,110 @@
+"""The first page of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.shared.formats.evaluation import read_evaluation
+from pipelines.local.index import EarlierFigures, write_index
+from pipelines.local.record import RunRecord, TaskRecord
+from tests.fakes.evaluation import write_evaluation
+from tests.pages import Page
+
+EVIL = "<script>alert('1')</script>"
+
+
+def make_task(stage: str, **artifacts: dict[str, Any]) -> TaskRecord:
+    uris = {name: {"uri": f"/{stage}/{name}", "metadata": metadata} for name, metadata in artifacts.items()}
+    return {
+        "stage": stage,
+        "state": "succeeded",
+        "seconds": 1.0,
+        "parameters": {},
+        "inputs": {},
+        "artifacts": uris,  # type: ignore[typeddict-item]
+    }
+
+
+def make_record(**stages: TaskRecord) -> RunRecord:
+    return {
+        "run": "run-2",
+        "pipeline": "improvement",
+        "command": f"python submit.py --local --data '{EVIL}'",
+        "config": "sample",
+        "state": "succeeded",
+        "started": "2026-01-01T10:11:12.000+00:00",
+        "arguments": {"data_uri": f"/{EVIL}"},
+        "seconds": 1234.5,
+        "stages": {name.replace("_", "-"): task for name, task in stages.items()},
+        "artifacts": {},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run with the evaluation of version 2.dir and its reports."""
+    write_evaluation(tmp_path / "run-2", "2.dir", {"val": 40, "test": 20}, seed=1)
+    for name in (
+        "before-validate.html",
+        "before-schema.pbtxt",
+        "audit.html",
+        "review.html",
+        "issues.csv",
+        "compare.html",
+    ):
+        (tmp_path / "run-2" / name).touch()
+    return tmp_path / "run-2"
+
+
+RECORD = make_record(
+    before_ingest=make_task("ingest", examples={"data_version": "1.dir"}),
+    before_validate=make_task("validate", report={}, schema={}),
+    audit=make_task("audit", report={}, review={}, issues={}),
+    after_ingest=make_task("ingest", examples={"data_version": "2.dir"}),
+    compare=make_task("compare", report={}),
+)
+
+
+def read_page(folder: Path) -> tuple[Page, str]:
+    page = Page(folder / "index.html")
+    return page, " ".join(page.text.split())
+
+
+def test_says_what_the_run_was_and_links_its_reports_in_order(folder: Path):
+    write_index(folder, RECORD, experiment="images & more", earlier=None)
+    page, text = read_page(folder)
+    reports = ["before-validate.html", "before-schema.pbtxt", "audit.html", "review.html", "issues.csv", "compare.html"]
+    assert page.values("href") == [*reports, "run.log", "run.json"]
+    assert page.values("src") == []
+    assert "started 2026-01-01 10:11 UTC, succeeded after 1,234 s" in text
+    for said in ("run-2", "images & more", "1.dir → 2.dir", "sample", f"--data '{EVIL}'", f"/{EVIL}"):
+        assert said in text
+    assert not {"script", "link"} & page.tags
+    assert "before-validate.html : the images as they were: what the images are like" in text
+    assert "No run of this experiment has measured a model before." in text
+
+
+@pytest.mark.parametrize("version", ["2.dir", "1.dir"])
+def test_compares_the_figures_with_the_run_before(folder: Path, version: str):
+    before = write_evaluation(folder.parent / "run-1", version, {"val": 40}, seed=2)
+    now = read_evaluation(folder)
+    write_index(
+        folder, RECORD, experiment="e", earlier=EarlierFigures("run-1", read_evaluation(folder.parent / "run-1"))
+    )
+    page, text = read_page(folder)
+    change = now["val"]["accuracy"] - before["val"]["accuracy"]
+    assert f"val {now['val']['accuracy']:.3f} {before['val']['accuracy']:.3f} {change:+.3f}" in text
+    assert f"test {now['test']['accuracy']:.3f} {now['test']['accuracy_interval'][0]:.3f} to" in text
+    assert page.values("href")[0] == "../run-1/index.html"
+    assert ("on the same data version." in text) == (version == "2.dir")
+    assert ("so the change is no fair comparison of the two models" in text) == (version == "1.dir")
+
+
+def test_a_failure_is_named(tmp_path: Path):
+    failed: TaskRecord = {**make_task("ingest"), "state": "failed", "message": f"{EVIL}: no such folder."}
+    write_index(tmp_path, make_record(ingest=failed) | {"state": "failed"}, experiment="e", earlier=None)
+    page, text = read_page(tmp_path)
+    assert f"ingest failed: {EVIL}: no such folder." in text
+    assert "none: no stage that writes one has ended well" in text
+    assert "script" not in page.tags
