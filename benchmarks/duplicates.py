@@ -20,13 +20,20 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
-from PIL import Image, ImageDraw  # noqa: E402
-from sklearn.datasets import load_digits, load_sample_images  # noqa: E402
+from PIL import Image  # noqa: E402
 
+from benchmarks.pictures import (  # noqa: E402
+    SHAPES,
+    Picture,
+    cut_textures,
+    draw_digits,
+    draw_gradient,
+    draw_shape,
+    load_photographs,
+)
 from components.shared.duplicates import Fingerprint, find_duplicates, fingerprint, is_ink_on_paper  # noqa: E402
 
 COLOURS = ((220, 40, 40), (40, 160, 60), (40, 70, 210))
-APART = 0.05  # share of the side by which crops of one photograph differ in place, to count as different
 
 
 def main() -> None:
@@ -35,14 +42,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[12_500, 25_000, 50_000])
     options = parser.parse_args()
     rng = np.random.default_rng(0)
+    photographs = load_photographs()
     sets = {
         "shapes": draw_shapes(rng, 1000, filled=True),
         "outlines": draw_shapes(rng, 1000, filled=False),
-        "digits, 8 x 8": draw_digits(1),
-        "digits, 32 x 32": draw_digits(4),
-        "textures, 96 x 96": cut_textures(rng, 1000, 96),
-        "textures, 200 x 200": cut_textures(rng, 300, 200),
-        "gradients": draw_gradients(rng, 1000),
+        "digits, 8 x 8": draw_digits(1)[0],
+        "digits, 32 x 32": draw_digits(4)[0],
+        "textures, 96 x 96": [crop for photograph in photographs for crop in cut_textures(rng, photograph, 500, 96)],
+        "textures, 200 x 200": [crop for photograph in photographs for crop in cut_textures(rng, photograph, 150, 200)],
+        "gradients": [draw_gradient(rng) for _ in range(1000)],
     }
     if options.numerals:
         paths = sorted(options.numerals.glob("*/*/*.*"))
@@ -64,7 +72,7 @@ def main() -> None:
         before = seconds
 
 
-def measure(originals: list[Fingerprint], pictures: list[np.ndarray], rng: np.random.Generator) -> str:
+def measure(originals: list[Fingerprint], pictures: list[Picture], rng: np.random.Generator) -> str:
     """The cells of a row: whether it is ink, precision and recall."""
     sources = rng.choice(len(pictures), len(pictures) // 4, replace=False)
     prints = [*originals, *(fingerprint(save_again(pictures[source], rng)) for source in sources)]
@@ -77,7 +85,7 @@ def measure(originals: list[Fingerprint], pictures: list[np.ndarray], rng: np.ra
     return f"{is_ink_on_paper(prints)} | {hits / max(len(found), 1):.3f} | {hits / len(known):.3f}"
 
 
-def save_again(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def save_again(picture: Picture, rng: np.random.Generator) -> Picture:
     """Scales the picture, or saves it as JPEG, or both."""
     image = Image.fromarray(picture)
     how = rng.integers(3)
@@ -91,56 +99,13 @@ def save_again(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(image)
 
 
-def draw_shapes(rng: np.random.Generator, count: int, *, filled: bool) -> list[np.ndarray]:
-    """Circles, squares and triangles in three colours on white, none twice; 64 pixels square."""
-    drawn: dict[bytes, np.ndarray] = {}
+def draw_shapes(rng: np.random.Generator, count: int, *, filled: bool) -> list[Picture]:
+    """Circles, squares and triangles in three colours, none twice."""
+    drawn: dict[bytes, Picture] = {}
     while len(drawn) < count:
-        image = Image.new("RGB", (64, 64), "white")
-        draw, radius = ImageDraw.Draw(image), int(rng.integers(8, 22))
-        x, y = (int(value) for value in rng.integers(radius + 1, 64 - radius, 2))
-        box = (x - radius, y - radius, x + radius, y + radius)
-        colour = COLOURS[rng.integers(3)]
-        style = {"fill": colour} if filled else {"outline": colour, "width": 2}
-        kind = len(drawn) % 3
-        if kind == 0:
-            draw.ellipse(box, **style)
-        elif kind == 1:
-            draw.rectangle(box, **style)
-        else:
-            draw.polygon([(x, y - radius), (x - radius, y + radius), (x + radius, y + radius)], **style)
-        drawn[image.tobytes()] = np.asarray(image)
+        picture = draw_shape(rng, SHAPES[len(drawn) % 3], COLOURS[rng.integers(3)], filled=filled)
+        drawn[picture.tobytes()] = picture
     return list(drawn.values())
-
-
-def draw_digits(scale: int) -> list[np.ndarray]:
-    small = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
-    return [
-        np.asarray(Image.fromarray(digit).resize((8 * scale, 8 * scale), Image.Resampling.BICUBIC)) for digit in small
-    ]
-
-
-def cut_textures(rng: np.random.Generator, count: int, side: int) -> list[np.ndarray]:
-    """Crops of two photographs, none of which is nearly another one."""
-    photographs = load_sample_images().images
-    places: list[tuple[int, int, int]] = []
-    while len(places) < count:
-        number = int(rng.integers(len(photographs)))
-        height, width = photographs[number].shape[:2]
-        place = (number, int(rng.integers(height - side)), int(rng.integers(width - side)))
-        if all(number != other[0] or np.abs(np.subtract(place, other)).max() > APART * side for other in places):
-            places.append(place)
-    return [np.ascontiguousarray(photographs[number][y : y + side, x : x + side]) for number, y, x in places]
-
-
-def draw_gradients(rng: np.random.Generator, count: int) -> list[np.ndarray]:
-    y, x = np.mgrid[0:96, 0:96] / 95
-    gradients = []
-    for angle in rng.uniform(0, 2 * np.pi, count):
-        along = np.cos(angle) * x + np.sin(angle) * y
-        one, other = rng.integers(0, 256, (2, 3))
-        share = (along - along.min()) / np.ptp(along)
-        gradients.append(np.rint(one + (other - one) * share[..., None]).astype(np.uint8))
-    return gradients
 
 
 def time_grouping(known: list[Fingerprint], count: int, rng: np.random.Generator) -> tuple[float, float]:

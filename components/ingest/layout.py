@@ -5,24 +5,14 @@ from typing import NamedTuple
 
 from components.ingest.opening import open_source
 from components.ingest.sources import Child, Part, Source
-from components.ingest.table import SUFFIXES
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS
+from components.shared.formats.image_table import is_table_name
 from components.shared.formats.manifest import FILE as MANIFEST
-from components.shared.formats.names import NAME_ADVICE, is_passed_over, is_plain_name, sort_classes
+from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, sort_classes
 
 # Hidden folders that tools make beside people's; any other may be a class whose name begins with a dot.
 TOOLS = (".cache", ".dvc", ".git", ".hg", ".ipynb_checkpoints", ".svn", ".thumbnails")
-SPLIT_NAMES = {  # what people call the splits, in small letters
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 class Split(NamedTuple):
@@ -209,7 +199,7 @@ def _check_class_folders(split: Split, children: list[Child], names: list[str]) 
         if not is_plain_name(child.name):
             raise UserError(f"{ascii(address)}: the name {NAME_ADVICE}.")
         if not child.is_folder:
-            is_table = child.name.lower().endswith(SUFFIXES)
+            is_table = is_table_name(child.name)
             hint = "; if it is the table of the images, name it in place of the folder" if is_table else ""
             raise UserError(f"{address}: lies beside the class folders; move it into one of them or remove it{hint}.")
         if child.is_link:

@@ -5,10 +5,11 @@ import os
 from components.ingest.buckets import Bucket
 from components.ingest.folders import Folder
 from components.ingest.sources import Source
-from components.ingest.table import SUFFIXES, open_table
+from components.ingest.table import open_table
 from components.ingest.versions import open_version, split_manifest
 from components.shared.cloud_storage import is_address, parse_address
 from components.shared.errors import UserError
+from components.shared.formats.image_table import is_table_name
 
 
 def open_source(uri: str, prefix: str = "", ignored: frozenset[str] = frozenset()) -> Source:
@@ -31,17 +32,12 @@ def open_source(uri: str, prefix: str = "", ignored: frozenset[str] = frozenset(
         manifest, table = found
         version = open_version(manifest, "" if table else prefix, _open_folder(manifest.rsplit("/", 2)[0]))
         return open_table(version, table, prefix) if table else version
-    if is_table(uri):
+    if is_table_name(uri) and not os.path.isdir(uri):
         folder, _, name = uri.rpartition("/")
         if not (is_address(uri) or os.path.isfile(uri)):
             raise UserError(f"{uri}: no such file; data_uri names a folder of images, or a table of them.")
         return open_table(_open_folder(folder or "."), name, prefix)
     return _open_folder(uri, prefix, ignored)
-
-
-def is_table(uri: str) -> bool:
-    """Whether an address is that of a table of images, by its name."""
-    return uri.lower().endswith(SUFFIXES) and not os.path.isdir(uri)
 
 
 def _open_folder(uri: str, prefix: str = "", ignored: frozenset[str] = frozenset()) -> Source:

@@ -16,13 +16,9 @@ from components.ingest.buckets import Bucket
 from components.ingest.sources import Child, File, Part, Reader, Source, flatten, join_names
 from components.shared.cloud_storage import SCHEME, is_address
 from components.shared.errors import UserError
+from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
 from components.shared.formats.names import NAME_ADVICE, is_plain_name, is_visible_name
 from components.shared.formats.tables import read_rows
-
-SUFFIXES = (".csv", ".parquet")
-COLUMNS = ("path", "label")
-SPLIT = "split"  # a third column, which may be missing
-ADVICE = "a table of images has the columns path and label, and perhaps split"
 
 
 class Row(NamedTuple):

@@ -1,6 +1,7 @@
 """Transformed examples -> their model, trained, as a SavedModel that takes encoded images."""
 
 import math
+import time
 from typing import NamedTuple, cast
 
 import keras
@@ -167,13 +168,15 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
     """Trains the model, leaves the best weights in it, and returns a row of metrics per epoch."""
     shuffled = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train.labels), seed=settings.seed)
     rows: list[Epoch] = []
+    ends: list[float] = []  # of the epochs, in seconds
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
         _check_loss(epoch + 1, logs, settings.learning_rate)
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
         best = max(row["val_accuracy"] for row in rows)
         figures = f"val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}"
-        print(f"train: epoch {epoch + 1}/{settings.epochs}, {figures}", flush=True)
+        ends.append(time.monotonic())
+        print(f"train: epoch {epoch + 1}/{settings.epochs}, {figures}{_describe_rest(ends, settings)}", flush=True)
 
     # Never stops early; it keeps the best weights in memory and puts them back at the end.
     best_weights = keras.callbacks.EarlyStopping(
@@ -187,3 +190,11 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
         verbose=0,
     )
     return rows
+
+
+def _describe_rest(ends: list[float], settings: TrainingSettings) -> str:
+    """How long the other epochs take at the pace of those after the first, in which TensorFlow prepares itself."""
+    left = settings.epochs - len(ends)
+    if len(ends) < 2 or not left:
+        return ""
+    return f", {(ends[-1] - ends[0]) / (len(ends) - 1) * left / 60:.1f} min left"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.shared.cloud_storage import exists
 from components.shared.errors import UserError, name_unknown, shorten
+from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.code_version import explain_distrust, find_git_root
 
 if TYPE_CHECKING:
@@ -44,18 +45,13 @@ def resolve_version(path: Path, rev: str | None = None, remote: str | None = Non
     Raises:
         UserError: there is no such version, it is not committed or not pushed, or the remote cannot be read.
     """
-    if is_table(path) and not path.is_dir():
+    if is_table_name(path.name) and not path.is_dir():
         above = _find_folder_of_table(path)
         version = resolve_version(above, rev, remote)
         return version._replace(uri=f"{version.uri}/{path.resolve().relative_to(above).as_posix()}")
     with open_repository(path) as (repo, folder):
         out = _find_at_revision(repo, folder, rev) if rev else _find_on_disk(repo, folder)
         return find_pushed(repo, folder, out, rev=rev, remote=remote)
-
-
-def is_table(path: Path) -> bool:
-    """Whether a path is that of a table of images, by its name."""
-    return path.suffix.lower() in (".csv", ".parquet")
 
 
 def _find_folder_of_table(path: Path) -> Path:

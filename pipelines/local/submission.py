@@ -9,13 +9,15 @@ from rich.markup import escape
 from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats import comparison, evaluation
+from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.config import load_config
 from pipelines.compiler.packages import write_package
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
-from pipelines.data.dvc_version import DataVersion, is_table, resolve_version
+from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.data.ignored import list_ignored
+from pipelines.local.forecast import describe_forecast, make_forecast
 from pipelines.local.index import FILE as INDEX
 from pipelines.local.index import EarlierFigures, write_index
 from pipelines.local.kfp_log import Watcher
@@ -49,7 +51,7 @@ class LocalTarget:
         """A folder or a table as it is, or one of its versions in the DVC remote."""
         if rev:
             return resolve_version(folder, rev, self._dvc_remote or None)
-        if is_table(folder) and not folder.is_dir():
+        if is_table_name(folder.name) and not folder.is_dir():
             if not folder.is_file():
                 raise UserError(f"{folder}: no such file; --data and --test-data name folders or a table of images.")
             return DataVersion(str(folder.resolve()), "")
@@ -99,6 +101,8 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     if request.component:
         outdated = prepared.stages.list_affected(request.component)
         kept = {name: uri for name, uri in kept.items() if name not in outdated}
+    if request.data and not request.rev and (forecast := make_forecast(prepared, Path(request.data))):
+        print_line(describe_forecast(forecast))
     interruption = Interruption()
     with interruption.hold():  # from here on there is a folder, which is to say how the run ended
         folder = make_folder(request.runs, request.experiment, prepared.name)

@@ -13,6 +13,16 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gi
 # What Windows and macOS leave among people's files.
 JUNK_FILES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r")
 JUNK_FOLDERS = ("__macosx",)
+SPLIT_NAMES = {  # what people call the splits, in small letters
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
 NUMERALS = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
 NAME_ADVICE = f"has a control character, a line break, a backslash or more than {LONGEST_NAME} bytes; rename it"
 

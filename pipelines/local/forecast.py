@@ -1,0 +1,116 @@
+"""How many images a run on this machine trains on, and about how long that takes, to be said before it starts."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from components.shared.formats.examples import is_augmented
+from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
+from components.shared.formats.names import SPLIT_NAMES, has_image_suffix, is_passed_over
+from components.shared.formats.tables import read_rows
+from pipelines.submission.preparation import PreparedRun
+
+
+class Cost(NamedTuple):
+    """Seconds on two cores, as in benchmarks/README.md."""
+
+    step: float  # of each step of the training
+    image: float  # of each image in it
+
+
+COSTS = {"resnet": Cost(0.007, 0.0022), "mobilenet": Cost(0.012, 0.0045)}  # of other models the time is not known
+AUDIT = 0.0011  # of an image in an epoch of one of the audit's networks
+WORKLOADS = ("training", "improvement")  # the pipelines that train on images
+
+
+class Counts(NamedTuple):
+    """Images of a data set, by what is to become of them."""
+
+    train: int
+    measured: int  # val and test
+    undivided: int  # those that ingest divides into train, val and test
+    augmented: int  # those of train that curate made of others, which it makes anew
+
+
+class Forecast(NamedTuple):
+    """What the trainings of a run have to do."""
+
+    trainings: list[int]  # train images of each
+    epochs: int
+    audited: int  # images; 0 if there is no audit
+    seconds: float | None  # of all trainings, on two cores; None if that is not known
+
+
+def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
+    """Estimates the trainings of a run.
+
+    Args:
+        prepared: The run.
+        data: The folder or table of its images on this machine.
+
+    Returns:
+        The estimate, or None if the run trains on nothing new, or its images are not in a folder or a CSV table.
+    """
+    counts = _count_images(data) if prepared.name in WORKLOADS else None
+    if counts is None or not sum(counts):
+        return None
+
+    def get(stage: str, name: str) -> Any:
+        return prepared.arguments.get(name, prepared.stages.parameters[stage][name])
+
+    share = 1 - get("ingest", "val_share") - get("ingest", "test_share")
+    train = counts.train + round(counts.undivided * share)
+    measured = counts.measured + counts.undivided - (train - counts.train)
+    trainings = [train + counts.augmented]
+    if prepared.name == "improvement":
+        times, total = get("curate", "augment_times"), get("curate", "augment_to")
+        wanted = round(times * train) if total < 0 else total - measured
+        trainings.append(max(min(wanted, get("curate", "max_images") - measured), train))
+    epochs, audited = get("train", "epochs"), train + measured if prepared.name == "improvement" else 0
+    seconds = None
+    if model := COSTS.get(get("transform", "model")):
+        seconds = (model.step / get("train", "batch_size") + model.image) * sum(trainings) * epochs
+        audit = prepared.stages.parameters["audit"]
+        seconds += AUDIT * audited * (audit["folds"] - 1) * audit["repeats"] * audit["epochs"]
+    return Forecast(trainings, epochs, audited, seconds)
+
+
+def describe_forecast(forecast: Forecast) -> str:
+    """The forecast as a sentence."""
+    first, *others = (f"{count:,}" for count in forecast.trainings)
+    again = "".join(f" and again on about {count}" for count in others)
+    audit = f", and audits {forecast.audited:,}" if forecast.audited else ""
+    time = ""
+    if forecast.seconds is not None:
+        minutes = round(forecast.seconds / 60)
+        time = f": about {f'{minutes:,} minutes' if minutes > 1 else 'a minute'} on two cores, besides the other stages"
+    return f"Trains on about {first} images{again}, {forecast.epochs:,} epochs each{audit}{time}."
+
+
+def _count_images(data: Path) -> Counts | None:
+    if data.is_dir():
+        images = [path.relative_to(data) for path in _list_images(data)]
+        made = [path for path in images if is_augmented(path.as_posix())]
+        tops = Counter(path.parts[0] for path in set(images).difference(made))
+    elif data.name.lower().endswith(".csv"):
+        rows = read_rows(data, COLUMNS, ADVICE, optional=(SPLIT,))
+        made, tops = [], Counter(row.get(SPLIT, "") for _, row in rows)
+    else:
+        return None
+    splits: Counter[str] = Counter()
+    is_divided = {name.lower() for name in tops} <= SPLIT_NAMES.keys()
+    for name, count in tops.items():
+        splits[SPLIT_NAMES[name.lower()] if is_divided else ""] += count
+    if is_divided and not splits["val"]:
+        return Counts(0, splits["test"], splits["train"], len(made))
+    return Counts(splits["train"], splits["val"] + splits["test"], splits[""], len(made))
+
+
+def _list_images(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not is_passed_over(name, is_folder=True)]
+        for name in files:
+            if parent != str(folder) and has_image_suffix(name) and not is_passed_over(name, is_folder=False):
+                yield Path(parent, name)

@@ -1,0 +1,113 @@
+"""What a run says of its trainings before it starts."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from pipelines.compiler.config import load_config
+from pipelines.compiler.packages import build
+from pipelines.compiler.stages import Stages
+from pipelines.local.forecast import Forecast, describe_forecast, make_forecast
+from pipelines.submission.preparation import PreparedRun
+
+
+def prepare(name: str, **arguments: object) -> PreparedRun:
+    stages = Stages(load_config("local"))
+    return PreparedRun(name, stages, build(name, stages), arguments, [], {})
+
+
+def write_images(folder: Path, counts: dict[str, int]) -> Path:
+    for place, count in counts.items():
+        (folder / place).mkdir(parents=True)
+        for number in range(count):
+            (folder / place / f"{number}.png").write_bytes(b"")
+    return folder
+
+
+def test_a_training_on_splits(tmp_path: Path):
+    data = write_images(tmp_path, {"Train/a": 30, "Train/b/below": 10, "valid/a": 5, "valid/b": 5, "test/a": 2})
+    (data / "README.md").write_text("")
+    (data / "Train/a/Thumbs.db").write_text("")
+    found = make_forecast(prepare("training", model="of mine", epochs=3), data)
+    assert found == Forecast([40], 3, 0, None)
+    assert describe_forecast(found) == "Trains on about 40 images, 3 epochs each."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trainings"),
+    [
+        ({}, [80, 400]),
+        ({"augment_times": 2}, [80, 160]),
+        ({"augment_times": 1000}, [80, 9980]),  # max_images is for train and val together
+        ({"augment_to": 220}, [80, 200]),
+        ({"augment_to": 0}, [80, 80]),
+        ({"val_share": 0.4, "test_share": 0.1, "augment_to": 0}, [50, 50]),
+    ],
+)
+def test_an_improvement_on_images_that_are_to_be_divided(
+    tmp_path: Path, arguments: dict[str, object], trainings: list[int]
+):
+    data = write_images(tmp_path, {"a": 60, "b": 40})
+    found = make_forecast(prepare("improvement", **arguments), data)
+    assert found
+    assert (found.trainings, found.epochs, found.audited) == (trainings, 100, 100)
+    assert found.seconds
+
+
+def test_more_images_and_epochs_take_longer_in_proportion(tmp_path: Path):
+    few = write_images(tmp_path / "few", {"train/a": 10, "val/a": 5})
+    many = write_images(tmp_path / "many", {"train/a": 20, "val/a": 5})
+    seconds = [
+        found.seconds
+        for found in (
+            make_forecast(prepare("training", epochs=10), few),
+            make_forecast(prepare("training", epochs=10), many),
+            make_forecast(prepare("training", epochs=20), few),
+        )
+        if found
+    ]
+    assert seconds[1:] == pytest.approx([2 * seconds[0]] * 2)
+
+
+def test_what_curate_made_is_trained_on_once_and_made_anew(tmp_path: Path):
+    data = write_images(tmp_path, {"train/a": 10, "val/a": 5})
+    for number in range(40):
+        (data / "train/a" / f"0.augmented-{number}.png").write_bytes(b"")
+    found = make_forecast(prepare("improvement"), data)
+    assert found
+    assert (found.trainings, found.audited) == ([50, 50], 15)
+
+
+def test_a_table(tmp_path: Path):
+    table = tmp_path / "images.csv"
+    splits = ["training"] * 8 + ["dev"] * 2
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "split"), *((f"{n}.png", "a", s) for n, s in enumerate(splits))])
+    found = make_forecast(prepare("improvement"), table)
+    assert found
+    assert (found.trainings, found.audited) == ([8, 40], 10)
+
+
+@pytest.mark.parametrize("name", ["evaluate", "comparison"])
+def test_what_trains_on_no_images_has_no_forecast(tmp_path: Path, name: str):
+    assert make_forecast(prepare(name), write_images(tmp_path, {"a": 6})) is None
+
+
+def test_images_that_are_not_here_have_no_forecast(tmp_path: Path):
+    assert make_forecast(prepare("training"), Path("gs://bucket/images")) is None
+    assert make_forecast(prepare("training"), tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (
+            20.0,
+            "Trains on about 1,000 images and again on about 5,000, 10 epochs each, and audits 1,200: about a minute",
+        ),
+        (4132.0, "about 69 minutes on two cores, besides the other stages."),
+    ],
+)
+def test_the_sentence(seconds: float, said: str):
+    assert said in describe_forecast(Forecast([1000, 5000], 10, 1200, seconds))
