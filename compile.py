@@ -26,6 +26,7 @@ def _compile(options: argparse.Namespace) -> None:
     # Here, so that --help is quick.
     from google.protobuf.json_format import MessageToDict
 
+    from components.shared.cloud_storage import is_address
     from pipelines.compiler.code_version import UNKNOWN, explain_unknown
     from pipelines.compiler.config import check_names_are_filled_in, load_config
     from pipelines.compiler.packages import PIPELINES, build, write_package
@@ -44,6 +45,12 @@ def _compile(options: argparse.Namespace) -> None:
     if stages.tag == UNKNOWN:
         print(explain_unknown(), file=sys.stderr)
     images = {image for pipeline in pipelines.values() for image in list_images(MessageToDict(pipeline.pipeline_spec))}
+    if config.schema_file and not is_address(config.schema_file):
+        print(
+            f"{config.path}: {config.schema_file} is a file of this machine, so these packages infer a schema; "
+            "submit.py takes it along. For packages that you upload, put it into a bucket and name it there.",
+            file=sys.stderr,
+        )
     print(_say_what_is_next(options, sorted(images), has_registry=bool(config.registry)), file=sys.stderr)
 
 

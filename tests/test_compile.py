@@ -304,6 +304,21 @@ def test_tag_that_stands_for_no_version_is_said(project: Path):
     assert run_python("compile.py", "--tag", "abc123", cwd=project).stderr == f"{name_bare_images('abc123')}\n"
 
 
+def test_schema_of_the_config_is_in_the_packages_if_they_can_reach_it(project: Path):
+    config = project / "pipelines/config/competition.yaml"
+    said = run_python("compile.py", "--config", "competition", "--tag", "v1", cwd=project).stderr.splitlines()
+    assert said == [
+        f"{config}: pipelines/config/competition.pbtxt is a file of this machine, so these packages infer a schema; "
+        "submit.py takes it along. For packages that you upload, put it into a bucket and name it there.",
+        name_bare_images("v1").rstrip(),
+    ]
+    config.write_text("schema: gs://images/schema.pbtxt")
+    pipelines = compiled(project, "--config", "competition")
+    for name in ("training", "improvement", "validate"):
+        parameters = pipelines[name]["root"]["inputDefinitions"]["parameters"]
+        assert parameters["curated_schema_uri"]["defaultValue"] == "gs://images/schema.pbtxt"
+
+
 def name_bare_images(tag: str) -> str:
     return (
         f"These packages name images without a registry, such as audit:{tag}, which a cluster does not find; to upload "

@@ -7,6 +7,7 @@ from typing import Any
 
 from kfp import components, dsl, kubernetes
 
+from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError, name_unknown
 from pipelines.compiler.code_version import find_image_tag
 from pipelines.compiler.config import Config, StageConfig
@@ -108,6 +109,8 @@ class Stages:
         overrides = self.config.get_stage(stage).parameters
         if self.config.model and "model" in inputs:
             overrides = {"model": self.config.model, **overrides}
+        if is_address(self.config.schema_file) and "curated_schema_uri" in inputs:
+            overrides = {"curated_schema_uri": self.config.schema_file, **overrides}
         for name in overrides.keys() - inputs.keys():
             raise UserError(name_unknown(f"{self.config.path}: the parameter of {stage}", str(name), inputs))
         values = {**defaults, **overrides}

@@ -314,6 +314,11 @@ def open_remote(
     if name not in known:
         raise UserError(name_unknown("the DVC remote", name, known))
     url = known[name]["url"]
+    if url.startswith("gs://BUCKET/"):  # as .dvc/config has it in a new clone
+        raise UserError(
+            f"the DVC remote '{name}' is {url}, which still has BUCKET in place of your bucket's name; run "
+            f"`dvc remote modify {name} url gs://NAME/dvc` in {folder.root}, and `dvc push -r {name}`."
+        )
     try:
         store = repo.cloud.get_remote(name)
         is_readable = store.fs.protocol in ("local", "gs")

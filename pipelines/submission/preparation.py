@@ -119,7 +119,8 @@ def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
 def choose_schema(request: RunRequest, config: Config) -> str:
     """The file or address of the schema that the images must fit; empty if the run needs none.
 
-    That of the config is for whole pipelines on images. A stage that is repeated keeps the one that it had.
+    That of the config is for whole pipelines on images; if it is an address, it is the parameter's default already. A
+    stage that is repeated keeps the one that it had.
 
     Raises:
         UserError: There is no such file.
@@ -127,10 +128,8 @@ def choose_schema(request: RunRequest, config: Config) -> str:
     if request.schema:
         check_file(request.schema, "--schema names a schema.pbtxt that a run has inferred")
         return request.schema
-    if not config.schema_file or request.component or request.before:
+    if not config.schema_file or is_address(config.schema_file) or request.component or request.before:
         return ""
-    if is_address(config.schema_file):
-        return config.schema_file
     schema = str(PROJECT / config.schema_file)
     check_file(schema, f"`schema` in {config.path} names it")
     return schema

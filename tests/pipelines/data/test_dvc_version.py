@@ -507,6 +507,10 @@ def cloud_versions(home: Path) -> None:
     configure(home, "remote", "modify", "cloud", "version_aware", "true")
 
 
+def unnamed_bucket(home: Path) -> None:
+    configure(home, "remote", "add", "gcs", "gs://BUCKET/dvc")
+
+
 def other_cloud(home: Path) -> None:
     configure(home, "remote", "add", "cloud", "s3://bucket/dvc")
 
@@ -517,6 +521,12 @@ def other_cloud(home: Path) -> None:
         (without_remote, None, "has no DVC remote; run `dvc remote add --default NAME gs://BUCKET/dvc` in HOME"),
         (without_default, None, "has no default DVC remote; run `dvc remote default NAME` in HOME with one of store."),
         (lambda home: None, "stroe", "the DVC remote 'stroe' does not exist. Did you mean store?"),
+        (
+            unnamed_bucket,
+            "gcs",
+            "the DVC remote 'gcs' is gs://BUCKET/dvc, which still has BUCKET in place of your bucket's name; run "
+            "`dvc remote modify gcs url gs://NAME/dvc` in HOME, and `dvc push -r gcs`.",
+        ),
         (other_cloud, "cloud", "the DVC remote 'cloud' is s3://bucket/dvc; ingest reads gs:// and folders"),
         (cloud_versions, "cloud", "'cloud' (gs://bucket/dvc) keeps cloud versions"),
     ],

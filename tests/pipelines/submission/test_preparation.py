@@ -122,7 +122,11 @@ def test_schema_is_that_of_the_command_or_else_of_the_config(config: Config, tmp
         assert run.arguments == data | {"curated_schema_uri": "/here/schemas/own.pbtxt"}
         assert prepared(config, data="folder", **asked).arguments == data, "by default it is inferred"
     away = competition.model_copy(update={"schema_file": "gs://images/schema.pbtxt"})
-    assert prepared(away, data="folder").arguments == data | {"curated_schema_uri": "gs://images/schema.pbtxt"}
+    run = prepared(away, data="folder")
+    assert run.arguments == data
+    inputs = run.pipeline.component_spec.inputs
+    assert inputs
+    assert inputs["curated_schema_uri"].default == "gs://images/schema.pbtxt"
 
 
 def test_schema_that_is_not_there_is_named(config: Config):
