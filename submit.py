@@ -39,8 +39,9 @@ def _run_on_cluster(options: argparse.Namespace) -> str:
     if options.terminate:
         return actions.terminate(cluster, options.terminate, options.experiment)
     if options.attach:
-        reports = options.runs / options.experiment
-        return actions.attach(cluster, options.attach, options.experiment, timeout=options.timeout, reports=reports)
+        return actions.attach(
+            cluster, options.attach, options.experiment, timeout=options.timeout, reports=options.runs
+        )
     if options.change:
         return actions.change_schedule(cluster, options.recurring, options.change)
     return submit(cluster, _read_request(options), _read_cluster_options(options))

@@ -99,7 +99,7 @@ def attach(cluster: Cluster, name: str, experiment: str, *, timeout: float | Non
     """Waits for a run as wait_for_results does."""
     with cluster.within(timeout * 60 if timeout else None):
         run = runs.find(cluster, name, experiment)
-    return wait_for_results(cluster, run, timeout=timeout, reports=reports)
+    return wait_for_results(cluster, run, experiment=experiment, timeout=timeout, reports=reports)
 
 
 def terminate(cluster: Cluster, name: str, experiment: str) -> str:

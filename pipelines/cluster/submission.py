@@ -14,7 +14,7 @@ from pipelines.cluster import runs, waiting
 from pipelines.cluster.artifacts import find_artifacts, read_execution
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.earlier import describe_run
-from pipelines.cluster.fetching import fetch_results
+from pipelines.cluster.fetching import Place, fetch_results
 from pipelines.compiler.code_version import find_commit, is_fixed
 from pipelines.compiler.config import Config, check_names_are_filled_in
 from pipelines.compiler.packages import write_package
@@ -75,7 +75,9 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> st
     print_line(f"started {started.display_name}\n{cluster.link_to(f'runs/details/{started.run_id}')}")
     if not options.wait:
         return "succeeded"
-    return wait_for_results(cluster, started, timeout=options.timeout, reports=request.runs / request.experiment)
+    return wait_for_results(
+        cluster, started, experiment=request.experiment, timeout=options.timeout, reports=request.runs
+    )
 
 
 def check_is_for_clusters(config: Config) -> None:
@@ -106,14 +108,17 @@ def check_tags(images: list[str]) -> None:
             )
 
 
-def wait_for_results(cluster: Cluster, run: V2beta1Run, *, timeout: float | None, reports: Path) -> str:
-    """Shows the run until it ends; after a success its results are in results/, its reports in the folder `reports`.
+def wait_for_results(
+    cluster: Cluster, run: V2beta1Run, *, experiment: str, timeout: float | None, reports: Path
+) -> str:
+    """Shows the run until it ends; after a success its figures are in results/, its pages below `reports`.
 
     Args:
         cluster: where the run is.
         run: the run.
+        experiment: by which its reports are kept.
         timeout: minutes to wait; None waits for as long as it takes.
-        reports: a folder for the run is made in it.
+        reports: a folder for the experiment and the run is made in it.
 
     Returns:
         The final state, or timeout, or interrupted.
@@ -134,7 +139,10 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, timeout: float | None
     took = waiting.measure_seconds(run.created_at, run.finished_at)
     print_line(f"{state} after {took or 0:.0f} s")
     if state == "succeeded":
-        fetch_results(execution, find_artifacts(cluster, execution), reports / run.run_id)
+        place = Place(experiment, cluster.config.name, cluster.link_to(f"runs/details/{run.run_id}"))
+        end = f"started {run.created_at:%Y-%m-%d %H:%M} UTC, {state} after {took or 0:,.0f} s"
+        folder = reports / experiment / run.run_id
+        fetch_results(execution, find_artifacts(cluster, execution), folder, place=place, end=end)
     return state
 
 

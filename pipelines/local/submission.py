@@ -18,10 +18,9 @@ from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.data.ignored import list_ignored
 from pipelines.local.forecast import describe_forecast, make_forecast
-from pipelines.local.index import FILE as INDEX
-from pipelines.local.index import EarlierFigures, write_index
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.next_steps import list_steps, write_command
+from pipelines.local.overview import describe_run
 from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_measured_before, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
@@ -34,6 +33,8 @@ from pipelines.output.display import (
     print_steps,
     show_progress,
 )
+from pipelines.output.index import FILE as INDEX
+from pipelines.output.index import EarlierFigures, write_index
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
 from pipelines.submission.preparation import prepare
@@ -121,7 +122,7 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     _keep_reports(folder, record)
     measured = find_measured_before(request.runs, request.experiment, record)
     earlier = EarlierFigures(*measured) if measured else None
-    write_index(folder, record, experiment=request.experiment, earlier=earlier)
+    write_index(folder, describe_run(folder, record, request.experiment), earlier)
     has_curated = any(task["stage"] == "curate" for task in record["stages"].values())
     steps = list_steps(request, runner=options.runner, folder=folder, state=record["state"], has_curated=has_curated)
     try:

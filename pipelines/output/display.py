@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -108,11 +107,6 @@ def print_comparison(folder: Path) -> None:
     console.print(_draw_changes(content))
     counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
     console.print(f"images: {', '.join(counts)}")
-
-
-def print_adoption(curated: str) -> None:
-    """How to make the curated folder, a path or gs:// address, the next DVC version."""
-    print_line(f"to keep the new images:  python adopt.py --data DIR --curated {shlex.quote(curated)}")
 
 
 def print_steps(steps: Iterable[Step]) -> None:

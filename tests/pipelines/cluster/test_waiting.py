@@ -16,6 +16,7 @@ import yaml
 
 from tests.fakes.kfp_rules import Frame, Json, progress
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
+from tests.pages import Page
 from tests.pipelines.cluster.lab import (
     STAGES,
     TURN,
@@ -102,10 +103,24 @@ def test_what_came_from_the_cache_is_fetched_from_the_run_that_made_it(lab: Lab)
     lab.leave(again, "evaluate/evaluation/evaluation.json", content=json.dumps(figures))
     printed = lab.done("--attach", "again").splitlines()
     reports = lab.workplace / f"runs/default/{again['run_id']}"
-    assert printed[-2:] == [
+    assert printed[-6:] == [
         f"reports in {reports.relative_to(lab.workplace)}/: evaluate.html, train.html, validate.html",
         "from the cache: ingest, validate, train",
+        "",
+        "Next:",
+        "  look at its pages:",
+        f"    {reports.relative_to(lab.workplace)}/index.html",
     ]
+    page = Page(reports / "index.html")
+    assert page.values("href") == [
+        "validate.html",
+        "train.html",
+        "evaluate.html",
+        f"{lab.server.url}/#/runs/details/{again['run_id']}",
+    ]
+    assert re.search(r"started [\d-]+ [\d:]+ UTC, succeeded after [\d,]+ s", page.text)
+    assert all(said in page.text for said in ("again", "default", "0123.dir", "0.750"))
+    (reports / "index.html").unlink()
     written = {path.name: path.read_text() for path in reports.iterdir()}
     assert written == {f"{stage}.html": f"{stage}/report" for stage in ("evaluate", "train", "validate")}
     check_results(lab.workplace / "results", figures)
@@ -153,7 +168,11 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     assert f"\nimages: {differences}\n" in printed
     check_results(lab.workplace / "results", figures[1])
     (run,) = lab.runs()
-    reports = {path.name: path.read_text() for path in (lab.workplace / f"runs/default/{run['run_id']}").iterdir()}
+    folder = lab.workplace / f"runs/default/{run['run_id']}"
+    links = Page(folder / "index.html").values("href")[:-1]
+    reports = {path.name: path.read_text() for path in folder.iterdir() if path.name != "index.html"}
+    assert sorted(links) == sorted(reports)
+    assert links[:4] == ["before-validate.html", "before-train.html", "before-evaluate.html", "audit.html"]
     reporting = ("validate", "train", "evaluate")
     assert reports == {
         **{f"{part}-{s}.html": f"report of {part}-{s}" for part in ("before", "after") for s in reporting},
@@ -161,9 +180,15 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
         "review.html": "review",
         "issues.csv": "rank",
     }
-    cached, lost, kept = printed.splitlines()[-3:]
-    assert (cached, lost) == ("from the cache: before-ingest", "no artifacts found, so no reports of: before-ingest")
-    assert re.fullmatch(r"to keep the new images: +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", kept)
+    said = printed[printed.index("from the cache") :].splitlines()
+    assert said[:2] == ["from the cache: before-ingest", "no artifacts found, so no reports of: before-ingest"]
+    assert said[5:-1] == [
+        f"    runs/default/{run['run_id']}/index.html",
+        "  decide on the doubted images; give what that saves to the next run, --decisions decisions.csv:",
+        f"    runs/default/{run['run_id']}/review.html",
+        "  keep the new images:",
+    ]
+    assert re.fullmatch(r" +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", said[-1])
 
 
 def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_results(lab: Lab):
@@ -191,7 +216,7 @@ def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_resul
     }
     assert {"from run: version 2", "before: version 1"} <= set(lab.runs()[-1]["description"].splitlines())
     assert re.search(r"│ val +│ +4 │ +0\.500 │ +0\.750 │ +\+0\.250 │", printed)
-    assert printed.splitlines()[-1].endswith(": compare.html, yardstick.html")
+    assert re.search(r": compare\.html, yardstick\.html$", printed, re.MULTILINE)
     assert not (lab.workplace / "results").exists()
     refused = lab.refused("--component", "evaluate", "--experiment", "images")
     name = lab.runs()[-1]["display_name"]

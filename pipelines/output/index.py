@@ -1,5 +1,6 @@
-"""The first page of a run on this machine: what it was, its figures beside those of the run before, its reports."""
+"""The first page of a run: what it was, its figures beside those of the run before, its reports."""
 
+import itertools
 import re
 from html import escape
 from pathlib import Path
@@ -7,9 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from components.shared.files import new_file
-from components.shared.formats.evaluation import FILE as EVALUATION
-from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
-from pipelines.local.record import RunRecord
+from components.shared.formats.evaluation import Evaluation, list_measured_splits
 from pipelines.output.results import REPORTS, name_report
 
 FILE = "index.html"
@@ -29,6 +28,14 @@ DESCRIPTIONS = {
 PARTS = {"before": "the images as they were: ", "after": "the new images: "}
 
 
+class TaskOutput(NamedTuple):
+    """An output that a run has."""
+
+    task: str  # before-train
+    stage: str  # train
+    output: str  # report
+
+
 class EarlierFigures(NamedTuple):
     """What the run before has measured."""
 
@@ -36,39 +43,48 @@ class EarlierFigures(NamedTuple):
     evaluation: Evaluation
 
 
-def write_index(folder: Path, record: RunRecord, *, experiment: str, earlier: EarlierFigures | None) -> None:
+class RunOverview(NamedTuple):
+    """What the page says of a run, wherever that took place."""
+
+    pipeline: str
+    run: str
+    end: str  # when it started, and how it ended
+    failures: dict[str, str]  # what each task that failed said
+    origin: dict[str, str]  # by what each is called: the images, the data version, the config, the command
+    outputs: list[TaskOutput]  # in the order of the tasks
+    figures: Evaluation | None  # of its model, if it has measured one
+    details: dict[str, str]  # where there is more: words and addresses
+
+
+def write_index(folder: Path, overview: RunOverview, earlier: EarlierFigures | None = None) -> None:
     """Writes the page into the folder of the run.
 
     Args:
         folder: of the run, with its reports.
-        record: what is in its run.json.
-        experiment: that the run belongs to.
+        overview: of the run.
         earlier: the figures of the run before of that experiment, if there is one.
     """
     style = re.search(r"<style>.*?</style>", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    figures = read_evaluation(folder) if (folder / EVALUATION).is_file() else None
-    title = f"{record['pipeline']} {record['run']}"
     text = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
+<title>{escape(f"{overview.pipeline} {overview.run}")}</title>
 {style[0] if style else ""}
 </head>
 <body>
 <main>
-<h1>Run of the pipeline {escape(record["pipeline"])}</h1>
-<p class="soft">{escape(_describe_end(record))}</p>
-{_list_failures(record)}
-{_tabulate_origin(record, figures, experiment)}
-{_tabulate_figures(figures, earlier) if figures else ""}
+<h1>Run of the pipeline {escape(overview.pipeline)}</h1>
+<p class="soft">{escape(overview.end)}</p>
+{_list_failures(overview)}
+{_tabulate_origin(overview)}
+{_tabulate_figures(overview.figures, earlier) if overview.figures else ""}
 <h2>Reports, in their order</h2>
 <ol>
-{_list_reports(folder, record)}
+{_list_reports(folder, overview)}
 </ol>
-<p>What every stage said is in <a href="run.log">run.log</a>, parameters and artifacts in
-<a href="run.json">run.json</a>.</p>
+<p>{_link_details(overview)}</p>
 </main>
 </body>
 </html>
@@ -77,37 +93,16 @@ def write_index(folder: Path, record: RunRecord, *, experiment: str, earlier: Ea
         path.write_text(text, encoding="utf-8")
 
 
-def _describe_end(record: RunRecord) -> str:
-    started = record["started"][:16].replace("T", " ")
-    return f"started {started} UTC, {record['state']} after {record['seconds']:,.0f} s"
+def _list_failures(overview: RunOverview) -> str:
+    return "\n".join(
+        f'<p><b class="bad">{escape(task)} failed:</b> {escape(said)}</p>' for task, said in overview.failures.items()
+    )
 
 
-def _list_failures(record: RunRecord) -> str:
-    failed = [(name, task.get("message", "")) for name, task in record["stages"].items() if task["state"] == "failed"]
-    return "\n".join(f'<p><b class="bad">{escape(name)} failed:</b> {escape(said)}</p>' for name, said in failed)
-
-
-def _tabulate_origin(record: RunRecord, figures: Evaluation | None, experiment: str) -> str:
-    arguments = record["arguments"]
-    versions = [
-        str(task["artifacts"]["examples"]["metadata"].get("data_version", ""))
-        for task in record["stages"].values()
-        if task["stage"] == "ingest" and "examples" in task["artifacts"]
-    ]
-    if figures and not versions:
-        versions = [figures["data_version"]]
-    rows = {
-        "run": record["run"],
-        "experiment": experiment,
-        "images": arguments.get("data_uri", ""),
-        "test images": arguments.get("test_data_uri", ""),
-        "data version": " → ".join(versions),
-        "config": record.get("config", ""),
-        "command": record.get("command", ""),
-    }
+def _tabulate_origin(overview: RunOverview) -> str:
     cells = "\n".join(
-        f'<tr><th>{name}</th><td style="text-align: left"><code>{escape(text)}</code></td></tr>'
-        for name, text in rows.items()
+        f'<tr><th>{escape(name)}</th><td style="text-align: left"><code>{escape(text)}</code></td></tr>'
+        for name, text in {"run": overview.run, **overview.origin}.items()
         if text
     )
     return f'<div class="scroll"><table>\n{cells}\n</table></div>'
@@ -136,7 +131,7 @@ def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> st
 
 def _explain_comparison(figures: Evaluation, earlier: EarlierFigures | None) -> str:
     if not earlier:
-        return "No run of this experiment has measured a model before."
+        return "No run of this experiment on this machine has measured a model before."
     link = f'<a href="../{quote(earlier.run)}/{FILE}">{escape(earlier.run)}</a>'
     version = earlier.evaluation["data_version"]
     if version == figures["data_version"]:
@@ -148,15 +143,24 @@ def _explain_comparison(figures: Evaluation, earlier: EarlierFigures | None) -> 
     )
 
 
-def _list_reports(folder: Path, record: RunRecord) -> str:
+def _list_reports(folder: Path, overview: RunOverview) -> str:
     items = []
-    for task, content in record["stages"].items():
-        for output in REPORTS:
-            file = name_report(task, output)
-            if output in content["artifacts"] and (folder / file).is_file():
-                description = _describe_report(task, content["stage"], output)
-                items.append(f'<li><a href="{quote(file)}">{escape(file)}</a>: {description}</li>')
+    tasks = dict.fromkeys((task, stage) for task, stage, _ in overview.outputs)
+    for (task, stage), output in itertools.product(tasks, REPORTS):
+        file = name_report(task, output)
+        if (task, stage, output) in overview.outputs and (folder / file).is_file():
+            items.append(
+                f'<li><a href="{quote(file)}">{escape(file)}</a>: {_describe_report(task, stage, output)}</li>'
+            )
     return "\n".join(items) or "<li>none: no stage that writes one has ended well</li>"
+
+
+def _link_details(overview: RunOverview) -> str:
+    links = (
+        f'{escape(words)} <a href="{escape(address)}">{escape(address)}</a>'
+        for words, address in overview.details.items()
+    )
+    return f"{', '.join(links)}."
 
 
 def _describe_report(task: str, stage: str, output: str) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from components.shared.formats.evaluation import read_evaluation
-from pipelines.local.index import EarlierFigures, write_index
+from pipelines.local.overview import describe_run
 from pipelines.local.record import RunRecord, TaskRecord
+from pipelines.output.index import EarlierFigures, write_index
 from tests.fakes.evaluation import write_evaluation
 from tests.pages import Page
 
@@ -72,7 +73,7 @@ def read_page(folder: Path) -> tuple[Page, str]:
 
 
 def test_says_what_the_run_was_and_links_its_reports_in_order(folder: Path):
-    write_index(folder, RECORD, experiment="images & more", earlier=None)
+    write_index(folder, describe_run(folder, RECORD, "images & more"))
     page, text = read_page(folder)
     reports = ["before-validate.html", "before-schema.pbtxt", "audit.html", "review.html", "issues.csv", "compare.html"]
     assert page.values("href") == [*reports, "run.log", "run.json"]
@@ -82,16 +83,15 @@ def test_says_what_the_run_was_and_links_its_reports_in_order(folder: Path):
         assert said in text
     assert not {"script", "link"} & page.tags
     assert "before-validate.html : the images as they were: what the images are like" in text
-    assert "No run of this experiment has measured a model before." in text
+    assert "No run of this experiment on this machine has measured a model before." in text
 
 
 @pytest.mark.parametrize("version", ["2.dir", "1.dir"])
 def test_compares_the_figures_with_the_run_before(folder: Path, version: str):
     before = write_evaluation(folder.parent / "run-1", version, {"val": 40}, seed=2)
     now = read_evaluation(folder)
-    write_index(
-        folder, RECORD, experiment="e", earlier=EarlierFigures("run-1", read_evaluation(folder.parent / "run-1"))
-    )
+    earlier = EarlierFigures("run-1", read_evaluation(folder.parent / "run-1"))
+    write_index(folder, describe_run(folder, RECORD, "e"), earlier)
     page, text = read_page(folder)
     change = now["val"]["accuracy"] - before["val"]["accuracy"]
     assert f"val {now['val']['accuracy']:.3f} {before['val']['accuracy']:.3f} {change:+.3f}" in text
@@ -103,7 +103,7 @@ def test_compares_the_figures_with_the_run_before(folder: Path, version: str):
 
 def test_a_failure_is_named(tmp_path: Path):
     failed: TaskRecord = {**make_task("ingest"), "state": "failed", "message": f"{EVIL}: no such folder."}
-    write_index(tmp_path, make_record(ingest=failed) | {"state": "failed"}, experiment="e", earlier=None)
+    write_index(tmp_path, describe_run(tmp_path, make_record(ingest=failed) | {"state": "failed"}, "e"))
     page, text = read_page(tmp_path)
     assert f"ingest failed: {EVIL}: no such folder." in text
     assert "none: no stage that writes one has ended well" in text

@@ -1,0 +1,49 @@
+"""What the first page of a run on this machine says of it."""
+
+from pathlib import Path
+
+from components.shared.formats.evaluation import FILE as EVALUATION
+from components.shared.formats.evaluation import Evaluation, read_evaluation
+from pipelines.local.record import RunRecord
+from pipelines.output.index import RunOverview, TaskOutput
+
+DETAILS = {"What every stage said is in": "run.log", "parameters and artifacts are in": "run.json"}
+
+
+def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOverview:
+    """Describes a run that has ended.
+
+    Args:
+        folder: of the run, with its evaluation.json if it has measured a model.
+        record: what is in its run.json.
+        experiment: that the run belongs to.
+    """
+    figures = read_evaluation(folder) if (folder / EVALUATION).is_file() else None
+    started = record["started"][:16].replace("T", " ")
+    tasks = record["stages"].items()
+    return RunOverview(
+        pipeline=record["pipeline"],
+        run=record["run"],
+        end=f"started {started} UTC, {record['state']} after {record['seconds']:,.0f} s",
+        failures={name: task.get("message", "") for name, task in tasks if task["state"] == "failed"},
+        origin={
+            "experiment": experiment,
+            "images": record["arguments"].get("data_uri", ""),
+            "test images": record["arguments"].get("test_data_uri", ""),
+            "data version": " → ".join(_list_versions(record, figures)),
+            "config": record.get("config", ""),
+            "command": record.get("command", ""),
+        },
+        outputs=[TaskOutput(name, task["stage"], output) for name, task in tasks for output in task["artifacts"]],
+        figures=figures,
+        details=DETAILS,
+    )
+
+
+def _list_versions(record: RunRecord, figures: Evaluation | None) -> list[str]:
+    versions = [
+        str(task["artifacts"]["examples"]["metadata"].get("data_version", ""))
+        for task in record["stages"].values()
+        if task["stage"] == "ingest" and "examples" in task["artifacts"]
+    ]
+    return versions or ([figures["data_version"]] if figures else [])
