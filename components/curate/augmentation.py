@@ -12,7 +12,7 @@ import numpy as np
 
 from components.curate.cleaning import Picture
 from components.shared.duplicates import check_content
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 
 Operation = dict[str, Any]  # its name as `operation`, and its parameters, as they go into the manifest
 
@@ -91,7 +91,9 @@ def check_augmentation(augmentation: Augmentation) -> None:
         raise UserError(f"seed is {augmentation.seed}; it must be from 0 to 2147483647.")
     for name, directions in augmentation.flips.items():
         if not isinstance(directions, list) or not all(direction in DIRECTIONS for direction in directions):
-            raise UserError(f"flips has {directions!r} for {name}; it must be a list of {' and '.join(DIRECTIONS)}.")
+            raise UserError(
+                f"flips has {quote(directions)} for {name}; it must be a list of {' and '.join(DIRECTIONS)}."
+            )
 
 
 def draw_operations(seed: list[int], directions: Iterable[str], content: str) -> list[Operation]:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 
 Picture = NDArray[Any]  # uint8 [height, width] of a gray picture, [height, width, 3] of a coloured one
 
@@ -28,7 +28,7 @@ def check_cleaning(operations: Iterable[str]) -> None:
     """
     for name in operations:
         if name not in OPERATIONS:
-            raise UserError(f"cleaning has {name!r}; it may hold {', '.join(OPERATIONS)}.")
+            raise UserError(f"cleaning has {quote(name)}; it may hold {', '.join(OPERATIONS)}.")
 
 
 def clean(picture: Picture, operations: Iterable[str]) -> Picture:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from components.curate.reading import SourceImage
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.formats.decisions import Decision
 from components.shared.formats.examples import CURATED_SPLITS
 from components.shared.formats.issues import Issue
@@ -70,12 +70,12 @@ def check_policy(policy: Policy) -> None:
     """
     for split in policy.splits:
         if split not in CURATED_SPLITS:
-            raise UserError(f"policy_splits has {split!r}; it may hold {' and '.join(CURATED_SPLITS)}.")
+            raise UserError(f"policy_splits has {quote(split)}; it may hold {' and '.join(CURATED_SPLITS)}.")
     for name in ("relabel_confidence", "drop_confidence", "doubt_confidence"):
         if not getattr(policy, name) >= 0:  # nor NaN
             raise UserError(f"{name} is {getattr(policy, name)}; it must be 0 or more.")
     if policy.duplicates not in ("drop", "keep"):
-        raise UserError(f"duplicates is {policy.duplicates!r}; it must be drop or keep.")
+        raise UserError(f"duplicates is {quote(policy.duplicates)}; it must be drop or keep.")
     if not 0 <= policy.most_dropped <= 1:
         raise UserError(f"most_dropped is {policy.most_dropped}; it must be from 0 to 1.")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from components.curate.cleaning import Picture
 from components.shared.cloud_storage import open_local_copy
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.formats.decisions import Decision, read_decisions
 from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented, read_paths
 from components.shared.formats.issues import Issue
@@ -84,10 +84,10 @@ def read_issues(path: str, images: Iterable[SourceImage], classes: Collection[st
         image = known.get(issue.filename)
         if image is None or (image.sha256, image.label) != (issue.sha256, issue.label):
             raise UserError(
-                f"{path}, line {line}: {issue.filename!r} is not one of these examples; audit these examples again."
+                f"{path}, line {line}: {quote(issue.filename)} is not one of these examples; audit them again."
             )
         if image.filename in issues:
-            raise UserError(f"{path}, line {line}: {issue.filename!r} appears twice; audit these examples again.")
+            raise UserError(f"{path}, line {line}: {quote(issue.filename)} appears twice; audit these examples again.")
         issues[image.filename] = issue
     missing = sorted(known.keys() - issues.keys())
     if missing:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from components.ingest.opening import open_source
 from components.ingest.sources import Child, Part, Source
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.formats.examples import SPLITS
 from components.shared.formats.image_table import is_table_name
 from components.shared.formats.manifest import FILE as MANIFEST
@@ -73,7 +73,7 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: 
     """
     for name in classes:
         if not isinstance(name, str):  # the Kubeflow Pipelines UI takes any JSON
-            raise UserError(f"classes holds {name!r}, which is no text; put class names in quotes.")
+            raise UserError(f"classes holds {quote(name)}, which is no text; put class names in quotes.")
     data = open_source(data_uri, ignored=ignored)
     top = data.list_children()
     splits = _find_splits(data, top, test_data_uri, ignored)

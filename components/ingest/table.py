@@ -15,7 +15,7 @@ from pyarrow import parquet
 from components.ingest.buckets import Bucket
 from components.ingest.sources import Child, File, Part, Reader, Source, flatten, join_names
 from components.shared.cloud_storage import SCHEME, is_address
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
 from components.shared.formats.names import NAME_ADVICE, is_plain_name, is_visible_name
 from components.shared.formats.tables import read_rows
@@ -169,12 +169,12 @@ def _check_row(row: dict[str, Any], place: str) -> Row:
     texts = {}
     for name, value in row.items():
         if isinstance(value, bool) or not isinstance(value, str | int) or not (text := str(value).strip()):
-            raise UserError(f"{place}: {name} is {value!r}; fill in text or a whole number.")
+            raise UserError(f"{place}: {name} is {quote(value)}; fill in text or a whole number.")
         texts[name] = text
     path, label, split = texts["path"], texts["label"], texts.get(SPLIT, "")
     for name in filter(None, (label, split)):
         if not is_visible_name(name):
-            raise UserError(f"{place}: {name[:80]!r} is no name of a class or split; no folder can have it visibly.")
+            raise UserError(f"{place}: {quote(name)} is no name of a class or split; no folder can have it visibly.")
     if not is_address(path):
         path = posixpath.normpath(path)
         if path.startswith(("/", "../")) or path in (".", ".."):

@@ -19,7 +19,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 
-from components.shared.errors import UserError, shorten
+from components.shared.errors import UserError, quote, shorten
 
 # The job servers of these runners have options of their own, which Beam's Python SDK passes on.
 WITH_OWN_OPTIONS = ("PortableRunner", "FlinkRunner", "SparkRunner")
@@ -151,7 +151,7 @@ def _get_temp_location(options: list[str]) -> str:
 def _parse(options: list[str]) -> PipelineOptions:
     for option in options:
         if not (isinstance(option, str) and option.startswith("--")):
-            raise UserError(f"beam_options: {option!r} is not an option; write it as --name=value.")
+            raise UserError(f"beam_options: {quote(option)} is not an option; write it as --name=value.")
     parsed = PipelineOptions(options)
     with _explain_argument_errors():
         known = parsed.get_all_options()

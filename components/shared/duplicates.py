@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.ink import SPECKS, convert_to_gray, crop_ink, find_ink, is_line_drawing
 
 CONTENTS = ("auto", "ink", "pictures")  # what images may be said to be: auto leaves it to the images
@@ -129,7 +129,7 @@ def check_content(content: str) -> None:
         UserError: It is none of CONTENTS.
     """
     if content not in CONTENTS:
-        raise UserError(f"content is {content!r}; it must be {', '.join(CONTENTS[:-1])} or {CONTENTS[-1]}.")
+        raise UserError(f"content is {quote(content)}; it must be {', '.join(CONTENTS[:-1])} or {CONTENTS[-1]}.")
 
 
 def choose_content(content: str, fingerprints: Iterable[Fingerprint]) -> bool:

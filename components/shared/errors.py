@@ -221,6 +221,11 @@ def cut(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:38]}...{text[-39:]}"
 
 
+def quote(value: object) -> str:
+    """A value that came from a person or a file, for a sentence: in quotes if it is text, and not too long."""
+    return cut(repr(value))
+
+
 def name_unknown(what: str, name: str, known: Iterable[str]) -> str:
     """The sentence for a name that does not exist, with the nearest one that does and the list."""
     import difflib  # here, since every component imports this module and none of them needs it

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from components.shared.errors import UserError, cut
+from components.shared.errors import UserError, cut, quote
 
 if TYPE_CHECKING:
     import keras
@@ -53,7 +53,7 @@ def load_model(name: str) -> FixedModel:
             raise UserError(f"{path}: has no {needed}; {GUIDE}.")
     size = module.SIZE
     if not (isinstance(size, tuple) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)):
-        raise UserError(f"{path}: SIZE is {size!r}; it must be (HEIGHT, WIDTH) in pixels.")
+        raise UserError(f"{path}: SIZE is {quote(size)}; it must be (HEIGHT, WIDTH) in pixels.")
     if module.CHANNELS not in (1, 3):
-        raise UserError(f"{path}: CHANNELS is {module.CHANNELS!r}; it must be 1 (gray) or 3 (RGB).")
+        raise UserError(f"{path}: CHANNELS is {quote(module.CHANNELS)}; it must be 1 (gray) or 3 (RGB).")
     return cast(FixedModel, module)

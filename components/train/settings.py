@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
-from components.shared.errors import UserError, name_unknown, shorten_to_sentence
+from components.shared.errors import UserError, name_unknown, quote, shorten_to_sentence
 from components.shared.formats.training import Settings
 
 KerasObject = dict[str, Any]  # class_name and perhaps config, as Keras writes them
@@ -137,7 +137,7 @@ def _check_form(parameter: str, given: KerasObject) -> None:
     if "class_name" not in given:
         raise UserError(f'{parameter}: has no class_name; write it as Keras does, such as {{"class_name": "NAME"}}.')
     if not isinstance(config := given.get("config", {}), dict):
-        raise UserError(f"{parameter}: config is {config!r}; it must hold names with values.")
+        raise UserError(f"{parameter}: config is {quote(config)}; it must hold names with values.")
 
 
 def _try(parameter: str, given: KerasObject, action: Any) -> Any:

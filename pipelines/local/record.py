@@ -8,7 +8,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import AfterValidator
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.files import new_file, write_to_disk
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.evaluation import Evaluation, read_evaluation
@@ -24,7 +24,7 @@ def _check_time(text: str) -> str:
     except ValueError:
         zone = None
     if zone is None:
-        raise ValueError(f"is {text[:80]!r}, which is no time with its zone, such as 2026-11-28T21:46:38+00:00")
+        raise ValueError(f"is {quote(text)}, which is no time with its zone, such as 2026-11-28T21:46:38+00:00")
     return text
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.errors import UserError, cut
+from components.shared.errors import UserError, quote
 from components.shared.files import open_regular
 from components.shared.formats.tables import unquote_formula
 
@@ -134,7 +134,7 @@ def _parse_header(place: str, cells: list[str]) -> list[str]:
     header = [cell.strip() for cell in cells]
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
-        raise UserError(f"{place}, line 1: the column {cut(repr(twice[0]))} appears twice; leave one.")
+        raise UserError(f"{place}, line 1: the column {quote(twice[0])} appears twice; leave one.")
     missing = [name for name in REQUIRED if name not in header]
     if missing or set(LABELS).isdisjoint(header):
         raise UserError(
@@ -168,9 +168,7 @@ class _Images:
         same_bytes = self.by_sha256.get(sha256)
         if filename not in self.filenames:
             known = f"is {same_bytes}" if same_bytes else "is not"
-            raise row.error(
-                f"{cut(repr(filename))} {known} in this data version; decide on the issues of this version."
-            )
+            raise row.error(f"{quote(filename)} {known} in this data version; decide on the issues of this version.")
         if same_bytes:
             raise row.error(f"the sha256 is that of {same_bytes}, not of {filename}; put each in its own row.")
         raise row.error(f"{filename} has another sha256 in this data version; decide on the issues of this version.")
@@ -180,14 +178,14 @@ def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision
     """The decision of a row; None if it is empty or says skip."""
     word = row.cells["decision"].strip().lower()
     if word and word not in WORDS:
-        raise row.error(f"the decision {cut(repr(word))} is unknown; write {', '.join(WORDS)}, or nothing.")
+        raise row.error(f"the decision {quote(word)} is unknown; write {', '.join(WORDS)}, or nothing.")
     new_label = _parse_new_label(row, word, classes)
     if word in ("", "skip"):
         return None
     sha256, filename = row.cells["sha256"].strip().lower(), row.cells["filename"]
     label = images.find_label(row, sha256, filename)
     if word != "relabel" and new_label not in ("", label):
-        raise row.error(f"{word}, but also the new label {new_label!r}; write relabel, or leave the label out.")
+        raise row.error(f"{word}, but also the new label {quote(new_label)}; write relabel, or leave the label out.")
     if word == "drop" or new_label in ("", label):  # relabelling to the label that it has keeps the image
         return Decision(sha256, filename, label, "drop" if word == "drop" else "keep")
     return Decision(sha256, filename, label, "relabel", new_label)
@@ -200,14 +198,12 @@ def _parse_new_label(row: _Row, word: str, classes: Collection[str]) -> str:
     new_label = cell if cell in classes else cell.strip()
     if word in ("", "skip"):
         if new_label and column == "decided_label":
-            raise row.error(
-                f"{column} is {cut(repr(new_label))}, but decision is {word or 'empty'}; write relabel there."
-            )
+            raise row.error(f"{column} is {quote(new_label)}, but decision is {word or 'empty'}; write relabel there.")
         return ""
     if word == "relabel" and not new_label:
         raise row.error(f"relabel, but {column} is empty; write the right class there.")
     if new_label and new_label not in classes:
-        raise row.error(f"the class {cut(repr(new_label))} is unknown; the classes are {', '.join(classes)}.")
+        raise row.error(f"the class {quote(new_label)} is unknown; the classes are {', '.join(classes)}.")
     return new_label
 
 
@@ -242,4 +238,4 @@ def _check_copies(place: str, decided: Iterable[tuple[int, Decision]]) -> None:
 def _describe(decision: Decision) -> str:
     if decision.decision == "drop":
         return "dropped"
-    return f"relabelled {decision.new_label!r}" if decision.new_label else f"kept as {decision.label!r}"
+    return f"relabelled {quote(decision.new_label)}" if decision.new_label else f"kept as {quote(decision.label)}"

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from components.shared.errors import UserError, describe_validation
+from components.shared.errors import UserError, describe_validation, quote
 from components.shared.files import hash_file
 from components.shared.formats.documents import (
     Count,
@@ -86,7 +86,7 @@ def check_class_name(name: str) -> str:
         ValueError: It cannot, or would be hidden.
     """
     if not is_visible_name(name):
-        raise ValueError(f"is {name[:80]!r}, which is no name of a class (a folder that is not hidden)")
+        raise ValueError(f"is {quote(name)}, which is no name of a class (a folder that is not hidden)")
     return name
 
 
@@ -98,7 +98,7 @@ def check_class_names(names: list[str]) -> list[str]:
     """
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
-        raise ValueError(f"has {twice!r} twice")
+        raise ValueError(f"has {quote(twice)} twice")
     return names
 
 
@@ -266,10 +266,14 @@ class ExampleSet:
 
     def _check_example(self, example: ImageExample, split: str) -> None:
         if example.label >= len(self.manifest.classes) or self.manifest.classes[example.label] != example.class_name:
-            raise ValueError(f"{LABEL} is {example.label} and {CLASS} {example.class_name!r}, which {MANIFEST} denies")
+            raise ValueError(
+                f"{LABEL} is {example.label} and {CLASS} {quote(example.class_name)}, which {MANIFEST} denies"
+            )
         folder, _, name = example.filename.rpartition("/")
         if folder != f"{split}/{example.class_name}" or not is_visible_name(name):
-            raise ValueError(f"{FILENAME} is {example.filename!r}, which is not a file in {split}/{example.class_name}")
+            raise ValueError(
+                f"{FILENAME} is {quote(example.filename)}, which is not a file in {split}/{example.class_name}"
+            )
 
 
 def is_augmented(filename: str) -> bool:
@@ -334,7 +338,7 @@ def _check_agreement(manifest: ExamplesManifest) -> None:
             raise ValueError(f"splits.{name}.images: is not the sum over its classes and over its shards")
         for index, shard in enumerate(content.shards):
             if shard.name != (right := name_shard(name, index, len(content.shards))):
-                raise ValueError(f"splits.{name}.shards.{index}.name: is {shard.name[:80]!r}, but should be {right}")
+                raise ValueError(f"splits.{name}.shards.{index}.name: is {quote(shard.name)}, but should be {right}")
 
 
 def parse_example(record: bytes) -> ImageExample:

@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.formats.documents import Share
 from components.shared.formats.tables import OptionalInt, parse_row, read_rows, write_rows
 
@@ -25,7 +25,7 @@ _ADVICE = "give issues.csv as audit writes it"
 
 def _check_action(cell: str) -> str:
     if cell not in ACTIONS:
-        raise ValueError(f"is the unknown {cell[:80]!r}")
+        raise ValueError(f"is the unknown {quote(cell)}")
     return cell
 
 
@@ -104,5 +104,5 @@ def read_issues(path: str | Path, classes: Collection[str]) -> Iterator[tuple[in
         place = f"{path}, line {line}"
         issue = parse_row(Issue, row, place=place, advice=_ADVICE)
         if issue.action == "relabel" and issue.new_label not in classes:
-            raise UserError(f"{place}: has the unknown class {issue.new_label!r}; {_ADVICE}.")
+            raise UserError(f"{place}: has the unknown class {quote(issue.new_label)}; {_ADVICE}.")
         yield line, issue

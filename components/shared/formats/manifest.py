@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field, Json
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.formats.documents import Sha256
 from components.shared.formats.examples import SPLITS
 from components.shared.formats.names import is_visible_name
@@ -24,7 +24,7 @@ def is_image_path(name: str) -> bool:
 
 def _check_image_path(name: str) -> str:
     if not is_image_path(name):
-        raise ValueError(f"is {name[:200]!r}, which is not a path like split/class/file")
+        raise ValueError(f"is {quote(name)}, which is not a path like split/class/file")
     return name
 
 
@@ -80,7 +80,7 @@ def read_manifest(folder: Path, shown: str = "") -> list[CuratedImage]:
     for line, row in read_rows(folder / FILE, CuratedImage._fields, "name a folder that curate made", shown=place):
         image = parse_row(CuratedImage, row, place=f"{place}, line {line}", advice="run curate again")
         if image.filename in images:
-            raise UserError(f"{place}, line {line}: {image.filename!r} appears twice; run curate again.")
+            raise UserError(f"{place}, line {line}: {quote(image.filename)} appears twice; run curate again.")
         images[image.filename] = image
     if not images:
         raise UserError(f"{place}: lists no images; name a folder that curate made.")

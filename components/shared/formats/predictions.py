@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from components.shared.formats.examples import SPLITS, ImageExample
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def read_predictions(path: str, classes: Collection[str]) -> "pd.DataFrame":
         unknown = table[column][~table[column].isin(list(known))]
         if len(unknown):
             raise UserError(
-                f"{path}: has the {column} {unknown.iloc[0]!r}, which is none of {', '.join(known)}; "
+                f"{path}: has the {column} {quote(unknown.iloc[0])}, which is none of {', '.join(known)}; "
                 "give predictions of the same run as the other inputs."
             )
     return table.sort_values(FILENAME, ignore_index=True)

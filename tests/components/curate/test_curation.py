@@ -468,7 +468,7 @@ def check_refused(message: str, inputs: Inputs, folder: Path, *arguments: Any, *
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"sha256": "0" * 64}, "line 2: 'train/i/00.png' is not one of these examples; audit these examples again"),
+        ({"sha256": "0" * 64}, "line 2: 'train/i/00.png' is not one of these examples; audit them again"),
         ({"filename": "train/i/none.png"}, "line 2: 'train/i/none.png' is not one of these examples"),
         ({"label": "x"}, "line 2: 'train/i/00.png' is not one of these examples"),
         ({"filename": "test/i/00.png"}, "line 2: 'test/i/00.png' is not one of these examples"),

@@ -110,7 +110,8 @@ def test_figures_that_contradict_each_other_are_refused(tmp_path: Path, figures:
 @pytest.mark.parametrize("name", ["", "..", "../x", "/x", ".x", "x/y", "x\0", "x" * 256])
 def test_class_that_is_no_name_of_a_folder_is_refused(tmp_path: Path, name: str) -> None:
     sentence = refuse(tmp_path, {**EVALUATION, "classes": [name, "v"]})
-    assert f"{FILE}: classes.0: is {name[:80]!r}, which is no name of a class (a folder that is not" in sentence
+    shown = repr(name) if len(name) < 80 else f"'{'x' * 37}...{'x' * 38}'"
+    assert f"{FILE}: classes.0: is {shown}, which is no name of a class (a folder that is not" in sentence
 
 
 def test_class_that_is_there_twice_is_refused(tmp_path: Path) -> None:
