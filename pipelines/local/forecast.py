@@ -80,13 +80,15 @@ def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
 def describe_forecast(forecast: Forecast) -> str:
     """The forecast as a sentence."""
     first, *others = (f"{count:,}" for count in forecast.trainings)
+    epochs = "1 epoch" if forecast.epochs == 1 else f"{forecast.epochs:,} epochs"
+    each = " each" if others else ""
     again = "".join(f" and again on about {count}" for count in others)
     audit = f", and audits {forecast.audited:,}" if forecast.audited else ""
     time = ""
     if forecast.seconds is not None:
         minutes = round(forecast.seconds / 60)
         time = f": about {f'{minutes:,} minutes' if minutes > 1 else 'a minute'} on two cores, besides the other stages"
-    return f"Trains on about {first} images{again}, {forecast.epochs:,} epochs each{audit}{time}."
+    return f"Trains on about {first} images{again}, {epochs}{each}{audit}{time}."
 
 
 def _count_images(data: Path) -> Counts | None:

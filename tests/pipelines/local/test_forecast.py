@@ -31,7 +31,7 @@ def test_a_training_on_splits(tmp_path: Path):
     (data / "Train/a/Thumbs.db").write_text("")
     found = make_forecast(prepare("training", model="of mine", epochs=3), data)
     assert found == Forecast([40], 3, 0, None)
-    assert describe_forecast(found) == "Trains on about 40 images, 3 epochs each."
+    assert describe_forecast(found) == "Trains on about 40 images, 3 epochs."
 
 
 @pytest.mark.parametrize(
