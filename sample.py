@@ -13,7 +13,6 @@ import argparse
 import csv
 import json
 import math
-import os
 import shlex
 import shutil
 from collections import Counter
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.shared.errors import UserError, command_line, explain_missing_packages, parse_options
+from components.shared.files import new_directory
 
 with explain_missing_packages():
     import numpy as np
@@ -341,9 +341,7 @@ def draw_sample(out: Path, seed: int) -> list[PlannedImage]:
         The images, sorted by path.
     """
     out = out.resolve()
-    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
-    draft.mkdir(parents=True)
-    try:
+    with new_directory(out) as draft:
         images = plan_sample(seed)
         write_images(draft, images, seed)
         with (draft / "faults.csv").open("w", newline="", encoding="utf-8") as file:
@@ -353,9 +351,6 @@ def draw_sample(out: Path, seed: int) -> list[PlannedImage]:
         (draft / "sample.json").write_text(json.dumps(describe_sample(seed)) + "\n", encoding="utf-8")
         if out.exists():
             out.rmdir()  # fails, as it should, if somebody filled it meanwhile
-        draft.rename(out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return images
 
 

@@ -169,7 +169,14 @@ def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str, tempora
         warnings.simplefilter("ignore")  # about image names, and what kfp leaves aside here, such as CPU limits
         in_containers = runner == "docker"
         kfp_runner = local.DockerRunner() if in_containers else local.SubprocessRunner(use_venv=False)
-        local.init(kfp_runner, pipeline_root=str(folder / "artifacts"), raise_on_error=False)
+        workspace = temporary / "workspace"  # which no stage uses, but kfp would make one that stays
+        workspace.mkdir()
+        local.init(
+            kfp_runner,
+            pipeline_root=str(folder / "artifacts"),
+            workspace_root=str(workspace),
+            raise_on_error=False,
+        )
         with start_stages_in_containers(folder, arguments) if in_containers else start_stages_with(find_python()):
             yield
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,12 +40,18 @@ def find_python() -> str:
 
 
 def _has_packages(python: str) -> bool:
-    """Whether it can be run and finds the packages that every stage needs. Importing them would take seconds."""
+    """Whether it can be run and finds the packages that every stage needs. Importing them would take seconds.
+
+    Raises:
+        KeyboardInterrupt: a signal to the whole process group, such as Ctrl-C, has ended it before it could say.
+    """
     script = f"import importlib.util as u; print(all(u.find_spec(name) for name in {PACKAGES}))"
     try:
         result = subprocess.run([python, "-c", script], capture_output=True, encoding="utf-8")
     except OSError:
         return False
+    if -result.returncode in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        raise KeyboardInterrupt
     return result.stdout == "True\n"
 
 

@@ -46,7 +46,7 @@ SIGNALS = {
 RECEIVERS = ("command", "group", "stage")
 STAGES = ("ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare")
 QUICK = ["--param", "epochs=2"]
-KILLS = 4  # of a trial
+KILLS = 8  # of a trial
 START = 0.2  # seconds in which Python itself starts, and prints a trace of a Ctrl-C that no program can catch
 PATIENCE = 120  # seconds that a command may take to end after a signal, beside other trials
 

@@ -57,6 +57,18 @@ def test_python_of_the_stages_has_what_they_import():
     assert subprocess.check_output([find_python(), "-c", code], text=True) == "[]\n"
 
 
+@pytest.mark.parametrize("name", ["INT", "TERM", "HUP"])
+def test_a_signal_that_ends_the_search_for_packages_is_no_lack_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    python.chmod(0o755)
+    monkeypatch.setenv(VARIABLE, str(python))
+    with pytest.raises(KeyboardInterrupt):
+        find_python()
+
+
 def test_python_of_the_stages_is_that_beside_the_project(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv(VARIABLE)
     assert find_python() == str(ROOT / ".venv-stages/bin/python")
