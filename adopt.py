@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.shared.errors import command_line, parse_options
+from components.shared.errors import command_line, delay_interrupt, parse_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,16 +57,17 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _adopt(options: argparse.Namespace) -> None:
-    from pipelines.data.adoption import (
-        AdoptionOptions,
-        Figures,
-        carry_out,
-        check_origin,
-        make_plan,
-    )  # here, so that --help is quick
-    from pipelines.data.curated import open_curated
-    from pipelines.data.dvc_version import open_repository
-    from pipelines.local.record import find_curated, find_measurement
+    with delay_interrupt():
+        from pipelines.data.adoption import (
+            AdoptionOptions,
+            Figures,
+            carry_out,
+            check_origin,
+            make_plan,
+        )  # here, so that --help is quick
+        from pipelines.data.curated import open_curated
+        from pipelines.data.dvc_version import open_repository
+        from pipelines.local.record import find_curated, find_measurement
 
     def find_figures(version: str) -> "Figures | None":
         record = find_measurement(options.runs, options.experiment, version)

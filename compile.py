@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from components.shared.errors import command_line, parse_options
+from components.shared.errors import command_line, delay_interrupt, parse_options
 
 
 def main() -> None:
@@ -24,14 +24,15 @@ def _parse_options() -> argparse.Namespace:
 
 def _compile(options: argparse.Namespace) -> None:
     # Here, so that --help is quick.
-    from google.protobuf.json_format import MessageToDict
+    with delay_interrupt():
+        from google.protobuf.json_format import MessageToDict
 
-    from components.shared.cloud_storage import is_address
-    from pipelines.compiler.code_version import UNKNOWN, explain_unknown
-    from pipelines.compiler.config import check_names_are_filled_in, load_config
-    from pipelines.compiler.packages import PIPELINES, build, write_package
-    from pipelines.compiler.spec import list_images
-    from pipelines.compiler.stages import Stages
+        from components.shared.cloud_storage import is_address
+        from pipelines.compiler.code_version import UNKNOWN, explain_unknown
+        from pipelines.compiler.config import check_names_are_filled_in, load_config
+        from pipelines.compiler.packages import PIPELINES, build, write_package
+        from pipelines.compiler.spec import list_images
+        from pipelines.compiler.stages import Stages
 
     config = load_config(options.config)
     check_names_are_filled_in(config, options.registry)

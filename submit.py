@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from components.shared.cloud_storage import is_address
-from components.shared.errors import command_line, parse_options
+from components.shared.errors import command_line, delay_interrupt, parse_options
 from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
 
 EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeout": 124, "interrupted": 130}
@@ -20,15 +20,17 @@ def main() -> None:
 
 
 def _run_here(options: argparse.Namespace) -> str:
-    from pipelines.local.submission import submit  # here, so that --help and mistakes are quick
+    with delay_interrupt():
+        from pipelines.local.submission import submit  # here, so that --help and mistakes are quick
 
     return submit(_read_request(options), LocalOptions(options.runner))
 
 
 def _run_on_cluster(options: argparse.Namespace) -> str:
-    from pipelines.cluster import actions, runs  # as above
-    from pipelines.cluster.connection import open_cluster
-    from pipelines.cluster.submission import submit
+    with delay_interrupt():
+        from pipelines.cluster import actions, runs  # as above
+        from pipelines.cluster.connection import open_cluster
+        from pipelines.cluster.submission import submit
 
     runs.check_names(options.experiment, options.recurring, options.cron)
     cluster = open_cluster(options.config, _read_cluster_options(options).endpoint)
@@ -141,7 +143,8 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_connection_options(parser: argparse.ArgumentParser) -> None:
-    from pipelines.compiler.config import Endpoint  # as above
+    with delay_interrupt():
+        from pipelines.compiler.config import Endpoint  # as above
 
     connection = parser.add_argument_group("connection", "Given here, as KFP_HOST and so on, or in the config.")
     for name, field in Endpoint.model_fields.items():

@@ -25,10 +25,11 @@ import numpy as np  # noqa: E402
 
 from components.audit.audit import AuditInput, audit_images  # noqa: E402
 from components.audit.cross_validation import AuditSettings  # noqa: E402
-from components.audit.pictures import decode, is_plain, make_views  # noqa: E402
+from components.audit.pictures import is_plain, make_views  # noqa: E402
 from components.audit.ranking import AuditedImage  # noqa: E402
 from components.shared.duplicates import fingerprint, is_ink_on_paper  # noqa: E402
 from components.shared.formats.issues import Issue  # noqa: E402
+from components.shared.pictures import decode_rgb  # noqa: E402
 from sample import draw_page  # noqa: E402
 
 JUNK = "junk"
@@ -124,7 +125,7 @@ def make_junk(rng: np.random.Generator, one: bytes, other: bytes) -> bytes:
 def run_audit(pictures: list[Picture], settings: AuditSettings) -> list[Issue]:
     """Audits the pictures in memory; returns a row for each, by rank."""
     classes = sorted({picture.label for picture in pictures})
-    decoded = [decode(picture.encoded) for picture in pictures]
+    decoded = [decode_rgb(picture.encoded, picture.filename) for picture in pictures]
     fingerprints = [fingerprint(picture) for picture in decoded]
     ink = is_ink_on_paper(fingerprints)
     images = [

@@ -76,7 +76,7 @@ def measure(originals: list[Fingerprint], pictures: list[Picture], rng: np.rando
     """The cells of a row: whether it is ink, precision and recall."""
     sources = rng.choice(len(pictures), len(pictures) // 4, replace=False)
     prints = [*originals, *(fingerprint(save_again(pictures[source], rng)) for source in sources)]
-    groups = find_duplicates(prints).groups
+    groups = find_duplicates(prints, is_ink_on_paper(prints)).groups
     order = np.argsort(groups, kind="stable")
     members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     found = {(int(a), int(b)) for group in members for a in group for b in group if a < b}

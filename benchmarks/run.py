@@ -180,9 +180,9 @@ def time_ingest(data: Path, folder: Path, *options: str) -> float:
         "output": str(folder / "ingested"),
     }
     code = (
-        "import time; from components.ingest.ingestion import ingest_folders\n"
+        "import time; from components.ingest.ingestion import ingest_data\n"
         "if __name__ == '__main__':\n"
-        f" started = time.perf_counter(); ingest_folders(**{arguments!r}); print(time.perf_counter() - started)"
+        f" started = time.perf_counter(); ingest_data(**{arguments!r}); print(time.perf_counter() - started)"
     )
     command = [find_python(), "-c", code]
     outputs = (

@@ -30,10 +30,10 @@ def build(stages: Stages) -> BaseComponent:
         val_share: float = data["val_share"],
         test_share: float = data["test_share"],
         split_seed: int = data["split_seed"],
+        content: str = data["content"],
         on_bad_image: str = data["on_bad_image"],
         curated_schema_uri: str = stages.parameters["validate"]["curated_schema_uri"],
         # the next version
-        content: str = curation["content"],
         decisions_uri: str = curation["decisions_uri"],
         most_dropped: float = curation["most_dropped"],
         augment_times: float = curation["augment_times"],
@@ -62,6 +62,7 @@ def build(stages: Stages) -> BaseComponent:
             val_share=val_share,
             test_share=test_share,
             split_seed=split_seed,
+            content=content,
             on_bad_image=on_bad_image,
             **settings_of_both,
         )
@@ -89,6 +90,7 @@ def build(stages: Stages) -> BaseComponent:
             val_share=val_share,
             test_share=test_share,
             split_seed=split_seed,
+            content=content,
             on_bad_image=data["on_bad_image"],
             **settings_of_both,
         )

@@ -37,6 +37,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
         val_share: float = data["val_share"],
         test_share: float = data["test_share"],
         split_seed: int = data["split_seed"],
+        content: str = data["content"],
         on_bad_image: str = data["on_bad_image"],
         curated_schema_uri: str = stages.parameters["validate"]["curated_schema_uri"],
         # the training
@@ -57,6 +58,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
             val_share=val_share,
             test_share=test_share,
             split_seed=split_seed,
+            content=content,
             on_bad_image=on_bad_image,
         )
         examples = ingest.outputs["examples"]

@@ -115,10 +115,10 @@ def draw_folders(root: Path) -> Folders:
 @pytest.fixture(scope="session")
 def examples(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that ingest makes of the tiny data."""
-    from components.ingest.ingestion import ingest_folders
+    from components.ingest.ingestion import ingest_data
 
     output = tmp_path_factory.mktemp("ingest") / "examples"
-    ingest_folders(
+    ingest_data(
         str(tiny.data),
         test_data_uri=str(tiny.test),
         data_version="",

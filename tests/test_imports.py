@@ -126,3 +126,32 @@ def test_another_package_of_the_same_name_on_the_path_does_not_come_first(name: 
     command = [sys.executable, ROOT / "submit.py", "--local", "--data", "nowhere"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stderr == "nowhere: no such folder; --data and --test-data name folders of images.\n"
+
+
+# Interrupts its process when the part of pydantic that is written in Rust is imported, as a person's Ctrl-C may. Only
+# some moments of that import panic, so it also says whether they are safe.
+INTERRUPTING = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pydantic_core._pydantic_core":
+            if signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []):
+                print("it can be interrupted", file=sys.stderr)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["compile.py", "submit.py --local --data x", "submit.py --experiment x --data x", "adopt.py --data x"],
+)
+def test_an_interrupt_while_packages_are_imported_ends_a_command_without_a_trace(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = run_python(*command.split())
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.audit.cross_validation import AuditSettings, judge_images
-from components.audit.pictures import decode, is_plain, make_views
+from components.audit.pictures import is_plain, make_views
 from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
 from components.audit.review import PICTURE, write_review
@@ -29,6 +29,7 @@ from components.shared.formats.examples import (
     open_examples,
 )
 from components.shared.formats.issues import Issue, write_issues
+from components.shared.pictures import decode_rgb
 from components.shared.report import draw_thumbnails
 
 MOST_NEAR = 0.25  # share of images with near duplicates in a collection; the competition's has 0.02
@@ -178,10 +179,7 @@ def read_images(examples: ExampleSet, content: str) -> AuditInput:
 def _decode_audited(examples: ExampleSet) -> Iterator[tuple[str, ImageExample, NDArray[np.uint8]]]:
     """Yields each image to audit with its split and its picture."""
     for split, example in _read_audited(examples):
-        try:
-            yield split, example, decode(example.encoded)
-        except ValueError:
-            raise UserError(f"{example.filename}: cannot be decoded; rerun ingest on the data.") from None
+        yield split, example, decode_rgb(example.encoded, example.filename)
 
 
 def _read_audited(examples: ExampleSet) -> Iterator[tuple[str, ImageExample]]:

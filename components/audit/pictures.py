@@ -14,27 +14,8 @@ SUBJECT_MARGIN = 0.1  # share of the subject's longer side that a crop leaves ar
 PLAIN = 8  # tones; a picture whose colours differ by less shows nothing
 
 
-def decode(encoded: bytes) -> NDArray[np.uint8]:
-    """Decodes a PNG or JPEG file.
-
-    Returns:
-        uint8 [height, width] of a gray picture, [height, width, 3] of a coloured one, red first.
-
-    Raises:
-        ValueError: The bytes are no image that OpenCV can read.
-    """
-    try:
-        flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
-        picture = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:  # such as for a picture with more pixels than OpenCV takes
-        picture = None
-    if picture is None:
-        raise ValueError("not an image that OpenCV can read")
-    return np.asarray(picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-
-
 def is_plain(picture: NDArray[np.uint8]) -> bool:
-    """Whether a picture, as `decode` returns it, is of one colour."""
+    """Whether a picture, as `decode_rgb` returns it, is of one colour."""
     return int(np.ptp(picture.reshape(-1, picture.shape[2] if picture.ndim == 3 else 1), axis=0).max()) < PLAIN
 
 
@@ -45,7 +26,7 @@ def make_views(picture: NDArray[np.uint8], *, ink: bool) -> NDArray[np.uint8]:
     ignore what else is on the page. Of another picture there are two: all of it, and what stands out in it.
 
     Args:
-        picture: As `decode` returns it.
+        picture: As `decode_rgb` returns it.
         ink: Whether the data set is ink on paper.
 
     Returns:
@@ -63,7 +44,7 @@ def crop_subject(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Cuts out what stands out from the colour along the border, with a margin; all of it where nothing does.
 
     Args:
-        picture: As `decode` returns it.
+        picture: As `decode_rgb` returns it.
 
     Returns:
         A part of it.
@@ -84,7 +65,7 @@ def fit_picture(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Scales a whole picture to a square; its aspect is kept, and its border fills what is left.
 
     Args:
-        picture: As `decode` returns it.
+        picture: As `decode_rgb` returns it.
 
     Returns:
         uint8 [PICTURE_SIZE, PICTURE_SIZE, 3], red first.

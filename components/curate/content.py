@@ -1,11 +1,10 @@
 """What the pictures of a data version are, and how they may be flipped: the images tell, where no setting says it."""
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from components.curate.augmentation import Augmentation
-from components.curate.reading import SourceImage, decode
+from components.curate.reading import SourceImage
 from components.shared.duplicates import (
     HUE_SIDE,
     SIDE,
@@ -14,9 +13,12 @@ from components.shared.duplicates import (
     choose_content,
     fingerprint,
 )
-from components.shared.errors import UserError
 from components.shared.formats.examples import ExampleSet
+from components.shared.formats.names import NUMERALS
+from components.shared.pictures import decode_rgb
 
+# Roman numerals that a flip leaves what they are, in the directions of the flip.
+NUMERAL_FLIPS = {name: ["horizontal"] for name in ("i", "ii", "iii", "v")} | {"x": ["horizontal", "vertical"]}
 LOOKED_AT = 1_000  # images of train, those with the smallest hashes
 LEAST_IMAGES = 5  # of a class, to say anything about it
 WORSE = 0.1  # share of a class by which fewer flipped pictures than unflipped may look like their class
@@ -31,31 +33,36 @@ def look_at_images(examples: ExampleSet, images: list[SourceImage], augmentation
         augmentation: The settings.
 
     Returns:
-        The settings with ink or pictures as `content`. If the images are pictures, each class that `flips` does not
-        name may be flipped horizontally if its flipped pictures look like it.
+        The settings with ink or pictures as `content`, and `flips` for the classes that it does not name: those of
+        Roman numerals, and of pictures horizontal where a class's flipped pictures look like it.
 
     Raises:
         UserError: An image cannot be decoded.
     """
     chosen = sorted((image for image in images if image.split == "train"), key=lambda image: image.sha256)[:LOOKED_AT]
     prints = _take_fingerprints(examples, {image.filename for image in chosen})
-    if choose_content(augmentation.content, prints.values()):
-        return augmentation._replace(content="ink")
+    ink = choose_content(augmentation.content, prints.values())
     labels = np.array([image.label for image in chosen])
-    flips = find_flips([prints[image.filename] for image in chosen], labels)
-    return augmentation._replace(content="pictures", flips={**flips, **augmentation.flips})
+    if ink:
+        flips = flip_numerals({image.label for image in images})
+    else:
+        flips = find_flips([prints[image.filename] for image in chosen], labels)
+    return augmentation._replace(content="ink" if ink else "pictures", flips={**flips, **augmentation.flips})
 
 
 def _take_fingerprints(examples: ExampleSet, wanted: set[str]) -> dict[str, Fingerprint]:
     found = {}
     for example in examples.read("train"):
         if example.filename in wanted:
-            picture = decode(example.encoded)
-            if picture is None:
-                raise UserError(f"{example.filename}: cannot be decoded; rerun ingest on the data.")
-            in_order = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-            found[example.filename] = fingerprint(np.asarray(in_order, np.uint8))
+            found[example.filename] = fingerprint(decode_rgb(example.encoded, example.filename))
     return found
+
+
+def flip_numerals(classes: set[str]) -> dict[str, list[str]]:
+    """The directions of the classes that stay what they are when flipped; none, unless all are Roman numerals."""
+    if not {name.lower() for name in classes} <= set(NUMERALS):
+        return {}
+    return {name: NUMERAL_FLIPS[name.lower()] for name in sorted(classes) if name.lower() in NUMERAL_FLIPS}
 
 
 def find_flips(fingerprints: list[Fingerprint], labels: NDArray[np.str_]) -> dict[str, list[str]]:

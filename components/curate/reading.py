@@ -5,10 +5,6 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
-import numpy as np
-
-from components.curate.cleaning import Picture
 from components.shared.cloud_storage import open_local_copy
 from components.shared.errors import UserError, quote
 from components.shared.formats.decisions import Decision, read_decisions
@@ -117,18 +113,3 @@ def read_people(uri: str, images: Iterable[SourceImage], classes: Collection[str
     known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED_SPLITS}
     with open_local_copy(uri) as path:
         return {decision.filename: decision for decision in read_decisions(path, known, classes, shown=uri)}
-
-
-def decode(encoded: bytes) -> Picture | None:
-    """Decodes a PNG or JPEG file.
-
-    Returns:
-        uint8 [height, width] of a gray picture, [height, width, 3] of a coloured one, blue first; None if it is
-        damaged.
-    """
-    # Ingest has turned what EXIF data asks to turn, and OpenCV must not find another orientation in what is left of it.
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        return cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    except cv2.error:  # such as for a picture with more pixels than OpenCV takes
-        return None

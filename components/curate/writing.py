@@ -14,11 +14,11 @@ import cv2
 from components.curate.augmentation import Augmentation, Operation, apply_operations, draw_operations
 from components.curate.cleaning import Picture, clean
 from components.curate.planning import Outcome
-from components.curate.reading import SourceImage, decode
-from components.shared.errors import UserError
+from components.curate.reading import SourceImage
 from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, ExampleSet
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from components.shared.formats.names import LONGEST_NAME
+from components.shared.pictures import decode
 
 
 class ImageTarget(NamedTuple):
@@ -119,10 +119,7 @@ def _write_target(
     """Writes an image and its augmented ones, and returns their rows."""
     image, label = target.outcome.image, target.outcome.label
     steps: list[Operation] = [{"operation": name} for name in target.cleaning]
-    decoded = decode(encoded)
-    if decoded is None:
-        raise UserError(f"{image.filename}: cannot be decoded; rerun ingest on the data.")
-    picture = clean(decoded, target.cleaning)
+    picture = clean(decode(encoded, image.filename), target.cleaning)
     content = _encode_png(picture) if steps else encoded
     rows = [_write_file(folder, target.filename, content, source=image, label=label, operations=steps, seed=None)]
     directions = augmentation.flips.get(label, [])

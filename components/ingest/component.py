@@ -16,6 +16,7 @@ def ingest(
     val_share: float,
     test_share: float,
     split_seed: int,
+    content: str,
     on_bad_image: str,
     max_images: int,
     max_pixels: int,
@@ -40,6 +41,8 @@ def ingest(
         val_share: The share of val, 0 .. 1, of images that have no split.
         test_share: The share of test, likewise, if the data has no test split.
         split_seed: Another one divides these images in another way.
+        content: What the images are, ink or pictures, by which ingest knows the same picture in two splits that it
+            makes; auto lets them tell.
         on_bad_image: "fail", or "quarantine" to leave bad images out and list them in the manifest.
         max_images: The most images that train and val may hold together.
         max_pixels: The most pixels, width times height, that an image may have; a larger one is a bad image.
@@ -52,15 +55,16 @@ def ingest(
         SystemExit: An option or the data is wrong; the sentence says what to do.
     """
     from components.ingest.division import Shares
-    from components.ingest.ingestion import ingest_folders
+    from components.ingest.ingestion import ingest_data
 
-    manifest = ingest_folders(
+    manifest = ingest_data(
         data_uri,
         test_data_uri=test_data_uri,
         data_version=data_version,
         ignored=ignored,
         classes=classes,
         shares=Shares(val_share, test_share, split_seed),
+        content=content,
         on_bad_image=on_bad_image,
         max_images=max_images,
         max_pixels=max_pixels,
@@ -72,7 +76,7 @@ def ingest(
     examples.metadata["quarantined"] = len(manifest.quarantined)
     if manifest.made_split:
         examples.metadata["duplicates_left_out"] = len(manifest.made_split.duplicates)
-    for split, content in manifest.splits.items():
-        examples.metadata[f"{split}_images"] = content.images
-        if len(content.classes) <= MOST_CLASSES:
-            examples.metadata[f"{split}_classes"] = content.classes
+    for split, info in manifest.splits.items():
+        examples.metadata[f"{split}_images"] = info.images
+        if len(info.classes) <= MOST_CLASSES:
+            examples.metadata[f"{split}_classes"] = info.classes

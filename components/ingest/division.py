@@ -1,6 +1,7 @@
 """Which images of a data set without splits are for training, and which measure.
 
-The content of an image alone decides, so that it never changes sides when others are added or removed.
+The content of an image alone decides, so that it never changes sides when others are added or removed, unless its class
+would have no image in a split.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from components.shared.duplicates import Fingerprint, group
+from components.shared.duplicates import Fingerprint, choose_content, group
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, Quarantined
 
@@ -69,7 +70,7 @@ def draw(sha256: str, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{sha256}".encode()).digest()[:6], "big") / 2**48
 
 
-def divide(images: Sequence[Inspected], shares: Shares) -> Division:
+def divide(images: Sequence[Inspected], shares: Shares, content: str) -> Division:
     """Divides images into train, val and perhaps test.
 
     Each class gets about its shares. An image of train that is the same picture as one of val or test is left out, as
@@ -79,6 +80,7 @@ def divide(images: Sequence[Inspected], shares: Shares) -> Division:
     Args:
         images: The images.
         shares: The shares of val and test, and the seed.
+        content: What the images are, one of CONTENTS, by which the same picture is known.
 
     Returns:
         The split of each.
@@ -98,7 +100,9 @@ def divide(images: Sequence[Inspected], shares: Shares) -> Division:
         chosen |= {(name, sha256): split for sha256, split in splits.items()}
         filled += [f"{split}/{name}" for split in missing]
     placed = {image.name: chosen[image.class_name, image.sha256] for image in images}
-    duplicates = _find_duplicates(images, placed)
+    fingerprints = [image.fingerprint for image in images]
+    ink = choose_content(content, fingerprints)
+    duplicates = _leave_out_duplicates(images, placed, group(fingerprints, ink))
     return Division(placed | {entry.path: "" for entry in duplicates}, duplicates, filled)
 
 
@@ -128,10 +132,12 @@ def _choose_split(number: float, shares: Shares) -> str:
     return "val" if number < shares.test + shares.val else "train"
 
 
-def _find_duplicates(images: Sequence[Inspected], placed: dict[str, str]) -> list[Quarantined]:
-    """The images that are the same picture as one of a split that measures them."""
+def _leave_out_duplicates(
+    images: Sequence[Inspected], placed: dict[str, str], numbers: Sequence[int]
+) -> list[Quarantined]:
+    """The images that show the same picture as one of val or test; `numbers` are those of their groups."""
     groups = defaultdict(list)
-    for image, number in zip(images, group([image.fingerprint for image in images]), strict=True):
+    for image, number in zip(images, numbers, strict=True):
         groups[number].append(image.name)
     left_out = []
     for names in groups.values():

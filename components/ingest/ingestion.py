@@ -18,9 +18,11 @@ from components.ingest.pairs import compute_version, merge_pairs
 from components.ingest.shards import OTHERS, UNDIVIDED, BadFile, ShardSettings, WrittenShard, assign_shard, write_shard
 from components.ingest.sources import File, Part, Source
 from components.shared.beam import make_pipeline, make_work_folder, open_local_copy, open_local_target, take
+from components.shared.duplicates import CONTENTS, check_content
 from components.shared.errors import UserError
 from components.shared.files import new_directory
 from components.shared.formats.examples import (
+    CURATED_SPLITS,
     MANIFEST,
     SPLITS,
     ExamplesManifest,
@@ -41,7 +43,7 @@ Listing = tuple[int, list[Part]]  # the position of its source in Layout.sources
 ClassKey = tuple[str, str]  # split, perhaps UNDIVIDED, and class
 
 
-def ingest_folders(
+def ingest_data(
     data_uri: str,
     *,
     test_data_uri: str,
@@ -55,6 +57,7 @@ def ingest_folders(
     beam_options: list[str],
     output: str,
     shares: Shares = USUAL_SHARES,
+    content: str = CONTENTS[0],
 ) -> ExamplesManifest:
     """Writes the shards and `examples.json` to the folder `output`, which is whole or absent.
 
@@ -68,13 +71,17 @@ def ingest_folders(
     """
     _check_options(on_bad_image, shards)
     check_shares(shares)
+    check_content(content)
     layout = read_layout(data_uri, test_data_uri, classes, frozenset(ignored))
+    shares = _limit_shares(layout, shares)
     version = _check_version(layout.data, data_version)
     names = _name_splits(layout, shares)
     with new_directory(output) as folder:
         with make_work_folder(beam_options, folder) as work:
             settings = _make_settings(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
-            written = _run(layout, settings, shares=shares, max_images=max_images, beam_options=beam_options)
+            written = _run(
+                layout, settings, shares=shares, content=content, max_images=max_images, beam_options=beam_options
+            )
             division = None if layout.is_divided else _read_division(work)
             bad = _collect_bad(written, on_bad_image)
             version = version or _compute_version(written)
@@ -134,7 +141,13 @@ def _make_settings(layout: Layout, is_version_known: bool, *, max_pixels: int, s
 
 
 def _run(
-    layout: Layout, settings: ShardSettings, *, shares: Shares, max_images: int, beam_options: list[str]
+    layout: Layout,
+    settings: ShardSettings,
+    *,
+    shares: Shares,
+    content: str,
+    max_images: int,
+    beam_options: list[str],
 ) -> list[WrittenShard]:
     """Lists the files, many folders at once, divides them if they have no splits, and writes the shards.
 
@@ -156,13 +169,14 @@ def _run(
             >> beam.Map(
                 _check_listing,
                 max_images,
+                shares.test,
                 beam.pvalue.AsDict(_count(files)),
                 beam.pvalue.AsList(failures),
                 beam.pvalue.AsList(_find_posing(files, layout.is_curated)),
             )
         )
         if not layout.is_divided:
-            files, refusal = _divide(files, refusal, settings, _limit_shares(layout, shares))
+            files, refusal = _divide(files, refusal, settings, shares=shares, content=content)
         written = (
             files
             | "by shard" >> beam.Map(lambda file, shards: (assign_shard(file, shards), file), settings.shards)
@@ -180,7 +194,7 @@ def _run(
 
 
 def _divide(
-    files: PCollection[File], refusal: PCollection[str], settings: ShardSettings, shares: Shares
+    files: PCollection[File], refusal: PCollection[str], settings: ShardSettings, *, shares: Shares, content: str
 ) -> tuple[PCollection[File], PCollection[str]]:
     """Gives each image without a split one; those that are left out count for the data version only."""
     inspected = (
@@ -190,20 +204,22 @@ def _divide(
         | "undivided shards" >> beam.GroupByKey()
         | "inspect" >> beam.FlatMap(inspect_files, beam.pvalue.AsSingleton(refusal), settings)
     )
-    divided = refusal | "divide" >> beam.Map(_try_to_divide, beam.pvalue.AsList(inspected), shares, settings.work)
+    divided = refusal | "divide" >> beam.Map(
+        _try_to_divide, beam.pvalue.AsList(inspected), shares, content, settings.work
+    )
     placed = files | "place" >> beam.Map(lambda file, divided: _place(file, divided), beam.pvalue.AsSingleton(divided))
     return placed, divided | "refused or not divided" >> beam.Map(lambda divided: divided[0])
 
 
 def _try_to_divide(
-    refusal: str, inspected: list[Inspected | str], shares: Shares, work: str
+    refusal: str, inspected: list[Inspected | str], shares: Shares, content: str, work: str
 ) -> tuple[str, dict[str, str]]:
     """Returns why the images cannot be divided, or nothing, and the split of each."""
     failures = [failure for failure in inspected if isinstance(failure, str)]
     if refusal or failures:
         return refusal or min(failures), {}
     try:
-        division = divide([image for image in inspected if not isinstance(image, str)], shares)
+        division = divide([image for image in inspected if not isinstance(image, str)], shares, content)
     except UserError as error:
         return str(error), {}
     with open_local_target(f"{work}/{DIVISION}") as path:
@@ -277,11 +293,21 @@ def _list_part(listing: Listing, sources: list[Source]) -> Iterator[File | str]:
 def _check_listing(
     addresses: dict[ClassKey, str],
     max_images: int,
+    test_share: float,
     counts: dict[ClassKey, int],
     failures: list[str],
     posing: list[str],
 ) -> str:
-    """Why the data as listed is refused, or nothing. `addresses` has every class of every split."""
+    """Why the data as listed is refused, or nothing.
+
+    Args:
+        addresses: Every class of every split.
+        max_images: The most images of train and val.
+        test_share: The share that test takes of images without a split.
+        counts: The images of each class of each split.
+        failures: What could not be listed, and why.
+        posing: As _find_posing finds them.
+    """
     if failures:
         return min(failures)
     if posing:
@@ -292,10 +318,14 @@ def _check_listing(
     for split_and_class, address in addresses.items():
         if split_and_class not in counts:
             return f"{address}: no images in this folder; add some or remove the class everywhere."
-    counted = sum(count for (split, _), count in counts.items() if split != "test")
+    undivided = sum(count for (split, _), count in counts.items() if not split)
+    counted = sum(count for (split, _), count in counts.items() if split in CURATED_SPLITS)
+    counted += undivided - round(undivided * test_share)
     if counted > max_images:
+        verb = "would get" if undivided else "hold"
         return (
-            f"train and val hold {counted:,} images; max_images allows {max_images:,}: remove {counted - max_images:,}."
+            f"train and val {verb} {counted:,} images; max_images allows {max_images:,}: remove "
+            f"{counted - max_images:,}."
         )
     return ""
 
@@ -363,8 +393,8 @@ def _check_splits(splits: dict[str, SplitInfo], bad: list[BadFile]) -> None:
             of_class = [image for image in bad if image.filename.startswith(f"{split}/{name}/")]
             if not of_class:
                 raise UserError(
-                    f"{split} has no image left of the class {name}: each is the same picture as one that measures; add"
-                    " other images of it, or remove the class."
+                    f"{split} has no image left of the class {name}: each shows the same picture as an image of val or"
+                    " test; add other images of it, or remove the class."
                 )
             advice = "fix them or add others, or remove the class everywhere"
             raise UserError(f"{split}/{name} has no good image left; {advice}:\n{_list_bad(of_class)}")
@@ -378,7 +408,10 @@ def _print_division(manifest: ExamplesManifest) -> None:
     counts = ", ".join(f"{content.images:,} {name}" for name, content in manifest.splits.items())
     print(f"ingest: the images had no splits and were divided: {counts}", flush=True)
     if manifest.made_split and (left_out := len(manifest.made_split.duplicates)):
-        print(f"ingest: {left_out:,} left out, since the same picture is in val or test: {MANIFEST}", flush=True)
+        print(
+            f"ingest: {left_out:,} left out, since the same picture is in val or test; {MANIFEST} lists them",
+            flush=True,
+        )
 
 
 def _describe(bad: list[BadFile]) -> str:

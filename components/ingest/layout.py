@@ -218,7 +218,8 @@ def _check_same_classes(children: list[tuple[Split, list[Child]]], names: list[s
         if missing:
             having = [other for other, there in children if missing[0] in {child.name for child in there}]
             where = f"{having[0].join_address(missing[0])} has images of it" if having else "`classes` lists it"
-            more = f", nor of {len(missing) - 1:,} other classes" if len(missing) > 1 else ""
+            others = "1 other class" if len(missing) == 2 else f"{len(missing) - 1:,} other classes"
+            more = f", nor of {others}" if len(missing) > 1 else ""
             advice = "remove it there" if having else "take it from `classes`"
             raise UserError(
                 f"{split.join_address(missing[0])}: no such folder{more}, but {where}; every split needs each class, so"

@@ -1,6 +1,7 @@
 """What a data set is, wherever it is stored: folders with files, and a way to read them.
 
-The kinds are in modules of their own: folders.py, buckets.py and versions.py; opening.py chooses one.
+The kinds are in modules of their own: folders.py, buckets.py, versions.py and table.py; opening.py
+chooses one.
 """
 
 import hashlib

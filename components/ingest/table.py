@@ -16,8 +16,9 @@ from components.ingest.buckets import Bucket
 from components.ingest.sources import Child, File, Part, Reader, Source, flatten, join_names
 from components.shared.cloud_storage import SCHEME, is_address
 from components.shared.errors import UserError, quote
+from components.shared.formats.examples import SPLITS
 from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
-from components.shared.formats.names import NAME_ADVICE, is_plain_name, is_visible_name
+from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, is_visible_name
 from components.shared.formats.tables import read_rows
 
 
@@ -61,7 +62,8 @@ class Table(Source):
     def locate(self, paths: Sequence[str]) -> Iterator[File]:
         """As Source.locate; a path may be an address in Cloud Storage."""
         own = [path for path in paths if not is_address(path)]
-        found = dict(zip(own, self.root.locate(own), strict=True))
+        beside = posixpath.dirname(self.name)  # of a DVC version, the root is above the table
+        found = dict(zip(own, self.root.locate([posixpath.join(beside, path) for path in own]), strict=True))
         for path in paths:
             yield found.get(path) or File(path, path)
 
@@ -172,9 +174,10 @@ def _check_row(row: dict[str, Any], place: str) -> Row:
             raise UserError(f"{place}: {name} is {quote(value)}; fill in text or a whole number.")
         texts[name] = text
     path, label, split = texts["path"], texts["label"], texts.get(SPLIT, "")
-    for name in filter(None, (label, split)):
-        if not is_visible_name(name):
-            raise UserError(f"{place}: {quote(name)} is no name of a class or split; no folder can have it visibly.")
+    if not is_visible_name(label) or is_passed_over(label, is_folder=True):
+        raise UserError(f"{place}: {quote(label)} is no name of a class; no folder can have it visibly.")
+    if split and split.lower() not in SPLIT_NAMES:
+        raise UserError(f"{place}: split is {quote(split)}; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}.")
     if not is_address(path):
         path = posixpath.normpath(path)
         if path.startswith(("/", "../")) or path in (".", ".."):

@@ -142,12 +142,12 @@ def choose_content(content: str, fingerprints: Iterable[Fingerprint]) -> bool:
     return is_ink_on_paper(fingerprints) if content == "auto" else content == "ink"
 
 
-def group(fingerprints: Sequence[Fingerprint], ink: bool | None = None) -> list[int]:
+def group(fingerprints: Sequence[Fingerprint], ink: bool) -> list[int]:
     """Groups images that are alike, or alike to one that is.
 
     Args:
         fingerprints: Those of the images.
-        ink: Whether the same ink at another place is the same picture; None if the images are to tell.
+        ink: Whether the same ink at another place is the same picture.
 
     Returns:
         The number of each image's group; groups are numbered from 0 by their first image.
@@ -155,12 +155,12 @@ def group(fingerprints: Sequence[Fingerprint], ink: bool | None = None) -> list[
     return [int(number) for number in find_duplicates(fingerprints, ink).groups]
 
 
-def find_duplicates(fingerprints: Sequence[Fingerprint], ink: bool | None = None) -> Duplicates:
+def find_duplicates(fingerprints: Sequence[Fingerprint], ink: bool) -> Duplicates:
     """Groups images as `group` does, and says how alike they are.
 
     Args:
         fingerprints: Those of the images.
-        ink: Whether the same ink at another place is the same picture; None if the images are to tell.
+        ink: Whether the same ink at another place is the same picture.
     """
     first: dict[Fingerprint, int] = {}
     for number, image in enumerate(fingerprints):
@@ -171,7 +171,7 @@ def find_duplicates(fingerprints: Sequence[Fingerprint], ink: bool | None = None
     different = np.array(list(first.values()), int)
     found += [
         Pairs(different[pairs.one], different[pairs.other], pairs.likeness)
-        for pairs in _compare_pictures(list(first), is_ink_on_paper(fingerprints) if ink is None else ink)
+        for pairs in _compare_pictures(list(first), ink)
     ]
     return _connect(_join(found), len(fingerprints))
 

@@ -95,6 +95,16 @@ def command_line() -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def delay_interrupt() -> Iterator[None]:
+    """Delays Ctrl-C until the block, which imports packages, has ended: those written in Rust panic otherwise."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _open_closed_streams() -> None:
     """Gives the numbers of stdin, stdout and stderr that the shell has closed to /dev/null.
 

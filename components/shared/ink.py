@@ -69,8 +69,20 @@ def crop_ink(ink: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
     """
     if not ink.any():
         return ink[:0, :0]
-    (left, right), (top, bottom) = (_find_span(ink.sum(axis, dtype=float), share) for axis in (0, 1))
+    (left, right), (top, bottom) = find_ink_spans(ink, share)
     return ink[top:bottom, left:right]
+
+
+def find_ink_spans(ink: NDArray[np.bool_], share: float) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Finds the part that holds the ink: its first column and the one after its last, and its rows likewise.
+
+    Args:
+        ink: bool [height, width].
+        share: Which share of the ink to leave out on each side, from 0 to 0.5. Without ink, nothing is left out.
+    """
+    if not ink.any():
+        return (0, ink.shape[1]), (0, ink.shape[0])
+    return _find_span(ink.sum(0, dtype=float), share), _find_span(ink.sum(1, dtype=float), share)
 
 
 def _find_span(mass: NDArray[np.float64], share: float) -> tuple[int, int]:

@@ -31,13 +31,19 @@ class TrainingSettings(NamedTuple):
     loss: KerasObject = {"class_name": "SparseCategoricalCrossentropy"}
 
     def describe(self) -> Settings:
-        """The settings as the formats have them, without a schedule if there is none."""
-        values = self._asdict()
+        """The settings as the formats have them, without what has no effect."""
+        unused = [] if self.learning_rate_schedule else ["learning_rate_schedule"]
+        unused += [] if self.has_learning_rate else ["learning_rate"]
         return {
             name: _describe(value) if isinstance(value, dict) else value
-            for name, value in values.items()
-            if value != {}
+            for name, value in self._asdict().items()
+            if name not in unused
         }
+
+    @property
+    def has_learning_rate(self) -> bool:
+        """Whether `learning_rate` has an effect: schedules such as PiecewiseConstantDecay have rates of their own."""
+        return not self.learning_rate_schedule or _takes_initial(self.learning_rate_schedule)
 
     @property
     def takes_labels(self) -> bool:
@@ -109,12 +115,19 @@ def _shorten_numbers(value: Any) -> Any:
 def _make_schedule(settings: TrainingSettings) -> LearningRateSchedule:
     kinds = _list_kinds(keras.optimizers.schedules, LearningRateSchedule)
     given = settings.learning_rate_schedule
-    kind = kinds.get(given.get("class_name", ""))
-    takes_initial = kind is not None and "initial_learning_rate" in inspect.signature(kind).parameters
-    initial = {"initial_learning_rate": settings.learning_rate} if takes_initial else {}
+    if "initial_learning_rate" in given.get("config", {}):
+        raise UserError(
+            "learning_rate_schedule: config has initial_learning_rate; leave it out, and set train's learning_rate."
+        )
+    initial = {"initial_learning_rate": settings.learning_rate} if settings.has_learning_rate else {}
     schedule: LearningRateSchedule = _make("learning_rate_schedule", given, kinds, **initial)
     _try("learning_rate_schedule", given, lambda: [float(schedule(step)) for step in (0, 1, 1000)])
     return schedule
+
+
+def _takes_initial(schedule: KerasObject) -> bool:
+    kind = _list_kinds(keras.optimizers.schedules, LearningRateSchedule).get(schedule.get("class_name", ""))
+    return kind is not None and "initial_learning_rate" in inspect.signature(kind).parameters
 
 
 def _list_kinds(module: Any, base: type) -> dict[str, type]:

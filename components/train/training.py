@@ -50,7 +50,7 @@ def train_model(
             number.
     """
     check_settings(settings)
-    name = choose_model(transformed_examples, transform_graph)
+    name = read_common_model(transformed_examples, transform_graph)
     fixed = load_model(name)
     examples = open_examples(transformed_examples)
     classes = examples.manifest.classes
@@ -82,7 +82,7 @@ def train_model(
     return training
 
 
-def choose_model(transformed_examples: str, transform_graph: str) -> str:
+def read_common_model(transformed_examples: str, transform_graph: str) -> str:
     """The name of the model for which the examples and the graph were made.
 
     Raises:
@@ -141,13 +141,13 @@ def load_split(examples: ExampleSet, split: str, shape: tuple[int, int, int]) ->
     return loaded
 
 
-def _check_loss(epoch: int, logs: dict[str, float], learning_rate: float) -> None:
+def _check_loss(epoch: int, logs: dict[str, float], settings: TrainingSettings) -> None:
     """Ends a training that has diverged: its weights are lost, and no later epoch would find them again."""
+    rate = f"learning_rate (it is {settings.learning_rate:g})"
+    advice = rate if settings.has_learning_rate else "the rates in learning_rate_schedule"
     for name in ("loss", "val_loss"):
         if not math.isfinite(logs[name]):
-            raise UserError(
-                f"the {name} is not a number from epoch {epoch} on; lower learning_rate (it is {learning_rate:g})."
-            )
+            raise UserError(f"the {name} is not a number from epoch {epoch} on; lower {advice}.")
 
 
 def _compile(model: keras.Model, settings: TrainingSettings, train: LoadedSplit) -> None:
@@ -171,7 +171,7 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
     ends: list[float] = []  # of the epochs, in seconds
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
-        _check_loss(epoch + 1, logs, settings.learning_rate)
+        _check_loss(epoch + 1, logs, settings)
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
         best = max(row["val_accuracy"] for row in rows)
         figures = f"val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}"

@@ -83,7 +83,7 @@ def transform_examples(
         with make_work_folder(beam_options, output) as work:
             print("transform: analysing train", flush=True)
             paths = opened.list_shard_paths("train", address)
-            preprocess = _check_outputs(fixed, model)
+            preprocess = _guard_preprocessing(fixed, model)
             _analyze(paths, preprocess, schema=parsed, beam_options=beam_options, work=work)
             print("transform: transforming all splits", flush=True)
             _transform(names, examples=address, batch_size=batch_size, beam_options=beam_options, work=work)
@@ -117,7 +117,7 @@ def _read_schema(path: Path) -> Schema:
     return schema
 
 
-def _check_outputs(fixed: FixedModel, name: str) -> Preprocess:
+def _guard_preprocessing(fixed: FixedModel, name: str) -> Preprocess:
     """The preprocessing of the model, which raises a UserError if it does not make what the model takes."""
 
     def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

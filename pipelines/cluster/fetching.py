@@ -119,7 +119,7 @@ def _list_steps(uris: Uris, reports: Path | None) -> Iterator[Step]:
         yield Step("look at its pages", page=reports / INDEX)
     if reports and ("audit", "review") in uris:
         yield Step(
-            "decide on the doubted images; give what that saves to the next run, --decisions decisions.csv",
+            "decide on the doubted images; give the decisions.csv that it saves to the next run with --decisions",
             page=reports / "review.html",
         )
     if ("curate", "data") in uris:

@@ -1,6 +1,7 @@
 """A run on a cluster, from the request to its results."""
 
 import datetime
+import shlex
 import tempfile
 import uuid
 from pathlib import Path
@@ -123,7 +124,10 @@ def wait_for_results(
     Returns:
         The final state, or timeout, or interrupted.
     """
-    command = f"python submit.py --config {cluster.config.name} --attach {run.run_id}"
+    words = ["python", "submit.py", "--config", cluster.config.name, "--attach", str(run.run_id)]
+    words += ["--experiment", experiment] if experiment != "default" else []
+    words += ["--runs", str(reports)] if reports != Path("runs") else []
+    command = shlex.join(words)
     execution = read_execution(cluster, run)
     tasks = execution.tasks
     try:

@@ -29,7 +29,8 @@ class Counts(NamedTuple):
     """Images of a data set, by what is to become of them."""
 
     train: int
-    measured: int  # val and test
+    val: int
+    test: int
     undivided: int  # those that ingest divides into train, val and test
     augmented: int  # those of train that curate made of others, which it makes anew
 
@@ -60,15 +61,16 @@ def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
     def get(stage: str, name: str) -> Any:
         return prepared.arguments.get(name, prepared.stages.parameters[stage][name])
 
-    share = 1 - get("ingest", "val_share") - get("ingest", "test_share")
-    train = counts.train + round(counts.undivided * share)
-    measured = counts.measured + counts.undivided - (train - counts.train)
+    test_share = 0.0 if counts.test or prepared.arguments.get("test_data_uri") else get("ingest", "test_share")
+    val = counts.val + round(counts.undivided * get("ingest", "val_share"))
+    train = counts.train + counts.undivided - round(counts.undivided * test_share) - (val - counts.val)
     trainings = [train + counts.augmented]
     if prepared.name == "improvement":
         times, total = get("curate", "augment_times"), get("curate", "augment_to")
-        wanted = round(times * train) if total < 0 else total - measured
-        trainings.append(max(min(wanted, get("curate", "max_images") - measured), train))
-    epochs, audited = get("train", "epochs"), train + measured if prepared.name == "improvement" else 0
+        wanted = round(times * train) if total < 0 else total - val
+        most = min(get("curate", "max_images"), get("ingest", "max_images"))
+        trainings.append(max(min(wanted, most - val), train))
+    epochs, audited = get("train", "epochs"), train + val if prepared.name == "improvement" else 0
     seconds = None
     if model := COSTS.get(get("transform", "model")):
         seconds = (model.step / get("train", "batch_size") + model.image) * sum(trainings) * epochs
@@ -96,9 +98,9 @@ def _count_images(data: Path) -> Counts | None:
         images = [path.relative_to(data) for path in _list_images(data)]
         made = [path for path in images if is_augmented(path.as_posix())]
         tops = Counter(path.parts[0] for path in set(images).difference(made))
-    elif data.name.lower().endswith(".csv"):
+    elif data.is_file() and data.name.lower().endswith(".csv"):
         rows = read_rows(data, COLUMNS, ADVICE, optional=(SPLIT,))
-        made, tops = [], Counter(row.get(SPLIT, "") for _, row in rows)
+        made, tops = [], Counter(row.get(SPLIT, "").strip() for _, row in rows)
     else:
         return None
     splits: Counter[str] = Counter()
@@ -106,8 +108,8 @@ def _count_images(data: Path) -> Counts | None:
     for name, count in tops.items():
         splits[SPLIT_NAMES[name.lower()] if is_divided else ""] += count
     if is_divided and not splits["val"]:
-        return Counts(0, splits["test"], splits["train"], len(made))
-    return Counts(splits["train"], splits["val"] + splits["test"], splits[""], len(made))
+        return Counts(0, 0, splits["test"], splits["train"], len(made))
+    return Counts(splits["train"], splits["val"], splits["test"], splits[""], len(made))
 
 
 def _list_images(folder: Path) -> Iterator[Path]:

@@ -13,7 +13,7 @@ DEFAULTS = RunRequest(experiment="default", config="")
 DECISIONS = "decisions.csv"
 
 
-def write_command(request: RunRequest, *, runner: str = "", waits: bool = False) -> str:
+def write_command(request: RunRequest, *, runner: str) -> str:
     """The command that asks for a run, without the options that have their defaults.
 
     Args:
@@ -32,8 +32,7 @@ def write_command(request: RunRequest, *, runner: str = "", waits: bool = False)
         words += ["--param", param]
     for name in ("from_run", "before"):
         words += _write_option(request, name)
-    words += ["--no-cache"] * request.no_cache + ["--wait"] * waits
-    return shlex.join(words)
+    return shlex.join(words + ["--no-cache"] * request.no_cache)
 
 
 def _write_option(request: RunRequest, name: str) -> list[str]:
@@ -59,7 +58,7 @@ def list_steps(request: RunRequest, *, runner: str, folder: Path, state: str, ha
         return
     if has_curated:
         if (folder / "review.html").is_file():
-            yield Step(f"decide on the doubted images, which saves {DECISIONS}", page=folder / "review.html")
+            yield Step(f"decide on the doubted images; the page saves {DECISIONS}", page=folder / "review.html")
         decided = replace(request, decisions=request.decisions or DECISIONS)
         yield Step("run again with your decisions", command=write_command(decided, runner=runner))
         yield Step("or keep the new images", command=write_adoption(request, folder.name))
@@ -71,7 +70,7 @@ def list_steps(request: RunRequest, *, runner: str, folder: Path, state: str, ha
 def write_adoption(request: RunRequest, run: str) -> str:
     """The command that makes what a run has curated the next version.
 
-    It shows what it would do, and does it with --yes. It takes a folder that DVC tracks, as the data need not be.
+    It shows what it would do, and does it with --yes. DIR stands for the folder if DVC does not track the data.
     """
     data = request.data or ""
     is_tracked = bool(data) and not is_address(data) and Path(f"{data.rstrip('/')}.dvc").is_file()

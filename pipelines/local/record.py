@@ -129,12 +129,13 @@ def find_measured_before(runs: Path, experiment: str, record: RunRecord) -> tupl
 
     Only runs whose own figures stand beside their run.json count; those that are gone or damaged are passed over.
     """
-    this = _read_order(record)
-    for earlier in reversed(_list_successes(runs, experiment)):
-        if _read_order(earlier) < this:
-            with contextlib.suppress(UserError):
-                return earlier["run"], read_evaluation(runs / experiment / earlier["run"])
-    return None
+    measured = []
+    for path in (runs / experiment).glob(f"*/{FILE}"):
+        with contextlib.suppress(UserError):
+            earlier = _read(path)
+            if earlier["state"] == "succeeded" and _read_order(earlier) < _read_order(record):
+                measured.append((_read_order(earlier), earlier["run"], read_evaluation(path.parent)))
+    return max(measured, key=lambda run: run[0])[1:] if measured else None
 
 
 def find_measurement(runs: Path, experiment: str, version: str) -> RunRecord | None:

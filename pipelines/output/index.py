@@ -126,12 +126,11 @@ def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> st
         row += f"<td>{measured['images']:,}</td>"
         rows.append(f"<tr>{row}</tr>")
     table = f'<div class="scroll"><table>\n<tr>{heading}</tr>\n' + "\n".join(rows) + "\n</table></div>"
-    return f"<h2>Figures</h2>\n{table}\n<p>{_explain_comparison(figures, earlier)}</p>"
+    explanation = f"\n<p>{_explain_comparison(figures, earlier)}</p>" if earlier else ""
+    return f"<h2>Figures</h2>\n{table}{explanation}"
 
 
-def _explain_comparison(figures: Evaluation, earlier: EarlierFigures | None) -> str:
-    if not earlier:
-        return "No run of this experiment on this machine has measured a model before."
+def _explain_comparison(figures: Evaluation, earlier: EarlierFigures) -> str:
     link = f'<a href="../{quote(earlier.run)}/{FILE}">{escape(earlier.run)}</a>'
     version = earlier.evaluation["data_version"]
     if version == figures["data_version"]:

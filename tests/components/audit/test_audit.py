@@ -62,9 +62,9 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_ingest(data: Path, root: Path) -> Path:
-    from components.ingest.ingestion import ingest_folders
+    from components.ingest.ingestion import ingest_data
 
-    ingest_folders(
+    ingest_data(
         str(data),
         test_data_uri="",
         data_version="",

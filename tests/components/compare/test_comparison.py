@@ -12,7 +12,7 @@ from components.compare.comparison import ComparisonInputs, compare_evaluations,
 from components.compare.paired import Bootstrap, compare_accuracy, compute_mcnemar_p
 from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import measure_split
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison, read_comparison
 from components.shared.formats.evaluation import FILE as EVALUATION
@@ -91,7 +91,7 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
         for name, alias in zip(CLASSES, NAMES, strict=True):
             shutil.copytree(folder / name, root / "data" / split / alias)
     (root / "data/val/NA/00.png").rename(root / "data/val/NA" / EVIL)
-    ingest_folders(
+    ingest_data(
         str(root / "data"),
         test_data_uri="",
         data_version="",

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from components.curate.content import find_flips
+from components.curate.content import find_flips, flip_numerals
 from components.shared.duplicates import fingerprint
 
 NUMBER = 12  # pictures of each class
@@ -27,3 +27,9 @@ def test_only_classes_whose_flipped_pictures_look_like_them_are_flipped() -> Non
     assert find_flips(fingerprints, labels) == {"up": ["horizontal"]}
     few = [*range(NUMBER), *range(2 * NUMBER, 2 * NUMBER + 4)]
     assert "up" not in find_flips([fingerprints[number] for number in few], labels[few])
+
+
+def test_numerals_are_flipped_where_they_stay_what_they_are() -> None:
+    found = flip_numerals({"i", "iv", "X"})
+    assert found == {"i": ["horizontal"], "X": ["horizontal", "vertical"]}
+    assert flip_numerals({"i", "x", "cat"}) == {}, "x may be anything among other classes"

@@ -19,7 +19,7 @@ from components.curate.augmentation import Augmentation, apply_operations
 from components.curate.cleaning import clean
 from components.curate.curation import curate_examples
 from components.curate.planning import Policy
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats import predictions as columns
 from components.shared.formats.changes import Change
@@ -121,7 +121,7 @@ def inputs(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 
 def ingest(data: Path, examples: Path, *, test_data: str = "", data_version: str = "") -> ExamplesManifest:
-    return ingest_folders(
+    return ingest_data(
         str(data),
         test_data_uri=test_data,
         data_version=data_version,

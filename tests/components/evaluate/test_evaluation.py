@@ -15,7 +15,7 @@ from components.evaluate.doubt import rank_doubted
 from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import compute_calibration_error, measure_split
 from components.evaluate.report import write_evaluation_report
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats.examples import ImageExample, open_examples
 from components.shared.metrics import SLICES, bound_share, slice_accuracy
@@ -54,7 +54,7 @@ def raw(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in (data / "train", data / "val", test):
         for name in CLASSES:
             shutil.copy(folder / CLASSES[0] / "00.png", folder / name / EVIL)
-    ingest_folders(
+    ingest_data(
         str(data),
         test_data_uri=str(test),
         data_version="other.dir",

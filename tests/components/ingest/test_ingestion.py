@@ -22,7 +22,7 @@ from PIL import Image
 
 from components.ingest.component import ingest as ingest_step
 from components.ingest.image import read_image
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, ExamplesManifest, ImageExample, open_examples, parse_example
 from tests.conftest import BEAM, CLASSES, IMAGES, PROCESSES, Folders, contents, ends_soon, run_killed
@@ -44,7 +44,7 @@ def ingest(folders: Folders, output: Path, **changed: Any) -> ExamplesManifest:
         "beam_options": BEAM,
     }
     assert changed.keys() <= options.keys()
-    return ingest_folders(**{**options, **changed}, output=str(output))
+    return ingest_data(**{**options, **changed}, output=str(output))
 
 
 def image_files(folders: Folders) -> dict[str, Path]:
@@ -760,9 +760,9 @@ def test_folder_that_cannot_be_entered_leaves_the_data_without_a_version(plain: 
 # --- killed ------------------------------------------------------------------------------------
 
 EIGHT_SHARDS = """
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 data, test, output = sys.argv[1:]
-ingest_folders(
+ingest_data(
     data, test_data_uri=test, data_version="", classes=[], on_bad_image="fail", max_images=10_000,
     max_pixels=1_000_000, shards=8, beam_options=["--runner=FnApiRunner"], output=output,
 )

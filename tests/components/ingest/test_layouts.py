@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 from pyarrow import parquet
 
 from components.ingest.division import Inspected, Shares, check_shares, divide
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 from components.ingest.pairs import compute_version, write_pairs
 from components.shared.duplicates import fingerprint
 from components.shared.errors import UserError
@@ -43,7 +43,7 @@ def ingest(data: Path | str, output: Path, **changed: Any) -> ExamplesManifest:
         "shards": 2,
         "beam_options": BEAM,
     }
-    return ingest_folders(str(data), **{**options, **changed}, output=str(output))
+    return ingest_data(str(data), **{**options, **changed}, output=str(output))
 
 
 def refuse(data: Path | str, tmp_path: Path, **changed: Any) -> str:
@@ -144,9 +144,10 @@ def inspect(number: int, name: str) -> Inspected:
 )
 def test_image_never_changes_sides(kept: set[int], others: set[int], seed: int, test: float) -> None:
     shares = Shares(0.25, test, seed)
-    one = divide([inspect(number, "ab"[number % 2]) for number in kept | {1000, 1001, 1002, 1003, 1005, 1007}], shares)
-    other = divide(
-        [inspect(number, "ab"[number % 2]) for number in kept | others | {1000, 1001, 1002, 1003, 1005, 1007}], shares
+    always = {1000, 1001, 1002, 1003, 1005, 1007}
+    one, other = (
+        divide([inspect(number, "ab"[number % 2]) for number in numbers], shares, "pictures")
+        for numbers in (kept | always, kept | others | always)
     )
     if not one.filled:
         assert one.splits.items() <= other.splits.items()
@@ -154,18 +155,18 @@ def test_image_never_changes_sides(kept: set[int], others: set[int], seed: int, 
 
 def test_shares_are_about_those_asked_for() -> None:
     images = [inspect(number, "abcd"[number % 4]) for number in range(800)]
-    division = divide(images, Shares(0.2, 0.1, 5))
+    division = divide(images, Shares(0.2, 0.1, 5), "pictures")
     counts = Counter((image.class_name, division.splits[image.name]) for image in images)
     for name in "abcd":
         assert 25 <= counts[name, "val"] <= 55
         assert 10 <= counts[name, "test"] <= 32
     assert division.filled == []
-    again = divide(images, Shares(0.2, 0.1, 6))
+    again = divide(images, Shares(0.2, 0.1, 6), "pictures")
     assert again.splits != division.splits
 
 
 def test_class_that_chance_leaves_empty_gets_the_nearest_image() -> None:
-    division = divide([inspect(number, f"{number % 60}") for number in range(180)], Shares(0.2, 0.0, 0))
+    division = divide([inspect(number, f"{number % 60}") for number in range(180)], Shares(0.2, 0.0, 0), "pictures")
     counts = Counter((name.partition("/")[0], split) for name, split in division.splits.items())
     assert all(counts[f"{name}", split] for name in range(60) for split in ("train", "val"))
     assert len(division.filled) > 10
@@ -187,6 +188,31 @@ def test_train_alone_gives_val_a_part(tmp_path: Path) -> None:
     assert manifest.splits["train"].images + manifest.splits["val"].images == 24
     assert manifest.splits["test"].images == 4
     assert manifest.splits["val"].images > 2
+    assert manifest.made_split
+    assert (manifest.made_split.val_share, manifest.made_split.test_share) == (0.3, 0), "the share of test is not used"
+
+
+def test_images_that_become_test_do_not_count_against_the_limit(tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data", ["a", "b"])
+    ingest(data, tmp_path / "examples", shares=Shares(0.2, 0.5, 0), max_images=12)
+    assert refuse(data, tmp_path, shares=Shares(0.2, 0.5, 0), max_images=11) == (
+        "train and val would get 12 images; max_images allows 11: remove 1."
+    )
+
+
+def test_the_same_ink_elsewhere_is_another_picture_if_content_says_so(tmp_path: Path) -> None:
+    """Lines whose place on the page is their class: left out as ink, kept as pictures."""
+    data = tmp_path / "data"
+    for number in range(24):
+        page = Image.new("L", (60, 60), 255)
+        ImageDraw.Draw(page).line((4 + number, 5, 30 + number, 30), fill=0, width=2)
+        (data / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        page.save(data / "ab"[number % 2] / f"{number}.png")
+    manifest = ingest(data, tmp_path / "examples", content="pictures")
+    assert manifest.made_split
+    assert manifest.made_split.duplicates == []
+    assert "has no image left of the class" in refuse(data, tmp_path)
+    assert refuse(data, tmp_path, content="drawings") == ("content is 'drawings'; it must be auto, ink or pictures.")
 
 
 @pytest.mark.parametrize(
@@ -297,7 +323,7 @@ def test_missing_class_is_named_with_what_to_do(tmp_path: Path) -> None:
     write_classes(data / "train", ["a", "b", "c"], images=2)
     write_classes(data / "valid", ["a"], images=2)
     assert refuse(data, tmp_path) == (
-        f"{data}/valid/b: no such folder, nor of 1 other classes, but {data}/train/b has images of it; every split "
+        f"{data}/valid/b: no such folder, nor of 1 other class, but {data}/train/b has images of it; every split "
         "needs each class, so add images of it here, or remove it there."
     )
 
@@ -361,6 +387,20 @@ def test_table_in_a_bucket_and_as_a_version_gives_the_same(listed: Path, gcs: Gc
     assert sum(content.images for content in manifest.splits.values()) == 30
 
 
+def test_paths_of_a_table_in_a_folder_of_a_version_are_relative_to_that_folder(tmp_path: Path) -> None:
+    """Another picture of the same name lies above."""
+    data = write(tmp_path / "data", {f"lists/{n}.png": draw(n) for n in range(20)} | {"1.png": draw(99)})
+    table = write_table(data / "lists/labels.csv", [{"path": f"{n}.png", "label": "ab"[n % 2]} for n in range(20)])
+    ingest(table, tmp_path / "examples")
+    version = push(data, tmp_path / "repo", str(tmp_path / "remote"))
+    ingest(f"{version.uri}/lists/labels.csv", tmp_path / "pushed")
+    images = [
+        {example.sha256 for split in ("train", "val") for example in open_examples(tmp_path / name).read(split)}
+        for name in ("examples", "pushed")
+    ]
+    assert images[0] == images[1] == {hashlib.sha256(draw(n)).hexdigest() for n in range(20)}
+
+
 BAD_ROWS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "no label": (lambda rows: [row.pop("label") for row in rows], ": no column label; a table of images has"),
     "path that leads out": (lambda rows: rows[0].update(path="../x.png"), ", line 2: ../x.png leaves the folder of"),
@@ -368,6 +408,14 @@ BAD_ROWS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "empty label": (lambda rows: rows[1].update(label=" "), ", line 3: label is ' '; fill in text or a whole number."),
     "label that is no class": (lambda rows: rows[0].update(label="a/b"), ", line 2: 'a/b' is no name of a class"),
     "twice": (lambda rows: rows.append(dict(rows[0])), ", line 32: images/0/0.png is in line 2 already; leave one"),
+    "label of what is passed over": (
+        lambda rows: rows[0].update(label="__MACOSX"),
+        ", line 2: '__MACOSX' is no name of",
+    ),
+    "no split": (
+        lambda rows: [row.update(split="trn") for row in rows],
+        ", line 2: split is 'trn'; write train, val or test.",
+    ),
     "no image": (lambda rows: rows[0].update(path="images/x.png"), "images/x.png: cannot be read (No such file"),
     "hidden": (lambda rows: rows[0].update(path=".images/x.png"), ", line 2: .images/x.png is hidden"),
 }

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.ingest.folders import Folder
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 from components.ingest.opening import open_source
 from components.ingest.sources import BadImage, File, Part
 from components.shared.errors import UserError
@@ -47,7 +47,7 @@ def ingest(data: str, output: Path, **changed: Any) -> ExamplesManifest:
         "beam_options": BEAM,
     }
     assert changed.keys() <= options.keys()
-    return ingest_folders(data, **{**options, **changed}, output=str(output))
+    return ingest_data(data, **{**options, **changed}, output=str(output))
 
 
 def refused(data: str, tmp_path: Path, **changed: Any) -> str:
@@ -624,9 +624,9 @@ def test_cap_is_checked_before_an_image_is_read(
 # --- killed ------------------------------------------------------------------------------------
 
 INGEST = """
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 uri, output = sys.argv[1:]
-ingest_folders(
+ingest_data(
     uri, test_data_uri="", data_version="", classes=[], on_bad_image="fail", max_images=10_000,
     max_pixels=1_000_000, shards=2, beam_options=["--runner=FnApiRunner"], output=output,
 )

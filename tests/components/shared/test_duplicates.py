@@ -41,6 +41,10 @@ def draw_shape(kind: int, radius: int, place: tuple[int, int], colour: tuple[int
     return np.asarray(image)
 
 
+def group_by_look(fingerprints: list[Fingerprint]) -> list[int]:
+    return group(fingerprints, is_ink_on_paper(fingerprints))
+
+
 def draw_shapes() -> list[Picture]:
     """Each with its own radius, place and colour."""
     rng = np.random.default_rng(0)
@@ -127,7 +131,7 @@ def test_known_duplicates_are_found_and_nothing_else(
     pictures = draw()
     sources = rng.choice(len(pictures), len(pictures) // 3, replace=False)
     copies = [copy(pictures[source], rng) for source in sources]
-    groups = np.array(group([fingerprint(picture) for picture in [*pictures, *copies]]))
+    groups = np.array(group_by_look([fingerprint(picture) for picture in [*pictures, *copies]]))
     found = set(zip(*np.nonzero(np.triu(groups[:, None] == groups, 1)), strict=True))
     known = {(source, len(pictures) + number) for number, source in enumerate(sources)}
     assert len(found & known) >= 0.95 * len(known)
@@ -140,7 +144,7 @@ def test_numerals_are_ink_and_their_copies_are_found() -> None:
     fingerprints = [fingerprint(picture) for picture in pictures]
     moved = [fingerprint(move(picture, np.random.default_rng(1))) for picture in pictures]
     assert is_ink_on_paper(fingerprints)
-    groups = group([*fingerprints, *moved])
+    groups = group([*fingerprints, *moved], ink=True)
     assert groups[len(pictures) :] == groups[: len(pictures)]
 
 
@@ -160,14 +164,14 @@ RED, BLUE = COLOURS[0], COLOURS[2]
 )
 def test_what_differs_is_another_picture(one: Picture, other: Picture) -> None:
     others = [fingerprint(picture) for picture in draw_shapes()]
-    assert len(set(group([fingerprint(one), fingerprint(other), *others])[:2])) == 2
+    assert len(set(group_by_look([fingerprint(one), fingerprint(other), *others])[:2])) == 2
 
 
 def test_gray_is_not_its_colour() -> None:
     photograph = load_sample_images().images[1][::4, ::4]
     gray = np.asarray(Image.fromarray(photograph).convert("L"))
-    assert group([fingerprint(photograph), fingerprint(gray)]) == [0, 1]
-    assert group([fingerprint(gray), fingerprint(gray[..., None])]) == [0, 0]
+    assert group_by_look([fingerprint(photograph), fingerprint(gray)]) == [0, 1]
+    assert group_by_look([fingerprint(gray), fingerprint(gray[..., None])]) == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -193,17 +197,17 @@ def test_ink_on_paper_is_told_by_the_pictures(draw: Callable[[], list[Picture]],
 def test_ink_at_another_place_is_the_same_only_where_it_is_ink() -> None:
     page = draw_numerals()[1]
     prints = [fingerprint(page), fingerprint(move(page, np.random.default_rng(1)))]
-    assert group(prints) == group(prints, ink=True) == [0, 0]
+    assert group_by_look(prints) == group(prints, ink=True) == [0, 0]
     assert group(prints, ink=False) == [0, 1]
 
 
 def test_groups_are_numbered_by_their_first_image() -> None:
     a, b, c = (fingerprint(draw_shape(kind, 20, (32, 32), RED)) for kind in range(3))
-    assert group([a, b, a, c, b, a]) == [0, 1, 0, 2, 1, 0]
-    likeness = find_duplicates([a, b, a]).likeness
+    assert group([a, b, a, c, b, a], ink=False) == [0, 1, 0, 2, 1, 0]
+    likeness = find_duplicates([a, b, a], ink=False).likeness
     assert likeness.tolist() == [1, 0, 1]
-    assert group([a]) == [0]
-    assert group([]) == group([], ink=True) == []
+    assert group([a], ink=False) == [0]
+    assert group([], ink=False) == group([], ink=True) == []
     assert group([fingerprint(np.full((9, 9), 255, np.uint8))], ink=True) == [0]
 
 
@@ -214,7 +218,7 @@ def test_many_images_are_divided_and_their_duplicates_found() -> None:
     different = [shake(base, rng, 60) for _ in range(20 * CELL)]
     copies = [shake(image, rng, 1) for image in different[::10]]
     crowd = [shake(base, rng, 1) for _ in range(5 * CELL)]
-    groups = np.array(group([*different, *copies, *crowd]))
+    groups = np.array(group([*different, *copies, *crowd], ink=False))
     assert (groups[: len(different)][::10] == groups[len(different) :][: len(copies)]).mean() > 0.99
     assert len(set(groups[: len(different)])) == len(different)
     assert len(set(groups[-len(crowd) :])) == 1

@@ -338,6 +338,15 @@ def test_another_model_is_trained_and_served_at_its_size(examples: Path, validat
             {"learning_rate_schedule": {"class_name": "CosineDecay", "config": {"decay_steps": "ten"}}},
             "learning_rate_schedule: Keras does not take this CosineDecay (",
         ),
+        (
+            {
+                "learning_rate_schedule": {
+                    "class_name": "CosineDecay",
+                    "config": {"decay_steps": 10, "initial_learning_rate": 0.1},
+                }
+            },
+            "learning_rate_schedule: config has initial_learning_rate; leave it out, and set train's learning_rate.",
+        ),
         ({"learning_rate_schedule": {"class_name": "Cosine"}}, "learning_rate_schedule: the class_name 'Cosine' does"),
     ],
 )
@@ -361,3 +370,6 @@ def test_settings_are_described_as_they_were_written() -> None:
     described = SETTINGS._replace(learning_rate_schedule=schedule).describe()
     expected = 'PiecewiseConstantDecay {"boundaries": [100], "values": [0.1, 0.01]}'
     assert described["learning_rate_schedule"] == expected
+    assert "learning_rate" not in described, "the schedule has rates of its own"
+    cosine = {"class_name": "CosineDecay", "config": {"decay_steps": 10}}
+    assert SETTINGS._replace(learning_rate_schedule=cosine).describe()["learning_rate"] == SETTINGS.learning_rate

@@ -13,7 +13,7 @@ import tensorflow_data_validation as tfdv
 from google.protobuf.json_format import MessageToDict
 from PIL import Image, ImageOps
 
-from components.ingest.ingestion import ingest_folders
+from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats import examples as ex
 from components.shared.formats.examples import ExamplesManifest, ImageExample, SplitInfo, open_examples
@@ -44,7 +44,7 @@ class Validated(NamedTuple):
 
 
 def ingest(folders: Folders, output: Path) -> Path:
-    ingest_folders(
+    ingest_data(
         str(folders.data),
         test_data_uri=str(folders.test),
         data_version="1.dir",
@@ -273,7 +273,7 @@ def test_inferred_schema_knows_each_of_many_classes(tmp_path: Path) -> None:
             (pictures / split / name).mkdir(parents=True)
             Image.new("L", (20, 20 + number), 100).save(pictures / split / name / "0.png")
     output = tmp_path / "examples"
-    ingest_folders(
+    ingest_data(
         str(pictures),
         test_data_uri="",
         data_version="",
@@ -452,6 +452,39 @@ def test_report_escapes_what_comes_from_the_data(found: Validated) -> None:
     assert "<script" not in page.source
     assert f"train/x/{EVIL}" in page.values("alt")
     assert f"train/x/{EVIL}" in page.text
+
+
+def test_report_says_how_images_without_splits_were_divided(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        path = tmp_path / "data" / "ab"[number % 2] / f"{number}<b>.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.kron(rng.integers(0, 256, (4, 4, 3), np.uint8), np.ones((6, 6, 1), np.uint8))).save(path)
+        if number < 12:
+            shutil.copy(path, path.with_name(f"copy of {path.name}"))
+    examples = tmp_path / "examples"
+    ingest_data(
+        str(tmp_path / "data"),
+        test_data_uri="",
+        data_version="",
+        classes=[],
+        on_bad_image="fail",
+        max_images=100,
+        max_pixels=10_000,
+        shards=1,
+        beam_options=BEAM,
+        output=str(examples),
+    )
+    made = open_examples(examples).manifest.made_split
+    assert made
+    page = Page(validate(examples, tmp_path / "out").folder / "report")
+    text = " ".join(page.text.split())
+    assert "with a share of 0.2 for val and the seed 0: it stays on its side when others" in text
+    assert ("Left out, because the same picture is in val or test" in text) == bool(made.duplicates)
+    for entry in made.duplicates:
+        assert f"{entry.path} {entry.reason}" in text
+    for name in made.filled:
+        assert name in text
 
 
 def test_report_shows_every_finding_with_its_pictures(faulty: Path, found: Validated) -> None:

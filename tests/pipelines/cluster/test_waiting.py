@@ -184,7 +184,7 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     assert said[:2] == ["from the cache: before-ingest", "no artifacts found, so no reports of: before-ingest"]
     assert said[5:-1] == [
         f"    runs/default/{run['run_id']}/index.html",
-        "  decide on the doubted images; give what that saves to the next run, --decisions decisions.csv:",
+        "  decide on the doubted images; give the decisions.csv that it saves to the next run with --decisions:",
         f"    runs/default/{run['run_id']}/review.html",
         "  keep the new images:",
     ]

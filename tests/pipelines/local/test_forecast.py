@@ -35,24 +35,32 @@ def test_a_training_on_splits(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "trainings"),
+    ("arguments", "trainings", "audited"),
     [
-        ({}, [80, 400]),
-        ({"augment_times": 2}, [80, 160]),
-        ({"augment_times": 1000}, [80, 9980]),  # max_images is for train and val together
-        ({"augment_to": 220}, [80, 200]),
-        ({"augment_to": 0}, [80, 80]),
-        ({"val_share": 0.4, "test_share": 0.1, "augment_to": 0}, [50, 50]),
+        ({}, [80, 400], 100),
+        ({"augment_times": 2}, [80, 160], 100),
+        ({"augment_times": 1000}, [80, 9980], 100),  # max_images is for train and val together
+        ({"augment_to": 220}, [80, 200], 100),
+        ({"augment_to": 0}, [80, 80], 100),
+        ({"val_share": 0.4, "test_share": 0.1, "augment_to": 0}, [50, 50], 90),
+        ({"test_share": 0.1, "test_data_uri": "/test", "augment_to": 0}, [80, 80], 100),  # the share is not for it
     ],
 )
 def test_an_improvement_on_images_that_are_to_be_divided(
-    tmp_path: Path, arguments: dict[str, object], trainings: list[int]
+    tmp_path: Path, arguments: dict[str, object], trainings: list[int], audited: int
 ):
     data = write_images(tmp_path, {"a": 60, "b": 40})
     found = make_forecast(prepare("improvement", **arguments), data)
     assert found
-    assert (found.trainings, found.epochs, found.audited) == (trainings, 100, 100)
+    assert (found.trainings, found.epochs, found.audited) == (trainings, 100, audited)
     assert found.seconds
+
+
+def test_test_images_are_neither_audited_nor_counted_against_the_limit(tmp_path: Path):
+    data = write_images(tmp_path, {"train/a": 20, "val/a": 5, "test/a": 7})
+    found = make_forecast(prepare("improvement", augment_to=50), data)
+    assert found
+    assert (found.trainings, found.audited) == ([20, 45], 25)
 
 
 def test_more_images_and_epochs_take_longer_in_proportion(tmp_path: Path):
@@ -95,7 +103,8 @@ def test_what_trains_on_no_images_has_no_forecast(tmp_path: Path, name: str):
 
 
 def test_images_that_are_not_here_have_no_forecast(tmp_path: Path):
-    assert make_forecast(prepare("training"), Path("gs://bucket/images")) is None
+    for address in ("gs://bucket/images", "gs://bucket/images.csv"):
+        assert make_forecast(prepare("training"), Path(address)) is None
     assert make_forecast(prepare("training"), tmp_path) is None
 
 

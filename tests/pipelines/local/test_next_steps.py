@@ -59,7 +59,7 @@ def test_an_improvement_leads_to_the_review_and_to_adopt(tmp_path: Path, monkeyp
     said = list_what_is_said(request, run, has_curated=True)
     assert said == [
         ("look at its pages", run / "index.html"),
-        ("decide on the doubted images, which saves decisions.csv", run / "review.html"),
+        ("decide on the doubted images; the page saves decisions.csv", run / "review.html"),
         (
             "run again with your decisions",
             "python submit.py --local --experiment mine --pipeline improvement --data data/ --decisions decisions.csv",

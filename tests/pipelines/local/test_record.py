@@ -1,5 +1,6 @@
 """The folders of runs on this machine: named, written, found again."""
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
@@ -14,10 +15,12 @@ from pipelines.local.record import (
     TaskRecord,
     find_curated,
     find_last_task,
+    find_measured_before,
     find_record,
     make_folder,
     write_record,
 )
+from tests.fakes.evaluation import write_evaluation
 from tests.mutations import encode, is_same, mutated, read_or_refuse, torn
 
 
@@ -132,3 +135,17 @@ def test_a_record_of_something_else_is_named(tmp_path: Path, content: str, sente
         with pytest.raises(UserError) as caught:
             find_record(tmp_path, "default", name)
         assert str(caught.value) == f"{path}: {sentence}; delete or move that run, or name another."
+
+
+def test_the_run_measured_before_is_the_latest_whose_figures_are_whole(tmp_path: Path):
+    """What is damaged beside it is passed over: the run that asks has ended, and must not fail for it."""
+    runs = tmp_path / "runs"
+    for name in ("01", "02", "03"):
+        leave(runs, name)
+    now = leave(runs, "04")
+    assert find_measured_before(runs, "default", now) is None
+    figures = write_evaluation(tmp_path / "figures", "1.dir", {"val": 4}, seed=1)
+    shutil.copy(tmp_path / "figures/evaluation.json", runs / "default/01")
+    (runs / "default/02/evaluation.json").write_text("{")
+    (runs / "default/03/run.json").write_text("{")
+    assert find_measured_before(runs, "default", now) == ("01", figures)
