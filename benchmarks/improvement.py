@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--test-data", type=Path, required=True)
-    parser.add_argument("--config", default="local", help="a name in pipelines/config (default: %(default)s)")
+    parser.add_argument("--config", default="competition", help="a name in pipelines/config (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ROOT / "build/improvement", help="default: build/improvement")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
