@@ -61,7 +61,7 @@ def test_parameters_are_those_of_the_whole_pipeline(improvement: Spec):
     assert find_parameters(improvement, "audit", ()) == {"content": "content", "seed": "seed"}
     training = ("epochs", "batch_size", "learning_rate", "seed")
     assert find_parameters(improvement, "after-train", ("after",)) == {name: name for name in training}
-    data = ("classes", "val_share", "test_share", "split_seed")  # curate and constants give the others
+    data = ("classes", "val_share", "test_share", "split_seed", "content")  # curate and constants give the others
     assert find_parameters(improvement, "after-ingest", ("after",)) == {name: name for name in data}
 
 
