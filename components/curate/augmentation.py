@@ -64,7 +64,7 @@ class Augmentation(NamedTuple):
         """
         if self.augment_to >= 0:
             return self.augment_to
-        return min(round(self.augment_times * train) + val, self.max_images)
+        return round(min(self.augment_times * train + val, self.max_images))
 
 
 def check_augmentation(augmentation: Augmentation) -> None:

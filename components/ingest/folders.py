@@ -19,6 +19,8 @@ from components.shared.formats.names import belongs_to_repository, is_passed_ove
 # Where DVC keeps a file under its md5: <cache>/files/md5/ab/cdef..., or <cache>/ab/cdef... if DVC 2 put it there.
 CACHED = re.compile(r".+/([0-9a-f]{2})/([0-9a-f]{30})", re.DOTALL)
 
+NO_FILE = "no such file"  # what a table names
+
 
 @dataclass(frozen=True)
 class Folder(Source):
@@ -58,7 +60,8 @@ class Folder(Source):
             target = os.path.realpath(address)
             cached = None if Path(target).is_relative_to(root) else CACHED.fullmatch(target)
             is_inside = cached or Path(target).is_relative_to(root)
-            problem = "" if is_inside else f"a link that leaves {self.root}"
+            problem = "" if os.path.lexists(address) else NO_FILE
+            problem = problem if is_inside else f"a link that leaves {self.root}"
             yield File(path, address, problem=problem, md5="".join(cached.groups()) if cached else "")
 
     def _list_images(self, folder: str, name_of_folder: str, below: str, part: Part) -> Iterator[File]:
@@ -126,7 +129,8 @@ class _DiskReader(Reader):
                 return hashlib.file_digest(opened, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         except OSError as error:
             leads_nowhere = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and os.path.islink(file.address)
-            if error.errno == errno.EINVAL or leads_nowhere:  # what is no file is in no version of DVC
+            # What is no file is in no version of DVC.
+            if error.errno == errno.EINVAL or leads_nowhere or file.problem == NO_FILE:
                 return ""
             raise UserError(
                 f"{file.shown}: cannot be read ({error.strerror}), so the data has no version;"

@@ -18,6 +18,7 @@ PLAIN = ("L", "RGB")  # Pillow's modes for 8 bit gray and color
 LONGEST_SIDE = 1_000_000  # pixels, of a PNG that TensorFlow decodes
 MOST_PIXELS = 2**29 // 3  # likewise, of a picture of three channels
 USUAL_SCANS = 20  # a progressive JPEG has about ten; a small one may have more
+BITS_PER_SAMPLE = 258  # a tag of TIFF
 PHOTOMETRIC = 262  # in a TIFF: 0 if the smallest value is white
 ORIENTATION = 0x0112  # in the EXIF data: 2 .. 8 are mirrored or turned
 TURNS: dict[object, Image.Transpose] = {
@@ -156,6 +157,9 @@ def _check_depth(image: Image.Image) -> None:
     if image.format != "TIFF":
         return
     is_negative = image.mode.startswith("I") and image.getexif().get(PHOTOMETRIC) == 0
+    bits = image.tag_v2.get(BITS_PER_SAMPLE, (8,))  # type: ignore[attr-defined]
+    if image.mode.startswith("I;16") and bits[0] not in (8, 16):
+        raise BadImage(f"a TIFF of {bits[0]} bits, which would come out too dark; save it with 8 or 16 bits")
     if image.mode in ("F", "I", "LAB") or is_negative:
         raise BadImage(f"a TIFF of the mode {image.mode}, which no screen shows; save it with 8 bits")
 

@@ -19,7 +19,7 @@ from components.shared.errors import UserError, quote
 from components.shared.formats.examples import SPLITS
 from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
 from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, is_visible_name
-from components.shared.formats.tables import read_rows
+from components.shared.formats.tables import check_spelling, read_rows
 
 
 class Row(NamedTuple):
@@ -158,6 +158,7 @@ def _read_parquet(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]
             names = file.schema_arrow.names
             if missing := [name for name in COLUMNS if name not in names]:
                 raise UserError(f"{place}: no column {', '.join(missing)}; {ADVICE}.")
+            check_spelling(names, [*COLUMNS, SPLIT], place)
             number = 0
             for batch in file.iter_batches(columns=[name for name in (*COLUMNS, SPLIT) if name in names]):
                 for row in batch.to_pylist():
@@ -178,6 +179,8 @@ def _check_row(row: dict[str, Any], place: str) -> Row:
         raise UserError(f"{place}: {quote(label)} is no name of a class; no folder can have it visibly.")
     if split and split.lower() not in SPLIT_NAMES:
         raise UserError(f"{place}: split is {quote(split)}; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}.")
+    if "://" in path and not is_address(path):
+        raise UserError(f"{place}: {path} is an address that ingest cannot read; give paths or gs:// addresses.")
     if not is_address(path):
         path = posixpath.normpath(path)
         if path.startswith(("/", "../")) or path in (".", ".."):

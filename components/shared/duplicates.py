@@ -32,6 +32,7 @@ FAINTEST = 0.7
 MOVED = 0.18
 SAME_TONES = 7.0
 SMALL = 16  # pixels; what compression does to smaller pictures is not evened out, so they may differ by more
+LEAST_SIDE = 6  # pixels; of narrower pictures too little is left to compare, so that only the same pixels are the same
 SAME_ASPECT = 0.02  # log of the ratio of width to height, besides the rounding to whole pixels
 
 SAME_INK = 0.95  # least cosine of the ink of one drawing; different drawings of one numeral reach 0.93
@@ -201,7 +202,8 @@ def _find_same_pictures(images: Sequence[Fingerprint]) -> Pairs:
         smaller = np.minimum(side, side[:, None])
         alike = distances <= most * np.maximum(SMALL / smaller, 1)
         stretch = abs(aspects[cell] - aspects[cell][:, None])
-        return alike & (stretch <= SAME_ASPECT + 1 / smaller), 1 - distances / 255
+        alike &= (smaller >= LEAST_SIDE) & (stretch <= SAME_ASPECT + 1 / smaller)
+        return alike, 1 - distances / 255
 
     return _find_pairs(pixels, compare)
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras.optimizers.schedules import LearningRateSchedule
 
 from components.shared.errors import UserError, name_unknown, quote, shorten_to_sentence
@@ -17,6 +16,9 @@ KerasObject = dict[str, Any]  # class_name and perhaps config, as Keras writes t
 
 # Those whose probabilities are a softmax of what the model gives, as the exported model has it.
 LOSSES = ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "SparseCategoricalCrossentropy")
+
+
+RATED_STEPS = (0, 1, 1_000, 1_000_000)  # at which a schedule is tried
 
 
 class TrainingSettings(NamedTuple):
@@ -66,7 +68,19 @@ def check_settings(settings: TrainingSettings) -> None:
     for parameter in ("optimizer", "loss", "learning_rate_schedule"):
         _check_form(parameter, getattr(settings, parameter))
     _try("optimizer", settings.optimizer, lambda: _take_step(make_optimizer(settings)))
-    _try("loss", settings.loss, lambda: _measure(make_loss(settings), takes_labels=settings.takes_labels))
+    make_loss(settings)
+
+
+def check_loss(settings: TrainingSettings, classes: int) -> None:
+    """Tries the loss on so many classes.
+
+    Raises:
+        UserError: Keras does not take it, such as a list of another length.
+    """
+    loss = make_loss(settings)
+    labels = np.arange(classes)
+    given = labels if settings.takes_labels else np.eye(classes, dtype=np.float32)
+    _try("loss", settings.loss, lambda: loss(given, np.zeros((classes, classes), np.float32)))
 
 
 def make_optimizer(settings: TrainingSettings) -> keras.Optimizer:
@@ -112,6 +126,11 @@ def _shorten_numbers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _restore_integer(value: Any) -> Any:
+    """An integer for a whole number, as Kubeflow Pipelines hands on integers as floats; lists stay as they are."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _make_schedule(settings: TrainingSettings) -> LearningRateSchedule:
     kinds = _list_kinds(keras.optimizers.schedules, LearningRateSchedule)
     given = settings.learning_rate_schedule
@@ -121,7 +140,10 @@ def _make_schedule(settings: TrainingSettings) -> LearningRateSchedule:
         )
     initial = {"initial_learning_rate": settings.learning_rate} if settings.has_learning_rate else {}
     schedule: LearningRateSchedule = _make("learning_rate_schedule", given, kinds, **initial)
-    _try("learning_rate_schedule", given, lambda: [float(schedule(step)) for step in (0, 1, 1000)])
+    rates = _try("learning_rate_schedule", given, lambda: [float(schedule(step)) for step in RATED_STEPS])
+    for step, rate in zip(RATED_STEPS, rates, strict=True):
+        if not 0 <= rate < math.inf:
+            raise UserError(f"learning_rate_schedule: gives {rate:g} at step {step:,}; it must be 0 or more.")
     return schedule
 
 
@@ -138,7 +160,7 @@ def _list_kinds(module: Any, base: type) -> dict[str, type]:
 
 def _make(parameter: str, given: KerasObject, kinds: dict[str, Any], **own: Any) -> Any:
     """An object of Keras: `own` are arguments that the config need not have."""
-    config = given.get("config", {})
+    config = {name: _restore_integer(value) for name, value in given.get("config", {}).items()}
     if given["class_name"] not in kinds:
         raise UserError(name_unknown(f"{parameter}: the class_name", str(given["class_name"]), sorted(kinds)))
     return _try(parameter, given, lambda: kinds[given["class_name"]](**{**own, **config}))
@@ -149,6 +171,8 @@ def _check_form(parameter: str, given: KerasObject) -> None:
         return
     if "class_name" not in given:
         raise UserError(f'{parameter}: has no class_name; write it as Keras does, such as {{"class_name": "NAME"}}.')
+    if others := [name for name in given if name not in ("class_name", "config", "module", "registered_name")]:
+        raise UserError(f"{parameter}: has {quote(others[0])} beside class_name and config; put it into config.")
     if not isinstance(config := given.get("config", {}), dict):
         raise UserError(f"{parameter}: config is {quote(config)}; it must hold names with values.")
 
@@ -156,7 +180,9 @@ def _check_form(parameter: str, given: KerasObject) -> None:
 def _try(parameter: str, given: KerasObject, action: Any) -> Any:
     try:
         return action()
-    except (TypeError, ValueError, ArithmeticError, tf.errors.OpError) as error:  # how Keras refuses arguments
+    except UserError:
+        raise
+    except Exception as error:  # Keras refuses arguments in many ways
         name = given.get("class_name")
         raise UserError(f"{parameter}: Keras does not take this {name} ({shorten_to_sentence(error)}).") from None
 
@@ -166,8 +192,3 @@ def _take_step(optimizer: keras.Optimizer) -> None:
     weight = keras.Variable(np.zeros(1, np.float32))
     optimizer.build([weight])
     optimizer.apply([keras.ops.ones(1)])
-
-
-def _measure(loss: keras.losses.Loss, *, takes_labels: bool) -> None:
-    labels = np.array([0, 1])
-    loss(labels if takes_labels else np.eye(2, dtype=np.float32)[labels], np.zeros((2, 2), np.float32))

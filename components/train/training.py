@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
-from components.shared.fixed_models import GUIDE, FixedModel, load_model
+from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
 from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.training import Epoch, Training, write_history, write_training
 from components.shared.formats.transformed import read_model_name
 from components.train.report import write_training_report
 from components.train.serving import export_model
-from components.train.settings import TrainingSettings, check_settings, make_loss, make_optimizer
+from components.train.settings import TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
 from models.preprocessing import IMAGE, LABEL
 
 
@@ -54,6 +54,7 @@ def train_model(
     fixed = load_model(name)
     examples = open_examples(transformed_examples)
     classes = examples.manifest.classes
+    check_loss(settings, len(classes))
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     shape = (*fixed.SIZE, fixed.CHANNELS)
@@ -108,7 +109,10 @@ def build_checked(fixed: FixedModel, name: str, classes: int) -> keras.Model:
     Raises:
         UserError: It does not.
     """
-    model = fixed.build_model(classes)
+    place = f"models/{name}.py: build_model"
+    model = call_model(place, lambda: fixed.build_model(classes))
+    if not isinstance(model, keras.Model) or not model.built:
+        raise UserError(f"{place} returns no Keras model with an input; {GUIDE}.")
     for what, actual, expected in (
         ("takes", model.input_shape, (None, *fixed.SIZE, fixed.CHANNELS)),
         ("gives", model.output_shape, (None, classes)),

@@ -28,7 +28,7 @@ from components.shared.beam import (
 )
 from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory
-from components.shared.fixed_models import GUIDE, FixedModel, load_model
+from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
 from components.shared.formats import schema as schema_format
 from components.shared.formats.examples import (
     ENCODED,
@@ -121,9 +121,11 @@ def _guard_preprocessing(fixed: FixedModel, name: str) -> Preprocess:
     """The preprocessing of the model, which raises a UserError if it does not make what the model takes."""
 
     def preprocess(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        outputs = fixed.preprocessing_fn(inputs)
-        needed = {IMAGE: (tf.float32, [*fixed.SIZE, fixed.CHANNELS]), MODEL_LABEL: (tf.int64, [])}
         place = f"models/{name}.py: preprocessing_fn"
+        outputs = call_model(place, lambda: fixed.preprocessing_fn(inputs))
+        needed = {IMAGE: (tf.float32, [*fixed.SIZE, fixed.CHANNELS]), MODEL_LABEL: (tf.int64, [])}
+        if not isinstance(outputs, dict) or not all(map(tf.is_tensor, outputs.values())):
+            raise UserError(f"{place} returns no tensors by their names; {GUIDE}.")
         if set(outputs) != set(needed):
             raise UserError(f"{place} returns {', '.join(sorted(outputs)) or 'nothing'}; it must be image and label.")
         for output, (dtype, shape) in needed.items():

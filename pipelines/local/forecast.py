@@ -64,12 +64,14 @@ def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
     test_share = 0.0 if counts.test or prepared.arguments.get("test_data_uri") else get("ingest", "test_share")
     val = counts.val + round(counts.undivided * get("ingest", "val_share"))
     train = counts.train + counts.undivided - round(counts.undivided * test_share) - (val - counts.val)
+    if train < 0:  # ingest refuses such shares
+        return None
     trainings = [train + counts.augmented]
     if prepared.name == "improvement":
         times, total = get("curate", "augment_times"), get("curate", "augment_to")
-        wanted = round(times * train) if total < 0 else total - val
+        wanted = times * train if total < 0 else total - val
         most = min(get("curate", "max_images"), get("ingest", "max_images"))
-        trainings.append(max(min(wanted, most - val), train))
+        trainings.append(max(round(min(wanted, most - val)), train))
     epochs, audited = get("train", "epochs"), train + val if prepared.name == "improvement" else 0
     seconds = None
     if model := COSTS.get(get("transform", "model")):

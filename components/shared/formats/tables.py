@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ValidationError
 
-from components.shared.errors import UserError, describe_validation
+from components.shared.errors import UserError, describe_validation, quote
 from components.shared.files import open_regular
 from components.shared.formats.documents import make_adapter
 
@@ -70,6 +70,7 @@ def read_rows(
             if missing := [name for name in columns if name not in header]:
                 raise UserError(f"{place}: no column {', '.join(missing)}; {advice}.")
             wanted = [*columns, *(name for name in optional if name in header)]
+            check_spelling(header, [*columns, *optional], str(place))
             for cells in reader:
                 line, count = reader.line_num, len(cells)
                 if count not in (0, len(header)):
@@ -80,6 +81,20 @@ def read_rows(
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{place}: cannot be read ({reason}); {advice}.") from None
+
+
+def check_spelling(header: Sequence[str], names: Sequence[str], place: str) -> None:
+    """Checks that no column is nearly one that is wanted, and would be left out without a word, or is one twice.
+
+    Raises:
+        UserError: One is.
+    """
+    for name in names:
+        if header.count(name) > 1:
+            raise UserError(f"{place}: the column {name} appears twice; leave one.")
+        near = [column for column in header if column != name and column.strip().lower() == name]
+        if near:
+            raise UserError(f"{place}: the column {quote(near[0])} must be called {name}; rename it.")
 
 
 def parse_row(kind: type[Row], cells: dict[str, str], *, place: str, advice: str) -> Row:

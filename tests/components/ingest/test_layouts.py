@@ -416,7 +416,15 @@ BAD_ROWS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
         lambda rows: [row.update(split="trn") for row in rows],
         ", line 2: split is 'trn'; write train, val or test.",
     ),
-    "no image": (lambda rows: rows[0].update(path="images/x.png"), "images/x.png: cannot be read (No such file"),
+    "no image": (lambda rows: rows[0].update(path="images/x.png"), "images/x.png: no such file"),
+    "another address": (
+        lambda rows: rows[0].update(path="http://x/y.png"),
+        ", line 2: http://x/y.png is an address that ingest cannot read; give paths or gs:// addresses.",
+    ),
+    "split by another name": (
+        lambda rows: [row.update({" Split": "train"}) for row in rows],
+        ": the column ' Split' must be called split; rename it.",
+    ),
     "hidden": (lambda rows: rows[0].update(path=".images/x.png"), ", line 2: .images/x.png is hidden"),
 }
 
@@ -426,6 +434,20 @@ def test_bad_row_is_named(spoil: Callable[[Any], Any], reason: str, listed: Path
     rows = rows_of(listed)
     spoil(rows)
     assert reason in refuse(write_table(listed / "labels.csv", rows), tmp_path)
+
+
+def test_row_without_a_file_can_be_quarantined(listed: Path, tmp_path: Path) -> None:
+    table = write_table(listed / "labels.csv", [*rows_of(listed), {"path": "images/x.png", "label": 9}])
+    manifest = ingest(table, tmp_path / "examples", on_bad_image="quarantine")
+    assert [(entry.path, entry.reason) for entry in manifest.quarantined] == [("images/x.png", "no such file")]
+    assert manifest.data_version == version_of(listed), "DVC has no version of what is not there"
+
+
+def test_column_that_is_there_twice_is_refused(listed: Path, tmp_path: Path) -> None:
+    (listed / "labels.csv").write_text("path,label,split,split\nimages/0/0.png,a,train,val\n")
+    assert refuse(listed / "labels.csv", tmp_path) == (
+        f"{listed}/labels.csv: the column split appears twice; leave one."
+    )
 
 
 def test_bad_parquet_is_named(listed: Path, tmp_path: Path) -> None:

@@ -229,3 +229,9 @@ def shake(image: Fingerprint, rng: np.random.Generator, tones: int) -> Fingerpri
     pixels = np.frombuffer(image.pixels, np.uint8).astype(int)
     shaken = np.clip(pixels + rng.integers(-tones, tones, len(pixels), endpoint=True), 0, 255)
     return image._replace(pixels=shaken.astype(np.uint8).tobytes())
+
+
+def test_pictures_of_a_few_pixels_in_width_are_the_same_only_if_all_pixels_are() -> None:
+    rng = np.random.default_rng(0)
+    strips = [fingerprint(rng.integers(0, 256, (200, 2, 3), np.uint8)) for _ in range(4)]
+    assert group([*strips, strips[0]], ink=False) == [0, 1, 2, 3, 0]

@@ -16,7 +16,7 @@ from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 from components.shared.errors import UserError
 from components.shared.formats.examples import ASPECT_RATIO, open_examples
 from components.train.serving import Classifier, transform_images
-from components.train.settings import TrainingSettings, check_settings, make_loss, make_optimizer
+from components.train.settings import TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
 from components.train.training import load_split, train_model
 from components.transform.transformation import transform_examples
 from models import mobilenet
@@ -347,6 +347,28 @@ def test_another_model_is_trained_and_served_at_its_size(examples: Path, validat
             },
             "learning_rate_schedule: config has initial_learning_rate; leave it out, and set train's learning_rate.",
         ),
+        (
+            {"optimizer": {"class_name": "SGD", "momentum": 0.9}},
+            "optimizer: has 'momentum' beside class_name and config; put it into config.",
+        ),
+        (
+            {
+                "learning_rate_schedule": {
+                    "class_name": "PolynomialDecay",
+                    "config": {"decay_steps": 10, "end_learning_rate": -5.0},
+                }
+            },
+            "learning_rate_schedule: gives -0.4991 at step 1; it must be 0 or more.",
+        ),
+        (
+            {
+                "learning_rate_schedule": {
+                    "class_name": "PiecewiseConstantDecay",
+                    "config": {"boundaries": [], "values": [0.1]},
+                }
+            },
+            "learning_rate_schedule: Keras does not take this PiecewiseConstantDecay (",
+        ),
         ({"learning_rate_schedule": {"class_name": "Cosine"}}, "learning_rate_schedule: the class_name 'Cosine' does"),
     ],
 )
@@ -354,6 +376,21 @@ def test_what_keras_does_not_take_is_refused_before_anything_is_read(settings: d
     with pytest.raises(UserError) as caught:
         train(Path("nowhere"), Path("nowhere"), SETTINGS._replace(**settings))
     assert str(caught.value).startswith(sentence)
+
+
+def test_whole_numbers_reach_keras_as_integers() -> None:
+    """Kubeflow Pipelines hands them on as floats."""
+    optimizer = {"class_name": "Adam", "config": {"gradient_accumulation_steps": 2.0}}
+    settings = SETTINGS._replace(optimizer=optimizer)
+    check_settings(settings)
+    assert make_optimizer(settings).gradient_accumulation_steps == 2
+
+
+def test_a_loss_is_tried_on_as_many_classes_as_there_are() -> None:
+    loss = {"class_name": "CategoricalFocalCrossentropy", "config": {"alpha": [0.2, 0.3, 0.5]}}
+    check_loss(SETTINGS._replace(loss=loss), 3)
+    with pytest.raises(UserError, match="^loss: Keras does not take this CategoricalFocalCrossentropy"):
+        check_loss(SETTINGS._replace(loss=loss), 4)
 
 
 def test_defaults_are_those_of_the_competition() -> None:
