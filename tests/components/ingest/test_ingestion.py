@@ -187,7 +187,9 @@ def test_metadata_has_figures_of_at_most_100_classes(classes: int, tmp_path: Pat
         for split in ("train", "val"):
             write(tmp_path / f"data/{split}/class-{number}/0.png", picture)
     examples = Dataset(uri=str(tmp_path / "examples"))
-    ingest_step(str(tmp_path / "data"), "", "1.dir", [], [], 0.2, 0.0, 0, "fail", 10_000, MAX_PIXELS, 1, BEAM, examples)
+    division = (0.2, 0.0, 0, "auto")
+    limits = ("fail", 10_000, MAX_PIXELS)
+    ingest_step(str(tmp_path / "data"), "", "1.dir", [], [], *division, *limits, 1, BEAM, examples)
     counts = {f"class-{number}": 1 for number in range(classes)}
     assert read_manifest(tmp_path / "examples").splits["train"].classes == counts
     figures = {"data_version": "1.dir", "quarantined": 0, "train_images": classes, "val_images": classes}
