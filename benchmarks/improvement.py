@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.runs import find_finished  # noqa: E402
+
 # No confidence reaches 2.
 NEVER = {"relabel_confidence": 2, "drop_confidence": 2, "doubt_confidence": 2, "duplicates": "keep"}
 CURATIONS: dict[str, dict[str, Any]] = {"curated": {"augment_to": 0}, "augmented": NEVER, "all": {}}
@@ -79,23 +83,15 @@ def run(options: argparse.Namespace, name: str, *arguments: Any, param: dict[str
     runs = options.out / "runs"
     given = [f"--param={key}={value}" for key, value in (param or {}).items()]
     command = [ROOT / "submit.py", "--local", "--config", options.config, "--runs", runs, "--experiment", name]
-    if not (found := succeeded(runs / name)):
+    if not (found := find_finished(runs / name)):
         print(f"{name}: running", flush=True)
         result = subprocess.run(
             [sys.executable, *map(str, (*command, *arguments, *given))], cwd=options.out, stdout=subprocess.DEVNULL
         )
-        found = succeeded(runs / name)
+        found = find_finished(runs / name)
         if result.returncode or not found:
             sys.exit(f"{name}: failed; its log is in {runs / name}.")
     return found
-
-
-def succeeded(experiment: Path) -> dict[str, Any] | None:
-    for path in sorted(experiment.glob("*/run.json")):
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        if summary["state"] == "succeeded":
-            return {**summary, "folder": path.parent}
-    return None
 
 
 def metrics(summary: dict[str, Any]) -> dict[str, Any]:

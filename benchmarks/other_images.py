@@ -35,6 +35,8 @@ from benchmarks.pictures import (  # noqa: E402
     draw_shape,
     load_photographs,
 )
+from benchmarks.runs import find_finished  # noqa: E402
+from components.shared.formats.examples import read_paths  # noqa: E402
 
 COLOURS = {
     "red": (220, 40, 40),
@@ -189,30 +191,20 @@ def make_junk(kind: int, shape: tuple[int, ...], rng: np.random.Generator) -> Pi
 
 def run(folder: Path, data_set: DataSet, params: list[str]) -> dict[str, Any]:
     """The record of the finished run of a set, which is run if there is none."""
-    if not (found := find_finished(folder)):
+    if not (found := find_finished(folder / "runs/default")):
         data = folder / "data/images.csv" if data_set.is_table else folder / "data"
         command = [ROOT / ".venv/bin/python", ROOT / "submit.py", "--local", "--pipeline", "improvement"]
         command += ["--data", data.resolve(), "--runs", (folder / "runs").resolve()]
         subprocess.run([*map(str, command), *(f"--param={param}" for param in params)], cwd=folder, check=False)
-        found = find_finished(folder)
+        found = find_finished(folder / "runs/default")
     return found or sys.exit(f"{folder}: the run has failed; it has said why.")
-
-
-def find_finished(folder: Path) -> dict[str, Any] | None:
-    for path in sorted(folder.glob("runs/default/*/run.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["state"] == "succeeded":
-            return {**record, "folder": path.parent}
-    return None
 
 
 def measure(name: str, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """The row of a set."""
     faults = {row["path"].removeprefix("data/"): row["fault"] for row in read_table(folder / "faults.csv")}
     examples = Path(record["stages"]["before-ingest"]["artifacts"]["examples"]["uri"])
-    places = {}
-    if (paths := examples / "images.csv").is_file():
-        places = {row["filename"]: row["path"] for row in read_table(paths)}
+    places = read_paths(examples)
     issues = read_table(record["folder"] / "issues.csv")
     names = [places.get(row["filename"], row["filename"]) for row in issues]
     left_out = {row["path"] for row in json.loads((examples / "examples.json").read_text("utf-8"))["quarantined"]}

@@ -123,7 +123,7 @@ def _shorten_numbers(value: Any) -> Any:
         return {name: _shorten_numbers(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_shorten_numbers(each) for each in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return _restore_integer(value)
 
 
 def _restore_integer(value: Any) -> Any:

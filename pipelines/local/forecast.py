@@ -32,7 +32,7 @@ class Counts(NamedTuple):
     val: int
     test: int
     undivided: int  # those that ingest divides into train, val and test
-    augmented: int  # those of train that curate made of others, which it makes anew
+    augmented: int  # images in train that an earlier curate made; the next one discards and remakes them
 
 
 class Forecast(NamedTuple):

@@ -119,8 +119,8 @@ def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
 def choose_schema(request: RunRequest, config: Config) -> str:
     """The file or address of the schema that the images must fit; empty if the run needs none.
 
-    That of the config is for whole pipelines on images; if it is an address, it is the parameter's default already. A
-    stage that is repeated keeps the one that it had.
+    The config's schema applies to whole pipelines that read images; an address there has already become the parameter's
+    default. A stage that is repeated keeps the schema that it had.
 
     Raises:
         UserError: There is no such file.

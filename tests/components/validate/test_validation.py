@@ -43,10 +43,10 @@ class Validated(NamedTuple):
         return [finding["message"] for finding in self.findings if finding["kind"] == kind]
 
 
-def ingest(folders: Folders, output: Path) -> Path:
+def ingest(data: Path, output: Path, test: str = "") -> Path:
     ingest_data(
-        str(folders.data),
-        test_data_uri=str(folders.test),
+        str(data),
+        test_data_uri=test,
         data_version="1.dir",
         classes=[],
         on_bad_image="fail",
@@ -108,7 +108,7 @@ def faulty(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture = Image.open(test / f"x/{number % 2:02d}.png")
         picture.putpixel((0, 0), 10 + number)  # or it would be a duplicate
         picture.save(test / f"x/more {number}.png")
-    return ingest(Folders(data, test), root)
+    return ingest(data, root, str(test))
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_schema_of_other_classes_is_one_sentence_with_the_difference(tiny: Folde
     """The schema of the competition on the images of i, v and x alone."""
     others = {kind: "ignore" for kind in validation.KINDS if kind != "schema"} | {"schema": "error"}
     with pytest.raises(UserError) as caught:
-        validate(ingest(tiny, tmp_path / "few"), tmp_path / "out", others, schema=NUMERALS)
+        validate(ingest(tiny.data, tmp_path / "few", str(tiny.test)), tmp_path / "out", others, schema=NUMERALS)
     assert str(caught.value) == (
         f"the images do not fit {NUMERALS}: the classes ii, iii, iv, vi, vii, viii and ix of the schema have no "
         "images; correct the images or the schema, or leave it out to infer one."
@@ -258,7 +258,7 @@ def test_splits_that_differ_fit_the_schema_inferred_from_them(tiny: Folders, tmp
     for path in (data / "val").rglob("*.png"):
         Image.open(path).convert("RGB").save(path.with_suffix(".jpg"))
         path.unlink()
-    done = validate(ingest(Folders(data, test), tmp_path), tmp_path / "out", {"schema": "error"})
+    done = validate(ingest(data, tmp_path, str(test)), tmp_path / "out", {"schema": "error"})
     schema = tfdv.load_schema_text(str(tmp_path / "out/schema/schema.pbtxt"))
     assert sorted(tfdv.get_domain(schema, ex.FORMAT).value) == ["jpeg", "png"]
     assert done.counts["schema"] == 0
@@ -381,9 +381,7 @@ def shifted(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Validate
         if name == CLASSES[0] or path.name < "02.png":
             ImageOps.invert(Image.open(path)).save(data / "val" / name / path.name)
     thresholds = Thresholds(0.05, 0.05, 0.02, 100)
-    return validate(
-        ingest(Folders(data, test), root), root / "outputs", {"duplicate_across_splits": "ignore"}, thresholds
-    )
+    return validate(ingest(data, root, str(test)), root / "outputs", {"duplicate_across_splits": "ignore"}, thresholds)
 
 
 def test_other_distribution_of_val_is_skew(shifted: Validated) -> None:
@@ -462,19 +460,7 @@ def test_report_says_how_images_without_splits_were_divided(tmp_path: Path) -> N
         Image.fromarray(np.kron(rng.integers(0, 256, (4, 4, 3), np.uint8), np.ones((6, 6, 1), np.uint8))).save(path)
         if number < 12:
             shutil.copy(path, path.with_name(f"copy of {path.name}"))
-    examples = tmp_path / "examples"
-    ingest_data(
-        str(tmp_path / "data"),
-        test_data_uri="",
-        data_version="",
-        classes=[],
-        on_bad_image="fail",
-        max_images=100,
-        max_pixels=10_000,
-        shards=1,
-        beam_options=BEAM,
-        output=str(examples),
-    )
+    examples = ingest(tmp_path / "data", tmp_path)
     made = open_examples(examples).manifest.made_split
     assert made
     page = Page(validate(examples, tmp_path / "out").folder / "report")
