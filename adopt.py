@@ -128,12 +128,16 @@ def _show(plan: "Plan", source: "Curated") -> None:
     from pipelines.output.results import RESULTS, read_data_version
 
     console = OutputConsole(markup=False)
-    console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
-    console.print(_draw_counts(plan.now, plan.next))
-    if others := sum(is_image(name) and not is_image_path(name) for name in plan.now.md5s):
+    if plan.now.name == plan.next.name:
+        console.print(f"{plan.folder.given}: {plan.next.name} is its version already\n")
+    else:
+        console.print(f"{plan.folder.given}: {plan.now.name or 'no version'} -> {plan.next.name}\n")
+    others = sum(is_image(name) and not is_image_path(name) for name in plan.now.md5s)
+    console.print(_draw_counts(None if others else plan.now, plan.next))
+    if others:
         console.print(
             f"{others:,} images of the present version lie in other folders than train/<class>/, val/<class>/ and "
-            "test/<class>/, so the table counts them in the new version only."
+            "test/<class>/, so the table counts the new version alone."
         )
     if plan.changes is None:
         console.print("The files of the present version are not in DVC's cache, so the table counts them as 0.")
@@ -147,7 +151,9 @@ def _show(plan: "Plan", source: "Curated") -> None:
     if beside:
         console.print(f"The new version leaves out the files that are no images: {', '.join(beside[:5])}")
     figures_of = read_data_version(RESULTS)
-    if figures_of not in ("", plan.next.name) and not plan.figures:
+    if plan.options.commit and not plan.keeps_results:
+        console.print(f"{RESULTS}/ is ignored by git, or outside this repository, so the commit leaves it out.")
+    elif figures_of not in ("", plan.next.name) and not plan.figures:
         console.print(
             f"{RESULTS}/ holds the figures of another version, {figures_of}, so a commit leaves them out; "
             f"for those of this one, adopt it and run submit.py on {plan.folder.given}, or rerun evaluate on its run."
@@ -159,19 +165,20 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print(f"    {command}")
 
 
-def _draw_counts(now: "Snapshot", upcoming: "Snapshot") -> "Table":
-    """The number of images of each class and split, in both versions."""
+def _draw_counts(now: "Snapshot | None", upcoming: "Snapshot") -> "Table":
+    """The number of images of each class and split, in both versions; `now` is None if it has other folders."""
     from rich.table import Table  # as above
 
     from components.shared.formats.examples import SPLITS
     from components.shared.formats.manifest import is_image_path
     from components.shared.formats.names import sort_classes
 
-    def count(version: "Snapshot") -> Counter[tuple[str, str]]:
+    def count(version: "Snapshot") -> Counter[tuple[str, ...]]:
         names = [name.split("/") for name in version.md5s if is_image_path(name)]
         return Counter((split, label) for split, label, _ in names)
 
-    before, after = count(now), count(upcoming)
+    after = count(upcoming)
+    before = count(now) if now else after
     splits = [split for split in SPLITS if any(split == filled for filled, _ in before + after)]
     table = Table("images", *splits)
     for label in sort_classes({label for _, label in before + after}):

@@ -129,7 +129,10 @@ def write_curated(folder: Path, files: list[File]) -> None:
 
 def describe(file: File) -> CuratedImage:
     label = file.name.split("/")[1] if file.name.count("/") > 1 else ""
-    return CuratedImage(file.name, sha256(file.text), file.source, sha256(file.source_text), file.source, label, [], 1)
+    operations = [{"operation": "crop"}] if file.text.endswith("cleaned") else []
+    return CuratedImage(
+        file.name, sha256(file.text), file.source, sha256(file.source_text), file.source, label, operations, 1
+    )
 
 
 def sha256(text: str) -> str:
@@ -234,6 +237,33 @@ def test_version_without_splits_becomes_one_with_them(place: Place, run: Callabl
         "manifest.csv",
         *sorted(file.name for file in files.values()),
     ]
+
+
+def test_pictures_that_curate_writes_as_png_stay_the_same_images(place: Place, run: Callable[..., str]) -> None:
+    write(place.home / "data", {"train/i/2.tiff": "a TIFF"})
+    track(place.home, push=True)
+    commit(place.home, "with-a-tiff")
+    write_curated(place.made, [*CURATED, File("train/i/2.png", "its PNG", "train/i/2.tiff", "a TIFF")])
+    assert f"\n{CHANGES.replace('1 removed', '1 converted to png, 1 removed')}\n" in run()
+
+
+def test_version_that_is_adopted_already_changes_nothing(place: Place, run: Callable[..., str]) -> None:
+    run("--yes", "--commit", "--tag", "v3")
+    output = run()
+    assert f"data: {place.version} is its version already\n" in output
+    assert table(output)["all"] == ["5", "3", "1"]
+    assert "\nno changes\n" in output
+    assert "give data the content" not in output
+
+
+def test_results_that_git_ignores_though_it_tracks_them_are_left_out(place: Place, run: Callable[..., str]) -> None:
+    write(place.home / "results", {"metrics.json": json.dumps({"data_version": place.version})})
+    commit(place.home, "results")
+    (place.home / ".gitignore").write_text("/runs\n/results\n")
+    git(place.home, "commit", "--quiet", "--all", "--message", "ignored")
+    output = run(*EVERYTHING)
+    assert "results/ is ignored by git, or outside this repository, so the commit leaves it out.\n" in output
+    assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
 
 
 def state(home: Path) -> dict[str, Any]:

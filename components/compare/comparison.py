@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from components.compare.data_difference import compare_data
 from components.compare.paired import Bootstrap, compare_accuracy, compare_classes, compute_mcnemar_p
-from components.compare.reading import AFTER, BEFORE, LOSS_AFTER, LOSS_BEFORE, pair_predictions
+from components.compare.reading import AFTER, BEFORE, LOSS_AFTER, LOSS_BEFORE, follow_converted, pair_predictions
 from components.compare.report import write_comparison_report
 from components.shared.errors import UserError
 from components.shared.files import new_directory
@@ -146,6 +146,8 @@ def _read_versions(inputs: ComparisonInputs) -> ComparedVersions:
     )
     _check_together("before", before, old)
     _check_together("after", after, new)
+    converted = follow_converted(old, new, examples)
+    old, yardstick = (table.replace({columns.SHA256: converted}) for table in (old, yardstick))
     return ComparedVersions(before, after, old, new, yardstick, examples)
 
 

@@ -13,11 +13,17 @@ from components.shared.formats.predictions import FILENAME, LABEL, SHA256, SPLIT
 NAME = "name"  # of the file, without its folder and ending, and without the hash that curate adds where two would meet
 
 # What an image has in common with its match in the other version. Images are matched in this order: those that stayed
-# where they were, that moved, that were relabelled, that were both, and last those with other bytes under one place.
+# where they were, that moved, that were relabelled, that were both, and last those with other bytes under one place,
+# at first with the same ending, since curate writes what it crops as PNG.
 # Each is first looked for under its name, so that an image which curate relabelled counts as such even if a copy of it
 # had that label already and was dropped.
 PLACES: tuple[list[str], ...] = ([SPLIT, LABEL], [LABEL], [SPLIT], [])
-ALIKE = (*([SHA256, NAME, *place] for place in PLACES), *([SHA256, *place] for place in PLACES), [FILENAME])
+ALIKE = (
+    *([SHA256, NAME, *place] for place in PLACES),
+    *([SHA256, *place] for place in PLACES),
+    [FILENAME],
+    [SPLIT, LABEL, NAME],
+)
 
 
 def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) -> DataDifference:

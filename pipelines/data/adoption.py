@@ -63,13 +63,14 @@ class Snapshot(NamedTuple):
 class ChangeCounts(NamedTuple):
     """Numbers of images. Augmented ones are made again each time, so those that go are not counted."""
 
-    relabelled: int
-    moved: int  # to another split
-    edited: int  # the picture itself was changed
-    removed: int
-    added: int
-    added_to_test: int  # perhaps from a test split that was given to the run apart from the data
-    augmented: int
+    relabelled: int = 0
+    moved: int = 0  # to another split
+    edited: int = 0  # the picture itself was changed
+    converted_to_png: int = 0  # of a kind that curate does not write, a TIFF for example
+    removed: int = 0
+    added: int = 0
+    added_to_test: int = 0  # perhaps from a test split that was given to the run apart from the data
+    augmented: int = 0
 
     def __str__(self) -> str:
         """The counts that are not 0, for people."""
@@ -94,6 +95,7 @@ class Plan(NamedTuple):
     next: Snapshot
     changes: ChangeCounts | None  # None: it is not known what `now` holds
     figures: Figures | None  # of the next version, for results/, where others are now
+    keeps_results: bool  # whether results/ belongs to this repository, and git does not ignore it
     files: list[Path]  # that the commit takes
     options: AdoptionOptions
 
@@ -151,12 +153,11 @@ def make_plan(
         _check_nothing_is_beside(folder, on_disk)
     head = find_committed(repo, folder)
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
-    changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
+    changes = _count_changes(now, upcoming, curated)
     options = options._replace(message=options.message or _write_message(upcoming, changes))
-    figures = None if read_data_version(RESULTS) == upcoming.name else find_figures(upcoming.name)
-    if not _takes_results(git):
-        figures = None
-    has_results = figures is not None or read_data_version(RESULTS) == upcoming.name
+    keeps_results, has_results = _keeps_results(git), read_data_version(RESULTS) == upcoming.name
+    figures = find_figures(upcoming.name) if keeps_results and not has_results else None
+    has_results = keeps_results and (has_results or figures is not None)
     files = _list_files(folder, git, has_results=has_results, is_first=head is None)
     if options.commit:
         _check_git(git, files)
@@ -164,7 +165,7 @@ def make_plan(
         _check_tag(git, options.tag, is_done=head is not None and head.value == upcoming.name)
     if options.push is not None:
         open_remote(repo, folder, options.push or (out.remote if out else None))
-    return Plan(folder, on_disk.name, now, upcoming, changes, figures, files, options)
+    return Plan(folder, on_disk.name, now, upcoming, changes, figures, keeps_results, files, options)
 
 
 def _find_git_root(repo: "Repo", folder: Folder) -> Path:
@@ -298,9 +299,16 @@ def _list_entries(folder: Path) -> Iterator[str]:
             yield os.path.relpath(os.path.join(parent, name), folder)
 
 
+def _count_changes(now: Snapshot, upcoming: Snapshot, curated: Curated) -> ChangeCounts | None:
+    """What changes from one version to the next; None if it is not known what the present one holds."""
+    if now.name == upcoming.name:  # its manifest tells the names before, which the folder no longer has
+        return ChangeCounts()
+    return None if now.name and not now.md5s else count_changes(now.md5s, curated)
+
+
 def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
     """What became of the images whose md5s are `now`, by what the manifest says of their names."""
-    relabelled = moved = edited = added = added_to_test = augmented = 0
+    relabelled = moved = edited = converted = added = added_to_test = augmented = 0
     sources = set()
     for image in curated.images:
         name, source, path = image.filename, image.source_filename, image.source_path
@@ -315,9 +323,10 @@ def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
             (split, label, _), (old_split, old_label, _) = name.split("/"), source.split("/")
             relabelled += label != old_label
             moved += split != old_split
-            edited += not is_same
+            edited += not is_same and bool(image.operations)
+            converted += not is_same and not image.operations
     removed = sum(is_image(name) and not is_augmented(name) for name in now.keys() - sources)
-    return ChangeCounts(relabelled, moved, edited, removed, added, added_to_test, augmented)
+    return ChangeCounts(relabelled, moved, edited, converted, removed, added, added_to_test, augmented)
 
 
 def is_image(path: str) -> bool:
@@ -334,15 +343,15 @@ def _list_files(folder: Folder, git: Path, *, has_results: bool, is_first: bool)
     files = [folder.path.with_name(f"{folder.path.name}.dvc")]
     if is_first:
         files.append(folder.path.with_name(".gitignore"))
-    if has_results and _takes_results(git):
+    if has_results:
         files.append(RESULTS.resolve())
     return files
 
 
-def _takes_results(git: Path) -> bool:
-    """Whether results/ is in this repository, and git does not ignore it."""
+def _keeps_results(git: Path) -> bool:
+    """Whether results/ is in this repository, and git does not ignore it, even if it tracks files of it."""
     results = RESULTS.resolve()
-    return results.is_relative_to(git) and not _ask_git(git, "check-ignore", "--", str(results))
+    return results.is_relative_to(git) and not _ask_git(git, "check-ignore", "--no-index", "--", str(results))
 
 
 def _check_git(git: Path, files: list[Path]) -> None:

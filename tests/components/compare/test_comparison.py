@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from components.compare.comparison import ComparisonInputs, compare_evaluations, list_metrics
 from components.compare.paired import Bootstrap, compare_accuracy, compute_mcnemar_p
@@ -14,7 +16,7 @@ from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import measure_split
 from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
-from components.shared.formats.comparison import Comparison, read_comparison
+from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
 from components.shared.formats.evaluation import FILE as EVALUATION
 from components.shared.formats.evaluation import read_evaluation
 from components.shared.formats.examples import SPLITS, open_examples
@@ -91,18 +93,7 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
         for name, alias in zip(CLASSES, NAMES, strict=True):
             shutil.copytree(folder / name, root / "data" / split / alias)
     (root / "data/val/NA/00.png").rename(root / "data/val/NA" / EVIL)
-    ingest_data(
-        str(root / "data"),
-        test_data_uri="",
-        data_version="",
-        classes=NAMES,
-        on_bad_image="fail",
-        max_images=10_000,
-        max_pixels=10_000_000,
-        shards=2,
-        beam_options=BEAM,
-        output=str(root / "examples"),
-    )
+    ingest(root / "data", root / "examples")
     versions = Versions(root / "versions", root / "examples")
     versions.folder.mkdir()
     before = described(versions.examples)
@@ -124,6 +115,21 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
     versions.evaluate("before", open_examples(versions.examples).manifest.data_version)
     versions.evaluate("after", "new.dir")
     return versions
+
+
+def ingest(data: Path, examples: Path) -> None:
+    ingest_data(
+        str(data),
+        test_data_uri="",
+        data_version="",
+        classes=NAMES,
+        on_bad_image="fail",
+        max_images=10_000,
+        max_pixels=10_000_000,
+        shards=2,
+        beam_options=BEAM,
+        output=str(examples),
+    )
 
 
 def described(examples: Path) -> pd.DataFrame:
@@ -252,6 +258,39 @@ def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, C
     assert sum(each["before"] for each in data["images"]["train"].values()) == 24
     assert sum(each["after"] for each in data["images"]["train"].values()) == 23
     assert data["images"]["train"]["7"]["augmented_after"] == 3
+
+
+def test_images_that_ingest_converts_stay_the_same(tmp_path: Path) -> None:
+    """A TIFF is in the next version as PNG; of three one is relabelled, and one dropped."""
+    for split in SPLITS:
+        for name in NAMES:
+            (tmp_path / "data" / split / name).mkdir(parents=True)
+            for number in range(3):
+                pixels = np.random.default_rng([number, *f"{split}{name}".encode()]).integers(0, 256, (8, 8), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{number}.tiff")
+    ingest(tmp_path / "data", tmp_path / "examples")
+    versions = Versions(tmp_path / "versions", tmp_path / "examples")
+    versions.folder.mkdir()
+    examples = open_examples(versions.examples)
+    converted = {
+        example.filename: hashlib.sha256(example.encoded).hexdigest()
+        for split in SPLITS
+        for example in examples.read(split)
+    }
+    before = described(versions.examples).assign(prediction=lambda table: table["label"])
+    after = before.assign(
+        sha256=before["filename"].map(converted), filename=before["filename"].str.replace(".tiff", ".png")
+    )
+    after = after[after["filename"] != "train/7/0.png"]
+    after.loc[after["filename"] == "train/NA/0.png", ["label", "filename"]] = ["7", "train/7/0.png"]
+    for name, table in (("before", before), ("yardstick", before), ("after", after)):
+        versions.write(f"{name}_predictions", table)
+    versions.evaluate("before", examples.manifest.data_version)
+    versions.evaluate("after", "new.dir")
+    comparison = versions.compare()
+    data = comparison["data"]
+    assert {name: data[name] for name in DIFFERENCES if data[name]} == {"relabelled": 1, "dropped": 1}
+    assert [figures["new_data"]["same_images"] for figures in comparison["splits"].values()] == [True, True]
 
 
 def test_file_and_metrics_hold_the_result(versions: Versions, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,7 @@ def test_each_change_is_counted() -> None:
     assert totals([A, B], [A, ("b", "val", "v", "b.png")]) == {"moved": 1}
     assert totals([A, B], [A, ("b", "val", "x", "b.png")]) == {"relabelled": 1, "moved": 1}
     assert totals([A, B], [A, ("other", "train", "v", "b.png")]) == {"altered": 1}
+    assert totals([B], [("other", "train", "v", "b.jpg")]) == {"altered": 1}
     assert totals([A], [B, C]) == {"dropped": 1, "added": 2}
 
 
