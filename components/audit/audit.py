@@ -171,7 +171,7 @@ def read_images(examples: ExampleSet, content: str) -> AuditInput:
     images, views = [], []
     for (split, example, picture), print_ in zip(_decode_audited(examples), fingerprints, strict=True):
         blank = not print_.ink_height if ink else is_plain(picture)
-        images.append(AuditedImage(example.sha256, example.filename, split, example.label, blank))
+        images.append(AuditedImage(example.sha256, example.filename, split, example.label, blank, example.copy_order))
         views.append(make_views(picture, ink=ink))
     return AuditInput(images, np.stack(views), fingerprints, ink)
 

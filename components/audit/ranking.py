@@ -10,12 +10,14 @@ from scipy.stats import rankdata
 
 from components.audit.judge import Verdict
 from components.shared.duplicates import Duplicates
+from components.shared.formats.examples import CopyOrder
 from components.shared.formats.issues import Issue
 
 UNLIKE = 0.4  # weight of the distance from images of the same label, relative to the weight of the label's probability
 DOUBT = 0.3  # a label with a smaller probability is doubted
 SURE = 0.6  # from this probability on, a prediction is suggested as the new label
 LOST = 0.4  # a prediction with a smaller probability says nothing: perhaps the image is of no class
+COPIES = 2  # the tier of those that are only duplicates of others
 ODD = 0.05  # share of the images that are called outliers, if their label is doubted too
 
 
@@ -27,6 +29,7 @@ class AuditedImage(NamedTuple):
     split: str
     label: int  # 0-based position in the classes
     blank: bool
+    copy_order: CopyOrder = (0, False, 0)  # as ImageExample has it
 
 
 class Suspicion(NamedTuple):
@@ -52,17 +55,18 @@ def rank_images(
         ink: Whether the images are ink on paper.
 
     Returns:
-        The rows by rank. The first row of a group of duplicates is the image to keep.
+        The rows by rank. Of duplicates whose labels are not doubted the first is the one to keep.
     """
     quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
     doubts = 1 - quality + UNLIKE * strangeness
     odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
-    groups = defaultdict(list)
-    for image, number in zip(images, duplicates.groups, strict=True):
-        groups[number].append(image)
+    places = defaultdict(list)
+    for number, group_number in enumerate(duplicates.groups):
+        places[group_number].append(number)
     ordered = []
     for number, image in enumerate(images):
-        probabilities, group = verdict.probabilities[number], groups[duplicates.groups[number]]
+        probabilities = verdict.probabilities[number]
+        group = [images[place] for place in places[duplicates.groups[number]]]
         suspicion = _suspect(image, probabilities, odd=bool(odd[number]), group=group, classes=classes, ink=ink)
         issue = _make_issue(
             image,
@@ -74,7 +78,9 @@ def rank_images(
             outlier_score=strangeness[number],
             duplicate_score=duplicates.likeness[number],
         )
-        ordered.append(((_tier(issue), -doubts[number], image.split != "val", image.filename), issue))
+        tier = _tier(issue)
+        doubt = max(doubts[other] for other in places[duplicates.groups[number]]) if tier == COPIES else doubts[number]
+        ordered.append(((tier, -doubt, image.split != "val", image.copy_order, image.filename), issue))
     ordered.sort(key=lambda pair: pair[0])
     return [issue._replace(rank=rank) for rank, (_, issue) in enumerate(ordered, start=1)]
 
@@ -99,7 +105,7 @@ def _tier(issue: Issue) -> int:
         return 0
     if {"label", "ambiguous", "outlier"} & set(issue.kinds):
         return 1
-    return 2 if issue.kinds else 3
+    return COPIES if issue.kinds else 3
 
 
 def _suspect(

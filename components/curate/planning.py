@@ -8,7 +8,7 @@ from typing import NamedTuple
 from components.curate.reading import SourceImage
 from components.shared.errors import UserError, quote
 from components.shared.formats.decisions import Decision
-from components.shared.formats.examples import CURATED_SPLITS
+from components.shared.formats.examples import CURATED_SPLITS, CopyOrder
 from components.shared.formats.issues import Issue
 
 # If the policy would change more than this share of the images, the audit has learned too little to be trusted.
@@ -247,10 +247,10 @@ def _keep_one(
         return twins
     conflicting = len({twin.label for twin in left}) > 1
 
-    def rank(twin: Outcome) -> tuple[bool, float, int]:
+    def rank(twin: Outcome) -> tuple[bool, float, CopyOrder, int]:
         issue = issues[twin.image.filename]
         likely = issue.probabilities.get(twin.label, 0.0) if conflicting else 0.0
-        return (twin.image.filename not in people, -likely, issue.rank)
+        return (twin.image.filename not in people, -likely, twin.image.copy_order, issue.rank)
 
     best = min(left, key=rank)
     why = f"{best.image.filename} is the same picture{', as ' + best.label if conflicting else ''}."

@@ -8,7 +8,14 @@ from typing import NamedTuple
 from components.shared.cloud_storage import open_local_copy
 from components.shared.errors import UserError, quote
 from components.shared.formats.decisions import Decision, read_decisions
-from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, ImageExample, is_augmented, read_paths
+from components.shared.formats.examples import (
+    CURATED_SPLITS,
+    CopyOrder,
+    ExampleSet,
+    ImageExample,
+    is_augmented,
+    read_paths,
+)
 from components.shared.formats.issues import Issue
 from components.shared.formats.issues import read_issues as read_rows
 
@@ -24,6 +31,7 @@ class SourceImage(NamedTuple):
     aspect_ratio: float  # this and the next two are defined as in ImageExample
     ink_fraction: float
     contrast: float
+    copy_order: CopyOrder = (0, False, 0)  # as ImageExample has it
     path: str = ""  # in the data set, which may have no splits, or folders below its classes
 
 
@@ -56,6 +64,7 @@ def _describe(example: ImageExample, split: str, path: str) -> SourceImage:
         aspect_ratio=example.aspect_ratio,
         ink_fraction=example.ink_fraction,
         contrast=example.contrast,
+        copy_order=example.copy_order,
         path=path,
     )
 

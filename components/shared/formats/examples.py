@@ -104,6 +104,7 @@ def check_class_names(names: list[str]) -> list[str]:
 
 SplitName = Annotated[str, AfterValidator(check_split_name)]
 ClassName = Annotated[str, AfterValidator(check_class_name)]
+CopyOrder = tuple[int, bool, int]
 ClassNames = Annotated[list[ClassName], Field(min_length=1), AfterValidator(check_class_names)]
 
 
@@ -124,6 +125,11 @@ class ImageExample(NamedTuple):
     ink_fraction: Share  # of the pixels, those that are darker than mid-gray
     aspect_ratio: Annotated[Finite, Field(gt=0)]  # width / height
     bytes: Count  # size of the file
+
+    @property
+    def copy_order(self) -> CopyOrder:
+        """Of copies of one picture, the one to keep comes first: most pixels, then no JPEG, then most bytes."""
+        return (-self.width * self.height, self.format == "jpeg", -self.bytes)
 
 
 # The feature that holds each field; the field of a feature has the same position.

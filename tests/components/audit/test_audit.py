@@ -18,7 +18,10 @@ from PIL import Image, ImageDraw
 
 from components.audit.audit import audit_examples, read_images, warn_of_duplicates
 from components.audit.cross_validation import AuditSettings
+from components.audit.judge import Verdict
+from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
+from components.shared.duplicates import Duplicates
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, ExampleSet, ExamplesManifest, open_examples
 from tests.conftest import BEAM, ROOT, contents
@@ -135,7 +138,7 @@ def test_a_blank_page_is_to_be_dropped(issues: list[dict[str, str]]):
     ("one", "other", "kind"),
     [
         ("val/i/00.png", "train/i/copy.png", "exact_duplicate"),
-        ("train/x/03.png", "train/x/moved.png", "near_duplicate"),
+        ("train/x/moved.png", "train/x/03.png", "near_duplicate"),  # the larger first,
     ],
 )
 def test_duplicates_are_one_group(issues: list[dict[str, str]], one: str, other: str, kind: str):
@@ -147,6 +150,24 @@ def test_duplicates_are_one_group(issues: list[dict[str, str]], one: str, other:
     assert other in first["why"]
     assert first["duplicate_score"] == second["duplicate_score"]
     assert (1 if kind == "exact_duplicate" else 0.95) <= float(first["duplicate_score"]) <= 1
+
+
+def test_of_copies_the_best_comes_first_but_those_of_val_before() -> None:
+    orders = {
+        "train/i/jpeg.png": (-9, True, -5),
+        "train/i/few-bytes.png": (-9, False, -3),
+        "val/i/small.png": (-4, True, -1),
+        "train/i/many-bytes.png": (-9, False, -4),
+    }
+    copies = [
+        AuditedImage(str(number) * 64, filename, filename.split("/")[0], 0, False, order)
+        for number, (filename, order) in enumerate(orders.items())
+    ]
+    alone = AuditedImage("9" * 64, "train/v/alone.png", "train", 1, False)
+    verdict = Verdict(np.float32([[0.9, 0.1]] * 4 + [[0.1, 0.9]]), np.float32([0.3, 0.1, 0.2, 0.4, 0]))
+    duplicates = Duplicates(np.array([0, 0, 0, 0, 4]), np.array([1.0, 1, 1, 1, 0]))
+    ranked = rank_images([*copies, alone], verdict, duplicates=duplicates, classes=["i", "v"], ink=False)
+    assert [Path(issue.filename).stem for issue in ranked] == ["small", "many-bytes", "few-bytes", "jpeg", "alone"]
 
 
 def test_an_image_without_a_duplicate_has_a_duplicate_score_of_0(issues: list[dict[str, str]]):

@@ -1,5 +1,6 @@
 import hashlib
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -160,6 +161,14 @@ def test_the_first_of_a_group_stays() -> None:
         assert found[first.filename].action == "kept"
         why = f"{first.filename} is the same picture."
         assert found[second.filename] == Outcome(second, "", "", "duplicate", why)
+
+
+def test_of_copies_the_best_stays() -> None:
+    """More pixels before fewer, a PNG before a JPEG, more bytes before fewer."""
+    orders = [(-100, False, -20), (-100, True, -90), (-100, True, -80), (-64, False, -95)]
+    for better, worse in pairwise(orders):
+        found = planned([A._replace(copy_order=worse), B._replace(copy_order=better)], near(A, B))
+        assert [found[image.filename].action for image in (A, B)] == ["dropped", "kept"]
 
 
 def test_duplicates_stay_on_request() -> None:
