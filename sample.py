@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.errors import UserError, command_line, explain_missing_packages, parse_options
+from components.shared.errors import UserError, command_line, import_packages, parse_options
 from components.shared.files import new_directory
 
-with explain_missing_packages():
+with import_packages():
     import numpy as np
     from numpy.random import Generator
     from numpy.typing import ArrayLike, NDArray

@@ -35,6 +35,7 @@ class Fold(NamedTuple):
     unseen: NDArray[np.bool_]  # [images], the part
     believed: NDArray[np.bool_]  # [images], which of the others the network learns from
     seed: int  # the same seed gives the same verdict
+    name: str  # for messages: "3/5"
 
 
 # Judges folds, each given with the file in which its verdict is kept.
@@ -74,7 +75,10 @@ def judge_images(
         for repeat in range(settings.repeats):
             numbers = assign_folds(labels, groups, folds=settings.folds, seed=settings.seed + repeat)
             first_seed = settings.seed + repeat * settings.folds
-            folds = [Fold(numbers == number, believed, first_seed + number) for number in range(settings.folds)]
+            folds = [
+                Fold(numbers == number, believed, first_seed + number, f"{number + 1}/{settings.folds}")
+                for number in range(settings.folds)
+            ]
             verdicts.append(_judge_all(folds, judge_folds, classes, kept=work / identity))
             mean = Verdict(*(np.mean(parts, axis=0) for parts in zip(*verdicts, strict=True)))
             believed = get_label_quality_scores(labels, mean.probabilities) >= BELIEF
@@ -158,5 +162,5 @@ def judge_fold(
         seed=fold.seed,
     )
     keep_verdict(kept, verdict)
-    print(f"audit: a fold is finished, {fold.unseen.sum()} images judged", flush=True)
+    print(f"audit: fold {fold.name} is finished, {fold.unseen.sum():,} images judged", flush=True)
     return verdict

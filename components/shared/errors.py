@@ -76,7 +76,7 @@ def command_line() -> Iterator[None]:
     _open_closed_streams()
     _use_utf8()
     try:
-        with warnings.catch_warnings(), explain_missing_packages():
+        with warnings.catch_warnings(), import_packages():
             warnings.simplefilter("ignore")
             try:
                 yield
@@ -84,8 +84,6 @@ def command_line() -> Iterator[None]:
                 _flush_output()
     except UserError as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:  # who read the output has enough, as `head` does
         _drop_output()
         sys.exit(128 + signal.SIGPIPE)
@@ -162,10 +160,12 @@ def explain_place(error: Exception) -> str | None:
 
 
 @contextlib.contextmanager
-def explain_missing_packages() -> Iterator[None]:
-    """Lets an import of a package that is not there exit with the command that installs it."""
+def import_packages() -> Iterator[None]:
+    """Imports packages: one that is not there exits with the command that installs it, Ctrl-C with 130."""
     try:
         yield
+    except KeyboardInterrupt:
+        sys.exit(130)
     except ImportError as error:
         name = error.name or str(error)
         sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")

@@ -6,22 +6,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from google.protobuf.json_format import MessageToDict
+
 from components.shared.formats.examples import is_augmented
 from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
 from components.shared.formats.names import SPLIT_NAMES, has_image_suffix, is_passed_over
 from components.shared.formats.tables import read_rows
+from pipelines.compiler.spec import list_tasks
 from pipelines.submission.preparation import PreparedRun
 
 
 class Cost(NamedTuple):
-    """Seconds on two cores, as in benchmarks/README.md."""
+    """Seconds of the training of a model."""
 
-    step: float  # of each step of the training
+    step: float  # of each step
     image: float  # of each image in it
 
 
+# Seconds on two cores, from the section "What a run says before it starts" of benchmarks/README.md.
 COSTS = {"resnet": Cost(0.007, 0.0022), "mobilenet": Cost(0.012, 0.0045)}  # of other models the time is not known
-AUDIT = 0.0011  # of an image in an epoch of one of the audit's networks
+TASK = 10.0  # for a stage to start
+FIRST_STEP = 15.0  # of a training, for which TensorFlow builds the graph
+IMAGE = 0.0018  # of an image in the stages of a training pipeline, besides the training itself
+AUDIT = 8.0  # for the audit's worker processes to start
+FOLD = 5.5  # of each of its networks, for which TensorFlow builds the graph
+AUDITED = 0.0011  # of an image in an epoch of one of them
 WORKLOADS = ("training", "improvement")  # the pipelines that train on images
 
 
@@ -41,7 +50,7 @@ class Forecast(NamedTuple):
     trainings: list[int]  # train images of each
     epochs: int
     audited: int  # images; 0 if there is no audit
-    seconds: float | None  # of all trainings, on two cores; None if that is not known
+    seconds: float | None  # of the whole run, on two cores; None if that is not known
 
 
 def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
@@ -74,11 +83,17 @@ def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
         trainings.append(max(round(min(wanted, most - val)), train))
     epochs, audited = get("train", "epochs"), train + val if prepared.name == "improvement" else 0
     seconds = None
-    if model := COSTS.get(get("transform", "model")):
-        seconds = (model.step / get("train", "batch_size") + model.image) * sum(trainings) * epochs
-        audit = prepared.stages.parameters["audit"]
-        seconds += AUDIT * audited * (audit["folds"] - 1) * audit["repeats"] * audit["epochs"]
+    if cost := COSTS.get(get("transform", "model")):
+        each = (cost.step / get("train", "batch_size") + cost.image) * epochs + IMAGE
+        seconds = TASK * len(list_tasks(MessageToDict(prepared.pipeline.pipeline_spec)))
+        seconds += sum(FIRST_STEP + each * images for images in trainings)
+        seconds += _estimate_audit(audited, **prepared.stages.parameters["audit"]) if audited else 0
     return Forecast(trainings, epochs, audited, seconds)
+
+
+def _estimate_audit(images: int, *, folds: int, repeats: int, epochs: int, **_: object) -> float:
+    """The seconds of the audit: in each repeat, each of its networks learns from the images of the other folds."""
+    return AUDIT + repeats * (FOLD * folds + AUDITED * images * (folds - 1) * epochs)
 
 
 def describe_forecast(forecast: Forecast) -> str:
@@ -91,7 +106,7 @@ def describe_forecast(forecast: Forecast) -> str:
     time = ""
     if forecast.seconds is not None:
         minutes = round(forecast.seconds / 60)
-        time = f": about {f'{minutes:,} minutes' if minutes > 1 else 'a minute'} on two cores, besides the other stages"
+        time = f": about {f'{minutes:,} minutes' if minutes > 1 else 'a minute'} on two cores"
     return f"Trains on about {first} images{again}, {epochs}{each}{audit}{time}."
 
 
