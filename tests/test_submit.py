@@ -71,6 +71,21 @@ def leave_run(
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sha256,filename,decision,new_label\na,train/i/0.png,keep,\nb,train/i/1.png,delete,\n", "line 3: the decision "
+         "'delete' is unknown; write keep, relabel, drop, skip, or nothing."),
+        ("path,label\na,b\n", "line 1: no column sha256, filename, decision; give decisions.csv of review.html, or "
+         "issues.csv with the columns decision and decided_label filled in."),
+    ],
+)  # fmt: skip
+def test_decisions_that_cannot_be_read_are_refused_before_anything_runs(workplace: Path, text: str, said: str) -> None:
+    (workplace / "mine.csv").write_text(text)
+    options = ("--data", "images", "--pipeline", "improvement", "--decisions", "mine.csv")
+    assert refused(workplace, *options) == f"mine.csv, {said}\n"
+
+
+@pytest.mark.parametrize(
     ("options", "named"),
     [
         pytest.param("--data images --param epohcs=2", ["'epohcs'", "Did you mean epochs?", *PARAMETERS], id="unknown"),

@@ -70,10 +70,14 @@ def list_steps(request: RunRequest, *, runner: str, folder: Path, state: str, ha
 def write_adoption(request: RunRequest, run: str) -> str:
     """The command that makes what a run has curated the next version.
 
-    It shows what it would do, and does it with --yes. DIR stands for the folder if DVC does not track the data.
+    It shows what it would do, and does it with --yes. What DVC does not track becomes a new data set, `data` if that name
+    is free, else DIR.
     """
     data = request.data or ""
-    is_tracked = bool(data) and not is_address(data) and Path(f"{data.rstrip('/')}.dvc").is_file()
-    words = ["python", "adopt.py", "--data", data if is_tracked else "DIR"]
+    words = ["python", "adopt.py", "--data"]
+    if data and not is_address(data) and Path(f"{data.rstrip('/')}.dvc").is_file():
+        words.append(data)
+    else:
+        words += ["DIR" if Path("data").exists() or Path("data.dvc").exists() else "data", "--new"]
     words += _write_option(request, "experiment") + _write_option(request, "runs")
     return shlex.join([*words, "--from-run", run])

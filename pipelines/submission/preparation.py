@@ -11,6 +11,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.shared.cloud_storage import is_address, parse_address
 from components.shared.errors import UserError
+from components.shared.formats.decisions import check_decisions
 from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
 from pipelines.compiler.stages import Stages
@@ -72,6 +73,8 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
     if request.decisions:
         check_file(request.decisions, "--decisions names what the review saved")
+        if not is_address(request.decisions):
+            check_decisions(request.decisions)
         arguments["decisions_uri"] = locate_file(request.decisions, "decisions", target)
     if schema := choose_schema(request, config):
         arguments["curated_schema_uri"] = locate_file(schema, "schemas", target)

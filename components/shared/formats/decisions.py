@@ -66,6 +66,19 @@ def read_decisions(
     return [decision for _, decision in decided.values()]
 
 
+def check_decisions(path: str | Path) -> None:
+    """Checks what can be checked before the images are known: the columns, and that each decision is one.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: The file is no such CSV file, or a decision is none of WORDS.
+    """
+    for row in _read_rows(_read_text(Path(path), str(path)), str(path)):
+        _parse_word(row)
+
+
 # --- from the file to rows ---------------------------------------------------------------------
 
 
@@ -176,9 +189,7 @@ class _Images:
 
 def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision | None:
     """The decision of a row; None if it is empty or says skip."""
-    word = row.cells["decision"].strip().lower()
-    if word and word not in WORDS:
-        raise row.error(f"the decision {quote(word)} is unknown; write {', '.join(WORDS)}, or nothing.")
+    word = _parse_word(row)
     new_label = _parse_new_label(row, word, classes)
     if word in ("", "skip"):
         return None
@@ -189,6 +200,14 @@ def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision
     if word == "drop" or new_label in ("", label):  # relabelling to the label that it has keeps the image
         return Decision(sha256, filename, label, "drop" if word == "drop" else "keep")
     return Decision(sha256, filename, label, "relabel", new_label)
+
+
+def _parse_word(row: _Row) -> str:
+    """One of WORDS, or ""."""
+    word = row.cells["decision"].strip().lower()
+    if word and word not in WORDS:
+        raise row.error(f"the decision {quote(word)} is unknown; write {', '.join(WORDS)}, or nothing.")
+    return word
 
 
 def _parse_new_label(row: _Row, word: str, classes: Collection[str]) -> str:

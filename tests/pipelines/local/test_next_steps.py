@@ -64,8 +64,12 @@ def test_an_improvement_leads_to_the_review_and_to_adopt(tmp_path: Path, monkeyp
             "run again with your decisions",
             "python submit.py --local --experiment mine --pipeline improvement --data data/ --decisions decisions.csv",
         ),
-        ("or keep the new images", "python adopt.py --data DIR --experiment mine --from-run run-1"),
+        ("or keep the new images", "python adopt.py --data data --new --experiment mine --from-run run-1"),
     ]
+    (tmp_path / "data").mkdir()
+    assert list_what_is_said(request, run, has_curated=True)[-1][1] == (
+        "python adopt.py --data DIR --new --experiment mine --from-run run-1"
+    )
     (tmp_path / "data.dvc").touch()
     assert list_what_is_said(request, run, has_curated=True)[-1][1] == (
         "python adopt.py --data data/ --experiment mine --from-run run-1"

@@ -105,7 +105,7 @@ def test_ingest_on_other_data_goes_on_from_no_run(config: Config):
 
 
 def test_decisions_are_those_that_the_place_can_read(config: Config, tmp_path: Path):
-    (tmp_path / "decisions.csv").touch()
+    (tmp_path / "decisions.csv").write_text("sha256,filename,label,decision,new_label\n")
     run = prepared(config, pipeline="improvement", data="folder", decisions=str(tmp_path / "decisions.csv"))
     assert run.arguments == {"data_uri": "/here/folder/None", "decisions_uri": "/here/decisions/decisions.csv"}
 
