@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.compare.data_difference import compare_data
+from components.compare.data_difference import compare_data, find_new_labels
 from components.compare.paired import Bootstrap, compare_accuracy, compare_classes, compute_mcnemar_p
 from components.compare.reading import AFTER, BEFORE, LOSS_AFTER, LOSS_BEFORE, follow_converted, pair_predictions
 from components.compare.report import write_comparison_report
@@ -25,6 +25,7 @@ from components.shared.formats.comparison import (
     ClassChange,
     ComparedVersion,
     Comparison,
+    CorrectedChange,
     NewData,
     SeenInTraining,
     SliceChange,
@@ -94,6 +95,8 @@ def compare_evaluations(
         write_comparison_report(report_output, versions.examples, comparison, gallery_size=gallery_size)
     for figures in comparison["splits"].values():
         print(f"compare: {figures['verdict']}", flush=True)
+        if figures["corrected"]:
+            print(f"compare: {figures['corrected']['verdict']}", flush=True)
     return comparison
 
 
@@ -211,10 +214,13 @@ def _compare_split(split: str, versions: ComparedVersions, *, bootstrap: Bootstr
     images = pairs[columns.LABEL].value_counts()
     overall = _compare_accuracy(pairs, bootstrap)
     seen_before, seen_after = (_find_seen_in_training(pairs, table) for table in (old, new))
+    corrected = _compare_corrected(pairs, find_new_labels(old, new, split), bootstrap)
+    counted = f"{split} image{'s' if len(pairs) != 1 else ''}"
+    kept = f"untouched {counted}" if corrected is None else f"{counted} with the old labels"
     is_right_before, is_right_after = (pairs[name] == pairs[columns.LABEL] for name in (BEFORE, AFTER))
     return {
         "images": len(pairs),
-        "verdict": _format_verdict(split, overall, images=len(pairs), confidence_level=bootstrap.confidence_level),
+        "verdict": _format_verdict(f"the {len(pairs):,} {kept}", overall, bootstrap.confidence_level),
         **overall,
         "macro_f1": macro_f1,
         "classes": {
@@ -224,6 +230,7 @@ def _compare_split(split: str, versions: ComparedVersions, *, bootstrap: Bootstr
         "slices": _compare_slices(pairs, slice_bins, bootstrap),
         "seen_in_training": SeenInTraining(before=int(seen_before.sum()), after=int(seen_after.sum())),
         "unseen": _compare_unseen(pairs, ~(seen_before | seen_after), bootstrap),
+        "corrected": corrected,
         "new_data": _describe_new_data(split, versions),
         "newly_right_images": _list_images(pairs[is_right_after & ~is_right_before], LOSS_BEFORE),
         "newly_wrong_images": _list_images(pairs[is_right_before & ~is_right_after], LOSS_AFTER),
@@ -242,13 +249,13 @@ def _compare_accuracy(pairs: pd.DataFrame, bootstrap: Bootstrap) -> AccuracyChan
     }
 
 
-def _format_verdict(split: str, overall: AccuracyChange, *, images: int, confidence_level: float) -> str:
-    """Says in a sentence how the accuracy of a split changed."""
+def _format_verdict(where: str, overall: AccuracyChange, confidence_level: float) -> str:
+    """Says in a sentence how the accuracy changed on some images."""
     accuracy, p = overall["accuracy"], overall["mcnemar_p"]
     before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"
     return (
-        f"On the {images:,} untouched {split} image{'s' if images != 1 else ''} the accuracy {went} "
+        f"On {where} the accuracy {went} "
         f"({accuracy['change']:+.3f}, {100 * confidence_level:g} % {accuracy['low']:.3f} to {accuracy['high']:.3f}; "
         f"McNemar p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
     )
@@ -285,6 +292,24 @@ def _compare_unseen(pairs: pd.DataFrame, is_unseen: NDArray[np.bool_], bootstrap
     if is_unseen.all() or not is_unseen.any():
         return None
     return {"images": int(is_unseen.sum()), **_compare_accuracy(pairs[is_unseen], bootstrap)}
+
+
+def _compare_corrected(
+    pairs: pd.DataFrame, new_labels: "pd.Series[str]", bootstrap: Bootstrap
+) -> CorrectedChange | None:
+    stayed = pairs[pairs[columns.FILENAME].isin(new_labels.index)]
+    labels = stayed[columns.FILENAME].map(new_labels)
+    relabelled = int((labels != stayed[columns.LABEL]).sum())
+    if stayed.empty or (len(stayed) == len(pairs) and not relabelled):
+        return None
+    change = _compare_accuracy(stayed.assign(**{columns.LABEL: labels}), bootstrap)
+    where = f"the {len(stayed):,} of them that stayed, with their new labels ({relabelled:,} relabelled),"
+    return {
+        "images": len(stayed),
+        "relabelled": relabelled,
+        "verdict": _format_verdict(where, change, bootstrap.confidence_level),
+        **change,
+    }
 
 
 def _describe_new_data(split: str, versions: ComparedVersions) -> NewData | None:

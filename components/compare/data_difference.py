@@ -61,6 +61,22 @@ def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) 
     }
 
 
+def find_new_labels(before: pd.DataFrame, after: pd.DataFrame, split: str) -> "pd.Series[str]":
+    """Finds the images of a split that are in the same split of the new version.
+
+    Args:
+        before: As compare_data takes it.
+        after: Likewise.
+        split: The split.
+
+    Returns:
+        Their labels in the new version, by their file names in the previous one.
+    """
+    pairs = _match(*(_split_off_augmented(table)[0] for table in (before, after)))
+    stayed = pairs[(pairs[f"{SPLIT}_before"] == split) & (pairs[f"{SPLIT}_after"] == split)]
+    return stayed.set_index(f"{FILENAME}_before")[f"{LABEL}_after"]
+
+
 def _split_off_augmented(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Splits a table into the images that people made and those that curate made from them."""
     augmented = table[FILENAME].map(is_augmented).astype(bool)  # also of an empty table

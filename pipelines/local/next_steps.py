@@ -70,8 +70,8 @@ def list_steps(request: RunRequest, *, runner: str, folder: Path, state: str, ha
 def write_adoption(request: RunRequest, run: str) -> str:
     """The command that makes what a run has curated the next version.
 
-    It shows what it would do, and does it with --yes. What DVC does not track becomes a new data set, `data` if that name
-    is free, else DIR.
+    It shows what it would do, and does it with --yes. What DVC does not track becomes a new data set, `data` if that
+    name is free, else DIR.
     """
     data = request.data or ""
     words = ["python", "adopt.py", "--data"]

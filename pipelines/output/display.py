@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
+from components.shared.formats.comparison import DIFFERENCES, AccuracyChange, Comparison, read_comparison
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
 
 SYMBOLS = {
@@ -145,23 +145,32 @@ def _draw_figures(content: Evaluation) -> Table:
     return table
 
 
+def _write_change(name: str, images: int, change: AccuracyChange) -> list[str]:
+    accuracy = change["accuracy"]
+    return [
+        name,
+        f"{images:,}",
+        f"{accuracy['before']:.3f}",
+        f"{accuracy['after']:.3f}",
+        f"{accuracy['change']:+.3f}",
+        f"{accuracy['low']:+.3f}…{accuracy['high']:+.3f}",
+        f"{change['mcnemar_p']:.2g}",
+    ]
+
+
 def _draw_changes(content: Comparison) -> Table:
-    """Both models on the previous version's images and labels, and the new model on those of the new version."""
+    """Both models on the previous version's images and labels, and the new model on those of the new version.
+
+    Where these images or labels were corrected, a row has both models on those that stayed, with their new labels.
+    """
     table = Table(title="both models on the images of before; p is McNemar's", title_justify="left")
     level = f"{100 * content['confidence_level']:g} %"
     for heading in ("split", "images", "before", "after", "change", level, "p", "new data"):
         width = 13 if heading == level else None  # so that narrow terminals wrap the headings and not the figures
         table.add_column(heading, justify="left" if heading == "split" else "right", min_width=width)
     for split, figures in content["splits"].items():
-        accuracy, new = figures["accuracy"], figures["new_data"]
-        table.add_row(
-            split,
-            f"{figures['images']:,}",
-            f"{accuracy['before']:.3f}",
-            f"{accuracy['after']:.3f}",
-            f"{accuracy['change']:+.3f}",
-            f"{accuracy['low']:+.3f}…{accuracy['high']:+.3f}",
-            f"{figures['mcnemar_p']:.2g}",
-            f"{new['accuracy']:.3f}" if new else "",
-        )
+        new = figures["new_data"]
+        table.add_row(*_write_change(split, figures["images"], figures), f"{new['accuracy']:.3f}" if new else "")
+        if corrected := figures["corrected"]:
+            table.add_row(*_write_change(f"{split}, corrected", corrected["images"], corrected))
     return table

@@ -56,6 +56,14 @@ class UnseenChange(AccuracyChange):
     images: Count
 
 
+class CorrectedChange(AccuracyChange):
+    """The same for the images that the split still has in the new version, with the labels that they have there."""
+
+    images: Count
+    relabelled: Count
+    verdict: str  # the outcome as a sentence
+
+
 class SeenInTraining(TypedDict):
     """How many of the images are, byte for byte, in the train split of each version."""
 
@@ -92,6 +100,7 @@ class SplitComparison(AccuracyChange):
     slices: list[SliceChange]
     seen_in_training: SeenInTraining
     unseen: UnseenChange | None  # None if that would be all images or none
+    corrected: CorrectedChange | None  # None if all images stayed as they were, or none is left
     new_data: NewData | None  # None if the new version has no such split
     newly_right_images: list[ChangedImage]  # all; first those on which the previous model has the highest loss
     newly_wrong_images: list[ChangedImage]  # all; first those on which the new model has the highest loss

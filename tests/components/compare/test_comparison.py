@@ -250,6 +250,37 @@ def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[V
     )
 
 
+def test_models_are_compared_on_corrected_images_too(versions: Versions) -> None:
+    """People drop a val image, and give two others the label that the first model predicted, and rightly so."""
+    assert {name: figures["corrected"] for name, figures in versions.compare()["splits"].items()} == {
+        "val": None,
+        "test": None,
+    }
+    before, after = versions.read("before_predictions"), versions.read("after_predictions")
+    val = before[before["split"] == "val"]
+    wrong = val[val["prediction"] != val["label"]].iloc[:2]
+    gone = val[val["prediction"] == val["label"]]["filename"].iloc[0]
+    new = dict(zip(wrong["filename"], wrong["prediction"], strict=True))
+    is_new = after["filename"].isin(new)
+    after.loc[is_new, "label"] = after["filename"].map(new)
+    after.loc[is_new, "filename"] = "val/" + after["label"] + "/right-" + after["filename"].str.split("/").str[2]
+    versions.write("after_predictions", after[after["filename"] != gone])
+    versions.evaluate("after", "new.dir")
+    result = versions.compare()
+    left = pairs_of(versions, "val").set_index("filename").drop(gone)
+    labels = left["label"].mask(left.index.isin(new), left.index.map(new))
+    corrected = result["splits"]["val"]["corrected"]
+    assert corrected
+    assert (corrected["images"], corrected["relabelled"]) == (len(val) - 1, 2)
+    for name in ("before", "after"):
+        assert corrected["accuracy"][name] == pytest.approx((left[name] == labels).mean())  # type: ignore[literal-required]
+    assert result["splits"]["val"]["verdict"].startswith("On the 12 val images with the old labels the accuracy went ")
+    said = "On the 11 of them that stayed, with their new labels (2 relabelled), the accuracy "
+    assert corrected["verdict"].startswith(said)
+    assert said in versions.page().text
+    assert result["splits"]["test"]["corrected"] is None
+
+
 def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, Comparison]) -> None:
     data = compared[1]["data"]
     totals = {name: count for name, count in data.items() if isinstance(count, int)}

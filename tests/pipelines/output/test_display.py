@@ -1,12 +1,15 @@
 import errno
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
+from components.shared.formats.comparison import write_comparison
 from pipelines.compiler.spec import Task
 from pipelines.local.kfp_log import Watcher
-from pipelines.output.display import OutputConsole, show_progress
+from pipelines.output.display import OutputConsole, print_comparison, show_progress
+from tests.components.shared.formats.test_comparison import COMPARISON
 
 
 def close_reader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +38,23 @@ def test_what_cannot_be_printed_is_the_error_that_print_raises(spoil, code, monk
     spoil(monkeypatch)
     with pytest.raises(OSError, match=f"Errno {code}]"):
         OutputConsole().print("x")
+
+
+def test_a_comparison_shows_corrected_images_in_a_row_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    accuracy = {"before": 0.25, "after": 0.75, "change": 0.5, "low": -0.1, "high": 0.9}
+    change = {"accuracy": accuracy, "newly_right": 2, "newly_wrong": 0, "mcnemar_p": 0.5}
+    val = COMPARISON["splits"]["val"] | {
+        "corrected": {**change, "images": 3, "relabelled": 1, "verdict": "It went from 0.250 to 0.750."}
+    }
+    write_comparison(tmp_path, {**COMPARISON, "splits": {"val": val}})
+    print_comparison(tmp_path)
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert [row[:5] for row in rows if row and row[0].startswith("val")] == [
+        [
+            "val",
+            "4",
+            *(f"{COMPARISON['splits']['val']['accuracy'][name]:.3f}" for name in ("before", "after")),
+            "+0.250",
+        ],
+        ["val, corrected", "3", "0.250", "0.750", "+0.500"],
+    ]

@@ -36,6 +36,7 @@ COMPARISON: Comparison = {
             "slices": [{"scalar": "pixels", "from": 1.0, "to": 2.0, "images": 4, "accuracy": CHANGE}],
             "seen_in_training": {"before": 0, "after": 0},
             "unseen": None,
+            "corrected": None,
             "new_data": None,
             "newly_right_images": [{"filename": "val/i/0.png", "label": "i", "before": "v", "after": "i"}],
             "newly_wrong_images": [],
