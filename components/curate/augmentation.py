@@ -41,6 +41,7 @@ LIGHT = 1.25  # largest factor of the brightness, and of the contrast
 SATURATION = 1.3  # largest factor of the colours' strength
 BALANCE = 1.08  # largest factor of a single colour
 
+MOST_WEIGHT = 1_000_000  # of hard_weight; far greater ones leave the range of numbers
 DIRECTIONS = {"horizontal": 1, "vertical": 0}  # as cv2.flip names them
 
 
@@ -84,8 +85,8 @@ def check_augmentation(augmentation: Augmentation) -> None:
         raise UserError(
             f"augment_to is {augmentation.augment_to}; it must be from -1 to max_images, {augmentation.max_images}."
         )
-    if not 0 <= augmentation.hard_weight < float("inf"):
-        raise UserError(f"hard_weight is {augmentation.hard_weight}; it must be 0 or more.")
+    if not 0 <= augmentation.hard_weight <= MOST_WEIGHT:
+        raise UserError(f"hard_weight is {augmentation.hard_weight}; it must be from 0 to {MOST_WEIGHT:,}.")
     check_content(augmentation.content)
     if not 0 <= augmentation.seed < 2**31:
         raise UserError(f"seed is {augmentation.seed}; it must be from 0 to 2147483647.")

@@ -1,5 +1,6 @@
 """The schema of the examples, and what in their statistics does not fit it."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from components.validate.image_statistics import FEATURES
 UNSEEN_FEATURES = (columns.ENCODED, columns.FILENAME, columns.SHA256)  # part of the schema, not of the statistics
 MOST_VALUES = 10_000  # texts that a feature may have, such as classes; by default TFDV gives up after 100
 COMPARISONS = (AnomalyInfo.COMPARATOR_L_INFTY_HIGH, AnomalyInfo.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH)
+HISTOGRAM_FREEDOM = 19  # degrees of it
 
 Statistics = dict[str, DatasetFeatureStatisticsList]  # by split
 
@@ -155,25 +157,37 @@ def compare_splits(
         statistics: Those of each split.
         schema: The features to compare.
         label_threshold: The largest L-infinity distance of the labels that is no finding, 0 to 1.
-        scalar_threshold: The largest Jensen-Shannon divergence of a scalar that is no finding, 0 to 1.
+        scalar_threshold: The largest Jensen-Shannon divergence of a scalar that is no finding, 0 to 1, beyond the one
+            that two samples of the same distribution have: in few images that is large.
 
     Returns:
         A finding per feature that is distributed differently in another split.
     """
-    compared = _drop_unseen(schema)
-    for feature in compared.feature:
-        for comparator in (feature.skew_comparator, feature.drift_comparator):
-            if feature.name == columns.CLASS:
-                comparator.infinity_norm.threshold = label_threshold
-            elif feature.name in columns.SCALARS:
-                comparator.jensen_shannon_divergence.threshold = scalar_threshold
     findings: list[Finding] = []
     for kind, split, role in (("skew", "val", "serving_statistics"), ("drift", "test", "previous_statistics")):
         if split in statistics:
+            compared = _drop_unseen(schema)
+            for feature in compared.feature:
+                comparator = getattr(feature, f"{kind}_comparator")
+                if feature.name == columns.CLASS:
+                    comparator.infinity_norm.threshold = label_threshold
+                elif feature.name in columns.SCALARS:
+                    by_chance = _expect_divergence(statistics["train"], statistics[split])
+                    comparator.jensen_shannon_divergence.threshold = scalar_threshold + by_chance
             anomalies = tfdv.validate_statistics(statistics["train"], compared, **{role: statistics[split]})
             for name, message in _list_reasons(anomalies, comparisons=True):
                 findings.append({"kind": kind, "message": f"train against {split}: {name}: {message}", "images": []})
     return findings
+
+
+def _expect_divergence(*samples: DatasetFeatureStatisticsList) -> float:
+    """The Jensen-Shannon divergence, in bits, to expect of the histograms of two samples of one distribution.
+
+    It has the mean of chi-squared (Grosse et al., Physical Review E 65, 2002). TFDV compares two histograms of ten
+    buckets by the buckets of both, so there are about 19 degrees of freedom; for 12 to 300 images against 1,000 of the
+    same normal and gamma distributions, the median that TFDV finds is within a fifth of it.
+    """
+    return HISTOGRAM_FREEDOM / (8 * math.log(2)) * sum(1 / sample.datasets[0].num_examples for sample in samples)
 
 
 def _drop_unseen(schema: Schema) -> Schema:

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from google.protobuf.json_format import MessageToDict
 from PIL import Image, ImageOps
+from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
 from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats import examples as ex
 from components.shared.formats.examples import ExamplesManifest, ImageExample, SplitInfo, open_examples
+from components.shared.formats.findings import Finding
 from components.validate import anomalies, validation
 from components.validate.image_statistics import FEATURES
 from components.validate.validation import Thresholds, validate_examples
@@ -300,6 +303,17 @@ def test_broken_curated_schema_is_named(tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("share", [2, -0.5])
+def test_schema_that_asks_for_an_impossible_share_of_examples_is_named(
+    share: float, found: Validated, tmp_path: Path
+) -> None:
+    path = tmp_path / "schema.pbtxt"
+    written = (found.folder / "schema" / "schema.pbtxt").read_text()
+    path.write_text(written.replace("min_fraction: 1.0", f"min_fraction: {share}", 1))
+    with pytest.raises(UserError, match=f"image/aspect_ratio: min_fraction is {share}, not from 0 to 1; correct that"):
+        anomalies.read_curated_schema(str(path))
+
+
 def test_feature_missing_in_the_curated_schema_is_named(found: Validated, tmp_path: Path) -> None:
     path = tmp_path / "schema.pbtxt"
     written = (found.folder / "schema" / "schema.pbtxt").read_text()
@@ -388,6 +402,24 @@ def test_other_distribution_of_val_is_skew(shifted: Validated) -> None:
     features = {re.match(r"train against val: (\S+): ", message)[1] for message in shifted.messages("skew")}
     assert {ex.CLASS, ex.MEAN_INTENSITY, ex.INK_FRACTION} <= features
     assert shifted.counts["skew"] == len(shifted.messages("skew"))
+
+
+@pytest.mark.parametrize("images", [12, 40, 300])
+def test_chance_is_no_skew_however_few_the_images(images: int) -> None:
+    """Of one distribution, few images differ by more than many; of another one, they are found to."""
+    rng = np.random.default_rng(images)
+
+    def count(size: int, shift: float = 0) -> DatasetFeatureStatisticsList:
+        return tfdv.generate_statistics_from_dataframe(pd.DataFrame({ex.CONTRAST: rng.normal(shift, 1, size)}))
+
+    def compare(val: DatasetFeatureStatisticsList) -> list[Finding]:
+        statistics = {"train": count(200), "val": val}
+        schema = anomalies.infer_schema(statistics)
+        return anomalies.compare_splits(statistics, schema, label_threshold=0.1, scalar_threshold=0.2)
+
+    assert [compare(count(images)) for _ in range(5)] == [[]] * 5
+    (finding,) = compare(count(images, shift=5))
+    assert finding["message"].startswith(f"train against val: {ex.CONTRAST}: ")
 
 
 def test_equal_distribution_of_test_is_no_drift(shifted: Validated) -> None:
