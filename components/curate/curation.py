@@ -16,6 +16,7 @@ from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats.changes import Change, write_changes
 from components.shared.formats.examples import CURATED_SPLITS, open_examples
+from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import CuratedImage
 
 
@@ -76,8 +77,28 @@ def curate_examples(
     with new_directory(outputs.data) as folder, new_file(outputs.changes) as path:
         curated = write_images(folder, examples, targets=targets, augmentation=augmentation)
         write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
-        write_curation_report(outputs.report, examples=examples, outcomes=outcomes, targets=targets, folder=folder)
+        undecided = describe_undecided(outcomes, issues)
+        write_curation_report(
+            outputs.report, examples=examples, outcomes=outcomes, targets=targets, folder=folder, undecided=undecided
+        )
+    if undecided:
+        print(f"curate: {undecided}", flush=True)
     return _count(outcomes, curated)
+
+
+def describe_undecided(outcomes: Iterable[Outcome], issues: dict[str, Issue]) -> str:
+    """Says how many images the audit doubts that neither a person nor the policy has decided about; "" if none."""
+    doubted = Counter(
+        outcome.split
+        for outcome in outcomes
+        if not outcome.decided_by
+        and outcome.image.filename in issues
+        and issues[outcome.image.filename].action in ("relabel", "drop", "look")
+    )
+    if not doubted:
+        return ""
+    count = " and ".join(f"{doubted[split]:,} of {split}" for split in CURATED_SPLITS if doubted[split])
+    return f"Doubted images that stay as they are until a person decides on the review page: {count}."
 
 
 def _plan_copies(

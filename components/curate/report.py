@@ -21,6 +21,7 @@ def write_curation_report(
     outcomes: list[Outcome],
     targets: dict[str, ImageTarget],
     folder: Path,
+    undecided: str,
 ) -> None:
     """Writes the report.
 
@@ -30,6 +31,7 @@ def write_curation_report(
         outcomes: What became of each of its images.
         targets: The files of the images that were not dropped, by the file name before.
         folder: The folder of the new version.
+        undecided: A sentence about the doubted images that are left; "" if there are none.
     """
     manifest = examples.manifest
     galleries = {action: [outcome for outcome in outcomes if outcome.action == action] for action in ACTIONS}
@@ -47,6 +49,7 @@ def write_curation_report(
         augmented=_count_augmented(targets),
         deciders=Counter((outcome.action, outcome.decided_by) for outcome in outcomes),
         galleries=galleries,
+        undecided=undecided,
         gallery_size=GALLERY,
         montages=montages,
         shown=SHOWN,

@@ -610,6 +610,8 @@ def test_report_shows_counts_changes_and_augmented_images(curated: Curated) -> N
     for name in CLASSES:
         assert any(filename.startswith(f"train/{name}/") and AUGMENTED in filename for filename in shown)
     words = " ".join(page.text.split())
+    left = "Doubted images that stay as they are until a person decides on the review page: 1 of train and 1 of val."
+    assert left in words
     train = [filename for filename in curated.images if filename.startswith("train/x/")]
     made = sum(AUGMENTED in filename for filename in train)
     assert f"x 10 9 {made} {len(train)} 4 4 2 2" in words
