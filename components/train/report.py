@@ -1,5 +1,6 @@
 """The training report: the curves."""
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from components.shared.formats.training import Epoch, Training
@@ -14,22 +15,22 @@ def write_training_report(output: str, history: list[Epoch], training: Training)
         history: The metrics of each epoch.
         training: The content of training.json.
     """
-    curves = render_svg(_plot_curves(history, training["best_epoch"]))
-    write_report(output, "train/report.html.j2", training=training, curves=curves)
-
-
-def _plot_curves(history: list[Epoch], best_epoch: int) -> Figure:
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
     epochs = [row["epoch"] for row in history]
     curves = {
         "accuracy": ([row["accuracy"] for row in history], [row["val_accuracy"] for row in history]),
         "loss": ([row["loss"] for row in history], [row["val_loss"] for row in history]),
     }
-    for axis, (name, (train, val)) in zip(figure.subplots(1, 2), curves.items(), strict=True):
-        axis.plot(epochs, train, label="train")
-        axis.plot(epochs, val, label="val")
-        axis.axvline(best_epoch, color="gray", linestyle=":", label="best epoch")
-        axis.set(title=name, xlabel="epoch")
-        axis.grid(alpha=0.3)
+    plots = [_plot_curves(name, epochs, *pair, best_epoch=training["best_epoch"]) for name, pair in curves.items()]
+    write_report(output, "train/report.html.j2", training=training, plots=plots)
+
+
+def _plot_curves(name: str, epochs: list[int], train: list[float], val: list[float], *, best_epoch: int) -> Markup:
+    figure = Figure(figsize=(5.3, 3.6), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(epochs, train, label="train")
+    axis.plot(epochs, val, label="val")
+    axis.axvline(best_epoch, color="gray", linestyle=":", label="best epoch")
+    axis.set(title=name, xlabel="epoch")
+    axis.grid(alpha=0.3)
     axis.legend(frameon=False)
-    return figure
+    return render_svg(figure)

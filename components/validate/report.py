@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from components.shared.formats import examples as columns
@@ -38,7 +39,9 @@ def write_validation_report(
         is_inferred=is_inferred,
         groups=groups,
         pictures=draw_thumbnails(examples, shown),
-        histograms=render_svg(_plot_histograms(statistics)),
+        histograms=[
+            _plot_histogram(statistics, name, has_legend=not place) for place, name in enumerate(columns.SCALARS)
+        ],
     )
 
 
@@ -52,24 +55,22 @@ def _pick_pictured(findings: list[Finding]) -> list[Finding]:
     return pictured
 
 
-def _plot_histograms(statistics: Statistics) -> Figure:
-    """The distribution of each scalar in each split, as TFDV counted it, each with area 1."""
-    figure = Figure(figsize=(12, 5.5), layout="constrained")
-    axes = list(figure.subplots(2, 4).flat)
-    for axis, name in zip(axes, columns.SCALARS, strict=False):
-        for split, split_statistics in statistics.items():
-            features = split_statistics.datasets[0].features
-            feature = next(feature for feature in features if feature.path.step[0] == name)
-            buckets = feature.num_stats.histograms[0].buckets
-            total = sum(bucket.sample_count for bucket in buckets)
-            edges = [bucket.low_value for bucket in buckets] + [buckets[-1].high_value]
-            widths = [bucket.high_value - bucket.low_value or 1 for bucket in buckets]
-            density = [bucket.sample_count / total / width for bucket, width in zip(buckets, widths, strict=True)]
-            axis.stairs(density, edges, label=split, linewidth=1.5)
-        axis.set_title(name.removeprefix("image/").replace("_", " "), fontsize=10)
-        axis.tick_params(labelsize=8)
-        axis.set_yticks([])
-    legend = axes[len(columns.SCALARS)]
-    legend.legend(*axes[0].get_legend_handles_labels(), loc="center", frameon=False)
-    legend.axis("off")
-    return figure
+def _plot_histogram(statistics: Statistics, name: str, *, has_legend: bool) -> Markup:
+    """The distribution of a scalar in each split, as TFDV counted it, each with area 1."""
+    figure = Figure(figsize=(2.5, 2.0), layout="constrained")
+    axis = figure.subplots()
+    for split, split_statistics in statistics.items():
+        features = split_statistics.datasets[0].features
+        feature = next(feature for feature in features if feature.path.step[0] == name)
+        buckets = feature.num_stats.histograms[0].buckets
+        total = sum(bucket.sample_count for bucket in buckets)
+        edges = [bucket.low_value for bucket in buckets] + [buckets[-1].high_value]
+        widths = [bucket.high_value - bucket.low_value or 1 for bucket in buckets]
+        density = [bucket.sample_count / total / width for bucket, width in zip(buckets, widths, strict=True)]
+        axis.stairs(density, edges, label=split, linewidth=1.5)
+    axis.set_title(name.removeprefix("image/").replace("_", " "), fontsize=10)
+    axis.tick_params(labelsize=8)
+    axis.set_yticks([])
+    if has_legend:
+        axis.legend(frameon=False, fontsize=8)
+    return render_svg(figure)
