@@ -480,6 +480,7 @@ def test_component_without_code_is_one_sentence(project: Path):
         pytest.param("regstry: x", ["regstry"], id="unknown field"),
         pytest.param("stages: {train: {memroy: 1G}}", ["stages.train.memroy"], id="unknown field of a stage"),
         pytest.param("stages: {trian: {}}", ["'trian'", "Did you mean train?"], id="unknown stage"),
+        pytest.param("stages: {TRAIN: {}}", ["'TRAIN'", "Did you mean train?"], id="stage in capitals"),
         pytest.param(
             "stages: {train: {parameters: {epohcs: 1}}}", ["train", "'epohcs'", "Did you mean epochs?"], id="parameter"
         ),

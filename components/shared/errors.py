@@ -241,6 +241,7 @@ def name_unknown(what: str, name: str, known: Iterable[str]) -> str:
     import difflib  # here, since every component imports this module and none of them needs it
 
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, 1)
+    hint = f" Did you mean {by_lower[near[0]]}?" if near else ""
     return f"{what} '{_show_key(name)}' does not exist.{hint} There are: {', '.join(known)}."

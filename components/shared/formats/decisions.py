@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from components.shared.errors import UserError, quote
 from components.shared.files import open_regular
-from components.shared.formats.tables import unquote_formula
+from components.shared.formats.tables import check_spelling, unquote_formula
 
 WORDS = ("keep", "relabel", "drop", "skip")
 # What review.html writes; read_decisions accepts other columns too, and needs those of REQUIRED and one of LABELS.
@@ -145,9 +145,7 @@ def _read_text(path: Path, place: str) -> str:
 def _parse_header(place: str, cells: list[str]) -> list[str]:
     """The names of the columns, if the necessary ones are there and none appears twice."""
     header = [cell.strip() for cell in cells]
-    twice = [name for name in header if name and header.count(name) > 1]
-    if twice:
-        raise UserError(f"{place}, line 1: the column {quote(twice[0])} appears twice; leave one.")
+    check_spelling(header, [*REQUIRED, *LABELS], f"{place}, line 1")
     missing = [name for name in REQUIRED if name not in header]
     if missing or set(LABELS).isdisjoint(header):
         raise UserError(

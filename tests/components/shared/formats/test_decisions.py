@@ -186,7 +186,7 @@ WRONG = {
     "missing column": ("sha256,filename\n", "line 1: no column decision;"),
     "missing label column": ("sha256,filename,decision\n", "line 1: no column new_label;"),
     "another file": ("a;b\n1;2\n", "line 1: no column sha256, filename, decision;"),
-    "a column twice": ("sha256,filename,decision,new_label,decision\n", "line 1: the column 'decision' appears twice"),
+    "a column twice": ("sha256,filename,decision,new_label,decision\n", "line 1: the column decision appears twice"),
     "separator in a cell": (
         f"sha256,filename,decision,new_label\n{C},val/vi/3,;.png,drop,\n",
         "line 2: 5 cells below a header of 4;",
