@@ -59,8 +59,9 @@ lint: stages-python .venv/dev .venv-stages/ready ## check style, formatting and 
 docs: .venv/tools ## write docs/components.md from the components
 	$(BIN)/python -m pipelines.compiler.reference
 
-benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages; writes build/benchmark.json
+benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages, then four data sets in the loop; more than an hour
 	$(BIN)/python benchmarks/run.py
+	$(STAGES_BIN)/python benchmarks/other_images.py
 
 images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=
 	@test -n "$(BUILDER)" || { echo "No docker, podman or buildah works here; install one, or start its daemon."; exit 1; }
