@@ -127,9 +127,10 @@ def _judge_all(folds: list[Fold], judge_folds: JudgeFolds, classes: int, kept: P
     tasks = [(fold, file) for fold, file, verdict in zip(folds, files, finished, strict=True) if verdict is None]
     judged = iter(judge_folds(tasks))
     images = len(folds[0].unseen)
-    whole = Verdict(np.zeros((images, classes), np.float32), np.zeros(images, np.float32))
+    whole = Verdict(np.zeros((images, classes), np.float32), *np.zeros((2, images), np.float32))
     for fold, verdict in zip(folds, finished, strict=True):
-        whole.probabilities[fold.unseen], whole.distance[fold.unseen] = verdict or next(judged)
+        for values, part in zip(whole, verdict or next(judged), strict=True):
+            values[fold.unseen] = part
     return whole
 
 

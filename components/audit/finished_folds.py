@@ -1,7 +1,7 @@
 """The verdicts of finished folds, kept so that an audit that was interrupted continues.
 
-A file holds the sha256 of its values and the values: float32 [pictures, classes + 1], of each picture the probabilities
-and the distance. Reading it runs nothing, whoever wrote it, and what is not whole counts as not kept.
+A file holds the sha256 of its values and the values: float32 [pictures, classes + 2], of each picture the probabilities
+and the two distances. Reading it runs nothing, whoever wrote it, and what is not whole counts as not kept.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def read_verdict(path: Path, *, pictures: int, classes: int) -> Verdict | None:
     except OSError:
         return None
     digest, values = content[:DIGEST], content[DIGEST:]
-    if digest != hashlib.sha256(values).digest() or len(values) != pictures * (classes + 1) * 4:
+    if digest != hashlib.sha256(values).digest() or len(values) != pictures * (classes + 2) * 4:
         return None
-    table: NDArray[np.float32] = np.frombuffer(values, "<f4").reshape(pictures, classes + 1)
-    return Verdict(table[:, :-1], table[:, -1])
+    table: NDArray[np.float32] = np.frombuffer(values, "<f4").reshape(pictures, classes + 2)
+    return Verdict(table[:, :-2], table[:, -2], table[:, -1])

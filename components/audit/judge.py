@@ -27,6 +27,7 @@ class Verdict(NamedTuple):
 
     probabilities: NDArray[np.float32]  # [pictures, classes]
     distance: NDArray[np.float32]  # [pictures], cosine, from pictures of the same label: 0 like them, 1 unlike them all
+    guess_distance: NDArray[np.float32]  # [pictures], likewise, from pictures of the class that is most probable
 
 
 def judge_unseen(
@@ -60,13 +61,13 @@ def judge_unseen(
     model = _build_model(views.shape[2:], classes)
     _train(model, views, np.eye(classes, dtype=np.float32)[labels], epochs=epochs, seed=seed)
     extractor = keras.Model(model.inputs, model.get_layer(FEATURES).output)
-    distance = _measure_distance(
-        _extract_features(extractor, views),
-        labels,
-        unseen=_extract_features(extractor, unseen),
-        unseen_labels=unseen_labels,
+    features, unseen_features = _extract_features(extractor, views), _extract_features(extractor, unseen)
+    probabilities = _predict_probabilities(model, unseen, seed)
+    distance, guess_distance = (
+        _measure_distance(features, labels, unseen=unseen_features, unseen_labels=compared)
+        for compared in (unseen_labels, probabilities.argmax(axis=1))
     )
-    return Verdict(_predict_probabilities(model, unseen, seed), distance)
+    return Verdict(probabilities, distance, guess_distance)
 
 
 def _build_model(shape: tuple[int, ...], classes: int) -> keras.Model:

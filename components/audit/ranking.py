@@ -17,6 +17,7 @@ UNLIKE = 0.4  # weight of the distance from images of the same label, relative t
 DOUBT = 0.3  # a label with a smaller probability is doubted
 SURE = 0.6  # from this probability on, a prediction is suggested as the new label
 LOST = 0.4  # a prediction with a smaller probability says nothing: perhaps the image is of no class
+STRANGE = 0.1  # share of the images that are farther from those of their label than an image that gets a new one may be
 COPIES = 2  # the tier of those that are only duplicates of others
 ODD = 0.05  # share of the images that are called outliers, if their label is doubted too
 
@@ -60,6 +61,7 @@ def rank_images(
     quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
     doubts = 1 - quality + UNLIKE * strangeness
     odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
+    strange = verdict.guess_distance > np.quantile(verdict.distance, 1 - STRANGE)
     places = defaultdict(list)
     for number, group_number in enumerate(duplicates.groups):
         places[group_number].append(number)
@@ -67,7 +69,15 @@ def rank_images(
     for number, image in enumerate(images):
         probabilities = verdict.probabilities[number]
         group = [images[place] for place in places[duplicates.groups[number]]]
-        suspicion = _suspect(image, probabilities, odd=bool(odd[number]), group=group, classes=classes, ink=ink)
+        suspicion = _suspect(
+            image,
+            probabilities,
+            odd=bool(odd[number]),
+            strange=bool(strange[number]),
+            group=group,
+            classes=classes,
+            ink=ink,
+        )
         issue = _make_issue(
             image,
             probabilities,
@@ -113,11 +123,16 @@ def _suspect(
     probabilities: NDArray[np.float32],
     *,
     odd: bool,
+    strange: bool,
     group: list[AuditedImage],
     classes: list[str],
     ink: bool,
 ) -> Suspicion:
-    """Says what may be wrong with an image. `group` holds its duplicates and the image itself."""
+    """Says what may be wrong with an image.
+
+    An image is odd if it is unlike those of its label, strange if it is unlike those of the class that it is taken for.
+    `group` holds its duplicates and the image itself.
+    """
     label, guess = classes[image.label], classes[int(probabilities.argmax())]
     given, best = float(probabilities[image.label]), float(probabilities.max())
     doubted = given < DOUBT
@@ -128,7 +143,7 @@ def _suspect(
     suggested = guess if guess != label and doubted else ""
     if image.blank:
         return Suspicion(kinds, "drop", "", 1.0, "There is no ink." if ink else "It is of one plain colour.")
-    if suggested and best >= SURE:
+    if suggested and best >= SURE and not strange:
         return Suspicion(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.")
     if "ambiguous" in kinds and odd:
         why = "It looks like no class, and unlike the other images of its own."
@@ -138,7 +153,7 @@ def _suspect(
         why = f"The same picture is {classes[other.label]} in {other.filename}."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if doubted:
-        unclear = f"It looks like {guess} or something else, hardly like {label}."
+        unclear = f"It looks a little like {guess}, or like no class, hardly like {label}."
         why = unclear if suggested else f"It hardly looks like {label}."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if twins:

@@ -164,10 +164,23 @@ def test_of_copies_the_best_comes_first_but_those_of_val_before() -> None:
         for number, (filename, order) in enumerate(orders.items())
     ]
     alone = AuditedImage("9" * 64, "train/v/alone.png", "train", 1, False)
-    verdict = Verdict(np.float32([[0.9, 0.1]] * 4 + [[0.1, 0.9]]), np.float32([0.3, 0.1, 0.2, 0.4, 0]))
+    distance = np.float32([0.3, 0.1, 0.2, 0.4, 0])
+    verdict = Verdict(np.float32([[0.9, 0.1]] * 4 + [[0.1, 0.9]]), distance, distance)
     duplicates = Duplicates(np.array([0, 0, 0, 0, 4]), np.array([1.0, 1, 1, 1, 0]))
     ranked = rank_images([*copies, alone], verdict, duplicates=duplicates, classes=["i", "v"], ink=False)
     assert [Path(issue.filename).stem for issue in ranked] == ["small", "many-bytes", "few-bytes", "jpeg", "alone"]
+
+
+def test_no_label_is_suggested_for_what_is_unlike_the_class_that_it_is_taken_for() -> None:
+    """Of two images labelled i that are taken for v, one is as near to the other images of v as these are."""
+    images = [AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False) for n in range(22)]
+    probabilities = np.float32([[0.9, 0.1]] * 20 + [[0.05, 0.95]] * 2)
+    guess_distance = np.float32([0.1] * 20 + [0.1, 0.5])
+    verdict = Verdict(probabilities, np.float32([0.1] * 20 + [0.4, 0.6]), guess_distance)
+    duplicates = Duplicates(np.arange(22), np.zeros(22))
+    ranked = rank_images(images, verdict, duplicates=duplicates, classes=["i", "v"], ink=False)
+    found = {issue.filename: (issue.action, issue.new_label) for issue in ranked if issue.action}
+    assert found == {"train/i/20.png": ("relabel", "v"), "train/i/21.png": ("look", "v")}
 
 
 def test_an_image_without_a_duplicate_has_a_duplicate_score_of_0(issues: list[dict[str, str]]):

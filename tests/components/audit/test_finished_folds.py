@@ -11,15 +11,19 @@ from hypothesis import strategies as st
 from components.audit.finished_folds import keep_verdict, read_verdict
 from components.audit.judge import Verdict
 
-VERDICT = Verdict(np.array([[0.25, 0.75], [1, 0], [0.5, 0.5]], np.float32), np.array([0, 0.5, 1], np.float32))
+VERDICT = Verdict(
+    np.array([[0.25, 0.75], [1, 0], [0.5, 0.5]], np.float32),
+    np.array([0, 0.5, 1], np.float32),
+    np.array([0.125, 0.5, 0.25], np.float32),
+)
 
 
 def test_a_verdict_is_read_as_it_was_kept(tmp_path: Path):
     keep_verdict(tmp_path / "cleared/fold.verdict", VERDICT)  # its folder is made again
     read = read_verdict(tmp_path / "cleared/fold.verdict", pictures=3, classes=2)
     assert read is not None
-    np.testing.assert_array_equal(read.probabilities, VERDICT.probabilities)
-    np.testing.assert_array_equal(read.distance, VERDICT.distance)
+    for values, kept in zip(read, VERDICT, strict=True):
+        np.testing.assert_array_equal(values, kept)
     assert [path.name for path in (tmp_path / "cleared").iterdir()] == ["fold.verdict"]
 
 
