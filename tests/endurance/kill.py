@@ -282,9 +282,12 @@ def find_processes(session: int) -> list[str]:
     end = time.monotonic() + 20
     while left := list_session(session):
         if time.monotonic() > end:
+            found = []
             for process in left:
-                process.kill()
-            return [f"processes: {' '.join(process.cmdline()[:6])}" for process in left]
+                with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                    found.append(f"processes: {' '.join(process.cmdline()[:6])}")
+                    process.kill()
+            return found
         time.sleep(0.1)
     return []
 
