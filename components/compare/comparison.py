@@ -150,7 +150,10 @@ def _read_versions(inputs: ComparisonInputs) -> ComparedVersions:
     _check_together("before", before, old)
     _check_together("after", after, new)
     converted = follow_converted(old, new, examples)
-    old, yardstick = (table.replace({columns.SHA256: converted}) for table in (old, yardstick))
+    old, yardstick = (
+        table.assign(**{columns.SHA256: [converted.get(sha256, sha256) for sha256 in table[columns.SHA256]]})
+        for table in (old, yardstick)
+    )
     return ComparedVersions(before, after, old, new, yardstick, examples)
 
 
