@@ -119,7 +119,10 @@ class ClassCounts(TypedDict):
 
 
 class DataDifference(TypedDict):
-    """How the images of the two versions differ. Images with the same bytes are the same, and so is a PNG made of another kind."""
+    """How the images of the two versions differ.
+
+    Images with the same bytes are the same, and so is the PNG that was made of an image of another kind.
+    """
 
     relabelled: Count
     moved: Count  # to another split; an image may be both relabelled and moved
