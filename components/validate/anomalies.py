@@ -187,7 +187,8 @@ def _expect_divergence(*samples: DatasetFeatureStatisticsList) -> float:
     buckets by the buckets of both, so there are about 19 degrees of freedom; for 12 to 300 images against 1,000 of the
     same normal and gamma distributions, the median that TFDV finds is within a fifth of it.
     """
-    return HISTOGRAM_FREEDOM / (8 * math.log(2)) * sum(1 / sample.datasets[0].num_examples for sample in samples)
+    inverses = sum(1 / sample.datasets[0].num_examples for sample in samples)
+    return float(HISTOGRAM_FREEDOM / (8 * math.log(2)) * inverses)
 
 
 def _drop_unseen(schema: Schema) -> Schema:
