@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from components.compare.data_difference import compare_data, find_new_labels
+from components.compare.data_difference import compare_data, find_new_labels, follow_converted
 from components.compare.paired import Bootstrap, compare_accuracy, compare_classes, compute_mcnemar_p
-from components.compare.reading import AFTER, BEFORE, LOSS_AFTER, LOSS_BEFORE, follow_converted, pair_predictions
+from components.compare.reading import AFTER, BEFORE, LOSS_AFTER, LOSS_BEFORE, pair_predictions
 from components.compare.report import write_comparison_report
 from components.shared.errors import UserError
 from components.shared.files import new_directory
@@ -51,7 +51,10 @@ class ComparisonInputs(NamedTuple):
 
 
 class ComparedVersions(NamedTuple):
-    """The inputs as they were read; predictions are tables as formats/predictions.py describes them."""
+    """The inputs; predictions are tables as formats/predictions.py describes them.
+
+    Where the new version has the PNG that ingest made of an image, the tables of the previous version name its sha256.
+    """
 
     before: Evaluation
     after: Evaluation
@@ -122,6 +125,9 @@ def list_metrics(comparison: Comparison) -> dict[str, float]:
             f"{split}_newly_right": figures["newly_right"],
             f"{split}_newly_wrong": figures["newly_wrong"],
         }
+        if corrected := figures["corrected"]:
+            metrics[f"{split}_corrected_accuracy_before"] = corrected["accuracy"]["before"]
+            metrics[f"{split}_corrected_accuracy"] = corrected["accuracy"]["after"]
     return metrics | {f"images_{name}": comparison["data"][name] for name in DIFFERENCES}
 
 
@@ -139,7 +145,7 @@ def _check_options(bootstrap: Bootstrap, slice_bins: int, gallery_size: int) -> 
 
 
 def _read_versions(inputs: ComparisonInputs) -> ComparedVersions:
-    """Reads the inputs and checks that they belong together."""
+    """Reads the inputs, checks that they belong together, and follows the images that ingest converted."""
     before, after = read_evaluation(inputs.before_evaluation), read_evaluation(inputs.after_evaluation)
     examples, classes = open_examples(inputs.examples), before["classes"]
     _check_versions(before, after, examples)
@@ -217,13 +223,14 @@ def _compare_split(split: str, versions: ComparedVersions, *, bootstrap: Bootstr
     images = pairs[columns.LABEL].value_counts()
     overall = _compare_accuracy(pairs, bootstrap)
     seen_before, seen_after = (_find_seen_in_training(pairs, table) for table in (old, new))
-    corrected = _compare_corrected(pairs, find_new_labels(old, new, split), bootstrap)
-    counted = f"{split} image{'s' if len(pairs) != 1 else ''}"
-    kept = f"untouched {counted}" if corrected is None else f"{counted} with the old labels"
+    stayed = _take_new_labels(pairs, find_new_labels(old, new, split))
+    is_untouched = len(stayed) == len(pairs) and bool((stayed[columns.LABEL] == pairs[columns.LABEL]).all())
+    counted = _count_images(len(pairs), f"untouched {split}" if is_untouched else split)
+    where = counted if is_untouched else f"{counted}, as they were before,"
     is_right_before, is_right_after = (pairs[name] == pairs[columns.LABEL] for name in (BEFORE, AFTER))
     return {
         "images": len(pairs),
-        "verdict": _format_verdict(f"the {len(pairs):,} {kept}", overall, bootstrap.confidence_level),
+        "verdict": _format_verdict(where, overall, bootstrap.confidence_level),
         **overall,
         "macro_f1": macro_f1,
         "classes": {
@@ -233,7 +240,7 @@ def _compare_split(split: str, versions: ComparedVersions, *, bootstrap: Bootstr
         "slices": _compare_slices(pairs, slice_bins, bootstrap),
         "seen_in_training": SeenInTraining(before=int(seen_before.sum()), after=int(seen_after.sum())),
         "unseen": _compare_unseen(pairs, ~(seen_before | seen_after), bootstrap),
-        "corrected": corrected,
+        "corrected": None if is_untouched or stayed.empty else _compare_corrected(split, pairs, stayed, bootstrap),
         "new_data": _describe_new_data(split, versions),
         "newly_right_images": _list_images(pairs[is_right_after & ~is_right_before], LOSS_BEFORE),
         "newly_wrong_images": _list_images(pairs[is_right_before & ~is_right_after], LOSS_AFTER),
@@ -297,22 +304,27 @@ def _compare_unseen(pairs: pd.DataFrame, is_unseen: NDArray[np.bool_], bootstrap
     return {"images": int(is_unseen.sum()), **_compare_accuracy(pairs[is_unseen], bootstrap)}
 
 
-def _compare_corrected(
-    pairs: pd.DataFrame, new_labels: "pd.Series[str]", bootstrap: Bootstrap
-) -> CorrectedChange | None:
+def _take_new_labels(pairs: pd.DataFrame, new_labels: "pd.Series[str]") -> pd.DataFrame:
+    """The images that stayed, with their labels in the new version."""
     stayed = pairs[pairs[columns.FILENAME].isin(new_labels.index)]
-    labels = stayed[columns.FILENAME].map(new_labels)
-    relabelled = int((labels != stayed[columns.LABEL]).sum())
-    if stayed.empty or (len(stayed) == len(pairs) and not relabelled):
-        return None
-    change = _compare_accuracy(stayed.assign(**{columns.LABEL: labels}), bootstrap)
-    where = f"the {len(stayed):,} of them that stayed, with their new labels ({relabelled:,} relabelled),"
+    return stayed.assign(**{columns.LABEL: stayed[columns.FILENAME].map(new_labels)})
+
+
+def _compare_corrected(split: str, pairs: pd.DataFrame, stayed: pd.DataFrame, bootstrap: Bootstrap) -> CorrectedChange:
+    change = _compare_accuracy(stayed, bootstrap)
+    relabelled = int((stayed[columns.LABEL] != pairs[columns.LABEL].loc[stayed.index]).sum())
+    where = f"{_count_images(len(stayed), split)} that stayed"
+    where += f", {relabelled:,} of them with another label," if relabelled else ""
     return {
         "images": len(stayed),
         "relabelled": relabelled,
         "verdict": _format_verdict(where, change, bootstrap.confidence_level),
         **change,
     }
+
+
+def _count_images(images: int, kind: str) -> str:
+    return f"the {images:,} {kind} image{'s' if images != 1 else ''}"
 
 
 def _describe_new_data(split: str, versions: ComparedVersions) -> NewData | None:

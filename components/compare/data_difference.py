@@ -1,5 +1,6 @@
 """How the images of two data versions differ."""
 
+import hashlib
 import re
 from collections import Counter
 from pathlib import PurePosixPath
@@ -7,14 +8,15 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from components.shared.formats.comparison import ClassCounts, DataDifference
-from components.shared.formats.examples import SPLITS, is_augmented
+from components.shared.formats.examples import SPLITS, ExampleSet, is_augmented
 from components.shared.formats.predictions import FILENAME, LABEL, SHA256, SPLIT
 
-NAME = "name"  # of the file, without its folder and ending, and without the hash that curate adds where two would meet
+NAME = "name"  # of the file, without its folder and ending, and without what curate adds where two would meet
+ADDED = re.compile(r"\.[0-9a-f]{8}(-[0-9]+)?$")  # the start of a sha256, and perhaps a number
 
 # What an image has in common with its match in the other version. Images are matched in this order: those that stayed
 # where they were, that moved, that were relabelled, that were both, and last those with other bytes under one place,
-# at first with the same ending, since curate writes what it crops as PNG.
+# first with the same ending, then with another one, since curate writes what it crops as PNG.
 # Each is first looked for under its name, so that an image which curate relabelled counts as such even if a copy of it
 # had that label already and was dropped.
 PLACES: tuple[list[str], ...] = ([SPLIT, LABEL], [LABEL], [SPLIT], [])
@@ -62,7 +64,7 @@ def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) 
 
 
 def find_new_labels(before: pd.DataFrame, after: pd.DataFrame, split: str) -> "pd.Series[str]":
-    """Finds the images of a split that are in the same split of the new version.
+    """Finds the images of a split that are in the same split of the new version, unaltered.
 
     Args:
         before: As compare_data takes it.
@@ -73,8 +75,32 @@ def find_new_labels(before: pd.DataFrame, after: pd.DataFrame, split: str) -> "p
         Their labels in the new version, by their file names in the previous one.
     """
     pairs = _match(*(_split_off_augmented(table)[0] for table in (before, after)))
-    stayed = pairs[(pairs[f"{SPLIT}_before"] == split) & (pairs[f"{SPLIT}_after"] == split)]
+    is_same = pairs[f"{SHA256}_before"] == pairs[f"{SHA256}_after"]
+    stayed = pairs[is_same & (pairs[f"{SPLIT}_before"] == split) & (pairs[f"{SPLIT}_after"] == split)]
     return stayed.set_index(f"{FILENAME}_before")[f"{LABEL}_after"]
+
+
+def follow_converted(before: pd.DataFrame, after: pd.DataFrame, examples: ExampleSet) -> dict[str, str]:
+    """Finds the images that are in the new version as the PNG which ingest made of them, a TIFF for example.
+
+    Args:
+        before: The predictions for the previous version.
+        after: The predictions for the new version.
+        examples: The images of the previous version.
+
+    Returns:
+        The sha256 of the PNG by that of the file of the previous version.
+    """
+    known, left = set(before[SHA256]), set(after[SHA256])
+    if left <= known:
+        return {}
+    pictures = (
+        (example.sha256, hashlib.sha256(example.encoded).hexdigest())
+        for split in examples.manifest.splits
+        for example in examples.read(split)
+        if example.sha256 not in left
+    )
+    return {sha256: picture for sha256, picture in pictures if picture in left}
 
 
 def _split_off_augmented(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -117,10 +143,5 @@ def _match(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
 def _identify(table: pd.DataFrame) -> pd.DataFrame:
     """The columns by which images are matched."""
-    names = [_find_name(*cells) for cells in zip(table[FILENAME], table[SHA256], strict=True)]
+    names = [ADDED.sub("", PurePosixPath(filename).stem) for filename in table[FILENAME]]
     return table[[FILENAME, SHA256, SPLIT, LABEL]].assign(**{NAME: pd.Series(names, table.index, str)})
-
-
-def _find_name(filename: str, sha256: str) -> str:
-    stem = PurePosixPath(filename).stem
-    return re.sub(rf"\.{re.escape(sha256[:8])}(-[0-9]+)?$", "", stem)

@@ -1,12 +1,9 @@
 """The predictions of two models, paired image by image."""
 
-import hashlib
-
 import pandas as pd
 
 from components.shared.errors import UserError
 from components.shared.formats import predictions as columns
-from components.shared.formats.examples import ExampleSet
 
 BEFORE = "before"  # the prediction of the previous model
 AFTER = "after"
@@ -45,26 +42,3 @@ def pair_predictions(before: pd.DataFrame, yardstick: pd.DataFrame, split: str) 
             "the previous version."
         )
     return pairs.sort_values(columns.FILENAME, ignore_index=True)
-
-
-def follow_converted(before: pd.DataFrame, after: pd.DataFrame, examples: ExampleSet) -> dict[str, str]:
-    """Finds the images that are in the new version as the PNG which ingest made of them, a TIFF for example.
-
-    Args:
-        before: The predictions for the previous version.
-        after: The predictions for the new version.
-        examples: The images of the previous version.
-
-    Returns:
-        The sha256 of the PNG by that of the file of the previous version.
-    """
-    known, left = set(before[columns.SHA256]), set(after[columns.SHA256])
-    if left <= known:
-        return {}
-    pictures = (
-        (example.sha256, hashlib.sha256(example.encoded).hexdigest())
-        for split in examples.manifest.splits
-        for example in examples.read(split)
-        if example.sha256 not in left
-    )
-    return {sha256: picture for sha256, picture in pictures if picture in left}

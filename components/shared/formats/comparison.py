@@ -100,7 +100,7 @@ class SplitComparison(AccuracyChange):
     slices: list[SliceChange]
     seen_in_training: SeenInTraining
     unseen: UnseenChange | None  # None if that would be all images or none
-    corrected: CorrectedChange | None  # None if all images stayed as they were, or none is left
+    corrected: CorrectedChange | None  # None if all images stayed as they were, or none did
     new_data: NewData | None  # None if the new version has no such split
     newly_right_images: list[ChangedImage]  # all; first those on which the previous model has the highest loss
     newly_wrong_images: list[ChangedImage]  # all; first those on which the new model has the highest loss
@@ -128,7 +128,7 @@ class DataDifference(TypedDict):
     moved: Count  # to another split; an image may be both relabelled and moved
     dropped: Count
     added: Count
-    altered: Count  # with other bytes under the same name
+    altered: Count  # with other bytes under the same name, perhaps with another ending
     augmented: Count  # images of the new version that curate made from others
     relabels: list[Relabel]  # the most frequent first
     images: dict[SplitName, dict[ClassName, ClassCounts]]  # by split and class

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -274,11 +275,56 @@ def test_models_are_compared_on_corrected_images_too(versions: Versions) -> None
     assert (corrected["images"], corrected["relabelled"]) == (len(val) - 1, 2)
     for name in ("before", "after"):
         assert corrected["accuracy"][name] == pytest.approx((left[name] == labels).mean())  # type: ignore[literal-required]
-    assert result["splits"]["val"]["verdict"].startswith("On the 12 val images with the old labels the accuracy went ")
-    said = "On the 11 of them that stayed, with their new labels (2 relabelled), the accuracy "
+    assert result["splits"]["val"]["verdict"].startswith(
+        "On the 12 val images, as they were before, the accuracy went "
+    )
+    said = "On the 11 val images that stayed, 2 of them with another label, the accuracy "
     assert corrected["verdict"].startswith(said)
     assert said in versions.page().text
     assert result["splits"]["test"]["corrected"] is None
+
+
+def replace_all(val: pd.DataFrame) -> pd.DataFrame:
+    return crop_all(val).assign(filename=val["filename"].str.replace(r"(\w+\.png)$", r"new-\1", regex=True))
+
+
+def drop_one(val: pd.DataFrame) -> pd.DataFrame:
+    return val.iloc[1:]
+
+
+def crop_all(val: pd.DataFrame) -> pd.DataFrame:
+    return val.assign(sha256=[f"{number:064x}" for number in range(len(val))])
+
+
+def crop_and_relabel(val: pd.DataFrame) -> pd.DataFrame:
+    """As curate with `crop` leaves an image that was relabelled where another of its name was dropped."""
+    first, other = (val[val["label"] == name].index[0] for name in NAMES[:2])
+    cropped = crop_all(val)
+    cropped.loc[first, ["label", "filename"]] = [NAMES[1], cropped["filename"][other]]
+    return cropped.drop(index=other)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (replace_all, None),
+        (drop_one, "On the 11 val images that stayed the accuracy "),
+        (crop_all, None),
+        (crop_and_relabel, None),
+    ],
+)
+def test_only_unaltered_images_that_stayed_are_corrected_ones(
+    change: Callable[[pd.DataFrame], pd.DataFrame], said: str | None, versions: Versions
+) -> None:
+    after = versions.read("after_predictions")
+    is_val = after["split"] == "val"
+    changed = change(after[is_val].reset_index(drop=True))
+    versions.write("after_predictions", pd.concat([after[~is_val], changed]))
+    versions.evaluate("after", "new.dir")
+    val = versions.compare()["splits"]["val"]
+    assert val["verdict"].startswith("On the 12 val images, as they were before, the accuracy ")
+    assert (val["corrected"]["verdict"] if val["corrected"] else "").startswith(said or "")
+    assert bool(val["corrected"]) == bool(said)
 
 
 def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, Comparison]) -> None:

@@ -96,6 +96,13 @@ def test_a_relabelled_image_is_found_by_its_name_though_a_copy_had_the_label() -
     assert totals(before[:2], before[1:2]) == {"dropped": 1}
 
 
+def test_what_curate_adds_to_a_name_does_not_hide_the_image() -> None:
+    """Curate crops two images of one name, the second as x.<start of its sha256 before>.png."""
+    before = [("a", "train", "i", "x.jpg"), ("b", "train", "i", "x.png")]
+    after = [("c", "train", "i", "x.png"), ("d", "train", "i", "x.0123abcd.png")]
+    assert totals(before, after) == {"altered": 2}
+
+
 def versions(name: str) -> st.SearchStrategy[list[Image]]:
     """Images with few different bytes, so that many occur several times."""
     kinds = st.tuples(st.sampled_from("ab"), st.sampled_from(["train", "val", "test"]), st.sampled_from(CLASSES))
