@@ -61,6 +61,7 @@ docs: .venv/tools ## write docs/components.md from the components
 
 benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages, then four data sets in the loop; more than an hour
 	$(BIN)/python benchmarks/run.py
+	rm -rf build/other_images
 	$(STAGES_BIN)/python benchmarks/other_images.py
 
 images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=

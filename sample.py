@@ -20,10 +20,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.errors import UserError, command_line, import_packages, parse_options
+from components.shared.errors import (
+    UserError,
+    command_line,
+    exit_on_interrupt,
+    explain_missing_packages,
+    parse_options,
+)
 from components.shared.files import new_directory
 
-with import_packages():
+with exit_on_interrupt(), explain_missing_packages():
     import numpy as np
     from numpy.random import Generator
     from numpy.typing import ArrayLike, NDArray

@@ -28,8 +28,9 @@ settings.register_profile("suite", deadline=None, derandomize=True, suppress_hea
 settings.register_profile("fuzz", settings.get_profile("suite"), derandomize=False, max_examples=500, database=None)
 settings.load_profile("suite")
 os.environ.update(HANGS_WITHOUT)  # gcsfs reads it when it is imported, which may be before a test uses the server
-# A shell's background job ignores Ctrl-C and hands that down: what the tests start must take it.
+# A shell's background job ignores Ctrl-C, and nohup hangups, and hands that down: what the tests start must take both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 ROOT = Path(__file__).parents[1]
 # Tests run submit.py in copies of the project, which have no environment beside them.
 os.environ.setdefault("STAGES_PYTHON", str(ROOT / ".venv-stages/bin/python"))

@@ -254,6 +254,9 @@ def test_version_that_is_adopted_already_changes_nothing(place: Place, run: Call
     assert table(output)["all"] == ["5", "3", "1"]
     assert "\nno changes\n" in output
     assert "give data the content" not in output
+    shutil.rmtree(place.home / ".dvc/cache")
+    shutil.rmtree(place.home / "data")
+    assert table(run())["all"] == ["5", "3", "1"]
 
 
 def test_results_that_git_ignores_though_it_tracks_them_are_left_out(place: Place, run: Callable[..., str]) -> None:
@@ -264,6 +267,15 @@ def test_results_that_git_ignores_though_it_tracks_them_are_left_out(place: Plac
     output = run(*EVERYTHING)
     assert "results/ is ignored by git, or outside this repository, so the commit leaves it out.\n" in output
     assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
+
+
+def test_ignored_results_that_are_not_there_yet_stop_nothing(place: Place, run: Callable[..., str]) -> None:
+    (place.home / ".gitignore").write_text("/runs\nresults/\n")
+    git(place.home, "commit", "--quiet", "--all", "--message", "ignored")
+    leave_figures(place, "20260101-000000-improvement")
+    run(*EVERYTHING)
+    assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
+    assert not (place.home / "results").exists()
 
 
 def state(home: Path) -> dict[str, Any]:

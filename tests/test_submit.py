@@ -75,6 +75,8 @@ def leave_run(
     [
         ("sha256,filename,decision,new_label\na,train/i/0.png,keep,\nb,train/i/1.png,delete,\n", "line 3: the decision "
          "'delete' is unknown; write keep, relabel, drop, skip, or nothing."),
+        ("sha256,filename,decision,new_label\na,train/i/0.png,relabel,\n", "line 2: relabel, but new_label is empty; "
+         "write the right class there."),
         ("path,label\na,b\n", "line 1: no column sha256, filename, decision; give decisions.csv of review.html, or "
          "issues.csv with the columns decision and decided_label filled in."),
     ],

@@ -27,7 +27,9 @@ class Verdict(NamedTuple):
 
     probabilities: NDArray[np.float32]  # [pictures, classes]
     distance: NDArray[np.float32]  # [pictures], cosine, from pictures of the same label: 0 like them, 1 unlike them all
-    guess_distance: NDArray[np.float32]  # [pictures], likewise, from pictures of the class that is most probable
+    # [pictures], likewise, from pictures of the most probable class; a mean verdict has the mean over its judges, each
+    # with the class that it finds most probable
+    guess_distance: NDArray[np.float32]
 
 
 def judge_unseen(

@@ -1,6 +1,7 @@
 """What is known of each image -> the rows of issues.csv, those to look at first on top."""
 
 from collections import defaultdict
+from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +18,17 @@ UNLIKE = 0.4  # weight of the distance from images of the same label, relative t
 DOUBT = 0.3  # a label with a smaller probability is doubted
 SURE = 0.6  # from this probability on, a prediction is suggested as the new label
 LOST = 0.4  # a prediction with a smaller probability says nothing: perhaps the image is of no class
-STRANGE = 0.1  # share of the images that are farther from those of their label than an image that gets a new one may be
-COPIES = 2  # the tier of those that are only duplicates of others
+STRANGE = 0.1  # share of the images that are farther from their own class than one that gets a new label may be from it
 ODD = 0.05  # share of the images that are called outliers, if their label is doubted too
+
+
+class Tier(IntEnum):
+    """What comes before what."""
+
+    SURE = 0  # blank, or one picture with two labels
+    DOUBTED = 1
+    COPY = 2
+    GOOD = 3
 
 
 class AuditedImage(NamedTuple):
@@ -30,7 +39,7 @@ class AuditedImage(NamedTuple):
     split: str
     label: int  # 0-based position in the classes
     blank: bool
-    copy_order: CopyOrder = (0, False, 0)  # as ImageExample has it
+    copy_order: CopyOrder
 
 
 class Suspicion(NamedTuple):
@@ -62,18 +71,18 @@ def rank_images(
     doubts = 1 - quality + UNLIKE * strangeness
     odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
     strange = verdict.guess_distance > np.quantile(verdict.distance, 1 - STRANGE)
-    places = defaultdict(list)
-    for number, group_number in enumerate(duplicates.groups):
-        places[group_number].append(number)
+    groups, most_doubted = defaultdict(list), defaultdict(float)
+    for image, number, doubt in zip(images, duplicates.groups, doubts, strict=True):
+        groups[number].append(image)
+        most_doubted[number] = max(most_doubted[number], doubt)
     ordered = []
-    for number, image in enumerate(images):
-        probabilities = verdict.probabilities[number]
-        group = [images[place] for place in places[duplicates.groups[number]]]
+    for place, (image, number) in enumerate(zip(images, duplicates.groups, strict=True)):
+        probabilities, group = verdict.probabilities[place], groups[number]
         suspicion = _suspect(
             image,
             probabilities,
-            odd=bool(odd[number]),
-            strange=bool(strange[number]),
+            odd=bool(odd[place]),
+            strange=bool(strange[place]),
             group=group,
             classes=classes,
             ink=ink,
@@ -83,13 +92,13 @@ def rank_images(
             probabilities,
             suspicion=suspicion,
             classes=classes,
-            group=int(duplicates.groups[number]) + 1 if len(group) > 1 else None,
-            label_score=quality[number],
-            outlier_score=strangeness[number],
-            duplicate_score=duplicates.likeness[number],
+            group=int(number) + 1 if len(group) > 1 else None,
+            label_score=quality[place],
+            outlier_score=strangeness[place],
+            duplicate_score=duplicates.likeness[place],
         )
         tier = _tier(issue)
-        doubt = max(doubts[other] for other in places[duplicates.groups[number]]) if tier == COPIES else doubts[number]
+        doubt = most_doubted[number] if tier is Tier.COPY else doubts[place]  # copies stay together
         ordered.append(((tier, -doubt, image.split != "val", image.copy_order, image.filename), issue))
     ordered.sort(key=lambda pair: pair[0])
     return [issue._replace(rank=rank) for rank, (_, issue) in enumerate(ordered, start=1)]
@@ -110,12 +119,12 @@ def score_images(labels: NDArray[np.int64], verdict: Verdict) -> tuple[NDArray[n
     return quality, rankdata(verdict.distance) / len(labels)
 
 
-def _tier(issue: Issue) -> int:
+def _tier(issue: Issue) -> Tier:
     if {"blank", "conflicting_duplicate"} & set(issue.kinds):
-        return 0
+        return Tier.SURE
     if {"label", "ambiguous", "outlier"} & set(issue.kinds):
-        return 1
-    return COPIES if issue.kinds else 3
+        return Tier.DOUBTED
+    return Tier.COPY if issue.kinds else Tier.GOOD
 
 
 def _suspect(
@@ -140,10 +149,10 @@ def _suspect(
     kinds = _list_kinds(
         image, twins, mislabelled=doubted and guess != label, lost=doubted and best < LOST, odd=doubted and odd
     )
-    suggested = guess if guess != label and doubted else ""
+    suggested = guess if guess != label and doubted and not strange else ""
     if image.blank:
         return Suspicion(kinds, "drop", "", 1.0, "There is no ink." if ink else "It is of one plain colour.")
-    if suggested and best >= SURE and not strange:
+    if suggested and best >= SURE:
         return Suspicion(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.")
     if "ambiguous" in kinds and odd:
         why = "It looks like no class, and unlike the other images of its own."
@@ -153,8 +162,11 @@ def _suspect(
         why = f"The same picture is {classes[other.label]} in {other.filename}."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if doubted:
-        unclear = f"It looks a little like {guess}, or like no class, hardly like {label}."
-        why = unclear if suggested else f"It hardly looks like {label}."
+        why = f"It looks like {guess} or something else, hardly like {label}."
+        if strange and guess != label:
+            why = f"It hardly looks like {label}, and is unlike the images of {guess}, too."
+        elif guess == label:
+            why = f"It hardly looks like {label}."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if twins:
         same = (

@@ -28,10 +28,10 @@ class SourceImage(NamedTuple):
     split: str
     label: str  # the name of its class
     suffix: str  # of the file that is written: .png if ingest converted the picture
-    aspect_ratio: float  # this and the next two are defined as in ImageExample
+    copy_order: CopyOrder  # this and the next three are defined as in ImageExample
+    aspect_ratio: float
     ink_fraction: float
     contrast: float
-    copy_order: CopyOrder = (0, False, 0)  # as ImageExample has it
     path: str = ""  # in the data set, which may have no splits, or folders below its classes
 
 

@@ -76,7 +76,7 @@ def command_line() -> Iterator[None]:
     _open_closed_streams()
     _use_utf8()
     try:
-        with warnings.catch_warnings(), import_packages():
+        with warnings.catch_warnings(), exit_on_interrupt(), explain_missing_packages():
             warnings.simplefilter("ignore")
             try:
                 yield
@@ -160,12 +160,19 @@ def explain_place(error: Exception) -> str | None:
 
 
 @contextlib.contextmanager
-def import_packages() -> Iterator[None]:
-    """Imports packages: one that is not there exits with the command that installs it, Ctrl-C with 130."""
+def exit_on_interrupt() -> Iterator[None]:
+    """Lets Ctrl-C exit with 130 and without a trace."""
     try:
         yield
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextlib.contextmanager
+def explain_missing_packages() -> Iterator[None]:
+    """Lets an import of a package that is not there exit with the command that installs it."""
+    try:
+        yield
     except ImportError as error:
         name = error.name or str(error)
         sys.exit(f"{name} is not installed for {sys.executable}; run: make setup-tools && . .venv/bin/activate")

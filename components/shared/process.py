@@ -90,9 +90,10 @@ def restore_handlers() -> Iterator[None]:
 
 
 def handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
-    """Sets the handler of all SIGNALS."""
+    """Sets the handler of all SIGNALS, but not that of a SIGHUP which is ignored, as `nohup` asks for."""
     for number in SIGNALS:
-        signal.signal(number, handler)
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _end_block(number: int, frame: FrameType | None) -> NoReturn:

@@ -22,7 +22,10 @@ from components.validate.image_statistics import FEATURES
 UNSEEN_FEATURES = (columns.ENCODED, columns.FILENAME, columns.SHA256)  # part of the schema, not of the statistics
 MOST_VALUES = 10_000  # texts that a feature may have, such as classes; by default TFDV gives up after 100
 COMPARISONS = (AnomalyInfo.COMPARATOR_L_INFTY_HIGH, AnomalyInfo.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH)
-HISTOGRAM_FREEDOM = 19  # degrees of it
+DEGREES_OF_FREEDOM = 19  # of TFDV's histograms, see _expect_divergence
+MOST_DIVERGENCE = (
+    0.9  # bits; two distributions that share nothing have 1, which is a finding however few the images are
+)
 
 Statistics = dict[str, DatasetFeatureStatisticsList]  # by split
 
@@ -166,17 +169,21 @@ def compare_splits(
     findings: list[Finding] = []
     for kind, split, role in (("skew", "val", "serving_statistics"), ("drift", "test", "previous_statistics")):
         if split in statistics:
-            compared = _drop_unseen(schema)
+            compared, by_chance = _drop_unseen(schema), _expect_divergence(statistics["train"], statistics[split])
             for feature in compared.feature:
                 comparator = getattr(feature, f"{kind}_comparator")
                 if feature.name == columns.CLASS:
                     comparator.infinity_norm.threshold = label_threshold
                 elif feature.name in columns.SCALARS:
-                    by_chance = _expect_divergence(statistics["train"], statistics[split])
-                    comparator.jensen_shannon_divergence.threshold = scalar_threshold + by_chance
+                    threshold = min(scalar_threshold + by_chance, max(scalar_threshold, MOST_DIVERGENCE))
+                    comparator.jensen_shannon_divergence.threshold = threshold
             anomalies = tfdv.validate_statistics(statistics["train"], compared, **{role: statistics[split]})
             for name, message in _list_reasons(anomalies, comparisons=True):
-                findings.append({"kind": kind, "message": f"train against {split}: {name}: {message}", "images": []})
+                allowed = (
+                    f" ({scalar_threshold:g}, and what so few images have by chance)" if name != columns.CLASS else ""
+                )
+                said = f"train against {split}: {name}: {message.rstrip('.')}{allowed}."
+                findings.append({"kind": kind, "message": said, "images": []})
     return findings
 
 
@@ -188,7 +195,7 @@ def _expect_divergence(*samples: DatasetFeatureStatisticsList) -> float:
     same normal and gamma distributions, the median that TFDV finds is within a fifth of it.
     """
     inverses = sum(1 / sample.datasets[0].num_examples for sample in samples)
-    return float(HISTOGRAM_FREEDOM / (8 * math.log(2)) * inverses)
+    return float(DEGREES_OF_FREEDOM / (8 * math.log(2)) * inverses)
 
 
 def _drop_unseen(schema: Schema) -> Schema:

@@ -33,7 +33,7 @@ from pipelines.data.dvc_version import (
     list_tracked_parts,
     open_remote,
 )
-from pipelines.output.results import RESULTS, keep_results, read_data_version
+from pipelines.output.results import METRICS, RESULTS, keep_results, read_data_version
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -153,12 +153,15 @@ def make_plan(
         _check_nothing_is_beside(folder, on_disk)
     head = find_committed(repo, folder)
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
-    changes = _count_changes(now, upcoming, curated)
+    if now.name == upcoming.name:
+        now, changes = upcoming, ChangeCounts()  # its manifest tells the names before, which the folder no longer has
+    else:
+        changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
     options = options._replace(message=options.message or _write_message(upcoming, changes))
     keeps_results, has_results = _keeps_results(git), read_data_version(RESULTS) == upcoming.name
     figures = find_figures(upcoming.name) if keeps_results and not has_results else None
     has_results = keeps_results and (has_results or figures is not None)
-    files = _list_files(folder, git, has_results=has_results, is_first=head is None)
+    files = _list_files(folder, has_results=has_results, is_first=head is None)
     if options.commit:
         _check_git(git, files)
     if options.tag:
@@ -299,13 +302,6 @@ def _list_entries(folder: Path) -> Iterator[str]:
             yield os.path.relpath(os.path.join(parent, name), folder)
 
 
-def _count_changes(now: Snapshot, upcoming: Snapshot, curated: Curated) -> ChangeCounts | None:
-    """What changes from one version to the next; None if it is not known what the present one holds."""
-    if now.name == upcoming.name:  # its manifest tells the names before, which the folder no longer has
-        return ChangeCounts()
-    return None if now.name and not now.md5s else count_changes(now.md5s, curated)
-
-
 def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
     """What became of the images whose md5s are `now`, by what the manifest says of their names."""
     relabelled = moved = edited = converted = added = added_to_test = augmented = 0
@@ -338,7 +334,7 @@ def _write_message(version: Snapshot, changes: ChangeCounts | None) -> str:
     return f"Data version {version.name[:8]}" + (f": {changes}" if changes else "")
 
 
-def _list_files(folder: Folder, git: Path, *, has_results: bool, is_first: bool) -> list[Path]:
+def _list_files(folder: Folder, *, has_results: bool, is_first: bool) -> list[Path]:
     """Lists the files to commit: the pointer, .gitignore if DVC edits it, and results/ if they are of this version."""
     files = [folder.path.with_name(f"{folder.path.name}.dvc")]
     if is_first:
@@ -350,8 +346,8 @@ def _list_files(folder: Folder, git: Path, *, has_results: bool, is_first: bool)
 
 def _keeps_results(git: Path) -> bool:
     """Whether results/ is in this repository, and git does not ignore it, even if it tracks files of it."""
-    results = RESULTS.resolve()
-    return results.is_relative_to(git) and not _ask_git(git, "check-ignore", "--no-index", "--", str(results))
+    metrics = RESULTS.resolve() / METRICS  # a file: git cannot tell that a folder which is not there is one
+    return metrics.is_relative_to(git) and not _ask_git(git, "check-ignore", "--no-index", "--", str(metrics))
 
 
 def _check_git(git: Path, files: list[Path]) -> None:

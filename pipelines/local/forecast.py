@@ -25,12 +25,12 @@ class Cost(NamedTuple):
 
 # Seconds on two cores, from the section "What a run says before it starts" of benchmarks/README.md.
 COSTS = {"resnet": Cost(0.007, 0.0022), "mobilenet": Cost(0.012, 0.0045)}  # of other models the time is not known
-TASK = 10.0  # for a stage to start
-FIRST_STEP = 15.0  # of a training, for which TensorFlow builds the graph
-IMAGE = 0.0018  # of an image in the stages of a training pipeline, besides the training itself
-AUDIT = 8.0  # for the audit's worker processes to start
-FOLD = 5.5  # of each of its networks, for which TensorFlow builds the graph
-AUDITED = 0.0011  # of an image in an epoch of one of them
+TASK_START = 10.0
+TRAINING_START = 15.0  # TensorFlow builds the graph of the model
+OTHER_STAGES = 0.0018  # of an image in the stages of a training pipeline besides train
+AUDIT_START = 8.0  # its worker processes start
+FOLD_START = 5.5  # TensorFlow builds the graph of one of its networks
+AUDITED_IMAGE = 0.0011  # of an image in an epoch of one of them
 WORKLOADS = ("training", "improvement")  # the pipelines that train on images
 
 
@@ -84,16 +84,16 @@ def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
     epochs, audited = get("train", "epochs"), train + val if prepared.name == "improvement" else 0
     seconds = None
     if cost := COSTS.get(get("transform", "model")):
-        each = (cost.step / get("train", "batch_size") + cost.image) * epochs + IMAGE
-        seconds = TASK * len(list_tasks(MessageToDict(prepared.pipeline.pipeline_spec)))
-        seconds += sum(FIRST_STEP + each * images for images in trainings)
+        each = (cost.step / get("train", "batch_size") + cost.image) * epochs + OTHER_STAGES
+        seconds = TASK_START * len(list_tasks(MessageToDict(prepared.pipeline.pipeline_spec)))
+        seconds += sum(TRAINING_START + each * images for images in trainings)
         seconds += _estimate_audit(audited, **prepared.stages.parameters["audit"]) if audited else 0
     return Forecast(trainings, epochs, audited, seconds)
 
 
 def _estimate_audit(images: int, *, folds: int, repeats: int, epochs: int, **_: object) -> float:
     """The seconds of the audit: in each repeat, each of its networks learns from the images of the other folds."""
-    return AUDIT + repeats * (FOLD * folds + AUDITED * images * (folds - 1) * epochs)
+    return AUDIT_START + repeats * (FOLD_START * folds + AUDITED_IMAGE * images * (folds - 1) * epochs)
 
 
 def describe_forecast(forecast: Forecast) -> str:

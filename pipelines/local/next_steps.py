@@ -19,7 +19,6 @@ def write_command(request: RunRequest, *, runner: str) -> str:
     Args:
         request: what is asked for.
         runner: how a run on this machine takes place; empty: it takes place on a cluster.
-        waits: whether that of a cluster is waited for.
     """
     words = ["python", "submit.py", *(["--local"] if runner else [])]
     if runner not in ("", "subprocess"):

@@ -76,6 +76,7 @@ class Kill(NamedTuple):
 
 def main() -> None:
     """Runs the trials, prints what they found, and exits with 1 if that is anything."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # what nohup ignores, the commands would inherit
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)

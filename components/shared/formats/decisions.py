@@ -67,16 +67,16 @@ def read_decisions(
 
 
 def check_decisions(path: str | Path) -> None:
-    """Checks what can be checked before the images are known: the columns, and that each decision is one.
+    """Checks each row by itself, before the images and the classes are known.
 
     Args:
         path: The file.
 
     Raises:
-        UserError: The file is no such CSV file, or a decision is none of WORDS.
+        UserError: The file is no such CSV file, or a decision is none of WORDS, or lacks its class.
     """
     for row in _read_rows(_read_text(Path(path), str(path)), str(path)):
-        _parse_word(row)
+        _read_choice(row)
 
 
 # --- from the file to rows ---------------------------------------------------------------------
@@ -187,8 +187,8 @@ class _Images:
 
 def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision | None:
     """The decision of a row; None if it is empty or says skip."""
-    word = _parse_word(row)
-    new_label = _parse_new_label(row, word, classes)
+    word, cell = _read_choice(row)
+    new_label = _find_class(row, cell, classes)
     if word in ("", "skip"):
         return None
     sha256, filename = row.cells["sha256"].strip().lower(), row.cells["filename"]
@@ -200,25 +200,26 @@ def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision
     return Decision(sha256, filename, label, "relabel", new_label)
 
 
-def _parse_word(row: _Row) -> str:
-    """One of WORDS, or ""."""
+def _read_choice(row: _Row) -> tuple[str, str]:
+    """One of WORDS, or "", and the cell with the class, which counts only with a decision."""
     word = row.cells["decision"].strip().lower()
     if word and word not in WORDS:
         raise row.error(f"the decision {quote(word)} is unknown; write {', '.join(WORDS)}, or nothing.")
-    return word
-
-
-def _parse_new_label(row: _Row, word: str, classes: Collection[str]) -> str:
-    """The class that a person gave, or ""."""
     column = next(name for name in LABELS if name in row.cells)
     cell = row.cells[column]
-    new_label = cell if cell in classes else cell.strip()
     if word in ("", "skip"):
-        if new_label and column == "decided_label":
-            raise row.error(f"{column} is {quote(new_label)}, but decision is {word or 'empty'}; write relabel there.")
-        return ""
-    if word == "relabel" and not new_label:
+        if cell.strip() and column == "decided_label":
+            given = quote(cell.strip())
+            raise row.error(f"{column} is {given}, but decision is {word or 'empty'}; write relabel there.")
+        return word, ""
+    if word == "relabel" and not cell.strip():
         raise row.error(f"relabel, but {column} is empty; write the right class there.")
+    return word, cell
+
+
+def _find_class(row: _Row, cell: str, classes: Collection[str]) -> str:
+    """The class that a person gave, or ""."""
+    new_label = cell if cell in classes else cell.strip()
     if new_label and new_label not in classes:
         raise row.error(f"the class {quote(new_label)} is unknown; the classes are {', '.join(classes)}.")
     return new_label

@@ -20,7 +20,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -36,7 +36,7 @@ from components.shared.formats.documents import (
     read_document,
     write_document,
 )
-from components.shared.formats.names import is_visible_name
+from components.shared.formats.names import LOSSY_SUFFIXES, is_visible_name
 from components.shared.formats.tables import read_rows, write_rows
 
 if TYPE_CHECKING:
@@ -104,8 +104,15 @@ def check_class_names(names: list[str]) -> list[str]:
 
 SplitName = Annotated[str, AfterValidator(check_split_name)]
 ClassName = Annotated[str, AfterValidator(check_class_name)]
-CopyOrder = tuple[int, bool, int]
 ClassNames = Annotated[list[ClassName], Field(min_length=1), AfterValidator(check_class_names)]
+
+
+class CopyOrder(NamedTuple):
+    """Sorts the copies of a picture, that to keep first."""
+
+    pixels: int  # negated, as the largest is to come first
+    is_lossy: bool
+    bytes: int  # negated likewise
 
 
 class ImageExample(NamedTuple):
@@ -128,8 +135,9 @@ class ImageExample(NamedTuple):
 
     @property
     def copy_order(self) -> CopyOrder:
-        """Of copies of one picture, the one to keep comes first: most pixels, then no JPEG, then most bytes."""
-        return (-self.width * self.height, self.format == "jpeg", -self.bytes)
+        """Where the image comes among copies of its picture; its format is that of the file, by its name."""
+        is_lossy = PurePosixPath(self.filename).suffix.lower() in LOSSY_SUFFIXES
+        return CopyOrder(-self.width * self.height, is_lossy, -self.bytes)
 
 
 # The feature that holds each field; the field of a feature has the same position.

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 REFUSED = ("Cc", "Cs", "Zl", "Zp")
 LONGEST_NAME = 255  # bytes that a file or folder may have in its name on most file systems
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp")  # of formats that lose something each time, or mostly
 # What Windows and macOS leave among people's files.
 JUNK_FILES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r")
 JUNK_FOLDERS = ("__macosx",)

@@ -33,7 +33,7 @@ def read_schema(path: Path, advice: str, *, shown: str = "") -> "Schema":
         The schema.
 
     Raises:
-        UserError: The file is missing or is not a schema, or asks for more than all examples.
+        UserError: The file is missing, is not a schema, or has a share of examples that is not from 0 to 1.
     """
     from google.protobuf import text_format  # as above
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
@@ -43,7 +43,7 @@ def read_schema(path: Path, advice: str, *, shown: str = "") -> "Schema":
     except (OSError, ValueError, text_format.ParseError, RecursionError) as error:  # the last for very deep messages
         reason = getattr(error, "strerror", None) or shorten(error)[:200]
         raise UserError(f"{shown or path}: cannot be read as a schema ({reason}); {advice}.") from None
-    for feature in schema.feature:
-        if not 0 <= (share := feature.presence.min_fraction) <= 1:  # TFDV would find the examples at odds without a why
+    for feature in schema.feature:  # TFDV would call the examples wrong without saying why
+        if not 0 <= (share := feature.presence.min_fraction) <= 1:
             raise UserError(f"{shown or path}: {feature.name}: min_fraction is {share:g}, not from 0 to 1; {advice}.")
     return schema

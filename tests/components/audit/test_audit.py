@@ -18,12 +18,12 @@ from PIL import Image, ImageDraw
 
 from components.audit.audit import audit_examples, read_images, warn_of_duplicates
 from components.audit.cross_validation import AuditSettings
-from components.audit.judge import Verdict
+from components.audit.judge import Verdict, judge_unseen
 from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
 from components.shared.duplicates import Duplicates
 from components.shared.errors import UserError
-from components.shared.formats.examples import AUGMENTED, ExampleSet, ExamplesManifest, open_examples
+from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
 from tests.conftest import BEAM, ROOT, contents
 from tests.rows import make_issue
 from tests.shards import edit_record, set_text
@@ -154,16 +154,16 @@ def test_duplicates_are_one_group(issues: list[dict[str, str]], one: str, other:
 
 def test_of_copies_the_best_comes_first_but_those_of_val_before() -> None:
     orders = {
-        "train/i/jpeg.png": (-9, True, -5),
-        "train/i/few-bytes.png": (-9, False, -3),
-        "val/i/small.png": (-4, True, -1),
-        "train/i/many-bytes.png": (-9, False, -4),
+        "train/i/jpeg.png": CopyOrder(-9, True, -5),
+        "train/i/few-bytes.png": CopyOrder(-9, False, -3),
+        "val/i/small.png": CopyOrder(-4, True, -1),
+        "train/i/many-bytes.png": CopyOrder(-9, False, -4),
     }
     copies = [
         AuditedImage(str(number) * 64, filename, filename.split("/")[0], 0, False, order)
         for number, (filename, order) in enumerate(orders.items())
     ]
-    alone = AuditedImage("9" * 64, "train/v/alone.png", "train", 1, False)
+    alone = AuditedImage("9" * 64, "train/v/alone.png", "train", 1, False, CopyOrder(0, False, 0))
     distance = np.float32([0.3, 0.1, 0.2, 0.4, 0])
     verdict = Verdict(np.float32([[0.9, 0.1]] * 4 + [[0.1, 0.9]]), distance, distance)
     duplicates = Duplicates(np.array([0, 0, 0, 0, 4]), np.array([1.0, 1, 1, 1, 0]))
@@ -171,16 +171,32 @@ def test_of_copies_the_best_comes_first_but_those_of_val_before() -> None:
     assert [Path(issue.filename).stem for issue in ranked] == ["small", "many-bytes", "few-bytes", "jpeg", "alone"]
 
 
+def test_a_judge_measures_how_far_an_image_is_from_its_label_and_from_what_it_looks_like() -> None:
+    """Dark and light pictures; two dark ones are unseen, one of them labelled light."""
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 20)
+    tones = np.concatenate([rng.integers(0, 60, 22), rng.integers(200, 255, 20)]).astype(np.uint8)
+    views = np.broadcast_to(tones[:, None, None, None, None], (42, 1, 32, 32, 1)).copy()
+    verdict = judge_unseen(
+        views[2:], labels, unseen=views[:2], unseen_labels=np.array([0, 1]), classes=2, epochs=20, seed=1
+    )
+    assert verdict.probabilities.argmax(axis=1).tolist() == [0, 0]
+    assert verdict.guess_distance[0] == verdict.distance[0]
+    assert verdict.guess_distance[1] < verdict.distance[1]
+
+
 def test_no_label_is_suggested_for_what_is_unlike_the_class_that_it_is_taken_for() -> None:
     """Of two images labelled i that are taken for v, one is as near to the other images of v as these are."""
-    images = [AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False) for n in range(22)]
+    images = [
+        AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, CopyOrder(0, False, 0)) for n in range(22)
+    ]
     probabilities = np.float32([[0.9, 0.1]] * 20 + [[0.05, 0.95]] * 2)
     guess_distance = np.float32([0.1] * 20 + [0.1, 0.5])
     verdict = Verdict(probabilities, np.float32([0.1] * 20 + [0.4, 0.6]), guess_distance)
     duplicates = Duplicates(np.arange(22), np.zeros(22))
     ranked = rank_images(images, verdict, duplicates=duplicates, classes=["i", "v"], ink=False)
     found = {issue.filename: (issue.action, issue.new_label) for issue in ranked if issue.action}
-    assert found == {"train/i/20.png": ("relabel", "v"), "train/i/21.png": ("look", "v")}
+    assert found == {"train/i/20.png": ("relabel", "v"), "train/i/21.png": ("look", "")}
 
 
 def test_an_image_without_a_duplicate_has_a_duplicate_score_of_0(issues: list[dict[str, str]]):

@@ -10,6 +10,7 @@ from components.curate.balance import count_copies, divide, read_hardness
 from components.curate.planning import Outcome
 from components.curate.reading import SourceImage
 from components.shared.errors import UserError
+from components.shared.formats.examples import CopyOrder
 from components.shared.formats.predictions import write_predictions
 from tests.rows import make_prediction
 
@@ -24,6 +25,7 @@ def images(split: str, name: str, count: int, aspect_ratio: float = 1.0) -> list
             split,
             name,
             ".png",
+            CopyOrder(0, False, 0),
             aspect_ratio=aspect_ratio,
             ink_fraction=0.1,
             contrast=0.3,

@@ -11,6 +11,7 @@ from components.curate.planning import MOST_CHANGED, MOVED, Outcome, Policy, che
 from components.curate.reading import SourceImage
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision
+from components.shared.formats.examples import CopyOrder
 from components.shared.formats.issues import Issue
 from tests.rows import make_issue
 
@@ -22,7 +23,9 @@ NEVER = Policy(["train", "val"], 2.0, 2.0, 2.0, "keep")
 def image(filename: str, content: str = "") -> SourceImage:
     split, label, _ = filename.split("/")
     sha256 = hashlib.sha256((content or filename).encode()).hexdigest()
-    return SourceImage(filename, sha256, split, label, ".png", aspect_ratio=1, ink_fraction=0, contrast=0)
+    return SourceImage(
+        filename, sha256, split, label, ".png", CopyOrder(0, False, 0), aspect_ratio=1, ink_fraction=0, contrast=0
+    )
 
 
 def issue(
@@ -164,8 +167,7 @@ def test_the_first_of_a_group_stays() -> None:
 
 
 def test_of_copies_the_best_stays() -> None:
-    """More pixels before fewer, a PNG before a JPEG, more bytes before fewer."""
-    orders = [(-100, False, -20), (-100, True, -90), (-100, True, -80), (-64, False, -95)]
+    orders = [CopyOrder(-100, False, -20), CopyOrder(-100, True, -90), CopyOrder(-100, True, -80)]
     for better, worse in pairwise(orders):
         found = planned([A._replace(copy_order=worse), B._replace(copy_order=better)], near(A, B))
         assert [found[image.filename].action for image in (A, B)] == ["dropped", "kept"]

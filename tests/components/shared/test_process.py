@@ -43,6 +43,7 @@ def start(folder: Path, body: str, wrapper: str = "") -> subprocess.Popen[str]:
         command,
         cwd=ROOT,
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -97,6 +98,30 @@ def test_a_signal_ends_a_stage_with_its_children_and_files(number: signal.Signal
         assert process.stderr
         assert process.stderr.read() == ""
     assert left_in(tmp_path) == ["tmp"]
+
+
+NOHUP = """
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_stage_goes_on_after_a_hangup_that_nohup_ignores(tmp_path: Path) -> None:
+    body = """
+        while True:
+            sys.stdin.readline()
+            print("alive", flush=True)
+"""
+    with start(tmp_path, body, NOHUP) as process:
+        process.send_signal(signal.SIGHUP)
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "alive\n"
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
 
 
 def test_a_stage_ends_although_a_library_swallows_the_signal(tmp_path: Path) -> None:

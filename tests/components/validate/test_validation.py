@@ -404,7 +404,7 @@ def test_other_distribution_of_val_is_skew(shifted: Validated) -> None:
     assert shifted.counts["skew"] == len(shifted.messages("skew"))
 
 
-@pytest.mark.parametrize("images", [12, 40, 300])
+@pytest.mark.parametrize("images", [4, 12, 40, 300])
 def test_chance_is_no_skew_however_few_the_images(images: int) -> None:
     """Of one distribution, few images differ by more than many; of another one, they are found to."""
     rng = np.random.default_rng(images)
@@ -418,8 +418,9 @@ def test_chance_is_no_skew_however_few_the_images(images: int) -> None:
         return anomalies.compare_splits(statistics, schema, label_threshold=0.1, scalar_threshold=0.2)
 
     assert [compare(count(images)) for _ in range(5)] == [[]] * 5
-    (finding,) = compare(count(images, shift=5))
+    (finding,) = compare(count(images, shift=9))
     assert finding["message"].startswith(f"train against val: {ex.CONTRAST}: ")
+    assert finding["message"].endswith(" (0.2, and what so few images have by chance).")
 
 
 def test_equal_distribution_of_test_is_no_drift(shifted: Validated) -> None:

@@ -28,6 +28,27 @@ def records(paths: list[str]) -> list[bytes]:
     return list(tf.data.TFRecordDataset(paths).as_numpy_iterator())
 
 
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        (("a.jpg", 20, 9), ("a.png", 10, 99)),  # name, side in pixels, and bytes
+        (("a.png", 10, 9), ("a.JPG", 10, 99)),
+        (("a.tiff", 10, 9), ("a.webp", 10, 99)),
+        (("a.jpeg", 10, 99), ("a.webp", 10, 9)),
+    ],
+)
+def test_of_copies_the_one_that_has_lost_least_comes_first(
+    better: tuple[str, int, int], worse: tuple[str, int, int], examples: Path
+) -> None:
+    """Whatever ingest has made of them: it writes all but plain PNG and JPEG again, as PNG."""
+    image = next(open_examples(examples).read("train"))
+    first, second = (
+        image._replace(filename=f"train/i/{name}", width=side, height=side, bytes=size, format="png")
+        for name, side, size in (better, worse)
+    )
+    assert first.copy_order < second.copy_order
+
+
 def test_whole_folder_gives_its_manifest(examples: Path) -> None:
     opened = open_examples(examples)
     assert asdict(opened.manifest) == json.loads((examples / "examples.json").read_text())
