@@ -71,7 +71,8 @@ def rank_images(
     doubts = 1 - quality + UNLIKE * strangeness
     odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
     strange = verdict.guess_distance > np.quantile(verdict.distance, 1 - STRANGE)
-    groups, most_doubted = defaultdict(list), defaultdict(float)
+    groups: defaultdict[int, list[AuditedImage]] = defaultdict(list)
+    most_doubted: defaultdict[int, float] = defaultdict(float)
     for image, number, doubt in zip(images, duplicates.groups, doubts, strict=True):
         groups[number].append(image)
         most_doubted[number] = max(most_doubted[number], doubt)

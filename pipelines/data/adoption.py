@@ -154,9 +154,8 @@ def make_plan(
     head = find_committed(repo, folder)
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
     if now.name == upcoming.name:
-        now, changes = upcoming, ChangeCounts()  # its manifest tells the names before, which the folder no longer has
-    else:
-        changes = None if now.name and not now.md5s else count_changes(now.md5s, curated)
+        now = upcoming  # it may not be in the cache
+    changes = _compare(now, upcoming, curated)
     options = options._replace(message=options.message or _write_message(upcoming, changes))
     keeps_results, has_results = _keeps_results(git), read_data_version(RESULTS) == upcoming.name
     figures = find_figures(upcoming.name) if keeps_results and not has_results else None
@@ -300,6 +299,13 @@ def _list_entries(folder: Path) -> Iterator[str]:
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         for name in files + links:
             yield os.path.relpath(os.path.join(parent, name), folder)
+
+
+def _compare(now: Snapshot, upcoming: Snapshot, curated: Curated) -> ChangeCounts | None:
+    """What changes from one version to the next; None if it is not known what the present one holds."""
+    if now.name == upcoming.name:  # the manifest tells the names before, which the folder no longer has
+        return ChangeCounts()
+    return None if now.name and not now.md5s else count_changes(now.md5s, curated)
 
 
 def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:
