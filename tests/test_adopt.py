@@ -248,7 +248,7 @@ def test_pictures_that_curate_writes_as_png_stay_the_same_images(place: Place, r
 
 
 def test_version_that_is_adopted_already_changes_nothing(place: Place, run: Callable[..., str]) -> None:
-    run("--yes", "--commit", "--tag", "v3")
+    run(*EVERYTHING)
     output = run()
     assert f"data: {place.version} is its version already\n" in output
     assert table(output)["all"] == ["5", "3", "1"]
@@ -453,7 +453,7 @@ def test_figures_that_its_run_measured_are_committed_with_it(place: Place, run: 
     )
     assert "another version" not in output
     assert read_data_version(place.home / "results") == "0123.dir"
-    output = run("--yes", "--commit", "--tag", "v3")
+    output = run(*EVERYTHING)
     assert "\ndone: copy the figures of 20260101-000000-improvement to results/\n" in output
     assert output.endswith(
         "\nNext:\n    git push && git push origin v3\n    dvc metrics diff v3~1 v3\n    dvc plots diff v3~1 v3\n"
@@ -472,7 +472,7 @@ def test_figures_of_another_version_or_model_are_never_committed(
     place: Place, run: Callable[..., str], changed: dict[str, str]
 ):
     leave_figures(place, "20260101-000000-improvement", **changed)
-    run("--yes", "--commit", "--tag", "v3")
+    run(*EVERYTHING)
     assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
     assert not (place.home / "results").exists()
 
