@@ -476,7 +476,7 @@ def test_improvement_prints_each_task_and_what_changed(improvement: Run):
         assert re.search(f"^{row}$", improvement.output, re.MULTILINE), row
     differences = "1 relabelled, 0 moved, 1 dropped, 0 added, 0 altered, 10 augmented"
     assert f"\nimages: {differences}\n" in improvement.output
-    adopt = f"  or keep the new images:\n    python adopt.py --data DIR --new --from-run {improvement.folder.name}\n"
+    adopt = f"  or keep the new images:\n    python adopt.py --data data --new --from-run {improvement.folder.name}\n"
     assert improvement.output.endswith(adopt)
 
 
