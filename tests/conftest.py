@@ -113,17 +113,15 @@ def draw_folders(root: Path) -> Folders:
     return Folders(root / "data", root / "test")
 
 
-@pytest.fixture(scope="session")
-def examples(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that ingest makes of the tiny data."""
+def ingest_folder(data: Path, output: Path, *, classes: list[str] = CLASSES, test_data: str = "") -> Path:
+    """Runs ingest on a folder of images, and returns the folder of the examples."""
     from components.ingest.ingestion import ingest_data
 
-    output = tmp_path_factory.mktemp("ingest") / "examples"
     ingest_data(
-        str(tiny.data),
-        test_data_uri=str(tiny.test),
+        str(data),
+        test_data_uri=test_data,
         data_version="",
-        classes=CLASSES,
+        classes=classes,
         on_bad_image="fail",
         max_images=10_000,
         max_pixels=50_000_000,
@@ -132,6 +130,12 @@ def examples(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
         output=str(output),
     )
     return output
+
+
+@pytest.fixture(scope="session")
+def examples(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that ingest makes of the tiny data."""
+    return ingest_folder(tiny.data, tmp_path_factory.mktemp("ingest") / "examples", test_data=str(tiny.test))
 
 
 @pytest.fixture(scope="session")

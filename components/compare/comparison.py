@@ -193,6 +193,7 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
     splits = [split for split in MEASURED_SPLITS if split in set(old[columns.SPLIT])]
     if not splits:
         raise UserError("before_predictions have no val or test image, so there is nothing to compare the models on.")
+    new_labels = find_new_labels(old, new)
     return {
         "before": _describe_version(versions.before),
         "after": _describe_version(versions.after),
@@ -201,7 +202,8 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
         "confidence_level": bootstrap.confidence_level,
         "seed": bootstrap.seed,
         "splits": {
-            split: _compare_split(split, versions, bootstrap=bootstrap, slice_bins=slice_bins) for split in splits
+            split: _compare_split(split, versions, new_labels, bootstrap=bootstrap, slice_bins=slice_bins)
+            for split in splits
         },
         "data": compare_data(old, new, versions.before["classes"]),
     }
@@ -215,7 +217,9 @@ def _describe_version(evaluation: Evaluation) -> ComparedVersion:
     }
 
 
-def _compare_split(split: str, versions: ComparedVersions, *, bootstrap: Bootstrap, slice_bins: int) -> SplitComparison:
+def _compare_split(
+    split: str, versions: ComparedVersions, new_labels: "pd.Series[str]", *, bootstrap: Bootstrap, slice_bins: int
+) -> SplitComparison:
     classes, old, new = versions.before["classes"], versions.before_predictions, versions.after_predictions
     pairs = pair_predictions(old, versions.yardstick_predictions, split)
     labels, before, after = (pairs[name].map(classes.index).to_numpy() for name in (columns.LABEL, BEFORE, AFTER))
@@ -223,7 +227,7 @@ def _compare_split(split: str, versions: ComparedVersions, *, bootstrap: Bootstr
     images = pairs[columns.LABEL].value_counts()
     overall = _compare_accuracy(pairs, bootstrap)
     seen_before, seen_after = (_find_seen_in_training(pairs, table) for table in (old, new))
-    stayed = _take_new_labels(pairs, find_new_labels(old, new, split))
+    stayed = _take_new_labels(pairs, new_labels)
     is_untouched = len(stayed) == len(pairs) and bool((stayed[columns.LABEL] == pairs[columns.LABEL]).all())
     counted = _count_images(len(pairs), f"untouched {split}" if is_untouched else split)
     where = counted if is_untouched else f"{counted}, as they were before,"

@@ -63,20 +63,19 @@ def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) 
     }
 
 
-def find_new_labels(before: pd.DataFrame, after: pd.DataFrame, split: str) -> "pd.Series[str]":
-    """Finds the images of a split that are in the same split of the new version, unaltered.
+def find_new_labels(before: pd.DataFrame, after: pd.DataFrame) -> "pd.Series[str]":
+    """Finds the images that are in the same split of the new version, unaltered.
 
     Args:
         before: As compare_data takes it.
         after: Likewise.
-        split: The split.
 
     Returns:
         Their labels in the new version, by their file names in the previous one.
     """
     pairs = _match(*(_split_off_augmented(table)[0] for table in (before, after)))
     is_same = pairs[f"{SHA256}_before"] == pairs[f"{SHA256}_after"]
-    stayed = pairs[is_same & (pairs[f"{SPLIT}_before"] == split) & (pairs[f"{SPLIT}_after"] == split)]
+    stayed = pairs[is_same & (pairs[f"{SPLIT}_before"] == pairs[f"{SPLIT}_after"])]
     return stayed.set_index(f"{FILENAME}_before")[f"{LABEL}_after"]
 
 
@@ -89,7 +88,7 @@ def follow_converted(before: pd.DataFrame, after: pd.DataFrame, examples: Exampl
         examples: The images of the previous version.
 
     Returns:
-        The sha256 of the PNG by that of the file of the previous version.
+        For each of them, the sha256 of the PNG, keyed by the sha256 of the original file.
     """
     known, left = set(before[SHA256]), set(after[SHA256])
     if left <= known:

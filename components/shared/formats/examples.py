@@ -135,7 +135,7 @@ class ImageExample(NamedTuple):
 
     @property
     def copy_order(self) -> CopyOrder:
-        """Where the image comes among copies of its picture; its format is that of the file, by its name."""
+        """The image's place among copies of the same picture. The file's suffix says whether its format is lossy."""
         is_lossy = PurePosixPath(self.filename).suffix.lower() in LOSSY_SUFFIXES
         return CopyOrder(-self.width * self.height, is_lossy, -self.bytes)
 

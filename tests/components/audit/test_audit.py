@@ -24,7 +24,7 @@ from components.audit.report import write_audit_report
 from components.shared.duplicates import Duplicates
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
-from tests.conftest import BEAM, ROOT, contents
+from tests.conftest import ROOT, contents, ingest_folder
 from tests.rows import make_issue
 from tests.shards import edit_record, set_text
 
@@ -61,25 +61,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = Image.new("L", (picture.width + 60, picture.height + 40), 255)
     page.paste(picture, (50, 10))
     page.save(root / "data/train/x/moved.png")
-    return run_ingest(root / "data", root)
-
-
-def run_ingest(data: Path, root: Path) -> Path:
-    from components.ingest.ingestion import ingest_data
-
-    ingest_data(
-        str(data),
-        test_data_uri="",
-        data_version="",
-        classes=CLASSES,
-        on_bad_image="fail",
-        max_images=10_000,
-        max_pixels=50_000_000,
-        shards=2,
-        beam_options=BEAM,
-        output=str(root / "examples"),
-    )
-    return root / "examples"
+    return ingest_folder(root / "data", root / "examples", classes=CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +234,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     original = Image.open(root / "data/val/v/00.png")
     original.resize((90, 90), Image.Resampling.LANCZOS).save(root / "data/train/v/scaled.jpg", quality=85)
     Image.new("RGB", (64, 64), (200, 30, 30)).save(root / "data/train/x/plain.png")
-    examples = run_ingest(root / "data", root)
+    examples = ingest_folder(root / "data", root / "examples", classes=CLASSES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         return read(run_audit(examples, SETTINGS, tmp_path_factory.mktemp("audit of shapes")) / "issues.csv")

@@ -15,14 +15,13 @@ from components.compare.comparison import ComparisonInputs, compare_evaluations,
 from components.compare.paired import Bootstrap, compare_accuracy, compute_mcnemar_p
 from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import measure_split
-from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison
 from components.shared.formats.evaluation import FILE as EVALUATION
 from components.shared.formats.evaluation import read_evaluation
 from components.shared.formats.examples import SPLITS, open_examples
 from components.shared.formats.predictions import describe_image, write_predictions
-from tests.conftest import BEAM, CLASSES, Folders, contents
+from tests.conftest import CLASSES, Folders, contents, ingest_folder
 from tests.pages import Page
 
 NAMES = ["NA", "$v$", "7"]  # classes that a table reader or a plot could take for something else
@@ -94,7 +93,7 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
         for name, alias in zip(CLASSES, NAMES, strict=True):
             shutil.copytree(folder / name, root / "data" / split / alias)
     (root / "data/val/NA/00.png").rename(root / "data/val/NA" / EVIL)
-    ingest(root / "data", root / "examples")
+    ingest_folder(root / "data", root / "examples", classes=NAMES)
     versions = Versions(root / "versions", root / "examples")
     versions.folder.mkdir()
     before = described(versions.examples)
@@ -116,21 +115,6 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
     versions.evaluate("before", open_examples(versions.examples).manifest.data_version)
     versions.evaluate("after", "new.dir")
     return versions
-
-
-def ingest(data: Path, examples: Path) -> None:
-    ingest_data(
-        str(data),
-        test_data_uri="",
-        data_version="",
-        classes=NAMES,
-        on_bad_image="fail",
-        max_images=10_000,
-        max_pixels=10_000_000,
-        shards=2,
-        beam_options=BEAM,
-        output=str(examples),
-    )
 
 
 def described(examples: Path) -> pd.DataFrame:
@@ -345,7 +329,7 @@ def test_images_that_ingest_converts_stay_the_same(tmp_path: Path) -> None:
             for number in range(3):
                 pixels = np.random.default_rng([number, *f"{split}{name}".encode()]).integers(0, 256, (8, 8), np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "data" / split / name / f"{number}.tiff")
-    ingest(tmp_path / "data", tmp_path / "examples")
+    ingest_folder(tmp_path / "data", tmp_path / "examples", classes=NAMES)
     versions = Versions(tmp_path / "versions", tmp_path / "examples")
     versions.folder.mkdir()
     examples = open_examples(versions.examples)
