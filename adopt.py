@@ -151,8 +151,8 @@ def _show(plan: "Plan", source: "Curated") -> None:
     if beside:
         console.print(f"The new version leaves out the files that are no images: {', '.join(beside[:5])}")
     figures_of = read_data_version(RESULTS)
-    if plan.options.commit and not plan.keeps_results:
-        console.print(f"{RESULTS}/ is ignored by git, or outside this repository, so the commit leaves it out.")
+    if plan.options.commit and plan.results_obstacle:
+        console.print(f"{RESULTS}/ {plan.results_obstacle}, so the commit leaves it out.")
     elif figures_of not in ("", plan.next.name) and not plan.figures:
         console.print(
             f"{RESULTS}/ holds the figures of another version, {figures_of}, so a commit leaves them out; "

@@ -265,7 +265,16 @@ def test_results_that_git_ignores_though_it_tracks_them_are_left_out(place: Plac
     (place.home / ".gitignore").write_text("/runs\n/results\n")
     git(place.home, "commit", "--quiet", "--all", "--message", "ignored")
     output = run(*EVERYTHING)
-    assert "results/ is ignored by git, or outside this repository, so the commit leaves it out.\n" in output
+    assert "results/ is ignored by git, so the commit leaves it out.\n" in output
+    assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
+
+
+def test_results_outside_the_repository_are_left_out(
+    place: Place, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place.home.parent)
+    output = run("--curated", place.made, *EVERYTHING, data=place.home / "data")
+    assert f"results/ is outside {place.home}, so the commit leaves it out.\n" in output
     assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
 
 

@@ -42,6 +42,20 @@ class AuditedImage(NamedTuple):
     copy_order: CopyOrder
 
 
+class JudgedImage(NamedTuple):
+    """What is known of an image afterwards."""
+
+    image: AuditedImage
+    probabilities: NDArray[np.float32]  # [classes], that the image is of each class
+    label_score: float  # see score_images
+    outlier_score: float  # likewise
+    duplicate_score: float
+    odd: bool  # whether it is unlike those of its label
+    strange: bool  # whether it is unlike those of the class that it is taken for
+    group: int  # of its duplicates
+    twins: list[AuditedImage]  # its duplicates without itself
+
+
 class Suspicion(NamedTuple):
     """What may be wrong with an image; the fields are those of Issue."""
 
@@ -67,42 +81,42 @@ def rank_images(
     Returns:
         The rows by rank. Of duplicates whose labels are not doubted the first is the one to keep.
     """
-    quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
-    doubts = 1 - quality + UNLIKE * strangeness
-    odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
-    strange = verdict.guess_distance > np.quantile(verdict.distance, 1 - STRANGE)
-    groups: defaultdict[int, list[AuditedImage]] = defaultdict(list)
+    judged = _judge(images, verdict, duplicates)
     most_doubted: defaultdict[int, float] = defaultdict(float)
-    for image, number, doubt in zip(images, duplicates.groups, doubts, strict=True):
-        groups[number].append(image)
-        most_doubted[number] = max(most_doubted[number], doubt)
+    for each in judged:
+        most_doubted[each.group] = max(most_doubted[each.group], _doubt(each))
     ordered = []
-    for place, (image, number) in enumerate(zip(images, duplicates.groups, strict=True)):
-        probabilities, group = verdict.probabilities[place], groups[number]
-        suspicion = _suspect(
-            image,
-            probabilities,
-            odd=bool(odd[place]),
-            strange=bool(strange[place]),
-            group=group,
-            classes=classes,
-            ink=ink,
-        )
-        issue = _make_issue(
-            image,
-            probabilities,
-            suspicion=suspicion,
-            classes=classes,
-            group=int(number) + 1 if len(group) > 1 else None,
-            label_score=quality[place],
-            outlier_score=strangeness[place],
-            duplicate_score=duplicates.likeness[place],
-        )
+    for each in judged:
+        issue = _make_issue(each, _suspect(each, classes, ink=ink), classes)
         tier = _tier(issue)
-        doubt = most_doubted[number] if tier is Tier.COPY else doubts[place]  # copies stay together
+        doubt = most_doubted[each.group] if tier is Tier.COPY else _doubt(each)  # copies stay together
+        image = each.image
         ordered.append(((tier, -doubt, image.split != "val", image.copy_order, image.filename), issue))
     ordered.sort(key=lambda pair: pair[0])
     return [issue._replace(rank=rank) for rank, (_, issue) in enumerate(ordered, start=1)]
+
+
+def _judge(images: list[AuditedImage], verdict: Verdict, duplicates: Duplicates) -> list[JudgedImage]:
+    quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
+    odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
+    strange = verdict.guess_distance > np.quantile(verdict.distance, 1 - STRANGE)
+    groups: defaultdict[int, list[AuditedImage]] = defaultdict(list)
+    for image, group in zip(images, duplicates.groups, strict=True):
+        groups[int(group)].append(image)
+    return [
+        JudgedImage(
+            image=image,
+            probabilities=verdict.probabilities[place],
+            label_score=float(quality[place]),
+            outlier_score=float(strangeness[place]),
+            duplicate_score=float(duplicates.likeness[place]),
+            odd=bool(odd[place]),
+            strange=bool(strange[place]),
+            group=int(group),
+            twins=[other for other in groups[int(group)] if other is not image],
+        )
+        for place, (image, group) in enumerate(zip(images, duplicates.groups, strict=True))
+    ]
 
 
 def score_images(labels: NDArray[np.int64], verdict: Verdict) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -120,6 +134,10 @@ def score_images(labels: NDArray[np.int64], verdict: Verdict) -> tuple[NDArray[n
     return quality, rankdata(verdict.distance) / len(labels)
 
 
+def _doubt(judged: JudgedImage) -> float:
+    return 1 - judged.label_score + UNLIKE * judged.outlier_score
+
+
 def _tier(issue: Issue) -> Tier:
     if {"blank", "conflicting_duplicate"} & set(issue.kinds):
         return Tier.SURE
@@ -128,67 +146,47 @@ def _tier(issue: Issue) -> Tier:
     return Tier.COPY if issue.kinds else Tier.GOOD
 
 
-def _suspect(
-    image: AuditedImage,
-    probabilities: NDArray[np.float32],
-    *,
-    odd: bool,
-    strange: bool,
-    group: list[AuditedImage],
-    classes: list[str],
-    ink: bool,
-) -> Suspicion:
-    """Says what may be wrong with an image.
-
-    An image is odd if it is unlike those of its label, strange if it is unlike those of the class that it is taken for.
-    `group` holds its duplicates and the image itself.
-    """
-    label, guess = classes[image.label], classes[int(probabilities.argmax())]
-    given, best = float(probabilities[image.label]), float(probabilities.max())
+def _suspect(judged: JudgedImage, classes: list[str], *, ink: bool) -> Suspicion:
+    """Says what may be wrong with an image."""
+    label, guess = classes[judged.image.label], classes[int(judged.probabilities.argmax())]
+    given, best = float(judged.probabilities[judged.image.label]), float(judged.probabilities.max())
     doubted = given < DOUBT
-    twins = [other for other in group if other is not image]
-    kinds = _list_kinds(
-        image, twins, mislabelled=doubted and guess != label, lost=doubted and best < LOST, odd=doubted and odd
-    )
-    suggested = guess if guess != label and doubted and not strange else ""
-    if image.blank:
+    kinds = _list_kinds(judged, doubted=doubted, taken_for_another=guess != label, lost=best < LOST)
+    suggested = guess if guess != label and doubted and not judged.strange else ""
+    if "blank" in kinds:
         return Suspicion(kinds, "drop", "", 1.0, "There is no ink." if ink else "It is of one plain colour.")
     if suggested and best >= SURE:
         return Suspicion(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.")
-    if "ambiguous" in kinds and odd:
+    if "ambiguous" in kinds and judged.odd:
         why = "It looks like no class, and unlike the other images of its own."
         return Suspicion(kinds, "drop", suggested, 1 - best, why)
     if "conflicting_duplicate" in kinds:
-        other = next(twin for twin in twins if twin.label != image.label)
+        other = next(twin for twin in judged.twins if twin.label != judged.image.label)
         why = f"The same picture is {classes[other.label]} in {other.filename}."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if doubted:
         why = f"It looks like {guess} or something else, hardly like {label}."
-        if strange and guess != label:
-            why = f"It hardly looks like {label}, and is unlike the images of {guess}, too."
-        elif guess == label:
+        if guess == label:
             why = f"It hardly looks like {label}."
+        elif judged.strange:
+            why = f"It hardly looks like {label}, and is unlike the images of {guess}, too."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
-    if twins:
-        same = (
-            "byte for byte"
-            if "exact_duplicate" in kinds
-            else "apart from its place on the page"
-            if ink
-            else "saved again"
-        )
-        return Suspicion(kinds, "keep_one", "", 1.0, f"It is {twins[0].filename} again, {same}.")
+    if judged.twins:
+        same = "apart from its place on the page" if ink else "saved again"
+        if "exact_duplicate" in kinds:
+            same = "byte for byte"
+        return Suspicion(kinds, "keep_one", "", 1.0, f"It is {judged.twins[0].filename} again, {same}.")
     return Suspicion(kinds, "", "", given, "")
 
 
-def _list_kinds(
-    image: AuditedImage, twins: list[AuditedImage], *, mislabelled: bool, lost: bool, odd: bool
-) -> tuple[str, ...]:
+def _list_kinds(judged: JudgedImage, *, doubted: bool, taken_for_another: bool, lost: bool) -> tuple[str, ...]:
+    image, twins = judged.image, judged.twins
+    doubted = doubted and not image.blank
     applies = {
         "blank": image.blank,
-        "label": mislabelled and not image.blank,
-        "ambiguous": lost and not image.blank,
-        "outlier": odd and not image.blank,
+        "label": doubted and taken_for_another,
+        "ambiguous": doubted and lost,
+        "outlier": doubted and judged.odd,
         "exact_duplicate": any(twin.sha256 == image.sha256 for twin in twins),
         "near_duplicate": any(twin.sha256 != image.sha256 for twin in twins),
         "conflicting_duplicate": any(twin.label != image.label for twin in twins),
@@ -196,18 +194,9 @@ def _list_kinds(
     return tuple(kind for kind, is_so in applies.items() if is_so)
 
 
-def _make_issue(
-    image: AuditedImage,
-    probabilities: NDArray[np.float32],
-    *,
-    suspicion: Suspicion,
-    classes: list[str],
-    group: int | None,
-    label_score: float,
-    outlier_score: float,
-    duplicate_score: float,
-) -> Issue:
+def _make_issue(judged: JudgedImage, suspicion: Suspicion, classes: list[str]) -> Issue:
     """Makes the row of an image but for its rank, which depends on the others."""
+    image, probabilities = judged.image, judged.probabilities
     guess = int(probabilities.argmax())
     return Issue(
         rank=0,
@@ -222,9 +211,9 @@ def _make_issue(
         prediction=classes[guess],
         probability=round(float(probabilities[guess]), 4),
         label_probability=round(float(probabilities[image.label]), 4),
-        label_score=round(float(label_score), 4),
-        outlier_score=round(float(outlier_score), 4),
-        duplicate_score=round(float(duplicate_score), 4),
-        group=group,
+        label_score=round(judged.label_score, 4),
+        outlier_score=round(judged.outlier_score, 4),
+        duplicate_score=round(judged.duplicate_score, 4),
+        group=judged.group + 1 if judged.twins else None,
         why=suspicion.why,
     )

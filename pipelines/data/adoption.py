@@ -95,7 +95,7 @@ class Plan(NamedTuple):
     next: Snapshot
     changes: ChangeCounts | None  # None: it is not known what `now` holds
     figures: Figures | None  # of the next version, for results/, where others are now
-    keeps_results: bool  # whether results/ belongs to this repository, and git does not ignore it
+    results_obstacle: str  # why git cannot keep results/; empty if it can
     files: list[Path]  # that the commit takes
     options: AdoptionOptions
 
@@ -157,9 +157,9 @@ def make_plan(
         now = upcoming  # it may not be in the cache
     changes = _compare(now, upcoming, curated)
     options = options._replace(message=options.message or _write_message(upcoming, changes))
-    keeps_results, has_results = _keeps_results(git), read_data_version(RESULTS) == upcoming.name
-    figures = find_figures(upcoming.name) if keeps_results and not has_results else None
-    has_results = keeps_results and (has_results or figures is not None)
+    obstacle, has_results = _find_results_obstacle(git), read_data_version(RESULTS) == upcoming.name
+    figures = find_figures(upcoming.name) if not obstacle and not has_results else None
+    has_results = not obstacle and (has_results or figures is not None)
     files = _list_files(folder, has_results=has_results, is_first=head is None)
     if options.commit:
         _check_git(git, files)
@@ -167,7 +167,7 @@ def make_plan(
         _check_tag(git, options.tag, is_done=head is not None and head.value == upcoming.name)
     if options.push is not None:
         open_remote(repo, folder, options.push or (out.remote if out else None))
-    return Plan(folder, on_disk.name, now, upcoming, changes, figures, keeps_results, files, options)
+    return Plan(folder, on_disk.name, now, upcoming, changes, figures, obstacle, files, options)
 
 
 def _find_git_root(repo: "Repo", folder: Folder) -> Path:
@@ -350,10 +350,12 @@ def _list_files(folder: Folder, *, has_results: bool, is_first: bool) -> list[Pa
     return files
 
 
-def _keeps_results(git: Path) -> bool:
-    """Whether results/ is in this repository, and git does not ignore it, even if it tracks files of it."""
+def _find_results_obstacle(git: Path) -> str:
+    """Why git cannot keep results/; empty if it can. Tracked files in an ignored folder count as ignored."""
     metrics = RESULTS.resolve() / METRICS  # a file: git cannot tell that a folder which is not there is one
-    return metrics.is_relative_to(git) and not _ask_git(git, "check-ignore", "--no-index", "--", str(metrics))
+    if not metrics.is_relative_to(git):
+        return f"is outside {git}"
+    return "is ignored by git" if _ask_git(git, "check-ignore", "--no-index", "--", str(metrics)) else ""
 
 
 def _check_git(git: Path, files: list[Path]) -> None:
