@@ -31,7 +31,8 @@ ALIKE = (
 def compare_data(before: pd.DataFrame, after: pd.DataFrame, classes: list[str]) -> DataDifference:
     """Compares the images of two data versions.
 
-    Images with the same bytes are matched one to one, so that as few of them as possible count as relabelled.
+    Images with the same bytes are matched one to one, first those of one name, and of the others so that as few as
+    possible count as relabelled.
 
     Args:
         before: The predictions for the previous version, as formats/predictions.py describes them.

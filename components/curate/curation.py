@@ -143,9 +143,9 @@ def _describe_change(outcome: Outcome, targets: dict[str, ImageTarget]) -> Chang
 def _count(outcomes: list[Outcome], curated: list[CuratedImage]) -> dict[str, int]:
     splits = Counter(image.filename.partition("/")[0] for image in curated)
     return {
-        "relabelled": sum(bool(outcome.split) and outcome.label != outcome.image.label for outcome in outcomes),
+        "relabelled": sum(outcome.is_relabelled for outcome in outcomes),
         "dropped": sum(not outcome.split for outcome in outcomes),
-        "moved": sum(outcome.split not in ("", outcome.image.split) for outcome in outcomes),
+        "moved": sum(outcome.is_moved for outcome in outcomes),
         "augmented": len(curated) - sum(bool(outcome.split) for outcome in outcomes),
         "train_images": splits["train"],
         "val_images": splits["val"],

@@ -42,9 +42,17 @@ class Outcome(NamedTuple):
         """The outcome in one word: dropped, moved, relabelled or kept."""
         if not self.split:
             return "dropped"
-        if self.split != self.image.split:
-            return "moved"
-        return "relabelled" if self.label != self.image.label else "kept"
+        return "moved" if self.is_moved else "relabelled" if self.is_relabelled else "kept"
+
+    @property
+    def is_relabelled(self) -> bool:
+        """Whether it stays with another label; it may be moved as well."""
+        return bool(self.split) and self.label != self.image.label
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether it stays in another split."""
+        return self.split not in ("", self.image.split)
 
     def drop(self, decided_by: str, why: str) -> "Outcome":
         """Changes the outcome to that of an image that is not in the new version.

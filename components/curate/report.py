@@ -8,7 +8,6 @@ from components.curate.writing import ImageTarget
 from components.shared.formats.examples import ExampleSet
 from components.shared.report import draw_thumbnail, draw_thumbnails, write_report
 
-ACTIONS = ("relabelled", "dropped", "moved")  # of the outcomes that galleries show, in this order
 GALLERY = 60  # the most images that are shown of each kind of change
 SOURCES = 2  # images of each class whose augmented images are shown
 SHOWN = 6  # the most augmented images that are shown of each of them
@@ -34,7 +33,11 @@ def write_curation_report(
         undecided: A sentence about the doubted images that are left; "" if there are none.
     """
     manifest = examples.manifest
-    galleries = {action: [outcome for outcome in outcomes if outcome.action == action] for action in ACTIONS}
+    galleries = {  # an image may be both relabelled and moved
+        "relabelled": [outcome for outcome in outcomes if outcome.is_relabelled],
+        "dropped": [outcome for outcome in outcomes if not outcome.split],
+        "moved": [outcome for outcome in outcomes if outcome.is_moved],
+    }
     montages = {name: _choose_montage(targets, name) for name in manifest.classes}
     shown = {outcome.image.filename for gallery in galleries.values() for outcome in gallery[:GALLERY]}
     shown |= {target.outcome.image.filename for montage in montages.values() for target in montage}
@@ -47,7 +50,9 @@ def write_curation_report(
         before=Counter((outcome.image.split, outcome.image.label) for outcome in outcomes),
         after=Counter((outcome.split, outcome.label) for outcome in outcomes),
         augmented=_count_augmented(targets),
-        deciders=Counter((outcome.action, outcome.decided_by) for outcome in outcomes),
+        deciders=Counter(
+            (action, outcome.decided_by) for action, changed in galleries.items() for outcome in changed
+        ),
         galleries=galleries,
         undecided=undecided,
         gallery_size=GALLERY,

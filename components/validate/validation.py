@@ -113,7 +113,12 @@ def _apply_severity(findings: list[Finding], severity: dict[str, str]) -> list[F
     order = list(KINDS)
     judged: list[Finding] = [{**finding, "severity": severity.get(finding["kind"], "warning")} for finding in findings]
     shown = [finding for finding in judged if finding["severity"] != "ignore"]
-    return sorted(shown, key=lambda finding: (order.index(finding["kind"]), finding["images"], finding["message"]))
+
+    def place(finding: Finding) -> tuple[int, list[str], str]:
+        images = finding["images"]
+        return order.index(finding["kind"]), images, finding["message"] if images else ""  # else in order of the classes
+
+    return sorted(shown, key=place)
 
 
 def _stop_on_errors(findings: list[Finding], schema: str, shown: int = 20) -> None:
