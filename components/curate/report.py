@@ -50,9 +50,7 @@ def write_curation_report(
         before=Counter((outcome.image.split, outcome.image.label) for outcome in outcomes),
         after=Counter((outcome.split, outcome.label) for outcome in outcomes),
         augmented=_count_augmented(targets),
-        deciders=Counter(
-            (action, outcome.decided_by) for action, changed in galleries.items() for outcome in changed
-        ),
+        deciders=Counter((action, outcome.decided_by) for action, changed in galleries.items() for outcome in changed),
         galleries=galleries,
         undecided=undecided,
         gallery_size=GALLERY,

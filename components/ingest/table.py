@@ -15,11 +15,17 @@ from pyarrow import parquet
 from components.ingest.buckets import Bucket
 from components.ingest.sources import Child, File, Part, Reader, Source, flatten, join_names
 from components.shared.cloud_storage import SCHEME, is_address
-from components.shared.errors import UserError, quote
+from components.shared.errors import UserError, cut, quote, shorten
 from components.shared.formats.examples import SPLITS
 from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
 from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, is_visible_name
 from components.shared.formats.tables import check_spelling, read_rows
+
+if int(pa.__version__.partition(".")[0]) < 15:
+    import pyarrow_hotfix  # noqa: F401 - else a table of a stranger could run code; see SECURITY.md
+
+# What pyarrow raises at broken files, texts that are not UTF-8, dates beyond those of Python, and types that run code.
+UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RuntimeError)
 
 
 class Row(NamedTuple):
@@ -164,8 +170,8 @@ def _read_parquet(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]
                 for row in batch.to_pylist():
                     number += 1
                     yield f"row {number}", row
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{place}: cannot be read as Parquet ({' '.join(str(error).split())}); {ADVICE}.") from None
+    except UNREADABLE as error:
+        raise UserError(f"{place}: cannot be read as Parquet ({cut(shorten(error))}); {ADVICE}.") from None
 
 
 def _check_row(row: dict[str, Any], place: str) -> Row:

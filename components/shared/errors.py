@@ -29,6 +29,11 @@ Parameters = ParamSpec("Parameters")
 # A step prints this line before the sentence that it ends with, so that its reader, and the tools, find that among all
 # that its libraries print.
 STOPS = "The step stops:"
+# Tokens of Google, tokens in three parts as OpenID Connect has them, and whatever is sent as one.
+TOKEN = re.compile(r"\bya29\.[\w.-]+|\beyJ[\w-]{10,}(\.[\w-]+)*|(?<=\b[Bb]earer )[\w.~+/=-]{8,}")
+BLOT = "[token]"
+# Escape sequences, line breaks, halves of characters, and what turns the direction of the text around it.
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # What writing to an open file may say; Python's error does not name the file then.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -192,8 +197,18 @@ def _use_utf8() -> None:
 
 
 def shorten(error: object) -> str:
-    """Returns an error's message, on one line and without the full stop, to be put in brackets."""
-    return " ".join(str(error).split()).rstrip(".")
+    """Returns an error's message, on one line, without tokens and the full stop, to be put in brackets."""
+    return clean(blot(" ".join(str(error).split()))).rstrip(".")
+
+
+def clean(text: str) -> str:
+    """The text without what a terminal would obey, and on one line."""
+    return UNPRINTABLE.sub("\ufffd", text)
+
+
+def blot(text: str) -> str:
+    """The text without what looks like a token."""
+    return TOKEN.sub(BLOT, text)
 
 
 def shorten_to_sentence(error: object) -> str:

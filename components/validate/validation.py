@@ -115,8 +115,8 @@ def _apply_severity(findings: list[Finding], severity: dict[str, str]) -> list[F
     shown = [finding for finding in judged if finding["severity"] != "ignore"]
 
     def place(finding: Finding) -> tuple[int, list[str], str]:
-        images = finding["images"]
-        return order.index(finding["kind"]), images, finding["message"] if images else ""  # else in order of the classes
+        message = finding["message"] if finding["images"] else ""  # the others come in the order of the classes
+        return order.index(finding["kind"]), finding["images"], message
 
     return sorted(shown, key=place)
 

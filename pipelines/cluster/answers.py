@@ -2,24 +2,27 @@
 
 import datetime
 import io
-import ipaddress
 import json
 import re
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from html import unescape
+from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 import kfp_server_api.models
 from kfp_server_api import ApiClient
 from urllib3 import HTTPResponse, PoolManager, Retry, Timeout
 from urllib3.response import BaseHTTPResponse
 
-from components.shared.errors import UserError
+from components.shared.errors import BLOT, clean
+from components.shared.hosts import check_private
 
 SILENCE = 30  # seconds without a word after which a connection counts as lost
 LONGEST = 60  # seconds that a whole answer may take
+GRACE = 1  # second more for the checks that know better what is wrong
 LARGEST = 256 * 2**20  # bytes of an answer; a page of runs with all their tasks has some millions
 # Asking again is left to Cluster.call: urllib3 would multiply the silence, and sleep as long as a Retry-After says.
 RETRIES = Retry(total=3, connect=0, read=0, other=0, status=0, redirect=3, respect_retry_after_header=False)
@@ -37,12 +40,9 @@ REQUIRED = {
 IDS = ("experiment_id", "pipeline_id", "pipeline_version_id", "recurring_run_id", "run_id")
 ID = re.compile(r"\w[\w.-]*", re.ASCII)
 PYTHON_TYPES = {"str": str, "int": int, "bool": bool, "datetime": str}
-# Tokens of Google, tokens in three parts as OpenID Connect has them, and whatever is sent as one.
-TOKEN = re.compile(r"\bya29\.[\w.-]+|\beyJ[\w-]{10,}(\.[\w-]+)*|(?<=\b[Bb]earer )[\w.~+/=-]{8,}")
-BLOT = "[token]"
+LATE = "it did not come to its end in time"
 SHORTEST_TOKEN = 16  # characters with the word Bearer in front
-# Escape sequences, line breaks, halves of characters, and what turns the direction of the text around it.
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+Heard = tuple[BaseHTTPResponse, bytes]  # an answer and its content
 
 
 class WrongAnswer(Exception):
@@ -98,41 +98,28 @@ class Pool:
         left = max(self._talk.end - time.monotonic(), 1)
         silence = min(SILENCE, left)
         end = time.monotonic() + min(LONGEST, left)
-        response = self._pool.request(
-            method,
-            url,
-            headers=headers,
-            preload_content=False,
-            timeout=Timeout(connect=silence, read=silence),
-            retries=RETRIES,
-            **options,
-        )
+
+        def ask() -> Heard:
+            response = self._pool.request(
+                method,
+                url,
+                headers=headers,
+                preload_content=False,
+                timeout=Timeout(connect=silence, read=silence),
+                retries=RETRIES,
+                **options,
+            )
+            return response, _read(response, end)
+
+        response, data = _run_until(end + GRACE, ask)
         kept = {name: response.headers[name] for name in ("Retry-After",) if name in response.headers}
         kind = response.headers.get("Content-Type", "").partition(";")[0]  # not its charset: it may be any word
-        content = self._talk.blot(_read(response, end).decode(errors="replace"))
         return HTTPResponse(
-            io.BytesIO(content.encode()),
+            io.BytesIO(self._talk.blot(data.decode(errors="replace")).encode()),
             headers={"Content-Type": kind, **kept},
             status=response.status,
             reason=response.reason,
             preload_content=False,
-        )
-
-
-def check_private(url: str) -> None:
-    """Checks that what is sent to the address can be read by nobody else: it is this machine's, or uses TLS.
-
-    Raises:
-        UserError: it can be read.
-    """
-    address = urlsplit(url if "//" in url else f"//{url}")
-    host = address.hostname or ""
-    # kfp's own address inside a cluster has no scheme, and its token is for Kubeflow Pipelines alone.
-    is_inside = not address.scheme and host.endswith(".svc.cluster.local")
-    if address.scheme != "https" and not is_inside and not _is_here(host):
-        raise UserError(
-            f"{address.scheme or 'http'}://{address.netloc}: a token would be sent unencrypted; "
-            "give an address that begins with https."
         )
 
 
@@ -234,16 +221,6 @@ def _check_object(content: Any, kind: Any, place: str) -> dict[str, Any]:
     return checked
 
 
-def clean(text: str) -> str:
-    """The text without what a terminal would obey, and on one line."""
-    return UNPRINTABLE.sub("\ufffd", text)
-
-
-def blot(text: str) -> str:
-    """The text without what looks like a token."""
-    return TOKEN.sub(BLOT, text)
-
-
 def _check_type(content: Any, expected: type, place: str) -> None:
     if not isinstance(content, expected):
         raise WrongAnswer(f"{place or 'it'} is of type {type(content).__name__}, not {expected.__name__}")
@@ -269,6 +246,30 @@ def _check_time(text: str, place: str) -> None:
         raise WrongAnswer(f"{place} is no time")
 
 
+def _run_until(end: float, ask: Callable[[], Heard]) -> Heard:
+    """What `ask` returns or raises, if that is before `end`, by time.monotonic().
+
+    Only a thread that is left alone bounds all of a request: urllib3's timeouts bound each piece that arrives, and a
+    name may be looked up, and headers may trickle in, for ever.
+
+    Raises:
+        WrongAnswer: it takes longer.
+    """
+    answer: Future[Heard] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    Thread(target=work, daemon=True).start()
+    wait([answer], max(end - time.monotonic(), 0))
+    if not answer.done():
+        raise WrongAnswer(LATE)
+    return answer.result()
+
+
 def _read(response: BaseHTTPResponse, end: float) -> bytes:
     """The content; `end` is by time.monotonic()."""
     content = bytearray()
@@ -276,15 +277,6 @@ def _read(response: BaseHTTPResponse, end: float) -> bytes:
         content += chunk
         if len(content) > LARGEST or time.monotonic() > end:
             response.close()
-            problem = "it is endless" if len(content) > LARGEST else "it did not come to its end in time"
-            raise WrongAnswer(problem)
+            raise WrongAnswer("it is endless" if len(content) > LARGEST else LATE)
     response.release_conn()
     return bytes(content)
-
-
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

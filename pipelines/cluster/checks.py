@@ -12,9 +12,8 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import Request
 
 from components.shared.cloud_storage import check_writable, is_address
-from components.shared.errors import UserError, shorten_to_sentence
+from components.shared.errors import UserError, clean, shorten_to_sentence
 from pipelines.cluster import runs
-from pipelines.cluster.answers import clean
 from pipelines.cluster.client import Client
 from pipelines.cluster.connection import Cluster
 

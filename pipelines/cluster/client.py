@@ -18,7 +18,8 @@ from kubernetes.config import ConfigException, load_kube_config
 from yaml import YAMLError
 
 from components.shared.errors import UserError, shorten
-from pipelines.cluster.answers import Talk, check_content, check_private, guard, read_object
+from components.shared.hosts import check_private
+from pipelines.cluster.answers import Talk, check_content, guard, read_object
 from pipelines.compiler.config import Endpoint
 
 

@@ -15,8 +15,8 @@ import kfp
 from kfp_server_api.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.shared.errors import UserError, shorten
-from pipelines.cluster.answers import Talk, WebPage, WrongAnswer, blot, clean
+from components.shared.errors import UserError, blot, clean, shorten
+from pipelines.cluster.answers import Talk, WebPage, WrongAnswer
 from pipelines.cluster.client import Client, connect
 from pipelines.cluster.failures import advise, explain, is_own_refusal, read_retry_after
 from pipelines.compiler.config import Config, Endpoint, load_config, validate

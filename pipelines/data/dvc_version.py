@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from components.shared.cloud_storage import exists
 from components.shared.errors import UserError, name_unknown, shorten
 from components.shared.formats.image_table import is_table_name
+from components.shared.hosts import check_private
 from pipelines.compiler.code_version import explain_distrust, find_git_root
 
 if TYPE_CHECKING:
@@ -326,6 +327,9 @@ def open_remote(
         is_readable = False
     if not is_readable:
         raise UserError(f"the DVC remote '{name}' is {url}; ingest reads gs:// and folders, so push to one of those.")
+    endpoint = store.fs.fs_args.get("endpoint_url") or ""
+    if endpoint and store.fs.fs_args.get("token") != "anon":
+        check_private(endpoint)
     if store.worktree or store.fs.version_aware:
         raise UserError(f"the DVC remote '{name}' ({url}) keeps cloud versions, not DVC's own; push to another one.")
     return name, repo.cloud.get_remote_odb(name, hash_name=hash_name)

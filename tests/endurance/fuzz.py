@@ -16,6 +16,7 @@ STAGES_PYTHON = os.environ.get("STAGES_PYTHON", str(ROOT / ".venv-stages/bin/pyt
 # Each with the Python that it runs with.
 TESTS = [
     (STAGES_PYTHON, "tests/components/ingest/test_image.py"),
+    (STAGES_PYTHON, "tests/components/ingest/test_layouts.py"),
     (STAGES_PYTHON, "tests/components/shared/formats"),
     (sys.executable, "tests/pipelines/compiler/test_mutated_yaml.py"),
     (sys.executable, "tests/pipelines/local/test_record.py"),

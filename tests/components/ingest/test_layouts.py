@@ -1,8 +1,10 @@
 """Any layout that people have: class folders alone, other names of splits, folders below classes, tables."""
 
+import contextlib
 import hashlib
 import io
 import json
+import pickle
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -13,14 +15,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pyarrow import parquet
 
 from components.ingest.division import Inspected, Shares, check_shares, divide
+from components.ingest.folders import Folder
 from components.ingest.ingestion import ingest_data
 from components.ingest.pairs import compute_version, write_pairs
+from components.ingest.table import read_table
 from components.shared.duplicates import fingerprint
 from components.shared.errors import UserError
 from components.shared.formats.examples import ExamplesManifest, open_examples, read_paths
@@ -28,6 +32,7 @@ from components.shared.formats.names import is_passed_over, sort_classes
 from tests.components.ingest.test_sources import push
 from tests.conftest import BEAM, contents
 from tests.fakes.gcs import Gcs
+from tests.mutations import mutated_table, read_or_refuse, torn
 
 NAMES = ["python3", "a 'b' \"c\"", "zwölf", "e\u0301te\u0301"]
 
@@ -447,6 +452,54 @@ def test_column_that_is_there_twice_is_refused(listed: Path, tmp_path: Path) -> 
     (listed / "labels.csv").write_text("path,label,split,split\nimages/0/0.png,a,train,val\n")
     assert refuse(listed / "labels.csv", tmp_path) == (
         f"{listed}/labels.csv: the column split appears twice; leave one."
+    )
+
+
+class Payload:
+    """What runs code when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_parquet_of_a_stranger_runs_nothing(listed: Path, tmp_path: Path) -> None:
+    names = {b"ARROW:extension:name": b"arrow.py_extension_type"}
+    names[b"ARROW:extension:metadata"] = pickle.dumps(Payload(tmp_path / "has run"))
+    fields = [pa.field("path", pa.string()), pa.field("label", pa.string()), pa.field("more", pa.binary(), True, names)]
+    columns = [[row[name] for row in rows_of(listed)] for name in ("path", "label")]
+    texts = [pa.array([str(value) for value in column]) for column in columns]
+    table = pa.Table.from_arrays([*texts, pa.array([b""] * len(texts[0]))], schema=pa.schema(fields))
+    parquet.write_table(table, listed / "labels.parquet")
+    with contextlib.suppress(UserError):
+        ingest(listed / "labels.parquet", tmp_path / "examples")
+    assert not (tmp_path / "has run").exists()
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pytest.param(pa.array([b"\xff"] * 30).view(pa.string()), id="no UTF-8"),
+        pytest.param(pa.array([2**62] * 30).cast(pa.timestamp("us")), id="date of the far future"),
+    ],
+)
+def test_parquet_with_what_python_cannot_hold_is_refused(listed: Path, tmp_path: Path, column: Any) -> None:
+    paths = pa.array([row["path"] for row in rows_of(listed)])
+    parquet.write_table(pa.table({"path": paths, "label": column}), listed / "labels.parquet")
+    assert f"{listed}/labels.parquet: cannot be read as Parquet (" in refuse(listed / "labels.parquet", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_table_with_a_mistake_anywhere_is_read_or_refused(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    rows = [{"path": "a.png", "label": "i", "split": "train"}, {"path": "b.png", "label": "v", "split": "val"}]
+    content = write_table(tmp_path / name, rows).read_bytes()
+    mistaken = torn(content) | mutated_table(content.decode()) if name.endswith("csv") else torn(content)
+    read_or_refuse(
+        lambda path: list(read_table(Folder(str(path.parent)), path.name)), tmp_path / name, data.draw(mistaken)
     )
 
 

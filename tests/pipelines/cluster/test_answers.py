@@ -78,6 +78,7 @@ WRONG = {
     "empty rows": Wrong(other("it has no multi_user"), json.dumps(ROWS).encode()),
     "endless": Wrong(other("it is endless"), b" " * 5000),
     "drips": Wrong(other("it did not come to its end in time"), b"{" * 100, act="drip"),
+    "drips its head": Wrong(other("it did not come to its end in time"), b"x" * 100, act="drip head"),
     "not there": Wrong(
         "not found (404): Not Found; check that this is the address of Kubeflow Pipelines.", b"<html>lost</html>", 404
     ),
@@ -168,14 +169,20 @@ def serve(wrong: Wrong, healthy: bool) -> Iterator[str]:
                 time.sleep(answer.pause)
             if answer.act in ("sleep", "hang up"):
                 return
-            self.send_response(answer.status)
-            for name, value in (*answer.headers, ("Content-Length", str(answer.length or len(answer.body)))):
-                self.send_header(name, value)
-            self.end_headers()
-            for part in (answer.body,) if answer.act != "drip" else (b"{" for _ in answer.body):
-                with contextlib.suppress(OSError):  # nobody waits for it any more
+            if answer.act == "drip head":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            else:
+                self.send_response(answer.status)
+                for name, value in (*answer.headers, ("Content-Length", str(answer.length or len(answer.body)))):
+                    self.send_header(name, value)
+                self.end_headers()
+            self.write(answer.body, slowly=answer.act.startswith("drip"))
+
+        def write(self, data: bytes, *, slowly: bool) -> None:
+            with contextlib.suppress(OSError):  # nobody waits for it any more
+                for part in (bytes([byte]) for byte in data) if slowly else (data,):
                     self.wfile.write(part)
-                    time.sleep(0.1 if answer.act == "drip" else 0)
+                    time.sleep(0.1 if slowly else 0)
 
         do_POST = do_DELETE = do_GET
 

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from components.shared.errors import UserError
+from components.shared.hosts import check_private
 from pipelines.cluster import answers
-from pipelines.cluster.answers import check_private
 from pipelines.cluster.connection import Cluster
 from pipelines.compiler.config import Config, Endpoint
 from tests.fakes.kfp_rules import Frame

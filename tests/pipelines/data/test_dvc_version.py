@@ -507,6 +507,11 @@ def cloud_versions(home: Path) -> None:
     configure(home, "remote", "modify", "cloud", "version_aware", "true")
 
 
+def readable_by_others(home: Path) -> None:
+    configure(home, "remote", "add", "cloud", "gs://bucket/dvc")
+    configure(home, "remote", "modify", "cloud", "endpointurl", "http://storage.example:9000")
+
+
 def unnamed_bucket(home: Path) -> None:
     configure(home, "remote", "add", "gcs", "gs://BUCKET/dvc")
 
@@ -528,6 +533,11 @@ def other_cloud(home: Path) -> None:
             "`dvc remote modify gcs url gs://NAME/dvc` in HOME, and `dvc push -r gcs`.",
         ),
         (other_cloud, "cloud", "the DVC remote 'cloud' is s3://bucket/dvc; ingest reads gs:// and folders"),
+        (
+            readable_by_others,
+            "cloud",
+            "http://storage.example:9000: a token would be sent unencrypted; give",
+        ),
         (cloud_versions, "cloud", "'cloud' (gs://bucket/dvc) keeps cloud versions"),
     ],
 )
@@ -537,6 +547,16 @@ def test_refuses_a_remote(
 ) -> None:
     change(home)
     assert named.replace("HOME", str(home)) in refused(home / "data", rev, remote)
+
+
+def test_what_cloud_storage_says_is_shown_without_tokens_and_escape_characters(home: Path) -> None:
+    handler = type("Handler", (Answering,), {"status": 403, "asked": [], "says": "Bearer ya29.se-cret \x1b[31mred"})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        in_bucket(home, f"http://127.0.0.1:{server.server_port}", "images")
+        message = refused(home / "data", None, "bucket")
+        server.shutdown()
+    assert "Bearer [token] \ufffd[31mred)" in message
 
 
 def in_bucket(home: Path, url: str, bucket: str, *options: str) -> None:
@@ -564,10 +584,11 @@ class Answering(http.server.BaseHTTPRequestHandler):
 
     status: int
     asked: list[str]
+    says = "no permission storage.objects.get"
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
-        body = json.dumps({"error": {"code": self.status, "message": "no permission storage.objects.get"}}).encode()
+        body = json.dumps({"error": {"code": self.status, "message": self.says}}).encode()
         self.send_response(self.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
