@@ -4,6 +4,12 @@ from typing import Any
 
 from components.shared.formats import predictions as columns
 from components.shared.formats.issues import Issue
+from components.shared.formats.manifest import CuratedImage
+
+
+def make_augmented(filename: str) -> CuratedImage:
+    """The row of manifest.csv of an image that curate made from another one."""
+    return CuratedImage(filename, "0" * 64, "train/i/0.png", "1" * 64, "train/i/0.png", filename.split("/")[1], [], 7)
 
 
 def make_issue(**cells: Any) -> Issue:

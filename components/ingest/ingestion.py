@@ -172,7 +172,7 @@ def _run(
                 shares.test,
                 beam.pvalue.AsDict(_count(files)),
                 beam.pvalue.AsList(failures),
-                beam.pvalue.AsList(_find_posing(files, layout.is_curated)),
+                beam.pvalue.AsList(_find_posing(files, layout.augmented)),
             )
         )
         if not layout.is_divided:
@@ -256,11 +256,12 @@ def _count(files: PCollection[File]) -> PCollection[tuple[ClassKey, int]]:
     return counts
 
 
-def _find_posing(files: PCollection[File], is_curated: bool) -> PCollection[str]:
-    """The images that have the name of one that curate made, in a data set that curate did not make."""
+def _find_posing(files: PCollection[File], augmented: frozenset[str]) -> PCollection[str]:
+    """The images that have the name of one that curate made from another, but are none of those."""
     names: PCollection[str] = (
         files
-        | "augmented" >> beam.Filter(lambda file: not is_curated and file.is_image and is_augmented(file.name))
+        | "augmented"
+        >> beam.Filter(lambda file: file.is_image and is_augmented(file.name) and file.name not in augmented)
         | "shown" >> beam.Map(lambda file: file.shown)
     )
     return names
@@ -312,8 +313,8 @@ def _check_listing(
         return min(failures)
     if posing:
         return (
-            f"{min(posing)}: has the name of an image that curate made, which audit and curate leave out, but there is"
-            f" no {CURATED} in the data; rename it, or put back the {CURATED} of the curated folder."
+            f"{min(posing)}: has the name of an image that curate made, which audit and curate leave out, but no"
+            f" {CURATED} in the data lists it; rename it, or put back the {CURATED} of the curated folder."
         )
     for split_and_class, address in addresses.items():
         if split_and_class not in counts:

@@ -1,5 +1,6 @@
 """What the folders of a data set must be: class folders, within splits or to be divided into them."""
 
+import contextlib
 import unicodedata
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from components.shared.errors import UserError, quote
 from components.shared.formats.examples import SPLITS
 from components.shared.formats.image_table import is_table_name
 from components.shared.formats.manifest import FILE as MANIFEST
+from components.shared.formats.manifest import read_manifest
 from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, sort_classes
 
 # Hidden folders that tools make beside people's; any other may be a class whose name begins with a dot.
@@ -33,7 +35,7 @@ class Layout(NamedTuple):
     data: Source
     splits: list[Split]  # as they are found
     classes: list[str]  # in the order of their labels
-    is_curated: bool  # whether curate's manifest lies in the data set, so that curate made the augmented images there
+    augmented: frozenset[str]  # images that curate made from others, by its manifest, if that lies in the data set
 
     @property
     def sources(self) -> list[Source]:
@@ -90,7 +92,14 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: 
             f"{data.join_address()}: {', '.join(names)} is its only class, but a model needs two to tell apart; name "
             "the folder that has a folder for each class."
         )
-    return Layout(data, splits, names, any(child.name == MANIFEST for child in top or ()))
+    has_manifest = any(child.name == MANIFEST for child in top or ())
+    return Layout(data, splits, names, _list_augmented(data) if has_manifest else frozenset())
+
+
+def _list_augmented(data: Source) -> frozenset[str]:
+    with contextlib.suppress(UserError), data.open_copy(MANIFEST) as path:  # somebody's own file may have that name
+        return frozenset(image.filename for image in read_manifest(path.parent) if image.seed is not None)
+    return frozenset()
 
 
 def _find_splits(data: Source, found: list[Child] | None, test_data_uri: str, ignored: frozenset[str]) -> list[Split]:

@@ -5,11 +5,15 @@ chooses one.
 """
 
 import hashlib
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from components.shared.errors import UserError
 from components.shared.formats.names import LONGEST_NAME, is_plain_name
 
 DEPTH = 2  # of split/class; where there are no splits, class folders lie higher
@@ -124,6 +128,18 @@ class Source(ABC):
     @abstractmethod
     def open_reader(self) -> AbstractContextManager[Reader]:
         """Connects to where the files are; a worker does so once for each shard."""
+
+    @contextmanager
+    def open_copy(self, path: str) -> Iterator[Path]:
+        """The path of a copy of a file of the data set, which has its name and is gone afterwards."""
+        (file,) = self.locate([path])
+        if file.problem:
+            raise UserError(f"{self.join_address(*path.split('/'))}: {file.problem}.")
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, path.rpartition("/")[2])
+            with self.open_reader() as reader, reader.open(file.address) as opened, copy.open("wb") as target:
+                shutil.copyfileobj(opened, target, 2**20)
+            yield copy
 
     def group_parts(self, parts: list[Part]) -> list[list[Part]]:
         """The parts that are listed at once; the groups are listed side by side."""

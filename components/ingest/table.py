@@ -1,8 +1,6 @@
 """A data set that a table lists: a CSV or Parquet file with the columns path, label and perhaps split."""
 
 import posixpath
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -131,13 +129,7 @@ def read_table(root: Source, name: str) -> Iterator[Row]:
         UserError: As open_table.
     """
     place, seen = _name_table(root, name), dict[str, str]()
-    (file,) = root.locate([name])
-    if file.problem:
-        raise UserError(f"{place}: {file.problem}.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "table")
-        with root.open_reader() as reader, reader.open(file.address) as opened, path.open("wb") as copy:
-            shutil.copyfileobj(opened, copy, 2**20)
+    with root.open_copy(name) as path:
         cells = _read_csv(path, place) if name.lower().endswith(".csv") else _read_parquet(path, place)
         for line, row in cells:
             checked = _check_row(row, f"{place}, {line}")

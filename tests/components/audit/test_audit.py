@@ -24,8 +24,9 @@ from components.audit.report import write_audit_report
 from components.shared.duplicates import Duplicates
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
+from components.shared.formats.manifest import write_manifest
 from tests.conftest import ROOT, contents, ingest_folder
-from tests.rows import make_issue
+from tests.rows import make_augmented, make_issue
 from tests.shards import edit_record, set_text
 
 CLASSES = ["i", "v", "x"]
@@ -53,8 +54,9 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 draw_page(rng, label).save(folder / f"{number:02d}.png")
     for number, (filename, truth) in enumerate(FAULTS.items()):
         draw_page(np.random.default_rng([7, number]), truth).save(root / "data" / filename)
-    draw_page(np.random.default_rng(8), "x").save(root / f"data/train/v/00{AUGMENTED}1.png")
-    (root / "data/manifest.csv").touch()  # curate's, which knows that image
+    augmented = f"train/v/00{AUGMENTED}1.png"
+    draw_page(np.random.default_rng(8), "x").save(root / "data" / augmented)
+    write_manifest(root / "data", [make_augmented(augmented)])
     draw_blank_page(0).save(root / "data/train/v/blank.png")
     shutil.copyfile(root / "data/val/i/00.png", root / "data/train/i/copy.png")
     picture = Image.open(root / "data/train/x/03.png")

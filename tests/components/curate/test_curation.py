@@ -26,12 +26,12 @@ from components.shared.formats.changes import Change
 from components.shared.formats.examples import AUGMENTED, ExamplesManifest, ImageExample, is_augmented, open_examples
 from components.shared.formats.issues import write_issues
 from components.shared.formats.manifest import FILE as MANIFEST
-from components.shared.formats.manifest import CuratedImage, read_manifest
+from components.shared.formats.manifest import CuratedImage, read_manifest, write_manifest
 from components.shared.formats.predictions import describe_image, write_predictions
 from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
 from tests.fakes.gcs import Gcs
 from tests.pages import Page
-from tests.rows import make_issue, make_prediction
+from tests.rows import make_augmented, make_issue, make_prediction
 from tests.shards import edit_record, set_text
 
 EVIL = """<script>alert('1')<|script> & "quoted".png"""
@@ -107,7 +107,7 @@ def inputs(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     shutil.move(train / "v" / "07.png", data.parent / "data" / LONG)
     shutil.move(train / "v" / "06.png", train / "v" / EVIL)
     shutil.copy(train / "x" / "00.png", data.parent / "data" / LEFT)
-    (data / "manifest.csv").touch()  # that of an earlier turn, which made LEFT
+    write_manifest(data, [make_augmented(LEFT)])  # that of an earlier turn
     picture = Image.open(train / "x" / "07.png").convert("RGB")
     (train / "x" / "07.png").unlink()
     picture.save(train / "x" / "07.bmp")

@@ -25,7 +25,9 @@ from components.ingest.image import read_image
 from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, ExamplesManifest, ImageExample, open_examples, parse_example
+from components.shared.formats.manifest import write_manifest
 from tests.conftest import BEAM, CLASSES, IMAGES, PROCESSES, Folders, contents, ends_soon, run_killed
+from tests.rows import make_augmented
 
 MAX_PIXELS = 1_000_000
 
@@ -627,11 +629,14 @@ def test_two_spellings_of_a_class_are_named(own: Folders, tmp_path: Path) -> Non
 def test_image_with_the_name_of_an_augmented_one_needs_the_manifest(own: Folders, tmp_path: Path) -> None:
     path = write(own.data / "train/i/a.augmented-3.png", whole(own))
     assert refusal(own, tmp_path / "examples") == (
-        f"{path}: has the name of an image that curate made, which audit and curate leave out, but there is no"
-        " manifest.csv in the data; rename it, or put back the manifest.csv of the curated folder."
+        f"{path}: has the name of an image that curate made, which audit and curate leave out, but no"
+        " manifest.csv in the data lists it; rename it, or put back the manifest.csv of the curated folder."
     )
-    write(own.data / "manifest.csv", b"")
+    made = make_augmented("train/i/a.augmented-3.png")
+    write_manifest(own.data, [made, made._replace(filename="train/i/a.augmented-4.png", seed=None)])
     assert "train/i/a.augmented-3.png" in {e.filename for e in taken(own, tmp_path / "curated")}
+    write(own.data / "train/i/a.augmented-4.png", whole(own))
+    assert f"{own.data}/train/i/a.augmented-4.png: has the name of an image that" in refusal(own, tmp_path / "examples")
 
 
 def taken(folders: Folders, output: Path) -> list[ImageExample]:
