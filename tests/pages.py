@@ -1,8 +1,10 @@
-"""What a browser would make of a report."""
+"""What a browser would make of a report, or of a page of `dvc plots`."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 ADDRESSES = ("src", "href", "xlink:href", "srcset", "data", "action", "poster")
 
@@ -36,3 +38,9 @@ class Page(HTMLParser):
         assert not {"script", "link", "iframe", "object", "embed", "base"} & self.tags
         assert "@import" not in self.source
         assert set(re.findall(r"url\(\s*['\"]?(.)", self.source)) <= {"#"}
+
+
+def read_plots(page: Path) -> dict[str, Any]:
+    """What a page of `dvc plots` gives Vega-Lite to draw, by the titles."""
+    drawn = map(json.loads, re.findall(r"var spec = (\{.*\});$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    return {plot["title"]["text"]: plot for plot in drawn}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import PATIENCE, ROOT
-from tests.pages import Page
+from tests.pages import Page, read_plots
 
 SMALL = {
     "train": {"epochs": 1, "batch_size": 64},
@@ -83,9 +83,7 @@ def test_the_loop_as_one_types_it(project: Path):
     assert f"    python adopt.py --data data --from-run {run.name}\n" in improvement
     check_index(project, run)
     check_figures(project, run, said["dvc metrics diff v1 v2"])
-    plots = (project / "dvc_plots/index.html").read_text()
-    assert re.findall(r'src="https://([^/"]+)', plots)
-    assert set(re.findall(r'src="https://([^/"]+)', plots)) == {"cdn.jsdelivr.net"}  # which the README names
+    check_plots(project / "dvc_plots/index.html")
 
 
 def check_index(project: Path, run: Path) -> None:
@@ -112,3 +110,18 @@ def check_figures(project: Path, run: Path, diff: str) -> None:
         (row,) = re.findall(rf"^results/metrics\.json +{split}\.log_loss +(\S+) +(\S+) +\S+$", diff, re.MULTILINE)
         measured = [json.loads((folder / "evaluation.json").read_text()) for folder in (before, run)]
         assert [float(cell) for cell in row] == pytest.approx([each[split]["log_loss"] for each in measured], abs=1e-5)
+
+
+def check_plots(path: Path) -> None:
+    """The page has a plot of each kind with other points for each version, and loads what the README names."""
+    hosts = re.findall(r'src="https://([^/"]+)', path.read_text())
+    assert hosts
+    assert set(hosts) == {"cdn.jsdelivr.net"}
+    plots = read_plots(path)
+    assert {"Accuracy per epoch", "Loss per epoch"} < plots.keys()
+    for split in ("val", "test"):
+        assert {f"results/plots/{table}/{split}.csv" for table in ("confusion", "classes")} < plots.keys()
+    for title, plot in plots.items():
+        assert {row["rev"] for row in plot["data"]["values"]} == {"v1", "v2"}, title
+    losses = [(row["rev"], row["val_loss"]) for row in plots["Loss per epoch"]["data"]["values"]]
+    assert {loss for rev, loss in losses if rev == "v1"} != {loss for rev, loss in losses if rev == "v2"}

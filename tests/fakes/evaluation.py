@@ -23,21 +23,23 @@ def split_metrics(rows: dict[str, Any], classes: list[str], slice_bins: int) -> 
     return json.loads(_called(json.dumps([rows, classes, slice_bins])))
 
 
-def write_evaluation(folder: Path, version: str, splits: dict[str, int], seed: int) -> dict[str, Any]:
+def write_evaluation(
+    folder: Path, version: str, splits: dict[str, int], seed: int, *, classes: list[str] = CLASSES
+) -> dict[str, Any]:
     """An evaluation artifact of so many images per split, its figures by the evaluate stage's own code."""
     rng = np.random.default_rng(seed)
     result: dict[str, Any] = {
         "data_version": version,
         "trained_on": version,
         "settings": {"epochs": 2, "learning_rate": 0.001},
-        "classes": CLASSES,
+        "classes": classes,
         "train": {"images": 10 + seed},
     }
     for split, images in splits.items():
-        label = rng.choice(CLASSES, images)
+        label = rng.choice(classes, images)
         rows = {
             "label": label.tolist(),
-            "prediction": np.where(rng.random(images) < 0.2 + 0.3 * seed, label, CLASSES[0]).tolist(),
+            "prediction": np.where(rng.random(images) < 0.2 + 0.3 * seed, label, classes[0]).tolist(),
             "confidence": rng.random(images).tolist(),
             "loss": rng.random(images).tolist(),
             "ink_fraction": rng.random(images).tolist(),
@@ -45,7 +47,7 @@ def write_evaluation(folder: Path, version: str, splits: dict[str, int], seed: i
             "height": 20,
             "aspect_ratio": 1.0,
         }
-        result[split] = split_metrics(rows, CLASSES, 2)
+        result[split] = split_metrics(rows, classes, 2)
     folder.mkdir()
     (folder / "evaluation.json").write_text(json.dumps(result))
     return result

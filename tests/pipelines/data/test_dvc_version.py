@@ -23,8 +23,9 @@ from pipelines.output.results import keep_results
 from tests.conftest import ROOT
 from tests.fakes.evaluation import write_evaluation, write_history
 from tests.fakes.gcs import Gcs
+from tests.pages import read_plots
 
-CLASSES = ["i", "v", "x"]
+CLASSES = ["v", "ix", "x"]  # by their values, not by the alphabet
 V1 = {"train/i/0.png": "an i", "train/v/0.png": "a v", "val/i/0.png": "another i"}
 V2 = {**V1, "train/v/1.png": "a second v"}
 
@@ -645,12 +646,13 @@ def story(template: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     home = root / "home"
     shutil.copytree(template, root, dirs_exist_ok=True)
     shutil.copy(ROOT / "dvc.yaml", home)
+    shutil.copytree(ROOT / ".dvc/plots", home / ".dvc/plots")
     evaluations = {}
     for seed, (tag, rev) in enumerate({"a": "v1", "b": "v2"}.items(), start=1):
         git(home, "checkout", "--quiet", rev, "data.dvc")
         evaluation = root / f"evaluation {tag}"
         version = resolve_version(home / "data", rev).version
-        evaluations[tag] = write_evaluation(evaluation, version, {"val": 40, "test": 30}, seed)
+        evaluations[tag] = write_evaluation(evaluation, version, {"val": 40, "test": 30}, seed, classes=CLASSES)
         keep_results(evaluation, write_history(root / "history", seed), home / "results")
         commit(home, tag)
     return home, evaluations
@@ -717,10 +719,45 @@ def test_plots_diff_has_curves_confusion_matrices_and_classes(
     assert {row["field"] for row in points["Accuracy per epoch"]} == {"accuracy", "val_accuracy"}
 
 
-def test_plots_diff_makes_a_page(story: tuple[Path, dict[str, dict[str, Any]]], tmp_path: Path) -> None:
-    home, _ = story
+def test_page_of_plots_diff_has_both_versions_and_the_classes_in_their_order(
+    story: tuple[Path, dict[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    home, evaluations = story
     dvc(home, "plots", "diff", "a", "b", "--out", str(tmp_path / "page"))
-    page = (tmp_path / "page/index.html").read_text()
-    for title in ("Accuracy per epoch", "confusion/val.csv", "confusion/test.csv", "classes/test.csv"):
-        assert title in page
+    plots = read_plots(tmp_path / "page/index.html")
+    points = {title: split_by_version(plot["data"]["values"]) for title, plot in plots.items()}
+    assert len(points) == 2 + 2 * 2
+    for title, versions in points.items():
+        assert versions.keys() == {"a", "b"}, title
+        assert versions["a"] != versions["b"], title
+    for split in ("val", "test"):
+        bars = plots[f"results/plots/classes/{split}.csv"]
+        assert (bars["encoding"]["y"]["field"], bars["encoding"]["y"]["sort"]) == ("class", None)
+        matrix = plots[f"results/plots/confusion/{split}.csv"]["spec"]
+        axes = [(axis["field"], axis["sort"]) for axis in (matrix["encoding"]["x"], matrix["encoding"]["y"])]
+        assert axes == [("prediction", None), ("label", None)]
+        first = matrix["layer"][0]["encoding"]["x"]  # the first rows need not have all predictions, but all labels
+        assert (first["field"], first["sort"], first["title"]) == ("label", None, "prediction")
+        for tag, evaluation in evaluations.items():
+            assert [row["class"] for row in points[f"results/plots/classes/{split}.csv"][tag]] == CLASSES
+            rows = points[f"results/plots/confusion/{split}.csv"][tag]
+            assert list(dict.fromkeys(row["label"] for row in rows)) == CLASSES
+            assert len(rows) == evaluation[split]["images"]
     assert git(home, "status", "--porcelain") == ""
+
+
+def split_by_version(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each version, without its name."""
+    versions: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        versions.setdefault(row["rev"], []).append({name: value for name, value in row.items() if name != "rev"})
+    return versions
+
+
+def test_page_of_plots_show_has_the_templates_too(
+    story: tuple[Path, dict[str, dict[str, Any]]], tmp_path: Path
+) -> None:
+    dvc(story[0], "plots", "show", "--out", str(tmp_path / "page"))
+    plots = read_plots(tmp_path / "page/index.html")
+    assert plots["results/plots/classes/val.csv"]["encoding"]["y"]["sort"] is None
+    assert plots["results/plots/confusion/val.csv"]["spec"]["encoding"]["x"]["sort"] is None
