@@ -485,6 +485,13 @@ def test_report_escapes_what_comes_from_the_data(found: Validated) -> None:
     assert f"train/x/{EVIL}" in page.text
 
 
+def test_tables_of_the_report_scroll_where_the_window_is_narrow(found: Validated) -> None:
+    page = Page(found.folder / "report")
+    assert "All of them as text" in page.text
+    assert "Left out at ingest" in page.text
+    assert page.source.count("<table") == page.source.count('<div class="scroll"><table')
+
+
 def test_report_says_how_images_without_splits_were_divided(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for number in range(24):
