@@ -114,7 +114,7 @@ def check_figures(project: Path, run: Path, diff: str) -> None:
 
 def check_plots(path: Path) -> None:
     """The page has a plot of each kind with other points for each version, and loads what the README names."""
-    hosts = re.findall(r'src="https://([^/"]+)', path.read_text())
+    hosts = re.findall(r'src="https://([^/"]+)', path.read_text(encoding="utf-8"))
     assert hosts
     assert set(hosts) == {"cdn.jsdelivr.net"}
     plots = read_plots(path)
