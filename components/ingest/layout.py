@@ -2,6 +2,7 @@
 
 import contextlib
 import unicodedata
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from components.ingest.opening import open_source
@@ -13,8 +14,18 @@ from components.shared.formats.manifest import FILE as MANIFEST
 from components.shared.formats.manifest import read_manifest
 from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, sort_classes
 
-# Hidden folders that tools make beside people's; any other may be a class whose name begins with a dot.
-TOOLS = (".cache", ".dvc", ".git", ".hg", ".ipynb_checkpoints", ".svn", ".thumbnails")
+# Hidden folders that systems and tools make beside people's, as fnmatch takes them; any other may be a class whose name
+# begins with a dot.
+SYSTEMS = (  # macOS, also on network shares; Linux; network storage and what keeps folders alike
+    *("._*", ".AppleDB", ".AppleDesktop", ".AppleDouble", ".DocumentRevisions-V100", ".Spotlight-V100"),
+    *(".TemporaryItems", ".Trashes", ".fseventsd", ".Trash", ".Trash-*", ".cache", ".thumbnails"),
+    *(".@__thumb", ".recycle", ".snapshot", ".snapshots", ".dropbox.cache", ".stfolder", ".stversions"),
+)
+TOOLS = (  # editors and notebooks; versions of code and data, and where they are kept; Python
+    *(".history", ".idea", ".ipynb_checkpoints", ".settings", ".vs", ".vscode"),
+    *(".bzr", ".circleci", ".dvc", ".git", ".github", ".gitlab", ".hg", ".jj", ".svn"),
+    *(".hypothesis", ".mypy_cache", ".nox", ".pytest_cache", ".ruff_cache", ".tox", ".venv"),
+)
 
 
 class Split(NamedTuple):
@@ -171,7 +182,7 @@ def _list_classes(split: Split) -> list[Child]:
     if children is None:
         raise UserError(f"{split.join_address()}: no such folder; {name} needs one sub-folder per class there.")
     for child in children:
-        if child.is_folder and child.name.startswith(".") and child.name not in TOOLS:
+        if child.is_folder and child.name.startswith(".") and not _is_of_a_tool(child.name):
             raise UserError(
                 f"{split.join_address(child.name)}: a folder whose name begins with a dot is hidden, and so no class;"
                 " rename it or move it out of the data set."
@@ -180,6 +191,10 @@ def _list_classes(split: Split) -> list[Child]:
     if not children:
         raise UserError(f"{split.join_address()}: {name} has no images; it needs one sub-folder per class.")
     return children
+
+
+def _is_of_a_tool(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in (*SYSTEMS, *TOOLS))
 
 
 def _is_passed_over(child: Child) -> bool:

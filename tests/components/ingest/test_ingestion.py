@@ -603,17 +603,23 @@ def refusal(folders: Folders, output: Path, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_hidden_class_folder_is_named(own: Folders, tmp_path: Path) -> None:
-    (own.data / "train/x").rename(own.data / "train/.net")
+@pytest.mark.parametrize("name", [".net", ".idealism", ".Trash1", ".gitarre"])
+def test_hidden_class_folder_is_named(name: str, own: Folders, tmp_path: Path) -> None:
+    (own.data / "train/x").rename(own.data / "train" / name)
     assert refusal(own, tmp_path / "examples") == (
-        f"{own.data}/train/.net: a folder whose name begins with a dot is hidden, and so no class; rename it or move it"
-        " out of the data set."
+        f"{own.data}/train/{name}: a folder whose name begins with a dot is hidden, and so no class; rename it or move"
+        " it out of the data set."
     )
 
 
-def test_hidden_folders_of_tools_are_no_classes(own: Folders, plain: Path, tmp_path: Path) -> None:
-    write(own.data / "train/.ipynb_checkpoints/a-checkpoint.png", whole(own))
-    write(own.test / ".git/config", b"")
+def test_hidden_folders_of_systems_and_tools_are_no_classes(own: Folders, plain: Path, tmp_path: Path) -> None:
+    """Beside the class folders, and beside the splits, whatever lies in them."""
+    systems = [".Trashes", ".Trash-1000", ".Spotlight-V100", ".fseventsd", ".TemporaryItems", ".DocumentRevisions-V100"]
+    tools = [".idea", ".vscode", ".ipynb_checkpoints", ".git", ".github", ".venv"]
+    for name in [*systems, ".AppleDouble", "._x", *tools]:
+        for folder in (own.data, own.data / "train", own.test):
+            write(folder / name / "a-checkpoint.png", whole(own))
+            write(folder / name / "a/b.png", b"")
     assert ingest(own, tmp_path / "examples").splits == read_manifest(plain).splits
 
 
