@@ -52,7 +52,7 @@ def ingest(data: Path, output: Path, test: str = "") -> Path:
         test_data_uri=test,
         data_version="1.dir",
         classes=[],
-        on_bad_image="fail",
+        on_bad_image="quarantine",
         max_images=10_000,
         max_pixels=10_000_000,
         shards=2,
@@ -105,6 +105,7 @@ def faulty(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (data / "val/i/leak.png").write_bytes((data / "train/i/00.png").read_bytes())
     (test / "x/conflict.png").write_bytes((data / "train/v/01.png").read_bytes())
     (data / f"train/x/{EVIL}").write_bytes((data / "train/x/02.png").read_bytes())
+    (data / "train/v/broken.png").write_text("no picture")  # ingest leaves it out
     repaint(data / "train/v/white.png", 255)
     repaint(test / "v/black.png", 0)
     for number in range(6):
@@ -488,7 +489,8 @@ def test_report_escapes_what_comes_from_the_data(found: Validated) -> None:
 def test_tables_of_the_report_scroll_where_the_window_is_narrow(found: Validated) -> None:
     page = Page(found.folder / "report")
     assert "All of them as text" in page.text
-    assert "Left out at ingest" in page.text
+    assert "Left out at ingest (1)" in " ".join(page.text.split())
+    assert "train/v/broken.png" in page.text
     assert page.source.count("<table") == page.source.count('<div class="scroll"><table')
 
 
