@@ -17,7 +17,14 @@ from components.audit.pictures import is_plain, make_views
 from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
 from components.audit.review import PICTURE, write_review
-from components.shared.duplicates import Fingerprint, check_content, choose_content, find_duplicates, fingerprint
+from components.shared.duplicates import (
+    MOST_NEAR,
+    Fingerprint,
+    check_content,
+    choose_content,
+    find_duplicates,
+    fingerprint,
+)
 from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats.examples import (
@@ -31,8 +38,6 @@ from components.shared.formats.examples import (
 from components.shared.formats.issues import Issue, write_issues
 from components.shared.pictures import decode_rgb
 from components.shared.report import draw_thumbnails
-
-MOST_NEAR = 0.25  # share of images with near duplicates in a collection; the competition's has 0.02
 
 
 class AuditInput(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from components.shared.duplicates import Fingerprint, choose_content, group
+from components.shared.duplicates import MOST_NEAR, Fingerprint, choose_content, group
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, Quarantined
 
@@ -86,7 +86,8 @@ def divide(images: Sequence[Inspected], shares: Shares, content: str) -> Divisio
         The split of each.
 
     Raises:
-        UserError: A class has too few different images.
+        UserError: A class has too few different images, or nobody has said what the images are and near duplicates
+            are found at a rate that no collection has, since then the measure is wrong for them.
     """
     images = sorted(images, key=lambda image: (image.sha256, image.name))
     draws = {image.sha256: draw(image.sha256, shares.seed) for image in images}
@@ -102,7 +103,10 @@ def divide(images: Sequence[Inspected], shares: Shares, content: str) -> Divisio
     placed = {image.name: chosen[image.class_name, image.sha256] for image in images}
     fingerprints = [image.fingerprint for image in images]
     ink = choose_content(content, fingerprints)
-    duplicates = _leave_out_duplicates(images, placed, group(fingerprints, ink))
+    groups = _list_groups(images, group(fingerprints, ink))
+    if content == "auto":
+        _check_likeness(groups, len(images), ink=ink)
+    duplicates = _leave_out_duplicates(groups, placed)
     return Division(placed | {entry.path: "" for entry in duplicates}, duplicates, filled)
 
 
@@ -132,15 +136,40 @@ def _choose_split(number: float, shares: Shares) -> str:
     return "val" if number < shares.test + shares.val else "train"
 
 
-def _leave_out_duplicates(
-    images: Sequence[Inspected], placed: dict[str, str], numbers: Sequence[int]
-) -> list[Quarantined]:
-    """The images that show the same picture as one of val or test; `numbers` are those of their groups."""
+def _list_groups(images: Sequence[Inspected], numbers: Sequence[int]) -> list[list[Inspected]]:
+    """The images that show one picture, for each picture; `numbers` are those of their groups."""
     groups = defaultdict(list)
     for image, number in zip(images, numbers, strict=True):
-        groups[number].append(image.name)
+        groups[number].append(image)
+    return list(groups.values())
+
+
+def _check_likeness(groups: list[list[Inspected]], images: int, *, ink: bool) -> None:
+    """Refuses near duplicates at a rate that no collection has, of which many would be left out."""
+    near = [twins for twins in groups if len({image.sha256 for image in twins}) > 1]
+    count = sum(map(len, near))
+    if count <= MOST_NEAR * images:
+        return
+    names = sorted({image.sha256: image.name for image in min(near, key=len)}.values())
+    if ink:
+        advice = "set content to pictures if they are different pictures, or to ink if they are the same"
+    else:
+        advice = (
+            "if they are different pictures, divide them yourself into train/ and val/ or by a column split; if they"
+            " are the same, set content to pictures"
+        )
+    raise UserError(
+        f"{count:,} of {images:,} images look like another one saved again or moved, such as {names[0]} and {names[1]},"
+        " more than collections have, and those of train that look like one of val would be left out; look at them,"
+        f" and {advice}."
+    )
+
+
+def _leave_out_duplicates(groups: list[list[Inspected]], placed: dict[str, str]) -> list[Quarantined]:
+    """The images that show the same picture as one of val or test."""
     left_out = []
-    for names in groups.values():
+    for twins in groups:
+        names = [image.name for image in twins]
         splits = {placed[name] for name in names}
         kept = next((split for split in MEASURING if split in splits), "train")
         one = min(name for name in names if placed[name] == kept)

@@ -38,6 +38,8 @@ SAME_ASPECT = 0.02  # log of the ratio of width to height, besides the rounding 
 SAME_INK = 0.95  # least cosine of the ink of one drawing; different drawings of one numeral reach 0.93
 SAME_INK_SIZE = 1.06  # the most by which the ink of one drawing differs in width or height
 
+MOST_NEAR = 0.25  # share of images with near duplicates in a collection; the competition's has 0.02
+
 TREES = 6  # divisions; in each, a pair of duplicates has a small chance to be parted
 CELL = 100  # images
 PROJECTED = 32  # random directions in which the fingerprints are divided

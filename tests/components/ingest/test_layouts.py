@@ -216,8 +216,36 @@ def test_the_same_ink_elsewhere_is_another_picture_if_content_says_so(tmp_path: 
     manifest = ingest(data, tmp_path / "examples", content="pictures")
     assert manifest.made_split
     assert manifest.made_split.duplicates == []
-    assert "has no image left of the class" in refuse(data, tmp_path)
+    assert refuse(data, tmp_path) == (
+        "24 of 24 images look like another one saved again or moved, such as a/0.png and a/10.png, more than"
+        " collections have, and those of train that look like one of val would be left out; look at them, and set"
+        " content to pictures if they are different pictures, or to ink if they are the same."
+    )
+    assert "has no image left of the class" in refuse(data, tmp_path, content="ink")
     assert refuse(data, tmp_path, content="drawings") == ("content is 'drawings'; it must be auto, ink or pictures.")
+
+
+def test_near_duplicates_at_a_rate_that_no_collection_has_need_a_word(tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data", ["a", "b"], images=20)
+    paths = sorted(data.rglob("*.png"))
+    for path in paths[:5]:
+        Image.open(path).save(path.with_name(f"{path.stem}-again.png"), compress_level=0)
+    assert ingest(data, tmp_path / "few").made_split
+    Image.open(paths[5]).save(paths[5].with_name("5-again.png"), compress_level=0)
+    assert refuse(data, tmp_path) == (
+        "12 of 46 images look like another one saved again or moved, such as a/0-again.png and a/0.png, more than"
+        " collections have, and those of train that look like one of val would be left out; look at them, and if they"
+        " are different pictures, divide them yourself into train/ and val/ or by a column split; if they are the same,"
+        " set content to pictures."
+    )
+    assert ingest(data, tmp_path / "many", content="pictures").made_split
+
+
+def test_exact_copies_are_no_near_duplicates(tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data", ["a", "b"], images=20)
+    for path in sorted(data.rglob("*.png")):
+        shutil.copy(path, path.with_name(f"{path.stem}-copy.png"))
+    assert sum(content.images for content in ingest(data, tmp_path / "examples").splits.values()) == 80
 
 
 @pytest.mark.parametrize(
@@ -288,6 +316,37 @@ def test_folders_below_a_class_become_part_of_the_name(tmp_path: Path) -> None:
     sentence = refuse(data, tmp_path)
     assert f"{data}/train/a/2021/May/1.png" in sentence
     assert sentence.endswith("both are train/a/2021__May__1.png when folders become part of a file's name; rename one.")
+
+
+LAYOUTS: dict[str, Callable[[Path], Any]] = {
+    "class folders alone": lambda root: write_classes(root, NAMES),
+    "train alone": lambda root: write_classes(root / "Training", ["a", "b"]),
+    "valid": lambda root: [write_classes(root / split, ["a", "b"], images=4) for split in ("train", "valid")],
+    "dev": lambda root: [write_classes(root / split, ["a", "b"], images=4) for split in ("TRAIN", "dev", "testing")],
+    "folders below classes": lambda root: write(
+        root, {f"{split}/{name}/2021/{n}/1.png": draw(n) for split in ("train", "val") for name in "ab" for n in (1, 2)}
+    ),
+    "folders below classes alone": lambda root: write(
+        root, {f"{name}/2021/{n}/1.png": draw(100 * place + n) for place, name in enumerate("ab") for n in range(12)}
+    ),
+}
+
+
+@pytest.mark.parametrize("lay_out", LAYOUTS.values(), ids=LAYOUTS)
+def test_layout_gives_the_same_in_a_bucket_and_as_a_version(
+    lay_out: Callable[[Path], Any], gcs: Gcs, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    lay_out(data)
+    manifest = ingest(data, tmp_path / "examples")
+    version = push(data, tmp_path / "repo", str(tmp_path / "remote"))
+    assert version.version == manifest.data_version
+    for name, uri in (("bucket", gcs.upload(data, "some/where")), ("pushed", version.uri)):
+        there = ingest(uri, tmp_path / name)
+        assert (there.data_version, there.classes) == (manifest.data_version, manifest.classes)
+        assert (there.splits, there.made_split) == (manifest.splits, manifest.made_split)
+        assert shards(tmp_path / name) == shards(tmp_path / "examples")
+        assert read_paths(tmp_path / name) == read_paths(tmp_path / "examples")
 
 
 def test_classes_are_in_the_order_of_people() -> None:
