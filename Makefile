@@ -150,7 +150,9 @@ FITS_STAGES := import platform, sys; python = sys.version_info[:2]; \
 	sys.exit(python != (3, 11) and not ((3, 12) <= python <= (3, 13) and glibc >= (2, 39)))
 COMMA := ,
 
-UV := $(BIN)/uv pip --quiet --no-progress
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# On a terminal uv and pip show how far they are; elsewhere, as in CI, the line that `say` prints is enough.
+QUIET = $(if $(shell test -t 2 && echo terminal),,--quiet)
+UV = $(BIN)/uv pip $(QUIET)
+PIP = $(BIN)/python -m pip $(QUIET) --disable-pip-version-check
 
 .PHONY: help stages-python setup-tools setup run test test-fast test-kill test-full-disk fuzz lint docs benchmark images push test-images audit lock

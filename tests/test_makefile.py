@@ -1,6 +1,7 @@
 """What `make` does about the Python that it is given, before it installs anything."""
 
 import os
+import pty
 import re
 import shutil
 import stat
@@ -95,6 +96,27 @@ def test_an_environment_that_fits_is_kept_whatever_python_is_given(copy: Path):
     unfit = write_python(copy / "python", "3.10.2")
     assert make(copy, ".venv/tools", unfit).stdout == ""
     assert make(copy, ".venv-stages/ready", unfit).stdout == ""
+
+
+@pytest.mark.parametrize("target", [".venv/tools", ".venv/dev", ".venv-stages/ready"])
+def test_installing_shows_its_progress_on_a_terminal_and_is_quiet_elsewhere(copy: Path, target: str):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    terminal, ours = pty.openpty()
+    quiet = []
+    for stderr in (ours, subprocess.DEVNULL):
+        command = ["make", "--dry-run", target]
+        done = subprocess.run(
+            command, cwd=copy, env=environment, check=True, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=60
+        )
+        installs = re.findall(
+            r"^\s*\.venv/bin/(?:uv|python -m) pip\b.* (?:install|sync) .*$", done.stdout, re.MULTILINE
+        )
+        assert len(installs) >= 2  # by uv, and else by pip
+        quiet.append(["--quiet" in line for line in installs])
+    os.close(ours)
+    os.close(terminal)
+    assert not any(quiet[0])
+    assert all(quiet[1])
 
 
 def test_every_target_has_a_rule_and_each_search_a_target():
