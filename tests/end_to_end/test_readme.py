@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.shared.formats.names import SPLIT_NAMES
 from tests.conftest import PATIENCE, ROOT
 from tests.pages import Page, read_plots
 
@@ -20,9 +21,13 @@ SMALL = {
 }
 
 
+def read_section(name: str) -> str:
+    return (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n## {name}\n")[1].split("\n## ")[0]
+
+
 def list_commands() -> list[str]:
     """The code of the section `The loop` up to its last numbered step, a command each, as one types it."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## The loop\n")[1].split("\n## ")[0]
+    section = read_section("The loop")
     steps = re.split(r"\n(?=[^\s\d])", section[section.index("\n1. ") + 1 :])[0]
     code = "\n".join(re.findall(r"^ {7}(\S.*)$", steps, re.MULTILINE))
     return [re.sub(r"\s+#.*", "", line) for line in code.replace("\\\n", " ").splitlines()]
@@ -56,6 +61,14 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for command in ("init --quiet", "add .", "commit --quiet --message begin"):
         subprocess.run(["git", *command.split()], cwd=project, check=True, capture_output=True)
     return project
+
+
+def test_own_images_take_two_commands_and_few_lines():
+    code, prose, *_ = read_section("Your own images").split("\n\n")
+    assert len(code.strip().splitlines()) == 2
+    assert len(prose.splitlines()) <= 5
+    named = set(re.findall(r"`(\w+)(?:/<class>/)?`", read_section("Your own images")))
+    assert named >= SPLIT_NAMES.keys()
 
 
 def test_the_loop_as_one_types_it(project: Path):
