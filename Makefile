@@ -41,7 +41,7 @@ test-kill: stages-python .venv/dev .venv-stages/ready ## kill stages and command
 test-full-disk: stages-python .venv/dev .venv-stages/ready ## run stages and commands on full disks, as root: an hour
 	$(BIN)/python tests/endurance/full_disk.py $(ARGS)
 
-STAGES_TESTS := tests/components tests/models tests/containers
+STAGES_TESTS := tests/components tests/models tests/containers tests/benchmarks
 TOOLS_TESTS := tests/end_to_end/test_end_to_end.py $(addprefix --ignore ,$(STAGES_TESTS)) tests
 FAST_STAGES_TESTS := tests/containers $(addprefix tests/components/,test_contracts.py shared \
 	$(addprefix compare/test_,data_difference.py paired.py) \

@@ -3,16 +3,19 @@
     .venv-stages/bin/python benchmarks/other_images.py
     .venv-stages/bin/python benchmarks/other_images.py --sets shapes digits --out DIR
 
-Draws four sets with known faults (wrong labels, junk, and pictures of val that were saved again into train), runs the
-pipeline `improvement` on each through submit.py, and prints a table: which share of the wrong labels and the junk
-stands in twice as many rows of issues.csv as there are, which share of the duplicates was found, and what the next
-version changed. What is finished is kept in --out; run it again to continue.
+Draws four sets with known faults (wrong labels, junk, and pictures of val that were saved again into train), goes
+through the README's loop with each, by its commands (train and commit as v1, improve, adopt and commit as v2, `dvc
+metrics diff`), and prints a table: which share of the wrong labels and the junk stands in twice as many rows of
+issues.csv as there are, which share of the duplicates was found, and what the next version changed. Ends with 1 if less
+than nine tenths of either were found. What is finished is kept in --out; run it again to continue.
 """
 
 import argparse
 import csv
 import io
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
+BIN = ROOT / ".venv/bin"
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
@@ -36,7 +40,7 @@ from benchmarks.pictures import (  # noqa: E402
     load_photographs,
 )
 from benchmarks.runs import find_finished  # noqa: E402
-from components.shared.formats.examples import read_paths  # noqa: E402
+from components.shared.formats.examples import open_examples, read_paths  # noqa: E402
 
 COLOURS = {
     "red": (220, 40, 40),
@@ -53,6 +57,9 @@ COLOURS = {
 REGIONS = {"building": (0, 80, 90, 330, 390), "leaves": (0, 390, 270, 640, 427), "petals": (1, 190, 100, 430, 340)}
 REGIONS |= {"water": (1, 0, 40, 160, 400)}  # photograph, left, top, right, bottom
 WRONG, JUNK, COPIED = 0.05, 0.02, 0.02  # shares of the train images
+LEAST_FOUND = 0.9  # share of the wrong labels and the junk, and of the duplicates
+SHARES = {"found in twice as many rows": "wrong labels and junk", "of them found": "duplicates"}  # columns of the table
+COMMITTER = {f"GIT_{who}_{what}": "benchmark" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 class Labelled(NamedTuple):
@@ -62,7 +69,7 @@ class Labelled(NamedTuple):
     label: str
     picture: Picture
     fault: str = ""  # wrong label, junk, or copy
-    suffix: str = ".png"
+    original: int | None = None  # of a copy, its place among the pictures
 
 
 class DataSet(NamedTuple):
@@ -123,37 +130,56 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for name in options.sets:
-        folder = options.out / name
-        if not folder.exists():
-            write_set(folder, SETS[name])
-        rows.append(measure(name, folder, run(folder, SETS[name], options.param)))
+        folder = options.out.resolve() / name
+        write_set(folder, SETS[name])
+        record = go_round(folder, SETS[name], options.param)
+        rows.append(measure(name, folder, record) | {"dvc metrics diff v1 v2": compare_versions(folder)})
         print(json.dumps(rows[-1]), flush=True)
-    columns = list(rows[0])
-    for cells in (columns, ["---"] * len(columns), *([str(row[column]) for column in columns] for row in rows)):
-        print(f"| {' | '.join(cells)} |")
+    print(format_table(rows))
+    if misses := list_misses(rows):
+        sys.exit("\n".join(misses))
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    texts = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (list(rows[0]), ["---"] * len(rows[0]), *texts))
+
+
+def list_misses(rows: list[dict[str, Any]]) -> list[str]:
+    """A sentence for each set and kind of fault of which too few were found."""
+    return [
+        f"{row['set']}: {row[share]:.3f} of the {row[count]} {count} were found, but at least {LEAST_FOUND} are to be."
+        for row in rows
+        for share, count in SHARES.items()
+        if row[share] < LEAST_FOUND
+    ]
 
 
 def write_set(folder: Path, data_set: DataSet) -> None:
-    """Writes data/ and faults.csv, with the path and the fault of each picture that has one."""
+    """Writes data/, if it is not there yet, and faults.csv: a row per fault, which of a copy names the original."""
     rng = np.random.default_rng(1)
     images = add_faults(data_set.draw(rng), rng)
-    draft = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    (draft / "data").mkdir(parents=True)
-    table, faults = [("path", "label")], [("path", "fault")]
-    for number, image in enumerate(images):
-        inside = () if data_set.is_table else tuple(filter(None, (image.split, image.label)))
-        path = Path("data", *inside, f"{number:05d}{image.suffix}")
-        (draft / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.picture).save(draft / path)
-        table.append((path.name, image.label))
-        if image.fault:
-            faults.append((str(path), image.fault))
-    for path, rows in ((draft / "data/images.csv", table), (draft / "faults.csv", faults)):
-        if rows is faults or data_set.is_table:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(rows)
-    draft.rename(folder)
+    places = [
+        Path("data", *(() if data_set.is_table else filter(None, (image.split, image.label))), f"{number:05d}.png")
+        for number, image in enumerate(images)
+    ]
+    if not folder.exists():
+        draft = folder.with_name(f"{folder.name}.partial")
+        shutil.rmtree(draft, ignore_errors=True)
+        for image, place in zip(images, places, strict=True):
+            (draft / place).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image.picture).save(draft / place)
+        if data_set.is_table:
+            labels = [(place.name, image.label) for image, place in zip(images, places, strict=True)]
+            write_table(draft / "data/images.csv", [("path", "label"), *labels])
+        draft.rename(folder)
+    faults = [
+        (str(place), image.fault, "" if image.original is None else str(places[image.original]))
+        for image, place in zip(images, places, strict=True)
+        if image.fault
+    ]
+    write_table(folder / "faults.csv", [("path", "fault", "original"), *faults])
 
 
 def add_faults(images: list[Labelled], rng: np.random.Generator) -> list[Labelled]:
@@ -175,7 +201,7 @@ def add_faults(images: list[Labelled], rng: np.random.Generator) -> list[Labelle
         copy = io.BytesIO()
         Image.fromarray(images[number].picture).save(copy, "JPEG", quality=90)
         split = "train" if images[number].split else ""
-        spoiled.append(Labelled(split, images[number].label, np.asarray(Image.open(copy)), "copy"))
+        spoiled.append(Labelled(split, images[number].label, np.asarray(Image.open(copy)), "copy", int(number)))
     return spoiled
 
 
@@ -189,28 +215,85 @@ def make_junk(kind: int, shape: tuple[int, ...], rng: np.random.Generator) -> Pi
     return np.asarray(gradient if len(shape) == 3 else gradient.convert("L"))
 
 
-def run(folder: Path, data_set: DataSet, params: list[str]) -> dict[str, Any]:
-    """The record of the finished run of a set, which is run if there is none."""
-    if not (found := find_finished(folder / "runs/default")):
-        data = folder / "data/images.csv" if data_set.is_table else folder / "data"
-        command = [ROOT / ".venv/bin/python", ROOT / "submit.py", "--local", "--pipeline", "improvement"]
-        command += ["--data", data.resolve(), "--runs", (folder / "runs").resolve()]
+def go_round(folder: Path, data_set: DataSet, params: list[str]) -> dict[str, Any]:
+    """The record of the improvement, after the README's loop from the first version to the second."""
+    if not (folder / "data.dvc").exists():
+        track(folder)
+    if not has_tag(folder, "v1"):
+        run(folder, data_set, "training", params)
+        commit(folder, "v1")
+    record = run(folder, data_set, "improvement", params)
+    if not has_tag(folder, "v2"):
+        adopt = [BIN / "python", ROOT / "adopt.py", "--data", "data", "--from-run", record["run"]]
+        call(folder, *adopt, "--yes", "--commit", "--tag", "v2")
+    return record
+
+
+def track(folder: Path) -> None:
+    """Makes the folder a repository of git and DVC that compares what the project's own does, and tracks data/."""
+    call(folder, "git", "init", "--quiet")
+    call(folder, BIN / "dvc", "init", "--quiet", "--force")  # it may have been stopped here before
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
+    (folder / ".gitignore").write_text("/runs\n", encoding="utf-8")
+    call(folder, BIN / "dvc", "add", "--quiet", "data")
+
+
+def commit(folder: Path, tag: str) -> None:
+    """Commits the data version with the figures in results/."""
+    call(folder, "git", "add", ".")
+    call(folder, "git", "commit", "--quiet", "--allow-empty", "--message", f"Version {tag}")
+    call(folder, "git", "tag", tag)
+
+
+def has_tag(folder: Path, tag: str) -> bool:
+    return bool(call(folder, "git", "tag", "--list", tag))
+
+
+def compare_versions(folder: Path) -> str:
+    """The accuracy of both versions on their own images, by split."""
+    changes = json.loads(call(folder, BIN / "dvc", "metrics", "diff", "v1", "v2", "--all", "--json"))
+    figures = changes["results/metrics.json"]
+    accuracies = {split: figures.get(f"{split}.accuracy") for split in ("val", "test")}
+    return ", ".join(f"{split} {each['old']:.3f} to {each['new']:.3f}" for split, each in accuracies.items() if each)
+
+
+def call(folder: Path, *command: str | Path) -> str:
+    """What a command prints that is run in the folder; if it fails, so does the benchmark."""
+    environment = {"DVC_NO_ANALYTICS": "1", **COMMITTER, **os.environ}
+    done = subprocess.run(list(map(str, command)), cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{folder}: {shlex.join(map(str, command))} has failed; it has said why.")
+    return done.stdout
+
+
+def run(folder: Path, data_set: DataSet, pipeline: str, params: list[str]) -> dict[str, Any]:
+    """The record of the finished run of a pipeline, which is run if there is none."""
+    if not (found := find_finished(folder / "runs/default", pipeline)):
+        command = [BIN / "python", ROOT / "submit.py", "--local", "--pipeline", pipeline]
+        command += ["--data", "data/images.csv" if data_set.is_table else "data"]
         subprocess.run([*map(str, command), *(f"--param={param}" for param in params)], cwd=folder, check=False)
-        found = find_finished(folder / "runs/default")
+        found = find_finished(folder / "runs/default", pipeline)
     return found or sys.exit(f"{folder}: the run has failed; it has said why.")
 
 
 def measure(name: str, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
     """The row of a set."""
-    faults = {row["path"].removeprefix("data/"): row["fault"] for row in read_table(folder / "faults.csv")}
-    examples = Path(record["stages"]["before-ingest"]["artifacts"]["examples"]["uri"])
-    places = read_paths(examples)
+    faults = [
+        {column: cell.removeprefix("data/") for column, cell in row.items()}
+        for row in read_table(folder / "faults.csv")
+    ]
+    artifacts = record["stages"]["before-ingest"]["artifacts"]
+    examples = Path(artifacts["examples"]["uri"])
+    manifest, places = open_examples(examples).manifest, read_paths(examples)
     issues = read_table(record["folder"] / "issues.csv")
     names = [places.get(row["filename"], row["filename"]) for row in issues]
-    left_out = {row["path"] for row in json.loads((examples / "examples.json").read_text("utf-8"))["quarantined"]}
-    to_find = {path for path, fault in faults.items() if fault != "copy"} - left_out
-    copies = {path for path, fault in faults.items() if fault == "copy"}
+    duplicates = {entry.path for entry in manifest.made_split.duplicates} if manifest.made_split else set()
+    left_out = {entry.path for entry in manifest.quarantined} | duplicates
+    to_find = {row["path"] for row in faults if row["fault"] != "copy"} - left_out
     alike = {place for place, row in zip(names, issues, strict=True) if "duplicate" in row["kinds"]} | left_out
+    # Of a picture and its copy, one may have been left out where the data were divided: either.
+    copies = [{row["path"], row["original"]} for row in faults if row["fault"] == "copy"]
     comparison = json.loads((record["folder"] / "comparison.json").read_text(encoding="utf-8"))["splits"]
     accuracies = {
         split: f"{figures['accuracy']['before']:.3f} to {figures['accuracy']['after']:.3f} "
@@ -221,13 +304,18 @@ def measure(name: str, folder: Path, record: dict[str, Any]) -> dict[str, Any]:
         "set": name,
         "images": len(issues) + len(left_out),
         "wrong labels and junk": len(to_find),
-        "found in twice as many rows": f"{len(to_find & {*names[: 2 * len(to_find)]}) / len(to_find):.2f}",
+        "found in twice as many rows": len(to_find & {*names[: 2 * len(to_find)]}) / len(to_find),
         "duplicates": len(copies),
-        "found": f"{len(copies & alike) / len(copies):.2f}",
+        "of them found": sum(not pair.isdisjoint(alike) for pair in copies) / len(copies),
         "val": accuracies["val"],
         "test": accuracies.get("test", ""),
         "seconds": round(record["seconds"]),
     }
+
+
+def write_table(path: Path, rows: list[tuple[str, ...]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -1,7 +1,7 @@
 """A tiny data set, and what each stage makes of it: made once, and only as far as a test needs it.
 
-The tests in tests/components, tests/containers and tests/models run in the stages' environment, all others in the
-tools'. This file is imported in both.
+The tests in tests/benchmarks, tests/components, tests/containers and tests/models run in the stages' environment, all
+others in the tools'. This file is imported in both.
 """
 
 import json
@@ -43,6 +43,7 @@ PATIENCE = 1800  # seconds for what takes one minute on an idle machine, and wou
 
 # What runs stages or servers, makes repositories of git and DVC, or starts a command in each test.
 SLOW = {
+    "benchmarks",
     "end_to_end",
     "fakes",
     "cluster",
