@@ -269,6 +269,13 @@ def test_results_that_git_ignores_though_it_tracks_them_are_left_out(place: Plac
     assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
 
 
+def test_staged_name_that_is_no_utf8_is_spelt_out(place: Place, run: Callable[..., str]) -> None:
+    Path(os.fsdecode(os.fsencode(place.home) + b"/\xe9.txt")).touch()
+    git(place.home, "add", ".")
+    with pytest.raises(SystemExit, match=r"other changes are staged \(.*xe9\.txt\)"):
+        run(*EVERYTHING)
+
+
 def test_results_outside_the_repository_are_left_out(
     place: Place, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,7 +157,7 @@ def test_decisions_that_cannot_be_read_are_refused_before_anything_runs(workplac
         ),
         pytest.param(
             "--data images --param data_uri=x",
-            ["--param data_uri: --data and --test-data set it; leave out one of them.\n"],
+            ["--param data_uri: --data, --test-data and --rev set it; name the images by these.\n"],
             id="two data",
         ),
         pytest.param(

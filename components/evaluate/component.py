@@ -2,7 +2,7 @@
 
 from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
 
-from components.shared.artifacts import MOST_CLASSES, log_metrics
+from components.shared.artifacts import can_list_classes, log_metrics
 from components.shared.errors import exit_on_user_error
 
 
@@ -54,7 +54,7 @@ def evaluate(
     )
     matrices = {"val": val_confusion_matrix, "test": test_confusion_matrix}
     for split, figures in list_measured_splits(result).items():
-        if len(result["classes"]) <= MOST_CLASSES:
+        if can_list_classes(result["classes"]):
             matrices[split].log_confusion_matrix(result["classes"], figures["confusion_matrix"])
         log_metrics(metrics, {f"{split}_{name}": figures[name] for name in SCALAR_METRICS})
     metrics.metadata["data_version"] = result["data_version"]

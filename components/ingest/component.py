@@ -2,7 +2,7 @@
 
 from kfp.dsl import Dataset, Output
 
-from components.shared.artifacts import MOST_CLASSES
+from components.shared.artifacts import can_list_classes
 from components.shared.errors import exit_on_user_error
 
 
@@ -49,7 +49,7 @@ def ingest(
         shards: The number of shards of each split, each written by one worker; those that get no image are left out.
         beam_options: Options of Apache Beam, each as --name=value.
         examples: The folder of shards, with the manifest examples.json. Its metadata holds the data version, the
-            number of quarantined images, the images of each split and, if the classes are at most 100, of each class.
+            number of quarantined images, the images of each split and, if can_list_classes, of each class.
 
     Raises:
         SystemExit: An option or the data is wrong; the sentence says what to do.
@@ -78,5 +78,5 @@ def ingest(
         examples.metadata["duplicates_left_out"] = len(manifest.made_split.duplicates)
     for split, info in manifest.splits.items():
         examples.metadata[f"{split}_images"] = info.images
-        if len(info.classes) <= MOST_CLASSES:
+        if can_list_classes(info.classes):
             examples.metadata[f"{split}_classes"] = info.classes

@@ -1,7 +1,7 @@
 """What stages record about their artifacts for KFP to show."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from components.shared.errors import UserError
@@ -9,6 +9,7 @@ from components.shared.errors import UserError
 # The most classes of which artifacts' metadata hold figures. KFP hands the metadata of all inputs to a stage in one
 # argument of its command, which Linux limits to 128 KiB; what is larger is in the artifacts' files.
 MOST_CLASSES = 100
+PLACEHOLDER = "{{$"  # with which kfp's own placeholders begin
 
 
 class MetricsArtifact(Protocol):
@@ -16,6 +17,11 @@ class MetricsArtifact(Protocol):
 
     def log_metric(self, metric: str, value: float) -> None:
         """Records a figure."""
+
+
+def can_list_classes(classes: Collection[str]) -> bool:
+    """Whether artifacts' metadata can name each class: there are not too many, and kfp takes none for a placeholder."""
+    return len(classes) <= MOST_CLASSES and not any(PLACEHOLDER in name for name in classes)
 
 
 def log_metrics(metrics: MetricsArtifact, figures: Mapping[str, float]) -> None:

@@ -64,7 +64,9 @@ def explain_distrust(root: Path | None) -> str:
 
 
 def _run_git(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, encoding="utf-8")
+    return subprocess.run(
+        ["git", "-C", str(ROOT), *arguments], capture_output=True, encoding="utf-8", errors="backslashreplace"
+    )
 
 
 def _ask_git(*arguments: str) -> str:

@@ -380,8 +380,14 @@ def _check_tag(git: Path, tag: str, is_done: bool) -> None:
 
 def _ask_git(git: Path, *arguments: str, failed: str = "") -> str:
     """What git answers to a question; `failed` if it does not."""
-    result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, encoding="utf-8")
+    result = _call_git(git, *arguments)
     return result.stdout.strip() if result.returncode == 0 else failed
+
+
+def _call_git(git: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """What git answers, in which bytes that are no UTF-8, as names of files may have them, are spelt out."""
+    command = ["git", "-C", str(git), *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="backslashreplace")
 
 
 def check_origin(plan: Plan, curated: Curated) -> None:
@@ -511,7 +517,7 @@ def _copy_images(curated: Curated, new: Path) -> None:
 
 
 def _run_git(git: Path, *arguments: str) -> None:
-    result = subprocess.run(["git", "-C", str(git), *arguments], capture_output=True, encoding="utf-8")
+    result = _call_git(git, *arguments)
     if result.returncode != 0:
         said = shorten(result.stderr or result.stdout)
         raise UserError(f"git {arguments[0]} failed in {git} ({said}); fix that and run again.")

@@ -1,5 +1,6 @@
 """The values of a pipeline's parameters: from what the user gave, and from earlier runs."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,8 @@ from pipelines.compiler.contracts import Contract, name_uri, spell_type
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import find_constants, find_parameters, list_tasks
 from pipelines.compiler.values import PYTHON_TYPES, check_holdable, check_limits, parse_json
+
+LONGEST = 100_000  # characters as JSON; Linux takes arguments of 128 KiB, and kfp puts the artifacts into the same one
 
 
 @dataclass(frozen=True)
@@ -146,14 +149,29 @@ def _check_limits(
         ]
         integers = {port.name for port in ports if port.type == "Integer"}  # which the pipeline holds as doubles
         own = {name: int(value) if name in integers and value is not None else value for name, value in own.items()}
+        places = {
+            name: _name_place(source, given) if (source := sources.get(name, "")) in given else f"{task.name}: {name}"
+            for name in own
+        }
+        _check_length(own, places)
         for port in ports:
             if own.get(port.name) is not None:
-                source = sources.get(port.name, "")
-                place = _name_place(source, given) if source in given else f"{task.name}: {port.name}"
+                place = places[port.name]
                 try:
                     check_limits(own[port.name], port.annotations, own)
                 except ValueError as error:
                     raise UserError(f"{place} {error}.") from None
+
+
+def _check_length(values: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    """Checks that Linux takes the parameters of a stage, which kfp passes to it in one argument of a command."""
+    lengths = {name: len(json.dumps(value)) for name, value in values.items()}
+    if sum(lengths.values()) > LONGEST:
+        longest = max(lengths, key=lambda name: lengths[name])
+        raise UserError(
+            f"{places[longest]} has {lengths[longest]:,} characters as JSON, but all parameters of a stage may have "
+            f"{LONGEST:,} together; shorten it."
+        )
 
 
 def repeat_stage(contract: Contract, run: EarlierRun) -> dict[str, Any]:

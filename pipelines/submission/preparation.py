@@ -4,6 +4,7 @@ What to run, on what data, from which earlier runs, with what values. Where the 
 runs, they are a `Target`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,6 +22,8 @@ from pipelines.submission.request import RunRequest
 
 PROJECT = Path(__file__).parents[2]
 
+# The parameters that tell ingest where the images are, and which of the files there are none.
+DATA = ("data_uri", "test_data_uri", "data_version", "ignored")
 # The parameters of the pipeline `comparison`, without _uri, and the artifacts of the earlier and of the later run.
 BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
 AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
@@ -71,6 +74,8 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
         raise UserError(f"--data is for pipelines and ingest; {name} takes the artifacts of an earlier run.")
     earlier = _find_earlier_runs(request, stages, target)
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
+    if request.component == "ingest" and not request.data:
+        arguments |= _look_again(arguments, request, target)
     if request.decisions:
         check_file(request.decisions, "--decisions names what the review saved")
         if not is_address(request.decisions):
@@ -79,8 +84,8 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     if schema := choose_schema(request, config):
         arguments["curated_schema_uri"] = locate_file(schema, "schemas", target)
     for param in request.params:
-        if (parameter := param.partition("=")[0]) in data.arguments:
-            raise UserError(f"--param {parameter}: --data and --test-data set it; leave out one of them.")
+        if (parameter := param.partition("=")[0]) in DATA:
+            raise UserError(f"--param {parameter}: --data, --test-data and --rev set it; name the images by these.")
     arguments = check_arguments(pipeline, arguments, params=request.params, contracts=stages.contracts)
     return PreparedRun(name, stages, pipeline, arguments, data.versions, earlier)
 
@@ -117,6 +122,13 @@ def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
         parse_address(data)  # raises what is wrong with it
         return DataVersion(data, "")
     return target.locate_folder(Path(data), rev)
+
+
+def _look_again(arguments: dict[str, Any], request: RunRequest, target: Target) -> dict[str, Any]:
+    """The arguments of the data for an ingest that is repeated: what is ignored in folders here may have changed."""
+    folders = {name: str(arguments.get(f"{name}_uri", "")) for name in ("data", "test_data")}
+    here = {name: uri for name, uri in folders.items() if uri and Path(uri).is_dir()}
+    return {"ignored": [], **locate_data(replace(request, **here), target).arguments} if here else {}
 
 
 def choose_schema(request: RunRequest, config: Config) -> str:

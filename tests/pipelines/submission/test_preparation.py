@@ -1,5 +1,6 @@
 """The steps that a run on this machine and one on a cluster share, tried with a place that is neither."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,29 @@ def test_a_stage_repeats_what_it_did_with_what_it_took(config: Config):
 def test_ingest_on_other_data_goes_on_from_no_run(config: Config):
     run = prepared(config, component="ingest", data="folder")
     assert (run.arguments, run.earlier) == ({"data_uri": "/here/folder/None"}, {})
+
+
+def test_ingest_that_is_repeated_asks_again_what_is_ignored(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("images", "tests"):
+        (tmp_path / name).mkdir()
+    taken = {"data_uri": f"{tmp_path}/images", "test_data_uri": f"{tmp_path}/tests", "ignored": ["old.png"]}
+    monkeypatch.setitem(RUNS, "three", EarlierRun("3", "three", {}, taken, {}))
+    monkeypatch.setattr(Place, "locate_folder", lambda _, folder, rev: DataVersion(str(folder), "", ("a.png",)))
+    arguments = prepared(config, component="ingest", from_run="three").arguments
+    assert arguments == {**taken, "ignored": ["a.png", "test/a.png"], "from_run": "3"}
+    monkeypatch.setattr(Place, "locate_folder", lambda _, folder, rev: DataVersion(str(folder), ""))
+    assert prepared(config, component="ingest", from_run="three").arguments["ignored"] == []
+
+
+def test_parameters_that_are_too_long_for_a_command_are_refused(config: Config):
+    with pytest.raises(UserError) as refused:
+        prepared(config, data="others", params=(f"classes={json.dumps([f'{n:0200}' for n in range(600)])}",))
+    assert str(refused.value) == (
+        '--param classes=["00000000000000000000000000000000000...00000000000000000000000000000000599"]: classes has '
+        "122,400 characters as JSON, but all parameters of a stage may have 100,000 together; shorten it."
+    )
 
 
 def test_decisions_are_those_that_the_place_can_read(config: Config, tmp_path: Path):
