@@ -24,6 +24,7 @@ from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.output.display import print_line
 from pipelines.submission.arguments import EarlierRun
+from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.preparation import PreparedRun, choose_schema, prepare
 from pipelines.submission.request import ClusterOptions, RunRequest
 
@@ -66,6 +67,8 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> st
     """
     check_is_for_clusters(cluster.config)
     prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment))
+    if forecast := make_forecast(prepared, request):
+        print_line(describe_forecast(forecast._replace(seconds=None)))  # which no cluster shares
     submission = _upload(cluster, prepared, request=request, options=options)
     if options.cron:
         runs.schedule(cluster, submission, options.cron)

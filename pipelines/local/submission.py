@@ -17,7 +17,6 @@ from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.data.ignored import list_ignored
-from pipelines.local.forecast import describe_forecast, make_forecast
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.next_steps import list_steps, write_command
 from pipelines.local.overview import describe_run
@@ -37,6 +36,7 @@ from pipelines.output.index import FILE as INDEX
 from pipelines.output.index import EarlierFigures, write_index
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
+from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
 
@@ -102,7 +102,7 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     if request.component:
         outdated = prepared.stages.list_affected(request.component)
         kept = {name: uri for name, uri in kept.items() if name not in outdated}
-    if request.data and not request.rev and (forecast := make_forecast(prepared, Path(request.data))):
+    if forecast := make_forecast(prepared, request):
         print_line(describe_forecast(forecast))
     interruption = Interruption()
     with interruption.hold():  # from here on there is a folder, which is to say how the run ended

@@ -47,7 +47,10 @@ def version(home: Path, rev: str) -> str:
 def test_a_version_is_named_to_the_cluster_by_its_manifest_in_the_bucket(lab: Lab, home: Path):
     lab.configure("versions", dvc_remote="gcs")
     data = ("--data", home / "data", "--config", "versions")
-    together(*(lambda rev=rev: lab.done(*data, "--rev", rev) for rev in ("v1", "v2")))
+    printed = together(*(lambda rev=rev: lab.done(*data, "--rev", rev) for rev in ("v1", "v2")))
+    assert [said.splitlines()[0] for said in printed] == [  # without a time, which is another on each cluster
+        f"Trains on about {images} images, 100 epochs." for images in (1, 2)
+    ]
     runs = {run["runtime_config"]["parameters"]["data_version"]: run for run in lab.runs()}
     assert len(runs) == 2
     for rev, images in (("v1", 1), ("v2", 2)):
@@ -82,7 +85,7 @@ def test_a_version_is_named_to_the_cluster_by_its_manifest_in_the_bucket(lab: La
     git(home, "checkout", "--quiet", "v2", "data.dvc")
     (home / "data/train/i/v3.png").unlink()
     commit(home, "v2 again")
-    lab.done(*data, "--test-data", home / "data")
+    assert lab.done(*data, "--test-data", home / "data").startswith("Trains on about 2 images, 100 epochs.\n")
     parameters = lab.runs()[-1]["runtime_config"]["parameters"]
     assert parameters["data_version"] == version(home, "v2")
     assert parameters["test_data_uri"] == parameters["data_uri"]

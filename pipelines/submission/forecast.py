@@ -1,19 +1,26 @@
-"""How many images a run on this machine trains on, and about how long that takes, to be said before it starts."""
+"""How many images a run trains on, and about how long that takes, to be said before it starts."""
 
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from google.protobuf.json_format import MessageToDict
 
-from components.shared.formats.examples import is_augmented
+from components.shared.cloud_storage import is_address, open_local_copy
+from components.shared.errors import UserError
+from components.shared.formats.documents import read_document
+from components.shared.formats.examples import MANIFEST, ExamplesManifest, is_augmented
 from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
-from components.shared.formats.names import SPLIT_NAMES, has_image_suffix, is_passed_over
+from components.shared.formats.names import SPLIT_NAMES, has_image_suffix, has_passed_over, is_passed_over
 from components.shared.formats.tables import read_rows
+from components.shared.formats.transformed import read_model_name
+from pipelines.compiler.contracts import name_uri
 from pipelines.compiler.spec import list_tasks
 from pipelines.submission.preparation import PreparedRun
+from pipelines.submission.request import RunRequest
 
 
 class Cost(NamedTuple):
@@ -53,27 +60,48 @@ class Forecast(NamedTuple):
     seconds: float | None  # of the whole run, on two cores; None if that is not known
 
 
-def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
-    """Estimates the trainings of a run.
+def make_forecast(prepared: PreparedRun, request: RunRequest) -> Forecast | None:
+    """Estimates the trainings of a run, as far as that takes no more than a moment.
 
     Args:
         prepared: The run.
-        data: The folder or table of its images on this machine.
+        request: What was asked for.
 
     Returns:
-        The estimate, or None if the run trains on nothing new, or its images are not in a folder or a CSV table.
+        The estimate, or None if the run trains on nothing new, or its images are neither in a folder or a CSV table of
+        this machine nor in a version of DVC.
     """
-    counts = _count_images(data) if prepared.name in WORKLOADS else None
-    if counts is None or not sum(counts):
+    if prepared.name == "train":
+        return _forecast_repeated_training(prepared)
+    counts = _count_images(prepared, request) if prepared.name in WORKLOADS else None
+    return _forecast_workload(prepared, counts) if counts and sum(counts) else None
+
+
+def _forecast_repeated_training(prepared: PreparedRun) -> Forecast | None:
+    """Estimates a training on what an earlier run has transformed; in Cloud Storage, without the time."""
+    folder = prepared.arguments[name_uri("transformed_examples")]
+    try:
+        with open_local_copy(f"{folder}/{MANIFEST}") as path:
+            images = read_document(path, ExamplesManifest, "rerun transform").splits["train"].images
+        model = "" if is_address(folder) else read_model_name(folder)
+    except (UserError, KeyError):
         return None
+    epochs = int(_get(prepared, "train", "epochs"))
+    cost = COSTS.get(model)
+    seconds = TASK_START + _estimate_training(cost, prepared, images) if cost else None
+    return Forecast([images], epochs, 0, seconds)
+
+
+def _forecast_workload(prepared: PreparedRun, counts: Counts) -> Forecast | None:
+    """Estimates a whole pipeline; None if ingest will refuse its shares."""
 
     def get(stage: str, name: str) -> Any:
-        return prepared.arguments.get(name, prepared.stages.parameters[stage][name])
+        return _get(prepared, stage, name)
 
     test_share = 0.0 if counts.test or prepared.arguments.get("test_data_uri") else get("ingest", "test_share")
     val = counts.val + round(counts.undivided * get("ingest", "val_share"))
     train = counts.train + counts.undivided - round(counts.undivided * test_share) - (val - counts.val)
-    if train < 0:  # ingest refuses such shares
+    if train < 0:
         return None
     trainings = [train + counts.augmented]
     if prepared.name == "improvement":
@@ -84,11 +112,20 @@ def make_forecast(prepared: PreparedRun, data: Path) -> Forecast | None:
     epochs, audited = get("train", "epochs"), train + val if prepared.name == "improvement" else 0
     seconds = None
     if cost := COSTS.get(get("transform", "model")):
-        each = (cost.step / get("train", "batch_size") + cost.image) * epochs + OTHER_STAGES
         seconds = TASK_START * len(list_tasks(MessageToDict(prepared.pipeline.pipeline_spec)))
-        seconds += sum(TRAINING_START + each * images for images in trainings)
+        seconds += sum(_estimate_training(cost, prepared, images) + OTHER_STAGES * images for images in trainings)
         seconds += _estimate_audit(audited, **prepared.stages.parameters["audit"]) if audited else 0
     return Forecast(trainings, epochs, audited, seconds)
+
+
+def _get(prepared: PreparedRun, stage: str, name: str) -> Any:
+    """The value of a stage's parameter in the run."""
+    return prepared.arguments.get(name, prepared.stages.parameters[stage][name])
+
+
+def _estimate_training(cost: Cost, prepared: PreparedRun, images: int) -> float:
+    each = cost.step / _get(prepared, "train", "batch_size") + cost.image
+    return TRAINING_START + each * images * _get(prepared, "train", "epochs")
 
 
 def _estimate_audit(images: int, *, folds: int, repeats: int, epochs: int, **_: object) -> float:
@@ -110,28 +147,52 @@ def describe_forecast(forecast: Forecast) -> str:
     return f"Trains on about {first} images{again}, {epochs}{each}{audit}{time}."
 
 
-def _count_images(data: Path) -> Counts | None:
-    if data.is_dir():
-        images = [path.relative_to(data) for path in _list_images(data)]
-        made = [path for path in images if is_augmented(path.as_posix())]
-        tops = Counter(path.parts[0] for path in set(images).difference(made))
+def _count_images(prepared: PreparedRun, request: RunRequest) -> Counts | None:
+    data = Path(request.data or "")
+    if request.rev:
+        paths = _list_version(prepared.arguments["data_uri"])
+    elif request.data and data.is_dir():
+        paths = _list_images(data)
     elif data.is_file() and data.name.lower().endswith(".csv"):
         rows = read_rows(data, COLUMNS, ADVICE, optional=(SPLIT,))
-        made, tops = [], Counter(row.get(SPLIT, "").strip() for _, row in rows)
+        return _count_splits(Counter(row.get(SPLIT, "").strip() for _, row in rows), augmented=0)
     else:
         return None
+    made, tops = 0, Counter[str]()
+    for path in paths:
+        if is_augmented(path.as_posix()):
+            made += 1
+        else:
+            tops[path.parts[0]] += 1
+    return _count_splits(tops, augmented=made)
+
+
+def _count_splits(tops: Counter[str], *, augmented: int) -> Counts:
+    """The images of each split, from those below each folder, which has the name of a split or of a class."""
     splits: Counter[str] = Counter()
     is_divided = {name.lower() for name in tops} <= SPLIT_NAMES.keys()
     for name, count in tops.items():
         splits[SPLIT_NAMES[name.lower()] if is_divided else ""] += count
     if is_divided and not splits["val"]:
-        return Counts(0, 0, splits["test"], splits["train"], len(made))
-    return Counts(splits["train"], splits["val"], splits["test"], splits[""], len(made))
+        return Counts(0, 0, splits["test"], splits["train"], augmented)
+    return Counts(splits["train"], splits["val"], splits["test"], splits[""], augmented)
 
 
-def _list_images(folder: Path) -> Iterator[Path]:
+def _list_images(folder: Path) -> Iterator[PurePosixPath]:
+    """Yields the path below the folder of each image in it."""
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not is_passed_over(name, is_folder=True)]
         for name in files:
             if parent != str(folder) and has_image_suffix(name) and not is_passed_over(name, is_folder=False):
-                yield Path(parent, name)
+                yield PurePosixPath(Path(parent, name).relative_to(folder))
+
+
+def _list_version(uri: str) -> Iterable[PurePosixPath]:
+    """The same of a version in a DVC remote, by its manifest, which is all that is read; none if it is a table."""
+    try:
+        with open_local_copy(uri) as path:
+            names = [str(entry["relpath"]) for entry in json.loads(path.read_text(encoding="utf-8"))]
+    except (UserError, OSError, ValueError, KeyError, TypeError):  # ingest says what is wrong with it
+        return []
+    images = (name for name in names if has_image_suffix(name) and not has_passed_over(name))
+    return [PurePosixPath(name) for name in images if "/" in name]
