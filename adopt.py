@@ -124,7 +124,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
     from components.shared.formats.manifest import FILE as MANIFEST  # as above
     from components.shared.formats.manifest import is_image_path
     from pipelines.data.adoption import is_image
-    from pipelines.output.display import OutputConsole
+    from pipelines.output.console import OutputConsole
     from pipelines.output.results import RESULTS, read_data_version
 
     console = OutputConsole(markup=False)

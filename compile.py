@@ -33,6 +33,7 @@ def _compile(options: argparse.Namespace) -> None:
         from pipelines.compiler.packages import PIPELINES, build, write_package
         from pipelines.compiler.spec import list_images
         from pipelines.compiler.stages import Stages
+        from pipelines.output.console import link_to, print_line
 
     config = load_config(options.config)
     check_names_are_filled_in(config, options.registry)
@@ -42,7 +43,8 @@ def _compile(options: argparse.Namespace) -> None:
     pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
     for path, pipeline in pipelines.items():
         write_package(pipeline, path)
-    print(*pipelines, sep="\n")  # at the end: who reads this may have enough after the first, as `head` does
+    # At the end: who reads this may have enough after the first, as `head` does.
+    print_line("\n".join(link_to(path, str(path)) for path in pipelines), markup=True)
     if stages.tag == UNKNOWN:
         print(explain_unknown(), file=sys.stderr)
     images = {image for pipeline in pipelines.values() for image in list_images(MessageToDict(pipeline.pipeline_spec))}

@@ -415,21 +415,23 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _draw(args: argparse.Namespace) -> None:
+    from rich.markup import escape  # here, so that --help and mistakes are quick
+
+    from pipelines.output.console import link_to, print_line
+
     if args.seed < 0:
         raise UserError(f"--seed is {args.seed}; it must be 0 or more.")
     try:
-        if is_drawn(args.out, args.seed):
-            print(
-                f"{args.out} already holds the sample of seed {args.seed}; nothing to do. {_say_what_is_next(args.out)}"
-            )
-            return
-        images = draw_sample(args.out, args.seed)
+        shown, following = link_to(args.out, str(args.out)), escape(_say_what_is_next(args.out))
+        is_there = is_drawn(args.out, args.seed)
+        images = [] if is_there else draw_sample(args.out, args.seed)
     except OSError as error:
         raise UserError(f"Cannot write {args.out}: {error.strerror or error}.") from None
+    if is_there:
+        print_line(f"{shown} already holds the sample of seed {args.seed}; nothing to do. {following}", markup=True)
+        return
     faulty = sum(image.fault != "" for image in images)
-    print(
-        f"Wrote {len(images)} images, {faulty} of them faulty on purpose, to {args.out}. {_say_what_is_next(args.out)}"
-    )
+    print_line(f"Wrote {len(images)} images, {faulty} of them faulty on purpose, to {shown}. {following}", markup=True)
 
 
 def _say_what_is_next(out: Path) -> str:

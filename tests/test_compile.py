@@ -100,6 +100,13 @@ def test_says_which_files_it_wrote_and_writes_no_others(build):
     }
 
 
+def test_paths_are_links_where_the_terminal_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    result = run_python("compile.py", "--output", tmp_path / "a [b]")
+    assert f";file://{tmp_path}/a%20%5Bb%5D/training.yaml\x1b\\{tmp_path}/a [b]/training.yaml" in result.stdout
+
+
 def test_writes_the_same_bytes_again_and_imports_nothing_heavy(build, tmp_path: Path):
     first = build[1]
     heavy = ("tensorflow", "keras", "apache_beam", "tensorflow_data_validation", "pandas", "numpy", "matplotlib")

@@ -146,6 +146,11 @@ def test_second_call_touches_nothing(sample: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in [sample, *sample.rglob("*")]} == before
 
 
+def test_the_folder_is_a_link_where_the_terminal_takes_it(sample: Path) -> None:
+    done = run(sample, FORCE_COLOR="1", TERM="xterm-256color")
+    assert f";file://{sample}\x1b\\{sample}\x1b" in done.stdout
+
+
 def refused(out: Path, seed: int = 123) -> None:
     done = run(out, seed)
     assert done.returncode == 1

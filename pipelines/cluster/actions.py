@@ -18,7 +18,7 @@ from pipelines.compiler.config import check_names_are_filled_in
 from pipelines.compiler.packages import build, choose_package, write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
-from pipelines.output.display import OutputConsole, print_line
+from pipelines.output.console import OutputConsole, print_line
 from pipelines.submission.preparation import locate_data
 from pipelines.submission.request import RunRequest
 

@@ -24,7 +24,7 @@ from kfp_server_api.exceptions import ApiException
 from components.shared.errors import UserError
 from pipelines.cluster.answers import WrongAnswer
 from pipelines.cluster.connection import Cluster
-from pipelines.output.display import print_line
+from pipelines.output.console import print_line
 
 # What the server's database holds. The server refuses what is longer only after it has started the run.
 NAME_LENGTH, VERSION_LENGTH, DESCRIPTION_LENGTH = 128, 127, 255

@@ -22,7 +22,7 @@ from pipelines.compiler.packages import write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
-from pipelines.output.display import print_line
+from pipelines.output.console import print_line
 from pipelines.submission.arguments import EarlierRun
 from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.preparation import PreparedRun, choose_schema, prepare

@@ -13,7 +13,8 @@ from rich.live import Live
 from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.compiler.spec import Task
-from pipelines.output.display import OutputConsole, write_task
+from pipelines.output.console import OutputConsole
+from pipelines.output.display import write_task
 
 FINAL = {"SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
 STATES = {**FINAL, "PENDING": "waiting", "RUNNING": "running", "CANCELING": "cancelling", "PAUSED": "paused"}

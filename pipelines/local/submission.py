@@ -23,15 +23,8 @@ from pipelines.local.overview import describe_run
 from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_measured_before, find_record, make_folder
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
-from pipelines.output.display import (
-    OutputConsole,
-    link_to,
-    print_comparison,
-    print_figures,
-    print_line,
-    print_steps,
-    show_progress,
-)
+from pipelines.output.console import OutputConsole, link_to, print_line
+from pipelines.output.display import print_comparison, print_figures, print_steps, show_progress
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.index import EarlierFigures, write_index
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report

@@ -1,19 +1,17 @@
 """What a user sees of a run: the stages while it runs, the figures at the end."""
 
 import contextlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from components.shared.formats.comparison import DIFFERENCES, AccuracyChange, Comparison, read_comparison
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
+from pipelines.output.console import OutputConsole, link_to
 
 SYMBOLS = {
     "waiting": "[dim]·[/]",
@@ -32,18 +30,6 @@ class Step(NamedTuple):
     reason: str
     page: Path | None = None
     command: str = ""
-
-
-class OutputConsole(Console):
-    """rich's console on the present stdout, whose lines the width of the terminal does not break."""
-
-    def __init__(self, *, markup: bool = True, soft_wrap: bool = True) -> None:
-        """Binds stdout now: it is redirected while kfp.local runs."""
-        super().__init__(file=sys.stdout, soft_wrap=soft_wrap, highlight=False, markup=markup)
-
-    def on_broken_pipe(self) -> None:
-        """Leaves the error to the caller, as `print` does, where rich would end the process."""
-        raise  # the BrokenPipeError that rich is handling when it calls this
 
 
 class Progress(Protocol):
@@ -115,16 +101,6 @@ def print_steps(steps: Iterable[Step]) -> None:
     console.print("\nNext:")
     for step in steps:
         console.print(f"  {step.reason}:\n    {link_to(step.page) if step.page else escape(step.command)}")
-
-
-def link_to(path: Path) -> str:
-    """A path from here with rich's markup: where the terminal knows links, a click opens the file."""
-    return f"[link={path.resolve().as_uri()}]{escape(os.path.relpath(path))}[/link]"
-
-
-def print_line(text: str, markup: bool = False) -> None:
-    """A line, or several, never broken by the width of the terminal."""
-    OutputConsole(markup=markup).print(text)
 
 
 def _draw_figures(content: Evaluation) -> Table:

@@ -8,7 +8,8 @@ import pytest
 from components.shared.formats.comparison import write_comparison
 from pipelines.compiler.spec import Task
 from pipelines.local.kfp_log import Watcher
-from pipelines.output.display import OutputConsole, print_comparison, show_progress
+from pipelines.output.console import OutputConsole
+from pipelines.output.display import print_comparison, show_progress
 from tests.components.shared.formats.test_comparison import COMPARISON
 
 

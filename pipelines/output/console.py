@@ -1,0 +1,35 @@
+"""Lines and links on the terminal. It loads little, because commands that are done in a moment print links too."""
+
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+
+class OutputConsole(Console):
+    """rich's console on the present stdout, whose lines the width of the terminal does not break."""
+
+    def __init__(self, *, markup: bool = True, soft_wrap: bool = True) -> None:
+        """Binds stdout now: it is redirected while kfp.local runs."""
+        super().__init__(file=sys.stdout, soft_wrap=soft_wrap, highlight=False, markup=markup, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves the error to the caller, as `print` does, where rich would end the process."""
+        raise  # the BrokenPipeError that rich is handling when it calls this
+
+
+def print_line(text: str, markup: bool = False) -> None:
+    """A line, or several, never broken by the width of the terminal."""
+    OutputConsole(markup=markup).print(text)
+
+
+def link_to(path: Path, shown: str = "") -> str:
+    """A path with rich's markup: where the terminal knows links, a click opens the file.
+
+    Args:
+        path: the path.
+        shown: how it is written; empty: as it is called from here.
+    """
+    return f"[link={path.resolve().as_uri()}]{escape(shown or os.path.relpath(path))}[/link]"
