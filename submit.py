@@ -33,20 +33,19 @@ def _run_on_cluster(options: argparse.Namespace) -> str:
         from pipelines.cluster.submission import submit
 
     runs.check_names(options.experiment, options.recurring, options.cron)
-    cluster = open_cluster(options.config, _read_cluster_options(options).endpoint)
+    request, on_cluster = _read_request(options), _read_cluster_options(options)
+    cluster = open_cluster(options.config, on_cluster.endpoint)
     if options.check:
-        return actions.check(cluster, _read_request(options))
+        return actions.check(cluster, request, on_cluster)
     if options.list:
-        return actions.list_runs(cluster, options.experiment)
+        return actions.list_runs(cluster, request, on_cluster)
     if options.terminate:
-        return actions.terminate(cluster, options.terminate, options.experiment)
+        return actions.terminate(cluster, options.terminate, request=request, options=on_cluster)
     if options.attach:
-        return actions.attach(
-            cluster, options.attach, options.experiment, timeout=options.timeout, reports=options.runs
-        )
+        return actions.attach(cluster, options.attach, request=request, options=on_cluster)
     if options.change:
         return actions.change_schedule(cluster, options.recurring, options.change)
-    return submit(cluster, _read_request(options), _read_cluster_options(options))
+    return submit(cluster, request, on_cluster)
 
 
 def _read_request(options: argparse.Namespace) -> RunRequest:

@@ -69,7 +69,7 @@ LAYERS = {  # the folders of pipelines/, each with those that it may import; "pi
     "pipelines": {"pipelines.compiler"},
     "pipelines.output": set(),
     "pipelines.data": {"pipelines.compiler", "pipelines.output"},
-    "pipelines.submission": {"pipelines.compiler", "pipelines.data"},
+    "pipelines.submission": {"pipelines.compiler", "pipelines.data", "pipelines.output"},
     "pipelines.local": {"pipelines.compiler", "pipelines.data", "pipelines.output", "pipelines.submission"},
     "pipelines.cluster": {"pipelines.compiler", "pipelines.data", "pipelines.output", "pipelines.submission"},
 }

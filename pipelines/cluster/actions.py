@@ -5,6 +5,7 @@ Each returns a final state, from which the exit code follows.
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.markup import escape
@@ -19,11 +20,13 @@ from pipelines.compiler.packages import build, choose_package, write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.output.console import OutputConsole, print_line
+from pipelines.output.display import Step, print_steps
+from pipelines.submission.commands import Command, write_action
 from pipelines.submission.preparation import locate_data
-from pipelines.submission.request import RunRequest
+from pipelines.submission.request import ClusterOptions, RunRequest
 
 
-def check(cluster: Cluster, request: RunRequest) -> str:
+def check(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str:
     """Tries everything that the run would need, one by one, and starts nothing.
 
     Raises:
@@ -72,11 +75,17 @@ def check(cluster: Cluster, request: RunRequest) -> str:
     for name, has_passed, message in checks.run_checks(steps):
         has_failed |= not has_passed
         print_line(f"{'[green]✓[/]' if has_passed else '[red]✗[/]'} {name:<12} {escape(message)}", markup=True)
-    return "failed" if has_failed else "succeeded"
+    if has_failed:
+        return "failed"
+    needs_data = not (request.data or request.component or request.before)
+    run = Command(replace(request, data="DIR") if needs_data else request, replace(options, wait=True))
+    print_steps([Step("start the run, and wait for it", command=str(run))])
+    return "succeeded"
 
 
-def list_runs(cluster: Cluster, experiment: str) -> str:
+def list_runs(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str:
     """Prints the newest runs of an experiment."""
+    experiment = request.experiment
     table = Table(title=f"experiment {escape(experiment)}", title_justify="left")
     for heading in ("run", "state", "started", "seconds"):
         table.add_column(heading, justify="right" if heading == "seconds" else "left", no_wrap=True)
@@ -92,27 +101,32 @@ def list_runs(cluster: Cluster, experiment: str) -> str:
     if not console.is_terminal:
         console.width = 200  # a name that is cut is no use to --attach
     console.print(table if table.row_count else f"experiment {escape(experiment)}: no runs yet")
+    if table.row_count:
+        attach = write_action(request, options, "--attach", "latest")
+        print_steps([Step("wait for one of them, such as the latest, and fetch its results", command=attach)])
     return "succeeded"
 
 
-def attach(cluster: Cluster, name: str, experiment: str, *, timeout: float | None, reports: Path) -> str:
+def attach(cluster: Cluster, name: str, *, request: RunRequest, options: ClusterOptions) -> str:
     """Waits for a run as wait_for_results does."""
-    with cluster.within(timeout * 60 if timeout else None):
-        run = runs.find(cluster, name, experiment)
-    return wait_for_results(cluster, run, experiment=experiment, timeout=timeout, reports=reports)
+    with cluster.within(options.timeout * 60 if options.timeout else None):
+        run = runs.find(cluster, name, request.experiment)
+    return wait_for_results(cluster, run, request=request, options=options)
 
 
-def terminate(cluster: Cluster, name: str, experiment: str) -> str:
+def terminate(cluster: Cluster, name: str, *, request: RunRequest, options: ClusterOptions) -> str:
     """Ends a run.
 
     Raises:
         UserError: it has ended already.
     """
-    run = runs.find(cluster, name, experiment)
+    run = runs.find(cluster, name, request.experiment)
     if run.state in waiting.FINAL:
         raise UserError(f"run {run.display_name}: has ended already ({waiting.read_state(run)}).")
     runs.terminate(cluster, run.run_id)
     print_line(f"terminating {run.display_name}")
+    attach = write_action(request, options, "--attach", str(run.run_id))
+    print_steps([Step("see it end, and fetch the pages of what has succeeded", command=attach)])
     return "succeeded"
 
 

@@ -1,7 +1,7 @@
 """What a run on a cluster has: what its tasks wrote, and what they took from KFP's cache."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 from google.protobuf import json_format
@@ -58,15 +58,22 @@ def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
     return _make_execution(cluster, run, pipeline=pipeline, spec=spec)
 
 
-def find_artifacts(cluster: Cluster, execution: Execution) -> Uris:
+def find_artifacts(cluster: Cluster, execution: Execution, tasks: Collection[str] | None = None) -> Uris:
     """Finds what the run's tasks wrote or took from the cache, in the order of the tasks; what is gone is left out.
 
     The server does not record where cached artifacts come from. KFP reuses only outputs of a task in the same pipeline
     with the same container, parameters and inputs, so the newest such task wrote them.
+
+    Args:
+        cluster: where the run is.
+        execution: the run.
+        tasks: those to look at, which have succeeded; None stands for all.
     """
-    uris = _find_written(execution)
+    names = [task.name for task in execution.tasks if tasks is None or task.name in tasks]
+    uris = {output: uri for output, uri in _find_written(execution).items() if output[0] in names}
     wrote = {task for task, _ in uris}
-    cached = {name: work for name, work in _describe_works(execution).items() if name not in wrote}
+    own = _describe_works(execution)
+    cached = {name: own[name] for name in names if name not in wrote}
     for earlier in _list_earlier(cluster, execution) if cached else ():
         works = _describe_works(earlier)
         twins = {name: twin for name in cached for twin, work in works.items() if work == cached[name]}
@@ -77,7 +84,6 @@ def find_artifacts(cluster: Cluster, execution: Execution) -> Uris:
                 del cached[name]
         if not cached:
             break
-    names = [task.name for task in execution.tasks]
     return dict(sorted(uris.items(), key=lambda item: names.index(item[0][0])))
 
 

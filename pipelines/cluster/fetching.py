@@ -1,53 +1,85 @@
 """What a run on a cluster has made, fetched to this machine: the figures of its model, and the pages to open."""
 
-import shlex
+import contextlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.cloud_storage import fetch
+from kfp_server_api import V2beta1Run
+
+from components.shared.cloud_storage import fetch, fetch_object
 from components.shared.errors import UserError
+from components.shared.formats.documents import read_document
 from components.shared.formats.evaluation import Evaluation, read_evaluation
-from pipelines.cluster.artifacts import Execution, Uris
+from components.shared.formats.examples import MANIFEST, ExamplesManifest
+from pipelines.cluster import runs, waiting
+from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, read_execution
+from pipelines.cluster.connection import Cluster
 from pipelines.compiler.spec import Task
-from pipelines.output.display import Step, print_comparison, print_figures, print_steps
+from pipelines.output.display import print_comparison, print_figures, print_steps
 from pipelines.output.index import FILE as INDEX
-from pipelines.output.index import RunOverview, TaskOutput, write_index
+from pipelines.output.index import EarlierFigures, RunOverview, TaskOutput, write_index
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
+from pipelines.submission.commands import Command, read_command
+from pipelines.submission.next_steps import Ending, list_steps, write_adoption
+from pipelines.submission.request import RunRequest
 
 
-class Place(NamedTuple):
-    """Where a run took place, as its first page says."""
+class EndedRun(NamedTuple):
+    """A run that has ended, and what is known of it here."""
 
-    experiment: str
-    config: str
-    page: str  # the address of the run in Kubeflow Pipelines
+    execution: Execution
+    state: str
+    uris: Uris  # of what its tasks have made
+    folder: Path  # on this machine, for its pages
+    request: RunRequest  # whose experiment and folder of runs it belongs to; it may have asked for --attach alone
+    command: Command | None  # that started the run, if it was started from this machine
 
 
-def fetch_results(execution: Execution, uris: Uris, reports: Path, *, place: Place, end: str) -> None:
-    """Shows and keeps the results of a successful run; its reports go into the folder `reports`.
+def locate_folder(request: RunRequest, run: V2beta1Run) -> Path:
+    """The folder that a run on a cluster has on this machine."""
+    return request.runs / request.experiment / str(run.run_id)
+
+
+def fetch_results(cluster: Cluster, execution: Execution, *, state: str, request: RunRequest) -> None:
+    """Shows and keeps what a run has made: of a success its figures, of any run its reports, with a first page.
 
     Args:
-        execution: the run.
-        uris: its outputs.
-        reports: the folder.
-        place: where it took place.
-        end: when it started, and how it ended.
+        cluster: where it took place.
+        execution: the run, which has ended.
+        state: how it ended.
+        request: whose experiment and folder of runs it belongs to.
 
     Raises:
-        UserError: its evaluation is not found.
+        UserError: what it has made cannot be found.
     """
+    folder = locate_folder(request, execution.run)
+    tasks = waiting.read_task_states(execution.run, execution.tasks)
+    made = None if state == "succeeded" else [name for name, task in tasks.items() if task == "succeeded"]
+    uris = find_artifacts(cluster, execution, made)
+    ended = EndedRun(execution, state, uris, folder, request, read_command(folder))
+    figures = _show_figures(ended) if state == "succeeded" else None
+    _keep_reports(uris, folder)
+    if state == "succeeded":
+        _tell_cached(execution, uris)
+    earlier = _find_measured_before(cluster, execution.run, request) if figures else None
+    write_index(folder, _describe_run(cluster, ended, figures), earlier)
+    print_steps(list_steps(_describe_ending(ended, tasks), ended.command))
+
+
+def _show_figures(ended: EndedRun) -> Evaluation | None:
+    """Shows what the run has measured, and keeps the figures of its model, if it has one."""
+    evaluate = _find_evaluate(ended.execution)
+    figures = _keep_results(ended.execution, ended.uris, evaluate) if evaluate else None
+    if ("compare", "comparison") in ended.uris:
+        _show_comparison(ended.uris["compare", "comparison"])
+    return figures
+
+
+def _find_evaluate(execution: Execution) -> Task | None:
+    """The task that measures the run's own model on its own images."""
     evaluations = [task for task in execution.tasks if task.stage == "evaluate" and task.is_own]
-    figures = _keep_results(execution, uris, evaluations[-1]) if evaluations else None
-    if ("compare", "comparison") in uris:
-        _show_comparison(uris["compare", "comparison"])
-    has_reports = _keep_reports(uris, reports)
-    _tell_cached(execution, uris)
-    if has_reports:
-        write_index(reports, _describe_run(execution, uris, figures, place=place, end=end))
-    if steps := list(_list_steps(uris, reports if has_reports else None)):
-        print_steps(steps)
+    return evaluations[-1] if evaluations else None
 
 
 def _keep_results(execution: Execution, uris: Uris, evaluate: Task) -> Evaluation:
@@ -75,7 +107,7 @@ def _show_comparison(uri: str) -> None:
         print_comparison(fetch(uri, Path(temporary, "comparison")))
 
 
-def _keep_reports(uris: Uris, folder: Path) -> bool:
+def _keep_reports(uris: Uris, folder: Path) -> None:
     """Fetches the pages that a person opens in a browser, if there are any."""
     reports = {
         name_report(task, output): locate_report(uri, output)
@@ -86,47 +118,6 @@ def _keep_reports(uris: Uris, folder: Path) -> bool:
         fetch(uri, folder / name)
     if reports:
         print(f"reports in {folder}/: {', '.join(sorted(reports))}")
-    return bool(reports)
-
-
-def _describe_run(
-    execution: Execution, uris: Uris, figures: Evaluation | None, *, place: Place, end: str
-) -> RunOverview:
-    stages = {task.name: task.stage for task in execution.tasks}
-    return RunOverview(
-        pipeline=execution.pipeline,
-        run=execution.run.display_name,
-        end=end,
-        failures={},
-        origin={
-            "experiment": place.experiment,
-            "images": str(execution.parameters.get("data_uri", "")),
-            "test images": str(execution.parameters.get("test_data_uri", "")),
-            "data version": figures["data_version"] if figures else "",
-            "config": place.config,
-        },
-        outputs=[
-            TaskOutput(name, stage, output) for name, stage in stages.items() for task, output in uris if task == name
-        ],
-        figures=figures,
-        details={"Logs, parameters and artifacts are at": place.page},
-    )
-
-
-def _list_steps(uris: Uris, reports: Path | None) -> Iterator[Step]:
-    """What comes next after a run on a cluster."""
-    if reports:
-        yield Step("look at its pages", page=reports / INDEX)
-    if reports and ("audit", "review") in uris:
-        yield Step(
-            "decide on the doubted images; give the decisions.csv that it saves to the next run with --decisions",
-            page=reports / "review.html",
-        )
-    if ("curate", "data") in uris:
-        yield Step(
-            "keep the new images",
-            command=shlex.join(["python", "adopt.py", "--data", "DIR", "--curated", uris["curate", "data"]]),
-        )
 
 
 def _tell_cached(execution: Execution, uris: Uris) -> None:
@@ -137,3 +128,82 @@ def _tell_cached(execution: Execution, uris: Uris) -> None:
     lost = set(cached) - {task for task, _ in uris}
     if lost:
         print(f"no artifacts found, so no reports of: {', '.join(sorted(lost))}")
+
+
+def _describe_run(cluster: Cluster, ended: EndedRun, figures: Evaluation | None) -> RunOverview:
+    run, tasks, parameters = ended.execution.run, ended.execution.tasks, ended.execution.parameters
+    took = waiting.measure_seconds(run.created_at, run.finished_at)
+    return RunOverview(
+        pipeline=ended.execution.pipeline,
+        run=run.display_name,
+        end=f"started {run.created_at:%Y-%m-%d %H:%M} UTC, {ended.state} after {took or 0:,.0f} s",
+        failures=dict.fromkeys(waiting.list_failed(run, tasks), "its log is on the page that is named last."),
+        origin={
+            "experiment": ended.request.experiment,
+            "images": str(parameters.get("data_uri", "")),
+            "test images": str(parameters.get("test_data_uri", "")),
+            "data version": " → ".join(_list_versions(ended, figures)),
+            "config": cluster.config.name,
+            "command": str(ended.command or ""),
+        },
+        outputs=[
+            TaskOutput(task.name, task.stage, output)
+            for task in tasks
+            for maker, output in ended.uris
+            if maker == task.name
+        ],
+        figures=figures,
+        details={"Logs, parameters and artifacts are at": link_to_run(cluster, run)},
+    )
+
+
+def _list_versions(ended: EndedRun, figures: Evaluation | None) -> list[str]:
+    """The data versions that the run has ingested, of an improvement both; else that of its figures."""
+    versions = []
+    for task in ended.execution.tasks:
+        if task.stage == "ingest" and (uri := ended.uris.get((task.name, "examples"))):
+            with tempfile.TemporaryDirectory() as temporary, contextlib.suppress(UserError):
+                path = Path(temporary, MANIFEST)
+                fetch_object(f"{uri}/{MANIFEST}", path)
+                versions.append(read_document(path, ExamplesManifest, "run again").data_version)
+    return versions or ([figures["data_version"]] if figures else [])
+
+
+def _find_measured_before(cluster: Cluster, run: V2beta1Run, request: RunRequest) -> EarlierFigures | None:
+    """The figures of the experiment's latest success before a run, if it measured a model.
+
+    Runs whose figures are gone or damaged are passed over.
+    """
+    for earlier in runs.list_newest(cluster, request.experiment, count=runs.LARGEST_PAGE):
+        is_before = earlier.experiment_id == run.experiment_id and earlier.created_at < run.created_at
+        if is_before and earlier.state == "SUCCEEDED":
+            with contextlib.suppress(UserError):
+                if figures := _fetch_figures(cluster, earlier):
+                    is_here = (locate_folder(request, earlier) / INDEX).is_file()
+                    page = f"../{earlier.run_id}/{INDEX}" if is_here else link_to_run(cluster, earlier)
+                    return EarlierFigures(earlier.display_name, page, figures)
+    return None
+
+
+def _fetch_figures(cluster: Cluster, run: V2beta1Run) -> Evaluation | None:
+    execution = read_execution(cluster, run)
+    evaluate = _find_evaluate(execution)
+    uris = find_artifacts(cluster, execution, {evaluate.name}) if evaluate else {}
+    if not evaluate or (evaluate.name, "evaluation") not in uris:
+        return None
+    with tempfile.TemporaryDirectory() as temporary:
+        return read_evaluation(fetch(uris[evaluate.name, "evaluation"], Path(temporary, "evaluation")))
+
+
+def _describe_ending(ended: EndedRun, states: dict[str, str]) -> Ending:
+    """How the run ended, for what comes next; `states` are those of its tasks."""
+    curation = next((task.name for task in ended.execution.tasks if task.stage == "curate"), "")
+    curated = ended.uris.get((curation, "data"))
+    request = ended.command.request if ended.command else ended.request
+    adoption = write_adoption(request, "--curated", curated) if curated else ""
+    return Ending(ended.state, ended.folder, states.get(curation, ""), adoption)
+
+
+def link_to_run(cluster: Cluster, run: V2beta1Run) -> str:
+    """The address of the run's page in Kubeflow Pipelines."""
+    return cluster.link_to(f"runs/details/{run.run_id}")

@@ -1,7 +1,7 @@
 """A run on a cluster, from the request to its results."""
 
+import contextlib
 import datetime
-import shlex
 import tempfile
 import uuid
 from pathlib import Path
@@ -12,10 +12,10 @@ from components.shared.cloud_storage import is_address, upload
 from components.shared.errors import UserError
 from components.shared.files import hash_file
 from pipelines.cluster import runs, waiting
-from pipelines.cluster.artifacts import find_artifacts, read_execution
+from pipelines.cluster.artifacts import read_execution
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.earlier import describe_run
-from pipelines.cluster.fetching import Place, fetch_results
+from pipelines.cluster.fetching import fetch_results, link_to_run, locate_folder
 from pipelines.compiler.code_version import find_commit, is_fixed
 from pipelines.compiler.config import Config, check_names_are_filled_in
 from pipelines.compiler.packages import write_package
@@ -23,7 +23,9 @@ from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.output.console import print_line
+from pipelines.output.display import Step, print_steps
 from pipelines.submission.arguments import EarlierRun
+from pipelines.submission.commands import Command, keep_command, write_action
 from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.preparation import PreparedRun, choose_schema, prepare
 from pipelines.submission.request import ClusterOptions, RunRequest
@@ -74,14 +76,17 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> st
         runs.schedule(cluster, submission, options.cron)
         version = submission.version.display_name
         print_line(f"recurring run {submission.name} of {prepared.pipeline.name}, version {version}: {options.cron}")
+        print_steps([Step("see how its runs go", command=write_action(request, options, "--list"))])
         return "succeeded"
     started = runs.start(cluster, submission)
-    print_line(f"started {started.display_name}\n{cluster.link_to(f'runs/details/{started.run_id}')}")
-    if not options.wait:
-        return "succeeded"
-    return wait_for_results(
-        cluster, started, experiment=request.experiment, timeout=options.timeout, reports=request.runs
-    )
+    with contextlib.suppress(OSError):  # the run goes on, whatever becomes of this folder
+        keep_command(locate_folder(request, started), Command(request, options))
+    print_line(f"started {started.display_name}\n{link_to_run(cluster, started)}")
+    if options.wait:
+        return wait_for_results(cluster, started, request=request, options=options)
+    attach = write_action(request, options, "--attach", str(started.run_id))
+    print_steps([Step("wait for it, then fetch its results", command=attach)])
+    return "succeeded"
 
 
 def check_is_for_clusters(config: Config) -> None:
@@ -112,25 +117,19 @@ def check_tags(images: list[str]) -> None:
             )
 
 
-def wait_for_results(
-    cluster: Cluster, run: V2beta1Run, *, experiment: str, timeout: float | None, reports: Path
-) -> str:
-    """Shows the run until it ends; after a success its figures are in results/, its pages below `reports`.
+def wait_for_results(cluster: Cluster, run: V2beta1Run, *, request: RunRequest, options: ClusterOptions) -> str:
+    """Shows the run until it ends; then its pages are in its folder, and after a success its figures in results/.
 
     Args:
         cluster: where the run is.
         run: the run.
-        experiment: by which its reports are kept.
-        timeout: minutes to wait; None waits for as long as it takes.
-        reports: a folder for the experiment and the run is made in it.
+        request: whose experiment and folder of runs it belongs to.
+        options: how long to wait, and which cluster that is.
 
     Returns:
         The final state, or timeout, or interrupted.
     """
-    words = ["python", "submit.py", "--config", cluster.config.name, "--attach", str(run.run_id)]
-    words += ["--experiment", experiment] if experiment != "default" else []
-    words += ["--runs", str(reports)] if reports != Path("runs") else []
-    command = shlex.join(words)
+    command, timeout = write_action(request, options, "--attach", str(run.run_id)), options.timeout
     execution = read_execution(cluster, run)
     tasks = execution.tasks
     try:
@@ -142,14 +141,15 @@ def wait_for_results(
         print_line(f"\nthe run continues. To keep waiting: {command}")
         return "interrupted"
     for name in waiting.list_failed(run, tasks):
-        print_line(f"{name} failed; its log is at {cluster.link_to(f'runs/details/{run.run_id}')}")
+        print_line(f"{name} failed; its log is at {link_to_run(cluster, run)}")
     took = waiting.measure_seconds(run.created_at, run.finished_at)
     print_line(f"{state} after {took or 0:.0f} s")
-    if state == "succeeded":
-        place = Place(experiment, cluster.config.name, cluster.link_to(f"runs/details/{run.run_id}"))
-        end = f"started {run.created_at:%Y-%m-%d %H:%M} UTC, {state} after {took or 0:,.0f} s"
-        folder = reports / experiment / run.run_id
-        fetch_results(execution, find_artifacts(cluster, execution), folder, place=place, end=end)
+    try:
+        fetch_results(cluster, execution._replace(run=run), state=state, request=request)
+    except UserError as error:
+        if state == "succeeded":
+            raise
+        print_line(f"no page of this run, because what it made cannot be fetched: {error}")
     return state
 
 

@@ -76,6 +76,12 @@ def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
     return [task.name for task in tasks if task.name in failed]
 
 
+def read_task_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, str]:
+    """The state of each task in one word; one whose driver failed has failed."""
+    states = {name: state for name, (state, _) in _read_states(run, tasks).items()}
+    return states | dict.fromkeys(list_failed(run, tasks), "failed")
+
+
 def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
     """How long something took, or has taken so far; the server writes year 1970 or earlier for `not yet`.
 

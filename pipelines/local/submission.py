@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 from rich.markup import escape
 
@@ -18,7 +19,6 @@ from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.data.ignored import list_ignored
 from pipelines.local.kfp_log import Watcher
-from pipelines.local.next_steps import list_steps, write_command
 from pipelines.local.overview import describe_run
 from pipelines.local.processes import Interruption
 from pipelines.local.record import RunRecord, find_last_task, find_measured_before, find_record, make_folder
@@ -29,7 +29,9 @@ from pipelines.output.index import FILE as INDEX
 from pipelines.output.index import EarlierFigures, write_index
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
 from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
+from pipelines.submission.commands import Command, keep_command
 from pipelines.submission.forecast import describe_forecast, make_forecast
+from pipelines.submission.next_steps import Ending, list_steps, write_adoption
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
 
@@ -97,9 +99,11 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
         kept = {name: uri for name, uri in kept.items() if name not in outdated}
     if forecast := make_forecast(prepared, request):
         print_line(describe_forecast(forecast))
+    command = Command(request, options)
     interruption = Interruption()
     with interruption.hold():  # from here on there is a folder, which is to say how the run ended
         folder = make_folder(request.runs, request.experiment, prepared.name)
+        keep_command(folder, command)
         write_package(prepared.pipeline, folder / PACKAGE)
         watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
         with show_progress(watcher):
@@ -107,23 +111,28 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
                 folder,
                 arguments=prepared.arguments,
                 artifacts=kept,
-                origin={"command": write_command(request, runner=options.runner), "config": config.name},
+                origin={"command": str(command), "config": config.name},
                 watcher=watcher,
                 runner=options.runner,
                 interruption=interruption,
             )
     _keep_reports(folder, record)
     measured = find_measured_before(request.runs, request.experiment, record)
-    earlier = EarlierFigures(*measured) if measured else None
+    earlier = EarlierFigures(measured[0], f"../{quote(measured[0])}/{INDEX}", measured[1]) if measured else None
     write_index(folder, describe_run(folder, record, request.experiment), earlier)
-    has_curated = any(task["stage"] == "curate" for task in record["stages"].values())
-    steps = list_steps(request, runner=options.runner, folder=folder, state=record["state"], has_curated=has_curated)
+    steps = list_steps(_describe_ending(folder, record, request), command)
     try:
         _print_outcome(folder, record)
         print_steps(steps)
     finally:  # even if nobody reads that
         _keep_results(folder, record)
     return "interrupted" if record["state"] == "cancelled" else record["state"]
+
+
+def _describe_ending(folder: Path, record: RunRecord, request: RunRequest) -> Ending:
+    curation = next((task["state"] for task in record["stages"].values() if task["stage"] == "curate"), "")
+    adoption = write_adoption(request, "--from-run", folder.name) if curation else ""
+    return Ending(record["state"], folder, curation, adoption)
 
 
 def _keep_reports(folder: Path, record: RunRecord) -> None:

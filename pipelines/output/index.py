@@ -39,7 +39,8 @@ class TaskOutput(NamedTuple):
 class EarlierFigures(NamedTuple):
     """What the run before has measured."""
 
-    run: str  # its name, which is that of its folder beside this one's
+    run: str  # its name
+    page: str  # the address of its first page
     evaluation: Evaluation
 
 
@@ -131,7 +132,7 @@ def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> st
 
 
 def _explain_comparison(figures: Evaluation, earlier: EarlierFigures) -> str:
-    link = f'<a href="../{quote(earlier.run)}/{FILE}">{escape(earlier.run)}</a>'
+    link = f'<a href="{escape(earlier.page)}">{escape(earlier.run)}</a>'
     version = earlier.evaluation["data_version"]
     if version == figures["data_version"]:
         return f"The run before is {link}, on the same data version."

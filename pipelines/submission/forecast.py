@@ -124,8 +124,8 @@ def _get(prepared: PreparedRun, stage: str, name: str) -> Any:
 
 
 def _estimate_training(cost: Cost, prepared: PreparedRun, images: int) -> float:
-    each = cost.step / _get(prepared, "train", "batch_size") + cost.image
-    return TRAINING_START + each * images * _get(prepared, "train", "epochs")
+    epochs, batch_size = (_get(prepared, "train", name) for name in ("epochs", "batch_size"))
+    return TRAINING_START + float(epochs * images) * (cost.step / batch_size + cost.image)
 
 
 def _estimate_audit(images: int, *, folds: int, repeats: int, epochs: int, **_: object) -> float:

@@ -66,7 +66,7 @@ def lines(printed: str) -> dict[str, str]:
     """What each line says, by its name, with the sign in front."""
     found = dict(re.findall(r"^[✓✗] (\w+) +(.*)$", printed, re.M))
     assert list(found) == NAMES, printed
-    assert len(printed.splitlines()) == len(NAMES)
+    assert len(printed.partition("\nNext:")[0].splitlines()) == len(NAMES)
     signs = re.findall(r"^[✓✗]", printed, re.M)
     return {name: f"{sign} {text}" for sign, (name, text) in zip(signs, found.items(), strict=True)}
 
@@ -89,13 +89,16 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
     bare = lab.configure("bare", registry="", pipeline_root="/tmp/runs")
     objects = [blob.name for blob in lab.gcs.client.list_blobs(lab.gcs.bucket)]
     data = ("--data", "gs://images/numerals", "--experiment", "images")
-    passed, missing, elsewhere, nowhere, latest = together(
-        lambda: lines(lab.done("--check", *data, "--config", all_there)),
+    printed, missing, elsewhere, nowhere, latest = together(
+        lambda: lab.done("--check", *data, "--config", all_there),
         lambda: failed(lab, "--config", one_missing),
         lambda: failed(lab, "--config", "wrong", "--data", "."),
         lambda: failed(lab, "--config", bare),
         lambda: failed(lab, "--config", lab.configure("newest", tag="latest")),
     )
+    start = "python submit.py --config checked --experiment images --data gs://images/numerals --wait"
+    assert printed.endswith(f"\nNext:\n  start the run, and wait for it:\n    {start}\n")
+    passed = lines(printed)
     assert re.fullmatch(
         rf"✓ {lab.server.url}: Kubeflow Pipelines 2\.4\.0, kfp 2\.\d+\.\d+ here", passed.pop("endpoint")
     )

@@ -93,7 +93,7 @@ def test_in_multi_user_mode_by_the_namespace_of_the_user(lab: Lab):
         )
         assert run["display_name"] in listed
         assert other == "experiment images: no runs yet\n"
-        assert terminated == f"terminating {run['display_name']}\n"
+        assert terminated.startswith(f"terminating {run['display_name']}\n")
         assert recurring.startswith("recurring run nightly of training")
         lab.done("--recurring", "nightly", "--delete", "--user-namespace", "team")
         assert server.stored["recurring_run"] == {}

@@ -19,8 +19,13 @@ def test_a_recurring_run_lives_by_its_name(lab: Lab):
     )
     (made,) = [run for run in recurring(lab).values() if run["display_name"] == "nightly"]
     version = lab.server.stored["pipeline_version"][made["pipeline_version_reference"]["pipeline_version_id"]]
-    said = f"recurring run nightly of training, version {version['display_name']}: 0 30 2 * * *\n"
-    assert first == said
+    assert first.splitlines() == [
+        f"recurring run nightly of training, version {version['display_name']}: 0 30 2 * * *",
+        "",
+        "Next:",
+        "  see how its runs go:",
+        "    python submit.py --config lab --experiment images --list",
+    ]
     (body,) = [body for body in lab.server.bodies("POST", "/recurringruns") if body["display_name"] == "nightly"]
     assert body["trigger"] == {"cron_schedule": {"cron": "0 30 2 * * *"}}
     assert (body["mode"], body["no_catchup"], body["service_account"]) == ("ENABLE", True, "lab-runner")

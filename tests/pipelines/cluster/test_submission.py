@@ -29,7 +29,14 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
     given = ("--experiment", "images", "--param", "epochs=3", "--param", "learning_rate=0.01")
     printed = lab.done(*DATA, "--test-data", "gs://images/test", *given)
     (run,) = lab.runs()
-    assert printed == f"started {run['display_name']}\n{lab.server.url}/#/runs/details/{run['run_id']}\n"
+    assert printed.splitlines() == [
+        f"started {run['display_name']}",
+        f"{lab.server.url}/#/runs/details/{run['run_id']}",
+        "",
+        "Next:",
+        "  wait for it, then fetch its results:",
+        f"    python submit.py --config lab --experiment images --attach {run['run_id']}",
+    ]
     assert re.fullmatch(rf"training-{lab.tag}-\d{{8}}-\d{{6}}-\w+", run["display_name"])
     assert described(run) == {
         "data": "gs://images/numerals, gs://images/test",

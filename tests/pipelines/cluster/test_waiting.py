@@ -8,12 +8,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
+from components.shared.formats.examples import ExamplesManifest, Shard, SplitInfo
+from pipelines.submission.commands import Command, keep_command
+from pipelines.submission.request import ClusterOptions, RunRequest
 from tests.fakes.kfp_rules import Frame, Json, progress
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
 from tests.pages import Page
@@ -30,6 +34,7 @@ from tests.pipelines.cluster.lab import (
     until,
 )
 
+OWN_FILES = ("index.html", "command.json")  # of the folder of a run
 HISTORY = "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n"
 RUNNING = Frame("RUNNING", {"ingest": "RUNNING"})
 
@@ -53,6 +58,13 @@ def check_results(folder: Path, figures: Json) -> None:
     with (folder / "plots/confusion/val.csv").open() as rows:
         pairs = Counter((row["label"], row["prediction"]) for row in csv.DictReader(rows))
     assert pairs == {("i", "i"): 1, ("v", "v"): 1, ("x", "v"): 1, ("x", "x"): 1}
+
+
+def describe_examples(data_version: str) -> str:
+    """The content of ingest's examples.json."""
+    shard = Shard("train-00000-of-00001.tfrecord", 1, "0" * 64)
+    splits = {name: SplitInfo(1, {"i": 1}, [shard]) for name in ("train", "val")}
+    return json.dumps(asdict(ExamplesManifest("/data", "", data_version, ["i"], splits, [])))
 
 
 def going_on(finish: threading.Event, last: Frame) -> Iterator[Frame]:
@@ -84,10 +96,16 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
     assert re.search(r"^succeeded after \d+ s$", printed, re.M)
     assert "data version 4567.dir" in printed
     assert re.search(r"│ val +│ +4 │ +0\.750 │", printed)
-    assert lines[-3:] == [
+    assert lines[-9:] == [
         "results in results/",
         "from the cache: ingest",
         "no artifacts found, so no reports of: ingest",
+        "",
+        "Next:",
+        "  look at its pages:",
+        f"    runs/default/{lab.runs()[0]['run_id']}/index.html",
+        "  audit the images and try the next version:",
+        "    python submit.py --config lab --pipeline improvement --data gs://images/numerals --wait",
     ]
     check_results(lab.workplace / "results", figures[0])
 
@@ -120,6 +138,7 @@ def test_what_came_from_the_cache_is_fetched_from_the_run_that_made_it(lab: Lab)
     ]
     assert re.search(r"started [\d-]+ [\d:]+ UTC, succeeded after [\d,]+ s", page.text)
     assert all(said in page.text for said in ("again", "default", "0123.dir", "0.750"))
+    assert "command" not in page.text  # somebody else has started it
     (reports / "index.html").unlink()
     written = {path.name: path.read_text() for path in reports.iterdir()}
     assert written == {f"{stage}.html": f"{stage}/report" for stage in ("evaluate", "train", "validate")}
@@ -138,8 +157,10 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
             run = lab.runs()[0]
             if stage in ("validate", "train", "evaluate", "yardstick", "audit", "curate", "compare"):
                 lab.leave(run, f"{task}/report", content=f"report of {task}")
-            if stage == "transform" or task == "after-ingest":
+            if stage == "transform":
                 lab.leave(run, f"{task}/examples")
+            if task == "after-ingest":
+                lab.leave(run, f"{task}/examples/examples.json", content=describe_examples("after.dir"))
             if stage == "audit":
                 lab.leave(run, "audit/review", content="review")
                 lab.leave(run, "audit/issues", content="rank")
@@ -170,7 +191,7 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     (run,) = lab.runs()
     folder = lab.workplace / f"runs/default/{run['run_id']}"
     links = Page(folder / "index.html").values("href")[:-1]
-    reports = {path.name: path.read_text() for path in folder.iterdir() if path.name != "index.html"}
+    reports = {path.name: path.read_text() for path in folder.iterdir() if path.name not in OWN_FILES}
     assert sorted(links) == sorted(reports)
     assert links[:4] == ["before-validate.html", "before-train.html", "before-evaluate.html", "audit.html"]
     reporting = ("validate", "train", "evaluate")
@@ -182,13 +203,19 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     }
     said = printed[printed.index("from the cache") :].splitlines()
     assert said[:2] == ["from the cache: before-ingest", "no artifacts found, so no reports of: before-ingest"]
+    turn = "python submit.py --config lab --pipeline improvement --data gs://images/numerals"
     assert said[5:-1] == [
         f"    runs/default/{run['run_id']}/index.html",
-        "  decide on the doubted images; give the decisions.csv that it saves to the next run with --decisions:",
+        "  decide on the doubted images; the page saves decisions.csv:",
         f"    runs/default/{run['run_id']}/review.html",
-        "  keep the new images:",
+        "  run again with your decisions:",
+        f"    {turn} --decisions decisions.csv --wait",
+        "  or keep the new images:",
     ]
-    assert re.fullmatch(r" +python adopt.py --data DIR --curated gs://\S+/curate/\S+/data", said[-1])
+    assert re.fullmatch(r" +python adopt.py --data data --new --curated gs://\S+/curate/\S+/data", said[-1])
+    page = Page(folder / "index.html").text
+    assert f"{turn} --wait" in page
+    assert "after.dir" in page
 
 
 def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_results(lab: Lab):
@@ -221,6 +248,75 @@ def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_resul
     refused = lab.refused("--component", "evaluate", "--experiment", "images")
     name = lab.runs()[-1]["display_name"]
     assert refused == f"run {name}: compared two other runs; name one of these, by --from-run or --before."
+
+
+def test_what_the_policy_leaves_to_people_has_its_page_and_leads_to_the_review(lab: Lab):
+    """The decisions, and the run with them, from the folder that DVC tracks there."""
+    run = lab.begin("stopped", progress(TURN_FRAMES, failed="curate"), "images", pipeline="improvement")
+    folder = lab.workplace / "runs/images" / run["run_id"]
+    asked = RunRequest("images", "lab", pipeline="improvement", data="my data", params=("epochs=2",))
+    keep_command(folder, Command(asked, ClusterOptions({"host": lab.server.url})))
+    lab.leave(run, "before-ingest/examples/examples.json", content=describe_examples("before.dir"))
+    lab.leave(run, "before-train/report", "audit/report", "audit/review", "audit/issues")
+    lab.leave(run, "curate/report")  # of an attempt that failed
+    outcome = lab.submit("--attach", "stopped", "--experiment", "images")
+    assert (outcome.returncode, outcome.stderr) == (1, "")
+    said = outcome.stdout[outcome.stdout.index("curate failed") :].splitlines()
+    assert said[1].startswith("failed after ")
+    shown = f"runs/images/{run['run_id']}"
+    assert said[2:] == [
+        f"reports in {shown}/: audit.html, before-train.html, issues.csv, review.html",
+        "",
+        "Next:",
+        "  look at its pages:",
+        f"    {shown}/index.html",
+        "  decide on the doubted images; the page saves decisions.csv:",
+        f"    {shown}/review.html",
+        "  run again with your decisions:",
+        "    python submit.py --config lab --experiment images --pipeline improvement --data 'my data' "
+        f"--decisions decisions.csv --param epochs=2 --host {lab.server.url}",
+    ]
+    page = Page(folder / "index.html")
+    reports = ["before-train.html", "audit.html", "review.html", "issues.csv"]
+    assert page.values("href") == [*reports, f"{lab.server.url}/#/runs/details/{run['run_id']}"]
+    text = " ".join(page.text.split())
+    assert re.search(r"UTC, failed after \d+ s .*curate failed: its log is on the page that is named last", text)
+    assert "before.dir" in text
+    assert not (lab.workplace / "results").exists()
+
+
+def test_a_page_compares_with_the_run_before_of_its_experiment(lab: Lab):
+    done = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
+    runs = {}
+    for name, experiment in (
+        ("first", "images"),
+        ("before", "images"),
+        ("elsewhere", "others"),
+        ("lost", "images"),
+        ("now", "images"),
+        ("later", "images"),
+    ):
+        runs[name] = lab.begin(name, done, experiment, seed=len(runs))  # so that none takes another's from the cache
+        lab.leave(runs[name], *(f"{stage}/report" for stage in STAGES))
+        if name != "lost":
+            content = json.dumps(evaluation(f"{name}.dir"))
+            lab.leave(runs[name], "evaluate/evaluation/evaluation.json", content=content)
+        lab.done("--list", "--experiment", experiment)  # the time of the server goes on
+    failed = lab.begin("failed", [Frame("FAILED", {"ingest": "FAILED"})], "images")
+    attach = ("--experiment", "images", "--attach")
+    lab.done(*attach, "now")
+    folder = lab.workplace / "runs/images"
+    page = Page(folder / runs["now"]["run_id"] / "index.html")
+    assert page.values("href")[0] == f"{lab.server.url}/#/runs/details/{runs['before']['run_id']}"
+    text = " ".join(page.text.split())
+    assert "val 0.750 0.750 +0.000" in text
+    assert "The run before is before , on another data version, before.dir :" in text
+    lab.done(*attach, "before")
+    lab.done(*attach, "now")
+    page = Page(folder / runs["now"]["run_id"] / "index.html")
+    assert page.values("href")[0] == f"../{runs['before']['run_id']}/index.html"
+    assert lab.submit(*attach, failed["run_id"]).returncode == 1
+    assert "run before" not in Page(folder / failed["run_id"] / "index.html").text
 
 
 def test_a_failure_in_a_part_of_the_pipeline_is_told_from_that_in_another(lab: Lab):
@@ -271,13 +367,15 @@ def test_every_end_has_its_code_by_id_name_or_latest(lab: Lab):
     assert [end.returncode for end in ends] == [1, 3, 1, 0, 1]
     assert [end.stderr for end in ends[:4]] == [""] * 4
     log = f"train failed; its log is at {lab.server.url}/#/runs/details/{failed['run_id']}"
-    assert by_id.stdout.splitlines()[-2] == log
-    assert by_id.stdout.splitlines()[-1].startswith("failed after ")
-    assert by_name.stdout.splitlines()[-1].startswith("cancelled after ")
-    assert latest.stdout.splitlines()[-1].startswith("skipped after ")
-    assert alone.stdout.splitlines()[-1].startswith("succeeded after ")
+    shown = [end.stdout.partition("\nNext:")[0].splitlines() for end in ends[:4]]
+    assert shown[0][-2] == log
+    assert [said[-1].partition(" ")[0] for said in shown] == ["failed", "cancelled", "skipped", "succeeded"]
+    assert all(re.fullmatch(r"\w+ after \d+ s", said[-1]) for said in shown)
     assert re.fullmatch(rf"{lab.root}/training/{cached['run_id']}: no evaluation; .* --no-cache\.\n", empty.stderr)
-    assert list(lab.workplace.iterdir()) == []  # of none of them results
+    assert [path.name for path in lab.workplace.iterdir()] == ["runs"]  # of none of them results
+    for end, run_id in ((by_id, failed["run_id"]), (alone, one["run_id"])):
+        assert end.stdout.endswith(f"\nNext:\n  look at its pages:\n    runs/default/{run_id}/index.html\n")
+        assert (lab.workplace / f"runs/default/{run_id}/index.html").is_file()
 
 
 @pytest.mark.parametrize("end", ["CANCELED", "FAILED"])
@@ -286,10 +384,16 @@ def test_a_run_that_is_terminated_ends_as_cancelled_for_who_waits(lab: Lab, end:
     run = lab.begin("trial", [RUNNING])
     waiting = lab.start("--attach", "trial")
     until(lambda: asked(lab.server, run) > 1)
-    assert lab.done("--terminate", "trial") == "terminating trial\n"
+    assert lab.done("--terminate", "trial").splitlines() == [
+        "terminating trial",
+        "",
+        "Next:",
+        "  see it end, and fetch the pages of what has succeeded:",
+        f"    python submit.py --config lab --attach {run['run_id']}",
+    ]
     outcome = finished(waiting)
     assert (outcome.returncode, outcome.stderr) == (3, "")
-    assert re.match(r"cancelled after \d+ s", outcome.stdout.splitlines()[-1])
+    assert re.search(r"^cancelled after \d+ s$", outcome.stdout, re.M)
     assert "run trial: has ended already" in lab.refused("--terminate", "trial")
 
 
@@ -368,6 +472,7 @@ def test_list_shows_the_newest_first(lab: Lab):
     assert [row[:2] for row in rows] == [["third [b]", "failed"], ["second", "waiting"], ["first", "succeeded"]]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", row[2]) for row in rows)
     assert images.startswith("experiment images\n")
+    assert images.endswith("    python submit.py --config lab --experiment images --attach latest\n")
     assert none == "experiment new: no runs yet\n"
     assert [experiment["display_name"] for experiment in lab.server.stored["experiment"].values()].count("new") == 0
 

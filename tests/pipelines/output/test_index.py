@@ -90,7 +90,7 @@ def test_says_what_the_run_was_and_links_its_reports_in_order(folder: Path):
 def test_compares_the_figures_with_the_run_before(folder: Path, version: str):
     before = write_evaluation(folder.parent / "run-1", version, {"val": 40}, seed=2)
     now = read_evaluation(folder)
-    earlier = EarlierFigures("run-1", read_evaluation(folder.parent / "run-1"))
+    earlier = EarlierFigures("run-1", "../run-1/index.html", read_evaluation(folder.parent / "run-1"))
     write_index(folder, describe_run(folder, RECORD, "e"), earlier)
     page, text = read_page(folder)
     change = now["val"]["accuracy"] - before["val"]["accuracy"]

@@ -1,0 +1,94 @@
+"""What to do after a run: which page to open, and which command to type, with the options of that very run."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from components.shared.cloud_storage import is_address
+from pipelines.output.display import Step
+from pipelines.output.index import FILE as INDEX
+from pipelines.submission.commands import DEFAULTS, Command, write_option
+from pipelines.submission.request import RunRequest
+
+DECISIONS = "decisions.csv"
+
+
+class Ending(NamedTuple):
+    """How a run ended, wherever it took place."""
+
+    state: str
+    folder: Path  # on this machine, with its pages
+    curation: str  # how its stage curate ended; empty if it has none
+    adoption: str  # the command that shows what adopting its curated folder would change; empty if it has none
+
+
+def list_steps(ending: Ending, command: Command | None) -> Iterator[Step]:
+    """Yields what comes next after a run.
+
+    Args:
+        ending: of the run.
+        command: that asked for it; None if that is not known.
+    """
+    yield Step("look at its pages", page=ending.folder / INDEX)
+    if ending.state != "succeeded" and (log := ending.folder / "run.log").is_file():
+        yield Step("read what was said", page=log)
+    # A failure is that of the policy, most often: it would drop too many images, and leaves that to a person.
+    asks = ending.state in ("succeeded", "failed") and ending.curation == ending.state
+    if asks and (review := ending.folder / "review.html").is_file():
+        yield Step(f"decide on the doubted images; the page saves {DECISIONS}", page=review)
+    if command:
+        yield from _list_commands(ending, command, asks=asks)
+    if ending.adoption and ending.state == "succeeded":
+        yield Step("or keep the new images" if command else "keep the new images", command=ending.adoption)
+
+
+def _list_commands(ending: Ending, command: Command, *, asks: bool) -> Iterator[Step]:
+    request = command.request
+    if asks:
+        decided = command.change(decisions=request.decisions or DECISIONS)
+        yield Step("run again with your decisions", command=str(decided))
+    elif ending.state != "succeeded":
+        yield Step("run it again", command=str(command))
+    elif request.pipeline in (None, "training") and not request.component and request.data:
+        yield Step("audit the images and try the next version", command=str(command.change(pipeline="improvement")))
+
+
+def write_adoption(request: RunRequest, *source: str) -> str:
+    """The command that makes what a run has curated the next version.
+
+    It shows what it would do, and does it with --yes. What DVC does not track becomes a new data set, `data` if that
+    name is free, else DIR.
+
+    Args:
+        request: that the run was started by.
+        source: the option that names what it curated: --from-run or --curated, with its value.
+    """
+    words = ["python", "adopt.py", "--data"]
+    if not request.data:
+        words.append("DIR")  # which it was is not known
+    elif not is_address(request.data) and Path(f"{request.data.rstrip('/')}.dvc").is_file():
+        words.append(request.data)
+    else:
+        words += ["DIR" if Path("data").exists() or Path("data.dvc").exists() else "data", "--new"]
+    words += write_option(request, "experiment") + write_option(request, "runs")
+    return shlex.join([*words, *source])
+
+
+def write_next_turn(command: Command, data: str) -> str:
+    """The command that takes the next turn of the loop on a data set that was adopted from a run.
+
+    The data set has the test images in it. Of a stage that ran alone the parameters are not those of the pipeline.
+    """
+    request = command.request
+    turn = command.change(
+        pipeline=request.pipeline or "improvement",
+        component=None,
+        data=data,
+        test_data=None,
+        rev=None,
+        decisions=None,
+        params=() if request.component else request.params,
+        from_run=DEFAULTS.from_run,
+    )
+    return str(turn)

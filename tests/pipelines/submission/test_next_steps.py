@@ -1,0 +1,138 @@
+"""What a run says to do next, wherever it took place."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.output.display import print_steps
+from pipelines.submission.commands import Command
+from pipelines.submission.next_steps import Ending, list_steps, write_adoption, write_next_turn
+from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
+
+SAMPLE = Command(RunRequest("default", "sample", data="my data", test_data="t", params=("epochs=2",)), LocalOptions())
+TURN = Command(RunRequest("mine", "local", pipeline="improvement", data="data/"), LocalOptions())
+DECIDED = (
+    "run again with your decisions",
+    "python submit.py --local --experiment mine --pipeline improvement --data data/ --decisions decisions.csv",
+)
+
+
+def list_what_is_said(command: Command | None, ending: Ending) -> list[tuple[str, object]]:
+    return [(step.reason, step.command or step.page) for step in list_steps(ending, command)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a run whose audit has ended well."""
+    (tmp_path / "run-1").mkdir()
+    (tmp_path / "run-1/review.html").touch()
+    return tmp_path / "run-1"
+
+
+def test_a_training_leads_to_the_improvement_with_its_own_options(tmp_path: Path):
+    assert list_what_is_said(SAMPLE, Ending("succeeded", tmp_path, "", "")) == [
+        ("look at its pages", tmp_path / "index.html"),
+        (
+            "audit the images and try the next version",
+            "python submit.py --local --config sample --pipeline improvement --data 'my data' --test-data t "
+            "--param epochs=2",
+        ),
+    ]
+
+
+def test_an_improvement_leads_to_the_review_and_to_adopt(folder: Path):
+    assert list_what_is_said(TURN, Ending("succeeded", folder, "succeeded", "python adopt.py …")) == [
+        ("look at its pages", folder / "index.html"),
+        ("decide on the doubted images; the page saves decisions.csv", folder / "review.html"),
+        DECIDED,
+        ("or keep the new images", "python adopt.py …"),
+    ]
+
+
+def test_what_the_policy_leaves_to_people_leads_to_the_review(folder: Path):
+    (folder / "run.log").touch()
+    assert list_what_is_said(TURN, Ending("failed", folder, "failed", "python adopt.py …")) == [
+        ("look at its pages", folder / "index.html"),
+        ("read what was said", folder / "run.log"),
+        ("decide on the doubted images; the page saves decisions.csv", folder / "review.html"),
+        DECIDED,
+    ]
+
+
+@pytest.mark.parametrize(("state", "curation"), [("failed", ""), ("failed", "succeeded"), ("cancelled", "cancelled")])
+def test_another_failure_leads_to_the_log_and_to_the_same_command(folder: Path, state: str, curation: str):
+    (folder / "run.log").touch()
+    assert list_what_is_said(SAMPLE, Ending(state, folder, curation, "python adopt.py …"))[1:] == [
+        ("read what was said", folder / "run.log"),
+        (
+            "run it again",
+            "python submit.py --local --config sample --data 'my data' --test-data t --param epochs=2",
+        ),
+    ]
+
+
+def test_what_somebody_else_has_started_leads_to_no_command_of_submit(folder: Path):
+    assert list_what_is_said(None, Ending("succeeded", folder, "succeeded", "python adopt.py …"))[1:] == [
+        ("decide on the doubted images; the page saves decisions.csv", folder / "review.html"),
+        ("keep the new images", "python adopt.py …"),
+    ]
+    assert list_what_is_said(None, Ending("succeeded", folder, "", ""))[1:] == []
+
+
+def test_adopt_is_told_the_folder_that_dvc_tracks_or_that_it_is_to_be_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    def write(data: str | None) -> str:
+        return write_adoption(RunRequest("mine", "local", data=data), "--curated", "gs://b/a b")
+
+    rest = "--experiment mine --curated 'gs://b/a b'"
+    assert write("data/") == f"python adopt.py --data data --new {rest}"
+    assert write("gs://b/data") == f"python adopt.py --data data --new {rest}"
+    assert write(None) == f"python adopt.py --data DIR {rest}"
+    (tmp_path / "data").mkdir()
+    assert write("data/") == f"python adopt.py --data DIR --new {rest}"
+    (tmp_path / "data.dvc").touch()
+    assert write("data/") == f"python adopt.py --data data/ {rest}"
+
+
+def test_the_next_turn_is_where_the_last_was_with_its_options_on_the_new_data():
+    request = RunRequest(
+        "mine",
+        "lab",
+        pipeline="improvement",
+        data="old",
+        test_data="test",
+        rev="v1",
+        decisions="decisions.csv",
+        schema="own.pbtxt",
+        params=("epochs=2",),
+    )
+    kept = "--experiment mine --pipeline improvement --data new --schema own.pbtxt --param epochs=2"
+    here = write_next_turn(Command(request, LocalOptions("docker")), "new")
+    assert here == f"python submit.py --local --runner docker --config lab {kept}"
+    there = write_next_turn(Command(request, ClusterOptions({"host": "http://h"}, wait=True)), "new")
+    assert there == f"python submit.py --config lab {kept} --host http://h --wait"
+
+
+def test_the_next_turn_after_a_stage_alone_is_a_whole_one_without_the_parameters_of_the_stage():
+    request = RunRequest("default", "local", component="curate", params=("duplicates=keep",), from_run="run-1")
+    turn = write_next_turn(Command(request, LocalOptions()), "new")
+    assert turn == "python submit.py --local --pipeline improvement --data new"
+
+
+def test_paths_are_links_where_the_terminal_takes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "a [b]"
+    steps = list(list_steps(Ending("succeeded", folder, "", ""), SAMPLE))
+    print_steps(steps)
+    plain = capsys.readouterr().out
+    assert plain.splitlines()[:3] == ["", "Next:", "  look at its pages:"]
+    assert plain.splitlines()[3] == "    a [b]/index.html"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    print_steps(steps)
+    assert f";file://{tmp_path}/a%20%5Bb%5D/index.html\x1b\\a [b]/index.html" in capsys.readouterr().out
