@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pipelines.data.adoption import Figures, Plan, Snapshot
     from pipelines.data.curated import Curated
+    from pipelines.submission.commands import Command
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ def _adopt(options: argparse.Namespace) -> None:
         check_origin(plan, source)
         print()
         carry_out(repo, plan, source, done=lambda step: print(f"done: {step}"))
-        print(_say_what_is_next(options, plan))
+        print(_say_what_is_next(options, plan, place))
 
 
 def _say_how_to_go_on(options: argparse.Namespace) -> str:
@@ -97,12 +98,26 @@ def _say_how_to_go_on(options: argparse.Namespace) -> str:
     return f"Nothing is changed yet. To do it:\n    {command}{more}"
 
 
-def _say_what_is_next(options: argparse.Namespace, plan: "Plan") -> str:
-    from pipelines.local.record import find_measurement
-    from pipelines.output.results import RESULTS
+def _find_command(options: argparse.Namespace, place: str) -> "Command":
+    """The command that started the run which made the curated folder; if it is not known, one without options.
 
-    run = find_measurement(options.runs, options.experiment, plan.next.name)
-    config = run.get("config", "local") if run else "local"
+    Args:
+        options: of this command.
+        place: the path or address of the folder; runs on this machine write none to Cloud Storage.
+    """
+    from components.shared.cloud_storage import is_address  # as above
+    from pipelines.submission.commands import Command, find_command
+    from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
+
+    request = RunRequest(options.experiment, "gke" if is_address(place) else "local", runs=options.runs)
+    unknown = Command(request, ClusterOptions({}) if is_address(place) else LocalOptions())
+    return find_command(options.runs, options.experiment, place) or unknown
+
+
+def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> str:
+    from pipelines.output.results import RESULTS
+    from pipelines.submission.next_steps import write_next_turn
+
     steps = []
     if options.commit:
         tag = f" && git push origin {shlex.quote(options.tag)}" if options.tag else ""
@@ -112,11 +127,10 @@ def _say_what_is_next(options: argparse.Namespace, plan: "Plan") -> str:
             steps += [f"dvc metrics diff {new}~1 {new}", f"dvc plots diff {new}~1 {new}"]
     else:
         steps.append(f"git add {shlex.quote(plan.folder.name)}.dvc && git commit")
-    chosen = {"--config": config, "--experiment": options.experiment, "--runs": str(options.runs)}
-    usual = {"--config": "local", "--experiment": "default", "--runs": "runs"}
-    changed = [word for name, value in chosen.items() if value != usual[name] for word in (name, value)]
-    data = ["--pipeline", "improvement", "--data", str(options.data)]
-    steps.append(shlex.join(["python", "submit.py", "--local", *changed, *data]))
+    command = _find_command(options, place)
+    if not command.is_local and options.push is None:
+        steps.append(f"dvc push {plan.folder.name}")  # for the cluster to read it
+    steps.append(write_next_turn(command, str(options.data)))
     return "Next:\n" + "\n".join(f"    {step}" for step in steps)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ import adopt
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from pipelines.data.dvc_version import resolve_version
 from pipelines.output.results import read_data_version
+from pipelines.submission.commands import Command, keep_command
+from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
 from tests.conftest import ROOT, contents
 from tests.fakes.evaluation import write_evaluation, write_history
 from tests.fakes.gcs import Gcs
@@ -453,8 +456,17 @@ def leave_figures(place: Place, run: str, **changed: str) -> dict[str, Any]:
     write_history(folder / "history.csv", seed=7)
     record = json.loads((folder / "run.json").read_text())
     record["artifacts"] |= {"evaluation": str(folder / "evaluation"), "history": str(folder / "history.csv")}
-    (folder / "run.json").write_text(json.dumps({**record, "config": "sample"}))
+    (folder / "run.json").write_text(json.dumps(record))
     return measured
+
+
+def test_the_next_turn_has_the_options_of_the_run_that_made_the_folder(place: Place, run: Callable[..., str]):
+    request = RunRequest("default", "sample", pipeline="improvement", data="old", test_data="t", schema="own.pbtxt")
+    keep_command(place.made.parents[1], Command(replace(request, params=("epochs=2",)), LocalOptions("docker")))
+    assert run("--yes").endswith(
+        "\nNext:\n    git add data.dvc && git commit\n    python submit.py --local --runner docker --config sample "
+        "--pipeline improvement --data data --schema own.pbtxt --param epochs=2\n"
+    )
 
 
 def test_figures_that_its_run_measured_are_committed_with_it(place: Place, run: Callable[..., str]):
@@ -473,7 +485,7 @@ def test_figures_that_its_run_measured_are_committed_with_it(place: Place, run: 
     assert "\ndone: copy the figures of 20260101-000000-improvement to results/\n" in output
     assert output.endswith(
         "\nNext:\n    git push && git push origin v3\n    dvc metrics diff v3~1 v3\n    dvc plots diff v3~1 v3\n"
-        "    python submit.py --local --config sample --pipeline improvement --data data\n"
+        "    python submit.py --local --pipeline improvement --data data\n"
     )
     committed = json.loads(git(place.home, "show", "v3:results/metrics.json"))
     assert committed["data_version"] == place.version
@@ -865,6 +877,20 @@ def test_from_a_bucket_to_a_bucket(place: Place, run: Callable[..., str], gcs: G
     version = resolve_version(place.home / "data", "v3", "cloud")
     assert version.version == place.version
     assert version.uri.startswith(f"{gcs.uri}/dvc/")
+
+
+def test_the_next_turn_after_a_run_on_a_cluster_is_there(place: Place, run: Callable[..., str], gcs: Gcs):
+    """The cluster reads what was pushed; of a run that was not started from here the options are not known."""
+    uri = gcs.upload(place.made, "runs/improvement/run-1/curate/1/data")
+    request = RunRequest("images", "lab", pipeline="improvement", data="data", params=("epochs=2",))
+    keep_command(Path("runs/images/run-1"), Command(request, ClusterOptions({"host": "http://h"}, wait=True)))
+    output = run("--curated", uri, "--experiment", "images", "--yes")
+    assert output.endswith(
+        "    dvc push data\n    python submit.py --config lab --experiment images --pipeline improvement --data data "
+        "--param epochs=2 --host http://h --wait\n"
+    )
+    output = run("--curated", uri, "--yes", "--push")
+    assert output.endswith("git commit\n    python submit.py --pipeline improvement --data data\n")
 
 
 @pytest.mark.parametrize(
