@@ -125,7 +125,8 @@ def _get(prepared: PreparedRun, stage: str, name: str) -> Any:
 
 def _estimate_training(cost: Cost, prepared: PreparedRun, images: int) -> float:
     epochs, batch_size = (_get(prepared, "train", name) for name in ("epochs", "batch_size"))
-    return TRAINING_START + float(epochs * images) * (cost.step / batch_size + cost.image)
+    seconds: float = TRAINING_START + epochs * images * (cost.step / batch_size + cost.image)
+    return seconds
 
 
 def _estimate_audit(images: int, *, folds: int, repeats: int, epochs: int, **_: object) -> float:
