@@ -285,6 +285,17 @@ def test_what_the_policy_leaves_to_people_has_its_page_and_leads_to_the_review(l
     assert not (lab.workplace / "results").exists()
 
 
+def test_a_run_that_was_cancelled_is_that_also_where_its_bucket_is_gone(lab: Lab):
+    run = lab.begin("trial", [Frame("CANCELED", {"ingest": "SUCCEEDED"})])
+    run["runtime_config"]["pipeline_root"] = "gs://no-such-bucket/runs"
+    outcome = lab.submit("--attach", "trial")
+    assert (outcome.returncode, outcome.stderr) == (3, "")
+    said = outcome.stdout.splitlines()[-1]
+    assert said.startswith("no page of this run, because what it made cannot be fetched: gs://no-such-bucket/runs/")
+    assert said.endswith("check pipeline_root in the config.")
+    assert list(lab.workplace.iterdir()) == []
+
+
 def test_a_page_compares_with_the_run_before_of_its_experiment(lab: Lab):
     done = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
     runs = {}
