@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, cut
 from pipelines.compiler.config import Config, load_config
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion
@@ -120,11 +120,12 @@ def test_ingest_that_is_repeated_asks_again_what_is_ignored(
 
 
 def test_parameters_that_are_too_long_for_a_command_are_refused(config: Config):
+    text = json.dumps([f"{number:0200}" for number in range(600)])
     with pytest.raises(UserError) as refused:
-        prepared(config, data="others", params=(f"classes={json.dumps([f'{n:0200}' for n in range(600)])}",))
+        prepared(config, data="others", params=(f"classes={text}",))
     assert str(refused.value) == (
-        '--param classes=["00000000000000000000000000000000000...00000000000000000000000000000000599"]: classes has '
-        "122,400 characters as JSON, but all parameters of a stage may have 100,000 together; shorten it."
+        f"--param classes={cut(text)}: classes has 122,400 characters as JSON, but all parameters of a stage may have "
+        "100,000 together; shorten it."
     )
 
 
