@@ -3,8 +3,10 @@
 import csv
 import hashlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -172,6 +174,21 @@ def test_sample_of_another_seed_is_refused(sample: Path) -> None:
     before = digests(sample)
     refused(sample, seed=124)
     assert digests(sample) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_is_ended_while_it_draws_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    command = [sys.executable, str(SCRIPT), "--out", str(tmp_path / "sample")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 60
+        while not any(tmp_path.rglob("*.png")) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert [path.name.startswith(".partial.") for path in tmp_path.iterdir()] == [True]
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:

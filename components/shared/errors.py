@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NoReturn, ParamSpec
 
-from components.shared.process import leave_nothing_behind
+from components.shared.process import exit_on_signals, leave_nothing_behind
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -166,9 +166,10 @@ def explain_place(error: Exception) -> str | None:
 
 @contextlib.contextmanager
 def exit_on_interrupt() -> Iterator[None]:
-    """Lets Ctrl-C exit with 130 and without a trace."""
+    """Lets Ctrl-C exit with 130 and without a trace; SIGTERM and SIGHUP unwind the block, too, so that it cleans up."""
     try:
-        yield
+        with exit_on_signals():
+            yield
     except KeyboardInterrupt:
         sys.exit(130)
 

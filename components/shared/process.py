@@ -89,6 +89,23 @@ def restore_handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def exit_on_signals() -> Iterator[None]:
+    """Lets SIGTERM and SIGHUP end the block, and then the process, as an exception; in a thread it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with restore_handlers():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
+                signal.signal(number, _exit)
+        yield
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
 def handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
     """Sets the handler of all SIGNALS, but not that of a SIGHUP which is ignored, as `nohup` asks for."""
     for number in SIGNALS:

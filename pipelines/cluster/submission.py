@@ -130,10 +130,12 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, request: RunRequest, 
         The final state, or timeout, or interrupted.
     """
     command, timeout = write_action(request, options, "--attach", str(run.run_id)), options.timeout
-    execution = read_execution(cluster, run)
+    limit = timeout * 60 if timeout else None
+    with cluster.within(limit):
+        execution = read_execution(cluster, run)
     tasks = execution.tasks
     try:
-        run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=timeout * 60 if timeout else None)
+        run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=limit)
     except waiting.StillRunning:
         print_line(f"not finished after {timeout:g} minutes; the run continues. To keep waiting: {command}")
         return "timeout"

@@ -1,6 +1,5 @@
 """A run on this machine, from the request to its results."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -116,16 +115,15 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
                 runner=options.runner,
                 interruption=interruption,
             )
-    _keep_reports(folder, record)
-    measured = find_measured_before(request.runs, request.experiment, record)
-    earlier = EarlierFigures(measured[0], f"../{quote(measured[0])}/{INDEX}", measured[1]) if measured else None
-    write_index(folder, describe_run(folder, record, request.experiment), earlier)
-    steps = list_steps(_describe_ending(folder, record, request), command)
-    try:
-        _print_outcome(folder, record)
-        print_steps(steps)
-    finally:  # even if nobody reads that
-        _keep_results(folder, record)
+        _keep_reports(folder, record)
+        measured = find_measured_before(request.runs, request.experiment, record)
+        earlier = EarlierFigures(measured[0], f"../{quote(measured[0])}/{INDEX}", measured[1]) if measured else None
+        write_index(folder, describe_run(folder, record, request.experiment), earlier)
+        problem = _keep_results(folder, record)
+    _print_outcome(folder, record)
+    print_steps(list_steps(_describe_ending(folder, record, request), command))
+    if problem:
+        raise problem
     return "interrupted" if record["state"] == "cancelled" else record["state"]
 
 
@@ -140,14 +138,19 @@ def _keep_reports(folder: Path, record: RunRecord) -> None:
     for task, content in record["stages"].items():
         for output in REPORTS:
             if report := content["artifacts"].get(output):
-                shutil.copyfile(locate_report(report["uri"], output), folder / name_report(task, output))
+                _copy(locate_report(report["uri"], output), folder / name_report(task, output))
     if record["state"] != "succeeded":
         return
     made = _list_made(folder, record)
     for artifact, file in (("evaluation", evaluation.FILE), ("comparison", comparison.FILE)):
         if artifact in made:
-            with new_file(folder / file) as path:
-                shutil.copyfile(made[artifact] / file, path)
+            _copy(made[artifact] / file, folder / file)
+
+
+def _copy(source: str | Path, target: Path) -> None:
+    """Copies a file, all of it or nothing."""
+    with new_file(target) as path:
+        path.write_bytes(Path(source).read_bytes())  # not shutil, which at a full disk names the source
 
 
 def _list_made(folder: Path, record: RunRecord) -> dict[str, Path]:
@@ -155,12 +158,16 @@ def _list_made(folder: Path, record: RunRecord) -> dict[str, Path]:
     return {name: Path(uri) for name, uri in record["artifacts"].items() if Path(uri).is_relative_to(folder)}
 
 
-def _keep_results(folder: Path, record: RunRecord) -> None:
-    """Copies the figures of a run that measured its model to results/."""
+def _keep_results(folder: Path, record: RunRecord) -> UserError | None:
+    """Copies the figures of a run that measured its model to results/; what is wrong is told after the outcome."""
     made = _list_made(folder, record)
     if record["state"] == "succeeded" and "evaluation" in made:
         history = Path(record["artifacts"].get("history", ""))
-        keep_results(made["evaluation"], history if history.is_file() else None, RESULTS)
+        try:
+            keep_results(made["evaluation"], history if history.is_file() else None, RESULTS)
+        except UserError as error:
+            return error
+    return None
 
 
 def _print_outcome(folder: Path, record: RunRecord) -> None:

@@ -48,6 +48,7 @@ STAGES = ("ingest", "validate", "transform", "train", "evaluate", "audit", "cura
 QUICK = ["--param", "epochs=2"]
 KILLS = 8  # of a trial
 START = 0.2  # seconds in which Python itself starts, and prints a trace of a Ctrl-C that no program can catch
+PAGES = "pages"  # begins the names of what submit.py keeps of a run, besides its artifacts
 PATIENCE = 120  # seconds that a command may take to end after a signal, beside other trials
 
 Files = dict[str, str]  # sha256 by path
@@ -164,11 +165,11 @@ def list_subjects(template: Path) -> dict[str, Subject]:
     data = ["--config", "tiny", "--data", "data"]
     local = ["--local", "--experiment", "killed"]
     (curated,) = template.glob("runs/default/earlier/artifacts/*/curate/data")
-    subjects = {"training": Subject(make_command("submit", *local, *data, *QUICK), list_artifacts, False, RECEIVERS)}
+    subjects = {"training": Subject(make_command("submit", *local, *data, *QUICK), list_outputs, False, RECEIVERS)}
     for stage in STAGES:
         takes = data if stage == "ingest" else ["--from-run", "runs/default/earlier"]
         command = make_command("submit", *local, "--component", stage, *takes)
-        subjects[stage] = Subject(command, list_artifacts, False, RECEIVERS)
+        subjects[stage] = Subject(command, list_outputs, False, RECEIVERS)
     adopt = make_command(
         "adopt", "--data", "data", "--curated", str(curated.relative_to(template)), "--yes", "--commit"
     )
@@ -198,6 +199,13 @@ def list_artifacts(folder: Path) -> Files:
         for path in outputs
     }
     return {"/".join(path.parts[-2:]): json.dumps(digest) for path, digest in digests.items()}
+
+
+def list_outputs(folder: Path) -> Files:
+    """The same, with the pages of the run and the figures in results/, which submit.py copies when a run has ended."""
+    pages = {f"{PAGES}/{path.name}": path for path in folder.glob("runs/killed/*/*.html")}
+    read = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in pages.items()}
+    return list_artifacts(folder) | read | {PAGES: json.dumps(hash_files(folder / "results"))}
 
 
 def measure(subject: Subject, template: Path, folder: Path) -> tuple[Files, float]:
@@ -232,7 +240,7 @@ def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expecte
     shutil.rmtree(folder / "runs/killed", ignore_errors=True)
     temporary = folder / "temporary"
     temporary.mkdir()
-    before = subject.outputs(folder)
+    before, drafts = subject.outputs(folder), find_drafts(folder)
     with (folder / "said").open("wb") as said:
         process = subprocess.Popen(
             subject.command,
@@ -252,7 +260,8 @@ def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expecte
     problems += find_processes(process.pid)
     is_silenced = kill.signals == "SIGKILL" and kill.receiver != "stage"  # then submit.py can clean nothing
     problems += find_half(folder, subject, before, expected, is_silenced)
-    problems += [f"files: {path.name}" for path in temporary.iterdir() if not is_silenced]
+    left = [*temporary.iterdir(), *(find_drafts(folder) - drafts)]
+    problems += [f"files: {path.name}" for path in left if not is_silenced]
     for kept in subject.kept:
         if hash_files(template / kept) != hash_files(folder / kept):
             problems.append(f"lost: {kept} has changed")
@@ -312,18 +321,27 @@ def find_half(folder: Path, subject: Subject, before: Files, expected: Files, is
     if subject.is_whole:
         problems = [] if made in (before, expected) else ["half: some of the old and some of the new"]
     else:
-        wrong = [name for name, digest in made.items() if name in expected and digest != expected[name]]
+        wrong = [
+            name
+            for name, digest in made.items()
+            if name in expected and digest not in (expected[name], before.get(name))
+        ]
         problems = [f"half: {name}" for name in wrong]
     for run_folder in folder.glob("runs/killed/*"):
-        left = [path for path in run_folder.rglob("*") if path.name.startswith((".partial.", "tmp-"))]
         if not is_silenced:
-            problems += [f"files: {path.name}" for path in left]
+            problems += [f"files: {path.name}" for path in run_folder.rglob("tmp-*")]
             problems += [] if (run_folder / "run.json").is_file() else ["half: no run.json"]
         if (run_folder / "run.json").is_file():
             state = json.loads((run_folder / "run.json").read_text(encoding="utf-8"))["state"]
-            if state == "succeeded" and not expected.keys() <= made.keys():
+            awaited = {name for name in expected if not (is_silenced and name.startswith(PAGES))}
+            if state == "succeeded" and not awaited <= made.keys():
                 problems.append("half: succeeded without outputs")
     return problems
+
+
+def find_drafts(folder: Path) -> set[Path]:
+    """What is being written, apart from the run that was there before."""
+    return {path for path in folder.rglob(".partial.*") if "default" not in path.parts}
 
 
 def find_lost(subject: Subject, folder: Path, expected: Files) -> list[str]:
@@ -337,8 +355,7 @@ def find_lost(subject: Subject, folder: Path, expected: Files) -> list[str]:
     made = subject.outputs(folder)
     if {path: made.get(path) for path in expected} != expected:
         problems.append("lost: the next attempt gives something else")
-    if left := [path for path in folder.rglob(".partial.*") if "default" not in path.parts]:
-        problems.append(f"files: {left[0].name} after the next attempt")
+    problems += [f"files: {path.name} after the next attempt" for path in find_drafts(folder)]
     return problems
 
 
