@@ -272,10 +272,10 @@ def test_a_locale_that_is_not_utf_8_keeps_names_as_they_are(workplace: Path):
     """The paths that submit.py hands on, and what the terminal gets."""
     folder = workplace / "größer"
     folder.mkdir()
-    command = [sys.executable, ROOT / "submit.py", "--local", "--data", folder, "--param", "data_version={{$"]
+    command = [sys.executable, ROOT / "submit.py", "--local", "--data", folder, "--param", "model={{$"]
     environment = {**os.environ, **ASCII}
     done = subprocess.run([*command, "--param", "epochs=0"], env=environment, cwd=workplace, capture_output=True)
-    assert done.stderr.decode("ascii").startswith("--param data_version={{$: data_version is '{{$'; Kubeflow")
+    assert done.stderr.decode("ascii").startswith("--param model={{$: model is '{{$'; Kubeflow")
     done = subprocess.run(
         [*command[:-2], "--test-data", "größe{{$"], env=environment, cwd=workplace, capture_output=True
     )

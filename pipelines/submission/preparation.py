@@ -126,9 +126,13 @@ def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
 
 def _look_again(arguments: dict[str, Any], request: RunRequest, target: Target) -> dict[str, Any]:
     """The arguments of the data for an ingest that is repeated: what is ignored in folders here may have changed."""
-    folders = {name: str(arguments.get(f"{name}_uri", "")) for name in ("data", "test_data")}
-    here = {name: uri for name, uri in folders.items() if uri and Path(uri).is_dir()}
-    return {"ignored": [], **locate_data(replace(request, **here), target).arguments} if here else {}
+
+    def find_folder(name: str) -> str | None:
+        uri = str(arguments.get(name, ""))
+        return uri if uri and Path(uri).is_dir() else None
+
+    again = replace(request, data=find_folder("data_uri"), test_data=find_folder("test_data_uri"))
+    return {"ignored": [], **locate_data(again, target).arguments} if again.data or again.test_data else {}
 
 
 def choose_schema(request: RunRequest, config: Config) -> str:

@@ -6,6 +6,7 @@ and every mistake is a sentence that names the file and the line.
 
 import csv
 import io
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -220,6 +221,9 @@ def _read_choice(row: _Row) -> tuple[str, str]:
 def _find_class(row: _Row, cell: str, classes: Collection[str]) -> str:
     """The class that a person gave, or ""."""
     new_label = cell if cell in classes else cell.strip()
+    if new_label not in classes:  # a keyboard may give é as one character, and the folder have it as two
+        spelt = unicodedata.normalize("NFC", new_label)
+        new_label = next((name for name in classes if unicodedata.normalize("NFC", name) == spelt), new_label)
     if new_label and new_label not in classes:
         raise row.error(f"the class {quote(new_label)} is unknown; the classes are {', '.join(classes)}.")
     return new_label

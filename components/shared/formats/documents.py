@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError, WrapValidator
 
-from components.shared.errors import UserError, describe_validation
+from components.shared.errors import UserError, describe_validation, quote
 from components.shared.files import open_regular
 
 Document = TypeVar("Document")
@@ -64,16 +64,28 @@ def read_document(
         UserError: The file cannot be read, is not JSON, or is not such a document; its first mistake is named.
     """
     try:
-        document = make_adapter(kind).validate_json(_read_text(path), strict=True)
+        text = _read_text(path)
+        document = make_adapter(kind).validate_json(text, strict=True)
+        json.loads(text, object_pairs_hook=_refuse_twice)  # pydantic takes the last of two equal keys
         if check:
             check(document)
     except ValidationError as error:
         raise UserError(f"{path}: {describe_validation(error)}; {advice}.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}.") from None
+    except RecursionError:
+        raise UserError(f"{path}: is nested too deeply; {advice}.") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}; {advice}.") from None
     return document
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f"has the key {quote(key)} twice")
+        seen.add(key)
 
 
 def make_adapter(kind: type[Document]) -> TypeAdapter[Document]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from components.shared.errors import UserError, quote
+from components.shared.files import open_regular
 from components.shared.formats.examples import SPLITS, ImageExample
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ def _read_table(path: str) -> "pd.DataFrame":
     kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
     try:
         # A class may be called NA or 1. All columns are read, so that a row with too few or too many cells is noticed.
-        table = pd.read_csv(path, dtype=kinds, keep_default_na=False, low_memory=False)
+        with open_regular(path) as file:
+            table = pd.read_csv(file, dtype=kinds, keep_default_na=False, low_memory=False)
         if missing := [name for name in kinds if name not in table]:
             raise ValueError(f"no column {', '.join(missing)}")
         if table.empty:

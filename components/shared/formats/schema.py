@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.shared.errors import UserError, shorten
+from components.shared.files import open_regular
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
@@ -39,7 +40,8 @@ def read_schema(path: Path, advice: str, *, shown: str = "") -> "Schema":
     from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
     try:
-        schema = text_format.Parse(path.read_text(encoding="utf-8"), Schema())
+        with open_regular(path) as file:
+            schema = text_format.Parse(file.read().decode("utf-8"), Schema())
     except (OSError, ValueError, text_format.ParseError, RecursionError) as error:  # the last for very deep messages
         reason = getattr(error, "strerror", None) or shorten(error)[:200]
         raise UserError(f"{shown or path}: cannot be read as a schema ({reason}); {advice}.") from None

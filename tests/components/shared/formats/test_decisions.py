@@ -1,5 +1,6 @@
 import csv
 import io
+import unicodedata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -70,6 +71,13 @@ def test_every_word_of_decisions_csv(file: Path):
         Decision(B, "train/v/2.png", "v", "keep"),
         Decision(B, "val/vi/2.png", "vi", "drop"),
         Decision(D, "train/zwölf; sechs/4.png", "zwölf; sechs", "relabel", "vi"),
+    ]
+
+
+def test_class_is_known_in_either_form_of_unicode(file: Path):
+    label = unicodedata.normalize("NFD", "zwölf; sechs")
+    assert read(file, saved((A, "train/i/1.png", "relabel", label))) == [
+        Decision(A, "train/i/1.png", "i", "relabel", "zwölf; sechs")
     ]
 
 

@@ -104,6 +104,8 @@ def test_no_document_is_written_with_a_number_that_json_lacks(number: float, tmp
         (b'{"a": true}', "a: is True, but should be a valid integer"),
         (b'{"a": -1}', "a: is -1, but should be greater than or equal to 0"),
         (b'{"a": 1, "b": [1, NaN]}', "b.1: is nan, but should be less than or equal to 1"),
+        (b'{"a": 1, "a": 2}', "has the key 'a' twice"),
+        (b'{"a": 1, "more": [{"d": 1, "d": 1}]}', "has the key 'd' twice"),
         (b'{"a": 1, "b": [1.5]}', "b.0: is 1.5, but should be less than or equal to 1"),
         (b'{"a": 1, "c": {"d": Infinity}}', "c.d: is inf, which is no finite number"),
         (b'{"a": 1, "c": {"d\\n": []}}', "c.'d\\n': is [], but should be a valid number"),

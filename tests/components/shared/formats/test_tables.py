@@ -1,12 +1,16 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from components.shared.errors import UserError
+from components.shared.formats.predictions import read_predictions
+from components.shared.formats.schema import read_schema
 from components.shared.formats.tables import quote_formula, read_rows, unquote_formula, write_rows
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -110,8 +114,19 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
             assert str(error).startswith(str(path))  # noqa: PT017
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("read", "says"),
+    [
+        (lambda path: list(read_rows(path, ("a",), "name it")), "read (not a regular file); name it."),
+        (lambda path: read_schema(path, "name it"), "read as a schema (not a regular file); name it."),
+        (
+            lambda path: read_predictions(str(path), []),
+            "read as predictions (not a regular file); give the predictions as evaluate writes them.",
+        ),
+    ],
+)
+def test_what_is_no_file_is_refused_and_not_waited_for(path: Path, read: Callable[[Path], Any], says: str) -> None:
     os.mkfifo(path)
     with pytest.raises(UserError) as caught:
-        list(read_rows(path, ("a", "b"), "give the right one"))
-    assert str(caught.value) == f"{path}: cannot be read (not a regular file); give the right one."
+        read(path)
+    assert str(caught.value) == f"{path}: cannot be {says}"
