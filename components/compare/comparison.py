@@ -268,10 +268,12 @@ def _format_verdict(where: str, overall: AccuracyChange, confidence_level: float
     accuracy, p = overall["accuracy"], overall["mcnemar_p"]
     before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"
+    compared = "more" if p < 1 - confidence_level else "no more"
+    meaning = f", {compared} than images chosen by chance would show" if before != after else ""
     return (
         f"On {where} the accuracy {went} "
         f"({accuracy['change']:+.3f}, {100 * confidence_level:g} % {accuracy['low']:.3f} to {accuracy['high']:.3f}; "
-        f"McNemar p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."
+        f"McNemar p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}){meaning}."
     )
 
 

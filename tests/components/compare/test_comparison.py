@@ -377,7 +377,17 @@ def test_verdict_says_what_happened(compared: tuple[Versions, Comparison]) -> No
     accuracy = figures["accuracy"]
     assert figures["verdict"] == (
         f"On the 12 untouched val images the accuracy went from 0.500 to 0.667 (+0.167, 90 % {accuracy['low']:.3f} to "
-        f"{accuracy['high']:.3f}; McNemar p = 0.688)."
+        f"{accuracy['high']:.3f}; McNemar p = 0.688), no more than images chosen by chance would show."
+    )
+
+
+def test_verdict_of_a_gain_that_chance_does_not_show(versions: Versions) -> None:
+    before = versions.read("before_predictions")
+    wrong = before.assign(prediction=before["label"].map({"7": "NA", "NA": "$v$", "$v$": "7"}))
+    for name, table in (("before", wrong), ("yardstick", before.assign(prediction=before["label"]))):
+        versions.write(f"{name}_predictions", table)
+    assert versions.compare()["splits"]["val"]["verdict"].endswith(
+        "McNemar p < 0.001), more than images chosen by chance would show."
     )
 
 
@@ -390,7 +400,7 @@ def test_same_model_on_the_same_data_changes_nothing(versions: Versions) -> None
         figures = result["splits"][split]
         assert figures["accuracy"]["change"] == figures["accuracy"]["low"] == figures["accuracy"]["high"] == 0
         assert (figures["newly_right"], figures["newly_wrong"], figures["mcnemar_p"]) == (0, 0, 1)
-        assert "the accuracy stayed at 0.500 (+0.000, 90 % 0.000 to 0.000; McNemar p = 1.000)" in figures["verdict"]
+        assert "the accuracy stayed at 0.500 (+0.000, 90 % 0.000 to 0.000; McNemar p = 1.000)." in figures["verdict"]
     assert not any(count for count in result["data"].values() if isinstance(count, int))
     assert versions.page().values("src") == []
 
