@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from components.shared.errors import command_line, delay_interrupt, parse_options
+from components.shared.errors import UserError, command_line, delay_interrupt, parse_options
 
 
 def main() -> None:
@@ -41,8 +41,11 @@ def _compile(options: argparse.Namespace) -> None:
     targets = {name: options.output / f"{name}.yaml" for name in PIPELINES}
     targets |= {stage: options.output / "components" / f"{stage}.yaml" for stage in stages.contracts}
     pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
-    for path, pipeline in pipelines.items():
-        write_package(pipeline, path)
+    try:
+        for path, pipeline in pipelines.items():
+            write_package(pipeline, path)
+    except OSError as error:
+        raise UserError(f"{options.output}: cannot be written ({error.strerror}); give another --output.") from None
     # At the end: who reads this may have enough after the first, as `head` does.
     print_line("\n".join(link_to(path, str(path)) for path in pipelines), markup=True)
     if stages.tag == UNKNOWN:

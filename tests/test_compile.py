@@ -623,6 +623,13 @@ def test_image_names_that_no_cluster_takes_are_refused(option: str, value: str, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    result = run_python("compile.py", "--output", tmp_path / "file/build")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"{tmp_path}/file/build: cannot be written (Not a directory); give another --output.\n"
+
+
 @pytest.mark.parametrize(
     ("command", "option"),
     [

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import AfterValidator
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
-from components.shared.errors import UserError, quote
+from components.shared.errors import UserError, cut, quote
 from components.shared.files import new_file, write_to_disk
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.evaluation import Evaluation, read_evaluation
@@ -66,17 +66,21 @@ def make_folder(runs: Path, experiment: str, pipeline: str) -> Path:
     """Makes the folder of a new run; never one that exists.
 
     Raises:
-        UserError: a hundred runs were started within this second.
+        UserError: it cannot be made, or a hundred runs were started within this second.
     """
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     if Path(experiment).is_absolute() or ".." in Path(experiment).parts:
         raise UserError(f"--experiment {experiment}: names a folder outside {runs}; give it a simple name.")
-    (runs / experiment).mkdir(parents=True, exist_ok=True)
-    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
-        folder = (runs / experiment / f"{stamp}-{pipeline}{suffix}").resolve()
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            return folder
+    try:
+        (runs / experiment).mkdir(parents=True, exist_ok=True)
+        for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+            folder = (runs / experiment / f"{stamp}-{pipeline}{suffix}").resolve()
+            with contextlib.suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        reason = f"cannot be written ({error.strerror}); give another --runs or --experiment"
+        raise UserError(f"{cut(str(runs / experiment))}: {reason}.") from None
     raise UserError(f"{runs / experiment}: too many runs within one second; try again.")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, cut
 from pipelines.local.record import (
     RunRecord,
     TaskRecord,
@@ -49,6 +49,19 @@ def test_each_run_has_a_folder_of_its_own(tmp_path: Path):
     folders = [make_folder(tmp_path, "default", "training") for _ in range(3)]
     assert len(set(folders)) == 3
     assert all(folder.is_dir() and folder.parent == tmp_path / "default" for folder in folders)
+
+
+def test_a_place_where_no_folder_can_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    for runs, experiment, reason in (
+        (tmp_path / "file/runs", "default", "Not a directory"),
+        (tmp_path / "file", "default", "Not a directory"),
+        (tmp_path, "x" * 300, "File name too long"),
+    ):
+        with pytest.raises(UserError) as refused:
+            make_folder(runs, experiment, "training")
+        place, said = str(refused.value).split(": cannot be written (")
+        assert (place, said) == (cut(str(runs / experiment)), f"{reason}); give another --runs or --experiment.")
 
 
 def test_a_record_is_found_by_name_by_folder_and_as_the_latest_success(tmp_path: Path):
