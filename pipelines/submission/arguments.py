@@ -69,6 +69,8 @@ def check_arguments(
     inputs = pipeline.component_spec.inputs or {}
     given: dict[str, str] = {}
     for name, text in (_split_param(param, inputs) for param in params):
+        if name not in inputs:
+            raise UserError(_explain_unknown(name, pipeline, contracts))
         if name in given:
             raise UserError(f"--param {name}: is there twice, with {cut(given[name])} and {cut(text)}; leave one.")
         given[name] = text
@@ -94,9 +96,19 @@ def _split_param(param: str, inputs: Mapping[str, Any]) -> tuple[str, str]:
     name, separator, text = param.partition("=")
     if not separator:
         raise UserError(f"--param {param}: must be NAME=VALUE. The parameters are: {_list_parameters(inputs)}.")
-    if name not in inputs:
-        raise UserError(name_unknown("the parameter", name, inputs))
     return name, text
+
+
+def _explain_unknown(name: str, pipeline: BaseComponent, contracts: Mapping[str, Contract]) -> str:
+    """The sentence about a parameter that the pipeline does not have: perhaps one of its stages does."""
+    stages = {task.stage for task in list_tasks(MessageToDict(pipeline.pipeline_spec))} & contracts.keys()
+    for stage in sorted(stages):
+        if any(port.name == name and port.is_parameter for port in contracts[stage].inputs):
+            return (
+                f"--param {name}: {pipeline.name} leaves it to {stage}; set it in the config, as `{name}` in "
+                f"`parameters` of `{stage}` in `stages`, or in components/{stage}/component.yaml."
+            )
+    return name_unknown("the parameter", name, pipeline.component_spec.inputs or {})
 
 
 def _parse_param(name: str, text: str, inputs: Mapping[str, Any]) -> Any:

@@ -119,6 +119,15 @@ def test_ingest_that_is_repeated_asks_again_what_is_ignored(
     assert prepared(config, component="ingest", from_run="three").arguments["ignored"] == []
 
 
+def test_parameter_that_a_stage_has_and_the_pipeline_has_not_is_told_where_to_set_it(config: Config):
+    with pytest.raises(UserError) as refused:
+        prepared(config, data="others", pipeline="improvement", params=("folds=3",))
+    assert str(refused.value) == (
+        "--param folds: improvement leaves it to audit; set it in the config, as `folds` in `parameters` of `audit` in "
+        "`stages`, or in components/audit/component.yaml."
+    )
+
+
 def test_parameters_that_are_too_long_for_a_command_are_refused(config: Config):
     text = json.dumps([f"{number:0200}" for number in range(600)])
     with pytest.raises(UserError) as refused:
