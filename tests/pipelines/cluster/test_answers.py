@@ -134,11 +134,14 @@ LATER = {
     },
 }
 
+IMAGES = RunRequest(experiment="images", config="lab", runs=Path("lost"))
 COMMANDS: dict[str, Callable[[Cluster], Any]] = {
-    "list": lambda cluster: actions.list_runs(cluster, "images"),
-    "attach latest": lambda cluster: actions.attach(cluster, "latest", "images", timeout=1, reports=Path("lost")),
-    "attach": lambda cluster: actions.attach(cluster, RUN, "images", timeout=None, reports=Path("lost")),
-    "terminate": lambda cluster: actions.terminate(cluster, RUN, "images"),
+    "list": lambda cluster: actions.list_runs(cluster, IMAGES, ClusterOptions({})),
+    "attach latest": lambda cluster: actions.attach(
+        cluster, "latest", request=IMAGES, options=ClusterOptions({}, timeout=1)
+    ),
+    "attach": lambda cluster: actions.attach(cluster, RUN, request=IMAGES, options=ClusterOptions({})),
+    "terminate": lambda cluster: actions.terminate(cluster, RUN, request=IMAGES, options=ClusterOptions({})),
     "data": lambda cluster: start(cluster, data="gs://images/numerals"),
     "component": lambda cluster: start(cluster, component="train"),
     "delete": lambda cluster: actions.change_schedule(cluster, "nightly", "delete"),
@@ -454,9 +457,13 @@ FUZZ_SEED = os.environ.get("FUZZ_SEED", "")
 DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
 CHANGES = [None, 5, -1e300, True, "", "x\x1b[2J", "../..", "9999-12-31T23:59:59Z", [], [None], {}, {"a": None}]
 CHANGED: dict[str, Callable[[Cluster, Json], Any]] = {
-    "list": lambda cluster, _: actions.list_runs(cluster, "images"),
-    "attach": lambda cluster, run: actions.attach(cluster, run["run_id"], "images", timeout=0.001, reports=Path("new")),
-    "terminate": lambda cluster, run: actions.terminate(cluster, run["display_name"], "images"),
+    "list": lambda cluster, _: actions.list_runs(cluster, IMAGES, ClusterOptions({})),
+    "attach": lambda cluster, run: actions.attach(
+        cluster, run["run_id"], request=IMAGES, options=ClusterOptions({}, timeout=0.001)
+    ),
+    "terminate": lambda cluster, run: actions.terminate(
+        cluster, run["display_name"], request=IMAGES, options=ClusterOptions({})
+    ),
     "component": lambda cluster, _: start(cluster, component="train"),
     "data": lambda cluster, _: start(cluster, data="gs://images/numerals"),
     "pause": lambda cluster, _: actions.change_schedule(cluster, "nightly", "pause"),
