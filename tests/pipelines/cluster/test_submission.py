@@ -97,7 +97,7 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
 def test_names_and_descriptions_fit_the_database_of_the_server(lab: Lab):
     """Of a description that is too long it says so only after it has begun the run."""
     config = lab.configure("tagged", tag="t" * 120)
-    lab.done(*DATA, "--config", config, "--param", f"test_data_uri=gs://images/{'t' * 300}")
+    lab.done(*DATA, "--config", config, "--param", f"curated_schema_uri=gs://images/{'t' * 300}")
     (run,) = lab.runs()
     assert re.fullmatch(r"training-t{50,}-\d{8}-\d{6}-\w{4}", run["display_name"])
     assert (len(run["display_name"]), len(run["description"])) == (128, 255)
