@@ -69,12 +69,15 @@ def test_image_holds_the_templates_of_its_reports(stage: str):
     assert templates == {path for folder in (SHARED, ROOT / "components" / stage) for path in folder.rglob("*.j2")}
 
 
+OLD_ALONE = {"pyarrow_hotfix"}  # imported with versions of other packages that no image has
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_lock_of_the_image_holds_every_package_that_the_stage_imports(stage: str):
     lock = (ROOT / "containers" / stage / "requirements.txt").read_text()
     locked = {name.lower().replace("_", "-") for name in re.findall(r"^([\w.-]+)(?:\[.+\])?==", lock, re.MULTILINE)}
     known = packages_distributions()
-    packages = {name.split(".")[0] for name in project_files(stage)[1]} - sys.stdlib_module_names
+    packages = {name.split(".")[0] for name in project_files(stage)[1]} - sys.stdlib_module_names - OLD_ALONE
     assert "kfp" in packages
     for package in packages:
         distributions = {name.lower().replace("_", "-") for name in known[package]}

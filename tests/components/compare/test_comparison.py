@@ -520,7 +520,7 @@ def test_other_settings_and_a_model_of_other_data_are_told(versions: Versions) -
     versions.compare()
     text = " ".join(versions.page().text.split())
     assert "Not only the data changed: epochs from 2 to 50, patience from not set to 3." in text
-    assert "The model after learned from another data version, third.dir; here it is only measured." in text
+    assert "The model after learned from another data version, third.dir ; here it is only measured." in text
 
 
 # --- refused -----------------------------------------------------------------------------------
