@@ -1,6 +1,7 @@
 """Makes a curated folder the next DVC version of the images: shows what that changes, and with --yes does it."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections import Counter
@@ -126,7 +127,8 @@ def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> 
             new = shlex.quote(options.tag or "HEAD")
             steps += [f"dvc metrics diff {new}~1 {new}", f"dvc plots diff {new}~1 {new}"]
     else:
-        steps.append(f"git add {shlex.quote(plan.folder.name)}.dvc && git commit")
+        files = shlex.join(os.path.relpath(path) for path in plan.files if path != RESULTS.resolve())
+        steps.append(f"git add {files} && git commit")
     command = _find_command(options, place)
     if not command.is_local and options.push is None:
         steps.append(f"dvc push {plan.folder.name}")  # for the cluster to read it

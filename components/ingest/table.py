@@ -22,8 +22,9 @@ from components.shared.formats.tables import check_spelling, read_rows
 if int(pa.__version__.partition(".")[0]) < 15:
     import pyarrow_hotfix  # noqa: F401 - else a table of a stranger could run code; see SECURITY.md
 
-# What pyarrow raises at broken files, texts that are not UTF-8, dates beyond those of Python, and types that run code.
-UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RuntimeError)
+# What pyarrow raises at broken files, texts that are not UTF-8, dates and time zones that Python lacks, and types
+# that run code.
+UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError, RuntimeError, KeyError)
 
 
 class Row(NamedTuple):

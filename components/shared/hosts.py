@@ -18,7 +18,7 @@ def check_private(url: str) -> None:
     is_inside = not address.scheme and host.endswith(".svc.cluster.local")
     if address.scheme != "https" and not is_inside and not _is_here(host):
         raise UserError(
-            f"{address.scheme or 'http'}://{address.netloc}: a token would be sent unencrypted; "
+            f"{address.scheme or 'http'}://{address.netloc.rpartition('@')[2]}: a token would be sent unencrypted; "
             "give an address that begins with https."
         )
 

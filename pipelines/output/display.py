@@ -60,8 +60,13 @@ def show_progress(progress: Progress) -> Iterator[None]:
         return table
 
     if console.is_terminal:
-        with Live(get_renderable=draw_table, console=console, redirect_stdout=False, redirect_stderr=False):
+        live = Live(get_renderable=draw_table, console=console, redirect_stdout=False, redirect_stderr=False)
+        live.start()
+        try:
             yield
+        finally:
+            with contextlib.suppress(OSError):  # the terminal was closed: what the run made is to be kept all the same
+                live.stop()
         return
 
     def print_change(task: str) -> None:

@@ -55,6 +55,7 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
             read_history(history)  # so that only a history gets there
             files["plots/training.csv"] = history.read_text(encoding="utf-8")
         folder = results.resolve()
+        _check_no_links(folder, possible | files.keys())
         with _lock(folder.parent):
             with new_directory(folder) as new:
                 if folder.exists():  # with what else somebody keeps there
@@ -68,6 +69,15 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
             write_to_disk(folder.parent)
     except OSError as error:
         raise UserError(f"{results}: cannot be written ({error.strerror}); free that place for the figures.") from None
+
+
+def _check_no_links(results: Path, names: Iterable[str]) -> None:
+    """Refuses to write through a link: what lies behind it is somebody's, and no part of results/."""
+    for name in names:
+        path = results / name
+        for place in (path, *path.parents[: len(Path(name).parts) - 1]):
+            if place.is_symlink():
+                raise UserError(f"{place}: a link; put a file or folder of its own there, or remove it.")
 
 
 @contextlib.contextmanager

@@ -542,6 +542,7 @@ def test_parquet_of_a_stranger_runs_nothing(listed: Path, tmp_path: Path) -> Non
     [
         pytest.param(pa.array([b"\xff"] * 30).view(pa.string()), id="no UTF-8"),
         pytest.param(pa.array([2**62] * 30).cast(pa.timestamp("us")), id="date of the far future"),
+        pytest.param(pa.array([0] * 30, pa.timestamp("us", tz="Foo/Bar")), id="time zone that is none"),
     ],
 )
 def test_parquet_with_what_python_cannot_hold_is_refused(listed: Path, tmp_path: Path, column: Any) -> None:

@@ -510,7 +510,7 @@ def cloud_versions(home: Path) -> None:
 
 def readable_by_others(home: Path) -> None:
     configure(home, "remote", "add", "cloud", "gs://bucket/dvc")
-    configure(home, "remote", "modify", "cloud", "endpointurl", "http://storage.example:9000")
+    configure(home, "remote", "modify", "cloud", "endpointurl", "http://me:secret@storage.example:9000")
 
 
 def unnamed_bucket(home: Path) -> None:

@@ -1,6 +1,7 @@
 """The files of results/: written whole or not at all, in place of those of the last run."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,21 @@ def test_a_link_to_nothing_in_results_stays(tmp_path: Path) -> None:
     keep_results(tmp_path / "first", None, tmp_path / "results")
     assert (tmp_path / "results/mine").readlink() == tmp_path / "gone"
     assert (tmp_path / "results/metrics.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "plots", "plots/confusion"])
+def test_nothing_is_written_through_a_link_in_results(tmp_path: Path, name: str) -> None:
+    write_evaluation(tmp_path / "evaluation", "new.dir", {"val": 6}, 1)
+    somebodys = tmp_path / "somebody's"
+    somebodys.mkdir()
+    (somebodys / "training.csv").write_text("kept")
+    link = tmp_path / "results" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(somebodys / "training.csv" if name.endswith(".json") else somebodys)
+    with pytest.raises(UserError, match=re.escape(f"{link}: a link; put a file or folder of its own there")):
+        keep_results(tmp_path / "evaluation", None, tmp_path / "results")
+    assert (somebodys / "training.csv").read_text() == "kept"
+    assert sorted(path.name for path in somebodys.iterdir()) == ["training.csv"]
 
 
 def test_results_name_the_version_of_the_training_when_it_is_another(tmp_path: Path) -> None:
