@@ -100,9 +100,10 @@ def _judge(images: list[AuditedImage], verdict: Verdict, duplicates: Duplicates)
     quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
     odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
     strange = verdict.guess_distance > np.quantile(verdict.distance, 1 - STRANGE)
+    numbers = [int(number) for number in duplicates.groups]
     groups: defaultdict[int, list[AuditedImage]] = defaultdict(list)
-    for image, group in zip(images, duplicates.groups, strict=True):
-        groups[int(group)].append(image)
+    for image, number in zip(images, numbers, strict=True):
+        groups[number].append(image)
     return [
         JudgedImage(
             image=image,
@@ -112,10 +113,10 @@ def _judge(images: list[AuditedImage], verdict: Verdict, duplicates: Duplicates)
             duplicate_score=float(duplicates.likeness[place]),
             odd=bool(odd[place]),
             strange=bool(strange[place]),
-            group=int(group),
-            twins=[other for other in groups[int(group)] if other is not image],
+            group=number,
+            twins=[other for other in groups[number] if other is not image],
         )
-        for place, (image, group) in enumerate(zip(images, duplicates.groups, strict=True))
+        for place, (image, number) in enumerate(zip(images, numbers, strict=True))
     ]
 
 

@@ -49,7 +49,7 @@ def ingest(
         shards: The number of shards of each split, each written by one worker; those that get no image are left out.
         beam_options: Options of Apache Beam, each as --name=value.
         examples: The folder of shards, with the manifest examples.json. Its metadata holds the data version, the
-            number of quarantined images, the images of each split and, if can_list_classes, of each class.
+            number of quarantined images, the images of each split and, where can_list_classes allows, each class.
 
     Raises:
         SystemExit: An option or the data is wrong; the sentence says what to do.

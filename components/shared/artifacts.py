@@ -9,7 +9,7 @@ from components.shared.errors import UserError
 # The most classes of which artifacts' metadata hold figures. KFP hands the metadata of all inputs to a stage in one
 # argument of its command, which Linux limits to 128 KiB; what is larger is in the artifacts' files.
 MOST_CLASSES = 100
-PLACEHOLDER = "{{$"  # with which kfp's own placeholders begin
+PLACEHOLDER = "{{$"  # what Kubeflow Pipelines replaces, wherever it stands
 
 
 class MetricsArtifact(Protocol):

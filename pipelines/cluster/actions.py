@@ -109,7 +109,7 @@ def list_runs(cluster: Cluster, request: RunRequest, options: ClusterOptions) ->
 
 def attach(cluster: Cluster, name: str, *, request: RunRequest, options: ClusterOptions) -> str:
     """Waits for a run as wait_for_results does."""
-    with cluster.within(options.timeout * 60 if options.timeout else None):
+    with cluster.within(options.limit):
         run = runs.find(cluster, name, request.experiment)
     return wait_for_results(cluster, run, request=request, options=options)
 

@@ -130,12 +130,11 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, request: RunRequest, 
         The final state, or timeout, or interrupted.
     """
     command, timeout = write_action(request, options, "--attach", str(run.run_id)), options.timeout
-    limit = timeout * 60 if timeout else None
-    with cluster.within(limit):
+    with cluster.within(options.limit):
         execution = read_execution(cluster, run)
     tasks = execution.tasks
     try:
-        run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=limit)
+        run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=options.limit)
     except waiting.StillRunning:
         print_line(f"not finished after {timeout:g} minutes; the run continues. To keep waiting: {command}")
         return "timeout"

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from components.shared.artifacts import PLACEHOLDER
+
 FUNCTION = "--function_to_execute"  # the argument of kfp's executor that names the component
-PLACEHOLDER = "{{$"  # what Kubeflow Pipelines replaces, wherever it stands
 Spec = dict[str, Any]  # kfp's PipelineSpec, as JSON
 
 

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from components.shared.artifacts import PLACEHOLDER
 from components.shared.errors import cut
 from components.shared.fixed_models import list_models
+from components.shared.formats.documents import find_repeated_key
 from pipelines.compiler.config import Strict
-from pipelines.compiler.spec import PLACEHOLDER
 from pipelines.compiler.yaml_files import DEEPEST
 
 PYTHON_TYPES = {"String": str, "Integer": int, "Float": float, "Boolean": bool, "JsonArray": list, "JsonObject": dict}
@@ -67,12 +68,9 @@ def parse_json(text: str) -> Any:
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in made:
-            raise ValueError(f"the key {key} is there twice")
-        made[key] = value
-    return made
+    if (key := find_repeated_key(pairs)) is not None:
+        raise ValueError(f"the key {key} is there twice")
+    return dict(pairs)
 
 
 def check_value(value: Any, kind: str) -> Any:

@@ -16,9 +16,10 @@ from google.protobuf.json_format import MessageToDict
 from kfp import components, local
 from kfp.dsl.base_component import BaseComponent
 
+from components.shared.artifacts import PLACEHOLDER
 from components.shared.errors import UserError
 from components.shared.files import remove_temporary
-from pipelines.compiler.spec import PLACEHOLDER, Task, find_constants, list_images, list_tasks, read_spec
+from pipelines.compiler.spec import Task, find_constants, list_images, list_tasks, read_spec
 from pipelines.compiler.values import list_texts
 from pipelines.local.containers import check_images, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher

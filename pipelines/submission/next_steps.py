@@ -33,7 +33,7 @@ def list_steps(ending: Ending, command: Command | None) -> Iterator[Step]:
     yield Step("look at its pages", page=ending.folder / INDEX)
     if ending.state != "succeeded" and (log := ending.folder / "run.log").is_file():
         yield Step("read what was said", page=log)
-    # A failure is that of the policy, most often: it would drop too many images, and leaves that to a person.
+    # curate usually fails because its policy would drop too many images; then a person has to decide about them.
     asks = ending.state in ("succeeded", "failed") and ending.curation == ending.state
     if asks and (review := ending.folder / "review.html").is_file():
         yield Step(f"decide on the doubted images; the page saves {DECISIONS}", page=review)

@@ -42,3 +42,8 @@ class ClusterOptions:
     timeout: float | None = None  # minutes
     recurring: str | None = None  # the name of the recurring run to make
     cron: str | None = None
+
+    @property
+    def limit(self) -> float | None:
+        """The timeout in seconds; None waits for as long as it takes."""
+        return self.timeout * 60 if self.timeout else None

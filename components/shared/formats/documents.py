@@ -81,11 +81,16 @@ def read_document(
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for key, _ in pairs:
-        if key in seen:
-            raise ValueError(f"has the key {quote(key)} twice")
-        seen.add(key)
+    if (key := find_repeated_key(pairs)) is not None:
+        raise ValueError(f"has the key {quote(key)} twice")
+
+
+def find_repeated_key(pairs: list[tuple[str, Any]]) -> str | None:
+    """The first key that a JSON object has again, given its pairs; None if each is there once."""
+    if len(dict(pairs)) == len(pairs):
+        return None
+    keys = [key for key, _ in pairs]
+    return next(key for place, key in enumerate(keys) if key in keys[:place])
 
 
 def make_adapter(kind: type[Document]) -> TypeAdapter[Document]:
