@@ -62,7 +62,7 @@ def list_session(leader: int) -> list[str]:
     for process in psutil.process_iter(["status", "cmdline"]):
         try:
             if os.getsid(process.pid) == leader and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(process.info["cmdline"]))
+                found.append(" ".join(process.info["cmdline"] or []))
         except ProcessLookupError:
             continue
     return found
