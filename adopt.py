@@ -84,7 +84,7 @@ def _adopt(options: argparse.Namespace) -> None:
         plan = make_plan(repo, folder, source, options=chosen, find_figures=find_figures)
         _show(plan, source)
         if not options.yes:
-            print(_say_how_to_go_on(options))
+            print(_say_how_to_go_on(options, plan))
             return
         check_origin(plan, source)
         print()
@@ -92,10 +92,14 @@ def _adopt(options: argparse.Namespace) -> None:
         print(_say_what_is_next(options, plan, place))
 
 
-def _say_how_to_go_on(options: argparse.Namespace) -> str:
+def _say_how_to_go_on(options: argparse.Namespace, plan: "Plan") -> str:
     """The same command again, but so that it does what it has shown."""
-    command = shlex.join(["python", "adopt.py", *sys.argv[1:], "--yes"])
-    more = "" if options.commit else "\nand to commit the version with its figures: add --commit --tag NAME"
+    from pipelines.output.console import name_program  # as above
+
+    command = shlex.join(["python", name_program("adopt.py"), *sys.argv[1:], "--yes"])
+    measured = "without figures" if plan.results_obstacle else "without figures, since no run has measured it"
+    figures = "with its figures" if plan.has_figures else measured
+    more = "" if options.commit else f"\nand to commit the version {figures}: add --commit --tag NAME"
     return f"Nothing is changed yet. To do it:\n    {command}{more}"
 
 
@@ -123,7 +127,7 @@ def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> 
     if options.commit:
         tag = f" && git push origin {shlex.quote(options.tag)}" if options.tag else ""
         steps.append(f"git push{tag}")
-        if plan.now.name and RESULTS.resolve() in plan.files:
+        if plan.now.name and plan.has_figures:
             new = shlex.quote(options.tag or "HEAD")
             steps += [f"dvc metrics diff {new}~1 {new}", f"dvc plots diff {new}~1 {new}"]
     else:

@@ -435,8 +435,10 @@ def _draw(args: argparse.Namespace) -> None:
 
 
 def _say_what_is_next(out: Path) -> str:
-    data = shlex.join(["--data", str(out / "data"), "--test-data", str(out / "test")])
-    return f"Next: python submit.py --local --config sample {data}"
+    from pipelines.output.console import name_program  # as above
+
+    words = ["python", name_program("submit.py"), "--local", "--config", "sample"]
+    return f"Next: {shlex.join([*words, '--data', str(out / 'data'), '--test-data', str(out / 'test')])}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Rows of tables with every cell filled in, for tests that care about a few of them."""
 
+import hashlib
 from typing import Any
 
 from components.shared.formats import predictions as columns
@@ -7,9 +8,10 @@ from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import CuratedImage
 
 
-def make_augmented(filename: str) -> CuratedImage:
-    """The row of manifest.csv of an image that curate made from another one."""
-    return CuratedImage(filename, "0" * 64, "train/i/0.png", "1" * 64, "train/i/0.png", filename.split("/")[1], [], 7)
+def make_augmented(filename: str, data: bytes) -> CuratedImage:
+    """The row of manifest.csv of an image that curate made from another one, with its content."""
+    sha256, label = hashlib.sha256(data).hexdigest(), filename.split("/")[1]
+    return CuratedImage(filename, sha256, "train/i/0.png", "1" * 64, "train/i/0.png", label, [], 7)
 
 
 def make_issue(**cells: Any) -> Issue:

@@ -66,6 +66,11 @@ class Place(NamedTuple):
     made: Path  # the curated folder
     version: str  # that `dvc add` gives it, in another repository
 
+    @property
+    def submit(self) -> str:
+        """How commands begin that are to be typed in `home`."""
+        return f"python {os.path.relpath(ROOT / 'submit.py', self.home)}"
+
 
 @pytest.fixture(scope="module", autouse=True)
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -464,7 +469,7 @@ def test_the_next_turn_has_the_options_of_the_run_that_made_the_folder(place: Pl
     request = RunRequest("default", "sample", pipeline="improvement", data="old", test_data="t", schema="own.pbtxt")
     keep_command(place.made.parents[1], Command(replace(request, params=("epochs=2",)), LocalOptions("docker")))
     assert run("--yes").endswith(
-        "\nNext:\n    git add data.dvc && git commit\n    python submit.py --local --runner docker --config sample "
+        f"\nNext:\n    git add data.dvc && git commit\n    {place.submit} --local --runner docker --config sample "
         "--pipeline improvement --data data --schema own.pbtxt --param epochs=2\n"
     )
 
@@ -485,7 +490,7 @@ def test_figures_that_its_run_measured_are_committed_with_it(place: Place, run: 
     assert "\ndone: copy the figures of 20260101-000000-improvement to results/\n" in output
     assert output.endswith(
         "\nNext:\n    git push && git push origin v3\n    dvc metrics diff v3~1 v3\n    dvc plots diff v3~1 v3\n"
-        "    python submit.py --local --pipeline improvement --data data\n"
+        f"    {place.submit} --local --pipeline improvement --data data\n"
     )
     committed = json.loads(git(place.home, "show", "v3:results/metrics.json"))
     assert committed["data_version"] == place.version
@@ -651,8 +656,8 @@ def test_as_a_user_runs_it(place: Place):
     shown = subprocess.run(command, capture_output=True, text=True, cwd=place.home)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert shown.stdout.endswith(
-        "\nNothing is changed yet. To do it:\n    python adopt.py --data data --yes\n"
-        "and to commit the version with its figures: add --commit --tag NAME\n"
+        f"\nNothing is changed yet. To do it:\n    {place.submit.replace('submit.py', 'adopt.py')} --data data --yes\n"
+        "and to commit the version without figures, since no run has measured it: add --commit --tag NAME\n"
     )
     refused = subprocess.run([*command, "--from-run", "lost", "--yes"], capture_output=True, text=True, cwd=place.home)
     assert (refused.returncode, refused.stdout) == (1, "")
@@ -886,11 +891,11 @@ def test_the_next_turn_after_a_run_on_a_cluster_is_there(place: Place, run: Call
     keep_command(Path("runs/images/run-1"), Command(request, ClusterOptions({"host": "http://h"}, wait=True)))
     output = run("--curated", uri, "--experiment", "images", "--yes")
     assert output.endswith(
-        "    dvc push data\n    python submit.py --config lab --experiment images --pipeline improvement --data data "
+        f"    dvc push data\n    {place.submit} --config lab --experiment images --pipeline improvement --data data "
         "--param epochs=2 --host http://h --wait\n"
     )
     output = run("--curated", uri, "--yes", "--push")
-    assert output.endswith("git commit\n    python submit.py --pipeline improvement --data data\n")
+    assert output.endswith(f"git commit\n    {place.submit} --pipeline improvement --data data\n")
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.predictions import read_predictions
 from components.shared.metrics import SLICES, slice_accuracy
 
+SAME_LENGTH = 1.2  # trainings are as long as each other if one sees less than so many times the images of the other
+
 
 class ComparisonInputs(NamedTuple):
     """The paths of the inputs."""
@@ -100,6 +102,8 @@ def compare_evaluations(
         print(f"compare: {figures['verdict']}", flush=True)
         if figures["corrected"]:
             print(f"compare: {figures['corrected']['verdict']}", flush=True)
+    if comparison["training_length"]:
+        print(f"compare: {comparison['training_length']}", flush=True)
     return comparison
 
 
@@ -206,7 +210,30 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
             for split in splits
         },
         "data": compare_data(old, new, versions.before["classes"]),
+        "training_length": _compare_training_lengths(versions),
     }
+
+
+def _compare_training_lengths(versions: ComparedVersions) -> str:
+    """Says by how much longer one training was, if that alone may have changed the model; else returns nothing."""
+    before = _count_trained_images(versions.before, versions.before_predictions)
+    after = _count_trained_images(versions.after, versions.after_predictions)
+    if not before or not after or 1 / SAME_LENGTH < after / before < SAME_LENGTH:
+        return ""
+    epochs = round(cast("float", versions.before["settings"]["epochs"]) * after / before)
+    return (
+        f"The new model was trained {after / before:.2g} times as long as the previous one, by images times epochs, augmented images included, so"
+        f" part of a change may come from that; a training on the previous version with {max(epochs, 1):,} epochs"
+        " would tell."
+    )
+
+
+def _count_trained_images(evaluation: Evaluation, predictions: pd.DataFrame) -> float:
+    """How many images the model saw in all its epochs; 0 if that is not known."""
+    epochs = evaluation["settings"].get("epochs")
+    if evaluation["trained_on"] != evaluation["data_version"] or not isinstance(epochs, int | float):
+        return 0
+    return epochs * int((predictions[columns.SPLIT] == "train").sum())
 
 
 def _describe_version(evaluation: Evaluation) -> ComparedVersion:

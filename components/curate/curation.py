@@ -79,7 +79,13 @@ def curate_examples(
         write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
         undecided = describe_undecided(outcomes, issues)
         write_curation_report(
-            outputs.report, examples=examples, outcomes=outcomes, targets=targets, folder=folder, undecided=undecided
+            outputs.report,
+            examples=examples,
+            outcomes=outcomes,
+            targets=targets,
+            folder=folder,
+            undecided=undecided,
+            hard_weight=augmentation.hard_weight,
         )
     if undecided:
         print(f"curate: {undecided}", flush=True)

@@ -21,6 +21,7 @@ def write_curation_report(
     targets: dict[str, ImageTarget],
     folder: Path,
     undecided: str,
+    hard_weight: float,
 ) -> None:
     """Writes the report.
 
@@ -31,6 +32,7 @@ def write_curation_report(
         targets: The files of the images that were not dropped, by the file name before.
         folder: The folder of the new version.
         undecided: A sentence about the doubted images that are left; "" if there are none.
+        hard_weight: As in Augmentation.
     """
     manifest = examples.manifest
     galleries = {  # an image may be both relabelled and moved
@@ -53,6 +55,7 @@ def write_curation_report(
         deciders=Counter((action, outcome.decided_by) for action, changed in galleries.items() for outcome in changed),
         galleries=galleries,
         undecided=undecided,
+        hard_weight=hard_weight,
         gallery_size=GALLERY,
         montages=montages,
         shown=SHOWN,

@@ -11,6 +11,7 @@ import apache_beam as beam
 from apache_beam.pvalue import PCollection
 from apache_beam.transforms.combiners import Count, ToList
 
+from components.ingest.augmented import AugmentedImages
 from components.ingest.division import USUAL_SHARES, Division, Inspected, Shares, check_shares, divide
 from components.ingest.inspection import inspect_files
 from components.ingest.layout import Layout, read_layout
@@ -30,12 +31,10 @@ from components.shared.formats.examples import (
     Quarantined,
     Shard,
     SplitInfo,
-    is_augmented,
     name_shard,
     write_manifest,
     write_paths,
 )
-from components.shared.formats.manifest import FILE as CURATED
 from components.shared.formats.names import NAME_ADVICE, is_plain_name
 
 DIVISION = "division"  # the file in the work folder that tells how images were divided
@@ -137,6 +136,7 @@ def _make_settings(layout: Layout, is_version_known: bool, *, max_pixels: int, s
         versioned=versioned,
         work=work,
         sources=sources,
+        augmented=layout.augmented,
     )
 
 
@@ -172,6 +172,7 @@ def _run(
                 shares.test,
                 beam.pvalue.AsDict(_count(files)),
                 beam.pvalue.AsList(failures),
+                layout.augmented.missing,
                 beam.pvalue.AsList(_find_posing(files, layout.augmented)),
             )
         )
@@ -256,12 +257,11 @@ def _count(files: PCollection[File]) -> PCollection[tuple[ClassKey, int]]:
     return counts
 
 
-def _find_posing(files: PCollection[File], augmented: frozenset[str]) -> PCollection[str]:
+def _find_posing(files: PCollection[File], augmented: AugmentedImages) -> PCollection[str]:
     """The images that have the name of one that curate made from another, but are none of those."""
     names: PCollection[str] = (
         files
-        | "augmented"
-        >> beam.Filter(lambda file: file.is_image and is_augmented(file.name) and file.name not in augmented)
+        | "posing" >> beam.Filter(lambda file: augmented.is_posing(file))
         | "shown" >> beam.Map(lambda file: file.shown)
     )
     return names
@@ -297,6 +297,7 @@ def _check_listing(
     test_share: float,
     counts: dict[ClassKey, int],
     failures: list[str],
+    missing: str,
     posing: list[str],
 ) -> str:
     """Why the data as listed is refused, or nothing.
@@ -307,14 +308,15 @@ def _check_listing(
         test_share: The share that test takes of images without a split.
         counts: The images of each class of each split.
         failures: What could not be listed, and why.
+        missing: What a message says of an image that the manifest does not list.
         posing: As _find_posing finds them.
     """
     if failures:
         return min(failures)
     if posing:
         return (
-            f"{min(posing)}: has the name of an image that curate made, which audit and curate leave out, but no"
-            f" {CURATED} in the data lists it; rename it, or put back the {CURATED} of the curated folder."
+            f"{min(posing)}: has the name of an image that curate made, which audit and curate leave out; rename it,"
+            f" since {missing}."
         )
     for split_and_class, address in addresses.items():
         if split_and_class not in counts:

@@ -1,17 +1,16 @@
 """What the folders of a data set must be: class folders, within splits or to be divided into them."""
 
-import contextlib
 import unicodedata
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+from components.ingest.augmented import AugmentedImages, read_augmented
 from components.ingest.opening import open_source
 from components.ingest.sources import Child, Part, Source
 from components.shared.errors import UserError, quote
 from components.shared.formats.examples import SPLITS
 from components.shared.formats.image_table import is_table_name
 from components.shared.formats.manifest import FILE as MANIFEST
-from components.shared.formats.manifest import read_manifest
 from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, sort_classes
 
 # Hidden folders that systems and tools make beside people's, as fnmatch takes them; any other may be a class whose name
@@ -46,7 +45,7 @@ class Layout(NamedTuple):
     data: Source
     splits: list[Split]  # as they are found
     classes: list[str]  # in the order of their labels
-    augmented: frozenset[str]  # images that curate made from others, by its manifest, if that lies in the data set
+    augmented: AugmentedImages
 
     @property
     def sources(self) -> list[Source]:
@@ -104,13 +103,7 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: 
             "the folder that has a folder for each class."
         )
     has_manifest = any(child.name == MANIFEST for child in top or ())
-    return Layout(data, splits, names, _list_augmented(data) if has_manifest else frozenset())
-
-
-def _list_augmented(data: Source) -> frozenset[str]:
-    with contextlib.suppress(UserError), data.open_copy(MANIFEST) as path:  # somebody's own file may have that name
-        return frozenset(image.filename for image in read_manifest(path.parent) if image.seed is not None)
-    return frozenset()
+    return Layout(data, splits, names, read_augmented(data, has_manifest=has_manifest))
 
 
 def _find_splits(data: Source, found: list[Child] | None, test_data_uri: str, ignored: frozenset[str]) -> list[Split]:

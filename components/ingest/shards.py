@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import tensorflow as tf
 
+from components.ingest.augmented import AugmentedImages
 from components.ingest.image import read_image
 from components.ingest.pairs import write_pairs
 from components.ingest.sources import BadImage, File, Reader, Source
@@ -36,6 +37,7 @@ class ShardSettings(NamedTuple):
     versioned: tuple[str, ...]  # the splits whose files count for the data version
     work: str  # the folder to write to
     sources: dict[str, Source]  # by split; OTHERS and UNDIVIDED are among them
+    augmented: AugmentedImages
 
     @property
     def max_bytes(self) -> int:
@@ -190,6 +192,7 @@ def _prepare(file: File, *, reader: Reader, versioned: bool, settings: ShardSett
         if not problem:
             data = reader.read(file, settings.max_bytes)
             md5 = check_md5(file, data)
+            settings.augmented.check(file, data)
             label = settings.labels[file.class_name]
             record = serialize_example(read_image(file.filename, data, label=label, max_pixels=settings.max_pixels))
     except BadImage as reason:

@@ -106,6 +106,11 @@ class Plan(NamedTuple):
         return bool(self.now.name and self.changes and self.changes.added and not is_done)
 
     @property
+    def has_figures(self) -> bool:
+        """Whether the commit takes what was measured on the next version."""
+        return RESULTS.resolve() in self.files
+
+    @property
     def commands(self) -> list[str]:
         """What follows the exchange of the images, as one would type it in the root of the repository, if one could."""
         options, folder = self.options, self.folder

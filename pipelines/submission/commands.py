@@ -14,6 +14,7 @@ from pydantic import Field
 from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats.documents import read_document, write_document
+from pipelines.output.console import name_program
 from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
 
 FILE = "command.json"
@@ -55,15 +56,15 @@ def write_action(request: RunRequest, options: ClusterOptions, *action: str) -> 
 
 def _list_words(command: Command) -> list[str]:
     request, options = command.request, command.options
-    words = ["python", "submit.py"]
+    words = ["python", name_program("submit.py")]
     if isinstance(options, LocalOptions):
         words += ["--local", *(["--runner", options.runner] if options.runner != "subprocess" else [])]
     if request.config != ("local" if command.is_local else "gke"):
-        words += ["--config", request.config]
+        words += _write_value("--config", request.config)
     for name in ("experiment", "runs", "pipeline", "component", "data", "test_data", "rev", "decisions", "schema"):
         words += write_option(request, name)
     for param in request.params:
-        words += ["--param", param]
+        words += _write_value("--param", param)
     for name in ("from_run", "before"):
         words += write_option(request, name)
     words += ["--no-cache"] * request.no_cache
@@ -73,7 +74,7 @@ def _list_words(command: Command) -> list[str]:
 def _list_cluster_words(options: ClusterOptions) -> list[str]:
     words = ["--force"] * options.force
     for name, flag in options.endpoint.items():
-        words += [f"--{name.replace('_', '-')}", flag]
+        words += _write_value(f"--{name.replace('_', '-')}", flag)
     words += ["--wait"] * options.wait
     return words + (["--timeout", f"{options.timeout:g}"] if options.timeout else [])
 
@@ -81,7 +82,13 @@ def _list_cluster_words(options: ClusterOptions) -> list[str]:
 def write_option(request: RunRequest, name: str) -> list[str]:
     """An option of the request as words, none if it has its default."""
     value = getattr(request, name)
-    return [f"--{name.replace('_', '-')}", str(value)] if value not in (None, getattr(DEFAULTS, name)) else []
+    is_default = value in (None, getattr(DEFAULTS, name))
+    return [] if is_default else _write_value(f"--{name.replace('_', '-')}", str(value))
+
+
+def _write_value(option: str, value: str) -> list[str]:
+    """An option with its value, in one word where argparse would take the value for another option."""
+    return [f"{option}={value}"] if value.startswith("-") else [option, value]
 
 
 def keep_command(folder: Path, command: Command) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.shared.cloud_storage import is_address
+from pipelines.output.console import name_program
 from pipelines.output.display import Step
 from pipelines.output.index import FILE as INDEX
 from pipelines.submission.commands import DEFAULTS, Command, write_option
@@ -37,17 +38,19 @@ def list_steps(ending: Ending, command: Command | None) -> Iterator[Step]:
     asks = ending.state in ("succeeded", "failed") and ending.curation == ending.state
     if asks and (review := ending.folder / "review.html").is_file():
         yield Step(f"decide on the doubted images; the page saves {DECISIONS}", page=review)
-    if command:
-        yield from _list_commands(ending, command, asks=asks)
+    again = list(_list_commands(ending, command, asks=asks)) if command else []
+    yield from again
     if ending.adoption and ending.state == "succeeded":
-        yield Step("or keep the new images" if command else "keep the new images", command=ending.adoption)
+        yield Step("or keep the new images" if again else "keep the new images", command=ending.adoption)
 
 
 def _list_commands(ending: Ending, command: Command, *, asks: bool) -> Iterator[Step]:
     request = command.request
-    if asks:
-        decided = command.change(decisions=request.decisions or DECISIONS)
-        yield Step("run again with your decisions", command=str(decided))
+    if asks and not request.decisions:
+        decided = command.change(decisions=DECISIONS)
+        yield Step(f"move {DECISIONS} here, and run again with it", command=str(decided))
+    elif asks and ending.state == "succeeded":
+        return  # what was decided is done
     elif ending.state != "succeeded":
         yield Step("run it again", command=str(command))
     elif request.pipeline in (None, "training") and not request.component and request.data:
@@ -64,7 +67,7 @@ def write_adoption(request: RunRequest, *source: str) -> str:
         request: that the run was started by.
         source: the option that names what it curated: --from-run or --curated, with its value.
     """
-    words = ["python", "adopt.py", "--data"]
+    words = ["python", name_program("adopt.py"), "--data"]
     if not request.data:
         words.append("DIR")  # which it was is not known
     elif not is_address(request.data) and Path(f"{request.data.rstrip('/')}.dvc").is_file():

@@ -153,6 +153,7 @@ class Comparison(TypedDict):
     seed: int
     splits: dict[SplitName, SplitComparison]  # val before test; a split without images is left out
     data: DataDifference
+    training_length: str  # a sentence, if one model was trained clearly longer than the other; else empty
 
 
 # The counts of DataDifference, in the order in which people read them.

@@ -56,7 +56,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
         draw_page(np.random.default_rng([7, number]), truth).save(root / "data" / filename)
     augmented = f"train/v/00{AUGMENTED}1.png"
     draw_page(np.random.default_rng(8), "x").save(root / "data" / augmented)
-    write_manifest(root / "data", [make_augmented(augmented)])
+    write_manifest(root / "data", [make_augmented(augmented, (root / "data" / augmented).read_bytes())])
     draw_blank_page(0).save(root / "data/train/v/blank.png")
     shutil.copyfile(root / "data/val/i/00.png", root / "data/train/i/copy.png")
     picture = Image.open(root / "data/train/x/03.png")

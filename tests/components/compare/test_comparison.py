@@ -523,6 +523,45 @@ def test_other_settings_and_a_model_of_other_data_are_told(versions: Versions) -
     assert "The model after learned from another data version, third.dir ; here it is only measured." in text
 
 
+@pytest.mark.parametrize(
+    ("epochs", "copies", "said", "tells"),
+    [
+        (2, 3, "3", 6),  # as augmentation does it
+        (8, 1, "4", 8),
+        (1, 1, "0.5", 1),
+    ],
+)
+def test_longer_training_is_told(
+    epochs: int, copies: int, said: str, tells: int, versions: Versions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The images of train times the epochs are what a model learns from; a gain may be only that."""
+    before = versions.read("before_predictions")
+    train = before[before["split"] == "train"]
+    more = [
+        train.assign(
+            filename=train["filename"].str.replace(".png", f".augmented-{n}.png", regex=False),
+            sha256=[f"{n}{sha256[1:]}" for sha256 in train["sha256"]],
+        )
+        for n in range(1, copies)
+    ]
+    versions.write("after_predictions", pd.concat([before, *more]))
+    versions.evaluate("after", "new.dir")
+    versions.edit("after", {"settings": {"epochs": epochs, "seed": 1}})
+    sentence = versions.compare()["training_length"]
+    assert sentence == (
+        f"The new model was trained {said} times as long as the previous one, by images times epochs, augmented images included, so"
+        f" part of a change may come from that; a training on the previous version with {tells} epochs would tell."
+    )
+    assert sentence in " ".join(versions.page().text.split())
+    assert f"compare: {sentence}" in capsys.readouterr().out
+
+
+def test_training_of_about_the_same_length_or_an_unknown_one_is_not_told(versions: Versions) -> None:
+    assert versions.compare()["training_length"] == ""
+    versions.edit("after", {"settings": {"epochs": 50, "seed": 1}, "trained_on": "third.dir"})
+    assert versions.compare("unknown")["training_length"] == ""
+
+
 # --- refused -----------------------------------------------------------------------------------
 
 

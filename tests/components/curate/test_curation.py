@@ -106,8 +106,8 @@ def inputs(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     shutil.copy(test / "i" / "00.png", train / "i" / "leak.png")
     shutil.move(train / "v" / "07.png", data.parent / "data" / LONG)
     shutil.move(train / "v" / "06.png", train / "v" / EVIL)
-    shutil.copy(train / "x" / "00.png", data.parent / "data" / LEFT)
-    write_manifest(data, [make_augmented(LEFT)])  # that of an earlier turn
+    shutil.copy(train / "x" / "00.png", data / LEFT)
+    write_manifest(data, [make_augmented(LEFT, (data / LEFT).read_bytes())])  # that of an earlier turn
     picture = Image.open(train / "x" / "07.png").convert("RGB")
     (train / "x" / "07.png").unlink()
     picture.save(train / "x" / "07.bmp")
@@ -610,6 +610,9 @@ def test_report_shows_counts_changes_and_augmented_images(curated: Curated) -> N
     for name in CLASSES:
         assert any(filename.startswith(f"train/{name}/") and AUGMENTED in filename for filename in shown)
     words = " ".join(page.text.split())
+    assert (
+        "where the model is most often wrong on val ( hard_weight ), so val, too, has shaped the new version" in words
+    )
     left = "Doubted images that stay as they are until a person decides on the review page: 1 of train and 1 of val."
     assert left in words
     train = [filename for filename in curated.images if filename.startswith("train/x/")]

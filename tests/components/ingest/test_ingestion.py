@@ -632,17 +632,47 @@ def test_two_spellings_of_a_class_are_named(own: Folders, tmp_path: Path) -> Non
     )
 
 
+POSES = "has the name of an image that curate made, which audit and curate leave out; rename it, since"
+
+
 def test_image_with_the_name_of_an_augmented_one_needs_the_manifest(own: Folders, tmp_path: Path) -> None:
     path = write(own.data / "train/i/a.augmented-3.png", whole(own))
     assert refusal(own, tmp_path / "examples") == (
-        f"{path}: has the name of an image that curate made, which audit and curate leave out, but no"
-        " manifest.csv in the data lists it; rename it, or put back the manifest.csv of the curated folder."
+        f"{path}: {POSES} the data have no manifest.csv, or put back that of the curated folder."
     )
-    made = make_augmented("train/i/a.augmented-3.png")
+    made = make_augmented("train/i/a.augmented-3.png", whole(own))
     write_manifest(own.data, [made, made._replace(filename="train/i/a.augmented-4.png", seed=None)])
     assert "train/i/a.augmented-3.png" in {e.filename for e in taken(own, tmp_path / "curated")}
-    write(own.data / "train/i/a.augmented-4.png", whole(own))
-    assert f"{own.data}/train/i/a.augmented-4.png: has the name of an image that" in refusal(own, tmp_path / "examples")
+    other = write(own.data / "train/i/a.augmented-4.png", whole(own))
+    assert refusal(own, tmp_path / "examples") == (f"{other}: {POSES} {own.data}/manifest.csv does not list it as one.")
+
+
+def test_damaged_manifest_is_named_when_an_augmented_image_needs_it(own: Folders, tmp_path: Path) -> None:
+    path = write(own.data / "train/i/a.augmented-3.png", whole(own))
+    write_manifest(own.data, [make_augmented("train/i/a.augmented-3.png", whole(own))._replace(sha256="none")])
+    assert refusal(own, tmp_path / "examples") == (
+        f"{path}: {POSES} manifest.csv cannot be read ({own.data}/manifest.csv, line 2: sha256: is 'none', but"
+        f" should match pattern '^[0-9a-f]{{64}}$'; run curate again), or put back that of the curated folder."
+    )
+
+
+def test_image_put_in_the_place_of_an_augmented_one_is_named(own: Folders, tmp_path: Path) -> None:
+    """Audit and curate would leave it out without a word."""
+    write_manifest(own.data, [make_augmented("train/i/a.augmented-3.png", b"what curate wrote")])
+    path = write(own.data / "train/i/a.augmented-3.png", whole(own))
+    assert refusal(own, tmp_path / "examples").splitlines()[1:] == [
+        f"{path}: not the image that curate made under this name, by the sha256 in manifest.csv, and audit and curate"
+        " would leave it out; rename it"
+    ]
+
+
+def test_augmented_image_is_known_in_other_folders_and_other_spellings(own: Folders, tmp_path: Path) -> None:
+    """Of a split by one of its other names; and macOS takes letters with accents apart."""
+    composed, apart = "train/i/caf\u00e9.augmented-3.png", "train/i/cafe\u0301.augmented-3.png"
+    write_manifest(own.data, [make_augmented(composed, whole(own))])
+    write(own.data / apart, whole(own))
+    (own.data / "train").rename(own.data / "training")
+    assert apart in {example.filename for example in taken(own, tmp_path / "examples")}
 
 
 def taken(folders: Folders, output: Path) -> list[ImageExample]:

@@ -77,8 +77,9 @@ def local(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Everywhere
     folder = copy_folders(tiny, root).data
     shutil.move(root / "test", folder / "test")
     (folder / "about.txt").write_text("beside the splits")
-    write_manifest(folder, [make_augmented("train/v/01.augmented-1.png")])
-    shutil.copy(folder / "train/v/01.png", folder / "train/v/01.augmented-1.png")
+    augmented = "train/v/01.augmented-1.png"
+    shutil.copy(folder / "train/v/01.png", folder / augmented)
+    write_manifest(folder, [make_augmented(augmented, (folder / augmented).read_bytes())])
     (folder / ".hidden").mkdir()
     (folder / ".hidden" / "a").write_text("hidden")
     (folder / "train" / ".DS_Store").write_bytes(b"\0")

@@ -55,6 +55,11 @@ class Lab(NamedTuple):
     def tag(self) -> str:
         return git(self.project, "rev-parse", "--short=12", "HEAD")
 
+    @property
+    def program(self) -> str:
+        """How commands begin that are to be typed in the workplace."""
+        return f"python {os.path.relpath(self.project / 'submit.py', self.workplace)}"
+
     def start(self, *options: str | Path, **environment: str) -> Process:
         command = [sys.executable, self.project / "submit.py", *options]
         if "--config" not in options and "--local" not in options:

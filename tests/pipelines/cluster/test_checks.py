@@ -96,7 +96,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
         lambda: failed(lab, "--config", bare),
         lambda: failed(lab, "--config", lab.configure("newest", tag="latest")),
     )
-    start = "python submit.py --config checked --experiment images --data gs://images/numerals --wait"
+    start = f"{lab.program} --config checked --experiment images --data gs://images/numerals --wait"
     assert printed.endswith(f"\nNext:\n  start the run, and wait for it:\n    {start}\n")
     passed = lines(printed)
     assert re.fullmatch(

@@ -24,7 +24,7 @@ def test_a_recurring_run_lives_by_its_name(lab: Lab):
         "",
         "Next:",
         "  see how its runs go:",
-        "    python submit.py --config lab --experiment images --list",
+        f"    {lab.program} --config lab --experiment images --list",
     ]
     (body,) = [body for body in lab.server.bodies("POST", "/recurringruns") if body["display_name"] == "nightly"]
     assert body["trigger"] == {"cron_schedule": {"cron": "0 30 2 * * *"}}

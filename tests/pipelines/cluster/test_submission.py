@@ -35,7 +35,7 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
         "",
         "Next:",
         "  wait for it, then fetch its results:",
-        f"    python submit.py --config lab --experiment images --attach {run['run_id']}",
+        f"    {lab.program} --config lab --experiment images --attach {run['run_id']}",
     ]
     assert re.fullmatch(rf"training-{lab.tag}-\d{{8}}-\d{{6}}-\w+", run["display_name"])
     assert described(run) == {

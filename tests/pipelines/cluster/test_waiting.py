@@ -105,7 +105,7 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
         "  look at its pages:",
         f"    runs/default/{lab.runs()[0]['run_id']}/index.html",
         "  audit the images and try the next version:",
-        "    python submit.py --config lab --pipeline improvement --data gs://images/numerals --wait",
+        f"    {lab.program} --config lab --pipeline improvement --data gs://images/numerals --wait",
     ]
     check_results(lab.workplace / "results", figures[0])
 
@@ -203,16 +203,17 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
     }
     said = printed[printed.index("from the cache") :].splitlines()
     assert said[:2] == ["from the cache: before-ingest", "no artifacts found, so no reports of: before-ingest"]
-    turn = "python submit.py --config lab --pipeline improvement --data gs://images/numerals"
+    turn = f"{lab.program} --config lab --pipeline improvement --data gs://images/numerals"
     assert said[5:-1] == [
         f"    runs/default/{run['run_id']}/index.html",
         "  decide on the doubted images; the page saves decisions.csv:",
         f"    runs/default/{run['run_id']}/review.html",
-        "  run again with your decisions:",
+        "  move decisions.csv here, and run again with it:",
         f"    {turn} --decisions decisions.csv --wait",
         "  or keep the new images:",
     ]
-    assert re.fullmatch(r" +python adopt.py --data data --new --curated gs://\S+/curate/\S+/data", said[-1])
+    adopt = re.escape(lab.program.replace("submit.py", "adopt.py"))
+    assert re.fullmatch(rf" +{adopt} --data data --new --curated gs://\S+/curate/\S+/data", said[-1])
     page = Page(folder / "index.html").text
     assert f"{turn} --wait" in page
     assert "after.dir" in page
@@ -272,8 +273,8 @@ def test_what_the_policy_leaves_to_people_has_its_page_and_leads_to_the_review(l
         f"    {shown}/index.html",
         "  decide on the doubted images; the page saves decisions.csv:",
         f"    {shown}/review.html",
-        "  run again with your decisions:",
-        "    python submit.py --config lab --experiment images --pipeline improvement --data 'my data' "
+        "  move decisions.csv here, and run again with it:",
+        f"    {lab.program} --config lab --experiment images --pipeline improvement --data 'my data' "
         f"--decisions decisions.csv --param epochs=2 --host {lab.server.url}",
     ]
     page = Page(folder / "index.html")
@@ -400,7 +401,7 @@ def test_a_run_that_is_terminated_ends_as_cancelled_for_who_waits(lab: Lab, end:
         "",
         "Next:",
         "  see it end, and fetch the pages of what has succeeded:",
-        f"    python submit.py --config lab --attach {run['run_id']}",
+        f"    {lab.program} --config lab --attach {run['run_id']}",
     ]
     outcome = finished(waiting)
     assert (outcome.returncode, outcome.stderr) == (3, "")
@@ -414,7 +415,7 @@ def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):
     until(lambda: asked(lab.server, stopped) > 2)
     outcome = lab.submit("--attach", "one", "--timeout", "0.03")
     interrupted.send_signal(signal.SIGINT)
-    again = "To keep waiting: python submit.py --config lab --attach"
+    again = f"To keep waiting: {lab.program} --config lab --attach"
     assert (outcome.returncode, outcome.stderr) == (124, "")
     said = outcome.stdout.splitlines()[-1]
     assert said == f"not finished after 0.03 minutes; the run continues. {again} {limited['run_id']}"
@@ -483,7 +484,7 @@ def test_list_shows_the_newest_first(lab: Lab):
     assert [row[:2] for row in rows] == [["third [b]", "failed"], ["second", "waiting"], ["first", "succeeded"]]
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", row[2]) for row in rows)
     assert images.startswith("experiment images\n")
-    assert images.endswith("    python submit.py --config lab --experiment images --attach latest\n")
+    assert images.endswith(f"    {lab.program} --config lab --experiment images --attach latest\n")
     assert none == "experiment new: no runs yet\n"
     assert [experiment["display_name"] for experiment in lab.server.stored["experiment"].values()].count("new") == 0
 

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.submission.commands import Command, find_command, keep_command, read_command, write_action
 from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
+from tests.conftest import ROOT
 
 HERE, DOCKER, THERE = LocalOptions(), LocalOptions("docker"), ClusterOptions({})
 COMMANDS = [
@@ -24,6 +25,10 @@ COMMANDS = [
         Command(RunRequest("default", "gke", pipeline="comparison", before="b", no_cache=True), THERE),
         "--pipeline comparison --before b --no-cache",
     ),
+    (
+        Command(RunRequest("-e", "local", data="-d", params=("-p=1",)), HERE),
+        "--local --experiment=-e --data=-d --param=-p=1",
+    ),
     (Command(RunRequest("default", "sample", data="my data"), HERE), "--local --config sample --data 'my data'"),
     (
         Command(
@@ -40,6 +45,12 @@ def test_a_command_has_the_options_that_are_not_usual_and_is_kept_whole(command:
     assert str(command) == f"python submit.py {written}"
     keep_command(tmp_path / "run", command)
     assert read_command(tmp_path / "run") == command
+
+
+def test_a_command_can_be_pasted_in_the_folder_that_one_works_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    program = str(COMMANDS[0][0]).split()[1]
+    assert (tmp_path / program).resolve() == ROOT / "submit.py"
 
 
 def test_an_action_is_for_the_same_cluster_and_experiment():

@@ -1,5 +1,6 @@
 """What a run says to do next, wherever it took place."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,12 @@ from pipelines.output.display import print_steps
 from pipelines.submission.commands import Command
 from pipelines.submission.next_steps import Ending, list_steps, write_adoption, write_next_turn
 from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
+from tests.conftest import ROOT
 
 SAMPLE = Command(RunRequest("default", "sample", data="my data", test_data="t", params=("epochs=2",)), LocalOptions())
 TURN = Command(RunRequest("mine", "local", pipeline="improvement", data="data/"), LocalOptions())
 DECIDED = (
-    "run again with your decisions",
+    "move decisions.csv here, and run again with it",
     "python submit.py --local --experiment mine --pipeline improvement --data data/ --decisions decisions.csv",
 )
 
@@ -59,6 +61,15 @@ def test_what_the_policy_leaves_to_people_leads_to_the_review(folder: Path):
     ]
 
 
+def test_what_was_decided_is_not_asked_again(folder: Path):
+    decided = TURN.change(decisions="mine.csv")
+    assert list_what_is_said(decided, Ending("succeeded", folder, "succeeded", "python adopt.py …"))[2:] == [
+        ("keep the new images", "python adopt.py …")
+    ]
+    again = "python submit.py --local --experiment mine --pipeline improvement --data data/ --decisions mine.csv"
+    assert list_what_is_said(decided, Ending("failed", folder, "failed", ""))[2:] == [("run it again", again)]
+
+
 @pytest.mark.parametrize(("state", "curation"), [("failed", ""), ("failed", "succeeded"), ("cancelled", "cancelled")])
 def test_another_failure_leads_to_the_log_and_to_the_same_command(folder: Path, state: str, curation: str):
     (folder / "run.log").touch()
@@ -87,14 +98,15 @@ def test_adopt_is_told_the_folder_that_dvc_tracks_or_that_it_is_to_be_a_new_one(
     def write(data: str | None) -> str:
         return write_adoption(RunRequest("mine", "local", data=data), "--curated", "gs://b/a b")
 
+    adopt = f"python {os.path.relpath(ROOT / 'adopt.py', tmp_path)}"
     rest = "--experiment mine --curated 'gs://b/a b'"
-    assert write("data/") == f"python adopt.py --data data --new {rest}"
-    assert write("gs://b/data") == f"python adopt.py --data data --new {rest}"
-    assert write(None) == f"python adopt.py --data DIR {rest}"
+    assert write("data/") == f"{adopt} --data data --new {rest}"
+    assert write("gs://b/data") == f"{adopt} --data data --new {rest}"
+    assert write(None) == f"{adopt} --data DIR {rest}"
     (tmp_path / "data").mkdir()
-    assert write("data/") == f"python adopt.py --data DIR --new {rest}"
+    assert write("data/") == f"{adopt} --data DIR --new {rest}"
     (tmp_path / "data.dvc").touch()
-    assert write("data/") == f"python adopt.py --data data/ {rest}"
+    assert write("data/") == f"{adopt} --data data/ {rest}"
 
 
 def test_the_next_turn_is_where_the_last_was_with_its_options_on_the_new_data():

@@ -52,6 +52,7 @@ COMPARISON: Comparison = {
         "relabels": [{"from": "i", "to": "v", "images": 1}],
         "images": {"val": {"i": {"before": 1, "after": 0, "augmented_before": 0, "augmented_after": 0}}},
     },
+    "training_length": "",
 }
 
 

@@ -100,6 +100,14 @@ def test_missing_column_is_named(tmp_path: Path, column: str) -> None:
     assert f"cannot be read as predictions (no column {column}); give" in refuse(path)
 
 
+@pytest.mark.parametrize("column", ["label", "loss", "probability_i"])
+def test_column_that_stands_twice_is_named(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "predictions"
+    table = pd.DataFrame([{**make_prediction(), "probability_i": 0.9}])
+    pd.concat([table, table[[column]]], axis=1).to_csv(path, index=False)
+    assert f"cannot be read as predictions (the column {column} twice); give" in refuse(path)
+
+
 @pytest.mark.parametrize("column", NUMBERS)
 @pytest.mark.parametrize("cell", ["high", "", "nan", "inf", "-inf", "0x10", "1,5"])
 def test_cell_without_a_number_is_refused(tmp_path: Path, column: str, cell: str) -> None:
