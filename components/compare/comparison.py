@@ -222,9 +222,9 @@ def _compare_training_lengths(versions: ComparedVersions) -> str:
         return ""
     epochs = round(cast("float", versions.before["settings"]["epochs"]) * after / before)
     return (
-        f"The new model was trained {after / before:.2g} times as long as the previous one, by images times epochs, augmented images included, so"
-        f" part of a change may come from that; a training on the previous version with {max(epochs, 1):,} epochs"
-        " would tell."
+        f"The new model was trained {after / before:.2g} times as long as the previous one, by images times epochs,"
+        f" augmented images included, so part of a change may come from that; a training on the previous version with"
+        f" {max(epochs, 1):,} epochs would tell."
     )
 
 

@@ -8,13 +8,18 @@ import signal
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by which people and machines end a process
 _PATIENCE = 8  # seconds to clean up in after a signal; Kubernetes gives 30, and submit.py 10
+_PAUSE = 0.01  # seconds until a signal that got lost is sent again
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+_thrown: list["weakref.ref[BaseException]"] = []  # the exception that is on its way, if there is one
 
 
 class _SignalReceived(BaseException):
@@ -23,6 +28,13 @@ class _SignalReceived(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.code = 128 + number  # as shells have it
+
+
+class _Exit(SystemExit):
+    """Unwinds a command likewise."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
 
 
 @contextlib.contextmanager
@@ -46,6 +58,7 @@ def leave_nothing_behind() -> Iterator[None]:
             except _SignalReceived as error:
                 received = error
             finally:
+                stop_throwing()
                 handle_signals(signal.SIG_IGN)  # what is left is to clean up
         if received:
             _exit_with_children(received.code)
@@ -99,11 +112,39 @@ def exit_on_signals() -> Iterator[None]:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
                 signal.signal(number, _exit)
-        yield
+        try:
+            yield
+        finally:
+            stop_throwing()
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+    throw(_Exit, number)
+
+
+def throw(kind: Callable[[int], BaseException], number: int) -> NoReturn:
+    """Raises an exception for a signal, in its handler, and once more if it gets lost before stop_throwing is called.
+
+    C code that expects an error may take any exception for it and go on: so does `choice` of numpy's random generators
+    at times, and so does Python while it deletes an object.
+    """
+    raise _watch(kind(number), kind, number)  # whose traceback has no frame that would keep it alive
+
+
+def _watch(error: BaseException, kind: Callable[[int], BaseException], number: int) -> BaseException:
+    def throw_again(lost: "weakref.ref[BaseException]") -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(number, lambda number, frame: throw(kind, number))
+            # Later, since what is raised here would get lost as well.
+            _start_timer(_PAUSE, os.kill, os.getpid(), number)
+
+    _thrown[:] = [weakref.ref(error, throw_again)]
+    return error
+
+
+def stop_throwing() -> None:
+    """Lets the exception that a signal became be dropped: what it was to end has ended."""
+    _thrown.clear()
 
 
 def handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
@@ -114,13 +155,16 @@ def handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], 
 
 
 def _end_block(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends the block by an exception; where a library swallows that, the process ends all the same."""
+    """Ends the block by an exception; where a library keeps that for itself, the process ends all the same."""
     handle_signals(signal.SIG_IGN)  # a second one would end the cleaning up
-    received = _SignalReceived(number)
-    timer = threading.Timer(_PATIENCE, _exit_with_children, [received.code])
+    _start_timer(_PATIENCE, _exit_with_children, 128 + number)
+    throw(_SignalReceived, number)
+
+
+def _start_timer(seconds: float, function: Callable[..., object], *arguments: int) -> None:
+    timer = threading.Timer(seconds, function, arguments)
     timer.daemon = True
     timer.start()
-    raise received
 
 
 def _exit_with_children(code: int) -> NoReturn:

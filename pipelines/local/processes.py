@@ -12,7 +12,7 @@ from types import FrameType
 
 import psutil
 
-from components.shared.process import handle_signals, restore_handlers
+from components.shared.process import handle_signals, restore_handlers, stop_throwing, throw
 
 _FOR_STAGES = {
     "_KFP_RUNTIME": "true",  # kfp imports only what running a step takes, as in its own components: a second less
@@ -38,6 +38,10 @@ def set_environment(temporary: Path) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+class _Interrupt(KeyboardInterrupt):
+    """What a signal becomes; weak references, by which process.py watches it, take no built-in exception."""
 
 
 class Interruption:
@@ -66,13 +70,14 @@ class Interruption:
                 raise KeyboardInterrupt
             yield
         finally:
+            stop_throwing()
             self._is_working = False
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._has_come = True
         if self._is_working:
             self._is_working = False  # the second signal, of a person in a hurry, would end the cleaning up
-            raise KeyboardInterrupt
+            throw(_Interrupt, number)
 
 
 @contextlib.contextmanager

@@ -549,8 +549,9 @@ def test_longer_training_is_told(
     versions.edit("after", {"settings": {"epochs": epochs, "seed": 1}})
     sentence = versions.compare()["training_length"]
     assert sentence == (
-        f"The new model was trained {said} times as long as the previous one, by images times epochs, augmented images included, so"
-        f" part of a change may come from that; a training on the previous version with {tells} epochs would tell."
+        f"The new model was trained {said} times as long as the previous one, by images times epochs,"
+        f" augmented images included, so part of a change may come from that; a training on the previous version with"
+        f" {tells} epochs would tell."
     )
     assert sentence in " ".join(versions.page().text.split())
     assert f"compare: {sentence}" in capsys.readouterr().out
