@@ -169,7 +169,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
             )
     beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
     if beside:
-        console.print(f"The new version leaves out the files that are no images: {', '.join(beside[:5])}")
+        console.print(f"The new version leaves out the files that are no images of a class: {', '.join(beside[:5])}")
     figures_of = read_data_version(RESULTS)
     if plan.options.commit and plan.results_obstacle:
         console.print(f"{RESULTS}/ {plan.results_obstacle}, so the commit leaves it out.")

@@ -240,7 +240,7 @@ def test_version_without_splits_becomes_one_with_them(place: Place, run: Callabl
         "4 images of the present version lie in other folders than train/<class>/, val/<class>/ and test/<class>/"
         in shown
     )
-    assert "leaves out the files that are no images: v/Thumbs.db" in shown
+    assert "leaves out the files that are no images of a class: v/Thumbs.db" in shown
     assert sorted(name for name, data in contents(place.home / "data").items() if data is not None) == [
         "manifest.csv",
         *sorted(file.name for file in files.values()),
@@ -341,7 +341,7 @@ def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Calla
         "v": ["2", "1 -> 2", "0"],
         "all": ["6 -> 5", "2 -> 3", "0 -> 1"],
     }
-    assert f"\n{CHANGES}\nThe new version leaves out the files that are no images: notes.txt\n" in output
+    assert f"\n{CHANGES}\nThe new version leaves out the files that are no images of a class: notes.txt\n" in output
     todo = output.split("To do:\n")[1].splitlines()
     assert [line.strip() for line in todo[:5]] == [
         f"give data the content of {place.made}",

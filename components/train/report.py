@@ -2,6 +2,7 @@
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from components.shared.formats.training import Epoch, Training
 from components.shared.report import render_svg, write_report
@@ -31,6 +32,7 @@ def _plot_curves(name: str, epochs: list[int], train: list[float], val: list[flo
     axis.plot(epochs, val, label="val")
     axis.axvline(best_epoch, color="gray", linestyle=":", label="best epoch")
     axis.set(title=name, xlabel="epoch")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(frameon=False)
     return render_svg(figure)

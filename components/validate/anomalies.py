@@ -182,9 +182,16 @@ def compare_splits(
                 allowed = (
                     f" ({scalar_threshold:g}, and what so few images have by chance)" if name != columns.CLASS else ""
                 )
-                said = f"train against {split}: {name}: {message.rstrip('.')}{allowed}."
+                said = f"train against {split}: {name}: {_name_splits(message, split).rstrip('.')}{allowed}."
                 findings.append({"kind": kind, "message": said, "images": []})
     return findings
+
+
+def _name_splits(message: str, split: str) -> str:
+    """What TFDV says of a comparison, in which it takes the splits for data of training, of serving and of earlier."""
+    for pair in ("training and serving", "current and previous"):
+        message = message.replace(pair, f"train and {split}")
+    return message.replace("Linfty distance", "largest difference of a share")
 
 
 def _expect_divergence(*samples: DatasetFeatureStatisticsList) -> float:

@@ -587,6 +587,14 @@ def test_folder_of_a_table_asks_for_the_table(listed: Path, tmp_path: Path) -> N
     )
 
 
+def test_folder_of_one_class_is_told_from_that_of_all(tmp_path: Path) -> None:
+    write(tmp_path / "cats", {"1.png": draw(1)})
+    assert refuse(tmp_path / "cats", tmp_path) == (
+        f"{tmp_path}/cats/1.png: there must be a folder for each class here, and no file beside them; name the folder"
+        " above if this is that of one class."
+    )
+
+
 # --- formats -----------------------------------------------------------------------------------
 
 

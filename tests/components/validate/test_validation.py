@@ -403,6 +403,7 @@ def test_other_distribution_of_val_is_skew(shifted: Validated) -> None:
     features = {re.match(r"train against val: (\S+): ", message)[1] for message in shifted.messages("skew")}
     assert {ex.CLASS, ex.MEAN_INTENSITY, ex.INK_FRACTION} <= features
     assert shifted.counts["skew"] == len(shifted.messages("skew"))
+    assert all(" between train and val is " in message for message in shifted.messages("skew"))
 
 
 @pytest.mark.parametrize("images", [4, 12, 40, 300])
@@ -435,7 +436,8 @@ def test_other_distribution_of_test_is_drift(faulty: Path, found: Validated) -> 
     assert distance > THRESHOLDS.label
     (message,) = (message for message in found.messages("drift") if ex.CLASS in message)
     assert message.startswith("train against test: ")
-    assert float(re.search(r"previous is ([\d.]+)", message)[1]) == pytest.approx(distance, abs=1e-5)
+    said = re.search(r": The largest difference of a share between train and test is ([\d.]+) ", message)
+    assert float(said[1]) == pytest.approx(distance, abs=1e-5)
 
 
 # --- severity ----------------------------------------------------------------------------------
