@@ -932,13 +932,14 @@ def test_refuses_a_folder_in_a_bucket(
 KILLED = """
 import os, signal, sys
 is_moment, number = eval("lambda event, what: " + sys.argv.pop(1)), int(sys.argv.pop(1))
+sent = signal.Signals[sys.argv.pop(1)]
 
 def watch(event, arguments):
     global number
     if is_moment(event, str(arguments)):
         number -= 1
         if number == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), sent)
 
 sys.addaudithook(watch)
 import adopt
@@ -965,7 +966,7 @@ def test_killed_it_leaves_the_old_or_the_new_and_completes(
 ):
     folders = {"old": contents(place.home / "data"), "new": adopted(place)}
     options = ["--data", "data", *EVERYTHING]
-    command = [sys.executable, "-c", KILLED, moment, str(number), *options]
+    command = [sys.executable, "-c", KILLED, moment, str(number), "SIGKILL", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.run(command, cwd=place.home, env=environment, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -976,4 +977,13 @@ def test_killed_it_leaves_the_old_or_the_new_and_completes(
     assert contents(place.home / "data") == folders["new"]
     assert git(place.home, "status", "--porcelain") == ""
     assert git(place.home, "log", "--format=%s").split("\n") == [f"Data version {place.version[:8]}: {CHANGES}", "v2"]
+    assert not list(place.home.glob(".partial*"))
+
+
+def test_a_signal_ends_it_after_the_old_images_are_gone(place: Place):
+    moment = "event == 'os.remove' and '0.png' in what"
+    command = [sys.executable, "-c", KILLED, moment, "1", "SIGTERM", "--data", "data", "--yes"]
+    ended = subprocess.run(command, cwd=place.home, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGTERM, b"")
+    assert contents(place.home / "data") == adopted(place)
     assert not list(place.home.glob(".partial*"))

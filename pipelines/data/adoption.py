@@ -496,9 +496,13 @@ def _remove_replaced(folder: Folder) -> None:
                 f"{path}: was {folder.given} until adopt.py replaced it, and was changed meanwhile; move what you need "
                 "out of it, remove it, and run again."
             )
-        checked = name_temporary(folder.path)  # its removal may be interrupted and taken up again
+        checked = name_temporary(folder.path)  # the next attempt removes what SIGKILL leaves of it
         path.rename(checked)
-        shutil.rmtree(checked)
+        try:
+            shutil.rmtree(checked)
+        except BaseException:  # a signal, which ends the command after this
+            shutil.rmtree(checked, ignore_errors=True)
+            raise
 
 
 def _hash_files(folder: Path) -> str:
