@@ -94,9 +94,9 @@ def _adopt(options: argparse.Namespace) -> None:
 
 def _say_how_to_go_on(options: argparse.Namespace, plan: "Plan") -> str:
     """The same command again, but so that it does what it has shown."""
-    from pipelines.output.console import name_program  # as above
+    from pipelines.output.project import write_command  # as above
 
-    command = shlex.join(["python", name_program("adopt.py"), *sys.argv[1:], "--yes"])
+    command = write_command("adopt.py", *sys.argv[1:], "--yes")
     measured = "without figures" if plan.results_obstacle else "without figures, since no run has measured it"
     figures = "with its figures" if plan.has_figures else measured
     more = "" if options.commit else f"\nand to commit the version {figures}: add --commit --tag NAME"
@@ -135,7 +135,7 @@ def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> 
         steps.append(f"git add {files} && git commit")
     command = _find_command(options, place)
     if not command.is_local and options.push is None:
-        steps.append(f"dvc push {plan.folder.name}")  # for the cluster to read it
+        steps.append(shlex.join(["dvc", "push", os.path.relpath(plan.folder.path)]))  # for the cluster to read it
     steps.append(write_next_turn(command, str(options.data)))
     return "Next:\n" + "\n".join(f"    {step}" for step in steps)
 

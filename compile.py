@@ -62,16 +62,17 @@ def _compile(options: argparse.Namespace) -> None:
 
 def _say_what_is_next(options: argparse.Namespace, images: list[str], *, has_registry: bool) -> str:
     """Whether a cluster can pull the images, and what to do with the packages; stdout has their paths alone."""
-    from pipelines.output.console import name_program  # as above
+    from pipelines.output.project import write_command  # as above
 
-    program = f"python {name_program('submit.py')}"
+    run = write_command("submit.py", "--local", "--data", "DIR")
     if bare := [image for image in images if "/" not in image]:
         return (
             f"These packages name images without a registry, such as {bare[0]}, which a cluster does not find; to "
             "upload them, add --registry REGION-docker.pkg.dev/PROJECT/REPOSITORY, or --config with a configuration "
-            f"that has one. A run on this machine needs no package: {program} --local --data DIR"
+            f"that has one. A run on this machine needs no package: {run}"
         )
-    submit = f", or let submit.py do it: {program} --config {options.config} --check" if has_registry else ""
+    check = write_command("submit.py", "--config", str(options.config), "--check")
+    submit = f", or let submit.py do it: {check}" if has_registry else ""
     return (
         f"These packages name images such as {images[0]}. Next: upload {options.output / 'training.yaml'} on the page "
         f"Pipelines of Kubeflow Pipelines{submit}"

@@ -13,7 +13,6 @@ import argparse
 import csv
 import json
 import math
-import shlex
 import shutil
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -435,10 +434,10 @@ def _draw(args: argparse.Namespace) -> None:
 
 
 def _say_what_is_next(out: Path) -> str:
-    from pipelines.output.console import name_program  # as above
+    from pipelines.output.project import write_command  # as above
 
-    words = ["python", name_program("submit.py"), "--local", "--config", "sample"]
-    return f"Next: {shlex.join([*words, '--data', str(out / 'data'), '--test-data', str(out / 'test')])}"
+    words = ["--config", "sample", "--data", str(out / "data"), "--test-data", str(out / "test")]
+    return f"Next: {write_command('submit.py', '--local', *words)}"
 
 
 if __name__ == "__main__":

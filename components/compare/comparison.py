@@ -215,16 +215,18 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
 
 
 def _compare_training_lengths(versions: ComparedVersions) -> str:
-    """Says by how much longer one training was, if that alone may have changed the model; else returns nothing."""
+    """Says how many times as long the new training was, if that alone may have changed the model; else nothing."""
     before = _count_trained_images(versions.before, versions.before_predictions)
     after = _count_trained_images(versions.after, versions.after_predictions)
     if not before or not after or 1 / SAME_LENGTH < after / before < SAME_LENGTH:
         return ""
-    epochs = round(cast("float", versions.before["settings"]["epochs"]) * after / before)
+    ratio, epochs = after / before, cast("float", versions.before["settings"]["epochs"])
+    equal = round(ratio * epochs)
+    count = "1 epoch" if equal == 1 else f"{equal:,} epochs"
+    tells = f"; a training on the previous version with {count} would tell" if equal not in (0, epochs) else ""
     return (
-        f"The new model was trained {after / before:.2g} times as long as the previous one, by images times epochs,"
-        f" augmented images included, so part of a change may come from that; a training on the previous version with"
-        f" {max(epochs, 1):,} epochs would tell."
+        f"The new model was trained {ratio:,.{0 if ratio >= 10 else 1}f} times as long as the previous one, by images"
+        f" times epochs, augmented images included, so part of a change may come from that{tells}."
     )
 
 
@@ -295,13 +297,21 @@ def _format_verdict(where: str, overall: AccuracyChange, confidence_level: float
     accuracy, p = overall["accuracy"], overall["mcnemar_p"]
     before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"
-    compared = "more" if p < 1 - confidence_level else "no more"
-    meaning = f", {compared} than images chosen by chance would show" if before != after else ""
+    meaning = f", which {_judge(overall, confidence_level)}" if before != after else ""
     return (
         f"On {where} the accuracy {went} "
         f"({accuracy['change']:+.3f}, {100 * confidence_level:g} % {accuracy['low']:.3f} to {accuracy['high']:.3f}; "
         f"McNemar p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}){meaning}."
     )
+
+
+def _judge(change: AccuracyChange, confidence_level: float) -> str:
+    """Says whether other images of the same kind might have shown no such change."""
+    is_in_interval = change["accuracy"]["low"] <= 0 <= change["accuracy"]["high"]
+    is_in_test = change["mcnemar_p"] >= 1 - confidence_level
+    if is_in_interval != is_in_test:
+        return "chance may just explain, since the interval and the test disagree"
+    return "chance may explain" if is_in_test else "is more than chance explains"
 
 
 def _compare_slices(pairs: pd.DataFrame, bins: int, bootstrap: Bootstrap) -> list[SliceChange]:

@@ -18,24 +18,35 @@ from components.shared.formats.manifest import read_manifest
 class AugmentedImages(NamedTuple):
     """What the manifest says of them."""
 
-    hashes: dict[str, str]  # sha256 by file name, whose Unicode is composed
-    missing: str  # what a message says of an image that is not among them
+    hashes: dict[str, set[str]]  # sha256 by file name, whose Unicode is composed: two spellings may lie side by side
+    advice: str  # what to do with an image that is not among them
 
-    def is_posing(self, file: File) -> bool:
-        """Whether an image has the name of such an image, but is none."""
-        return file.is_image and is_augmented(file.name) and _compose(file.filename) not in self.hashes
+    def find_problem(self, file: File) -> str:
+        """What is wrong with a file that has the name of such an image, before it is read; empty if nothing is."""
+        if not file.is_image or not is_augmented(file.filename) or _compose(file.filename) in self.hashes:
+            return ""
+        if not file.split:
+            return (
+                f"{file.shown}: has the name of an image that curate made, and those are not divided into splits; put"
+                " back the splits of the curated folder, or rename it."
+            )
+        return (
+            f"{file.shown}: has the name of an image that curate made, which audit and curate leave out; {self.advice}."
+        )
 
     def check(self, file: File, data: bytes) -> None:
         """Checks that a file with the name of such an image is that image.
 
         Args:
-            file: Any image.
+            file: An image in which find_problem finds nothing.
             data: Its content.
 
         Raises:
             BadImage: It has another content.
         """
-        if is_augmented(file.name) and hashlib.sha256(data).hexdigest() != self.hashes[_compose(file.filename)]:
+        if not is_augmented(file.filename):
+            return
+        if hashlib.sha256(data).hexdigest() not in self.hashes[_compose(file.filename)]:
             raise BadImage(
                 f"not the image that curate made under this name, by the sha256 in {MANIFEST}, and audit and curate"
                 " would leave it out; rename it"
@@ -53,15 +64,18 @@ def read_augmented(data: Source, *, has_manifest: bool) -> AugmentedImages:
         The images; none if there is no manifest, or it cannot be read as one.
     """
     if not has_manifest:
-        return AugmentedImages({}, f"the data have no {MANIFEST}, or put back that of the curated folder")
+        return AugmentedImages({}, f"rename it, or put back the {MANIFEST} of the curated folder")
     try:
         with data.open_copy(MANIFEST) as path:
             images = read_manifest(path.parent, data.join_address())
     except UserError as error:
         reason = str(error).rstrip(".")
-        return AugmentedImages({}, f"{MANIFEST} cannot be read ({reason}), or put back that of the curated folder")
-    hashes = {_compose(image.filename): image.sha256 for image in images if image.seed is not None}
-    return AugmentedImages(hashes, f"{data.join_address(MANIFEST)} does not list it as one")
+        return AugmentedImages({}, f"rename it, or mend {MANIFEST}, which cannot be read ({reason})")
+    hashes: dict[str, set[str]] = {}
+    for image in images:
+        if image.seed is not None:
+            hashes.setdefault(_compose(image.filename), set()).add(image.sha256)
+    return AugmentedImages(hashes, f"rename it, since {data.join_address(MANIFEST)} does not list it as one")
 
 
 def _compose(name: str) -> str:

@@ -172,7 +172,6 @@ def _run(
                 shares.test,
                 beam.pvalue.AsDict(_count(files)),
                 beam.pvalue.AsList(failures),
-                layout.augmented.missing,
                 beam.pvalue.AsList(_find_posing(files, layout.augmented)),
             )
         )
@@ -258,13 +257,11 @@ def _count(files: PCollection[File]) -> PCollection[tuple[ClassKey, int]]:
 
 
 def _find_posing(files: PCollection[File], augmented: AugmentedImages) -> PCollection[str]:
-    """The images that have the name of one that curate made from another, but are none of those."""
-    names: PCollection[str] = (
-        files
-        | "posing" >> beam.Filter(lambda file: augmented.is_posing(file))
-        | "shown" >> beam.Map(lambda file: file.shown)
+    """What is wrong with the images that have the name of one that curate made from another."""
+    problems: PCollection[str] = (
+        files | "pose" >> beam.Map(lambda file: augmented.find_problem(file)) | "posing" >> beam.Filter(bool)
     )
-    return names
+    return problems
 
 
 def _list_parts(layout: Layout, versioned: bool) -> list[Listing]:
@@ -297,7 +294,6 @@ def _check_listing(
     test_share: float,
     counts: dict[ClassKey, int],
     failures: list[str],
-    missing: str,
     posing: list[str],
 ) -> str:
     """Why the data as listed is refused, or nothing.
@@ -308,16 +304,12 @@ def _check_listing(
         test_share: The share that test takes of images without a split.
         counts: The images of each class of each split.
         failures: What could not be listed, and why.
-        missing: What a message says of an image that the manifest does not list.
         posing: As _find_posing finds them.
     """
     if failures:
         return min(failures)
     if posing:
-        return (
-            f"{min(posing)}: has the name of an image that curate made, which audit and curate leave out; rename it,"
-            f" since {missing}."
-        )
+        return min(posing)
     for split_and_class, address in addresses.items():
         if split_and_class not in counts:
             return f"{address}: no images in this folder; add some or remove the class everywhere."

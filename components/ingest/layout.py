@@ -218,10 +218,10 @@ def _check_class_folders(split: Split, children: list[Child], names: list[str]) 
         if not child.is_folder:
             is_table = is_table_name(child.name)
             hint = "; if it is the table of the images, name it in place of the folder" if is_table else ""
-            if not any(other.is_folder for other in children):
+            if not split.name and not split.folders and not any(other.is_folder for other in children):
                 raise UserError(
-                    f"{address}: there must be a folder for each class here, and no file beside them; name the folder"
-                    f" above if this is that of one class{hint}."
+                    f"{split.join_address()}: holds files where a folder for each class must be; if it is the folder of"
+                    f" one class, name the folder that contains it{hint}."
                 )
             raise UserError(f"{address}: lies beside the class folders; move it into one of them or remove it{hint}.")
         if child.is_link:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import NoReturn
 
@@ -17,9 +18,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by which people and 
 _PATIENCE = 8  # seconds to clean up in after a signal; Kubernetes gives 30, and submit.py 10
 _PAUSE = 0.01  # seconds until a signal that got lost is sent again
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
-
-
-_thrown: list["weakref.ref[BaseException]"] = []  # the exception that is on its way, if there is one
 
 
 class _SignalReceived(BaseException):
@@ -37,6 +35,48 @@ class _Exit(SystemExit):
         super().__init__(128 + number)
 
 
+class Throw:
+    """Raises an exception in the main thread for a signal, and again as often as it gets lost on its way.
+
+    C code that expects an error may take any exception for it and go on: so does `choice` of numpy's random generators
+    at times, and so does Python while it deletes an object.
+
+    Attributes:
+        is_over: To be set when the exception has ended what it was to end, or is no longer wanted.
+    """
+
+    def __init__(self, kind: Callable[[int], BaseException]) -> None:
+        """Nothing is raised yet; `kind` makes the exception of the number of the signal."""
+        self.is_over = False
+        self._kind = kind
+        self._is_lost = False
+        self._watched: weakref.ref[BaseException] | None = None
+
+    def start(self, number: int, frame: FrameType | None) -> NoReturn:
+        """Handles the first signal; one that follows is for who cleans up no reason to stop."""
+        signal.signal(number, self._go_on)
+        raise self._make(number)  # which no frame of its traceback keeps alive
+
+    def _go_on(self, number: int, frame: FrameType | None) -> None:
+        if self._is_lost and not self.is_over:
+            self._is_lost = False
+            raise self._make(number)
+
+    def _make(self, number: int) -> BaseException:
+        def send_again(lost: "weakref.ref[BaseException]") -> None:
+            if not self.is_over:
+                self._is_lost = True
+                _start_timer(_PAUSE, self._send, number)  # what is raised at once would get lost as well
+
+        error = self._kind(number)
+        self._watched = weakref.ref(error, send_again)
+        return error
+
+    def _send(self, number: int) -> None:
+        if not self.is_over:
+            os.kill(os.getpid(), number)
+
+
 @contextlib.contextmanager
 def leave_nothing_behind() -> Iterator[None]:
     """Runs a stage in a process group and with a temporary folder of its own.
@@ -49,16 +89,16 @@ def leave_nothing_behind() -> Iterator[None]:
             yield
         return
     end_with_parent()
-    received: _SignalReceived | None = None
+    received, throw = None, Throw(_SignalReceived)
     with _lead_process_group(), restore_handlers():
         with _use_own_temporary_folder():
             try:
-                handle_signals(_end_block)
+                handle_signals(partial(_end_block, throw))
                 yield
             except _SignalReceived as error:
                 received = error
             finally:
-                stop_throwing()
+                throw.is_over = True  # first, since a call could still be interrupted
                 handle_signals(signal.SIG_IGN)  # what is left is to clean up
         if received:
             _exit_with_children(received.code)
@@ -108,57 +148,31 @@ def exit_on_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    throw = Throw(_Exit)
     with restore_handlers():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
-                signal.signal(number, _exit)
+                signal.signal(number, throw.start)
         try:
             yield
         finally:
-            stop_throwing()
+            throw.is_over = True
 
 
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
-    throw(_Exit, number)
-
-
-def throw(kind: Callable[[int], BaseException], number: int) -> NoReturn:
-    """Raises an exception for a signal, in its handler, and once more if it gets lost before stop_throwing is called.
-
-    C code that expects an error may take any exception for it and go on: so does `choice` of numpy's random generators
-    at times, and so does Python while it deletes an object.
-    """
-    raise _watch(kind(number), kind, number)  # whose traceback has no frame that would keep it alive
-
-
-def _watch(error: BaseException, kind: Callable[[int], BaseException], number: int) -> BaseException:
-    def throw_again(lost: "weakref.ref[BaseException]") -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(number, lambda number, frame: throw(kind, number))
-            # Later, since what is raised here would get lost as well.
-            _start_timer(_PAUSE, os.kill, os.getpid(), number)
-
-    _thrown[:] = [weakref.ref(error, throw_again)]
-    return error
-
-
-def stop_throwing() -> None:
-    """Lets the exception that a signal became be dropped: what it was to end has ended."""
-    _thrown.clear()
-
-
-def handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], None]) -> None:
+def handle_signals(handler: signal.Handlers | Callable[[int, FrameType | None], object]) -> None:
     """Sets the handler of all SIGNALS, but not that of a SIGHUP which is ignored, as `nohup` asks for."""
     for number in SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
 
 
-def _end_block(number: int, frame: FrameType | None) -> NoReturn:
+def _end_block(throw: Throw, number: int, frame: FrameType | None) -> None:
     """Ends the block by an exception; where a library keeps that for itself, the process ends all the same."""
-    handle_signals(signal.SIG_IGN)  # a second one would end the cleaning up
+    if throw.is_over:
+        return
+    handle_signals(signal.SIG_IGN)  # another one would end the cleaning up
     _start_timer(_PATIENCE, _exit_with_children, 128 + number)
-    throw(_SignalReceived, number)
+    throw.start(number, frame)
 
 
 def _start_timer(seconds: float, function: Callable[..., object], *arguments: int) -> None:

@@ -154,7 +154,7 @@ def compare_splits(
 ) -> list[Finding]:
     """Compares the distributions of train with those of val and test.
 
-    TFDV's words are kept: train against val is `skew`, train against test is `drift`.
+    The kinds have TFDV's names: train against val is `skew`, train against test is `drift`.
 
     Args:
         statistics: Those of each split.
@@ -191,7 +191,7 @@ def _name_splits(message: str, split: str) -> str:
     """What TFDV says of a comparison, in which it takes the splits for data of training, of serving and of earlier."""
     for pair in ("training and serving", "current and previous"):
         message = message.replace(pair, f"train and {split}")
-    return message.replace("Linfty distance", "largest difference of a share")
+    return message.replace("Linfty", "L-infinity")
 
 
 def _expect_divergence(*samples: DatasetFeatureStatisticsList) -> float:

@@ -500,7 +500,7 @@ def _remove_replaced(folder: Folder) -> None:
         path.rename(checked)
         try:
             shutil.rmtree(checked)
-        except BaseException:  # a signal, which ends the command after this
+        except BaseException:  # most likely of a signal: what is left goes before the command ends
             shutil.rmtree(checked, ignore_errors=True)
             raise
 

@@ -12,7 +12,7 @@ from types import FrameType
 
 import psutil
 
-from components.shared.process import handle_signals, restore_handlers, stop_throwing, throw
+from components.shared.process import Throw, handle_signals, restore_handlers
 
 _FOR_STAGES = {
     "_KFP_RUNTIME": "true",  # kfp imports only what running a step takes, as in its own components: a second less
@@ -41,7 +41,7 @@ def set_environment(temporary: Path) -> Iterator[None]:
 
 
 class _Interrupt(KeyboardInterrupt):
-    """What a signal becomes; weak references, by which process.py watches it, take no built-in exception."""
+    """What a signal becomes: Throw watches it by a weak reference, which a built-in exception does not take."""
 
 
 class Interruption:
@@ -50,6 +50,7 @@ class Interruption:
     def __init__(self) -> None:
         """Nothing has been interrupted yet."""
         self._is_working = self._has_come = False
+        self._throw = Throw(_Interrupt)
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -70,14 +71,13 @@ class Interruption:
                 raise KeyboardInterrupt
             yield
         finally:
-            stop_throwing()
-            self._is_working = False
+            self._is_working, self._throw.is_over = False, True
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._has_come = True
         if self._is_working:
             self._is_working = False  # the second signal, of a person in a hurry, would end the cleaning up
-            throw(_Interrupt, number)
+            self._throw.start(number, frame)
 
 
 @contextlib.contextmanager

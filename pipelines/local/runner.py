@@ -26,8 +26,8 @@ from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import Interruption, end_new_children, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
 from pipelines.local.stages_environment import find_python, start_stages_with
+from pipelines.output.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = "pipeline.yaml"  # in the folder of a run
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.shared.errors import UserError
+from pipelines.output.project import ROOT
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("kfp", "tensorflow")
 VARIABLE = "STAGES_PYTHON"  # names another Python than that of .venv-stages
 

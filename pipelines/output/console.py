@@ -7,8 +7,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-ROOT = Path(__file__).parents[2]
-
 
 class OutputConsole(Console):
     """rich's console on the present stdout, whose lines the width of the terminal does not break."""
@@ -35,8 +33,3 @@ def link_to(path: Path, shown: str = "") -> str:
         shown: how it is written; empty: as it is called from here.
     """
     return f"[link={path.resolve().as_uri()}]{escape(shown or os.path.relpath(path))}[/link]"
-
-
-def name_program(name: str) -> str:
-    """A program of this project, such as submit.py, as one names it from the folder that one works in."""
-    return os.path.relpath(ROOT / name)

@@ -102,12 +102,15 @@ def _split_param(param: str, inputs: Mapping[str, Any]) -> tuple[str, str]:
 def _explain_unknown(name: str, pipeline: BaseComponent, contracts: Mapping[str, Contract]) -> str:
     """The sentence about a parameter that the pipeline does not have: perhaps one of its stages does."""
     stages = {task.stage for task in list_tasks(MessageToDict(pipeline.pipeline_spec))} & contracts.keys()
-    for stage in sorted(stages):
-        if any(port.name == name and port.is_parameter for port in contracts[stage].inputs):
-            return (
-                f"--param {name}: {pipeline.name} leaves it to {stage}; set it in the config, as `{name}` in "
-                f"`parameters` of `{stage}` in `stages`, or in components/{stage}/component.yaml."
-            )
+    having = sorted(
+        stage for stage in stages if any(port.name == name and port.is_parameter for port in contracts[stage].inputs)
+    )
+    if having:
+        each = f"`{having[0]}`" if len(having) == 1 else "each of them"
+        return (
+            f"--param {name}: {pipeline.name} leaves it to {' and '.join(having)}; set it in the config, as `{name}` "
+            f"in `parameters` of {each} in `stages`, or in components/{having[0]}/component.yaml."
+        )
     return name_unknown("the parameter", name, pipeline.component_spec.inputs or {})
 
 

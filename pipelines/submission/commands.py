@@ -4,7 +4,6 @@ Those who wait for a run on a cluster, or adopt what it curated, may do so long 
 """
 
 import contextlib
-import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from pydantic import Field
 from components.shared.errors import UserError
 from components.shared.files import new_file
 from components.shared.formats.documents import read_document, write_document
-from pipelines.output.console import name_program
+from pipelines.output.project import write_command
 from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
 
 FILE = "command.json"
@@ -35,7 +34,7 @@ class Command:
 
     def __str__(self) -> str:
         """The command, without the options that have their defaults."""
-        return shlex.join(_list_words(self))
+        return write_command("submit.py", *_list_words(self))
 
     def change(self, **fields: Any) -> "Command":
         """The same command, but with these values in its request."""
@@ -51,12 +50,12 @@ def write_action(request: RunRequest, options: ClusterOptions, *action: str) -> 
         action: what to do, such as --attach RUN.
     """
     bare = Command(RunRequest(request.experiment, request.config, runs=request.runs), ClusterOptions(options.endpoint))
-    return shlex.join([*_list_words(bare), *action])
+    return write_command("submit.py", *_list_words(bare), *action)
 
 
 def _list_words(command: Command) -> list[str]:
     request, options = command.request, command.options
-    words = ["python", name_program("submit.py")]
+    words = []
     if isinstance(options, LocalOptions):
         words += ["--local", *(["--runner", options.runner] if options.runner != "subprocess" else [])]
     if request.config != ("local" if command.is_local else "gke"):

@@ -1,14 +1,13 @@
 """What to do after a run: which page to open, and which command to type, with the options of that very run."""
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from components.shared.cloud_storage import is_address
-from pipelines.output.console import name_program
 from pipelines.output.display import Step
 from pipelines.output.index import FILE as INDEX
+from pipelines.output.project import write_command
 from pipelines.submission.commands import DEFAULTS, Command, write_option
 from pipelines.submission.request import RunRequest
 
@@ -34,9 +33,9 @@ def list_steps(ending: Ending, command: Command | None) -> Iterator[Step]:
     yield Step("look at its pages", page=ending.folder / INDEX)
     if ending.state != "succeeded" and (log := ending.folder / "run.log").is_file():
         yield Step("read what was said", page=log)
-    # curate usually fails because its policy would drop too many images; then a person has to decide about them.
-    asks = ending.state in ("succeeded", "failed") and ending.curation == ending.state
-    if asks and (review := ending.folder / "review.html").is_file():
+    review = ending.folder / "review.html"
+    asks = review.is_file() and _asks_for_decisions(ending, command)
+    if asks:
         yield Step(f"decide on the doubted images; the page saves {DECISIONS}", page=review)
     again = list(_list_commands(ending, command, asks=asks)) if command else []
     yield from again
@@ -44,13 +43,22 @@ def list_steps(ending: Ending, command: Command | None) -> Iterator[Step]:
         yield Step("or keep the new images" if again else "keep the new images", command=ending.adoption)
 
 
+def _asks_for_decisions(ending: Ending, command: Command | None) -> bool:
+    """Whether a person has to decide.
+
+    Where curate failed, that is usually because its policy would drop too many images.
+    """
+    is_decided = command is not None and command.request.decisions is not None
+    return ending.state == ending.curation and (
+        ending.state == "failed" or (ending.state == "succeeded" and not is_decided)
+    )
+
+
 def _list_commands(ending: Ending, command: Command, *, asks: bool) -> Iterator[Step]:
     request = command.request
-    if asks and not request.decisions:
+    if asks:
         decided = command.change(decisions=DECISIONS)
         yield Step(f"move {DECISIONS} here, and run again with it", command=str(decided))
-    elif asks and ending.state == "succeeded":
-        return  # what was decided is done
     elif ending.state != "succeeded":
         yield Step("run it again", command=str(command))
     elif request.pipeline in (None, "training") and not request.component and request.data:
@@ -67,15 +75,14 @@ def write_adoption(request: RunRequest, *source: str) -> str:
         request: that the run was started by.
         source: the option that names what it curated: --from-run or --curated, with its value.
     """
-    words = ["python", name_program("adopt.py"), "--data"]
     if not request.data:
-        words.append("DIR")  # which it was is not known
+        words = ["--data", "DIR"]  # which it was is not known
     elif not is_address(request.data) and Path(f"{request.data.rstrip('/')}.dvc").is_file():
-        words.append(request.data)
+        words = write_option(request, "data")
     else:
-        words += ["DIR" if Path("data").exists() or Path("data.dvc").exists() else "data", "--new"]
+        words = ["--data", "DIR" if Path("data").exists() or Path("data.dvc").exists() else "data", "--new"]
     words += write_option(request, "experiment") + write_option(request, "runs")
-    return shlex.join([*words, *source])
+    return write_command("adopt.py", *words, *source)
 
 
 def write_next_turn(command: Command, data: str) -> str:

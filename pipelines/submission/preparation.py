@@ -17,10 +17,9 @@ from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion
+from pipelines.output.project import ROOT
 from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
 from pipelines.submission.request import RunRequest
-
-PROJECT = Path(__file__).parents[2]
 
 # The parameters that tell ingest where the images are, and which of the files there are none.
 DATA = ("data_uri", "test_data_uri", "data_version", "ignored")
@@ -149,7 +148,7 @@ def choose_schema(request: RunRequest, config: Config) -> str:
         return request.schema
     if not config.schema_file or is_address(config.schema_file) or request.component or request.before:
         return ""
-    schema = str(PROJECT / config.schema_file)
+    schema = str(ROOT / config.schema_file)
     check_file(schema, f"`schema` in {config.path} names it")
     return schema
 

@@ -5,9 +5,12 @@ them, so every figure is a difference of pairs.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import (
+    Literal,
+    NotRequired,  # pydantic takes that of typing from Python 3.12 on
+)
 
-from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+from typing_extensions import TypedDict
 
 from components.shared.formats.documents import Count, Finite, Share, read_document, write_document
 from components.shared.formats.evaluation import Interval
@@ -153,7 +156,8 @@ class Comparison(TypedDict):
     seed: int
     splits: dict[SplitName, SplitComparison]  # val before test; a split without images is left out
     data: DataDifference
-    training_length: str  # a sentence, if one model was trained clearly longer than the other; else empty
+    # A sentence, if one model was trained clearly longer than the other, else empty; earlier versions did not write it.
+    training_length: NotRequired[str]
 
 
 # The counts of DataDifference, in the order in which people read them.

@@ -141,8 +141,8 @@ def _read_table(path: str) -> "pd.DataFrame":
         # A class may be called NA or 1. All columns are read, so that a row with too few or too many cells is noticed.
         with open_regular(path) as file:
             header = pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
-            if header.duplicated().any():  # pandas would rename the second one
-                raise ValueError(f"the column {header[header.duplicated()].iloc[0]} twice")
+            for name in header[header.duplicated()]:  # which pandas would rename
+                raise ValueError(f"the column {quote(name)} twice")
             file.seek(0)
             table = pd.read_csv(file, dtype=kinds, keep_default_na=False, low_memory=False)
         if missing := [name for name in kinds if name not in table]:

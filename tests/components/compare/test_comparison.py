@@ -377,7 +377,7 @@ def test_verdict_says_what_happened(compared: tuple[Versions, Comparison]) -> No
     accuracy = figures["accuracy"]
     assert figures["verdict"] == (
         f"On the 12 untouched val images the accuracy went from 0.500 to 0.667 (+0.167, 90 % {accuracy['low']:.3f} to "
-        f"{accuracy['high']:.3f}; McNemar p = 0.688), no more than images chosen by chance would show."
+        f"{accuracy['high']:.3f}; McNemar p = 0.688), which chance may explain."
     )
 
 
@@ -387,7 +387,23 @@ def test_verdict_of_a_gain_that_chance_does_not_show(versions: Versions) -> None
     for name, table in (("before", wrong), ("yardstick", before.assign(prediction=before["label"]))):
         versions.write(f"{name}_predictions", table)
     assert versions.compare()["splits"]["val"]["verdict"].endswith(
-        "McNemar p < 0.001), more than images chosen by chance would show."
+        "McNemar p < 0.001), which is more than chance explains."
+    )
+
+
+def test_verdict_says_where_the_interval_and_the_test_disagree(versions: Versions) -> None:
+    before = versions.read("before_predictions")
+    val = before.index[before["split"] == "val"]
+    wrong = before.copy()
+    wrong.loc[val[:4], "prediction"] = wrong.loc[val[:4], "label"].map({"7": "NA", "NA": "$v$", "$v$": "7"})
+    right = before.copy()
+    right.loc[val[:4], "prediction"] = right.loc[val[:4], "label"]
+    for name, table in (("before", wrong), ("yardstick", right)):
+        versions.write(f"{name}_predictions", table)
+    figures = versions.compare()["splits"]["val"]
+    assert (figures["newly_right"], figures["newly_wrong"], figures["accuracy"]["low"] > 0) == (4, 0, True)
+    assert figures["verdict"].endswith(
+        "McNemar p = 0.125), which chance may just explain, since the interval and the test disagree."
     )
 
 
@@ -526,13 +542,14 @@ def test_other_settings_and_a_model_of_other_data_are_told(versions: Versions) -
 @pytest.mark.parametrize(
     ("epochs", "copies", "said", "tells"),
     [
-        (2, 3, "3", 6),  # as augmentation does it
-        (8, 1, "4", 8),
-        (1, 1, "0.5", 1),
+        (2, 3, "3.0", "6 epochs"),  # as augmentation does it
+        (8, 1, "4.0", "8 epochs"),
+        (1, 1, "0.5", "1 epoch"),
+        (100, 2, "100", "200 epochs"),
     ],
 )
 def test_longer_training_is_told(
-    epochs: int, copies: int, said: str, tells: int, versions: Versions, capsys: pytest.CaptureFixture[str]
+    epochs: int, copies: int, said: str, tells: str, versions: Versions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The images of train times the epochs are what a model learns from; a gain may be only that."""
     before = versions.read("before_predictions")
@@ -551,7 +568,7 @@ def test_longer_training_is_told(
     assert sentence == (
         f"The new model was trained {said} times as long as the previous one, by images times epochs,"
         f" augmented images included, so part of a change may come from that; a training on the previous version with"
-        f" {tells} epochs would tell."
+        f" {tells} would tell."
     )
     assert sentence in " ".join(versions.page().text.split())
     assert f"compare: {sentence}" in capsys.readouterr().out

@@ -611,7 +611,7 @@ def test_report_shows_counts_changes_and_augmented_images(curated: Curated) -> N
         assert any(filename.startswith(f"train/{name}/") and AUGMENTED in filename for filename in shown)
     words = " ".join(page.text.split())
     assert (
-        "where the model is most often wrong on val ( hard_weight ), so val, too, has shaped the new version" in words
+        "More were made where the model was more often wrong on val ( hard_weight ), so val, too, has shaped" in words
     )
     left = "Doubted images that stay as they are until a person decides on the review page: 1 of train and 1 of val."
     assert left in words

@@ -632,27 +632,29 @@ def test_two_spellings_of_a_class_are_named(own: Folders, tmp_path: Path) -> Non
     )
 
 
-POSES = "has the name of an image that curate made, which audit and curate leave out; rename it, since"
+POSES = "has the name of an image that curate made, which audit and curate leave out; rename it,"
 
 
 def test_image_with_the_name_of_an_augmented_one_needs_the_manifest(own: Folders, tmp_path: Path) -> None:
     path = write(own.data / "train/i/a.augmented-3.png", whole(own))
     assert refusal(own, tmp_path / "examples") == (
-        f"{path}: {POSES} the data have no manifest.csv, or put back that of the curated folder."
+        f"{path}: {POSES} or put back the manifest.csv of the curated folder."
     )
     made = make_augmented("train/i/a.augmented-3.png", whole(own))
     write_manifest(own.data, [made, made._replace(filename="train/i/a.augmented-4.png", seed=None)])
     assert "train/i/a.augmented-3.png" in {e.filename for e in taken(own, tmp_path / "curated")}
     other = write(own.data / "train/i/a.augmented-4.png", whole(own))
-    assert refusal(own, tmp_path / "examples") == (f"{other}: {POSES} {own.data}/manifest.csv does not list it as one.")
+    assert refusal(own, tmp_path / "examples") == (
+        f"{other}: {POSES} since {own.data}/manifest.csv does not list it as one."
+    )
 
 
 def test_damaged_manifest_is_named_when_an_augmented_image_needs_it(own: Folders, tmp_path: Path) -> None:
     path = write(own.data / "train/i/a.augmented-3.png", whole(own))
     write_manifest(own.data, [make_augmented("train/i/a.augmented-3.png", whole(own))._replace(sha256="none")])
     assert refusal(own, tmp_path / "examples") == (
-        f"{path}: {POSES} manifest.csv cannot be read ({own.data}/manifest.csv, line 2: sha256: is 'none', but"
-        f" should match pattern '^[0-9a-f]{{64}}$'; run curate again), or put back that of the curated folder."
+        f"{path}: {POSES} or mend manifest.csv, which cannot be read ({own.data}/manifest.csv, line 2: sha256: is"
+        f" 'none', but should match pattern '^[0-9a-f]{{64}}$'; run curate again)."
     )
 
 
@@ -673,6 +675,35 @@ def test_augmented_image_is_known_in_other_folders_and_other_spellings(own: Fold
     write(own.data / apart, whole(own))
     (own.data / "train").rename(own.data / "training")
     assert apart in {example.filename for example in taken(own, tmp_path / "examples")}
+
+
+def test_two_spellings_of_an_augmented_image_are_two_images(own: Folders, tmp_path: Path) -> None:
+    names = ["train/i/caf\u00e9.augmented-1.png", "train/i/cafe\u0301.augmented-1.png"]
+    other = (own.data / "train/i/00.png").read_bytes()
+    write_manifest(
+        own.data, [make_augmented(name, data) for name, data in zip(names, (whole(own), other), strict=True)]
+    )
+    for name, data in zip(names, (whole(own), other), strict=True):
+        write(own.data / name, data)
+    assert {*names} <= {example.filename for example in taken(own, tmp_path / "examples")}
+
+
+def test_augmented_images_are_not_divided(own: Folders, tmp_path: Path) -> None:
+    write_manifest(own.data, [make_augmented("train/i/a.augmented-3.png", whole(own))])
+    path = write(own.data / "train/i/a.augmented-3.png", whole(own))
+    shutil.rmtree(own.data / "val")
+    assert refusal(own, tmp_path / "examples") == (
+        f"{path}: has the name of an image that curate made, and those are not divided into splits; put back the splits"
+        " of the curated folder, or rename it."
+    )
+
+
+def test_test_images_may_have_any_name(own: Folders, tmp_path: Path) -> None:
+    """Curate makes none there, so that nothing is left out; also where the split has another of its names."""
+    write(own.test / "i/a.augmented-3.png", whole(own))
+    shutil.move(own.test, own.data / "testing")
+    ingest(Folders(own.data, own.data / "testing"), tmp_path / "examples", test_data_uri="")
+    assert "test/i/a.augmented-3.png" in {example.filename for example in stored(tmp_path / "examples", "test")}
 
 
 def taken(folders: Folders, output: Path) -> list[ImageExample]:

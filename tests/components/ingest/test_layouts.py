@@ -587,11 +587,20 @@ def test_folder_of_a_table_asks_for_the_table(listed: Path, tmp_path: Path) -> N
     )
 
 
+def test_table_cannot_make_an_image_pose_as_an_augmented_one(listed: Path, tmp_path: Path) -> None:
+    """Its path is that of a test image, but the table says that it is of train, where audit and curate leave it out."""
+    write(listed, {"test/x.augmented-3.png": draw(77)})
+    rows = [{"path": f"images/{n % 3}/{n}.png", "label": n % 3, "split": ("train", "val")[n % 2]} for n in range(30)]
+    rows.append({"path": "test/x.augmented-3.png", "label": 0, "split": "train"})
+    write_table(listed / "labels.csv", rows)
+    assert "has the name of an image that curate made" in refuse(listed / "labels.csv", tmp_path)
+
+
 def test_folder_of_one_class_is_told_from_that_of_all(tmp_path: Path) -> None:
     write(tmp_path / "cats", {"1.png": draw(1)})
     assert refuse(tmp_path / "cats", tmp_path) == (
-        f"{tmp_path}/cats/1.png: there must be a folder for each class here, and no file beside them; name the folder"
-        " above if this is that of one class."
+        f"{tmp_path}/cats: holds files where a folder for each class must be; if it is the folder of one class,"
+        " name the folder that contains it."
     )
 
 

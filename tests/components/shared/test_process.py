@@ -1,16 +1,20 @@
 """How the process of a stage ends: with its children, and without temporary files."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from components.shared.process import leave_nothing_behind
+from components.shared.process import Throw, leave_nothing_behind
 from tests.conftest import ROOT, ends_soon
 
 # A stage that has begun an output, has a child and a temporary file, and waits.
@@ -33,10 +37,11 @@ stage()
 """
 
 
+@contextmanager
 def start(
     folder: Path, body: str, wrapper: str = "", *, patience: float = 0.5, before: str = ""
-) -> subprocess.Popen[str]:
-    """The stage, when it is ready, as the leader of a session.
+) -> Iterator[subprocess.Popen[str]]:
+    """Yields the stage, when it is ready, as the leader of a session; kills it at the end.
 
     Args:
         folder: for its files.
@@ -50,19 +55,14 @@ def start(
     if wrapper:
         command = [sys.executable, "-c", wrapper, *command]
     environment = {**os.environ, "TMPDIR": str(folder / "tmp")}
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout
-    assert process.stdout.readline().startswith("ready")
-    return process
+    pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline().startswith("ready")
+            yield process
+        finally:
+            process.kill()
 
 
 def list_session(leader: int) -> list[str]:
@@ -170,7 +170,48 @@ def test_a_command_ends_although_the_exception_gets_lost() -> None:
         assert process.stdout
         assert process.stdout.readline() == b"deleting\n"
         process.terminate()
+        try:
+            assert process.wait(60) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
+
+
+def test_a_second_signal_after_a_lost_exception_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
+    body = """
+        try:
+            Slow()
+            time.sleep(600)
+        finally:
+            print("cleaning", flush=True)
+            time.sleep(0.3)
+            print("clean", flush=True)
+"""
+    with start(tmp_path, body, patience=600, before=SLOW) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "deleting\n"
+        process.terminate()
+        assert process.stdout.readline() == "cleaning\n"
+        process.terminate()
         assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.stdout.readline() == "clean\n"
+
+
+class Interrupted(Exception):
+    """Built-in exceptions take no weak references."""
+
+
+def test_an_exception_that_nobody_waits_for_any_more_is_not_raised_again() -> None:
+    """It got lost, but the block has ended before it is sent again."""
+    throw, number = Throw(Interrupted), signal.SIGUSR1
+    before = signal.signal(number, throw.start)
+    try:
+        with contextlib.suppress(Interrupted):
+            signal.raise_signal(number)
+        throw.is_over = True
+        for _ in range(10):
+            time.sleep(0.01)
+    finally:
+        signal.signal(number, before)
 
 
 def test_more_signals_do_not_disturb_the_cleaning_up(tmp_path: Path) -> None:

@@ -436,7 +436,7 @@ def test_other_distribution_of_test_is_drift(faulty: Path, found: Validated) -> 
     assert distance > THRESHOLDS.label
     (message,) = (message for message in found.messages("drift") if ex.CLASS in message)
     assert message.startswith("train against test: ")
-    said = re.search(r": The largest difference of a share between train and test is ([\d.]+) ", message)
+    said = re.search(r": The L-infinity distance between train and test is ([\d.]+) ", message)
     assert float(said[1]) == pytest.approx(distance, abs=1e-5)
 
 

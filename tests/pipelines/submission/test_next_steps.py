@@ -63,11 +63,27 @@ def test_what_the_policy_leaves_to_people_leads_to_the_review(folder: Path):
 
 def test_what_was_decided_is_not_asked_again(folder: Path):
     decided = TURN.change(decisions="mine.csv")
-    assert list_what_is_said(decided, Ending("succeeded", folder, "succeeded", "python adopt.py …"))[2:] == [
-        ("keep the new images", "python adopt.py …")
+    assert list_what_is_said(decided, Ending("succeeded", folder, "succeeded", "python adopt.py …")) == [
+        ("look at its pages", folder / "index.html"),
+        ("keep the new images", "python adopt.py …"),
     ]
-    again = "python submit.py --local --experiment mine --pipeline improvement --data data/ --decisions mine.csv"
-    assert list_what_is_said(decided, Ending("failed", folder, "failed", ""))[2:] == [("run it again", again)]
+
+
+def test_what_the_policy_still_leaves_to_people_is_asked_again(folder: Path):
+    """With the file that the page saves this time, and not with that of the last time."""
+    assert list_what_is_said(TURN.change(decisions="mine.csv"), Ending("failed", folder, "failed", "")) == [
+        ("look at its pages", folder / "index.html"),
+        ("decide on the doubted images; the page saves decisions.csv", folder / "review.html"),
+        DECIDED,
+    ]
+
+
+def test_a_run_without_a_review_page_asks_for_no_decisions(tmp_path: Path):
+    alone = TURN.change(component="curate", pipeline=None)
+    assert list_what_is_said(alone, Ending("succeeded", tmp_path, "succeeded", "python adopt.py …")) == [
+        ("look at its pages", tmp_path / "index.html"),
+        ("keep the new images", "python adopt.py …"),
+    ]
 
 
 @pytest.mark.parametrize(("state", "curation"), [("failed", ""), ("failed", "succeeded"), ("cancelled", "cancelled")])

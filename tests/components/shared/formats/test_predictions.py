@@ -105,7 +105,7 @@ def test_column_that_stands_twice_is_named(tmp_path: Path, column: str) -> None:
     path = tmp_path / "predictions"
     table = pd.DataFrame([{**make_prediction(), "probability_i": 0.9}])
     pd.concat([table, table[[column]]], axis=1).to_csv(path, index=False)
-    assert f"cannot be read as predictions (the column {column} twice); give" in refuse(path)
+    assert f"cannot be read as predictions (the column '{column}' twice); give" in refuse(path)
 
 
 @pytest.mark.parametrize("column", NUMBERS)
