@@ -179,15 +179,17 @@ def _check_row(row: dict[str, Any], place: str) -> Row:
     if split and split.lower() not in SPLIT_NAMES:
         raise UserError(f"{place}: split is {quote(split)}; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}.")
     if "://" in path and not is_address(path):
-        raise UserError(f"{place}: {path} is an address that ingest cannot read; give paths or gs:// addresses.")
+        raise UserError(f"{place}: {cut(path)} is an address that ingest cannot read; give paths or gs:// addresses.")
     if not is_address(path):
         path = posixpath.normpath(path)
         if path.startswith(("/", "../")) or path in (".", ".."):
-            raise UserError(f"{place}: {path} leaves the folder of the table; give paths below it, or gs:// addresses.")
+            raise UserError(
+                f"{place}: {cut(path)} leaves the folder of the table; give paths below it, or gs:// addresses."
+            )
     if not is_plain_name(path):
-        raise UserError(f"{place}: {ascii(path)} {NAME_ADVICE}.")
+        raise UserError(f"{place}: {cut(ascii(path))} {NAME_ADVICE}.")
     if flatten(path.removeprefix(SCHEME)).startswith("."):
-        raise UserError(f"{place}: {path} is hidden, since its name begins with a dot; rename it.")
+        raise UserError(f"{place}: {cut(path)} is hidden, since its name begins with a dot; rename it.")
     return Row(path, label, split)
 
 

@@ -225,7 +225,7 @@ def describe_validation(error: "ValidationError", words: Mapping[str, str] | Non
         words: What to say of mistakes, by pydantic's name of their type, where there is something better to say.
     """
     first = error.errors(include_url=False)[0]
-    place = ".".join(_show_key(part) for part in first["loc"] if part != "[key]")
+    place = ".".join(show_key(part) for part in first["loc"] if part != "[key]")
     shown = reprlib.repr(first["input"])
     match first["type"]:
         case known if words and known in words:
@@ -243,7 +243,7 @@ def describe_validation(error: "ValidationError", words: Mapping[str, str] | Non
     return f"{place}: {reason}" if place else reason
 
 
-def _show_key(key: str | int) -> str:
+def show_key(key: str | int) -> str:
     """A key of a document as messages show it: as it is, unless it is long or would break the line."""
     text = str(key)
     return cut(text if text.isprintable() else repr(text))
@@ -267,4 +267,4 @@ def name_unknown(what: str, name: str, known: Iterable[str]) -> str:
     by_lower = {each.lower(): each for each in known}
     near = difflib.get_close_matches(name.lower(), by_lower, 1)
     hint = f" Did you mean {by_lower[near[0]]}?" if near else ""
-    return f"{what} '{_show_key(name)}' does not exist.{hint} There are: {', '.join(known)}."
+    return f"{what} '{show_key(name)}' does not exist.{hint} There are: {', '.join(known)}."

@@ -74,9 +74,11 @@ def read_contract(path: Path) -> Contract:
     """
     contract = validate(Contract, read_yaml(path), path)
     if contract.name != path.parent.name:
-        raise UserError(f"{path}: name is '{contract.name}'; it must be that of its folder, '{path.parent.name}'.")
+        folder = path.parent.name
+        raise UserError(f"{path}: name is {show(contract.name)}; it must be that of its folder, '{folder}'.")
     if not NAME.fullmatch(contract.name):
-        raise UserError(f"{path}: name is '{contract.name}'; kfp would change it: use lower-case letters and digits.")
+        advice = "kfp would change it: use lower-case letters and digits"
+        raise UserError(f"{path}: name is {show(contract.name)}; {advice}.")
     for kind, ports in (("inputs", contract.inputs), ("outputs", contract.outputs)):
         for name, count in Counter(port.name for port in ports).items():
             if count > 1:

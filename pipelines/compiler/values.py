@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from components.shared.artifacts import PLACEHOLDER
-from components.shared.errors import cut
+from components.shared.errors import cut, show_key
 from components.shared.fixed_models import list_models
 from components.shared.formats.documents import find_repeated_key
 from pipelines.compiler.config import Strict
@@ -220,4 +220,5 @@ def _name_type(value: Any) -> str:
 
 
 def _join(words: list[str]) -> str:
+    words = [show_key(word) for word in words]  # which somebody may have written into a contract
     return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from components.shared.errors import UserError, quote
+from components.shared.errors import UserError, cut, quote, shorten
 from components.shared.files import open_regular
 from components.shared.formats.examples import SPLITS, ImageExample
 
@@ -156,6 +156,6 @@ def _read_table(path: str) -> "pd.DataFrame":
         if not is_whole.all():
             raise ValueError(f"a cell of {table[FILENAME][~is_whole].iloc[0]} is missing or is not a number")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        reason = getattr(error, "strerror", None) or cut(shorten(error))
         raise UserError(f"{path}: cannot be read as predictions ({reason}); {_ADVICE}.") from None
     return table[list(kinds)]
