@@ -476,8 +476,10 @@ def test_improvement_prints_each_task_and_what_changed(improvement: Run):
         assert re.search(f"^{row}$", improvement.output, re.MULTILINE), row
     differences = "1 relabelled, 0 moved, 1 dropped, 0 added, 0 altered, 10 augmented"
     assert f"\nimages: {differences}\n" in improvement.output
-    adopt = f"  or keep the new images:\n    python adopt.py --data data --new --from-run {improvement.folder.name}\n"
-    assert improvement.output.endswith(adopt)
+    workplace = improvement.folder.parents[2]
+    program = os.path.relpath((workplace / "project").resolve() / "adopt.py", workplace)
+    adopt = f"python {program} --data data --new --from-run {improvement.folder.name}"
+    assert improvement.output.endswith(f"  keep the new images:\n    {adopt}\n")
 
 
 def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(improvement: Run):
