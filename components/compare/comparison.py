@@ -38,7 +38,7 @@ from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.predictions import read_predictions
 from components.shared.metrics import SLICES, slice_accuracy
 
-SAME_LENGTH = 1.2  # trainings are as long as each other if one sees less than so many times the images of the other
+SAME_LENGTH = 1.2  # two trainings count as equally long if neither sees this many times the images of the other
 
 
 class ComparisonInputs(NamedTuple):
@@ -310,7 +310,7 @@ def _judge(change: AccuracyChange, confidence_level: float) -> str:
     is_in_interval = change["accuracy"]["low"] <= 0 <= change["accuracy"]["high"]
     is_in_test = change["mcnemar_p"] >= 1 - confidence_level
     if is_in_interval != is_in_test:
-        return "chance may just explain, since the interval and the test disagree"
+        return "may or may not be chance: the interval and the test disagree"
     return "chance may explain" if is_in_test else "is more than chance explains"
 
 

@@ -70,7 +70,7 @@ def read_augmented(data: Source, *, has_manifest: bool) -> AugmentedImages:
             images = read_manifest(path.parent, data.join_address())
     except UserError as error:
         reason = str(error).rstrip(".")
-        return AugmentedImages({}, f"rename it, or mend {MANIFEST}, which cannot be read ({reason})")
+        return AugmentedImages({}, f"rename it, or repair the manifest, which is broken ({reason})")
     hashes: dict[str, set[str]] = {}
     for image in images:
         if image.seed is not None:

@@ -244,7 +244,7 @@ def describe_validation(error: "ValidationError", words: Mapping[str, str] | Non
 
 
 def show_key(key: str | int) -> str:
-    """A key of a document as messages show it: as it is, unless it is long or would break the line."""
+    """A key or a word of a document as messages show it: as it is, unless it is long or would break the line."""
     text = str(key)
     return cut(text if text.isprintable() else repr(text))
 

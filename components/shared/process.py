@@ -53,9 +53,9 @@ class Throw:
         self._watched: weakref.ref[BaseException] | None = None
 
     def start(self, number: int, frame: FrameType | None) -> NoReturn:
-        """Handles the first signal; one that follows is for who cleans up no reason to stop."""
+        """Handles the first signal; a second one must not interrupt the cleaning up."""
         signal.signal(number, self._go_on)
-        raise self._make(number)  # which no frame of its traceback keeps alive
+        raise self._make(number)  # no frame of the traceback may hold it, or its loss would go unnoticed
 
     def _go_on(self, number: int, frame: FrameType | None) -> None:
         if self._is_lost and not self.is_over:
@@ -89,7 +89,8 @@ def leave_nothing_behind() -> Iterator[None]:
             yield
         return
     end_with_parent()
-    received, throw = None, Throw(_SignalReceived)
+    throw = Throw(_SignalReceived)
+    received: _SignalReceived | None = None
     with _lead_process_group(), restore_handlers():
         with _use_own_temporary_folder():
             try:

@@ -188,7 +188,7 @@ def compare_splits(
 
 
 def _name_splits(message: str, split: str) -> str:
-    """What TFDV says of a comparison, in which it takes the splits for data of training, of serving and of earlier."""
+    """The description of a comparison with the names of the splits, where TFDV speaks of serving or of earlier data."""
     for pair in ("training and serving", "current and previous"):
         message = message.replace(pair, f"train and {split}")
     return message.replace("Linfty", "L-infinity")

@@ -500,7 +500,7 @@ def _remove_replaced(folder: Folder) -> None:
         path.rename(checked)
         try:
             shutil.rmtree(checked)
-        except BaseException:  # most likely of a signal: what is left goes before the command ends
+        except BaseException:  # most likely a signal; the rest is removed before the command ends
             shutil.rmtree(checked, ignore_errors=True)
             raise
 

@@ -5,12 +5,9 @@ them, so every figure is a difference of pairs.
 """
 
 from pathlib import Path
-from typing import (
-    Literal,
-    NotRequired,  # pydantic takes that of typing from Python 3.12 on
-)
+from typing import Literal, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from components.shared.formats.documents import Count, Finite, Share, read_document, write_document
 from components.shared.formats.evaluation import Interval

@@ -87,10 +87,12 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
 
 def find_repeated_key(pairs: list[tuple[str, Any]]) -> str | None:
     """The first key that a JSON object has again, given its pairs; None if each is there once."""
-    if len(dict(pairs)) == len(pairs):
-        return None
-    keys = [key for key, _ in pairs]
-    return next(key for place, key in enumerate(keys) if key in keys[:place])
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
 
 
 def make_adapter(kind: type[Document]) -> TypeAdapter[Document]:

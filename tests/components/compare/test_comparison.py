@@ -403,7 +403,7 @@ def test_verdict_says_where_the_interval_and_the_test_disagree(versions: Version
     figures = versions.compare()["splits"]["val"]
     assert (figures["newly_right"], figures["newly_wrong"], figures["accuracy"]["low"] > 0) == (4, 0, True)
     assert figures["verdict"].endswith(
-        "McNemar p = 0.125), which chance may just explain, since the interval and the test disagree."
+        "McNemar p = 0.125), which may or may not be chance: the interval and the test disagree."
     )
 
 

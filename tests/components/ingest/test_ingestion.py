@@ -653,8 +653,8 @@ def test_damaged_manifest_is_named_when_an_augmented_image_needs_it(own: Folders
     path = write(own.data / "train/i/a.augmented-3.png", whole(own))
     write_manifest(own.data, [make_augmented("train/i/a.augmented-3.png", whole(own))._replace(sha256="none")])
     assert refusal(own, tmp_path / "examples") == (
-        f"{path}: {POSES} or mend manifest.csv, which cannot be read ({own.data}/manifest.csv, line 2: sha256: is"
-        f" 'none', but should match pattern '^[0-9a-f]{{64}}$'; run curate again)."
+        f"{path}: {POSES} or repair the manifest, which is broken ({own.data}/manifest.csv, line 2: sha256: is 'none',"
+        f" but should match pattern '^[0-9a-f]{{64}}$'; run curate again)."
     )
 
 

@@ -70,7 +70,7 @@ def test_what_was_decided_is_not_asked_again(folder: Path):
 
 
 def test_what_the_policy_still_leaves_to_people_is_asked_again(folder: Path):
-    """With the file that the page saves this time, and not with that of the last time."""
+    """The command names the file that the page saves now, not the one from the run before."""
     assert list_what_is_said(TURN.change(decisions="mine.csv"), Ending("failed", folder, "failed", "")) == [
         ("look at its pages", folder / "index.html"),
         ("decide on the doubted images; the page saves decisions.csv", folder / "review.html"),
