@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from components.shared.errors import UserError, cut, quote, shorten
 from components.shared.files import open_regular
 from components.shared.formats.examples import SPLITS, ImageExample
+from components.shared.formats.tables import quote_formula, unquote_formula
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,13 +96,14 @@ def list_rows(table: "pd.DataFrame") -> list[PredictedImage]:
 
 
 def write_predictions(table: "pd.DataFrame", path: Path) -> None:
-    """Writes a table, its numbers with six significant digits.
+    """Writes a table, its numbers with six significant digits; no text is a formula for a spreadsheet.
 
     Args:
         table: Predictions, as described above.
         path: The CSV file.
     """
-    table.to_csv(path, index=False, float_format="%.6g")
+    quoted = table.assign(**{name: table[name].map(quote_formula) for name in _TEXTS})
+    quoted.to_csv(path, index=False, float_format="%.6g")
 
 
 def read_predictions(path: str, classes: Collection[str]) -> "pd.DataFrame":
@@ -158,4 +160,4 @@ def _read_table(path: str) -> "pd.DataFrame":
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or cut(shorten(error))
         raise UserError(f"{path}: cannot be read as predictions ({reason}); {_ADVICE}.") from None
-    return table[list(kinds)]
+    return table[list(kinds)].assign(**{name: table[name].map(unquote_formula) for name in _TEXTS})

@@ -20,7 +20,7 @@ from components.shared.formats.predictions import (
 )
 from tests.rows import make_prediction
 
-CLASSES = ["NA", "1", "nan", "i"]  # classes that a table reader could take for something else
+CLASSES = ["NA", "1", "nan", "i", "=1+1", "'-v"]  # classes that a table reader could take for something else
 TEXTS = (columns.SPLIT, columns.FILENAME, columns.SHA256, columns.LABEL, columns.PREDICTION)
 NUMBERS = (*columns.SCALARS, columns.CONFIDENCE, columns.LOSS)
 
@@ -61,6 +61,12 @@ def test_what_is_written_is_read_by_file_name_with_six_digits(table: pd.DataFram
     for name in NUMBERS:
         assert found[name].dtype == float
         assert found[name].tolist() == pytest.approx(expected[name].tolist(), rel=1e-5)
+
+
+def test_no_class_is_a_formula_for_a_spreadsheet(tmp_path: Path) -> None:
+    path = write(tmp_path / "predictions", make_prediction(label="=1+1", prediction="@v"))
+    cells = pd.read_csv(path, dtype=str).iloc[0]
+    assert (cells[columns.LABEL], cells[columns.PREDICTION]) == ("'=1+1", "'@v")
 
 
 def test_rows_are_described_by_the_example_and_listed_for_reports() -> None:
