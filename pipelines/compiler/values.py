@@ -45,6 +45,7 @@ class Limits(Strict):
     exclusive_maximum: Bound | None = Field(default=None, alias="exclusiveMaximum")
     items: "Limits | None" = None  # of each value of a list
     unique_items: bool | None = Field(default=None, alias="uniqueItems")  # of a list: none is there twice
+    properties: "dict[str, Limits]" = {}  # of the value of an object's key, by the key
     property_names: "Limits | None" = Field(default=None, alias="propertyNames")  # of each key of an object
     additional_properties: "Limits | None" = Field(default=None, alias="additionalProperties")  # of each value of one
 
@@ -176,7 +177,8 @@ def check_limits(value: Any, limits: Limits, others: Mapping[str, Any], verb: st
     if isinstance(value, dict):
         for key, each in value.items():
             check_limits(key, limits.property_names or Limits(), others, "has the key")
-            check_limits(each, limits.additional_properties or Limits(), others, f"has for {key}")
+            own = limits.properties.get(key, limits.additional_properties or Limits())
+            check_limits(each, own, others, f"has for {key}")
 
 
 def _check_bounds(value: Any, limits: Limits, others: Mapping[str, Any], verb: str) -> None:

@@ -35,6 +35,8 @@ def outside(limits: dict[str, Any]) -> list[Any]:
         ("additionalProperties", lambda value: {"schema": value}),
     ):
         values += map(wrap, outside(limits[name]) if name in limits else [])
+    for key, own in limits.get("properties", {}).items():
+        values += [{key: value} for value in outside(own)]
     return values
 
 

@@ -37,7 +37,7 @@ def main() -> None:
         for python, tests in TESTS:
             failed |= not run(python, tests, seed)
         seed += 1
-    print("a test has failed" if failed else f"no trace in {seed - options.seed} rounds")
+    print("a test has failed" if failed else f"no trace; rounds: {seed - options.seed}")
     sys.exit(failed)
 
 

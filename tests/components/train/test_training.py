@@ -1,4 +1,5 @@
 import csv
+import inspect
 import json
 import os
 import shutil
@@ -10,19 +11,20 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 from components.shared.errors import UserError
 from components.shared.formats.examples import ASPECT_RATIO, open_examples
 from components.train.serving import Classifier, transform_images
-from components.train.settings import TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
+from components.train.settings import LOSSES, TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
 from components.train.training import load_split, train_model
 from components.transform.transformation import transform_examples
 from models import mobilenet
 from models.preprocessing import IMAGE, LABEL
 from models.resnet import CHANNELS, SIZE, build_model
-from tests.conftest import BEAM, CLASSES, contents, outputs_in
+from tests.conftest import BEAM, CLASSES, ROOT, contents, outputs_in
 from tests.pages import Page
 from tests.shards import edit_record
 
@@ -376,6 +378,35 @@ def test_what_keras_does_not_take_is_refused_before_anything_is_read(settings: d
     with pytest.raises(UserError) as caught:
         train(Path("nowhere"), Path("nowhere"), SETTINGS._replace(**settings))
     assert str(caught.value).startswith(sentence)
+
+
+def list_names(parameter: str) -> list[str]:
+    """The names of objects of Keras that the contract allows for the parameter."""
+    ports = yaml.safe_load((ROOT / "components/train/component.yaml").read_text(encoding="utf-8"))["inputs"]
+    limits = next(port["annotations"] for port in ports if port["name"] == parameter)
+    names: list[str] = limits["properties"]["class_name"]["enum"]
+    return names
+
+
+@pytest.mark.parametrize("name", list_names("optimizer"))
+def test_an_optimizer_of_the_contract_is_made_from_its_name(name: str) -> None:
+    settings = SETTINGS._replace(optimizer={"class_name": name})
+    check_settings(settings)
+    assert type(make_optimizer(settings)).__name__ == name
+
+
+def test_the_contract_has_every_optimizer_schedule_and_loss() -> None:
+    """A new version of Keras may bring others."""
+
+    def list_classes(module: Any, base: type) -> set[str]:
+        classes = {name: kind for name, kind in vars(module).items() if inspect.isclass(kind)}
+        return {name for name, kind in classes.items() if issubclass(kind, base) and kind is not base}
+
+    made_of_others = {"LossScaleOptimizer", "MultiOptimizer"}
+    assert {*list_names("optimizer")} == list_classes(keras.optimizers, keras.Optimizer) - made_of_others
+    schedules = keras.optimizers.schedules
+    assert {*list_names("learning_rate_schedule")} == list_classes(schedules, schedules.LearningRateSchedule)
+    assert {*list_names("loss")} == {*LOSSES}
 
 
 def test_whole_numbers_reach_keras_as_integers() -> None:

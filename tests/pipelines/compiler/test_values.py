@@ -125,6 +125,8 @@ def test_json_with_a_key_twice_is_refused():
         ([3], {"items": {"minimum": 4}}, "holds 3; it must be 4 or more"),
         ({"x": 1}, {"propertyNames": {"enum": ["a", "b", "c"]}}, "has the key 'x'; it may be a, b or c"),
         ({"x": "b"}, {"additionalProperties": {"enum": ["a"]}}, "has for x 'b'; it may be a"),
+        ({"x": "b"}, {"properties": {"x": {"enum": ["a"]}}}, "has for x 'b'; it may be a"),
+        ({"x": "b"}, {"properties": {"y": {"enum": ["a"]}}}, ""),
         ({"x": "b"}, {"additionalProperties": {"type": "array"}}, "has for x 'b', which is text; it must be a list"),
     ],
 )
