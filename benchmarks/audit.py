@@ -142,7 +142,7 @@ def run_audit(pictures: list[Picture], settings: AuditSettings) -> list[Issue]:
     ]
     to_audit = AuditInput(images, np.stack([make_views(picture, ink=ink) for picture in decoded]), fingerprints, ink)
     with tempfile.TemporaryDirectory() as work:
-        return audit_images(to_audit, classes, settings=settings, work=Path(work))
+        return audit_images(to_audit, classes, settings=settings, work=Path(work))[0]
 
 
 def measure(issues: list[Issue], faults: dict[str, str]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from components.shared.duplicates import (
     find_duplicates,
     fingerprint,
 )
-from components.shared.errors import UserError
+from components.shared.errors import UserError, cut
 from components.shared.files import new_file
 from components.shared.formats.examples import (
     CURATED_SPLITS,
@@ -38,6 +38,8 @@ from components.shared.formats.examples import (
 from components.shared.formats.issues import Issue, write_issues
 from components.shared.pictures import decode_rgb
 from components.shared.report import draw_thumbnails
+
+UNJUDGED = "Its class has too few different images to be judged."
 
 
 class AuditInput(NamedTuple):
@@ -92,7 +94,7 @@ def audit_examples(
     manifest = examples.manifest
     to_audit = read_images(examples, content)
     work = _choose_work_folder(manifest, settings)
-    issues = audit_images(to_audit, manifest.classes, settings=settings, work=work)
+    issues, unjudged = audit_images(to_audit, manifest.classes, settings=settings, work=work)
     with new_file(issues_output) as path:
         write_issues(path, issues)
         doubted = [issue for issue in issues if issue.kinds][:review_size]
@@ -103,17 +105,19 @@ def audit_examples(
             classes=manifest.classes,
             data_version=manifest.data_version,
         )
-        warning = warn_of_duplicates(issues, ink=to_audit.ink)
-        if warning:
+        warnings = [*warn_of_unjudged(unjudged), *warn_of_duplicates(issues, ink=to_audit.ink)]
+        for warning in warnings:
             print(f"audit: {warning}", flush=True)
-        write_audit_report(report_output, examples, issues=issues, warning=warning, gallery_size=gallery_size)
+        write_audit_report(report_output, examples, issues=issues, warnings=warnings, gallery_size=gallery_size)
     shutil.rmtree(work, ignore_errors=True)  # another audit of the same images may have cleared it
     kinds = Counter(kind for issue in issues for kind in issue.kinds)
     actions = Counter(issue.action for issue in issues if issue.action)
     return AuditSummary(manifest.data_version, len(issues), kinds, actions)
 
 
-def audit_images(to_audit: AuditInput, classes: list[str], *, settings: AuditSettings, work: Path) -> list[Issue]:
+def audit_images(
+    to_audit: AuditInput, classes: list[str], *, settings: AuditSettings, work: Path
+) -> tuple[list[Issue], list[str]]:
     """Judges and ranks images.
 
     Args:
@@ -123,7 +127,7 @@ def audit_images(to_audit: AuditInput, classes: list[str], *, settings: AuditSet
         work: A folder for what is finished.
 
     Returns:
-        A row per image, by rank.
+        A row per image, by rank, and the names of the classes whose labels were not judged.
 
     Raises:
         UserError: There are too few images to judge.
@@ -131,14 +135,28 @@ def audit_images(to_audit: AuditInput, classes: list[str], *, settings: AuditSet
     images = to_audit.images
     labels = np.array([image.label for image in images])
     duplicates = find_duplicates(to_audit.fingerprints, to_audit.ink)
-    _check_enough(labels, duplicates.groups, classes=classes, folds=settings.folds)
-    verdict = judge_images(
-        to_audit.views, labels, duplicates.groups, classes=len(classes), settings=settings, work=work
-    )
-    return rank_images(images, verdict, duplicates=duplicates, classes=classes, ink=to_audit.ink)
+    is_judged = find_judged_classes(labels, duplicates.groups, classes=len(classes), folds=settings.folds)
+    verdict = judge_images(to_audit.views, labels, duplicates.groups, is_judged=is_judged, settings=settings, work=work)
+    issues = rank_images(images, verdict, duplicates=duplicates, classes=classes, ink=to_audit.ink)
+    unjudged = [name for name, judged in zip(classes, is_judged, strict=True) if not judged]
+    issues = [issue._replace(why=issue.why or UNJUDGED) if issue.label in unjudged else issue for issue in issues]
+    return issues, unjudged
 
 
-def warn_of_duplicates(issues: list[Issue], *, ink: bool) -> str:
+def warn_of_unjudged(classes: list[str]) -> list[str]:
+    """Names the classes whose labels were taken as they are.
+
+    Args:
+        classes: Their names.
+
+    Returns:
+        A sentence, if there are any.
+    """
+    names = cut(", ".join(classes))
+    return [f"of too few different images to judge their labels are: {names}; look at all of them."] if classes else []
+
+
+def warn_of_duplicates(issues: list[Issue], *, ink: bool) -> list[str]:
     """Says so if near duplicates are found at a rate that no collection has, since then the measure is wrong for it.
 
     Args:
@@ -146,17 +164,17 @@ def warn_of_duplicates(issues: list[Issue], *, ink: bool) -> str:
         ink: Whether the images were compared as ink on paper.
 
     Returns:
-        A sentence; "" if there are few.
+        A sentence, if there are many.
     """
     near = sum("near_duplicate" in issue.kinds for issue in issues)
     if near <= MOST_NEAR * len(issues):
-        return ""
+        return []
     advice = "audit with content=pictures" if ink else "curate with duplicates=keep"
-    return (
+    return [
         f"{near:,} of {len(issues):,} images look like another one saved again or moved, more than collections have, so"
         f" the measure of likeness is probably wrong for them; look at the near duplicates, and if they are different"
         f" pictures, {advice}."
-    )
+    ]
 
 
 def read_images(examples: ExampleSet, content: str) -> AuditInput:
@@ -213,14 +231,30 @@ def check_settings(settings: AuditSettings, review_size: int, gallery_size: int)
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
 
 
-def _check_enough(labels: NDArray[np.int64], groups: NDArray[np.int64], *, classes: list[str], folds: int) -> None:
-    for label, name in enumerate(classes):
-        different = len(set(groups[labels == label]))
-        if different < folds:
-            raise UserError(
-                f"the class {name} has {different} different images in train and val, fewer than the {folds} folds; "
-                "add images, or audit with fewer folds."
-            )
+def find_judged_classes(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], *, classes: int, folds: int
+) -> NDArray[np.bool_]:
+    """Finds the classes that each fold can have an image of; judges know too little of the others.
+
+    Args:
+        labels: int64 [images].
+        groups: The number that duplicates share, int64 [images].
+        classes: The number of classes.
+        folds: The number of folds.
+
+    Returns:
+        Whether each class is one of them, bool [classes].
+
+    Raises:
+        UserError: None is.
+    """
+    different = np.array([len(set(groups[labels == label])) for label in range(classes)])
+    if different.max() < folds:
+        raise UserError(
+            f"no class has more than {different.max()} different images in train and val, fewer than the {folds} folds;"
+            " add images, or audit with fewer folds."
+        )
+    return different >= folds
 
 
 def _choose_work_folder(manifest: ExamplesManifest, settings: AuditSettings) -> Path:

@@ -26,7 +26,8 @@ def audit(
     Args:
         examples: The images, as ingest writes them.
         content: What the images are, ink or pictures; auto lets them tell.
-        folds: The parts of the cross-validation, 2 or more.
+        folds: The parts of the cross-validation, 2 or more. Labels of a class with fewer different images are not
+            judged.
         repeats: How often to cross-validate, 1 or more; each later repeat trains only on images whose labels the
             earlier ones found plausible.
         epochs: How long each judge is trained, 1 or more.

@@ -47,7 +47,7 @@ def judge_images(
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
     *,
-    classes: int,
+    is_judged: NDArray[np.bool_],
     settings: AuditSettings,
     work: Path,
 ) -> Verdict:
@@ -57,7 +57,7 @@ def judge_images(
         views: The images, uint8 [images, views, side, side, channels].
         labels: The class that each was given, int64 [images].
         groups: The number that duplicates share, int64 [images].
-        classes: The number of classes.
+        is_judged: Whether the labels of each class are judged, bool [classes]; the others are believed.
         settings: How long and how often to judge.
         work: A folder. A fold that is finished is kept there, and the next call with the same arguments reads it.
 
@@ -67,6 +67,7 @@ def judge_images(
     Raises:
         UserError: A process was killed, as when memory runs out.
     """
+    classes = len(is_judged)
     identity = joblib.hash([views, labels, classes, settings.epochs])
     judge = partial(judge_fold, views, labels, classes=classes, epochs=settings.epochs)
     believed = np.ones(len(labels), bool)
@@ -79,11 +80,22 @@ def judge_images(
                 Fold(numbers == number, believed, first_seed + number, f"{number + 1}/{settings.folds}")
                 for number in range(settings.folds)
             ]
-            verdicts.append(_judge_all(folds, judge_folds, classes, kept=work / identity))
+            judged = _judge_all(folds, judge_folds, classes, kept=work / identity)
+            verdicts.append(_believe(judged, labels, ~is_judged[labels]))
             mean = Verdict(*(np.mean(parts, axis=0) for parts in zip(*verdicts, strict=True)))
             believed = get_label_quality_scores(labels, mean.probabilities) >= BELIEF
             print(f"audit: repeat {repeat + 1}/{settings.repeats}, {(~believed).sum()} labels doubted", flush=True)
     return mean
+
+
+def _believe(verdict: Verdict, labels: NDArray[np.int64], believed: NDArray[np.bool_]) -> Verdict:
+    """The verdict with the given label as the certain one of some images; `believed` is bool [images]."""
+    certain = np.eye(verdict.probabilities.shape[1], dtype=np.float32)[labels]
+    return Verdict(
+        np.where(believed[:, np.newaxis], certain, verdict.probabilities),
+        np.where(believed, np.float32(0), verdict.distance),
+        np.where(believed, np.float32(0), verdict.guess_distance),
+    )
 
 
 @contextmanager

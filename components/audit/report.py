@@ -21,7 +21,7 @@ class ClassSummary(NamedTuple):
 
 
 def write_audit_report(
-    output: str, examples: ExampleSet, *, issues: list[Issue], warning: str, gallery_size: int
+    output: str, examples: ExampleSet, *, issues: list[Issue], warnings: list[str], gallery_size: int
 ) -> None:
     """Writes the report.
 
@@ -29,7 +29,7 @@ def write_audit_report(
         output: The path of the file.
         examples: The images.
         issues: The rows of issues.csv, best first.
-        warning: What to know before believing them; may be empty.
+        warnings: What to know before believing them, a sentence each.
         gallery_size: The most images in a gallery. An image is in the gallery of every kind that it is of.
     """
     classes = examples.manifest.classes
@@ -39,7 +39,7 @@ def write_audit_report(
         output,
         "audit/report.html.j2",
         data_version=examples.manifest.data_version,
-        warning=warning,
+        warnings=warnings,
         images=len(issues),
         doubted=sum(bool(issue.kinds) for issue in issues),
         actions=Counter(issue.action for issue in issues if issue.action),

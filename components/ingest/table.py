@@ -1,7 +1,8 @@
 """A data set that a table lists: a CSV or Parquet file with the columns path, label and perhaps split."""
 
 import posixpath
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from components.ingest.sources import Child, File, Part, Reader, Source, flatten
 from components.shared.cloud_storage import SCHEME, is_address
 from components.shared.errors import UserError, cut, quote, shorten
 from components.shared.formats.examples import SPLITS
-from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
+from components.shared.formats.image_table import ADVICE, COLUMNS, LIKE_SPLIT, SPLIT
 from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, is_visible_name
 from components.shared.formats.tables import check_spelling, read_rows
 
@@ -129,17 +130,29 @@ def read_table(root: Source, name: str) -> Iterator[Row]:
     Raises:
         UserError: As open_table.
     """
-    place, seen = _name_table(root, name), dict[str, str]()
+    place, seen, likenesses = _name_table(root, name), dict[str, str](), defaultdict[str, set[str]](set)
     with root.open_copy(name) as path:
         cells = _read_csv(path, place) if name.lower().endswith(".csv") else _read_parquet(path, place)
         for line, row in cells:
+            others = {column: row.pop(column) for column in LIKE_SPLIT if column in row}
+            for column, value in others.items():
+                likenesses[column].add(str(value).strip().lower())
             checked = _check_row(row, f"{place}, {line}")
             if earlier := seen.get(checked.path):
                 raise UserError(f"{place}, {line}: {checked.path} is in {earlier} already; leave one of them.")
             seen[checked.path] = line
             yield checked
+        if seen and not checked.split:
+            _check_likenesses(likenesses, place)
     if not seen:
         raise UserError(f"{place}: lists no images; {ADVICE}.")
+
+
+def _check_likenesses(likenesses: Mapping[str, set[str]], place: str) -> None:
+    """Refuses a table whose splits have another column, and would be made anew; `likenesses` are values by column."""
+    for column, values in likenesses.items():
+        if values and values <= SPLIT_NAMES.keys():
+            raise UserError(f"{place}: the column {quote(column)} has splits; call it split, or leave it out.")
 
 
 def _name_table(root: Source, name: str) -> str:
@@ -147,7 +160,7 @@ def _name_table(root: Source, name: str) -> str:
 
 
 def _read_csv(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for line, row in read_rows(path, COLUMNS, ADVICE, shown=place, optional=(SPLIT,)):
+    for line, row in read_rows(path, COLUMNS, ADVICE, shown=place, optional=(SPLIT, *LIKE_SPLIT)):
         yield f"line {line}", dict(row)
 
 
@@ -155,11 +168,12 @@ def _read_parquet(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]
     try:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
+            check_spelling(names, [*COLUMNS, SPLIT], place)
             if missing := [name for name in COLUMNS if name not in names]:
                 raise UserError(f"{place}: no column {', '.join(missing)}; {ADVICE}.")
-            check_spelling(names, [*COLUMNS, SPLIT], place)
+            wanted = [name for name in (*COLUMNS, SPLIT, *LIKE_SPLIT) if name in names]
             number = 0
-            for batch in file.iter_batches(columns=[name for name in (*COLUMNS, SPLIT) if name in names]):
+            for batch in file.iter_batches(columns=wanted):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"row {number}", row
@@ -170,6 +184,8 @@ def _read_parquet(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]
 def _check_row(row: dict[str, Any], place: str) -> Row:
     texts = {}
     for name, value in row.items():
+        if name == SPLIT and (value is None or not str(value).strip()):
+            raise UserError(f"{place}: split is empty; write train, val or test, or leave the column out.")
         if isinstance(value, bool) or not isinstance(value, str | int) or not (text := str(value).strip()):
             raise UserError(f"{place}: {name} is {quote(value)}; fill in text or a whole number.")
         texts[name] = text

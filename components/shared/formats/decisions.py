@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from components.shared.errors import UserError, quote
 from components.shared.files import open_regular
-from components.shared.formats.tables import check_spelling, unquote_formula
+from components.shared.formats.tables import SEPARATORS, check_spelling, decode_text, find_separator, unquote_formula
 
 WORDS = ("keep", "relabel", "drop", "skip")
 # What review.html writes; read_decisions accepts other columns too, and needs those of REQUIRED and one of LABELS.
@@ -21,7 +21,6 @@ COLUMNS = ("sha256", "filename", "label", "decision", "new_label", "decided_at")
 ADVICE = "give decisions.csv of review.html, or issues.csv with decisions filled in"
 REQUIRED = ("sha256", "filename", "decision")
 LABELS = ("decided_label", "new_label")  # the class that a person gave; in issues.csv, new_label is a suggestion
-SEPARATORS = ",;\t"  # a spreadsheet writes the one of its user's language
 
 
 class Decision(NamedTuple):
@@ -100,11 +99,11 @@ def _read_rows(text: str, place: str) -> Iterator[_Row]:
 
     Cells at the end of a row may be missing: Excel leaves out empty ones.
     """
-    separator = max(SEPARATORS, key=text.splitlines()[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
     next_line = 1
     try:
+        separator = find_separator(text.splitlines()[0], REQUIRED)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         for cells in reader:
             line, next_line = next_line, reader.line_num + 1
             if not header:
@@ -116,9 +115,19 @@ def _read_rows(text: str, place: str) -> Iterator[_Row]:
                 )
             elif any(cells):
                 texts = [unquote_formula(cell) for cell in cells] + [""] * (len(header) - len(cells))
-                yield _Row(place, line, dict(zip(header, texts, strict=True)))
+                row = _Row(place, line, dict(zip(header, texts, strict=True)))
+                _check_separator(row, cells)
+                yield row
     except csv.Error as error:
         raise UserError(f"{place}, line {next_line}: not readable as CSV ({error}); save it again as CSV.") from None
+
+
+def _check_separator(row: _Row, cells: list[str]) -> None:
+    """Refuses a row whose cells are separated otherwise than those of the header, as in two files put together."""
+    sha256 = row.cells["sha256"]
+    is_split_wrongly = not sha256.strip() or any(separator in sha256 for separator in SEPARATORS)
+    if len(cells) < len(row.cells) and is_split_wrongly and any(each in cell for each in SEPARATORS for cell in cells):
+        raise row.error("separated otherwise than the header; give the whole file one separator.")
 
 
 def _read_text(path: Path, place: str) -> str:
@@ -128,16 +137,7 @@ def _read_text(path: Path, place: str) -> str:
             data = file.read()
     except (OSError, ValueError) as error:
         raise UserError(f"{place}: cannot be read ({getattr(error, 'strerror', error)}); {ADVICE}.") from None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{place}, line 1: UTF-16, not UTF-8; save it as 'CSV UTF-8'.")
-    if b"\0" in data:
-        line = data[: data.index(b"\0")].count(b"\n") + 1
-        raise UserError(f"{place}, line {line}: not a text file; save the spreadsheet as 'CSV UTF-8'.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{place}, line {line}: not UTF-8; save it as 'CSV UTF-8'.") from None
+    text = decode_text(data, place)
     if not text.strip():
         raise UserError(f"{place}: empty; {ADVICE}.")
     return text
@@ -209,7 +209,8 @@ def _read_choice(row: _Row) -> tuple[str, str]:
     column = next(name for name in LABELS if name in row.cells)
     cell = row.cells[column]
     if word in ("", "skip"):
-        if cell.strip() and column == "decided_label":
+        # In issues.csv, which has an action, new_label is what the audit suggests.
+        if cell.strip() and (column == "decided_label" or "action" not in row.cells):
             given = quote(cell.strip())
             raise row.error(f"{column} is {given}, but decision is {word or 'empty'}; write relabel there.")
         return word, ""

@@ -10,6 +10,7 @@ Paths are relative to the folder of the table. Without the column `split` the im
 SUFFIXES = (".csv", ".parquet")
 COLUMNS = ("path", "label")
 SPLIT = "split"  # a third column, which may be missing
+LIKE_SPLIT = ("splits", "subset", "set", "partition", "fold", "phase")  # what people call it too
 ADVICE = "a table of images has the columns path and label, and perhaps split"
 
 

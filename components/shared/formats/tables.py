@@ -2,8 +2,9 @@
 
 import csv
 import io
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,7 @@ from components.shared.formats.documents import make_adapter
 Row = TypeVar("Row")
 OptionalInt = Annotated[int | None, BeforeValidator(lambda cell: cell or None)]  # None is an empty cell
 
+SEPARATORS = ",;\t"  # a spreadsheet writes the one of its user's language
 FORMULA = re.compile(r"'*[=+\-@\t\r]")  # what a spreadsheet would run, and what quote_formula makes of it
 
 
@@ -49,7 +51,7 @@ def read_rows(
     """Reads a table; blank lines, and columns that nobody asked for, are left out.
 
     Args:
-        path: The file, UTF-8, with a comma between cells.
+        path: The file, UTF-8, with a comma, semicolon or tab between cells.
         columns: Those that must be there.
         advice: What to do if the file is not such a table, as the end of a sentence.
         shown: How messages name the file; empty for its path.
@@ -61,16 +63,19 @@ def read_rows(
     Raises:
         UserError: The file cannot be read, lacks a column, or has a row with too few or too many cells.
     """
-    place = shown or path
+    place, line = shown or path, 0  # on which the last row ended
     try:
         # Spreadsheets write a byte order mark.
         with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            first = file.readline()
+            separator = find_separator(first, columns)
+            reader = csv.reader(itertools.chain([first], file), delimiter=separator, strict=True)
             header = next(reader, [])
+            check_spelling(header, [*columns, *optional], str(place))
             if missing := [name for name in columns if name not in header]:
                 raise UserError(f"{place}: no column {', '.join(missing)}; {advice}.")
+            line = reader.line_num
             wanted = [*columns, *(name for name in optional if name in header)]
-            check_spelling(header, [*columns, *optional], str(place))
             for cells in reader:
                 line, count = reader.line_num, len(cells)
                 if count not in (0, len(header)):
@@ -78,9 +83,46 @@ def read_rows(
                 if cells:
                     row = dict(zip(header, cells, strict=True))
                     yield line, {name: unquote_formula(row[name]) for name in wanted}
-    except (OSError, ValueError, csv.Error) as error:
+    except csv.Error as error:
+        raise UserError(f"{place}, line {line + 1}: not readable as CSV ({error}); {advice}.") from None
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            with open_regular(path) as data:
+                decode_text(data.read(), str(place))  # raises what is wrong, and in which line
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{place}: cannot be read ({reason}); {advice}.") from None
+
+
+def find_separator(header: str, columns: Collection[str]) -> str:
+    """What stands between the cells of a table: with it, most of these columns are in its first line."""
+
+    def count_columns(separator: str) -> int:
+        names = {cell.strip().lower() for cell in next(csv.reader([header], delimiter=separator), [])}
+        return len(names.intersection(columns))
+
+    return max(SEPARATORS, key=count_columns)
+
+
+def decode_text(data: bytes, place: str) -> str:
+    """The text of a file that a person may have saved, without a byte order mark.
+
+    Args:
+        data: What is in the file.
+        place: The file, for messages.
+
+    Raises:
+        UserError: It is not UTF-8.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{place}, line 1: UTF-16, not UTF-8; save it as 'CSV UTF-8'.")
+    if b"\0" in data:
+        line = data[: data.index(b"\0")].count(b"\n") + 1
+        raise UserError(f"{place}, line {line}: not a text file; save the spreadsheet as 'CSV UTF-8'.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{place}, line {line}: not UTF-8; save it as 'CSV UTF-8'.") from None
 
 
 def check_spelling(header: Sequence[str], names: Sequence[str], place: str) -> None:

@@ -277,21 +277,43 @@ def test_a_shape_is_only_the_same_as_itself(shapes: list[dict[str, str]]):
 )
 def test_more_near_duplicates_than_collections_have_are_a_warning(tmp_path: Path, ink: bool, advice: str):
     near = [make_issue(kinds=("near_duplicate",)) for _ in range(26)]
-    assert warn_of_duplicates([*near[:25], *[make_issue(kinds=("exact_duplicate",))] * 75], ink=ink) == ""
-    warning = warn_of_duplicates([*near, *[make_issue()] * 74], ink=ink)
+    assert warn_of_duplicates([*near[:25], *[make_issue(kinds=("exact_duplicate",))] * 75], ink=ink) == []
+    [warning] = warn_of_duplicates([*near, *[make_issue()] * 74], ink=ink)
     assert warning == (
         "26 of 100 images look like another one saved again or moved, more than collections have, so the measure of"
         " likeness is probably wrong for them; look at the near duplicates, and if they are different pictures,"
         f" {advice}."
     )
     examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}, quarantined=[]))
-    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warning=warning, gallery_size=5)
+    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warnings=[warning], gallery_size=5)
     assert f"Warning: {warning}" in (tmp_path / "report.html").read_text()
+
+
+def test_labels_of_a_class_with_fewer_images_than_folds_are_believed_and_named(
+    faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    from sample import draw_page
+
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    data = shutil.copytree(faulty.parent / "data", tmp_path / "data")
+    for split, label in (("train", "i"), ("val", "v"), ("test", "i")):  # as far from one class as two images can be
+        (data / split / "ii").mkdir()
+        draw_page(np.random.default_rng(9), label).save(data / split / "ii/0.png")
+    examples = ingest_folder(data, tmp_path / "examples", classes=[*CLASSES, "ii"])
+    audit = run_audit(examples, SETTINGS._replace(folds=3), tmp_path / "audit")
+    own = [issue for issue in read(audit / "issues.csv") if issue["label"] == "ii"]
+    assert [(issue["kinds"], issue["action"], issue["label_probability"]) for issue in own] == [("", "", "1.0")] * 2
+    assert {issue["why"] for issue in own} == {"Its class has too few different images to be judged."}
+    warning = "of too few different images to judge their labels are: ii; look at all of them."
+    assert f"audit: {warning}\n" in capfd.readouterr().out
+    assert f"Warning: {warning}" in (audit / "report.html").read_text()
+    for filename, truth in FAULTS.items():
+        assert row(read(audit / "issues.csv"), filename)["new_label"] == truth
 
 
 def test_an_audit_that_doubts_nothing_says_so(tmp_path: Path):
     examples = ExampleSet("", ExamplesManifest("", "", "1.dir", CLASSES, splits={}, quarantined=[]))
-    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warning="", gallery_size=5)
+    write_audit_report(str(tmp_path / "report.html"), examples, issues=[], warnings=[], gallery_size=5)
     assert "Nothing is doubted." in (tmp_path / "report.html").read_text()
 
 
@@ -365,7 +387,7 @@ def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path)
         ({"repeats": 0}, "repeats is 0; it must be 1 or more."),
         ({"epochs": 0}, "epochs is 0; it must be 1 or more."),
         ({"seed": -1}, "seed is -1; it must be from 0 to 2147483647."),
-        ({"folds": 40}, "the class i has 31 different images in train and val, fewer than the 40 folds"),
+        ({"folds": 40}, "no class has more than 32 different images in train and val, fewer than the 40 folds"),
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_written(

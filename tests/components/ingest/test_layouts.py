@@ -489,6 +489,18 @@ BAD_ROWS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
         lambda rows: [row.update({" Split": "train"}) for row in rows],
         ": the column ' Split' must be called split; rename it.",
     ),
+    "label in capitals": (
+        lambda rows: [row.update({"Label": row.pop("label")}) for row in rows],
+        ": the column 'Label' must be called label; rename it.",
+    ),
+    "splits in another column": (
+        lambda rows: [row.update(subset=("train", "Valid")[number % 2]) for number, row in enumerate(rows)],
+        ": the column 'subset' has splits; call it split, or leave it out.",
+    ),
+    "empty split": (
+        lambda rows: [row.update(split="train" if number else "") for number, row in enumerate(rows)],
+        ", line 2: split is empty; write train, val or test, or leave the column out.",
+    ),
     "hidden": (lambda rows: rows[0].update(path=".images/x.png"), ", line 2: .images/x.png is hidden"),
 }
 
@@ -505,6 +517,18 @@ def test_row_without_a_file_can_be_quarantined(listed: Path, tmp_path: Path) -> 
     manifest = ingest(table, tmp_path / "examples", on_bad_image="quarantine")
     assert [(entry.path, entry.reason) for entry in manifest.quarantined] == [("images/x.png", "no such file")]
     assert manifest.data_version == version_of(listed), "DVC has no version of what is not there"
+
+
+def test_a_column_that_only_sounds_like_splits_is_left_out(listed: Path, tmp_path: Path) -> None:
+    rows = [{**row, "set": ("train", "2021")[number % 2]} for number, row in enumerate(rows_of(listed))]
+    manifest = ingest(write_table(listed / "sets.csv", rows), tmp_path / "sets")
+    assert sum(content.images for content in manifest.splits.values()) == 30
+    rows = [
+        {**row, "subset": "train", "split": ("train", "val", "test")[number // 3 % 3]}
+        for number, row in enumerate(rows)
+    ]
+    manifest = ingest(write_table(listed / "both.csv", rows), tmp_path / "both")
+    assert {name: content.images for name, content in manifest.splits.items()} == {"train": 12, "val": 9, "test": 9}
 
 
 def test_column_that_is_there_twice_is_refused(listed: Path, tmp_path: Path) -> None:

@@ -179,6 +179,22 @@ WRONG = {
         edited(issue(), issue(decided_label="v")),
         "line 3: decided_label is 'v', but decision is empty; write relabel there.",
     ),
+    "a label without a decision in decisions.csv": (
+        saved((A, "train/i/1.png", "keep", ""), (C, "val/vi/3,;.png", "", "v")),
+        "line 3: new_label is 'v', but decision is empty; write relabel there.",
+    ),
+    "a label to skip in decisions.csv": (
+        saved((A, "train/i/1.png", "skip", "v")),
+        "line 2: new_label is 'v', but decision is skip; write relabel there.",
+    ),
+    "two files with other separators": (
+        f"sha256;filename;decision;new_label\n{A};train/i/1.png;keep;\n{C},val/vi/3.png,drop,\n",
+        "line 3: separated otherwise than the header; give the whole file one separator.",
+    ),
+    "two files with other separators, of which one stands in a name": (
+        f"filename,sha256,decision,new_label\nval/vi/3,.png;{C};drop;\n",
+        "line 2: separated otherwise than the header; give the whole file one separator.",
+    ),
     "keep and another label": (
         edited(issue(decision="keep", decided_label="v")),
         "line 2: keep, but also the new label 'v'; write relabel, or leave the label out.",

@@ -79,21 +79,43 @@ def test_other_columns_and_their_order_do_not_matter(path: Path) -> None:
     [
         ("", ": no column a, b"),
         ("b,c\n1,2\n", ": no column a"),
-        ("a;b\n1;2\n", ": no column a, b"),
+        ("a b\n1 2\n", ": no column a, b"),
         ("a,b\n1,2\n3\n", ", line 3: 1 cells below a header of 2"),
         ("a,b\n1,2,3\n", ", line 2: 3 cells below a header of 2"),
-        ('a,b\n1,"2', ": cannot be read (unexpected end of data)"),
-        ('a,b\n1,"2"x\n', ": cannot be read (',' expected after '\"')"),
-        (b"a,b\n1,\xff\n", ": cannot be read ('utf-8' codec"),
-        ("a,b\n1," + "x" * 200_000, ": cannot be read (field larger than field limit"),
+        ('a,b\n1,"2', ", line 2: not readable as CSV (unexpected end of data)"),
+        ('a,b\n1,"2"x\n', ", line 2: not readable as CSV (',' expected after '\"')"),
+        ("a,b\n1," + "x" * 200_000, ", line 2: not readable as CSV (field larger than field limit"),
     ],
-    ids=["empty", "column", "separator", "torn row", "long row", "torn cell", "after a quote", "no text", "huge cell"],
+    ids=["empty", "column", "separator", "torn row", "long row", "torn cell", "after a quote", "huge cell"],
 )
 def test_other_files_are_refused(path: Path, content: str | bytes, sentence: str) -> None:
     with pytest.raises(UserError) as caught:
         read(path, content)
     assert str(caught.value).startswith(f"{path}{sentence}")
     assert str(caught.value).endswith("; give the right one.")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_is_that_of_the_header(path: Path, separator: str) -> None:
+    rows = [["more", "a", "b"], ["x", "1,5;", "2"], ["", "3", ""]]
+    content = "".join(separator.join(f'"{cell}"' for cell in row) + "\r\n" for row in rows)
+    assert read(path, content) == [(2, {"a": "1,5;", "b": "2"}), (3, {"a": "3", "b": ""})]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"a,b\n1,2\n1,\xff\n", "line 3: not UTF-8; save it as 'CSV UTF-8'."),
+        ("a,b\n1,2\n".encode("utf-16"), "line 1: UTF-16, not UTF-8; save it as 'CSV UTF-8'."),
+        ("A,b\n1,2\n", "the column 'A' must be called a; rename it."),
+        ("a , b\n1,2\n", "the column 'a ' must be called a; rename it."),
+    ],
+)
+def test_what_a_person_saved_otherwise_is_said(path: Path, content: str | bytes, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        read(path, content)
+    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).endswith(sentence)
 
 
 def test_file_that_is_not_there_is_named_as_it_is_shown(tmp_path: Path) -> None:
