@@ -51,12 +51,14 @@ class Hardness(NamedTuple):
         return float(np.mean(errors))
 
 
-def read_hardness(path: str, images: Iterable[SourceImage], classes: list[str]) -> Hardness:
+def read_hardness(path: str, outcomes: Iterable[Outcome], classes: list[str]) -> Hardness:
     """Measures what the previous model got wrong on val. The test split is not used, since it only measures.
+
+    Only images that stay in val count, with the labels that they get: a wrong label is no mistake of the model.
 
     Args:
         path: The predictions, as evaluate writes them.
-        images: The images of the data version.
+        outcomes: What becomes of the images of the data version.
         classes: The names of the classes.
 
     Returns:
@@ -65,12 +67,16 @@ def read_hardness(path: str, images: Iterable[SourceImage], classes: list[str]) 
     Raises:
         UserError: The predictions are not as evaluate writes them, or are not of these images.
     """
-    val = {image.filename: image.sha256 for image in images if image.split == "val"}
+    of_val = [outcome for outcome in outcomes if outcome.image.split == "val"]
+    val = {outcome.image.filename: outcome.image.sha256 for outcome in of_val}
     rows = read_predictions(path, classes)
     rows = rows[rows[columns.SPLIT].eq("val") & rows[columns.FILENAME].isin(val)]
     if not val or dict(zip(rows[columns.FILENAME], rows[columns.SHA256], strict=True)) != val:
         raise UserError(f"{path}: not predictions of the val images of these examples; evaluate a model on them.")
-    is_wrong = (rows[columns.LABEL] != rows[columns.PREDICTION]).to_numpy(float)
+    kept = {outcome.image.filename: outcome.label for outcome in of_val if outcome.split == "val"}
+    rows = rows[rows[columns.FILENAME].isin(kept)]
+    labels = rows[columns.FILENAME].map(kept)
+    is_wrong = (labels != rows[columns.PREDICTION]).to_numpy(float)
     average = float(is_wrong.mean())
 
     def measure_error(chosen: NDArray[np.bool_]) -> float:
@@ -82,7 +88,6 @@ def read_hardness(path: str, images: Iterable[SourceImage], classes: list[str]) 
         edges = np.unique(np.quantile(values, np.arange(1, BINS) / BINS))
         slice_of = np.searchsorted(edges, values)
         scalars.append(Slices(edges, np.array([measure_error(slice_of == number) for number in range(len(edges) + 1)])))
-    labels = rows[columns.LABEL]
     return Hardness({name: measure_error((labels == name).to_numpy()) for name in classes}, scalars)
 
 

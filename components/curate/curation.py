@@ -127,7 +127,7 @@ def _plan_copies(
     wanted = augmentation.count_wanted(before, len(by_split["val"]))
     if count >= wanted:
         return {}
-    hardness = read_hardness(predictions, images, classes)
+    hardness = read_hardness(predictions, outcomes, classes)
     wanted -= len(by_split["val"])
     return count_copies(by_split["train"], wanted, hardness=hardness, hard_weight=augmentation.hard_weight)
 

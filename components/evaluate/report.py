@@ -5,7 +5,7 @@ import pandas as pd
 from components.evaluate.doubt import rank_doubted
 from components.shared.formats import predictions as columns
 from components.shared.formats.evaluation import Evaluation, list_measured_splits
-from components.shared.formats.examples import ExampleSet
+from components.shared.formats.examples import ExampleSet, is_augmented
 from components.shared.formats.predictions import list_rows
 from components.shared.report import draw_thumbnails, write_report
 
@@ -24,7 +24,8 @@ def write_evaluation_report(
     """
     rows = {split: predictions[predictions[columns.SPLIT] == split] for split in examples.manifest.splits}
     mistakes = {split: part[part[columns.LABEL] != part[columns.PREDICTION]] for split, part in rows.items()}
-    doubted = rank_doubted(rows["train"])
+    is_made = rows["train"][columns.FILENAME].map(is_augmented).astype(bool)  # of an image that is there itself
+    doubted = rank_doubted(rows["train"][~is_made])
     listed = {**mistakes, "train": doubted.rows}
     galleries = {split: list_rows(part.head(gallery_size)) for split, part in listed.items()}
     shown = {row.filename for gallery in galleries.values() for row in gallery}

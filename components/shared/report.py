@@ -9,7 +9,7 @@ import jinja2
 import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageChops
 
 from components.shared.errors import UserError
 from components.shared.files import new_file
@@ -17,6 +17,7 @@ from components.shared.formats.examples import ExampleSet
 
 TEMPLATES = Path(__file__).parents[1]  # components/, whose stages have templates of their own
 THUMBNAIL = (140, 105)  # pixels
+TINT = 40  # of 255: how far the channels of a grey picture may be apart
 
 
 def write_report(output: str, template: str, **values: Any) -> None:
@@ -36,12 +37,26 @@ def write_report(output: str, template: str, **values: Any) -> None:
 
 
 def draw_thumbnail(encoded: bytes, size: tuple[int, int] = THUMBNAIL) -> str:
-    """Makes a small PNG, of at most this width and height, of an encoded picture; returns it as a data: address."""
+    """Makes a small picture, of at most this width and height, of an encoded one; returns it as a data: address.
+
+    A PNG of 16 tones shows what is grey, such as ink on paper; what has colours is a JPEG.
+    """
     picture = Image.open(io.BytesIO(encoded)).convert("RGB")
     picture.thumbnail(size)
     buffer = io.BytesIO()
-    picture.quantize(16).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    if has_colours := _has_colours(picture):
+        picture.save(buffer, "JPEG", quality=85)
+    else:
+        picture.quantize(16).save(buffer, "PNG", optimize=True)
+    kind = "jpeg" if has_colours else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _has_colours(picture: Image.Image) -> bool:
+    """Whether its colours are more than the tint of a scanned page; the picture is in RGB."""
+    red, green, blue = picture.split()
+    differences = (ImageChops.difference(*pair) for pair in ((red, green), (green, blue)))
+    return any(each.point(lambda tone: 255 * (tone > TINT)).getbbox() for each in differences)
 
 
 def draw_thumbnails(examples: ExampleSet, filenames: set[str], size: tuple[int, int] = THUMBNAIL) -> dict[str, str]:

@@ -37,7 +37,7 @@ def train_model(
     history_output: str,
     report_output: str,
 ) -> Training:
-    """Trains the model and keeps the weights of the epoch with the best `val_accuracy`.
+    """Trains the model and keeps the weights of the best epoch (see rank_epoch).
 
     Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and the curves as HTML. The
     arguments are those of the component (component.py).
@@ -64,7 +64,7 @@ def train_model(
     model = build_checked(fixed, name, len(classes))
     _compile(model, settings, train)
     history = _fit(model, train=train, val=val, settings=settings)
-    best = max(history, key=lambda row: row["val_accuracy"])
+    best = max(history, key=rank_epoch)
     training: Training = {
         "data_version": examples.manifest.data_version,
         "classes": classes,
@@ -173,27 +173,32 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
     shuffled = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train.labels), seed=settings.seed)
     rows: list[Epoch] = []
     ends: list[float] = []  # of the epochs, in seconds
+    best_weights: list[NDArray[np.float32]] = []
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
         _check_loss(epoch + 1, logs, settings)
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
-        best = max(row["val_accuracy"] for row in rows)
-        figures = f"val_accuracy {logs['val_accuracy']:.3f}, best {best:.3f}"
+        best = max(rows, key=rank_epoch)
+        if best is rows[-1]:
+            best_weights[:] = model.get_weights()
+        figures = f"val_accuracy {logs['val_accuracy']:.3f}, best {best['val_accuracy']:.3f}"
         ends.append(time.monotonic())
         print(f"train: epoch {epoch + 1}/{settings.epochs}, {figures}{_describe_rest(ends, settings)}", flush=True)
 
-    # Never stops early; it keeps the best weights in memory and puts them back at the end.
-    best_weights = keras.callbacks.EarlyStopping(
-        "val_accuracy", mode="max", patience=settings.epochs, restore_best_weights=True
-    )
     model.fit(
         shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),
         epochs=settings.epochs,
         validation_data=tf.data.Dataset.from_tensor_slices(val).batch(256),
-        callbacks=[best_weights, keras.callbacks.LambdaCallback(on_epoch_end=log_epoch)],
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=log_epoch)],
         verbose=0,
     )
+    model.set_weights(best_weights)
     return rows
+
+
+def rank_epoch(row: Epoch) -> tuple[float, float]:
+    """What the best epoch has most of: accuracy on val, then a small loss, which tells epochs of few images apart."""
+    return row["val_accuracy"], -row["val_loss"]
 
 
 def _describe_rest(ends: list[float], settings: TrainingSettings) -> str:

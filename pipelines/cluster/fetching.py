@@ -9,6 +9,7 @@ from kfp_server_api import V2beta1Run
 
 from components.shared.cloud_storage import fetch, fetch_object
 from components.shared.errors import UserError
+from components.shared.formats.comparison import Comparison, read_comparison
 from components.shared.formats.documents import read_document
 from components.shared.formats.evaluation import Evaluation, read_evaluation
 from components.shared.formats.examples import MANIFEST, ExamplesManifest
@@ -59,21 +60,20 @@ def fetch_results(cluster: Cluster, execution: Execution, *, state: str, request
     uris = find_artifacts(cluster, execution, made)
     ended = EndedRun(execution, state, uris, folder, request, read_command(folder))
     figures = _show_figures(ended) if state == "succeeded" else None
+    compared = state == "succeeded" and ended.uris.get(("compare", "comparison"))
+    comparison = _show_comparison(compared) if compared else None
     _keep_reports(uris, folder)
     if state == "succeeded":
         _tell_cached(execution, uris)
     earlier = _find_measured_before(cluster, execution.run, request) if figures else None
-    write_index(folder, _describe_run(cluster, ended, figures), earlier)
+    write_index(folder, _describe_run(cluster, ended, figures, comparison), earlier)
     print_steps(list_steps(_describe_ending(ended, tasks), ended.command))
 
 
 def _show_figures(ended: EndedRun) -> Evaluation | None:
-    """Shows what the run has measured, and keeps the figures of its model, if it has one."""
+    """Shows and keeps the figures of the model, if the run has measured one."""
     evaluate = _find_evaluate(ended.execution)
-    figures = _keep_results(ended.execution, ended.uris, evaluate) if evaluate else None
-    if ("compare", "comparison") in ended.uris:
-        _show_comparison(ended.uris["compare", "comparison"])
-    return figures
+    return _keep_results(ended.execution, ended.uris, evaluate) if evaluate else None
 
 
 def _find_evaluate(execution: Execution) -> Task | None:
@@ -102,9 +102,11 @@ def _keep_results(execution: Execution, uris: Uris, evaluate: Task) -> Evaluatio
     return figures
 
 
-def _show_comparison(uri: str) -> None:
+def _show_comparison(uri: str) -> Comparison:
     with tempfile.TemporaryDirectory() as temporary:
-        print_comparison(fetch(uri, Path(temporary, "comparison")))
+        comparison = fetch(uri, Path(temporary, "comparison"))
+        print_comparison(comparison)
+        return read_comparison(comparison)
 
 
 def _keep_reports(uris: Uris, folder: Path) -> None:
@@ -130,7 +132,9 @@ def _tell_cached(execution: Execution, uris: Uris) -> None:
         print(f"no artifacts found, so no reports of: {', '.join(sorted(lost))}")
 
 
-def _describe_run(cluster: Cluster, ended: EndedRun, figures: Evaluation | None) -> RunOverview:
+def _describe_run(
+    cluster: Cluster, ended: EndedRun, figures: Evaluation | None, comparison: Comparison | None
+) -> RunOverview:
     run, tasks, parameters = ended.execution.run, ended.execution.tasks, ended.execution.parameters
     took = waiting.measure_seconds(run.created_at, run.finished_at)
     return RunOverview(
@@ -153,6 +157,7 @@ def _describe_run(cluster: Cluster, ended: EndedRun, figures: Evaluation | None)
             if maker == task.name
         ],
         figures=figures,
+        comparison=comparison,
         details={"Logs, parameters and artifacts are at": link_to_run(cluster, run)},
     )
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from components.shared.formats.comparison import FILE as COMPARISON
+from components.shared.formats.comparison import read_comparison
 from components.shared.formats.evaluation import FILE as EVALUATION
 from components.shared.formats.evaluation import Evaluation, read_evaluation
 from pipelines.local.record import RunRecord
@@ -14,7 +16,8 @@ def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOvervie
     """Describes a run that has ended.
 
     Args:
-        folder: of the run, with its evaluation.json if it has measured a model.
+        folder: of the run, with its evaluation.json if it has measured a model, and its comparison.json if it has
+            compared two.
         record: what is in its run.json.
         experiment: that the run belongs to.
     """
@@ -36,6 +39,7 @@ def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOvervie
         },
         outputs=[TaskOutput(name, task["stage"], output) for name, task in tasks for output in task["artifacts"]],
         figures=figures,
+        comparison=read_comparison(folder) if (folder / COMPARISON).is_file() else None,
         details=DETAILS,
     )
 

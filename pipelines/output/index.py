@@ -8,7 +8,9 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from components.shared.files import new_file
+from components.shared.formats.comparison import DIFFERENCES, Comparison
 from components.shared.formats.evaluation import Evaluation, list_measured_splits
+from components.shared.formats.training import Settings
 from pipelines.output.results import REPORTS, name_report
 
 FILE = "index.html"
@@ -21,7 +23,7 @@ DESCRIPTIONS = {
     "curate": "what the next version changes",
     "compare": "what the new version changed: both models on the same images",
     "review": "decide on the doubted images, one by one",
-    "issues": "the doubted images as a table, for a spreadsheet",
+    "issues": "all images as a table, for a spreadsheet, those that are doubted first",
     "schema": "what the images must be like; keep it with them, correct it, and give it to later runs with --schema",
     "yardstick": "the new model on the images and labels of before, for the comparison; its own are in after-evaluate",
 }
@@ -54,6 +56,7 @@ class RunOverview(NamedTuple):
     origin: dict[str, str]  # by what each is called: the images, the data version, the config, the command
     outputs: list[TaskOutput]  # in the order of the tasks
     figures: Evaluation | None  # of its model, if it has measured one
+    comparison: Comparison | None  # with the data version before, if it has made one
     details: dict[str, str]  # where there is more: words and addresses
 
 
@@ -63,8 +66,10 @@ def write_index(folder: Path, overview: RunOverview, earlier: EarlierFigures | N
     Args:
         folder: of the run, with its reports.
         overview: of the run.
-        earlier: the figures of the run before of that experiment, if there is one.
+        earlier: the figures of the run before of that experiment, if there is one; those of other classes are left out.
     """
+    if earlier and (not overview.figures or earlier.evaluation["classes"] != overview.figures["classes"]):
+        earlier = None  # it was about something else
     style = re.search(r"<style>.*?</style>", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     text = f"""<!doctype html>
 <html lang="en">
@@ -80,6 +85,7 @@ def write_index(folder: Path, overview: RunOverview, earlier: EarlierFigures | N
 <p class="soft">{escape(overview.end)}</p>
 {_list_failures(overview)}
 {_tabulate_origin(overview)}
+{_list_verdicts(overview.comparison) if overview.comparison else ""}
 {_tabulate_figures(overview.figures, earlier) if overview.figures else ""}
 <h2>Reports, in their order</h2>
 <ol>
@@ -109,8 +115,20 @@ def _tabulate_origin(overview: RunOverview) -> str:
     return f'<div class="scroll"><table>\n{cells}\n</table></div>'
 
 
+def _list_verdicts(comparison: Comparison) -> str:
+    """What the next version changed, in sentences, as the report of the comparison has them."""
+    verdicts = []
+    for split in comparison["splits"].values():
+        verdicts += [split["verdict"], *([split["corrected"]["verdict"]] if split["corrected"] else [])]
+    counts = ", ".join(f"{comparison['data'][name]:,} {name}" for name in DIFFERENCES if comparison["data"][name])
+    sentences = [f"Images: {counts or 'none changed'}.", *verdicts, comparison.get("training_length", "")]
+    items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences if sentence)
+    return f"<h2>What the next version changed</h2>\n<ul>\n{items}\n</ul>"
+
+
 def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> str:
     before = list_measured_splits(earlier.evaluation) if earlier else {}
+    is_same_version = earlier is not None and earlier.evaluation["data_version"] == figures["data_version"]
     heading = "<th></th><th>accuracy</th>" + ("<th>run before</th><th>change</th>" if earlier else "")
     heading += "<th>95 % interval</th><th>macro F1</th><th>log loss</th><th>images</th>"
     rows = []
@@ -119,7 +137,7 @@ def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> st
         row = f"<td>{split}</td><td><b>{measured['accuracy']:.3f}</b></td>"
         if split in before:
             change = measured["accuracy"] - before[split]["accuracy"]
-            tone = "good" if change > 0 else "bad" if change < 0 else "soft"
+            tone = ("good" if change > 0 else "bad") if change and is_same_version else "soft"
             row += f'<td>{before[split]["accuracy"]:.3f}</td><td class="{tone}">{change:+.3f}</td>'
         elif earlier:
             row += "<td></td><td></td>"
@@ -134,12 +152,21 @@ def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> st
 def _explain_comparison(figures: Evaluation, earlier: EarlierFigures) -> str:
     link = f'<a href="{escape(earlier.page)}">{escape(earlier.run)}</a>'
     version = earlier.evaluation["data_version"]
+    settings = _list_other_settings(figures["settings"], earlier.evaluation["settings"])
+    trained = f" It was trained with other settings: {escape(settings)}." if settings else ""
     if version == figures["data_version"]:
-        return f"The run before is {link}, on the same data version."
+        return f"The run before is {link}, on the same data version.{trained}"
     return (
         f"The run before is {link}, on another data version, <code>{escape(version)}</code>: its images and labels may "
         "be others, so the change is no fair comparison of the two models; the pipelines improvement and comparison "
-        "make one."
+        f"make one.{trained}"
+    )
+
+
+def _list_other_settings(now: Settings, before: Settings) -> str:
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return ", ".join(
+        f"{name.replace('_', ' ')} {before.get(name, 'not set')} and not {now.get(name, 'not set')}" for name in names
     )
 
 

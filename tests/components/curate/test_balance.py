@@ -54,10 +54,14 @@ def write_mistakes(folder: Path, val: list[SourceImage], wrong: int, split: str 
     return str(path)
 
 
+def stay(val: list[SourceImage]) -> list[Outcome]:
+    return [Outcome(image, image.split, image.label) for image in val]
+
+
 def test_classes_become_equal_where_val_has_no_mistakes(tmp_path: Path) -> None:
     val = [*images("val", "i", 10), *images("val", "v", 10)]
     train = [Outcome(image, "train", image.label) for image in [*images("train", "i", 7), *images("train", "v", 20)]]
-    hardness = read_hardness(write_mistakes(tmp_path, val, 0), val, CLASSES)
+    hardness = read_hardness(write_mistakes(tmp_path, val, 0), stay(val), CLASSES)
     found = count_copies(train, 61, hardness=hardness, hard_weight=1.0)
     counts = Counter(outcome.label for outcome in train)
     counts.update({name: sum(found[o.image.filename] for o in train if o.label == name) for name in CLASSES})
@@ -68,7 +72,7 @@ def test_classes_become_equal_where_val_has_no_mistakes(tmp_path: Path) -> None:
 def test_a_class_that_val_gets_wrong_becomes_larger(tmp_path: Path) -> None:
     val = [*images("val", "v", 100), *images("val", "i", 100)]
     train = [Outcome(image, "train", image.label) for image in [*images("train", "i", 50), *images("train", "v", 50)]]
-    hardness = read_hardness(write_mistakes(tmp_path, val, 50), val, CLASSES)
+    hardness = read_hardness(write_mistakes(tmp_path, val, 50), stay(val), CLASSES)
     assert hardness.classes == pytest.approx({"v": 52.5 / 110, "i": 2.5 / 110})
     for weight in (0.0, 1.0, 3.0):
         found = count_copies(train, 1000, hardness=hardness, hard_weight=weight)
@@ -77,11 +81,18 @@ def test_a_class_that_val_gets_wrong_becomes_larger(tmp_path: Path) -> None:
         assert v / i == pytest.approx((1 + weight * 52.5 / 110) / (1 + weight * 2.5 / 110), abs=0.01)
 
 
+def test_a_wrong_label_in_val_is_no_mistake_of_the_model(tmp_path: Path) -> None:
+    val = [*images("val", "v", 3), *images("val", "i", 3)]
+    path = write_mistakes(tmp_path, val, 2)  # of which one gets the label that the model sees, and one goes
+    outcomes = [Outcome(val[0], "val", "i", "person"), Outcome(val[1], "", "v", "person"), *stay(val[2:])]
+    assert read_hardness(path, outcomes, CLASSES).classes == {"i": 0.0, "v": 0.0}
+
+
 def test_images_of_a_slice_that_val_gets_wrong_are_augmented_more(tmp_path: Path) -> None:
     val = [*images("val", "i", 100, aspect_ratio=3.0), *images("val", "i", 100, aspect_ratio=1.0)]
     train = [*images("train", "i", 10, aspect_ratio=2.9), *images("train", "i", 10, aspect_ratio=0.9)]
     outcomes = [Outcome(image, "train", "i") for image in train]
-    hardness = read_hardness(write_mistakes(tmp_path, val, 100), val, CLASSES)
+    hardness = read_hardness(write_mistakes(tmp_path, val, 100), stay(val), CLASSES)
     wide, narrow = hardness.estimate_error(train[0]), hardness.estimate_error(train[-1])
     assert wide - narrow > 0.25  # one of three scalars, and nearly all of its errors
     found = count_copies(outcomes, 1000, hardness=hardness, hard_weight=1.0)
@@ -95,7 +106,7 @@ def test_images_of_a_slice_that_val_gets_wrong_are_augmented_more(tmp_path: Path
 def test_order_of_the_images_changes_nothing(tmp_path: Path) -> None:
     val = images("val", "i", 10)
     train = [Outcome(image, "train", "i") for image in images("train", "i", 7)]
-    hardness = read_hardness(write_mistakes(tmp_path, val, 3), val, CLASSES)
+    hardness = read_hardness(write_mistakes(tmp_path, val, 3), stay(val), CLASSES)
     assert count_copies(train, 24, hardness=hardness, hard_weight=1.0) == count_copies(
         train[::-1], 24, hardness=hardness, hard_weight=1.0
     )
@@ -107,7 +118,7 @@ def test_predictions_of_other_images_are_refused(tmp_path: Path) -> None:
     for rows, split in ((val[:9], "val"), (changed, "val"), (val, "train")):
         path = write_mistakes(tmp_path, rows, 0, split)
         with pytest.raises(UserError, match="not predictions of the val images of these examples"):
-            read_hardness(path, val, CLASSES)
+            read_hardness(path, stay(val), CLASSES)
 
 
 @pytest.mark.parametrize("content", [None, "", "split,filename\nval,x\n", "\0\1"])
@@ -116,7 +127,7 @@ def test_predictions_that_are_none_are_refused(content: str | None, tmp_path: Pa
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match="cannot be read") as caught:
-        read_hardness(str(path), images("val", "i", 1), CLASSES)
+        read_hardness(str(path), stay(images("val", "i", 1)), CLASSES)
     assert str(path) in str(caught.value)
 
 
