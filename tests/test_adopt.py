@@ -1,5 +1,6 @@
 """A curated folder becomes a DVC version: announced, adopted, refused, killed in between; in real repositories."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -274,7 +275,74 @@ def test_results_that_git_ignores_though_it_tracks_them_are_left_out(place: Plac
     git(place.home, "commit", "--quiet", "--all", "--message", "ignored")
     output = run(*EVERYTHING)
     assert "results/ is ignored by git, so the commit leaves it out.\n" in output
-    assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
+    assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
+
+
+def test_results_of_which_git_ignores_a_part_are_left_out(place: Place, run: Callable[..., str]) -> None:
+    (place.home.parent / "ignored").write_text("*.csv\n")
+    git(place.home, "config", "core.excludesFile", str(place.home.parent / "ignored"))
+    write(place.home / "results", {"metrics.json": json.dumps({"data_version": place.version})})
+    output = run(*EVERYTHING)
+    assert "results/ has plots/training.csv, which git ignores, so the commit leaves it out.\n" in output
+    assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
+
+
+def test_a_repository_that_a_hook_names_is_left_alone(
+    place: Place, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = place.home.parent / "other"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    run(*EVERYTHING)
+    assert "GIT_DIR" not in os.environ
+    assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
+    assert git(other, "for-each-ref") == ""
+
+
+def test_a_tag_opens_no_editor(place: Place, run: Callable[..., str]) -> None:
+    """With tag.forceSignAnnotated or tag.gpgSign git wants a message."""
+    git(place.home, "config", "tag.gpgSign", "true")
+    git(place.home, "config", "gpg.program", "true")  # signs nothing, with success
+    git(place.home, "config", "core.editor", "false")
+    with contextlib.suppress(SystemExit):
+        run(*EVERYTHING)
+    said = "git tag failed in"
+    with pytest.raises(SystemExit, match=said) as caught:
+        run(*EVERYTHING)
+    assert "gpg" in str(caught.value.code)
+    git(place.home, "config", "tag.gpgSign", "false")
+    run(*EVERYTHING)
+    assert git(place.home, "tag", "--list", "--format=%(contents:subject)", "v3").startswith("Data version ")
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [
+        ("main", "the branch 'main' exists, from which git could not tell the tag; choose another name."),
+        ("rel/1/2", "the tag 'rel/1' exists, beside which git can have no 'rel/1/2'; choose another name."),
+        ("rel", "the tag 'rel/1' exists, beside which git can have no 'rel'; choose another name."),
+    ],
+)
+def test_a_tag_that_git_would_refuse_or_mistake_is_refused_first(
+    place: Place, refused: Callable[..., str], tag: str, said: str
+) -> None:
+    git(place.home, "branch", "--move", "main")
+    git(place.home, "tag", "rel/1")
+    assert refused("--yes", "--commit", "--tag", tag) == said
+
+
+def test_git_at_work_and_no_branch_are_refused_first(place: Place, refused: Callable[..., str]) -> None:
+    lock = place.home / ".git/index.lock"
+    lock.touch()
+    assert refused(*EVERYTHING) == (
+        f"{place.home}: another git is at work there; wait for it, or remove {lock} if it was killed."
+    )
+    lock.unlink()
+    git(place.home, "checkout", "--quiet", "--detach")
+    assert refused(*EVERYTHING) == (
+        f"{place.home}: no branch is checked out, so the commit would be on none; run `git switch -c NAME`."
+    )
 
 
 def test_staged_name_that_is_no_utf8_is_spelt_out(place: Place, run: Callable[..., str]) -> None:
@@ -290,7 +358,7 @@ def test_results_outside_the_repository_are_left_out(
     monkeypatch.chdir(place.home.parent)
     output = run("--curated", place.made, *EVERYTHING, data=place.home / "data")
     assert f"results/ is outside {place.home}, so the commit leaves it out.\n" in output
-    assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
+    assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
 
 
 def test_ignored_results_that_are_not_there_yet_stop_nothing(place: Place, run: Callable[..., str]) -> None:
@@ -298,7 +366,7 @@ def test_ignored_results_that_are_not_there_yet_stop_nothing(place: Place, run: 
     git(place.home, "commit", "--quiet", "--all", "--message", "ignored")
     leave_figures(place, "20260101-000000-improvement")
     run(*EVERYTHING)
-    assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
+    assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
     assert not (place.home / "results").exists()
 
 
@@ -347,7 +415,7 @@ def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Calla
         f"give data the content of {place.made}",
         "dvc add data",
         f"git add data.dvc && git commit -m 'Data version {place.version[:8]}: {CHANGES}'",
-        "git tag v3",
+        f"git tag -m 'Data version {place.version[:8]}: {CHANGES}' v3",
         "dvc push data",
     ]
 
@@ -395,7 +463,7 @@ def test_the_version_is_the_one_that_was_announced_and_runs_by_its_tag(place: Pl
     assert f"-> {version.version}\n" in announced
     assert contents(place.home / "data") == adopted(place)
     assert git(place.home, "status", "--porcelain") == ""
-    assert git(place.home, "show", "--format=%s", "--name-only", "v3").split("\n") == [
+    assert git(place.home, "show", "--format=%s", "--name-only", "v3^{commit}").split("\n") == [
         f"Data version {place.version[:8]}: {CHANGES}",
         "",
         "data.dvc",
@@ -506,7 +574,7 @@ def test_figures_of_another_version_or_model_are_never_committed(
 ):
     leave_figures(place, "20260101-000000-improvement", **changed)
     run(*EVERYTHING)
-    assert git(place.home, "show", "--format=", "--name-only", "v3").split() == ["data.dvc"]
+    assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
     assert not (place.home / "results").exists()
 
 

@@ -34,6 +34,8 @@ TOKEN = re.compile(r"\bya29\.[\w.-]+|\beyJ[\w-]{10,}(\.[\w-]+)*|(?<=\b[Bb]earer 
 BLOT = "[token]"
 # Escape sequences, line breaks, halves of characters, and what turns the direction of the text around it.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# By which git hooks and `git rebase --exec` name their repository, that of a command is the one its folders are in.
+REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 # What writing to an open file may say; Python's error does not name the file then.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -80,6 +82,8 @@ def command_line() -> Iterator[None]:
     """
     _open_closed_streams()
     _use_utf8()
+    for name in REPOSITORY:
+        os.environ.pop(name, None)
     try:
         with warnings.catch_warnings(), exit_on_interrupt(), explain_missing_packages():
             warnings.simplefilter("ignore")

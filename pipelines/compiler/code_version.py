@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from components.shared.errors import command_line
+
 ROOT = Path(__file__).parents[2]
 IN_IMAGES = ("components", "containers", "models", ".dockerignore")
 UNKNOWN = "unversioned"
@@ -78,6 +80,7 @@ def _ask_git(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
-    print(find_image_tag())
-    if find_image_tag() == UNKNOWN:
-        print(explain_unknown(), file=sys.stderr)
+    with command_line():
+        print(find_image_tag())
+        if find_image_tag() == UNKNOWN:
+            print(explain_unknown(), file=sys.stderr)

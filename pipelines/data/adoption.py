@@ -33,7 +33,7 @@ from pipelines.data.dvc_version import (
     list_tracked_parts,
     open_remote,
 )
-from pipelines.output.results import METRICS, RESULTS, keep_results, read_data_version
+from pipelines.output.results import FILES, RESULTS, keep_results, read_data_version
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -121,7 +121,7 @@ class Plan(NamedTuple):
             files = shlex.join(os.path.relpath(path, folder.root) for path in self.files)
             commands.append(f"git add {files} && git commit -m {shlex.quote(options.message)}")
         if options.tag:
-            commands.append(f"git tag {shlex.quote(options.tag)}")
+            commands.append(f"git tag -m {shlex.quote(options.message)} {shlex.quote(options.tag)}")
         if options.push is not None:
             remote = f"-r {shlex.quote(options.push)} " if options.push else ""
             commands.append(f"dvc push {remote}{folder.name}")
@@ -356,16 +356,25 @@ def _list_files(folder: Folder, *, has_results: bool, is_first: bool) -> list[Pa
 
 
 def _find_results_obstacle(git: Path) -> str:
-    """Why git cannot keep results/; empty if it can. Tracked files in an ignored folder count as ignored."""
-    metrics = RESULTS.resolve() / METRICS  # a file: git cannot tell that a folder which is not there is one
-    if not metrics.is_relative_to(git):
+    """Why git cannot keep all of results/; empty if it can. Tracked files in an ignored folder count as ignored."""
+    folder = RESULTS.resolve()
+    if not folder.is_relative_to(git):
         return f"is outside {git}"
-    return "is ignored by git" if _ask_git(git, "check-ignore", "--no-index", "--", str(metrics)) else ""
+    # Of files, since git cannot tell that what is not there is a folder.
+    ignored = [name for name in FILES if _ask_git(git, "check-ignore", "--no-index", "--", str(folder / name))]
+    if len(ignored) == len(FILES):
+        return "is ignored by git"
+    return f"has {ignored[0]}, which git ignores" if ignored else ""
 
 
 def _check_git(git: Path, files: list[Path]) -> None:
     if not _ask_git(git, "var", "GIT_COMMITTER_IDENT"):
         raise UserError(f"{git}: git does not know who commits; run `git config --global user.email` and `user.name`.")
+    if not _ask_git(git, "symbolic-ref", "--quiet", "HEAD"):
+        raise UserError(f"{git}: no branch is checked out, so the commit would be on none; run `git switch -c NAME`.")
+    lock = git / _ask_git(git, "rev-parse", "--git-path", "index.lock")
+    if lock.exists():
+        raise UserError(f"{git}: another git is at work there; wait for it, or remove {lock} if it was killed.")
     staged = [git / name for name in _ask_git(git, "diff", "--cached", "--name-only", "-z").split("\0") if name]
     others = [str(path.relative_to(git)) for path in staged if not any(path.is_relative_to(file) for file in files)]
     if others:
@@ -381,6 +390,11 @@ def _check_tag(git: Path, tag: str, is_done: bool) -> None:
     commit = _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}^{{commit}}")
     if commit and not (is_done and commit == _ask_git(git, "rev-parse", "HEAD")):
         raise UserError(f"the tag '{tag}' exists; choose another name.")
+    if _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/heads/{tag}"):
+        raise UserError(f"the branch '{tag}' exists, from which git could not tell the tag; choose another name.")
+    for other in _ask_git(git, "for-each-ref", "--format=%(refname:strip=2)", "refs/tags").splitlines():
+        if f"{other}/".startswith(f"{tag}/") != f"{tag}/".startswith(f"{other}/"):
+            raise UserError(f"the tag '{other}' exists, beside which git can have no '{tag}'; choose another name.")
 
 
 def _ask_git(git: Path, *arguments: str, failed: str = "") -> str:
@@ -392,7 +406,9 @@ def _ask_git(git: Path, *arguments: str, failed: str = "") -> str:
 def _call_git(git: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """What git answers, in which bytes that are no UTF-8, as names of files may have them, are spelt out."""
     command = ["git", "-C", str(git), *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="backslashreplace")
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="backslashreplace"
+    )
 
 
 def check_origin(plan: Plan, curated: Curated) -> None:
@@ -440,7 +456,8 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
         done(next(steps))
     if options.tag:
         if not _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{options.tag}"):
-            _run_git(git, "tag", options.tag)
+            # With its message, since git opens an editor for that of a tag which the user's settings let it sign.
+            _run_git(git, "tag", "--message", options.message, options.tag)
         done(next(steps))
     if options.push is not None:
         _push(repo, folder, options.push)

@@ -19,6 +19,8 @@ from components.shared.formats.training import read_history
 RESULTS = Path("results")  # where submit.py keeps the figures of the last run
 METRICS = "metrics.json"
 TABLES = ("confusion", "classes")
+PLOTS = tuple(f"plots/{table}/{split}.csv" for table in TABLES for split in ("val", "test"))
+FILES = (METRICS, "classes.json", "plots/training.csv", *PLOTS)
 REPORTS = ("report", "review", "issues", "schema")  # the outputs that a person opens and may give back
 
 
@@ -49,18 +51,17 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
         UserError: the evaluation cannot be read, or `results` cannot be written.
     """
     files = _list_files(read_evaluation(evaluation))
-    possible = {"plots/training.csv", *(f"plots/{table}/{split}.csv" for table in TABLES for split in ("val", "test"))}
     try:
         if history:
             read_history(history)  # so that only a history gets there
             files["plots/training.csv"] = history.read_text(encoding="utf-8")
         folder = results.resolve()
-        _check_no_links(folder, possible | files.keys())
+        _check_no_links(folder, FILES)
         with _lock(folder.parent):
             with new_directory(folder) as new:
                 if folder.exists():  # with what else somebody keeps there
                     shutil.copytree(folder, new, symlinks=True, dirs_exist_ok=True)
-                for name in possible - files.keys():  # of an earlier run
+                for name in {*FILES} - files.keys():  # of an earlier run
                     (new / name).unlink(missing_ok=True)
                 for name, text in files.items():
                     (new / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,6 @@
 """How many images a run trains on, and about how long that takes, to be said before it starts."""
 
-import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from google.protobuf.json_format import MessageToDict
@@ -12,13 +8,11 @@ from google.protobuf.json_format import MessageToDict
 from components.shared.cloud_storage import is_address, open_local_copy
 from components.shared.errors import UserError
 from components.shared.formats.documents import read_document
-from components.shared.formats.examples import MANIFEST, ExamplesManifest, is_augmented
-from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
-from components.shared.formats.names import SPLIT_NAMES, has_image_suffix, has_passed_over, is_passed_over
-from components.shared.formats.tables import read_rows
+from components.shared.formats.examples import MANIFEST, ExamplesManifest
 from components.shared.formats.transformed import read_model_name
 from pipelines.compiler.contracts import name_uri
 from pipelines.compiler.spec import list_tasks
+from pipelines.submission.images import list_images
 from pipelines.submission.preparation import PreparedRun
 from pipelines.submission.request import RunRequest
 
@@ -149,51 +143,11 @@ def describe_forecast(forecast: Forecast) -> str:
 
 
 def _count_images(prepared: PreparedRun, request: RunRequest) -> Counts | None:
-    data = Path(request.data or "")
-    if request.rev:
-        paths = _list_version(prepared.arguments["data_uri"])
-    elif request.data and data.is_dir():
-        paths = _list_images(data)
-    elif data.is_file() and data.name.lower().endswith(".csv"):
-        rows = read_rows(data, COLUMNS, ADVICE, optional=(SPLIT,))
-        return _count_splits(Counter(row.get(SPLIT, "").strip() for _, row in rows), augmented=0)
-    else:
+    images = list_images(request.data or "", prepared.arguments["data_uri"], rev=request.rev)
+    if images is None:
         return None
-    made, tops = 0, Counter[str]()
-    for path in paths:
-        if is_augmented(path.as_posix()):
-            made += 1
-        else:
-            tops[path.parts[0]] += 1
-    return _count_splits(tops, augmented=made)
-
-
-def _count_splits(tops: Counter[str], *, augmented: int) -> Counts:
-    """The images of each split, from those below each folder, which has the name of a split or of a class."""
-    splits: Counter[str] = Counter()
-    is_divided = {name.lower() for name in tops} <= SPLIT_NAMES.keys()
-    for name, count in tops.items():
-        splits[SPLIT_NAMES[name.lower()] if is_divided else ""] += count
-    if is_divided and not splits["val"]:
-        return Counts(0, 0, splits["test"], splits["train"], augmented)
-    return Counts(splits["train"], splits["val"], splits["test"], splits[""], augmented)
-
-
-def _list_images(folder: Path) -> Iterator[PurePosixPath]:
-    """Yields the path below the folder of each image in it."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not is_passed_over(name, is_folder=True)]
-        for name in files:
-            if parent != str(folder) and has_image_suffix(name) and not is_passed_over(name, is_folder=False):
-                yield PurePosixPath(Path(parent, name).relative_to(folder))
-
-
-def _list_version(uri: str) -> Iterable[PurePosixPath]:
-    """The same of a version in a DVC remote, by its manifest, which is all that is read; none if it is a table."""
-    try:
-        with open_local_copy(uri) as path:
-            names = [str(entry["relpath"]) for entry in json.loads(path.read_text(encoding="utf-8"))]
-    except (UserError, OSError, ValueError, KeyError, TypeError):  # ingest says what is wrong with it
-        return []
-    images = (name for name in names if has_image_suffix(name) and not has_passed_over(name))
-    return [PurePosixPath(name) for name in images if "/" in name]
+    made = sum(image.is_augmented for image in images)
+    splits = Counter(image.split for image in images if not image.is_augmented)
+    if not splits[""] and not splits["val"]:
+        return Counts(0, 0, splits["test"], splits["train"], made)
+    return Counts(splits["train"], splits["val"], splits["test"], splits[""], made)

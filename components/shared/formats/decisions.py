@@ -66,17 +66,20 @@ def read_decisions(
     return [decision for _, decision in decided.values()]
 
 
-def check_decisions(path: str | Path) -> None:
-    """Checks each row by itself, before the images and the classes are known.
+def check_decisions(path: str | Path, classes: Collection[str] = ()) -> None:
+    """Checks each row by itself, before the images are known.
 
     Args:
         path: The file.
+        classes: The names that a decision may give, if they are known.
 
     Raises:
-        UserError: The file is no such CSV file, or a decision is none of WORDS, or lacks its class.
+        UserError: The file is no such CSV file, or a decision is none of WORDS, or lacks its class or has another.
     """
     for row in _read_rows(_read_text(Path(path), str(path)), str(path)):
-        _read_choice(row)
+        _, cell = _read_choice(row)
+        if classes:
+            _find_class(row, cell, classes)
 
 
 # --- from the file to rows ---------------------------------------------------------------------
