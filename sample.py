@@ -26,7 +26,7 @@ from components.shared.errors import (
     explain_missing_packages,
     parse_options,
 )
-from components.shared.files import new_directory
+from components.shared.files import lock_folder, new_directory
 
 with exit_on_interrupt(), explain_missing_packages():
     import numpy as np
@@ -400,6 +400,15 @@ def is_drawn(out: Path, seed: int) -> bool:
     return True
 
 
+def describe_missing(out: Path, seed: int) -> str:
+    """Say which images of the sample somebody has removed from `out`; empty if none."""
+    missing = [image.path for image in plan_sample(seed) if not (out / image.path).is_file()]
+    if not missing:
+        return ""
+    more = f" and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+    return f", but without {missing[0]}{more}; remove the folder to have all drawn again"
+
+
 def main() -> None:
     """Run the command line."""
     with command_line():
@@ -422,12 +431,14 @@ def _draw(args: argparse.Namespace) -> None:
         raise UserError(f"--seed is {args.seed}; it must be 0 or more.")
     try:
         shown, following = link_to(args.out, str(args.out)), escape(_say_what_is_next(args.out))
-        is_there = is_drawn(args.out, args.seed)
-        images = [] if is_there else draw_sample(args.out, args.seed)
+        with lock_folder(args.out.resolve().parent):
+            is_there = is_drawn(args.out, args.seed)
+            images = [] if is_there else draw_sample(args.out, args.seed)
     except OSError as error:
         raise UserError(f"Cannot write {args.out}: {error.strerror or error}.") from None
     if is_there:
-        print_line(f"{shown} already holds the sample of seed {args.seed}; nothing to do. {following}", markup=True)
+        state = escape(describe_missing(args.out, args.seed)) or "; nothing to do"
+        print_line(f"{shown} already holds the sample of seed {args.seed}{state}. {following}", markup=True)
         return
     faulty = sum(image.fault != "" for image in images)
     print_line(f"Wrote {len(images)} images, {faulty} of them faulty on purpose, to {shown}. {following}", markup=True)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +325,33 @@ def test_schema_of_the_config_is_in_the_packages_if_they_can_reach_it(project: P
     for name in ("training", "improvement", "validate"):
         parameters = pipelines[name]["root"]["inputDefinitions"]["parameters"]
         assert parameters["curated_schema_uri"]["defaultValue"] == "gs://images/schema.pbtxt"
+
+
+def test_a_schema_that_is_not_there_is_refused(project: Path):
+    config = project / "pipelines/config/mine.yaml"
+    config.write_text("schema: nowhere.pbtxt")
+    assert refused(project, "--config", "mine") == (
+        f"{project}/nowhere.pbtxt: no such file; `schema` in {config} names it.\n"
+    )
+
+
+def test_a_file_of_a_person_is_not_overwritten(project: Path):
+    (project / "build").mkdir()
+    (project / "build/training.yaml").write_text("mine: 1\n")
+    result = run_python("compile.py", cwd=project)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        "build/training.yaml: compile.py has not written that; move it, or give another --output.\n"
+    )
+    assert [path.name for path in (project / "build").iterdir()] == ["training.yaml"]
+    assert (project / "build/training.yaml").read_text() == "mine: 1\n"
+
+
+def test_two_at_once_write_the_same_packages(project: Path):
+    command = [sys.executable, "compile.py"]
+    both = [subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert not list((project / "build").rglob(".partial.*"))
 
 
 def name_bare_images(tag: str) -> str:

@@ -125,7 +125,7 @@ def test_another_package_of_the_same_name_on_the_path_does_not_come_first(name: 
         assert (done.stderr, done.stdout) == ("", f"['{ROOT / 'components'}'] ['{ROOT / 'models'}']\n")
     command = [sys.executable, ROOT / "submit.py", "--local", "--data", "nowhere"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stderr == "nowhere: no such folder; --data and --test-data name folders of images.\n"
+    assert done.stderr == "nowhere: no such folder; --data and --test-data name folders or a table of images.\n"
 
 
 # Interrupts its process when the part of pydantic that is written in Rust is imported, as a person's Ctrl-C may. Only

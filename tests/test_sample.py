@@ -153,6 +153,27 @@ def test_the_folder_is_a_link_where_the_terminal_takes_it(sample: Path) -> None:
     assert f";file://{sample}\x1b\\{sample}\x1b" in done.stdout
 
 
+def test_what_is_missing_from_a_sample_is_said(tmp_path: Path) -> None:
+    run(tmp_path / "sample")
+    (tmp_path / "sample/data/val/i/0001.png").unlink()
+    (tmp_path / "sample/test/x/0001.png").unlink()
+    done = run(tmp_path / "sample")
+    assert done.returncode == 0
+    assert (
+        " of seed 123, but without data/val/i/0001.png and 1 more; remove the folder to have all drawn again. Next: "
+        in (done.stdout)
+    )
+
+
+def test_two_at_once_draw_one_sample(sample: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(SCRIPT), "--out", str(tmp_path / "sample")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = sorted(process.communicate()[0].partition(" ")[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert said == [str(tmp_path / "sample"), "Wrote"]
+    assert digests(tmp_path / "sample") == digests(sample)
+
+
 def refused(out: Path, seed: int = 123) -> None:
     done = run(out, seed)
     assert done.returncode == 1

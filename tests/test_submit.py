@@ -79,12 +79,23 @@ def leave_run(
          "write the right class there."),
         ("path,label\na,b\n", "line 1: no column sha256, filename, decision; give decisions.csv of review.html, or "
          "issues.csv with the columns decision and decided_label filled in."),
+        ("sha256,filename,decision,new_label\na,train/i/0.png,relabel,iix\n", "line 2: the class 'iix' is unknown; the "
+         "classes are i, v."),
     ],
 )  # fmt: skip
 def test_decisions_that_cannot_be_read_are_refused_before_anything_runs(workplace: Path, text: str, said: str) -> None:
     (workplace / "mine.csv").write_text(text)
+    for name in ("i", "v"):
+        (workplace / "images/train" / name).mkdir(parents=True)
+        (workplace / "images/train" / name / "0.png").touch()
     options = ("--data", "images", "--pipeline", "improvement", "--decisions", "mine.csv")
     assert refused(workplace, *options) == f"mine.csv, {said}\n"
+
+
+def test_runs_among_the_images_are_refused(workplace: Path) -> None:
+    said = "runs/default: lies among the images of .; give --runs a folder outside of them.\n"
+    assert refused(workplace, "--data", ".") == said
+    assert refused(workplace, "--component", "ingest", "--data", "images", "--test-data", ".") == said
 
 
 @pytest.mark.parametrize(
@@ -279,4 +290,6 @@ def test_a_locale_that_is_not_utf_8_keeps_names_as_they_are(workplace: Path):
     done = subprocess.run(
         [*command[:-2], "--test-data", "größe{{$"], env=environment, cwd=workplace, capture_output=True
     )
-    assert done.stderr == b"gr\\xf6\\xdfe{{$: no such folder; --data and --test-data name folders of images.\n"
+    assert (
+        done.stderr == b"gr\\xf6\\xdfe{{$: no such folder; --data and --test-data name folders or a table of images.\n"
+    )

@@ -58,7 +58,7 @@ def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Paramet
         except UserError as error:
             _stop(str(error))
         except Exception as error:
-            if sentence := explain_place(error):
+            if sentence := explain_limit(error):
                 _stop(sentence)
             raise
 
@@ -97,7 +97,7 @@ def command_line() -> Iterator[None]:
         _drop_output()
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if sentence := explain_place(error):
+        if sentence := explain_limit(error):
             sys.exit(sentence)
         raise
 
@@ -152,11 +152,13 @@ def parse_options(parser: "ArgumentParser") -> "Namespace":
     return parser.parse_args()
 
 
-def explain_place(error: Exception) -> str | None:
-    """The sentence for a file or folder that cannot be read or written; None if the error is about something else.
+def explain_limit(error: Exception) -> str | None:
+    """The sentence for a limit of the machine: memory, or a file or folder that cannot be read or written; else None.
 
     A full disk is also known by its words: TensorFlow, Beam and kfp hand on no more of it.
     """
+    if isinstance(error, MemoryError) or str(error).startswith(("MemoryError", "OOM when allocating")):
+        return "there is not enough memory; close other programs, or run where there is more."
     place = getattr(error, "filename", None)
     for reason in map(os.strerror, DISK_ERRORS):
         if line := next((line for line in str(error).splitlines() if reason in line), ""):

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import fcntl
 import hashlib
 import io
 import os
@@ -109,6 +110,21 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     paths = os.fsencode(one.absolute()), os.fsencode(other.absolute())
     return bool(library.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Makes the folder if it is not there, and waits until no other process has the block there.
+
+    The attempts that new_directory and new_file remove would else be those of a command that is still running.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_to_disk(*paths: Path) -> None:

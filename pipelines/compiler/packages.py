@@ -52,6 +52,11 @@ def build(name: str, stages: Stages) -> BaseComponent:
     return pipeline
 
 
+def is_package(path: Path) -> bool:
+    """Whether a file begins as kfp's compiler lets packages begin."""
+    return path.is_file() and path.read_bytes().startswith(b"# PIPELINE DEFINITION\n")
+
+
 def write_package(pipeline: BaseComponent, path: Path) -> None:
     """Compiles a pipeline to YAML, the same bytes each time.
 

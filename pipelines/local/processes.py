@@ -17,8 +17,10 @@ from components.shared.process import Throw, handle_signals, restore_handlers
 _FOR_STAGES = {
     "_KFP_RUNTIME": "true",  # kfp imports only what running a step takes, as in its own components: a second less
     "TF_CPP_MIN_LOG_LEVEL": "2",
-    "PYTHONWARNINGS": "ignore",
 }
+# What would change their results, or break their libraries, if the user had set it for other work.
+_FIXED = {"KERAS_BACKEND": "tensorflow", "PYTHONOPTIMIZE": "", "PYTHONSAFEPATH": "", "PYTHONWARNINGS": "ignore"}
+STOPPING = b"Stopping: the stage that runs ends, and what it has begun is removed.\n"
 _PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 # The stages read the names of files as the tools do, and kfp.local reads what they print as UTF-8, whatever the locale.
 _UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
@@ -28,11 +30,14 @@ _UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
 def set_environment(temporary: Path) -> Iterator[None]:
     """Adds what the stages need to the environment, which kfp.local hands to them; what else the user has set stays.
 
+    Keras reads none of the user's settings, such as another precision of numbers, from ~/.keras/keras.json.
+
     Args:
         temporary: a folder for the temporary files of the stages.
     """
     before = dict(os.environ)
-    os.environ.update(_FOR_STAGES | before | _UTF8 | {"TMPDIR": str(temporary)})
+    own = {"TMPDIR": str(temporary), "KERAS_HOME": str(temporary / "keras")}
+    os.environ.update(_FOR_STAGES | before | _UTF8 | _FIXED | own)
     try:
         yield
     finally:
@@ -76,6 +81,8 @@ class Interruption:
     def _take(self, number: int, frame: FrameType | None) -> None:
         self._has_come = True
         if self._is_working:
+            with contextlib.suppress(OSError):  # not by print, which the signal may have interrupted
+                os.write(2, STOPPING)
             self._is_working = False  # the second signal, of a person in a hurry, would end the cleaning up
             self._throw.start(number, frame)
 

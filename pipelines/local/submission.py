@@ -51,7 +51,10 @@ class LocalTarget:
                 raise UserError(f"{folder}: no such file; --data and --test-data name folders or a table of images.")
             return DataVersion(str(folder.resolve()), "")
         if not folder.is_dir():
-            raise UserError(f"{folder}: no such folder; --data and --test-data name folders of images.")
+            raise UserError(f"{folder}: no such folder; --data and --test-data name folders or a table of images.")
+        runs = self._runs / self._experiment
+        if runs.resolve().is_relative_to(folder.resolve()):
+            raise UserError(f"{runs}: lies among the images of {folder}; give --runs a folder outside of them.")
         ignored = list_ignored(folder)
         if shown := [name for name in ignored if not Path(name).name.startswith(".")]:
             more = f" and {len(shown) - 1:,} more" if len(shown) > 1 else ""

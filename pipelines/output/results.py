@@ -1,17 +1,14 @@
 """The files that a run writes to results/, by which `dvc metrics` and `dvc plots` compare data versions."""
 
-import contextlib
 import csv
-import fcntl
 import io
 import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from components.shared.errors import UserError
-from components.shared.files import new_directory, write_to_disk
+from components.shared.files import lock_folder, new_directory, write_to_disk
 from components.shared.formats import schema
 from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits, read_evaluation
 from components.shared.formats.training import read_history
@@ -57,7 +54,7 @@ def keep_results(evaluation: Path, history: Path | None, results: Path) -> None:
             files["plots/training.csv"] = history.read_text(encoding="utf-8")
         folder = results.resolve()
         _check_no_links(folder, FILES)
-        with _lock(folder.parent):
+        with lock_folder(folder.parent):
             with new_directory(folder) as new:
                 if folder.exists():  # with what else somebody keeps there
                     shutil.copytree(folder, new, symlinks=True, dirs_exist_ok=True)
@@ -79,18 +76,6 @@ def _check_no_links(results: Path, names: Iterable[str]) -> None:
         for place in (path, *path.parents[: len(Path(name).parts) - 1]):
             if place.is_symlink():
                 raise UserError(f"{place}: a link; put a file or folder of its own there, or remove it.")
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Waits until no other run writes its results there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def read_data_version(results: Path) -> str:

@@ -143,7 +143,7 @@ def describe_forecast(forecast: Forecast) -> str:
 
 
 def _count_images(prepared: PreparedRun, request: RunRequest) -> Counts | None:
-    images = list_images(request.data or "", prepared.arguments["data_uri"], rev=request.rev)
+    images = list_images(request.data or "", prepared.arguments.get("data_uri", ""), rev=request.rev)
     if images is None:
         return None
     made = sum(image.is_augmented for image in images)

@@ -124,10 +124,10 @@ def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
     return target.locate_folder(Path(data), rev)
 
 
-def _find_classes(request: RunRequest, data: dict[str, Any]) -> set[str]:
+def _find_classes(request: RunRequest, data: dict[str, Any]) -> list[str]:
     """The classes of the data, as far as they are listed in a moment."""
     images = list_images(request.data, data["data_uri"], rev=request.rev) if request.data else None
-    return {image.label for image in images or []}
+    return sorted({image.label for image in images or []})
 
 
 def _look_again(arguments: dict[str, Any], request: RunRequest, target: Target) -> dict[str, Any]:
@@ -155,9 +155,18 @@ def choose_schema(request: RunRequest, config: Config) -> str:
         return request.schema
     if not config.schema_file or is_address(config.schema_file) or request.component or request.before:
         return ""
-    schema = str(ROOT / config.schema_file)
-    check_file(schema, f"`schema` in {config.path} names it")
-    return schema
+    check_schema(config)
+    return str(ROOT / config.schema_file)
+
+
+def check_schema(config: Config) -> None:
+    """Checks that the schema that a configuration names is there, if it names one.
+
+    Raises:
+        UserError: It is not.
+    """
+    if config.schema_file and not is_address(config.schema_file):
+        check_file(str(ROOT / config.schema_file), f"`schema` in {config.path} names it")
 
 
 def check_file(file: str, advice: str) -> None:

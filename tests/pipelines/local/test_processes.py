@@ -18,3 +18,20 @@ def test_stages_print_and_name_files_in_utf_8_whatever_the_locale(monkeypatch: p
         done = subprocess.run([sys.executable, "-c", code], capture_output=True)
     assert done.stdout.decode("utf-8") == "größer \\udcff b'\\xc3\\xb6' utf-8\n"
     assert os.environ["PYTHONIOENCODING"] == "latin-1:replace"
+
+
+def test_stages_take_no_settings_of_keras_and_python_that_change_or_break_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "home/.keras").mkdir(parents=True)
+    (tmp_path / "home/.keras/keras.json").write_text('{"floatx": "float64", "image_data_format": "channels_first"}')
+    for name, value in {"HOME": str(tmp_path / "home"), "KERAS_BACKEND": "jax", "PYTHONOPTIMIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    code = (
+        "import keras, sys; "
+        "print(keras.backend.backend(), keras.config.floatx(), keras.config.image_data_format(), sys.flags.optimize)"
+    )
+    with set_environment(tmp_path):
+        done = subprocess.run([os.environ["STAGES_PYTHON"], "-c", code], capture_output=True, text=True)
+    assert done.stdout == "tensorflow float32 channels_last 0\n", done.stderr
