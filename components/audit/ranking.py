@@ -173,10 +173,10 @@ def _suspect(judged: JudgedImage, classes: list[str], *, ink: bool) -> Suspicion
             why = f"It hardly looks like {label}, and is unlike the images of {guess}, too."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if judged.twins:
-        same = "apart from its place on the page" if ink else "saved again"
+        same = ", apart from its place on the page" if ink else ""
         if "exact_duplicate" in kinds:
-            same = "byte for byte"
-        return Suspicion(kinds, "keep_one", "", 1.0, f"It is {judged.twins[0].filename} again, {same}.")
+            same = ", byte for byte"
+        return Suspicion(kinds, "keep_one", "", 1.0, f"It is {judged.twins[0].filename} again{same}.")
     return Suspicion(kinds, "", "", given, "")
 
 

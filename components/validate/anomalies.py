@@ -159,9 +159,9 @@ def compare_splits(
     Args:
         statistics: Those of each split.
         schema: The features to compare.
-        label_threshold: The largest L-infinity distance of the labels that is no finding, 0 to 1.
-        scalar_threshold: The largest Jensen-Shannon divergence of a scalar that is no finding, 0 to 1, beyond the one
-            that two samples of the same distribution have: in few images that is large.
+        label_threshold: The largest L-infinity distance of the labels that is no finding, 0 to 1, beyond the one that
+            two samples of the same distribution have: in few images that is large.
+        scalar_threshold: The largest Jensen-Shannon divergence of a scalar that is no finding, 0 to 1, likewise.
 
     Returns:
         A finding per feature that is distributed differently in another split.
@@ -169,19 +169,19 @@ def compare_splits(
     findings: list[Finding] = []
     for kind, split, role in (("skew", "val", "serving_statistics"), ("drift", "test", "previous_statistics")):
         if split in statistics:
-            compared, by_chance = _drop_unseen(schema), _expect_divergence(statistics["train"], statistics[split])
+            pair = (statistics["train"], statistics[split])
+            compared, by_chance = _drop_unseen(schema), _expect_divergence(*pair)
             for feature in compared.feature:
                 comparator = getattr(feature, f"{kind}_comparator")
                 if feature.name == columns.CLASS:
-                    comparator.infinity_norm.threshold = label_threshold
+                    comparator.infinity_norm.threshold = min(label_threshold + _expect_distance(*pair), 1.0)
                 elif feature.name in columns.SCALARS:
                     threshold = min(scalar_threshold + by_chance, max(scalar_threshold, MOST_DIVERGENCE))
                     comparator.jensen_shannon_divergence.threshold = threshold
             anomalies = tfdv.validate_statistics(statistics["train"], compared, **{role: statistics[split]})
             for name, message in _list_reasons(anomalies, comparisons=True):
-                allowed = (
-                    f" ({scalar_threshold:g}, and what so few images have by chance)" if name != columns.CLASS else ""
-                )
+                most = label_threshold if name == columns.CLASS else scalar_threshold
+                allowed = f" ({most:g}, and what so few images have by chance)"
                 said = f"train against {split}: {name}: {_name_splits(message, split).rstrip('.')}{allowed}."
                 findings.append({"kind": kind, "message": said, "images": []})
     return findings
@@ -203,6 +203,18 @@ def _expect_divergence(*samples: DatasetFeatureStatisticsList) -> float:
     """
     inverses = sum(1 / sample.datasets[0].num_examples for sample in samples)
     return float(DEGREES_OF_FREEDOM / (8 * math.log(2)) * inverses)
+
+
+def _expect_distance(*samples: DatasetFeatureStatisticsList) -> float:
+    """The L-infinity distance of the labels that two samples of one distribution rarely have.
+
+    That is two standard errors of the difference between the shares of the most frequent class (binomial).
+    """
+    features = {feature.path.step[0]: feature for feature in samples[0].datasets[0].features}
+    buckets = features[columns.CLASS].string_stats.rank_histogram.buckets
+    share = max(bucket.sample_count for bucket in buckets) / samples[0].datasets[0].num_examples
+    inverses = sum(1 / sample.datasets[0].num_examples for sample in samples)
+    return float(2 * math.sqrt(share * (1 - share) * inverses))
 
 
 def _drop_unseen(schema: Schema) -> Schema:

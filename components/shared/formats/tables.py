@@ -71,9 +71,10 @@ def read_rows(
             separator = find_separator(first, columns)
             reader = csv.reader(itertools.chain([first], file), delimiter=separator, strict=True)
             header = next(reader, [])
-            check_spelling(header, [*columns, *optional], str(place))
-            if missing := [name for name in columns if name not in header]:
+            missing = [name for name in columns if name not in header]
+            if missing and not any(cell.strip().lower() in missing for cell in header):
                 raise UserError(f"{place}: no column {', '.join(missing)}; {advice}.")
+            check_spelling(header, [*columns, *optional], str(place))
             line = reader.line_num
             wanted = [*columns, *(name for name in optional if name in header)]
             for cells in reader:

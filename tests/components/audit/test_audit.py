@@ -267,7 +267,7 @@ def test_a_shape_is_only_the_same_as_itself(shapes: list[dict[str, str]]):
     """Shapes of one kind have the same ink, but for its size and colour."""
     alike = [issue for issue in shapes if issue["group"]]
     assert {issue["filename"] for issue in alike} == {"val/v/00.png", "train/v/scaled.jpg"}
-    assert row(shapes, "train/v/scaled.jpg")["why"] == "It is val/v/00.png again, saved again."
+    assert row(shapes, "train/v/scaled.jpg")["why"] == "It is val/v/00.png again."
     plain = row(shapes, "train/x/plain.png")
     assert (plain["kinds"], plain["action"], plain["why"]) == ("blank", "drop", "It is of one plain colour.")
 
