@@ -172,7 +172,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print(f"The new version leaves out the files that are no images of a class: {', '.join(beside[:5])}")
     figures_of = read_data_version(RESULTS)
     if plan.options.commit and plan.results_obstacle:
-        console.print(f"{RESULTS}/ {plan.results_obstacle}, so the commit leaves it out.")
+        console.print(f"{plan.results_obstacle}, so the commit leaves out all of {RESULTS}/.")
     elif figures_of not in ("", plan.next.name) and not plan.figures:
         console.print(
             f"{RESULTS}/ holds the figures of another version, {figures_of}, so a commit leaves them out; "

@@ -88,7 +88,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--experiment", default="default", help="the runs it belongs with (default: %(default)s)")
     parser.add_argument("--config", help="a name in pipelines/config (default: gke, with --local: local)")
     parser.add_argument(
-        "--data", help="the images: a folder tracked by DVC or gs://BUCKET/FOLDER, or a table in it; locally, any"
+        "--data", help="the images: a folder tracked by DVC, or gs://BUCKET/FOLDER; locally any folder or table"
     )
     parser.add_argument("--test-data", help="the test split, likewise, if --data has none")
     parser.add_argument("--rev", help="which version of --data: a commit, tag or branch of git")

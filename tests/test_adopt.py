@@ -274,7 +274,7 @@ def test_results_that_git_ignores_though_it_tracks_them_are_left_out(place: Plac
     (place.home / ".gitignore").write_text("/runs\n/results\n")
     git(place.home, "commit", "--quiet", "--all", "--message", "ignored")
     output = run(*EVERYTHING)
-    assert "results/ is ignored by git, so the commit leaves it out.\n" in output
+    assert "git ignores results/, so the commit leaves out all of results/.\n" in output
     assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
 
 
@@ -283,7 +283,7 @@ def test_results_of_which_git_ignores_a_part_are_left_out(place: Place, run: Cal
     git(place.home, "config", "core.excludesFile", str(place.home.parent / "ignored"))
     write(place.home / "results", {"metrics.json": json.dumps({"data_version": place.version})})
     output = run(*EVERYTHING)
-    assert "results/ has plots/training.csv, which git ignores, so the commit leaves it out.\n" in output
+    assert "git ignores results/plots/training.csv, so the commit leaves out all of results/.\n" in output
     assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
 
 
@@ -319,9 +319,9 @@ def test_a_tag_opens_no_editor(place: Place, run: Callable[..., str]) -> None:
 @pytest.mark.parametrize(
     ("tag", "said"),
     [
-        ("main", "the branch 'main' exists, from which git could not tell the tag; choose another name."),
-        ("rel/1/2", "the tag 'rel/1' exists, beside which git can have no 'rel/1/2'; choose another name."),
-        ("rel", "the tag 'rel/1' exists, beside which git can have no 'rel'; choose another name."),
+        ("main", "a branch 'main' exists, and git could not tell the two apart; choose another name."),
+        ("rel/1/2", "the tag 'rel/1' exists, and git cannot have both; choose another name than 'rel/1/2'."),
+        ("rel", "the tag 'rel/1' exists, and git cannot have both; choose another name than 'rel'."),
     ],
 )
 def test_a_tag_that_git_would_refuse_or_mistake_is_refused_first(
@@ -357,7 +357,7 @@ def test_results_outside_the_repository_are_left_out(
 ) -> None:
     monkeypatch.chdir(place.home.parent)
     output = run("--curated", place.made, *EVERYTHING, data=place.home / "data")
-    assert f"results/ is outside {place.home}, so the commit leaves it out.\n" in output
+    assert f"results/ is outside {place.home}, so the commit leaves out all of results/.\n" in output
     assert git(place.home, "show", "--format=", "--name-only", "v3^{commit}").split() == ["data.dvc"]
 
 

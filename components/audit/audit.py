@@ -138,9 +138,9 @@ def audit_images(
     is_judged = find_judged_classes(labels, duplicates.groups, classes=len(classes), folds=settings.folds)
     verdict = judge_images(to_audit.views, labels, duplicates.groups, is_judged=is_judged, settings=settings, work=work)
     issues = rank_images(images, verdict, duplicates=duplicates, classes=classes, ink=to_audit.ink)
-    unjudged = [name for name, judged in zip(classes, is_judged, strict=True) if not judged]
+    unjudged = {classes[label] for label in np.unique(labels[~is_judged[labels]])}
     issues = [issue._replace(why=issue.why or UNJUDGED) if issue.label in unjudged else issue for issue in issues]
-    return issues, unjudged
+    return issues, [name for name in classes if name in unjudged]
 
 
 def warn_of_unjudged(classes: list[str]) -> list[str]:
@@ -153,7 +153,8 @@ def warn_of_unjudged(classes: list[str]) -> list[str]:
         A sentence, if there are any.
     """
     names = cut(", ".join(classes))
-    return [f"of too few different images to judge their labels are: {names}; look at all of them."] if classes else []
+    few = "These classes have too few different images for their labels to be judged"
+    return [f"{few}: {names}. Look at their images yourself; issues.csv lists them."] if classes else []
 
 
 def warn_of_duplicates(issues: list[Issue], *, ink: bool) -> list[str]:
@@ -248,7 +249,7 @@ def find_judged_classes(
     Raises:
         UserError: None is.
     """
-    different = np.array([len(set(groups[labels == label])) for label in range(classes)])
+    different = np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0], minlength=classes)
     if different.max() < folds:
         raise UserError(
             f"no class has more than {different.max()} different images in train and val, fewer than the {folds} folds;"

@@ -1,5 +1,6 @@
 """Cross-validation: each image is judged by networks that have seen neither it nor a duplicate of it."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +18,7 @@ from components.audit.finished_folds import keep_verdict, read_verdict
 from components.audit.judge import Verdict, judge_unseen
 from components.audit.workers import start_workers
 
+BELIEVED = 2 / 3  # the probability of a label that is not judged: not doubted, but less than that of a sure judge
 BELIEF = 0.2  # the least score at which the next repeat trains on an image with its label
 
 
@@ -89,12 +91,14 @@ def judge_images(
 
 
 def _believe(verdict: Verdict, labels: NDArray[np.int64], believed: NDArray[np.bool_]) -> Verdict:
-    """The verdict with the given label as the certain one of some images; `believed` is bool [images]."""
-    certain = np.eye(verdict.probabilities.shape[1], dtype=np.float32)[labels]
+    """The verdict without one on the images that are `believed`, bool [images]: their label is merely likely."""
+    classes = verdict.probabilities.shape[1]
+    likely = np.full((len(labels), classes), (1 - BELIEVED) / max(classes - 1, 1), np.float32)
+    likely[np.arange(len(labels)), labels] = BELIEVED
     return Verdict(
-        np.where(believed[:, np.newaxis], certain, verdict.probabilities),
-        np.where(believed, np.float32(0), verdict.distance),
-        np.where(believed, np.float32(0), verdict.guess_distance),
+        np.where(believed[:, np.newaxis], likely, verdict.probabilities),
+        np.where(believed, np.float32(np.nan), verdict.distance),
+        np.where(believed, np.float32(np.nan), verdict.guess_distance),
     )
 
 
@@ -122,8 +126,10 @@ def assign_folds(labels: NDArray[np.int64], groups: NDArray[np.int64], *, folds:
     """
     numbers = np.zeros(len(labels), int)
     split = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(labels, labels, groups)
-    for number, (_, unseen) in enumerate(split):
-        numbers[unseen] = number
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes with fewer images than folds
+        for number, (_, unseen) in enumerate(split):
+            numbers[unseen] = number
     return numbers
 
 

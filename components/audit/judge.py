@@ -26,7 +26,8 @@ class Verdict(NamedTuple):
     """What judges say about some pictures."""
 
     probabilities: NDArray[np.float32]  # [pictures, classes]
-    distance: NDArray[np.float32]  # [pictures], cosine, from pictures of the same label: 0 like them, 1 unlike them all
+    # [pictures], cosine, from pictures of the same label: 0 like them, 1 unlike them all; NaN if it was not judged
+    distance: NDArray[np.float32]
     # [pictures], likewise, from pictures of the most probable class; a mean verdict has the mean over its judges, each
     # with the class that it finds most probable
     guess_distance: NDArray[np.float32]

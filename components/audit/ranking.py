@@ -98,8 +98,8 @@ def rank_images(
 
 def _judge(images: list[AuditedImage], verdict: Verdict, duplicates: Duplicates) -> list[JudgedImage]:
     quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
-    odd = verdict.distance >= np.quantile(verdict.distance, 1 - ODD)
-    strange = verdict.guess_distance > np.quantile(verdict.distance, 1 - STRANGE)
+    odd = verdict.distance >= np.nanquantile(verdict.distance, 1 - ODD)
+    strange = verdict.guess_distance > np.nanquantile(verdict.distance, 1 - STRANGE)
     numbers = [int(number) for number in duplicates.groups]
     groups: defaultdict[int, list[AuditedImage]] = defaultdict(list)
     for image, number in zip(images, numbers, strict=True):
@@ -129,10 +129,14 @@ def score_images(labels: NDArray[np.int64], verdict: Verdict) -> tuple[NDArray[n
 
     Returns:
         cleanlab's label quality, the probability of the label adjusted by class (Northcutt et al., "Confident
-        Learning", 2021), and the rank of the distance from images of the same label; each float64 [images], 0 to 1.
+        Learning", 2021), and the rank of the distance from images of the same label, 0 where that was not measured;
+        each float64 [images], 0 to 1.
     """
     quality = get_label_quality_scores(labels, verdict.probabilities, adjust_pred_probs=True)
-    return quality, rankdata(verdict.distance) / len(labels)
+    is_measured = np.isfinite(verdict.distance)
+    ranks = np.zeros(len(labels))
+    ranks[is_measured] = rankdata(verdict.distance[is_measured]) / is_measured.sum()
+    return quality, ranks
 
 
 def _doubt(judged: JudgedImage) -> float:

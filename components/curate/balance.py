@@ -75,6 +75,8 @@ def read_hardness(path: str, outcomes: Iterable[Outcome], classes: list[str]) ->
         raise UserError(f"{path}: not predictions of the val images of these examples; evaluate a model on them.")
     kept = {outcome.image.filename: outcome.label for outcome in of_val if outcome.split == "val"}
     rows = rows[rows[columns.FILENAME].isin(kept)]
+    if rows.empty:  # nothing is known then
+        return Hardness(dict.fromkeys(classes, 0.0), [Slices(np.empty(0), np.zeros(1))] * len(SCALARS))
     labels = rows[columns.FILENAME].map(kept)
     is_wrong = (labels != rows[columns.PREDICTION]).to_numpy(float)
     average = float(is_wrong.mean())

@@ -13,7 +13,7 @@ from components.shared.formats.issues import Issue
 
 # If the policy would change more than this share of the images, the audit has learned too little to be trusted.
 MOST_CHANGED = 0.5
-FEW_DROPPED = 2  # images of a class that may always be dropped, whatever share of it they are
+FEW_DROPPED = 5  # images: of small classes, as many may be dropped though they are a large share, but no more than half
 MOVED = 0.2  # share of the training images of a class that is moved to val if val has none of the class
 
 
@@ -182,9 +182,10 @@ def _check_dropped(outcomes: list[Outcome], issues: dict[str, Issue], policy: Po
         (outcome.image.split, outcome.image.label) for outcome in outcomes if _is_doubtful_drop(outcome, issues)
     )
     for (split, label), count in sorted(dropped.items()):
-        if count > max(policy.most_dropped * images[split, label], FEW_DROPPED):
+        of_class = images[split, label]
+        if count > max(policy.most_dropped * of_class, min(FEW_DROPPED, of_class // 2)):
             raise UserError(
-                f"the policy would drop {count:,} of the {images[split, label]:,} images of the class {label} in"
+                f"the policy would drop {count:,} of the {of_class:,} images of the class {label} in"
                 f" {split}, more than most_dropped allows, {policy.most_dropped}; decide about them on the review page,"
                 " raise the confidences of the policy, keep duplicates with duplicates=keep, or raise most_dropped."
             )

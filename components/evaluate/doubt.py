@@ -15,7 +15,7 @@ class DoubtedImages(NamedTuple):
 
     rows: pd.DataFrame  # predictions, the most doubted first; none if the list would mean nothing
     contradicted: int  # how many there are
-    images: int  # of the whole split
+    images: int  # all that were ranked
 
     @property
     def has_learned(self) -> bool:
@@ -31,7 +31,7 @@ def rank_doubted(train: pd.DataFrame) -> DoubtedImages:
     the list with good images.
 
     Args:
-        train: The predictions of the train split, with the probabilities of the classes.
+        train: The predictions of images of the train split, with the probabilities of the classes.
 
     Returns:
         The images.

@@ -37,6 +37,7 @@ def write_evaluation_report(
         confusions={split: _rank_confusions(part) for split, part in mistakes.items()},
         galleries=galleries,
         doubted=doubted,
+        augmented=bool(is_made.any()),
         wrong={split: len(part) for split, part in mistakes.items()},
         pictures=draw_thumbnails(examples, shown),
     )

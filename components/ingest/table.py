@@ -134,9 +134,8 @@ def read_table(root: Source, name: str) -> Iterator[Row]:
     with root.open_copy(name) as path:
         cells = _read_csv(path, place) if name.lower().endswith(".csv") else _read_parquet(path, place)
         for line, row in cells:
-            others = {column: row.pop(column) for column in LIKE_SPLIT if column in row}
-            for column, value in others.items():
-                likenesses[column].add(str(value).strip().lower())
+            for column in [name for name in row if name not in (*COLUMNS, SPLIT)]:
+                likenesses[column].add(str(row.pop(column) or "").strip().lower())
             checked = _check_row(row, f"{place}, {line}")
             if earlier := seen.get(checked.path):
                 raise UserError(f"{place}, {line}: {checked.path} is in {earlier} already; leave one of them.")
@@ -151,7 +150,7 @@ def read_table(root: Source, name: str) -> Iterator[Row]:
 def _check_likenesses(likenesses: Mapping[str, set[str]], place: str) -> None:
     """Refuses a table whose splits have another column, and would be made anew; `likenesses` are values by column."""
     for column, values in likenesses.items():
-        if values and values <= SPLIT_NAMES.keys():
+        if (named := values - {""}) and named <= SPLIT_NAMES.keys():
             raise UserError(f"{place}: the column {quote(column)} has splits; call it split, or leave it out.")
 
 
@@ -160,7 +159,7 @@ def _name_table(root: Source, name: str) -> str:
 
 
 def _read_csv(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for line, row in read_rows(path, COLUMNS, ADVICE, shown=place, optional=(SPLIT, *LIKE_SPLIT)):
+    for line, row in read_rows(path, COLUMNS, ADVICE, shown=place, optional=(SPLIT,), alike=LIKE_SPLIT):
         yield f"line {line}", dict(row)
 
 
@@ -171,7 +170,7 @@ def _read_parquet(path: Path, place: str) -> Iterator[tuple[str, dict[str, Any]]
             check_spelling(names, [*COLUMNS, SPLIT], place)
             if missing := [name for name in COLUMNS if name not in names]:
                 raise UserError(f"{place}: no column {', '.join(missing)}; {ADVICE}.")
-            wanted = [name for name in (*COLUMNS, SPLIT, *LIKE_SPLIT) if name in names]
+            wanted = [name for name in names if name in (*COLUMNS, SPLIT) or name.strip().lower() in LIKE_SPLIT]
             number = 0
             for batch in file.iter_batches(columns=wanted):
                 for row in batch.to_pylist():

@@ -34,7 +34,7 @@ TOKEN = re.compile(r"\bya29\.[\w.-]+|\beyJ[\w-]{10,}(\.[\w-]+)*|(?<=\b[Bb]earer 
 BLOT = "[token]"
 # Escape sequences, line breaks, halves of characters, and what turns the direction of the text around it.
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# By which git hooks and `git rebase --exec` name their repository, that of a command is the one its folders are in.
+# By these, git's hooks and `git rebase --exec` name their repository. That of a command is the one its folders are in.
 REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 # What writing to an open file may say; Python's error does not name the file then.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -96,7 +96,7 @@ def command_line() -> Iterator[None]:
     except BrokenPipeError:  # who read the output has enough, as `head` does
         _drop_output()
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         if sentence := explain_limit(error):
             sys.exit(sentence)
         raise
@@ -157,7 +157,8 @@ def explain_limit(error: Exception) -> str | None:
 
     A full disk is also known by its words: TensorFlow, Beam and kfp hand on no more of it.
     """
-    if isinstance(error, MemoryError) or str(error).startswith(("MemoryError", "OOM when allocating")):
+    # Beam and TensorFlow hand on no more of it than its words.
+    if isinstance(error, MemoryError) or re.search(r"^MemoryError\b|\bOOM when allocating\b", str(error)):
         return "there is not enough memory; close other programs, or run where there is more."
     place = getattr(error, "filename", None)
     for reason in map(os.strerror, DISK_ERRORS):

@@ -7,9 +7,10 @@ from typing import Any
 
 import jinja2
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image, ImageChops
+from PIL import Image
 
 from components.shared.errors import UserError
 from components.shared.files import new_file
@@ -17,7 +18,8 @@ from components.shared.formats.examples import ExampleSet
 
 TEMPLATES = Path(__file__).parents[1]  # components/, whose stages have templates of their own
 THUMBNAIL = (140, 105)  # pixels
-TINT = 40  # of 255: how far the channels of a grey picture may be apart
+TINT = 40  # of 255: how far the channels of a grey pixel may be apart
+COLOURED = 0.01  # share of the pixels: more that are not grey make a picture one in colour
 
 
 def write_report(output: str, template: str, **values: Any) -> None:
@@ -54,9 +56,8 @@ def draw_thumbnail(encoded: bytes, size: tuple[int, int] = THUMBNAIL) -> str:
 
 def _has_colours(picture: Image.Image) -> bool:
     """Whether its colours are more than the tint of a scanned page; the picture is in RGB."""
-    red, green, blue = picture.split()
-    differences = (ImageChops.difference(*pair) for pair in ((red, green), (green, blue)))
-    return any(each.point(lambda tone: 255 * (tone > TINT)).getbbox() for each in differences)
+    tinted = np.ptp(np.asarray(picture), axis=2) > TINT
+    return bool(tinted.mean() > COLOURED)
 
 
 def draw_thumbnails(examples: ExampleSet, filenames: set[str], size: tuple[int, int] = THUMBNAIL) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The schema of the examples, and what in their statistics does not fit it."""
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -181,8 +182,9 @@ def compare_splits(
             anomalies = tfdv.validate_statistics(statistics["train"], compared, **{role: statistics[split]})
             for name, message in _list_reasons(anomalies, comparisons=True):
                 most = label_threshold if name == columns.CLASS else scalar_threshold
-                allowed = f" ({most:g}, and what so few images have by chance)"
-                said = f"train against {split}: {name}: {_name_splits(message, split).rstrip('.')}{allowed}."
+                allowed = rf"\g<0> ({most:g} and what chance allows for this many images)"
+                explained = re.sub(r"the threshold [\d.e+-]*\d", allowed, _name_splits(message, split)).rstrip(".")
+                said = f"train against {split}: {name}: {explained}."
                 findings.append({"kind": kind, "message": said, "images": []})
     return findings
 

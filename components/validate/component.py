@@ -29,9 +29,9 @@ def validate(
         curated_schema_uri: The schema that the images must fit, a path or gs://BUCKET/OBJECT; empty to infer one from
             them.
         label_threshold: The largest L-infinity distance, 0 to 1, between the label distributions of train and val
-            (skew) or test (drift), beyond what so few images have by chance.
+            (skew) or test (drift), beyond what chance allows for this many images.
         scalar_threshold: The largest Jensen-Shannon divergence, 0 to 1, between the distributions of a scalar such as
-            the contrast, for the same pairs of splits.
+            the contrast, for the same pairs of splits, likewise.
         blank_contrast: An image is blank if the standard deviation of its intensity, 0 to 0.5, is smaller.
         imbalance_ratio: A class is reported if it has this many times fewer or more images than the median class.
         severity: "error", "warning" or "ignore" for kinds of finding, by name; "warning" for the kinds that are left

@@ -60,7 +60,7 @@ def fetch_results(cluster: Cluster, execution: Execution, *, state: str, request
     uris = find_artifacts(cluster, execution, made)
     ended = EndedRun(execution, state, uris, folder, request, read_command(folder))
     figures = _show_figures(ended) if state == "succeeded" else None
-    compared = state == "succeeded" and ended.uris.get(("compare", "comparison"))
+    compared = ended.uris.get(("compare", "comparison")) if state == "succeeded" else None
     comparison = _show_comparison(compared) if compared else None
     _keep_reports(uris, folder)
     if state == "succeeded":

@@ -359,12 +359,12 @@ def _find_results_obstacle(git: Path) -> str:
     """Why git cannot keep all of results/; empty if it can. Tracked files in an ignored folder count as ignored."""
     folder = RESULTS.resolve()
     if not folder.is_relative_to(git):
-        return f"is outside {git}"
+        return f"{RESULTS}/ is outside {git}"
     # Of files, since git cannot tell that what is not there is a folder.
     ignored = [name for name in FILES if _ask_git(git, "check-ignore", "--no-index", "--", str(folder / name))]
     if len(ignored) == len(FILES):
-        return "is ignored by git"
-    return f"has {ignored[0]}, which git ignores" if ignored else ""
+        return f"git ignores {RESULTS}/"
+    return f"git ignores {RESULTS}/{ignored[0]}" if ignored else ""
 
 
 def _check_git(git: Path, files: list[Path]) -> None:
@@ -391,10 +391,10 @@ def _check_tag(git: Path, tag: str, is_done: bool) -> None:
     if commit and not (is_done and commit == _ask_git(git, "rev-parse", "HEAD")):
         raise UserError(f"the tag '{tag}' exists; choose another name.")
     if _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/heads/{tag}"):
-        raise UserError(f"the branch '{tag}' exists, from which git could not tell the tag; choose another name.")
+        raise UserError(f"a branch '{tag}' exists, and git could not tell the two apart; choose another name.")
     for other in _ask_git(git, "for-each-ref", "--format=%(refname:strip=2)", "refs/tags").splitlines():
         if f"{other}/".startswith(f"{tag}/") != f"{tag}/".startswith(f"{other}/"):
-            raise UserError(f"the tag '{other}' exists, beside which git can have no '{tag}'; choose another name.")
+            raise UserError(f"the tag '{other}' exists, and git cannot have both; choose another name than '{tag}'.")
 
 
 def _ask_git(git: Path, *arguments: str, failed: str = "") -> str:

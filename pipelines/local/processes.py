@@ -20,7 +20,7 @@ _FOR_STAGES = {
 }
 # What would change their results, or break their libraries, if the user had set it for other work.
 _FIXED = {"KERAS_BACKEND": "tensorflow", "PYTHONOPTIMIZE": "", "PYTHONSAFEPATH": "", "PYTHONWARNINGS": "ignore"}
-STOPPING = b"Stopping: the stage that runs ends, and what it has begun is removed.\n"
+STOPPING = b"Stopping: waiting for the stage that runs to end.\n"
 _PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 # The stages read the names of files as the tools do, and kfp.local reads what they print as UTF-8, whatever the locale.
 _UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}
@@ -36,8 +36,11 @@ def set_environment(temporary: Path) -> Iterator[None]:
         temporary: a folder for the temporary files of the stages.
     """
     before = dict(os.environ)
+    # One of the variables of Keras ends a training after some epochs.
+    theirs = {name: value for name, value in before.items() if not name.startswith("KERAS_")}
     own = {"TMPDIR": str(temporary), "KERAS_HOME": str(temporary / "keras")}
-    os.environ.update(_FOR_STAGES | before | _UTF8 | _FIXED | own)
+    os.environ.clear()
+    os.environ.update(_FOR_STAGES | theirs | _UTF8 | _FIXED | own)
     try:
         yield
     finally:

@@ -68,7 +68,8 @@ def write_index(folder: Path, overview: RunOverview, earlier: EarlierFigures | N
         overview: of the run.
         earlier: the figures of the run before of that experiment, if there is one; those of other classes are left out.
     """
-    if earlier and (not overview.figures or earlier.evaluation["classes"] != overview.figures["classes"]):
+    classes = sorted(overview.figures["classes"]) if overview.figures else []
+    if earlier and sorted(earlier.evaluation["classes"]) != classes:
         earlier = None  # it was about something else
     style = re.search(r"<style>.*?</style>", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     text = f"""<!doctype html>
@@ -166,7 +167,7 @@ def _explain_comparison(figures: Evaluation, earlier: EarlierFigures) -> str:
 def _list_other_settings(now: Settings, before: Settings) -> str:
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(
-        f"{name.replace('_', ' ')} {before.get(name, 'not set')} and not {now.get(name, 'not set')}" for name in names
+        f"{name.replace('_', ' ')} {before.get(name, 'not set')} (now {now.get(name, 'not set')})" for name in names
     )
 
 

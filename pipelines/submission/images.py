@@ -10,7 +10,7 @@ from components.shared.cloud_storage import open_local_copy
 from components.shared.errors import UserError
 from components.shared.formats.examples import is_augmented
 from components.shared.formats.image_table import ADVICE, COLUMNS, SPLIT
-from components.shared.formats.names import SPLIT_NAMES, has_image_suffix, has_passed_over, is_passed_over
+from components.shared.formats.names import SPLIT_NAMES, has_image_suffix, has_passed_over, is_passed_over, sort_classes
 from components.shared.formats.tables import read_rows
 
 
@@ -52,6 +52,27 @@ def list_images(data: str, data_uri: str, *, rev: str | None) -> list[ListedImag
             for row in rows
         ]
     return None
+
+
+def list_classes(data: Path) -> list[str]:
+    """Lists the classes of a data set, by its folders.
+
+    Args:
+        data: the folder.
+
+    Returns:
+        The classes in their order; none if that is no folder of this machine, or not clear.
+    """
+    tops = _list_folders(data) if data.is_dir() else []
+    are_splits = {top.name.lower() in SPLIT_NAMES for top in tops}
+    if len(are_splits) != 1:
+        return []
+    folders = [folder for top in tops for folder in _list_folders(top)] if True in are_splits else tops
+    return sort_classes({folder.name for folder in folders})
+
+
+def _list_folders(parent: Path) -> list[Path]:
+    return [path for path in parent.iterdir() if path.is_dir() and not is_passed_over(path.name, is_folder=True)]
 
 
 def _walk(folder: Path) -> Iterator[PurePosixPath]:

@@ -19,7 +19,7 @@ from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion
 from pipelines.output.project import ROOT
 from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
-from pipelines.submission.images import list_images
+from pipelines.submission.images import list_classes
 from pipelines.submission.request import RunRequest
 
 # The parameters that tell ingest where the images are, and which of the files there are none.
@@ -79,7 +79,7 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     if request.decisions:
         check_file(request.decisions, "--decisions names what the review saved")
         if not is_address(request.decisions):
-            check_decisions(request.decisions, _find_classes(request, data.arguments))
+            check_decisions(request.decisions, list_classes(Path(request.data or "")))
         arguments["decisions_uri"] = locate_file(request.decisions, "decisions", target)
     if schema := choose_schema(request, config):
         arguments["curated_schema_uri"] = locate_file(schema, "schemas", target)
@@ -122,12 +122,6 @@ def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
         parse_address(data)  # raises what is wrong with it
         return DataVersion(data, "")
     return target.locate_folder(Path(data), rev)
-
-
-def _find_classes(request: RunRequest, data: dict[str, Any]) -> list[str]:
-    """The classes of the data, as far as they are listed in a moment."""
-    images = list_images(request.data, data["data_uri"], rev=request.rev) if request.data else None
-    return sorted({image.label for image in images or []})
 
 
 def _look_again(arguments: dict[str, Any], request: RunRequest, target: Target) -> dict[str, Any]:

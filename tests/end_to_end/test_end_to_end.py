@@ -427,6 +427,7 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
     assert run.summary["stages"][stage]["state"] == "cancelled"
     assert {content["state"] for name, content in run.summary["stages"].items() if name != stage} <= {"waiting"}
     assert "Traceback" not in output
+    assert output.count("Stopping: waiting for the stage that runs to end.\n") == 1
     assert leftovers(run.folder) == []
     assert not any(run.folder.rglob(".partial.*"))
 
@@ -434,7 +435,12 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
 @contextlib.contextmanager
 def in_own_session(command: list[Any], folder: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        list(map(str, command)), cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True
+        list(map(str, command)),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     try:
         yield process

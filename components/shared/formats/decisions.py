@@ -6,6 +6,7 @@ and every mistake is a sentence that names the file and the line.
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -127,9 +128,9 @@ def _read_rows(text: str, place: str) -> Iterator[_Row]:
 
 def _check_separator(row: _Row, cells: list[str]) -> None:
     """Refuses a row whose cells are separated otherwise than those of the header, as in two files put together."""
-    sha256 = row.cells["sha256"]
-    is_split_wrongly = not sha256.strip() or any(separator in sha256 for separator in SEPARATORS)
-    if len(cells) < len(row.cells) and is_split_wrongly and any(each in cell for each in SEPARATORS for cell in cells):
+    parts = [part.strip().lower() for cell in cells for part in re.split(f"[{SEPARATORS}]", cell)]
+    has_decision = len(parts) > len(cells) and any(part in WORDS for part in parts)
+    if len(cells) < len(row.cells) and not row.cells["decision"] and has_decision:
         raise row.error("separated otherwise than the header; give the whole file one separator.")
 
 

@@ -46,7 +46,13 @@ def unquote_formula(cell: str) -> str:
 
 
 def read_rows(
-    path: str | Path, columns: Sequence[str], advice: str, *, shown: str = "", optional: Sequence[str] = ()
+    path: str | Path,
+    columns: Sequence[str],
+    advice: str,
+    *,
+    shown: str = "",
+    optional: Sequence[str] = (),
+    alike: Collection[str] = (),
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Reads a table; blank lines, and columns that nobody asked for, are left out.
 
@@ -56,6 +62,7 @@ def read_rows(
         advice: What to do if the file is not such a table, as the end of a sentence.
         shown: How messages name the file; empty for its path.
         optional: Columns that are read as well if they are there.
+        alike: Names in lower case; columns that are called so, in any case, are read as well, under their own names.
 
     Yields:
         Each row below the header, with the number of the line it ends on.
@@ -76,7 +83,7 @@ def read_rows(
                 raise UserError(f"{place}: no column {', '.join(missing)}; {advice}.")
             check_spelling(header, [*columns, *optional], str(place))
             line = reader.line_num
-            wanted = [*columns, *(name for name in optional if name in header)]
+            wanted = [*columns, *(name for name in header if name in optional or name.strip().lower() in alike)]
             for cells in reader:
                 line, count = reader.line_num, len(cells)
                 if count not in (0, len(header)):

@@ -183,6 +183,28 @@ def test_no_label_is_suggested_for_what_is_unlike_the_class_that_it_is_taken_for
     assert found == {"train/i/20.png": ("relabel", "v"), "train/i/21.png": ("look", "")}
 
 
+def test_images_that_were_not_judged_change_nothing_for_the_others() -> None:
+    def rank(unjudged: int) -> dict[str, tuple[str, str]]:
+        images = [
+            AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, CopyOrder(0, False, 0))
+            for n in range(200 + unjudged)
+        ]
+        probabilities = np.float32([[0.9, 0.1, 0]] * 180 + [[0.1, 0.8, 0.1]] * 10 + [[0.2, 0.35, 0.45]] * 10)
+        distance = np.float32(np.linspace(0, 1, 200))
+        unknown = np.full(unjudged, np.nan, np.float32)
+        verdict = Verdict(
+            np.concatenate([probabilities, np.tile(np.float32([0.7, 0.15, 0.15]), (unjudged, 1))]),
+            np.concatenate([distance, unknown]),
+            np.concatenate([np.full(200, 0.5, np.float32), unknown]),
+        )
+        duplicates = Duplicates(np.arange(len(images)), np.zeros(len(images)))
+        ranked = rank_images(images, verdict, duplicates=duplicates, classes=["i", "v", "x"], ink=False)
+        return {issue.filename: (issue.action, issue.outlier_score) for issue in ranked if int(issue.sha256, 16) < 200}
+
+    assert rank(2000) == rank(0)
+    assert {action for action, _ in rank(0).values()} > {"", "relabel"}
+
+
 def test_an_image_without_a_duplicate_has_a_duplicate_score_of_0(issues: list[dict[str, str]]):
     alone = [issue for issue in issues if not issue["group"]]
     assert len(alone) == len(issues) - 4
@@ -302,9 +324,12 @@ def test_labels_of_a_class_with_fewer_images_than_folds_are_believed_and_named(
     examples = ingest_folder(data, tmp_path / "examples", classes=[*CLASSES, "ii"])
     audit = run_audit(examples, SETTINGS._replace(folds=3), tmp_path / "audit")
     own = [issue for issue in read(audit / "issues.csv") if issue["label"] == "ii"]
-    assert [(issue["kinds"], issue["action"], issue["label_probability"]) for issue in own] == [("", "", "1.0")] * 2
+    assert [(issue["kinds"], issue["action"], issue["label_probability"]) for issue in own] == [("", "", "0.6667")] * 2
     assert {issue["why"] for issue in own} == {"Its class has too few different images to be judged."}
-    warning = "of too few different images to judge their labels are: ii; look at all of them."
+    warning = (
+        "These classes have too few different images for their labels to be judged: ii. Look at their images yourself; "
+        "issues.csv lists them."
+    )
     assert f"audit: {warning}\n" in capfd.readouterr().out
     assert f"Warning: {warning}" in (audit / "report.html").read_text()
     for filename, truth in FAULTS.items():

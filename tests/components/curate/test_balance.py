@@ -88,6 +88,14 @@ def test_a_wrong_label_in_val_is_no_mistake_of_the_model(tmp_path: Path) -> None
     assert read_hardness(path, outcomes, CLASSES).classes == {"i": 0.0, "v": 0.0}
 
 
+def test_all_images_are_alike_where_none_of_val_stays(tmp_path: Path) -> None:
+    val = images("val", "v", 3)
+    path = write_mistakes(tmp_path, val, 2)
+    hardness = read_hardness(path, [Outcome(image, "", "v", "person") for image in val], CLASSES)
+    assert hardness.classes == {"i": 0.0, "v": 0.0}
+    assert hardness.estimate_error(images("train", "i", 1)[0]) == 0.0
+
+
 def test_images_of_a_slice_that_val_gets_wrong_are_augmented_more(tmp_path: Path) -> None:
     val = [*images("val", "i", 100, aspect_ratio=3.0), *images("val", "i", 100, aspect_ratio=1.0)]
     train = [*images("train", "i", 10, aspect_ratio=2.9), *images("train", "i", 10, aspect_ratio=0.9)]

@@ -303,20 +303,31 @@ def versions(draw: st.DrawFn) -> tuple[list[SourceImage], dict[str, Issue], dict
 
 
 def test_a_policy_that_would_drop_more_than_a_fifth_of_a_class_stops() -> None:
-    images = [image(f"train/i/{number}.png") for number in range(19)]  # and REST, which has one more
-    doubted = {each.filename: issue(each, "drop", 1.0) for each in images[:5]}
+    images = [image(f"train/i/{number}.png") for number in range(29)]  # and REST, which has one more
+    doubted = {each.filename: issue(each, "drop", 1.0) for each in images[:7]}
     sentence = (
-        r"^the policy would drop 5 of the 20 images of the class i in train, more than most_dropped allows, 0.2; decide"
+        r"^the policy would drop 7 of the 30 images of the class i in train, more than most_dropped allows, 0.2; decide"
         " about them on the review page, raise the confidences of the policy, keep duplicates with duplicates=keep, or"
         r" raise most_dropped\.$"
     )
     with pytest.raises(UserError, match=sentence):
         planned(images, doubted)
-    assert Counter(outcome.action for outcome in planned(images, doubted, most_dropped=0.25).values())["dropped"] == 5
+    assert Counter(outcome.action for outcome in planned(images, doubted, most_dropped=0.25).values())["dropped"] == 7
     decided = [person(images[0], "drop")]
-    assert Counter(outcome.action for outcome in planned(images, doubted, decided).values())["dropped"] == 5
-    few = {each.filename: issue(each, "drop", 1.0) for each in images[:2]}
-    assert Counter(outcome.action for outcome in planned(images[:4], few).values())["dropped"] == 2
+    assert Counter(outcome.action for outcome in planned(images, doubted, decided).values())["dropped"] == 7
+
+
+@pytest.mark.parametrize(("of_class", "most"), [(5, 2), (8, 4), (13, 5), (24, 5), (25, 5), (30, 6)])
+def test_of_a_small_class_some_images_are_no_sign_of_a_wrong_policy(of_class: int, most: int) -> None:
+    images = [image(f"train/i/{number}.png") for number in range(of_class - 1)]  # and REST
+    for count in (most, most + 1):
+        doubted = {each.filename: issue(each, "drop", 1.0) for each in images[:count]}
+        if count > most:
+            with pytest.raises(UserError, match=f"drop {count} of the {of_class} images of the class i in train"):
+                planned(images, doubted)
+        else:
+            outcomes = planned(images, doubted).values()
+            assert Counter(outcome.action for outcome in outcomes)["dropped"] == count
 
 
 @pytest.mark.parametrize("kind", ["near_duplicate", "exact_duplicate"])

@@ -1,3 +1,4 @@
+import io
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from components.evaluate.doubt import rank_doubted
 from components.evaluate.evaluation import evaluate_model
@@ -19,6 +21,7 @@ from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats.examples import ImageExample, open_examples
 from components.shared.metrics import SLICES, bound_share, slice_accuracy
+from components.shared.report import draw_thumbnail
 from pipelines.output.results import keep_results
 from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page
@@ -370,6 +373,38 @@ def test_galleries_show_the_worst_first(evaluated: Evaluated) -> None:
     pictures = page.values("src")
     assert len(pictures) == len(expected)
     assert all(address.startswith("data:image/png;base64,") for address in pictures)
+
+
+def test_images_that_curate_made_are_not_among_those_to_look_at(
+    evaluated: Evaluated, raw: Path, tmp_path: Path
+) -> None:
+    rows = evaluated.predictions
+    doubted = rank_doubted(rows[rows["split"] == "train"])
+    made = doubted.rows.head(1).assign(filename="train/v/00.augmented-1.png", loss=99.0)
+    write_evaluation_report(
+        str(tmp_path / "report.html"),
+        examples=open_examples(raw),
+        predictions=pd.concat([made, rows], ignore_index=True),
+        evaluation=evaluated.result,
+        gallery_size=GALLERY,
+    )
+    page = Page(tmp_path / "report.html")
+    assert page.values("alt") == Page(evaluated.folder / "report").values("alt")
+    count = f"{doubted.contradicted} of the {doubted.images} training images that are not augmented"
+    assert count in " ".join(page.text.split())
+
+
+def test_colours_are_shown_as_they_are_and_ink_in_few_bytes() -> None:
+    def draw(tint: tuple[int, int, int], share: float) -> str:
+        pixels = np.random.default_rng(1).integers(0, 256, (100, 100, 1)).repeat(3, axis=2)
+        pixels[: int(100 * share)] = tint
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG")
+        return draw_thumbnail(buffer.getvalue())
+
+    assert draw((200, 180, 150), 0.5).startswith("data:image/jpeg;base64,")
+    assert draw((200, 190, 165), 0.5).startswith("data:image/png;base64,")  # paper that has turned yellow
+    assert draw((255, 0, 0), 0.0).startswith("data:image/png;base64,")
 
 
 def predict_train(given: str, right: int, **shown: list[float]) -> pd.DataFrame:

@@ -519,16 +519,27 @@ def test_row_without_a_file_can_be_quarantined(listed: Path, tmp_path: Path) -> 
     assert manifest.data_version == version_of(listed), "DVC has no version of what is not there"
 
 
-def test_a_column_that_only_sounds_like_splits_is_left_out(listed: Path, tmp_path: Path) -> None:
-    rows = [{**row, "set": ("train", "2021")[number % 2]} for number, row in enumerate(rows_of(listed))]
-    manifest = ingest(write_table(listed / "sets.csv", rows), tmp_path / "sets")
-    assert sum(content.images for content in manifest.splits.values()) == 30
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_a_column_that_only_sounds_like_splits_is_left_out(listed: Path, tmp_path: Path, name: str) -> None:
     rows = [
-        {**row, "subset": "train", "split": ("train", "val", "test")[number // 3 % 3]}
-        for number, row in enumerate(rows)
+        {**row, "Set": ("train", "2021")[number % 2], "Fold": number % 3} for number, row in enumerate(rows_of(listed))
     ]
-    manifest = ingest(write_table(listed / "both.csv", rows), tmp_path / "both")
+    manifest = ingest(write_table(listed / name, rows), tmp_path / "sets")
+    assert sum(content.images for content in manifest.splits.values()) == 30
+    splits = ("train", "val", "test")
+    rows = [{**row, "Subset": "train", "split": splits[number // 3 % 3]} for number, row in enumerate(rows_of(listed))]
+    manifest = ingest(write_table(listed / name, rows), tmp_path / "both")
     assert {name: content.images for name, content in manifest.splits.items()} == {"train": 12, "val": 9, "test": 9}
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_splits_in_another_column_are_named(listed: Path, tmp_path: Path, name: str) -> None:
+    rows = [
+        {**row, "Subset": ("train", "Valid", "")[number % 3]} for number, row in enumerate(rows_of(listed))
+    ]  # some cells are empty
+    assert refuse(write_table(listed / name, rows), tmp_path) == (
+        f"{listed}/{name}: the column 'Subset' has splits; call it split, or leave it out."
+    )
 
 
 def test_column_that_is_there_twice_is_refused(listed: Path, tmp_path: Path) -> None:

@@ -103,6 +103,28 @@ def test_a_full_disk_is_known_by_the_words_of_tensorflow() -> None:
     assert (result.returncode, result.stderr) == (1, f"{STOPS}\n/dev/full: {FULL}")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        "MemoryError()",
+        "RuntimeError(\"MemoryError [while running 'write']\")",
+        "ValueError('{{function_node __wrapped__Fill}} OOM when allocating tensor with shape[9,9]')",
+        "ValueError('Graph execution error:\\n\\nDetected at node\\n\\nOOM when allocating tensor')",
+    ],
+)
+def test_memory_that_has_run_out_is_a_sentence(error: str) -> None:
+    said = "there is not enough memory; close other programs, or run where there is more.\n"
+    result = run_python("-c", WRITING.format(body=f"raise {error}", call=ALL_CALLS[f"{STOPS}\n"]))
+    assert (result.returncode, result.stderr) == (1, f"{STOPS}\n{said}")
+
+
+def test_memory_that_has_run_out_is_a_sentence_of_a_command() -> None:
+    code = "from components.shared.errors import *\nwith command_line(): raise MemoryError"
+    result = run_python("-c", code)
+    assert result.returncode == 1
+    assert result.stderr == "there is not enough memory; close other programs, or run where there is more.\n"
+
+
 def test_other_errors_keep_their_trace() -> None:
     result = run_python("-c", "from components.shared.errors import *\n@exit_on_user_error\ndef step(): 1 / 0\nstep()")
     assert result.returncode == 1

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from components.shared.formats.comparison import DIFFERENCES
 from components.shared.formats.evaluation import read_evaluation
 from pipelines.local.overview import describe_run
 from pipelines.local.record import RunRecord, TaskRecord
@@ -99,6 +100,54 @@ def test_compares_the_figures_with_the_run_before(folder: Path, version: str):
     assert page.values("href")[0] == "../run-1/index.html"
     assert ("on the same data version." in text) == (version == "2.dir")
     assert ("so the change is no fair comparison of the two models" in text) == (version == "1.dir")
+
+
+def test_an_improvement_begins_with_what_it_changed(folder: Path):
+    split = {"verdict": "On 9 val images the accuracy stayed at <1>.", "corrected": {"verdict": "On 8 it went."}}
+    comparison = {"splits": {"val": split}, "data": dict.fromkeys(DIFFERENCES, 0) | {"relabelled": 1_234, "dropped": 2}}
+    overview = describe_run(folder, RECORD, "e")._replace(comparison={**comparison, "training_length": "Longer."})
+    write_index(folder, overview)
+    page, text = read_page(folder)
+    assert (
+        "What the next version changed Images: 1,234 relabelled, 2 dropped. "
+        "On 9 val images the accuracy stayed at <1>. On 8 it went. Longer. Figures "
+    ) in text
+    unchanged = {"splits": {}, "data": dict.fromkeys(DIFFERENCES, 0)}
+    write_index(folder, overview._replace(comparison=unchanged))
+    assert "What the next version changed Images: none changed. Figures " in read_page(folder)[1]
+
+
+def make_earlier(folder: Path, **facts: Any) -> EarlierFigures:
+    now = read_evaluation(folder)
+    now["val"]["accuracy"] -= 0.1
+    return EarlierFigures("run-1", "../run-1/index.html", {**now, **facts})
+
+
+def test_a_run_of_other_classes_is_no_run_before(folder: Path):
+    classes = read_evaluation(folder)["classes"]
+    overview = describe_run(folder, RECORD, "e")
+    write_index(folder, overview, make_earlier(folder, classes=classes[::-1]))
+    assert "run before" in read_page(folder)[1]
+    write_index(folder, overview, make_earlier(folder, classes=[*classes, "other"]))
+    assert "run before" not in read_page(folder)[1]
+
+
+def test_only_a_change_on_the_same_data_is_good_or_bad(folder: Path):
+    overview = describe_run(folder, RECORD, "e")
+    for version, tone in (("2.dir", "good"), ("1.dir", "soft")):
+        write_index(folder, overview, make_earlier(folder, data_version=version))
+        assert f'<td class="{tone}">+0.100</td>' in (folder / "index.html").read_text()
+
+
+def test_other_settings_of_the_run_before_are_named(folder: Path):
+    settings = read_evaluation(folder)["settings"]
+    write_index(folder, describe_run(folder, RECORD, "e"), make_earlier(folder, settings={**settings, "epochs": 777}))
+    assert (
+        f"It was trained with other settings: epochs 777 (now {settings.get('epochs', 'not set')})."
+        in (read_page(folder)[1])
+    )
+    write_index(folder, describe_run(folder, RECORD, "e"), make_earlier(folder))
+    assert "other settings" not in read_page(folder)[1]
 
 
 def test_a_failure_is_named(tmp_path: Path):

@@ -11,6 +11,7 @@ from pipelines.compiler.config import Config, load_config
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion
 from pipelines.submission.arguments import EarlierRun
+from pipelines.submission.images import list_classes
 from pipelines.submission.preparation import PreparedRun, prepare
 from pipelines.submission.request import RunRequest
 from tests.conftest import ROOT
@@ -194,3 +195,16 @@ def test_what_is_missing_is_named(config: Config, asked: dict[str, str], message
     with pytest.raises(UserError) as raised:
         prepared(config, **asked)
     assert str(raised.value).startswith(message)
+
+
+def test_classes_are_known_from_their_folders(tmp_path: Path):
+    assert list_classes(tmp_path / "none") == []
+    for name in ("10", "2", ".hidden", "__MACOSX"):
+        (tmp_path / "undivided" / name).mkdir(parents=True)
+        (tmp_path / "divided/train" / name).mkdir(parents=True)
+    (tmp_path / "divided/Valid/b").mkdir(parents=True)
+    (tmp_path / "undivided/readme").touch()
+    assert list_classes(tmp_path / "undivided") == ["2", "10"]
+    assert list_classes(tmp_path / "divided") == ["2", "10", "b"]
+    (tmp_path / "divided/extra").mkdir()  # ingest says what is wrong there
+    assert list_classes(tmp_path / "divided") == []

@@ -110,7 +110,7 @@ def test_the_suggestion_alone_decides_nothing(file: Path):
 def test_empty_cells_at_the_end_may_be_missing(file: Path):
     text = edited(issue(), issue(decision="drop"))
     shortened = "\r\n".join(line.rstrip(",") for line in text.splitlines())
-    assert read(file, shortened + "\r\n,,,,\r\n\r\n") == [Decision(A, "train/i/1.png", "i", "drop")]
+    assert read(file, shortened + '\r\n,,,,\r\n,"a note: b; c"\r\n') == [Decision(A, "train/i/1.png", "i", "drop")]
 
 
 def test_the_same_decision_twice_is_one(file: Path):
