@@ -317,7 +317,7 @@ def test_a_policy_that_would_drop_more_than_a_fifth_of_a_class_stops() -> None:
     assert Counter(outcome.action for outcome in planned(images, doubted, decided).values())["dropped"] == 7
 
 
-@pytest.mark.parametrize(("of_class", "most"), [(5, 2), (8, 4), (13, 5), (24, 5), (25, 5), (30, 6)])
+@pytest.mark.parametrize(("of_class", "most"), [(5, 2), (7, 3), (13, 5), (24, 5), (25, 5), (30, 6)])
 def test_of_a_small_class_some_images_are_no_sign_of_a_wrong_policy(of_class: int, most: int) -> None:
     images = [image(f"train/i/{number}.png") for number in range(of_class - 1)]  # and REST
     for count in (most, most + 1):
