@@ -521,7 +521,7 @@ def test_issues_of_some_images_are_refused(inputs: Inputs, tmp_path: Path) -> No
     table.drop(columns="group").to_csv(changed.issues, index=False)
     check_refused("no column group; give issues.csv as audit writes it", changed, tmp_path / "outputs")
     changed.issues.write_bytes(b"\xff\xfe\0")
-    check_refused("cannot be read", changed, tmp_path / "outputs")
+    check_refused("line 1: UTF-16, not UTF-8", changed, tmp_path / "outputs")
     changed.issues.unlink()
     check_refused("cannot be read", changed, tmp_path / "outputs")
 
