@@ -128,9 +128,10 @@ def _read_rows(text: str, place: str) -> Iterator[_Row]:
 
 def _check_separator(row: _Row, cells: list[str]) -> None:
     """Refuses a row whose cells are separated otherwise than those of the header, as in two files put together."""
-    parts = [part.strip().lower() for cell in cells for part in re.split(f"[{SEPARATORS}]", cell)]
-    has_decision = len(parts) > len(cells) and any(part in WORDS for part in parts)
-    if len(cells) < len(row.cells) and not row.cells["decision"] and has_decision:
+    sha256 = row.cells["sha256"]
+    has_no_sha256 = not sha256.strip() or any(separator in sha256 for separator in SEPARATORS)
+    parts = {part.strip().lower() for cell in cells for part in re.split(f"[{SEPARATORS}]", cell)}
+    if len(cells) < len(row.cells) and has_no_sha256 and not row.cells["decision"] and parts.intersection(WORDS):
         raise row.error("separated otherwise than the header; give the whole file one separator.")
 
 
