@@ -13,7 +13,7 @@ from components.shared.formats.issues import Issue
 
 # If the policy would change more than this share of the images, the audit has learned too little to be trusted.
 MOST_CHANGED = 0.5
-FEW_DROPPED = 5  # images: of small classes, as many may be dropped though they are a large share, but no more than half
+FEW_DROPPED = 5  # images that may be dropped even from a small class, as long as half of it stays
 MOVED = 0.2  # share of the training images of a class that is moved to val if val has none of the class
 
 

@@ -148,7 +148,12 @@ def read_table(root: Source, name: str) -> Iterator[Row]:
 
 
 def _check_likenesses(likenesses: Mapping[str, set[str]], place: str) -> None:
-    """Refuses a table whose splits have another column, and would be made anew; `likenesses` are values by column."""
+    """Refuses a table that keeps its splits in a column of another name, since ingest would divide its images again.
+
+    Args:
+        likenesses: The values in each column with such a name, in lower case.
+        place: The table, for messages.
+    """
     for column, values in likenesses.items():
         if (named := values - {""}) and named <= SPLIT_NAMES.keys():
             raise UserError(f"{place}: the column {quote(column)} has splits; call it split, or leave it out.")

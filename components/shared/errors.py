@@ -155,9 +155,9 @@ def parse_options(parser: "ArgumentParser") -> "Namespace":
 def explain_limit(error: Exception) -> str | None:
     """The sentence for a limit of the machine: memory, or a file or folder that cannot be read or written; else None.
 
-    A full disk is also known by its words: TensorFlow, Beam and kfp hand on no more of it.
+    A full disk and a lack of memory are also recognized by their messages, which are all that TensorFlow, Beam and kfp
+    pass on.
     """
-    # Beam and TensorFlow hand on no more of it than its words.
     if isinstance(error, MemoryError) or re.search(r"^MemoryError\b|\bOOM when allocating\b", str(error)):
         return "there is not enough memory; close other programs, or run where there is more."
     place = getattr(error, "filename", None)

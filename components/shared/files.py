@@ -114,9 +114,9 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Makes the folder if it is not there, and waits until no other process has the block there.
+    """Makes the folder if it is missing, and lets one process at a time run the block for it.
 
-    The attempts that new_directory and new_file remove would else be those of a command that is still running.
+    Without the lock, new_directory and new_file would remove what another command is still writing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)

@@ -53,8 +53,9 @@ def build(name: str, stages: Stages) -> BaseComponent:
 
 
 def is_package(path: Path) -> bool:
-    """Whether a file begins as kfp's compiler lets packages begin."""
-    return path.is_file() and path.read_bytes().startswith(b"# PIPELINE DEFINITION\n")
+    """Whether a file has the first line that kfp's compiler writes."""
+    with path.open("rb") as file:
+        return file.readline() == b"# PIPELINE DEFINITION\n"
 
 
 def write_package(pipeline: BaseComponent, path: Path) -> None:
