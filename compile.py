@@ -46,7 +46,7 @@ def _compile(options: argparse.Namespace) -> None:
     pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
     try:
         with lock_folder(options.output):
-            for path in filter(Path.is_file, pipelines):
+            for path in filter(Path.exists, pipelines):
                 if not is_package(path):
                     raise UserError(f"{path}: compile.py has not written that; move it, or give another --output.")
             for path, pipeline in pipelines.items():

@@ -54,6 +54,8 @@ def build(name: str, stages: Stages) -> BaseComponent:
 
 def is_package(path: Path) -> bool:
     """Whether a file has the first line that kfp's compiler writes."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return file.readline() == b"# PIPELINE DEFINITION\n"
 
