@@ -48,7 +48,7 @@ def _compile(options: argparse.Namespace) -> None:
         with lock_folder(options.output):
             for path in filter(Path.exists, pipelines):
                 if not is_package(path):
-                    raise UserError(f"{path}: compile.py has not written that; move it, or give another --output.")
+                    raise UserError(f"{path}: was not written by compile.py; move it, or give another --output.")
             for path, pipeline in pipelines.items():
                 write_package(pipeline, path)
     except OSError as error:

@@ -415,7 +415,7 @@ def test_shows_what_it_would_change_and_changes_nothing(place: Place, run: Calla
         f"give data the content of {place.made}",
         "dvc add data",
         f"git add data.dvc && git commit -m 'Data version {place.version[:8]}: {CHANGES}'",
-        f"git tag -m 'Data version {place.version[:8]}: {CHANGES}' v3",
+        f"git tag --cleanup whitespace -m 'Data version {place.version[:8]}: {CHANGES}' v3",
         "dvc push data",
     ]
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from components.shared.files import lock_folder
 from pipelines.compiler.code_version import find_image_tag
-from tests.conftest import ROOT, run_python
+from tests.conftest import ROOT, contents, run_python
 
 TRAINING = ["evaluate", "ingest", "train", "transform", "validate"]
 STAGES = [*TRAINING, "audit", "compare", "curate"]
@@ -340,18 +341,23 @@ def test_a_file_of_a_person_is_not_overwritten(project: Path):
     (project / "build/training.yaml").write_text("mine: 1\n")
     result = run_python("compile.py", cwd=project)
     assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == (
-        "build/training.yaml: compile.py has not written that; move it, or give another --output.\n"
-    )
+    assert result.stderr == ("build/training.yaml: was not written by compile.py; move it, or give another --output.\n")
     assert [path.name for path in (project / "build").iterdir()] == ["training.yaml"]
     assert (project / "build/training.yaml").read_text() == "mine: 1\n"
 
 
-def test_two_at_once_write_the_same_packages(project: Path):
-    command = [sys.executable, "compile.py"]
-    both = [subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait() for process in both] == [0, 0]
-    assert not list((project / "build").rglob(".partial.*"))
+def test_a_second_one_waits_for_the_first_to_have_written(project: Path):
+    build = project / "build"
+    build.mkdir()
+    with lock_folder(build):
+        second = subprocess.Popen([sys.executable, "compile.py"], cwd=project, stdout=subprocess.DEVNULL)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(5)
+        assert not list(build.rglob("*.yaml"))
+    assert second.wait() == 0
+    waited = contents(build)
+    assert run_python("compile.py", cwd=project).returncode == 0
+    assert contents(build) == waited
 
 
 def name_bare_images(tag: str) -> str:

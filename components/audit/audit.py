@@ -137,7 +137,7 @@ def audit_images(
     duplicates = find_duplicates(to_audit.fingerprints, to_audit.ink)
     is_judged = find_judged_classes(labels, duplicates.groups, classes=len(classes), folds=settings.folds)
     verdict = judge_images(to_audit.views, labels, duplicates.groups, is_judged=is_judged, settings=settings, work=work)
-    issues = rank_images(images, verdict, duplicates=duplicates, classes=classes, ink=to_audit.ink)
+    issues = rank_images(images, verdict, is_judged=is_judged, duplicates=duplicates, classes=classes, ink=to_audit.ink)
     unjudged = {classes[label] for label in np.unique(labels[~is_judged[labels]])}
     issues = [issue._replace(why=issue.why or UNJUDGED) if issue.label in unjudged else issue for issue in issues]
     return issues, [name for name in classes if name in unjudged]

@@ -18,7 +18,7 @@ from components.audit.finished_folds import keep_verdict, read_verdict
 from components.audit.judge import Verdict, judge_unseen
 from components.audit.workers import start_workers
 
-BELIEVED = 2 / 3  # the probability of a label that is not judged: not doubted, but less than that of a sure judge
+BELIEVED = 2 / 3  # stands for the probability of a label that is not judged, which issues.csv leaves out: no doubt
 BELIEF = 0.2  # the least score at which the next repeat trains on an image with its label
 
 

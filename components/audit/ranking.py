@@ -46,6 +46,8 @@ class JudgedImage(NamedTuple):
     """What is known of an image afterwards."""
 
     image: AuditedImage
+    is_judged: bool  # whether the labels of its class are
+    may_be_its_guess: bool  # whether those of the class that it is taken for are
     probabilities: NDArray[np.float32]  # [classes], that the image is of each class
     label_score: float  # see score_images
     outlier_score: float  # likewise
@@ -67,13 +69,20 @@ class Suspicion(NamedTuple):
 
 
 def rank_images(
-    images: list[AuditedImage], verdict: Verdict, *, duplicates: Duplicates, classes: list[str], ink: bool
+    images: list[AuditedImage],
+    verdict: Verdict,
+    *,
+    is_judged: NDArray[np.bool_],
+    duplicates: Duplicates,
+    classes: list[str],
+    ink: bool,
 ) -> list[Issue]:
     """Makes a row per image: doubted images, the worst first, then other duplicates, then the rest.
 
     Args:
         images: The images.
         verdict: What the judges say about them, in the same order.
+        is_judged: Whether the labels of each class are judged, bool [classes]; none of the others is suggested.
         duplicates: Which of them are alike, in the same order.
         classes: The names of the classes.
         ink: Whether the images are ink on paper.
@@ -81,7 +90,7 @@ def rank_images(
     Returns:
         The rows by rank. Of duplicates whose labels are not doubted the first is the one to keep.
     """
-    judged = _judge(images, verdict, duplicates)
+    judged = _judge(images, verdict, is_judged, duplicates)
     most_doubted: defaultdict[int, float] = defaultdict(float)
     for each in judged:
         most_doubted[each.group] = max(most_doubted[each.group], _doubt(each))
@@ -96,7 +105,9 @@ def rank_images(
     return [issue._replace(rank=rank) for rank, (_, issue) in enumerate(ordered, start=1)]
 
 
-def _judge(images: list[AuditedImage], verdict: Verdict, duplicates: Duplicates) -> list[JudgedImage]:
+def _judge(
+    images: list[AuditedImage], verdict: Verdict, is_judged: NDArray[np.bool_], duplicates: Duplicates
+) -> list[JudgedImage]:
     quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
     odd = verdict.distance >= np.nanquantile(verdict.distance, 1 - ODD)
     strange = verdict.guess_distance > np.nanquantile(verdict.distance, 1 - STRANGE)
@@ -107,6 +118,8 @@ def _judge(images: list[AuditedImage], verdict: Verdict, duplicates: Duplicates)
     return [
         JudgedImage(
             image=image,
+            is_judged=bool(is_judged[image.label]),
+            may_be_its_guess=bool(is_judged[verdict.probabilities[place].argmax()]),
             probabilities=verdict.probabilities[place],
             label_score=float(quality[place]),
             outlier_score=float(strangeness[place]),
@@ -157,7 +170,7 @@ def _suspect(judged: JudgedImage, classes: list[str], *, ink: bool) -> Suspicion
     given, best = float(judged.probabilities[judged.image.label]), float(judged.probabilities.max())
     doubted = given < DOUBT
     kinds = _list_kinds(judged, doubted=doubted, taken_for_another=guess != label, lost=best < LOST)
-    suggested = guess if guess != label and doubted and not judged.strange else ""
+    suggested = guess if guess != label and doubted and judged.may_be_its_guess and not judged.strange else ""
     if "blank" in kinds:
         return Suspicion(kinds, "drop", "", 1.0, "There is no ink." if ink else "It is of one plain colour.")
     if suggested and best >= SURE:
@@ -213,9 +226,9 @@ def _make_issue(judged: JudgedImage, suspicion: Suspicion, classes: list[str]) -
         action=suspicion.action,
         new_label=suspicion.new_label,
         confidence=round(suspicion.confidence, 4),
-        prediction=classes[guess],
-        probability=round(float(probabilities[guess]), 4),
-        label_probability=round(float(probabilities[image.label]), 4),
+        prediction=classes[guess] if judged.is_judged else "",
+        probability=round(float(probabilities[guess]), 4) if judged.is_judged else None,
+        label_probability=round(float(probabilities[image.label]), 4) if judged.is_judged else None,
         label_score=round(judged.label_score, 4),
         outlier_score=round(judged.outlier_score, 4),
         duplicate_score=round(judged.duplicate_score, 4),

@@ -1,6 +1,5 @@
 """review.html: one page, without any other file, on which a person decides about suspicious images."""
 
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypedDict
@@ -88,8 +87,8 @@ def _describe_image(issue: Issue, picture: str) -> ReviewImage:
         "new_label": issue.new_label,
         "suggestion": issue.suggestion,
         "prediction": issue.prediction,
-        "probability": issue.probability if math.isfinite(issue.probability) else None,
-        "label_probability": issue.label_probability if math.isfinite(issue.label_probability) else None,
+        "probability": issue.probability,
+        "label_probability": issue.label_probability,
         "group": issue.group,
         "why": issue.why,
         "picture": picture,

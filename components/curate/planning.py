@@ -183,7 +183,8 @@ def _check_dropped(outcomes: list[Outcome], issues: dict[str, Issue], policy: Po
     )
     for (split, label), count in sorted(dropped.items()):
         of_class = images[split, label]
-        if count > max(policy.most_dropped * of_class, min(FEW_DROPPED, of_class // 2)):
+        always = min(FEW_DROPPED, of_class // 2) if policy.most_dropped else 0
+        if count > max(policy.most_dropped * of_class, always):
             raise UserError(
                 f"the policy would drop {count:,} of the {of_class:,} images of the class {label} in"
                 f" {split}, more than most_dropped allows, {policy.most_dropped}; decide about them on the review page,"

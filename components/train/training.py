@@ -197,7 +197,7 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
 
 
 def rank_epoch(row: Epoch) -> tuple[float, float]:
-    """What the best epoch has most of: accuracy on val, then a small loss, which tells epochs of few images apart."""
+    """The sort key of an epoch: higher accuracy on val first, then lower loss, since few images often tie."""
     return row["val_accuracy"], -row["val_loss"]
 
 

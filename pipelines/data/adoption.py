@@ -121,7 +121,9 @@ class Plan(NamedTuple):
             files = shlex.join(os.path.relpath(path, folder.root) for path in self.files)
             commands.append(f"git add {files} && git commit -m {shlex.quote(options.message)}")
         if options.tag:
-            commands.append(f"git tag -m {shlex.quote(options.message)} {shlex.quote(options.tag)}")
+            commands.append(
+                f"git tag --cleanup whitespace -m {shlex.quote(options.message)} {shlex.quote(options.tag)}"
+            )
         if options.push is not None:
             remote = f"-r {shlex.quote(options.push)} " if options.push else ""
             commands.append(f"dvc push {remote}{folder.name}")
@@ -457,7 +459,7 @@ def carry_out(repo: "Repo", plan: Plan, curated: Curated, *, done: Callable[[str
     if options.tag:
         if not _ask_git(git, "rev-parse", "--verify", "--quiet", f"refs/tags/{options.tag}"):
             # With its message, since git opens an editor for that of a tag which the user's settings let it sign.
-            _run_git(git, "tag", "--message", options.message, options.tag)
+            _run_git(git, "tag", "--cleanup", "whitespace", "--message", options.message, options.tag)
         done(next(steps))
     if options.push is not None:
         _push(repo, folder, options.push)

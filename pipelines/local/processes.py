@@ -20,7 +20,7 @@ _FOR_STAGES = {
 }
 # What would change their results, or break their libraries, if the user had set it for other work.
 _FIXED = {"KERAS_BACKEND": "tensorflow", "PYTHONOPTIMIZE": "", "PYTHONSAFEPATH": "", "PYTHONWARNINGS": "ignore"}
-STOPPING = b"Stopping: waiting for the stage that runs to end.\n"
+STOPPING = b"Stopping: ending the stage that runs, which takes up to ten seconds.\n"
 _PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 # The stages read the names of files as the tools do, and kfp.local reads what they print as UTF-8, whatever the locale.
 _UTF8 = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace"}

@@ -124,7 +124,7 @@ def _list_verdicts(comparison: Comparison) -> str:
     counts = ", ".join(f"{comparison['data'][name]:,} {name}" for name in DIFFERENCES if comparison["data"][name])
     sentences = [f"Images: {counts or 'none changed'}.", *verdicts, comparison.get("training_length", "")]
     items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences if sentence)
-    return f"<h2>What the next version changed</h2>\n<ul>\n{items}\n</ul>"
+    return f"<h2>What has changed</h2>\n<ul>\n{items}\n</ul>"
 
 
 def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> str:

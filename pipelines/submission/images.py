@@ -1,4 +1,4 @@
-"""The images of a data set on this machine or in a version of DVC, as far as a moment's listing tells."""
+"""The images of a data set on this machine or in a version of DVC, known by their names alone."""
 
 import json
 import os
@@ -54,25 +54,17 @@ def list_images(data: str, data_uri: str, *, rev: str | None) -> list[ListedImag
     return None
 
 
-def list_classes(data: Path) -> list[str]:
-    """Lists the classes of a data set, by its folders.
-
-    Args:
-        data: the folder.
+def list_classes(data: str, data_uri: str, *, rev: str | None) -> list[str]:
+    """Lists the classes of the images, as list_images finds them.
 
     Returns:
-        The classes in their order; none if that is no folder of this machine, or not clear.
+        The classes in their order; none where they are not known before the images are read.
+
+    Raises:
+        UserError: the data are a table, and it is none.
     """
-    tops = _list_folders(data) if data.is_dir() else []
-    are_splits = {top.name.lower() in SPLIT_NAMES for top in tops}
-    if len(are_splits) != 1:
-        return []
-    folders = [folder for top in tops for folder in _list_folders(top)] if True in are_splits else tops
-    return sort_classes({folder.name for folder in folders})
-
-
-def _list_folders(parent: Path) -> list[Path]:
-    return [path for path in parent.iterdir() if path.is_dir() and not is_passed_over(path.name, is_folder=True)]
+    names = {image.label for image in list_images(data, data_uri, rev=rev) or ()}
+    return [] if any(name.lower() in SPLIT_NAMES for name in names) else sort_classes(names)
 
 
 def _walk(folder: Path) -> Iterator[PurePosixPath]:

@@ -79,7 +79,7 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     if request.decisions:
         check_file(request.decisions, "--decisions names what the review saved")
         if not is_address(request.decisions):
-            check_decisions(request.decisions, list_classes(Path(request.data or "")))
+            check_decisions(request.decisions, _list_classes(request, data))
         arguments["decisions_uri"] = locate_file(request.decisions, "decisions", target)
     if schema := choose_schema(request, config):
         arguments["curated_schema_uri"] = locate_file(schema, "schemas", target)
@@ -122,6 +122,13 @@ def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
         parse_address(data)  # raises what is wrong with it
         return DataVersion(data, "")
     return target.locate_folder(Path(data), rev)
+
+
+def _list_classes(request: RunRequest, data: LocatedData) -> list[str]:
+    """The classes that decisions may give; none where these are not known before the run."""
+    if not request.data or is_address(request.data):
+        return []
+    return list_classes(request.data, data.arguments["data_uri"], rev=request.rev)
 
 
 def _look_again(arguments: dict[str, Any], request: RunRequest, target: Target) -> dict[str, Any]:

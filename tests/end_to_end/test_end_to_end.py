@@ -427,7 +427,7 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
     assert run.summary["stages"][stage]["state"] == "cancelled"
     assert {content["state"] for name, content in run.summary["stages"].items() if name != stage} <= {"waiting"}
     assert "Traceback" not in output
-    assert output.count("Stopping: waiting for the stage that runs to end.\n") == 1
+    assert output.count("Stopping: ending the stage that runs, which takes up to ten seconds.\n") == 1
     assert leftovers(run.folder) == []
     assert not any(run.folder.rglob(".partial.*"))
 

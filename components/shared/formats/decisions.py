@@ -217,7 +217,9 @@ def _read_choice(row: _Row) -> tuple[str, str]:
         # In issues.csv, which has an action, new_label is what the audit suggests.
         if cell.strip() and (column == "decided_label" or "action" not in row.cells):
             given = quote(cell.strip())
-            raise row.error(f"{column} is {given}, but decision is {word or 'empty'}; write relabel there.")
+            raise row.error(
+                f"{column} is {given}, but decision is {word or 'empty'}; write relabel there, or empty {column}."
+            )
         return word, ""
     if word == "relabel" and not cell.strip():
         raise row.error(f"relabel, but {column} is empty; write the right class there.")

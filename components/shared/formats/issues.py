@@ -23,6 +23,9 @@ ACTIONS = ("relabel", "drop", "keep_one", "look", "")  # "": the image is as it 
 _ADVICE = "give issues.csv as audit writes it"
 
 
+OptionalShare = Annotated[Share | None, BeforeValidator(lambda cell: None if cell == "" else cell)]
+
+
 def _check_action(cell: str) -> str:
     if cell not in ACTIONS:
         raise ValueError(f"is the unknown {quote(cell)}")
@@ -45,9 +48,9 @@ class Issue(NamedTuple):
     action: Annotated[str, AfterValidator(_check_action)]  # what the audit suggests
     new_label: str  # the class that it suggests, or ""
     confidence: Share  # that the action is right
-    prediction: str
-    probability: Share  # of the predicted class
-    label_probability: Share  # of the given class
+    prediction: str  # "" if the image was not judged, because its class has too few
+    probability: OptionalShare  # of the predicted class; None if the image was not judged
+    label_probability: OptionalShare  # of the given class; likewise
     label_score: Share  # low: the label is probably wrong
     outlier_score: Share  # high: unlike the other images of its label
     duplicate_score: Share  # high: like another image; 0 without any
@@ -72,8 +75,9 @@ class Issue(NamedTuple):
 
     @property
     def probabilities(self) -> dict[str, float]:
-        """The probabilities of the predicted class and of the given class."""
-        return {self.prediction: self.probability, self.label: self.label_probability}
+        """The probabilities of the predicted class and of the given class; none if the image was not judged."""
+        found = {self.prediction: self.probability, self.label: self.label_probability}
+        return {name: probability for name, probability in found.items() if probability is not None}
 
 
 def write_issues(path: Path, issues: Iterable[Issue]) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from components.audit.report import write_audit_report
 from components.shared.duplicates import Duplicates
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
+from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import write_manifest
 from tests.conftest import ROOT, contents, ingest_folder
 from tests.rows import make_augmented, make_issue
@@ -151,7 +153,7 @@ def test_of_copies_the_best_comes_first_but_those_of_val_before() -> None:
     distance = np.float32([0.3, 0.1, 0.2, 0.4, 0])
     verdict = Verdict(np.float32([[0.9, 0.1]] * 4 + [[0.1, 0.9]]), distance, distance)
     duplicates = Duplicates(np.array([0, 0, 0, 0, 4]), np.array([1.0, 1, 1, 1, 0]))
-    ranked = rank_images([*copies, alone], verdict, duplicates=duplicates, classes=["i", "v"], ink=False)
+    ranked = rank([*copies, alone], verdict, duplicates)
     assert [Path(issue.filename).stem for issue in ranked] == ["small", "many-bytes", "few-bytes", "jpeg", "alone"]
 
 
@@ -178,13 +180,37 @@ def test_no_label_is_suggested_for_what_is_unlike_the_class_that_it_is_taken_for
     guess_distance = np.float32([0.1] * 20 + [0.1, 0.5])
     verdict = Verdict(probabilities, np.float32([0.1] * 20 + [0.4, 0.6]), guess_distance)
     duplicates = Duplicates(np.arange(22), np.zeros(22))
-    ranked = rank_images(images, verdict, duplicates=duplicates, classes=["i", "v"], ink=False)
+    ranked = rank(images, verdict, duplicates)
     found = {issue.filename: (issue.action, issue.new_label) for issue in ranked if issue.action}
     assert found == {"train/i/20.png": ("relabel", "v"), "train/i/21.png": ("look", "")}
 
 
+def test_no_class_that_is_not_judged_is_suggested_and_its_images_have_no_probability() -> None:
+    images = [
+        AuditedImage(f"{n:064x}", f"train/{name}/{n}.png", "train", "iv".index(name), False, CopyOrder(0, False, 0))
+        for n, name in enumerate("i" * 20 + "v")
+    ]
+    probabilities = np.float32([[0.9, 0.1]] * 19 + [[0.1, 0.9], [0.3, 0.7]])
+    distance = np.float32([*np.linspace(0, 1, 20), np.nan])
+    verdict = Verdict(probabilities, distance, np.float32([0.1] * 20 + [np.nan]))
+    duplicates = Duplicates(np.arange(21), np.zeros(21))
+    found = {issue.filename: issue for issue in rank(images, verdict, duplicates, is_judged=[True, False])}
+    doubted, unjudged = found["train/i/19.png"], found["train/v/20.png"]
+    assert (doubted.action, doubted.new_label, doubted.prediction, doubted.probability) == ("look", "", "v", 0.9)
+    assert (unjudged.prediction, unjudged.probability, unjudged.label_probability) == ("", None, None)
+
+
+def rank(
+    images: list[AuditedImage], verdict: Verdict, duplicates: Duplicates, is_judged: Sequence[bool] = (True, True)
+) -> list[Issue]:
+    classes = ["i", "v", "x"][: len(is_judged)]
+    return rank_images(
+        images, verdict, is_judged=np.array(is_judged), duplicates=duplicates, classes=classes, ink=False
+    )
+
+
 def test_images_that_were_not_judged_change_nothing_for_the_others() -> None:
-    def rank(unjudged: int) -> dict[str, tuple[str, str]]:
+    def rank_beside(unjudged: int) -> dict[str, tuple[str, str]]:
         images = [
             AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, CopyOrder(0, False, 0))
             for n in range(200 + unjudged)
@@ -198,11 +224,11 @@ def test_images_that_were_not_judged_change_nothing_for_the_others() -> None:
             np.concatenate([np.full(200, 0.5, np.float32), unknown]),
         )
         duplicates = Duplicates(np.arange(len(images)), np.zeros(len(images)))
-        ranked = rank_images(images, verdict, duplicates=duplicates, classes=["i", "v", "x"], ink=False)
+        ranked = rank(images, verdict, duplicates, is_judged=[True] * 3)
         return {issue.filename: (issue.action, issue.outlier_score) for issue in ranked if int(issue.sha256, 16) < 200}
 
-    assert rank(2000) == rank(0)
-    assert {action for action, _ in rank(0).values()} > {"", "relabel"}
+    assert rank_beside(2000) == rank_beside(0)
+    assert {action for action, _ in rank_beside(0).values()} > {"", "relabel"}
 
 
 def test_an_image_without_a_duplicate_has_a_duplicate_score_of_0(issues: list[dict[str, str]]):
@@ -324,7 +350,7 @@ def test_labels_of_a_class_with_fewer_images_than_folds_are_believed_and_named(
     examples = ingest_folder(data, tmp_path / "examples", classes=[*CLASSES, "ii"])
     audit = run_audit(examples, SETTINGS._replace(folds=3), tmp_path / "audit")
     own = [issue for issue in read(audit / "issues.csv") if issue["label"] == "ii"]
-    assert [(issue["kinds"], issue["action"], issue["label_probability"]) for issue in own] == [("", "", "0.6667")] * 2
+    assert [(issue["kinds"], issue["action"], issue["label_probability"]) for issue in own] == [("", "", "")] * 2
     assert {issue["why"] for issue in own} == {"Its class has too few different images to be judged."}
     warning = (
         "These classes have too few different images for their labels to be judged: ii. Look at their images yourself; "

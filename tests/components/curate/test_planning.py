@@ -200,6 +200,15 @@ def test_of_two_labels_the_likelier_stays() -> None:
     assert found[other.filename].action == "kept"
 
 
+def test_of_two_labels_the_one_that_was_not_judged_goes() -> None:
+    other = image("train/v/other.png")
+    issues = near(A, other)
+    unjudged = {"prediction": "", "probability": None, "label_probability": None}
+    issues[other.filename] = issues[other.filename]._replace(**unjudged)
+    found = planned([A, other], issues)
+    assert [found[each.filename].action for each in (A, other)] == ["kept", "dropped"]
+
+
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
 def test_a_picture_of_val_leaves_train(duplicates: str) -> None:
     twin = image("train/v/twin.png")
@@ -316,6 +325,13 @@ def test_a_policy_that_would_drop_more_than_a_fifth_of_a_class_stops() -> None:
     assert Counter(outcome.action for outcome in planned(images, doubted, most_dropped=0.25).values())["dropped"] == 7
     decided = [person(images[0], "drop")]
     assert Counter(outcome.action for outcome in planned(images, doubted, decided).values())["dropped"] == 7
+
+
+def test_a_policy_may_be_kept_from_dropping_anything() -> None:
+    images = [image(f"train/i/{number}.png") for number in range(29)]
+    doubted = {images[0].filename: issue(images[0], "drop", 1.0)}
+    with pytest.raises(UserError, match="drop 1 of the 30 images of the class i in train, more than most_dropped"):
+        planned(images, doubted, most_dropped=0.0)
 
 
 @pytest.mark.parametrize(("of_class", "most"), [(5, 2), (7, 3), (13, 5), (24, 5), (25, 5), (30, 6)])

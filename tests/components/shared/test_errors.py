@@ -104,16 +104,22 @@ def test_a_full_disk_is_known_by_the_words_of_tensorflow() -> None:
 
 
 @pytest.mark.parametrize(
-    "error",
+    ("error", "what"),
     [
-        "MemoryError()",
-        "RuntimeError(\"MemoryError [while running 'write']\")",
-        "ValueError('{{function_node __wrapped__Fill}} OOM when allocating tensor with shape[9,9]')",
-        "ValueError('Graph execution error:\\n\\nDetected at node\\n\\nOOM when allocating tensor')",
+        ("MemoryError()", ""),
+        ("RuntimeError(\"MemoryError [while running 'write']\")", ""),
+        (
+            "ValueError('{{function_node __wrapped__Fill}} OOM when allocating tensor with shape[9,9]')",
+            " (OOM when allocating tensor with shape[9,9])",
+        ),
+        (
+            "ValueError('Graph execution error:\\n\\nDetected at node\\n\\nOOM when allocating tensor\\nand more')",
+            " (OOM when allocating tensor)",
+        ),
     ],
 )
-def test_memory_that_has_run_out_is_a_sentence(error: str) -> None:
-    said = "there is not enough memory; close other programs, or run where there is more.\n"
+def test_memory_that_has_run_out_is_a_sentence(error: str, what: str) -> None:
+    said = f"there is not enough memory{what}; close other programs, lower batch_size, or run where there is more.\n"
     result = run_python("-c", WRITING.format(body=f"raise {error}", call=ALL_CALLS[f"{STOPS}\n"]))
     assert (result.returncode, result.stderr) == (1, f"{STOPS}\n{said}")
 
@@ -122,7 +128,8 @@ def test_memory_that_has_run_out_is_a_sentence_of_a_command() -> None:
     code = "from components.shared.errors import *\nwith command_line(): raise MemoryError"
     result = run_python("-c", code)
     assert result.returncode == 1
-    assert result.stderr == "there is not enough memory; close other programs, or run where there is more.\n"
+    said = "there is not enough memory; close other programs, lower batch_size, or run where there is more.\n"
+    assert result.stderr == said
 
 
 def test_other_errors_keep_their_trace() -> None:

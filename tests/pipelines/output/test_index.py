@@ -109,12 +109,12 @@ def test_an_improvement_begins_with_what_it_changed(folder: Path):
     write_index(folder, overview)
     page, text = read_page(folder)
     assert (
-        "What the next version changed Images: 1,234 relabelled, 2 dropped. "
+        "What has changed Images: 1,234 relabelled, 2 dropped. "
         "On 9 val images the accuracy stayed at <1>. On 8 it went. Longer. Figures "
     ) in text
     unchanged = {"splits": {}, "data": dict.fromkeys(DIFFERENCES, 0)}
     write_index(folder, overview._replace(comparison=unchanged))
-    assert "What the next version changed Images: none changed. Figures " in read_page(folder)[1]
+    assert "What has changed Images: none changed. Figures " in read_page(folder)[1]
 
 
 def make_earlier(folder: Path, **facts: Any) -> EarlierFigures:

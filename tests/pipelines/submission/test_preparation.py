@@ -26,6 +26,9 @@ RUNS = {
         {"epochs": 7, "batch_size": 4},
         {"transformed_examples": "/2/taken"},
     ),
+    "audited": EarlierRun(
+        "3", "audited", {name: f"/3/{name}" for name in ("examples", "issues", "predictions")}, {}, {}
+    ),
 }
 
 
@@ -197,14 +200,48 @@ def test_what_is_missing_is_named(config: Config, asked: dict[str, str], message
     assert str(raised.value).startswith(message)
 
 
-def test_classes_are_known_from_their_folders(tmp_path: Path):
-    assert list_classes(tmp_path / "none") == []
-    for name in ("10", "2", ".hidden", "__MACOSX"):
-        (tmp_path / "undivided" / name).mkdir(parents=True)
-        (tmp_path / "divided/train" / name).mkdir(parents=True)
-    (tmp_path / "divided/Valid/b").mkdir(parents=True)
+def test_classes_are_known_before_a_run(tmp_path: Path):
+    def list_here(name: str) -> list[str]:
+        return list_classes(str(tmp_path / name), "", rev=None)
+
+    assert list_here("none") == []
+    for name in ("10/x.png", "2/more/x.png", "2/notes.txt", ".hidden/x.png", "__MACOSX/x.png"):
+        for parent in ("undivided", "divided/train"):
+            (tmp_path / parent / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / parent / name).touch()
     (tmp_path / "undivided/readme").touch()
-    assert list_classes(tmp_path / "undivided") == ["2", "10"]
-    assert list_classes(tmp_path / "divided") == ["2", "10", "b"]
-    (tmp_path / "divided/extra").mkdir()  # ingest says what is wrong there
-    assert list_classes(tmp_path / "divided") == []
+    (tmp_path / "divided/Valid/b").mkdir(parents=True)
+    (tmp_path / "divided/Valid/b/x.png").touch()
+    assert list_here("undivided") == ["2", "10"]
+    assert list_here("divided") == ["2", "10", "b"]
+    (tmp_path / "divided/extra").mkdir()
+    (tmp_path / "divided/extra/x.png").touch()  # ingest says what is wrong there
+    assert list_here("divided") == []
+    (tmp_path / "images.csv").write_text("path,label\na.png,v\nb.png,ii\n")
+    assert list_here("images.csv") == ["ii", "v"]
+
+
+RELABEL = f"sha256,filename,label,decision,new_label\n{'0' * 64},train/i/0.png,i,relabel,v\n"
+
+
+def test_decisions_of_a_stage_alone_give_classes_that_the_run_knows_best(config: Config, tmp_path: Path):
+    (tmp_path / "decisions.csv").write_text(RELABEL)
+    file = str(tmp_path / "decisions.csv")
+    run = prepared(config, component="curate", from_run="audited", decisions=file)
+    assert run.arguments["decisions_uri"] == "/here/decisions/decisions.csv"
+
+
+def test_decisions_give_classes_of_the_version_that_the_run_is_on(config: Config, tmp_path: Path):
+    (tmp_path / "decisions.csv").write_text(RELABEL)
+    asked = {"pipeline": "improvement", "decisions": str(tmp_path / "decisions.csv")}
+    for name in ("i", "ii"):
+        (tmp_path / "images/train" / name).mkdir(parents=True)
+        (tmp_path / "images/train" / name / "0.png").touch()
+    with pytest.raises(UserError, match="the class 'v' is unknown; the classes are i, ii"):
+        prepared(config, data=str(tmp_path / "images"), **asked)
+    manifest = tmp_path / "version"
+    manifest.write_text(json.dumps([{"md5": "0" * 32, "relpath": f"train/{name}/0.png"} for name in ("i", "v")]))
+    place = Place()
+    place.locate_folder = lambda folder, rev: DataVersion(str(manifest), VERSIONED)  # type: ignore[method-assign]
+    request = RunRequest("default", "local", data=str(tmp_path / "images"), rev="v1", **asked)
+    assert prepare(request, config, place).arguments["data_uri"] == str(manifest)

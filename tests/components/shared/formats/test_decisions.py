@@ -177,15 +177,15 @@ WRONG = {
     ),
     "a label without a decision": (
         edited(issue(), issue(decided_label="v")),
-        "line 3: decided_label is 'v', but decision is empty; write relabel there.",
+        "line 3: decided_label is 'v', but decision is empty; write relabel there, or empty decided_label.",
     ),
     "a label without a decision in decisions.csv": (
         saved((A, "train/i/1.png", "keep", ""), (C, "val/vi/3,;.png", "", "v")),
-        "line 3: new_label is 'v', but decision is empty; write relabel there.",
+        "line 3: new_label is 'v', but decision is empty; write relabel there, or empty new_label.",
     ),
     "a label to skip in decisions.csv": (
         saved((A, "train/i/1.png", "skip", "v")),
-        "line 2: new_label is 'v', but decision is skip; write relabel there.",
+        "line 2: new_label is 'v', but decision is skip; write relabel there, or empty new_label.",
     ),
     "two files with other separators": (
         f"sha256;filename;decision;new_label\n{A};train/i/1.png;keep;\n{C},val/vi/3.png,drop,\n",

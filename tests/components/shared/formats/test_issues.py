@@ -66,6 +66,7 @@ def test_a_caption_says_the_suggestion(action: str, kinds: tuple[str, ...], new_
 def test_probabilities_are_those_of_the_prediction_and_of_the_label() -> None:
     issue = make_issue(label="i", prediction="v", probability=0.7, label_probability=0.2)
     assert issue.probabilities == {"v": 0.7, "i": 0.2}
+    assert issue._replace(prediction="", probability=None, label_probability=None).probabilities == {}
 
 
 def test_rows_come_with_their_lines(tmp_path: Path) -> None:
