@@ -159,9 +159,9 @@ def explain_limit(error: Exception) -> str | None:
     pass on.
     """
     if isinstance(error, MemoryError) or re.search(r"^MemoryError\b|\bOOM when allocating\b", str(error)):
-        what = re.search(r"OOM when allocating[^\n]*", str(error))
-        named = f" ({cut(what[0])})" if what else ""
-        return f"there is not enough memory{named}; close other programs, lower batch_size, or run where there is more."
+        said = re.search(r"OOM when allocating[^\n]*", str(error))
+        detail = f" ({cut(said[0])})" if said else ""
+        return f"there is not enough memory{detail}; close other programs, lower batch_size, or run where there is more."
     place = getattr(error, "filename", None)
     for reason in map(os.strerror, DISK_ERRORS):
         if line := next((line for line in str(error).splitlines() if reason in line), ""):
