@@ -161,7 +161,8 @@ def explain_limit(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or re.search(r"^MemoryError\b|\bOOM when allocating\b", str(error)):
         said = re.search(r"OOM when allocating[^\n]*", str(error))
         detail = f" ({cut(said[0])})" if said else ""
-        return f"there is not enough memory{detail}; close other programs, lower batch_size, or run where there is more."
+        advice = "close other programs, lower batch_size, or run where there is more"
+        return f"there is not enough memory{detail}; {advice}."
     place = getattr(error, "filename", None)
     for reason in map(os.strerror, DISK_ERRORS):
         if line := next((line for line in str(error).splitlines() if reason in line), ""):
