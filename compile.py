@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from components.shared.errors import UserError, command_line, delay_interrupt, parse_options
+from components.shared.errors import command_line, delay_interrupt, parse_options
 
 
 def main() -> None:
@@ -28,10 +28,9 @@ def _compile(options: argparse.Namespace) -> None:
         from google.protobuf.json_format import MessageToDict
 
         from components.shared.cloud_storage import is_address
-        from components.shared.files import lock_folder
         from pipelines.compiler.code_version import UNKNOWN, explain_unknown
         from pipelines.compiler.config import check_names_are_filled_in, load_config
-        from pipelines.compiler.packages import PIPELINES, build, is_package, write_package
+        from pipelines.compiler.packages import write_packages
         from pipelines.compiler.spec import list_images
         from pipelines.compiler.stages import Stages
         from pipelines.output.console import link_to, print_line
@@ -41,18 +40,7 @@ def _compile(options: argparse.Namespace) -> None:
     check_names_are_filled_in(config, options.registry)
     check_schema(config)
     stages = Stages(config, options.registry, options.tag)
-    targets = {name: options.output / f"{name}.yaml" for name in PIPELINES}
-    targets |= {stage: options.output / "components" / f"{stage}.yaml" for stage in stages.contracts}
-    pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
-    try:
-        with lock_folder(options.output):
-            for path in filter(Path.exists, pipelines):
-                if not is_package(path):
-                    raise UserError(f"{path}: was not written by compile.py; move it, or give another --output.")
-            for path, pipeline in pipelines.items():
-                write_package(pipeline, path)
-    except OSError as error:
-        raise UserError(f"{options.output}: cannot be written ({error.strerror}); give another --output.") from None
+    pipelines = write_packages(stages, options.output)
     # At the end: who reads this may have enough after the first, as `head` does.
     print_line("\n".join(link_to(path, str(path)) for path in pipelines), markup=True)
     if stages.tag == UNKNOWN:

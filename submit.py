@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from components.shared.cloud_storage import is_address
 from components.shared.errors import command_line, delay_interrupt, parse_options
-from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
+from pipelines.submission.request import LATEST, ClusterOptions, RunRequest, find_contradiction
 
 EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeout": 124, "interrupted": 130}
 
@@ -21,16 +20,17 @@ def main() -> None:
 
 def _run_here(options: argparse.Namespace) -> str:
     with delay_interrupt():
-        from pipelines.local.submission import submit  # here, so that --help and mistakes are quick
+        from pipelines.api.machine import Machine  # here, so that --help and mistakes are quick
 
-    return submit(_read_request(options), LocalOptions(options.runner))
+    state = Machine(runner=options.runner).start(_read_request(options)).state
+    return "interrupted" if state == "cancelled" else state
 
 
 def _run_on_cluster(options: argparse.Namespace) -> str:
     with delay_interrupt():
         from pipelines.cluster import actions, runs  # as above
         from pipelines.cluster.connection import open_cluster
-        from pipelines.cluster.submission import submit
+        from pipelines.cluster.submission import submit, wait_for_results
 
     runs.check_names(options.experiment, options.recurring, options.cron)
     request, on_cluster = _read_request(options), _read_cluster_options(options)
@@ -45,7 +45,10 @@ def _run_on_cluster(options: argparse.Namespace) -> str:
         return actions.attach(cluster, options.attach, request=request, options=on_cluster)
     if options.change:
         return actions.change_schedule(cluster, options.recurring, options.change)
-    return submit(cluster, request, on_cluster)
+    started = submit(cluster, request, on_cluster)
+    if started and options.wait:
+        return wait_for_results(cluster, started, request=request, options=on_cluster)
+    return "succeeded"
 
 
 def _read_request(options: argparse.Namespace) -> RunRequest:
@@ -60,7 +63,7 @@ def _read_request(options: argparse.Namespace) -> RunRequest:
         decisions=options.decisions,
         schema=options.schema,
         params=tuple(options.param),
-        from_run=options.from_run or "latest",
+        from_run=options.from_run or LATEST,
         before=options.before,
         no_cache=options.no_cache,
         runs=options.runs,
@@ -178,28 +181,11 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
     of_runs = (*of_data, "param", "component", "before", "no_cache", "force", "wait")
     if not starts and (name := first("pipeline", *of_runs)):
         return f"{name} is for starting a run"
-    if options.pipeline and options.component:
-        return "--pipeline runs a whole pipeline, --component one stage; leave out one"
-    if options.decisions and options.pipeline != "improvement" and options.component != "curate":
-        return "--decisions goes with --pipeline improvement or --component curate"
-    if options.schema and (options.before or options.component not in (None, "validate")):
-        return "--schema goes with --pipeline training or improvement, or --component validate"
-    if bool(options.before) != (options.pipeline == "comparison"):
-        return "--pipeline comparison goes with --before RUN, the run to compare with"
-    takes_artifacts = options.before or (options.component and not options.data)
-    if options.from_run and not takes_artifacts:
-        return "--from-run goes with --component and without --data, or with --before"
-    if options.before and (name := first("data", "test_data", "rev")):
-        return f"{name} is for a run on images; --pipeline comparison takes two runs"
     if options.wait and options.cron:
         return "--wait is for a single run; --cron creates a recurring one"
     if options.timeout and not (options.wait or options.attach):
         return "--timeout goes with --wait or --attach"
-    if options.rev and not options.data:
-        return "--rev goes with --data, the folder it is a version of"
-    if options.rev and is_address(options.data):
-        return f"--rev goes with a folder tracked by DVC, not with {options.data}"
-    return None
+    return find_contradiction(_read_request(options))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Each returns a final state, from which the exit code follows.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from pipelines.submission.preparation import locate_data
 from pipelines.submission.request import ClusterOptions, RunRequest
 
 
-def check(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str:
+def try_all(cluster: Cluster, request: RunRequest) -> Iterator[checks.Check]:
     """Tries everything that the run would need, one by one, and starts nothing.
 
     Raises:
@@ -71,8 +71,13 @@ def check(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str
         "data": check_data,
         "images": check_images,
     }
+    yield from checks.run_checks(steps)
+
+
+def check(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str:
+    """Prints what try_all finds, and if that is in order, the command that starts the run."""
     has_failed = False
-    for name, has_passed, message in checks.run_checks(steps):
+    for name, has_passed, message in try_all(cluster, request):
         has_failed |= not has_passed
         print_line(f"{'[green]✓[/]' if has_passed else '[red]✗[/]'} {name:<12} {escape(message)}", markup=True)
     if has_failed:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import google.auth
@@ -29,13 +29,21 @@ MANIFESTS = ", ".join(
 )
 
 
-def run_checks(checks: dict[str, Callable[[], str]]) -> Iterator[tuple[str, bool, str]]:
-    """Yields for each check its name, whether it passed, and what it found or what to do."""
+class Check(NamedTuple):
+    """Something that a run needs."""
+
+    name: str
+    has_passed: bool
+    message: str  # what was found, or what to do
+
+
+def run_checks(checks: dict[str, Callable[[], str]]) -> Iterator[Check]:
+    """Yields what each check, by its name, finds."""
     for name, check in checks.items():
         try:
-            yield name, True, check()
+            yield Check(name, True, check())
         except UserError as error:
-            yield name, False, str(error)
+            yield Check(name, False, str(error))
 
 
 def check_endpoint(cluster: Cluster) -> str:

@@ -56,8 +56,7 @@ def fetch_results(cluster: Cluster, execution: Execution, *, state: str, request
     """
     folder = locate_folder(request, execution.run)
     tasks = waiting.read_task_states(execution.run, execution.tasks)
-    made = None if state == "succeeded" else [name for name, task in tasks.items() if task == "succeeded"]
-    uris = find_artifacts(cluster, execution, made)
+    uris = find_made(cluster, execution, state)
     ended = EndedRun(execution, state, uris, folder, request, read_command(folder))
     figures = _show_figures(ended) if state == "succeeded" else None
     compared = ended.uris.get(("compare", "comparison")) if state == "succeeded" else None
@@ -68,6 +67,13 @@ def fetch_results(cluster: Cluster, execution: Execution, *, state: str, request
     earlier = _find_measured_before(cluster, execution.run, request) if figures else None
     write_index(folder, _describe_run(cluster, ended, figures, comparison), earlier)
     print_steps(list_steps(_describe_ending(ended, tasks), ended.command))
+
+
+def find_made(cluster: Cluster, execution: Execution, state: str) -> Uris:
+    """The artifacts of a run; where that has not succeeded as a whole, of those of its tasks that have."""
+    tasks = waiting.read_task_states(execution.run, execution.tasks)
+    made = None if state == "succeeded" else [name for name, task in tasks.items() if task == "succeeded"]
+    return find_artifacts(cluster, execution, made)
 
 
 def _show_figures(ended: EndedRun) -> Evaluation | None:

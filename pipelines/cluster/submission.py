@@ -58,11 +58,11 @@ class ClusterTarget:
         return describe_run(self._cluster, run, stages=stages, stage=stage)
 
 
-def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str:
+def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> V2beta1Run | None:
     """Compiles, uploads and starts a run, or makes it a recurring one.
 
     Returns:
-        The final state of a run that was waited for, otherwise `succeeded`.
+        The run that has started; None if it is a recurring one.
 
     Raises:
         UserError: it cannot be run.
@@ -77,16 +77,15 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> st
         version = submission.version.display_name
         print_line(f"recurring run {submission.name} of {prepared.pipeline.name}, version {version}: {options.cron}")
         print_steps([Step("see how its runs go", command=write_action(request, options, "--list"))])
-        return "succeeded"
+        return None
     started = runs.start(cluster, submission)
     with contextlib.suppress(OSError):  # the run goes on, whatever becomes of this folder
         keep_command(locate_folder(request, started), Command(request, options))
     print_line(f"started {started.display_name}\n{link_to_run(cluster, started)}")
-    if options.wait:
-        return wait_for_results(cluster, started, request=request, options=options)
-    attach = write_action(request, options, "--attach", str(started.run_id))
-    print_steps([Step("wait for it, then fetch its results", command=attach)])
-    return "succeeded"
+    if not options.wait:
+        attach = write_action(request, options, "--attach", str(started.run_id))
+        print_steps([Step("wait for it, then fetch its results", command=attach)])
+    return started
 
 
 def check_is_for_clusters(config: Config) -> None:

@@ -49,7 +49,7 @@ def wait_for_run(
                 if asked + PATIENCE > end:
                     raise StillRunning from None
                 raise
-            now = _read_states(run, tasks)
+            now = read_progress(run, tasks)
             show(now)
             was_cancelled |= read_state(run) in ("cancelling", "cancelled")
             if run.state in FINAL:  # not every server's history says that it was cancelled
@@ -76,9 +76,18 @@ def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
     return [task.name for task in tasks if task.name in failed]
 
 
+def read_progress(run: V2beta1Run, tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
+    """The state and the seconds of each task, in the order in which they began."""
+    found = {
+        name: (STATES.get(node.state, "waiting"), measure_seconds(node.start_time or node.create_time, node.end_time))
+        for name, node in _find_nodes(run, tasks).items()
+    }
+    return found | {task.name: ("waiting", None) for task in tasks if task.name not in found}
+
+
 def read_task_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, str]:
     """The state of each task in one word; one whose driver failed has failed."""
-    states = {name: state for name, (state, _) in _read_states(run, tasks).items()}
+    states = {name: state for name, (state, _) in read_progress(run, tasks).items()}
     return states | dict.fromkeys(list_failed(run, tasks), "failed")
 
 
@@ -92,15 +101,6 @@ def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | No
     if not end or end.year <= 1970:
         end = datetime.datetime.now(datetime.UTC)
     return max((end - start).total_seconds(), 0)
-
-
-def _read_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
-    """The state and the seconds of each task, in the order in which they began."""
-    found = {
-        name: (STATES.get(node.state, "waiting"), measure_seconds(node.start_time or node.create_time, node.end_time))
-        for name, node in _find_nodes(run, tasks).items()
-    }
-    return found | {task.name: ("waiting", None) for task in tasks if task.name not in found}
 
 
 def _find_nodes(run: V2beta1Run, tasks: list[Task], suffix: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ from kfp.compiler import Compiler
 from kfp.dsl.base_component import BaseComponent
 
 from components.shared.errors import UserError, name_unknown, shorten
-from components.shared.files import new_file
+from components.shared.files import lock_folder, new_file
 from pipelines.compiler import single_stage
 from pipelines.compiler.spec import Task, list_tasks
 from pipelines.compiler.stages import Stages
@@ -75,6 +75,35 @@ def write_package(pipeline: BaseComponent, path: Path) -> None:
             r"^(#.*: dict) \[Default: .*\]$", r"\1", temporary.read_text(encoding="utf-8"), flags=re.MULTILINE
         )
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_packages(stages: Stages, output: Path) -> dict[Path, BaseComponent]:
+    """Compiles every pipeline, and every component as a pipeline of its own; either all of them are written or none.
+
+    Args:
+        stages: what they are made of.
+        output: the folder to write to.
+
+    Returns:
+        The pipeline in each file.
+
+    Raises:
+        UserError: a pipeline or a component is wrong, or the folder cannot be written, or has other files of these
+            names.
+    """
+    targets = {name: output / f"{name}.yaml" for name in PIPELINES}
+    targets |= {stage: output / "components" / f"{stage}.yaml" for stage in stages.contracts}
+    pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
+    try:
+        with lock_folder(output):
+            for path in filter(Path.exists, pipelines):
+                if not is_package(path):
+                    raise UserError(f"{path}: was not written by compile.py; move it, or give another --output.")
+            for path, pipeline in pipelines.items():
+                write_package(pipeline, path)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror}); give another --output.") from None
+    return pipelines
 
 
 def _check_names(pipeline: str, tasks: list[Task]) -> None:

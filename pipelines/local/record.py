@@ -110,6 +110,17 @@ def find_record(runs: Path, experiment: str, name: str) -> RunRecord:
     raise UserError(f"{name}: no such run in {runs / experiment}; give the name or the folder of an earlier run.")
 
 
+def list_records(runs: Path, experiment: str) -> list[RunRecord]:
+    """The records of the experiment's runs that have ended, in the order in which they were started.
+
+    That is not the order of their names, which hold the local time: it repeats an hour when summer time ends.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+    return sorted((_read(path) for path in (runs / experiment).glob(f"*/{FILE}")), key=_read_order)
+
+
 def find_curated(runs: Path, experiment: str, name: str) -> str:
     """The path or URI of the curated folder of that run, or for `latest` of the latest success that made one.
 
@@ -165,13 +176,7 @@ def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
 
 
 def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
-    """The records of the runs that succeeded, in the order in which they were started.
-
-    That is not the order of their names, which hold the local time: it repeats an hour when summer time ends.
-    """
-    records = [_read(path) for path in (runs / experiment).glob(f"*/{FILE}")]
-    succeeded = [record for record in records if record["state"] == "succeeded"]
-    return sorted(succeeded, key=_read_order)
+    return [record for record in list_records(runs, experiment) if record["state"] == "succeeded"]
 
 
 def _read_order(record: RunRecord) -> tuple[datetime.datetime, str]:

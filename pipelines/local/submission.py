@@ -80,14 +80,14 @@ class LocalTarget:
         return run
 
 
-def submit(request: RunRequest, options: LocalOptions) -> str:
+def submit(request: RunRequest, options: LocalOptions) -> RunRecord:
     """Runs what is asked for and shows what came out.
 
     Returns:
-        The final state: succeeded, failed or interrupted.
+        The content of its run.json.
 
     Raises:
-        UserError: it cannot be run.
+        UserError: it cannot be run, or its figures cannot be kept.
     """
     config = load_config(request.config)
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
@@ -127,7 +127,7 @@ def submit(request: RunRequest, options: LocalOptions) -> str:
     print_steps(list_steps(_describe_ending(folder, record, request), command))
     if problem:
         raise problem
-    return "interrupted" if record["state"] == "cancelled" else record["state"]
+    return record
 
 
 def _describe_ending(folder: Path, record: RunRecord, request: RunRequest) -> Ending:

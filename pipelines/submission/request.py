@@ -1,8 +1,35 @@
-"""What a person asks submit.py to run."""
+"""What a person asks to run, on the command line or in Python."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypedDict
+
+from components.shared.cloud_storage import is_address
+
+
+LATEST = "latest"  # in place of a run's name
+
+
+class Wishes(TypedDict, total=False):
+    """What submit.py takes as options to start a run; each key has the meaning of the option of its name.
+
+    Paths may be given as such. Leave out what you do not want.
+    """
+
+    experiment: str  # the runs it belongs with; `default` if it is left out
+    data: str | Path  # a folder, a table, or gs://BUCKET/FOLDER
+    test_data: str | Path  # the test split, likewise, if the data have none
+    rev: str  # the version of `data`: a commit, tag or branch of git
+    pipeline: str  # training (the default), improvement or comparison
+    component: str  # in place of a pipeline: this stage alone
+    from_run: str  # the run whose artifacts it takes, or that is compared; the latest if it is left out
+    before: str  # the run that `from_run` is compared with
+    decisions: str | Path  # decisions.csv of the review, for the improvement
+    schema: str | Path  # schema.pbtxt that the images must fit
+    params: Mapping[str, Any]  # parameters of the pipeline or of the stage, by their names
+    no_cache: bool  # on a cluster, run every stage, whatever is in KFP's cache
 
 
 @dataclass(frozen=True)
@@ -19,7 +46,7 @@ class RunRequest:
     decisions: str | None = None  # a file, or gs://BUCKET/OBJECT
     schema: str | None = None  # likewise
     params: tuple[str, ...] = ()  # NAME=VALUE
-    from_run: str = "latest"
+    from_run: str = LATEST
     before: str | None = None  # the run that `from_run` is compared with
     no_cache: bool = False
     runs: Path = Path("runs")  # the folder of the runs on this machine, and of the reports of those on a cluster
@@ -47,3 +74,43 @@ class ClusterOptions:
     def limit(self) -> float | None:
         """The timeout in seconds; None waits for as long as it takes."""
         return self.timeout * 60 if self.timeout else None
+
+
+def make_request(wishes: Wishes, *, config: str, runs: Path) -> RunRequest:
+    """The request for what a person wishes; `config` and `runs` are those of the place where it is to run."""
+    fields: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
+    for name in ("data", "test_data", "decisions", "schema"):
+        if name in fields:
+            fields[name] = str(fields[name])
+    fields["params"] = tuple(_write_param(name, value) for name, value in fields.get("params", {}).items())
+    return RunRequest(**{"experiment": "default", **fields}, config=config, runs=runs)
+
+
+def _write_param(name: str, value: Any) -> str:
+    """NAME=VALUE, as --param takes it."""
+    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def find_contradiction(request: RunRequest) -> str | None:
+    """What is wrong with wishes that are right one by one, in the words of the command line."""
+    if request.pipeline and request.component:
+        return "--pipeline runs a whole pipeline, --component one stage; leave out one"
+    if request.decisions and request.pipeline != "improvement" and request.component != "curate":
+        return "--decisions goes with --pipeline improvement or --component curate"
+    if request.schema and (request.before or request.component not in (None, "validate")):
+        return "--schema goes with --pipeline training or improvement, or --component validate"
+    if bool(request.before) != (request.pipeline == "comparison"):
+        return "--pipeline comparison goes with --before RUN, the run to compare with"
+    takes_artifacts = request.before or (request.component and not request.data)
+    if request.from_run != LATEST and not takes_artifacts:
+        return "--from-run goes with --component and without --data, or with --before"
+    if request.before:
+        for name in ("data", "test_data", "rev"):
+            if getattr(request, name):
+                option = name.replace("_", "-")
+                return f"--{option} is for a run on images; --pipeline comparison takes two runs"
+    if request.rev and not request.data:
+        return "--rev goes with --data, the folder it is a version of"
+    if request.rev and is_address(request.data or ""):
+        return f"--rev goes with a folder tracked by DVC, not with {request.data}"
+    return None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.formats.tables import write_rows
+from components.shared.formats.tables import parse_row, read_rows, write_rows
 
 
 class Change(NamedTuple):
@@ -28,3 +28,20 @@ def write_changes(path: Path, changes: Iterable[Change]) -> None:
         changes: Its rows, in their order.
     """
     write_rows(path, Change._fields, changes)
+
+
+def read_changes(path: str | Path) -> list[Change]:
+    """Reads the changes.
+
+    Args:
+        path: The CSV file.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        UserError: The file is not as curate writes it.
+    """
+    advice = "give the output `changes` of curate"
+    rows = read_rows(path, Change._fields, advice)
+    return [parse_row(Change, row, place=f"{path}, line {line}", advice=advice) for line, row in rows]

@@ -21,8 +21,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from google.protobuf.message import DecodeError
 from pydantic import AfterValidator, Field, ValidationError
 
 from components.shared.errors import UserError, describe_validation, quote
@@ -38,9 +39,7 @@ from components.shared.formats.documents import (
 )
 from components.shared.formats.names import LOSSY_SUFFIXES, is_visible_name
 from components.shared.formats.tables import read_rows, write_rows
-
-if TYPE_CHECKING:
-    import tensorflow as tf
+from components.shared.formats.tfrecord import Example, read_records
 
 MANIFEST = "examples.json"
 PATHS = "images.csv"
@@ -251,19 +250,17 @@ class ExampleSet:
         Raises:
             UserError: A shard is not as ingest writes it, or says something else than the manifest.
         """
-        import tensorflow as tf  # here, since the tools read manifests and have no TensorFlow
-
         for shard in self.manifest.splits[split].shards:
             path, number = f"{self.folder}/{shard.name}", 0
             try:
-                for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
+                for record in read_records(path):
                     number += 1
                     example = parse_example(record)
                     self._check_example(example, split)
                     yield example
                 if number != shard.images:
                     raise ValueError(f"it ends here, but has {shard.images} images by {MANIFEST}")
-            except tf.errors.DataLossError:
+            except EOFError:
                 raise UserError(f"{path}: damaged after image {number}; rerun the stage that made it.") from None
             except ValueError as error:
                 raise UserError(f"{path}, image {number}: {error}; rerun the stage that made it.") from None
@@ -361,11 +358,8 @@ def parse_example(record: bytes) -> ImageExample:
     Raises:
         ValueError: It is not one, or a feature is missing or out of range.
     """
-    import tensorflow as tf  # as above
-    from google.protobuf.message import DecodeError
-
     try:
-        features = tf.train.Example.FromString(record).features.feature
+        features = Example.FromString(record).features.feature
     except DecodeError:
         raise ValueError("it is no tf.train.Example") from None
     values = {field: _read_value(name, features[name]) for field, name in _FIELDS}
@@ -377,9 +371,7 @@ def parse_example(record: bytes) -> ImageExample:
 
 def serialize_example(example: ImageExample) -> bytes:
     """The image as a tf.train.Example; the same bytes for the same image."""
-    import tensorflow as tf  # as above
-
-    message = tf.train.Example()
+    message = Example()
     for name, value in zip(FEATURES, example, strict=True):
         feature = message.features.feature[name]
         if isinstance(value, (bytes, str)):
@@ -391,7 +383,7 @@ def serialize_example(example: ImageExample) -> bytes:
     return message.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
-def _read_value(name: str, feature: "tf.train.Feature") -> Any:
+def _read_value(name: str, feature: Any) -> Any:
     values = feature.bytes_list.value or feature.int64_list.value or feature.float_list.value
     if len(values) != 1:
         raise ValueError(f"{name} has {len(values)} values, not one")

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import NotRequired
 
-from components.shared.formats.documents import write_document
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+
+from components.shared.formats.documents import read_document, write_document
 
 KINDS = {
     "schema": "the statistics do not fit the schema",
@@ -31,3 +33,12 @@ class Finding(TypedDict):
 def write_findings(path: Path, findings: Sequence[Finding]) -> None:
     """Writes the findings in their order."""
     write_document(path, findings)
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """Reads the findings.
+
+    Raises:
+        UserError: The file is not as validate writes it.
+    """
+    return read_document(path, list[Finding], "give the output `findings` of validate")

@@ -91,12 +91,12 @@ def write_issues(path: Path, issues: Iterable[Issue]) -> None:
     write_rows(path, Issue._fields, rows)
 
 
-def read_issues(path: str | Path, classes: Collection[str]) -> Iterator[tuple[int, Issue]]:
+def read_issues(path: str | Path, classes: Collection[str] | None = None) -> Iterator[tuple[int, Issue]]:
     """Reads issues.csv.
 
     Args:
         path: The file.
-        classes: The names that a suggested label may have.
+        classes: The names that a suggested label may have; None does not check them.
 
     Yields:
         Each row with the number of its line.
@@ -107,6 +107,6 @@ def read_issues(path: str | Path, classes: Collection[str]) -> Iterator[tuple[in
     for line, row in read_rows(path, Issue._fields, _ADVICE):
         place = f"{path}, line {line}"
         issue = parse_row(Issue, row, place=place, advice=_ADVICE)
-        if issue.action == "relabel" and issue.new_label not in classes:
+        if issue.action == "relabel" and classes is not None and issue.new_label not in classes:
             raise UserError(f"{place}: has the unknown class {quote(issue.new_label)}; {_ADVICE}.")
         yield line, issue

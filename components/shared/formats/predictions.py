@@ -106,12 +106,12 @@ def write_predictions(table: "pd.DataFrame", path: Path) -> None:
     quoted.to_csv(path, index=False, float_format="%.6g")
 
 
-def read_predictions(path: str, classes: Collection[str]) -> "pd.DataFrame":
+def read_predictions(path: str | Path, classes: Collection[str] | None = None) -> "pd.DataFrame":
     """Reads predictions, without the probabilities of the classes.
 
     Args:
         path: The CSV file.
-        classes: The names that labels and predictions may have.
+        classes: The names that labels and predictions may have; None does not check them.
 
     Returns:
         The table, by file name: texts as str, numbers as float64.
@@ -124,8 +124,8 @@ def read_predictions(path: str, classes: Collection[str]) -> "pd.DataFrame":
     if len(twice):
         raise UserError(f"{path}: has {twice.iloc[0]} twice; {_ADVICE}.")
     for column, known in ((SPLIT, SPLITS), (LABEL, classes), (PREDICTION, classes)):
-        unknown = table[column][~table[column].isin(list(known))]
-        if len(unknown):
+        unknown = table[column][~table[column].isin(list(known or ()))]
+        if known is not None and len(unknown):
             raise UserError(
                 f"{path}: has the {column} {quote(unknown.iloc[0])}, which is none of {', '.join(known)}; "
                 "give predictions of the same run as the other inputs."
@@ -133,7 +133,7 @@ def read_predictions(path: str, classes: Collection[str]) -> "pd.DataFrame":
     return table.sort_values(FILENAME, ignore_index=True)
 
 
-def _read_table(path: str) -> "pd.DataFrame":
+def _read_table(path: str | Path) -> "pd.DataFrame":
     """The columns of texts and numbers, if every row has all of them."""
     import numpy as np
     import pandas as pd  # here, since the tools have neither

@@ -1,0 +1,125 @@
+"""Runs on this machine."""
+
+import datetime
+from pathlib import Path
+from typing import Literal, Unpack
+
+from components.shared.errors import UserError
+from pipelines.api.run import Run, Task
+from pipelines.local.record import FILE, RunRecord, find_record, list_records
+from pipelines.local.submission import submit
+from pipelines.submission.request import LATEST, LocalOptions, RunRequest, Wishes, find_contradiction, make_request
+
+
+class Machine:
+    """This machine, as `submit.py --local` runs things on it."""
+
+    def __init__(
+        self,
+        config: str = "local",
+        *,
+        runs: str | Path = "runs",
+        runner: Literal["subprocess", "docker"] = "subprocess",
+    ) -> None:
+        """Keeps what all of its runs share.
+
+        Args:
+            config: a name in pipelines/config.
+            runs: the folder of the runs.
+            runner: `subprocess` for the stages' environment, `docker` for each stage in its image.
+        """
+        self.config, self.runs, self.runner = config, Path(runs), runner
+
+    def start(self, request: RunRequest | None = None, /, **wishes: Unpack[Wishes]) -> "MachineRun":
+        """Runs a pipeline, or one stage, to its end; meanwhile it shows the tasks.
+
+        Args:
+            request: what submit.py makes of its options, in place of wishes.
+            wishes: what to run, on what; see Wishes.
+
+        Returns:
+            The run, which has succeeded, failed, or, after an interrupt, was cancelled.
+
+        Raises:
+            UserError: it cannot be run.
+        """
+        request = request or make_request(wishes, config=self.config, runs=self.runs)
+        if problem := find_contradiction(request):
+            raise UserError(f"{problem}.")
+        record = submit(request, LocalOptions(self.runner))
+        return MachineRun(record, request.experiment, request.runs / request.experiment / record["run"])
+
+    def list_runs(self, experiment: str = "default") -> list["MachineRun"]:
+        """The runs of an experiment, the newest first."""
+        records = reversed(list_records(self.runs, experiment))
+        return [MachineRun(record, experiment, self.runs / experiment / record["run"]) for record in records]
+
+    def find_run(self, name: str = LATEST, experiment: str = "default") -> "MachineRun":
+        """The run of that name or in that folder, or the latest that succeeded.
+
+        Raises:
+            UserError: there is none.
+        """
+        record = find_record(self.runs, experiment, name)
+        is_folder = Path(name, FILE).is_file() and name != LATEST
+        return MachineRun(record, experiment, Path(name) if is_folder else self.runs / experiment / record["run"])
+
+
+class MachineRun(Run):
+    """A run on this machine, which has ended; see Run."""
+
+    def __init__(self, record: RunRecord, experiment: str, folder: Path) -> None:
+        """Takes the content of its run.json."""
+        super().__init__(record["run"], experiment, folder)
+        self._record = record
+
+    @property
+    def state(self) -> str:
+        """See Run."""
+        return self._record["state"]
+
+    @property
+    def pipeline(self) -> str:
+        """See Run."""
+        return self._record["pipeline"]
+
+    @property
+    def started(self) -> datetime.datetime:
+        """See Run."""
+        return datetime.datetime.fromisoformat(self._record["started"])
+
+    @property
+    def seconds(self) -> float:
+        """See Run."""
+        return self._record["seconds"]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """See Run."""
+        return [
+            Task(name, task["stage"], task["state"], task["seconds"], task.get("message", ""))
+            for name, task in self._record["stages"].items()
+        ]
+
+    @property
+    def outputs(self) -> dict[tuple[str, str], str]:
+        """See Run."""
+        return {
+            (name, output): artifact["uri"]
+            for name, task in self._record["stages"].items()
+            for output, artifact in task["artifacts"].items()
+        }
+
+    def find_output(self, output: str) -> str | None:
+        """See Run; of a run that continued from an earlier one, that run's artifact where it has none itself."""
+        return self._record["artifacts"].get(output)
+
+    def fetch(self, uri: str) -> Path:
+        """See Run.
+
+        Raises:
+            UserError: it is gone.
+        """
+        if not Path(uri).exists():
+            raise UserError(f"{uri}: is gone; run again, or name another run.")
+        return Path(uri)

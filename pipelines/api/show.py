@@ -1,0 +1,123 @@
+"""Artifacts as a notebook shows them: tables of pandas, pages, pictures, and datasets of TensorFlow."""
+
+import base64
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.shared.errors import UserError
+from components.shared.formats.comparison import Comparison
+from components.shared.formats.evaluation import SCALAR_METRICS, Evaluation, list_measured_splits
+from components.shared.formats.examples import FEATURES, ExampleSet, ImageExample
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a run, in a frame of the notebook."""
+
+    path: Path
+    height: int = 700  # pixels
+
+    def _repr_html_(self) -> str:
+        """The page as part of the notebook; its links to other pages work in a browser alone."""
+        content = escape(self.path.read_text(encoding="utf-8"))
+        style = f"width: 100%; height: {self.height}px; border: 1px solid #ccc"
+        return f'<iframe srcdoc="{content}" sandbox="allow-scripts allow-downloads" style="{style}"></iframe>'
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images with their names and classes, as many as there are or as `limit` says."""
+
+    images: Iterable[ImageExample]
+    limit: int = 24
+    width: int = 110  # pixels
+
+    def _repr_html_(self) -> str:
+        """The pictures beside each other."""
+        return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{"".join(self._draw())}</div>'
+
+    def _draw(self) -> Iterable[str]:
+        for image in itertools.islice(self.images, self.limit):
+            data = base64.b64encode(image.encoded).decode()
+            yield (
+                f'<figure style="margin: 0; width: {self.width}px"><img alt="" style="max-width: 100%" '
+                f'src="data:image/{image.format};base64,{data}"><figcaption style="overflow-wrap: anywhere">'
+                f"<b>{escape(image.class_name)}</b> {escape(image.filename)}</figcaption></figure>"
+            )
+
+
+def make_frame(content: Any) -> "pd.DataFrame":
+    """Rows, or a document with figures, as a data frame of pandas.
+
+    Args:
+        content: A list of rows as the methods of Run give them; or an Evaluation or a Comparison, which become a row
+            for each split.
+
+    Returns:
+        A column for each field.
+
+    Raises:
+        UserError: pandas is not installed.
+    """
+    try:
+        import pandas as pd  # here, since the command line has none
+    except ModuleNotFoundError:
+        raise UserError("pandas is not installed here; make notebook installs it.") from None
+    if isinstance(content, dict):
+        content = list_changes(content) if "splits" in content else list_figures(content)
+    rows = list(content)
+    columns = getattr(rows[0], "_fields", None) if rows else None
+    return pd.DataFrame(rows, columns=columns)
+
+
+def list_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """The figures of each measured split."""
+    return [
+        {
+            "split": split,
+            "images": figures["images"],
+            **{name: figures[name] for name in SCALAR_METRICS},
+            "accuracy_low": figures["accuracy_interval"][0],
+            "accuracy_high": figures["accuracy_interval"][1],
+        }
+        for split, figures in list_measured_splits(evaluation).items()
+    ]
+
+
+def list_changes(comparison: Comparison) -> list[dict[str, Any]]:
+    """How the accuracy on each split has changed."""
+    return [
+        {"split": split, "images": figures["images"], **figures["accuracy"], "mcnemar_p": figures["mcnemar_p"]}
+        for split, figures in comparison["splits"].items()
+    ]
+
+
+def make_dataset(examples: ExampleSet, split: str) -> "tf.data.Dataset":
+    """The images of a split as a tf.data.Dataset, where TensorFlow is installed.
+
+    Each element is a dictionary with the features of the examples, such as `image/encoded` (string, PNG or JPEG) and
+    `image/class/label` (int64), each a scalar.
+
+    Raises:
+        UserError: TensorFlow is not installed, or there is no such split.
+    """
+    try:
+        import tensorflow as tf  # here, since the tools have none
+    except ModuleNotFoundError:
+        raise UserError("TensorFlow is not installed here; the stages' environment, .venv-stages, has it.") from None
+    if split not in examples.manifest.splits:
+        raise UserError(f"{examples.folder}: has no {split}; it has {', '.join(examples.manifest.splits)}.")
+    kinds = {str: tf.string, bytes: tf.string, int: tf.int64, float: tf.float32}
+    first = next(examples.read(split))
+    spec = {name: tf.io.FixedLenFeature((), kinds[type(value)]) for name, value in zip(FEATURES, first, strict=True)}
+    return tf.data.TFRecordDataset(examples.list_shard_paths(split)).map(
+        lambda record: tf.io.parse_single_example(record, spec)
+    )
