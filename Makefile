@@ -97,7 +97,8 @@ DO_NOT_REACH_US := CVE-2025-69872 CVE-2023-47248 CVE-2025-53644
 
 lock: .venv/dev ## write the lock files from pyproject.toml
 	$(UNIVERSAL_LOCK) --extra tools --output-file locks/tools.txt
-	$(UNIVERSAL_LOCK) --extra tools --group dev --constraint locks/tools.txt --output-file locks/dev.txt
+	$(UNIVERSAL_LOCK) --extra notebook --constraint locks/tools.txt --output-file locks/notebook.txt
+	$(UNIVERSAL_LOCK) --extra notebook --group dev --constraint locks/notebook.txt --output-file locks/dev.txt
 	$(UNIVERSAL_LOCK) $(addprefix --extra ,$(STAGES)) --group stage-tests --output-file locks/stages.txt
 	$(IMAGE_LOCK) --extra base --output-file containers/base/requirements.txt
 	$(IMAGE_LOCK) --extra train-gpu --output-file containers/train/requirements-gpu.txt

@@ -176,7 +176,7 @@ class ClusterRun(Run):
     @property
     def started(self) -> datetime.datetime:
         """See Run."""
-        return self._run.created_at
+        return self._run.created_at  # type: ignore[no-any-return]
 
     @property
     def seconds(self) -> float:

@@ -98,12 +98,10 @@ class Run(ABC):
         made = self.outputs
         uri = made.get((task, output)) if task else self.find_output(output)
         if uri is None:
-            known = [name for maker, name in made if task in ("", maker)]
-            if task and task not in {maker for maker, _ in made}:
-                raise UserError(
-                    name_unknown(f"run {self.name}: the task", task, dict.fromkeys(name for name, _ in made))
-                )
-            raise UserError(name_unknown(f"run {self.name}: the artifact", output, dict.fromkeys(known)))
+            if task and task not in (makers := {maker for maker, _ in made}):
+                raise UserError(name_unknown(f"run {self.name}: the task", task, makers))
+            known = {name for maker, name in made if task in ("", maker)}
+            raise UserError(name_unknown(f"run {self.name}: the artifact", output, known))
         return self.fetch(uri)
 
     def examples(self, task: str = "") -> ExampleSet:

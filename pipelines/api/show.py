@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison
@@ -54,7 +54,7 @@ class Gallery:
             )
 
 
-def make_frame(content: Any) -> "pd.DataFrame":
+def make_frame(content: "Iterable[Any] | Evaluation | Comparison") -> "pd.DataFrame":
     """Rows, or a document with figures, as a data frame of pandas.
 
     Args:
@@ -72,7 +72,9 @@ def make_frame(content: Any) -> "pd.DataFrame":
     except ModuleNotFoundError:
         raise UserError("pandas is not installed here; make notebook installs it.") from None
     if isinstance(content, dict):
-        content = list_changes(content) if "splits" in content else list_figures(content)
+        content = (
+            list_changes(cast(Comparison, content)) if "splits" in content else list_figures(cast(Evaluation, content))
+        )
     rows = list(content)
     columns = getattr(rows[0], "_fields", None) if rows else None
     return pd.DataFrame(rows, columns=columns)
