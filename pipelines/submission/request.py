@@ -8,7 +8,6 @@ from typing import Any, Literal, TypedDict
 
 from components.shared.cloud_storage import is_address
 
-
 LATEST = "latest"  # in place of a run's name
 
 
