@@ -18,6 +18,9 @@ run: stages-python .venv/tools .venv-stages/ready ## set up, draw the sample dat
 	$(BIN)/python sample.py
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
 
+notebook: stages-python .venv/notebook .venv-stages/ready ## set up and open JupyterLab with the notebooks
+	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks
+
 # The stages' tests begin with the longest, so that no core waits at the end. Both halves run, even if the first fails.
 test: stages-python .venv/dev .venv-stages/ready ## set up and run the tests
 	failed=0; \
@@ -56,8 +59,9 @@ lint: stages-python .venv/dev .venv-stages/ready ## check style, formatting and 
 	$(BIN)/mypy adopt.py compile.py sample.py submit.py pipelines components/shared
 	$(BIN)/mypy --python-executable $(STAGES_BIN)/python --cache-dir .mypy_cache/stages components models
 
-docs: .venv/tools ## write docs/components.md from the components
+docs: .venv/tools ## write docs/components.md from the components, docs/api.md from pipelines/api
 	$(BIN)/python -m pipelines.compiler.reference
+	$(BIN)/python -m pipelines.api.reference
 
 benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages, then four data sets in the loop; more than an hour
 	$(BIN)/python benchmarks/run.py
@@ -121,6 +125,12 @@ LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-inde
 		$(PIP) install --no-deps --require-hashes -r $<
 	touch $@
 
+.venv/notebook: locks/notebook.txt .venv/tools
+	@$(call say,.venv,$<,notebooks)
+	$(UV) install --compile-bytecode --no-deps --python $(BIN)/python --require-hashes -r $< || \
+		$(PIP) install --no-deps --require-hashes -r $<
+	touch $@
+
 .venv/dev: locks/dev.txt .venv/tools
 	@$(call say,.venv,$<,the tests and checks)
 	$(UV) sync --compile-bytecode --python $(BIN)/python --require-hashes $< || $(PIP) install --no-deps --require-hashes -r $<
@@ -156,4 +166,4 @@ QUIET = $(if $(shell test -t 2 && echo terminal),,--quiet)
 UV = $(BIN)/uv pip $(QUIET)
 PIP = $(BIN)/python -m pip $(QUIET) --disable-pip-version-check
 
-.PHONY: help stages-python setup-tools setup run test test-fast test-kill test-full-disk fuzz lint docs benchmark images push test-images audit lock
+.PHONY: help stages-python setup-tools setup run notebook test test-fast test-kill test-full-disk fuzz lint docs benchmark images push test-images audit lock

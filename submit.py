@@ -3,9 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.shared.errors import command_line, delay_interrupt, parse_options
-from pipelines.submission.request import LATEST, ClusterOptions, RunRequest, find_contradiction
+
+if TYPE_CHECKING:
+    from pipelines.submission.request import ClusterOptions, RunRequest
 
 EXIT_CODES = {"succeeded": 0, "failed": 1, "skipped": 1, "cancelled": 3, "timeout": 124, "interrupted": 130}
 
@@ -51,7 +54,10 @@ def _run_on_cluster(options: argparse.Namespace) -> str:
     return "succeeded"
 
 
-def _read_request(options: argparse.Namespace) -> RunRequest:
+def _read_request(options: argparse.Namespace) -> "RunRequest":
+    with delay_interrupt():
+        from pipelines.submission.request import LATEST, RunRequest  # as above
+
     return RunRequest(
         experiment=options.experiment,
         config=options.config,
@@ -70,8 +76,10 @@ def _read_request(options: argparse.Namespace) -> RunRequest:
     )
 
 
-def _read_cluster_options(options: argparse.Namespace) -> ClusterOptions:
-    from pipelines.compiler.config import Endpoint  # as above
+def _read_cluster_options(options: argparse.Namespace) -> "ClusterOptions":
+    with delay_interrupt():
+        from pipelines.compiler.config import Endpoint  # as above
+        from pipelines.submission.request import ClusterOptions
 
     return ClusterOptions(
         endpoint={name: flag for name in Endpoint.model_fields if (flag := getattr(options, name))},
@@ -185,6 +193,8 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
         return "--wait is for a single run; --cron creates a recurring one"
     if options.timeout and not (options.wait or options.attach):
         return "--timeout goes with --wait or --attach"
+    from pipelines.submission.request import find_contradiction  # as above
+
     return find_contradiction(_read_request(options))
 
 

@@ -132,6 +132,12 @@ def test_reference_is_what_the_contracts_say_today(tmp_path: Path):
     assert current, "docs/components.md is old; run: make docs"
 
 
+def test_the_reference_of_the_python_api_is_current(tmp_path: Path) -> None:
+    result = run_python("-m", "pipelines.api.reference", tmp_path / "api.md")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "api.md").read_text() == (ROOT / "docs" / "api.md").read_text(), "it is old; run: make docs"
+
+
 def test_reference_has_every_stage_in_order_with_every_port_and_default():
     text = (ROOT / "docs" / "components.md").read_text()
     places = [text.index(f"\n## {stage}\n") for stage in STAGES]

@@ -15,7 +15,7 @@ from pipelines.api.cluster import Cluster, ClusterRun
 from pipelines.api.machine import Machine, MachineRun
 from pipelines.api.packages import compile_packages
 from pipelines.api.run import Run, Task
-from pipelines.api.show import Gallery, Page, make_dataset, make_frame
+from pipelines.api.show import Gallery, Page, make_frame
 from pipelines.cluster.checks import Check
 
 __all__ = [
@@ -30,6 +30,5 @@ __all__ = [
     "Task",
     "UserError",
     "compile_packages",
-    "make_dataset",
     "make_frame",
 ]

@@ -21,8 +21,8 @@ from pipelines.cluster.submission import submit, wait_for_results
 from pipelines.submission.request import (
     LATEST,
     ClusterOptions,
+    RunOptions,
     RunRequest,
-    Wishes,
     find_contradiction,
     make_request,
 )
@@ -46,20 +46,20 @@ class Cluster:
         self._endpoint = endpoint
         self._connection = open_cluster(config, endpoint)
 
-    def check(self, **wishes: Unpack[Wishes]) -> list[Check]:
+    def check(self, **options: Unpack[RunOptions]) -> list[Check]:
         """Tries everything that such a run would need, and starts nothing.
 
         Raises:
             UserError: the configuration still has placeholders.
         """
-        return list(actions.try_all(self._connection, self._request(wishes)))
+        return list(actions.try_all(self._connection, self._request(options)))
 
-    def start(self, *, force: bool = False, **wishes: Unpack[Wishes]) -> "ClusterRun":
+    def start(self, *, force: bool = False, **options: Unpack[RunOptions]) -> "ClusterRun":
         """Compiles, uploads and starts a run.
 
         Args:
             force: take images whose tag does not stand for one version of the code.
-            wishes: what to run, on what; see Wishes.
+            options: what to run, on what; see RunOptions.
 
         Returns:
             The run, which goes on; `wait` follows it.
@@ -67,27 +67,27 @@ class Cluster:
         Raises:
             UserError: it cannot be run.
         """
-        request = self._request(wishes)
-        options = ClusterOptions(self._endpoint, force=force, wait=True)
-        started = submit(self._connection, request, options)
+        request = self._request(options)
+        how = ClusterOptions(self._endpoint, force=force, wait=True)
+        started = submit(self._connection, request, how)
         assert started  # as it is no recurring run
-        return ClusterRun(self._connection, started, request=request, options=options)
+        return ClusterRun(self._connection, started, request=request, options=how)
 
-    def schedule(self, name: str, cron: str, *, force: bool = False, **wishes: Unpack[Wishes]) -> None:
+    def schedule(self, name: str, cron: str, *, force: bool = False, **options: Unpack[RunOptions]) -> None:
         """Makes a recurring run.
 
         Args:
             name: of the recurring run.
             cron: when it runs: six fields, seconds first.
             force: as of `start`.
-            wishes: as of `start`.
+            options: as of `start`.
 
         Raises:
             UserError: it cannot be made.
         """
         runs.check_names("default", name, cron)
         submit(
-            self._connection, self._request(wishes), ClusterOptions(self._endpoint, force, recurring=name, cron=cron)
+            self._connection, self._request(options), ClusterOptions(self._endpoint, force, recurring=name, cron=cron)
         )
 
     def change_schedule(self, name: str, change: str) -> None:
@@ -106,8 +106,8 @@ class Cluster:
         """
         return self._open(runs.find(self._connection, name, experiment), experiment)
 
-    def _request(self, wishes: Wishes) -> RunRequest:
-        request = make_request(wishes, config=self.config, runs=self.runs)
+    def _request(self, options: RunOptions) -> RunRequest:
+        request = make_request(options, config=self.config, runs=self.runs)
         runs.check_names(request.experiment, None, None)
         if problem := find_contradiction(request):
             raise UserError(f"{problem}.")

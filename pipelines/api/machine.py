@@ -8,7 +8,7 @@ from components.shared.errors import UserError
 from pipelines.api.run import Run, Task
 from pipelines.local.record import FILE, RunRecord, find_record, list_records
 from pipelines.local.submission import submit
-from pipelines.submission.request import LATEST, LocalOptions, RunRequest, Wishes, find_contradiction, make_request
+from pipelines.submission.request import LATEST, LocalOptions, RunOptions, RunRequest, find_contradiction, make_request
 
 
 class Machine:
@@ -30,12 +30,12 @@ class Machine:
         """
         self.config, self.runs, self.runner = config, Path(runs), runner
 
-    def start(self, request: RunRequest | None = None, /, **wishes: Unpack[Wishes]) -> "MachineRun":
+    def start(self, request: RunRequest | None = None, /, **options: Unpack[RunOptions]) -> "MachineRun":
         """Runs a pipeline, or one stage, to its end; meanwhile it shows the tasks.
 
         Args:
-            request: what submit.py makes of its options, in place of wishes.
-            wishes: what to run, on what; see Wishes.
+            request: what submit.py makes of its options, in place of options.
+            options: what to run, on what; see RunOptions.
 
         Returns:
             The run, which has succeeded, failed, or, after an interrupt, was cancelled.
@@ -43,7 +43,7 @@ class Machine:
         Raises:
             UserError: it cannot be run.
         """
-        request = request or make_request(wishes, config=self.config, runs=self.runs)
+        request = request or make_request(options, config=self.config, runs=self.runs)
         if problem := find_contradiction(request):
             raise UserError(f"{problem}.")
         record = submit(request, LocalOptions(self.runner))

@@ -1,4 +1,4 @@
-"""Artifacts as a notebook shows them: tables of pandas, pages, pictures, and datasets of TensorFlow."""
+"""Artifacts as a notebook shows them: tables of pandas, pages and pictures."""
 
 import base64
 import itertools
@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any, cast
 from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison
 from components.shared.formats.evaluation import SCALAR_METRICS, Evaluation, list_measured_splits
-from components.shared.formats.examples import FEATURES, ExampleSet, ImageExample
+from components.shared.formats.examples import ImageExample
 
 if TYPE_CHECKING:
     import pandas as pd
-    import tensorflow as tf
 
 
 @dataclass(frozen=True)
 class Page:
     """A page of a run, in a frame of the notebook."""
 
-    path: Path
+    path: Path  # of the HTML file
     height: int = 700  # pixels
 
     def _repr_html_(self) -> str:
@@ -34,10 +33,10 @@ class Page:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images with their names and classes, as many as there are or as `limit` says."""
+    """Images with their names and classes, beside each other."""
 
-    images: Iterable[ImageExample]
-    limit: int = 24
+    images: Iterable[ImageExample]  # such as examples.read("train")
+    limit: int = 24  # the most that are shown
     width: int = 110  # pixels
 
     def _repr_html_(self) -> str:
@@ -100,26 +99,3 @@ def list_changes(comparison: Comparison) -> list[dict[str, Any]]:
         {"split": split, "images": figures["images"], **figures["accuracy"], "mcnemar_p": figures["mcnemar_p"]}
         for split, figures in comparison["splits"].items()
     ]
-
-
-def make_dataset(examples: ExampleSet, split: str) -> "tf.data.Dataset":
-    """The images of a split as a tf.data.Dataset, where TensorFlow is installed.
-
-    Each element is a dictionary with the features of the examples, such as `image/encoded` (string, PNG or JPEG) and
-    `image/class/label` (int64), each a scalar.
-
-    Raises:
-        UserError: TensorFlow is not installed, or there is no such split.
-    """
-    try:
-        import tensorflow as tf  # here, since the tools have none
-    except ModuleNotFoundError:
-        raise UserError("TensorFlow is not installed here; the stages' environment, .venv-stages, has it.") from None
-    if split not in examples.manifest.splits:
-        raise UserError(f"{examples.folder}: has no {split}; it has {', '.join(examples.manifest.splits)}.")
-    kinds = {str: tf.string, bytes: tf.string, int: tf.int64, float: tf.float32}
-    first = next(examples.read(split))
-    spec = {name: tf.io.FixedLenFeature((), kinds[type(value)]) for name, value in zip(FEATURES, first, strict=True)}
-    return tf.data.TFRecordDataset(examples.list_shard_paths(split)).map(
-        lambda record: tf.io.parse_single_example(record, spec)
-    )

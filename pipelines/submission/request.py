@@ -11,7 +11,7 @@ from components.shared.cloud_storage import is_address
 LATEST = "latest"  # in place of a run's name
 
 
-class Wishes(TypedDict, total=False):
+class RunOptions(TypedDict, total=False):
     """What submit.py takes as options to start a run; each key has the meaning of the option of its name.
 
     Paths may be given as such. Leave out what you do not want.
@@ -75,9 +75,9 @@ class ClusterOptions:
         return self.timeout * 60 if self.timeout else None
 
 
-def make_request(wishes: Wishes, *, config: str, runs: Path) -> RunRequest:
-    """The request for what a person wishes; `config` and `runs` are those of the place where it is to run."""
-    fields: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
+def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
+    """The request with these options; `config` and `runs` are those of the place where it is to run."""
+    fields: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name in ("data", "test_data", "decisions", "schema"):
         if name in fields:
             fields[name] = str(fields[name])
@@ -91,7 +91,7 @@ def _write_param(name: str, value: Any) -> str:
 
 
 def find_contradiction(request: RunRequest) -> str | None:
-    """What is wrong with wishes that are right one by one, in the words of the command line."""
+    """What is wrong with options that are right one by one, in the words of the command line."""
     if request.pipeline and request.component:
         return "--pipeline runs a whole pipeline, --component one stage; leave out one"
     if request.decisions and request.pipeline != "improvement" and request.component != "curate":

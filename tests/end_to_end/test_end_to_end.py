@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -592,6 +593,82 @@ def test_comparison_of_two_runs_is_that_of_the_improvement_that_does_the_same(tr
     assert digests(workplace / "results") == results  # those of the last training
     for name in ("model", "evaluation", "predictions", "examples"):  # from which the next run continues
         assert compared.summary["artifacts"][name] == improvement.summary["artifacts"][name]
+
+
+def ask_python(folder: Path, code: str) -> Any:
+    """What a script with the project's Python API, run in a folder that has the project, gives to `answer`."""
+    lines = [
+        "import json, sys; sys.path.insert(0, 'project')",
+        "from pipelines.api import *",
+        "def answer(content): print('ANSWER', json.dumps(content))",
+        textwrap.dedent(code),
+    ]
+    result = run_python("-c", "\n".join(lines), cwd=folder)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+    (said,) = [line for line in result.stdout.splitlines() if line.startswith("ANSWER ")]
+    return json.loads(said.removeprefix("ANSWER "))
+
+
+def test_python_opens_what_a_run_has_made(improvement: Run):
+    code = f"""
+        run = Machine().find_run({improvement.folder.name!r})
+        predictions = run.predictions("before-evaluate")
+        examples = run.examples("before-ingest")
+        images = [image for split in examples.manifest.splits for image in examples.read(split)]
+        statistics = make_frame(run.statistics("before-validate"))
+        answer({{
+            "tasks": [task.name for task in run.tasks],
+            "history": run.history("before-train") == run.history() or len(run.history()),
+            "predicted": sorted(predictions["filename"]),
+            "images": sorted(image.filename for image in images),
+            "pictures": Gallery(images, limit=3)._repr_html_().count("<figure"),
+            "statistics": statistics[statistics["feature"] == "image/bytes"].to_dict("list"),
+            "kinds": sorted({{finding["kind"] for finding in run.findings("before-validate")}}),
+            "issues": [[issue.filename, issue.rank] for issue in run.issues()],
+            "actions": make_frame(run.changes())["action"].value_counts().to_dict(),
+            "accuracy": make_frame(run.comparison()).set_index("split")["after"].to_dict(),
+            "own": make_frame(run.evaluation()).set_index("split")["accuracy"].to_dict(),
+            "trained": run.training()["data_version"],
+            "pages": run.pages,
+        }})
+    """
+    found = ask_python(improvement.folder.parents[2], code)
+    comparison = json.loads((improvement.folder / "comparison.json").read_text())
+    assert found["tasks"] == TURN
+    assert found["history"] == 2
+    assert (
+        found["predicted"] == found["images"] == sorted(row["filename"] for row in improvement.predictions("yardstick"))
+    )
+    assert found["pictures"] == 3
+    sizes = [path.stat().st_size for path in improvement_images(improvement, "before-ingest", "train")]
+    assert found["statistics"]["split"] == ["train", "val", "test"]
+    assert found["statistics"]["images"][0] == len(sizes)
+    assert found["statistics"]["mean"][0] == pytest.approx(np.mean(sizes))
+    assert (found["statistics"]["minimum"][0], found["statistics"]["maximum"][0]) == (min(sizes), max(sizes))
+    findings = json.loads(improvement.artifact("before-validate", "findings").read_text())
+    assert found["kinds"] == sorted({finding["kind"] for finding in findings})
+    rows = read_csv(improvement.artifact("audit", "issues"))
+    assert found["issues"] == [[row["filename"], int(row["rank"])] for row in rows]
+    assert found["actions"] == Counter(row["action"] for row in read_csv(improvement.artifact("curate", "changes")))
+    assert found["accuracy"] == {name: split["accuracy"]["after"] for name, split in comparison["splits"].items()}
+    assert found["own"] == {split: improvement.metrics()[split]["accuracy"] for split in ("val", "test")}
+    assert found["trained"] == improvement.metrics()["data_version"]
+    assert found["pages"] == sorted(path.stem for path in improvement.folder.glob("*.html"))
+
+
+def improvement_images(run: Run, task: str, split: str) -> list[Path]:
+    """The files that ingest read."""
+    data = Path(run.summary["stages"][task]["parameters"]["data_uri"])
+    return sorted((data / split).rglob("*.png"))
+
+
+def test_python_runs_a_stage_and_tells_its_state(improvement: Run):
+    code = f"""
+        options = {{"from_run": {improvement.folder.name!r}, "params": {{"resamples": 120}}}}
+        run = Machine("tiny").start(component="compare", **options)
+        answer([run.state, [task.name for task in run.tasks], run.comparison()["resamples"], run.pages])
+    """
+    assert ask_python(improvement.folder.parents[2], code) == ["succeeded", ["compare"], 120, ["compare", "index"]]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the competition's images are not beside the project")

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 from google.protobuf.message import DecodeError
 from pydantic import AfterValidator, Field, ValidationError
@@ -40,6 +40,9 @@ from components.shared.formats.documents import (
 from components.shared.formats.names import LOSSY_SUFFIXES, is_visible_name
 from components.shared.formats.tables import read_rows, write_rows
 from components.shared.formats.tfrecord import Example, read_records
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 MANIFEST = "examples.json"
 PATHS = "images.csv"
@@ -264,6 +267,28 @@ class ExampleSet:
                 raise UserError(f"{path}: damaged after image {number}; rerun the stage that made it.") from None
             except ValueError as error:
                 raise UserError(f"{path}, image {number}: {error}; rerun the stage that made it.") from None
+
+    def make_dataset(self, split: str) -> "tf.data.Dataset":
+        """The images of a split for TensorFlow, where that is installed.
+
+        Returns:
+            A dictionary for each image, with its features by their names: `image/encoded`, string (PNG or JPEG),
+            `image/class/label`, int64, and so on, each a scalar.
+
+        Raises:
+            UserError: TensorFlow is not installed.
+        """
+        try:
+            import tensorflow as tf  # here, since the tools have none
+        except ModuleNotFoundError:
+            raise UserError(
+                "TensorFlow is not installed here; the stages' environment, .venv-stages, has it."
+            ) from None
+        kinds = {bytes: tf.string, str: tf.string, int: tf.int64, float: tf.float32}
+        types = zip(FEATURES, get_type_hints(ImageExample).values(), strict=True)
+        spec = {name: tf.io.FixedLenFeature((), kinds[kind]) for name, kind in types}
+        records = tf.data.TFRecordDataset(self.list_shard_paths(split))
+        return records.map(lambda record: tf.io.parse_single_example(record, spec))
 
     def check_images(self) -> None:
         """Checks every image, for a stage whose workers read the shards in their own way.

@@ -134,6 +134,14 @@ def test_a_parsed_example_is_written_with_the_same_bytes(examples: Path) -> None
         assert serialize_example(parse_example(record)) == record
 
 
+def test_a_dataset_has_every_feature_of_every_image(examples: Path) -> None:
+    opened = open_examples(examples)
+    rows = list(opened.make_dataset("train").as_numpy_iterator())
+    for row, example in zip(rows, opened.read("train"), strict=True):
+        values = [value.encode() if isinstance(value, str) else value for value in example]
+        assert row == dict(zip(FEATURES, values, strict=True))
+
+
 def test_shards_elsewhere_have_the_same_names(examples: Path) -> None:
     opened = open_examples(examples)
     assert opened.list_shard_paths("val", "gs://bucket/x") == [

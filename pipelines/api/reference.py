@@ -1,0 +1,115 @@
+"""Writes docs/api.md from the docstrings of pipelines.api: `python -m pipelines.api.reference [FILE]`."""
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from components.shared.errors import command_line
+from components.shared.files import new_file
+from components.shared.formats.examples import ExampleSet
+from pipelines import api
+from pipelines.submission.request import RunOptions
+
+TARGET = Path(__file__).parents[2] / "docs" / "api.md"
+HEAD = """\
+# The project in Python
+
+Made by `make docs` from the docstrings of `pipelines/api`: edit those, and make it again.
+
+Run Python in the project's folder, or put that first on `sys.path`. `make notebook` installs what shows tables and
+pictures; without it, all but those works in the environment of `make setup-tools`.
+
+"""
+
+
+def main() -> None:
+    """Writes the page to the file that is named on the command line, and prints its path."""
+    target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
+    with new_file(target) as path:
+        path.write_text(write_reference(), encoding="utf-8")
+    print(target)
+
+
+def write_reference() -> str:
+    """The page in Markdown."""
+    things = {"RunOptions": RunOptions, **{name: getattr(api, name) for name in api.__all__}, "ExampleSet": ExampleSet}
+    sections = [_write_section(name, thing) for name, thing in things.items() if thing is not api.UserError]
+    return "\n\n".join([HEAD + _write_text(inspect.getdoc(api) or ""), *sections]) + "\n"
+
+
+def _write_section(name: str, thing: Any) -> str:
+    """A class with its fields and its public methods, or a function."""
+    if inspect.isfunction(thing):
+        return f"## {_write_signature(name, thing)}\n\n{_write_text(inspect.getdoc(thing) or '')}"
+    parts = [f"## {name}", _write_text(inspect.getdoc(thing) or ""), _write_fields(thing)]
+    if thing in (api.Machine, api.Cluster):  # the others are found, and not made
+        parts.append(_write_member(name, thing.__init__))
+    parts += [_write_member(name, member) for name, member in _list_members(thing)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _write_fields(thing: type) -> str:
+    """The fields of a row, a document or a dataclass, as the comments beside them have it."""
+    if not (dataclasses.is_dataclass(thing) or hasattr(thing, "_fields") or thing is RunOptions):
+        return ""
+    fields = re.findall(
+        r"^    (\w+): ([^=#\n]+?)(?: = [^#\n]+?)?(?:  # (.*))?$", inspect.getsource(thing), re.MULTILINE
+    )
+    rows = [f"| `{name}` | {kind.replace('|', 'or')} | {meaning} |" for name, kind, meaning in fields]
+    return "\n".join(["| field | type | meaning |", "| --- | --- | --- |", *rows])
+
+
+def _list_members(thing: type) -> Iterator[tuple[str, Any]]:
+    """Yields the members that the class itself documents; of a subclass of Run, those that are its own."""
+    for name, member in vars(thing).items():
+        documented = inspect.isfunction(member) or isinstance(inspect.unwrap(member), property) or _is_cached(member)
+        text = inspect.getdoc(member) or ""
+        if documented and not name.startswith("_") and not text.startswith("See Run"):
+            yield name, member
+
+
+def _is_cached(member: Any) -> bool:
+    return hasattr(member, "attrname")  # functools.cached_property
+
+
+def _write_member(name: str, member: Any) -> str:
+    heading = _write_signature(name, member) if inspect.isfunction(member) else name
+    return f"### {heading}\n\n{_write_text(inspect.getdoc(member) or '')}"
+
+
+def _write_signature(name: str, function: Any) -> str:
+    """The names of the parameters with their defaults, and what comes back."""
+    signature = inspect.signature(function)
+    bare = [each.replace(annotation=each.empty) for each in signature.parameters.values() if each.name != "self"]
+    back = signature.return_annotation
+    shown = re.sub(r"\b[a-z_]+\.|'", "", back if isinstance(back, str) else inspect.formatannotation(back))
+    return f"`{name}{signature.replace(parameters=bare, return_annotation=signature.empty)}`" + (
+        f" → {shown}" if back not in (None, signature.empty) else ""
+    )
+
+
+def _write_text(docstring: str) -> str:
+    """A docstring in Google's style as Markdown: its sections become lists."""
+    lines = []
+    in_section = False
+    for line in docstring.splitlines():
+        if re.fullmatch(r"(Args|Returns|Raises|Attributes):", line):
+            in_section = True
+            lines += [f"*{line}*", ""]
+        elif in_section and re.match(r"    \S", line):
+            lines.append(f"- {line.strip()}")
+        elif in_section and line.startswith("        "):
+            lines.append(f"  {line.strip()}")
+        else:
+            in_section &= not line.strip() or line.startswith(" ")
+            lines.append(line)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    with command_line():
+        main()

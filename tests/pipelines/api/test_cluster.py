@@ -1,0 +1,147 @@
+"""Runs on a cluster in Python, against the stand-ins that the tests of submit.py use."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from typing import Any
+
+import yaml
+
+from tests.fakes.kfp_rules import Frame
+from tests.pipelines.cluster.lab import Lab, evaluation
+from tests.pipelines.cluster.test_waiting import HISTORY, leave_results
+
+DONE = Frame("SUCCEEDED", dict.fromkeys(("ingest", "validate", "transform", "train", "evaluate"), "SUCCEEDED"))
+
+
+def ask(lab: Lab, code: str) -> Any:
+    """What `code`, a script that has a `cluster`, gives to `answer`."""
+    lines = [
+        f"import json, sys; sys.path.insert(0, {str(lab.project)!r})",
+        "from pipelines.api import *",
+        f"cluster = Cluster('lab', host={lab.server.url!r})",
+        "def answer(content): print('ANSWER', json.dumps(content))",
+        textwrap.dedent(code),
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    result = subprocess.run(command, cwd=lab.workplace, env=lab.environment, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    (said,) = [line for line in result.stdout.splitlines() if line.startswith("ANSWER ")]
+    return json.loads(said.removeprefix("ANSWER "))
+
+
+def test_a_run_is_started_waited_for_and_opened(lab: Lab) -> None:
+    lab.server.script = [Frame("RUNNING", {"ingest": "RUNNING"}), DONE]
+    started = ask(
+        lab,
+        """
+        run = cluster.start(data="gs://images/numerals", params={"epochs": 3}, experiment="mine", force=True)
+        answer([run.name, run.experiment, run.link])
+        """,
+    )
+    (run,) = lab.runs()
+    assert started == [run["display_name"], "mine", f"{lab.server.url}/#/runs/details/{run['run_id']}"]
+    assert run["runtime_config"]["parameters"] == {"data_uri": "gs://images/numerals", "epochs": 3}
+    leave_results(lab, run, "1.dir")
+    found = ask(
+        lab,
+        """
+        run = cluster.find_run("latest", "mine")
+        state = run.wait(minutes=1)
+        tasks = [[task.name, task.stage, task.state] for task in run.tasks]
+        answer([state, run.state, run.pipeline, tasks, run.history(), run.evaluation()["data_version"], run.pages])
+        """,
+    )
+    tasks = [[name, name, "succeeded"] for name in ("ingest", "validate", "transform", "train", "evaluate")]
+    epoch = dict(zip(HISTORY.splitlines()[0].split(","), (1, 0.5, 2.0, 0.25, 2.5), strict=True))
+    found[3].sort(key=tasks.index)
+    assert found == ["succeeded", "succeeded", "training", tasks, [epoch], "1.dir", ["index"]]
+
+
+def test_what_is_fetched_once_is_kept(lab: Lab) -> None:
+    run = lab.begin("one", [DONE])
+    uris = lab.leave(run, "evaluate/evaluation/evaluation.json", content=json.dumps(evaluation("1.dir")))
+    read = """
+        run = cluster.find_run("one")
+        answer([str(run.locate("evaluation")), run.evaluation()["data_version"], run.outputs["evaluate", "evaluation"]])
+        """
+    first = ask(lab, read)
+    assert first[1:] == ["1.dir", uris["evaluation"]]
+    assert first[0].startswith(f"runs/default/{run['run_id']}/artifacts/")
+    asked = len(lab.server.requests)
+    assert ask(lab, read) == first
+    assert lab.server.requests[asked:]
+
+
+def test_runs_are_listed_and_ended(lab: Lab) -> None:
+    lab.begin("one", [DONE])
+    lab.begin("two", [Frame("RUNNING", {"ingest": "RUNNING"})] * 99)
+    listed = ask(
+        lab,
+        """
+        runs = cluster.list_runs()
+        runs[0].terminate()
+        answer([[run.name for run in runs], runs[0].state in ("cancelling", "cancelled")])
+        """,
+    )
+    assert listed == [["two", "one"], True]
+    assert lab.runs()[1]["state"] in ("CANCELING", "CANCELED", "FAILED")
+
+
+def test_checks_are_rows(lab: Lab) -> None:
+    checks = ask(lab, "answer(cluster.check(data='gs://images/numerals'))")
+    assert [name for name, *_ in checks] == ["endpoint", "credentials", "experiment", "bucket", "data", "images"]
+    assert checks[1] == ["credentials", True, "accepted"]
+    assert checks[4] == ["data", True, "gs://images/numerals"]
+
+
+def test_a_recurring_run_is_made_paused_and_deleted(lab: Lab) -> None:
+    ask(
+        lab,
+        """
+        cluster.schedule("nightly", "0 30 2 * * *", data="gs://images/numerals", force=True)
+        cluster.change_schedule("nightly", "pause")
+        answer(True)
+        """,
+    )
+    (made,) = lab.server.stored["recurring_run"].values()
+    assert (made["display_name"], made["trigger"]["cron_schedule"]["cron"]) == ("nightly", "0 30 2 * * *")
+    assert made["status"] == "DISABLED"
+    ask(lab, "cluster.change_schedule('nightly', 'delete'); answer(True)")
+    assert not lab.server.stored["recurring_run"]
+
+
+def test_mistakes_are_the_sentences_of_the_command_line(lab: Lab) -> None:
+    said = ask(
+        lab,
+        """
+        said = []
+        def attempt(*names, **options):
+            try:
+                cluster.start(*names, **options)
+            except UserError as error:
+                said.append(str(error))
+        attempt(rev="v1")
+        attempt(data="gs://images/numerals", experiment="a+b")
+        try:
+            cluster.find_run("nowhere")
+        except UserError as error:
+            said.append(str(error))
+        answer(said)
+        """,
+    )
+    assert said == [
+        "--rev goes with --data, the folder it is a version of.",
+        "--experiment 'a+b': must be a name without + and %.",
+        "run nowhere: there is no run of that name; --list shows the newest.",
+    ]
+    assert lab.runs() == []
+
+
+def test_the_configuration_is_read_like_that_of_the_command_line(lab: Lab) -> None:
+    name = lab.configure("told", endpoint={"ui": "https://ui.example"})
+    assert yaml.safe_load((lab.project / f"pipelines/config/{name}.yaml").read_text())["endpoint"]
+    lab.begin("one", [DONE])
+    link = ask(lab, f"answer(Cluster('told', host={lab.server.url!r}).find_run('one').link)")
+    assert link.startswith("https://ui.example/#/runs/details/")

@@ -1,0 +1,156 @@
+"""Runs on this machine in Python, without a stage that runs: tests/end_to_end has those."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.shared.formats.training import write_history
+from pipelines.api import Machine, MachineRun, Task, UserError, make_frame
+from pipelines.local.record import RunRecord, TaskRecord, write_record
+
+EPOCHS = [{"epoch": 1, "accuracy": 0.5, "loss": 2.0, "val_accuracy": 0.25, "val_loss": 2.5}]
+
+
+def leave(runs: Path, name: str, state: str = "succeeded") -> RunRecord:
+    """A run with two trainings, of which one is its own, and a page."""
+    folder = runs / "default" / name
+    tasks: dict[str, TaskRecord] = {}
+    for task, number in (("before-train", 1), ("train", 2)):
+        history = folder / f"artifacts/{task}/history"
+        history.parent.mkdir(parents=True)
+        write_history(history, [{**EPOCHS[0], "loss": float(number)}])  # type: ignore[list-item]
+        artifacts = {"history": {"uri": str(history), "metadata": {}}}
+        tasks[task] = {
+            "stage": "train",
+            "state": "succeeded",
+            "seconds": 2.0,
+            "parameters": {},
+            "inputs": {},
+            "artifacts": artifacts,
+        }
+    tasks["evaluate"] = {
+        **tasks["train"],
+        "stage": "evaluate",
+        "state": "failed",
+        "seconds": None,
+        "artifacts": {},
+        "message": "no model",
+    }
+    record: RunRecord = {
+        "run": name,
+        "pipeline": "training",
+        "state": state,
+        "started": f"2026-01-01T00:{name[-2:]}:00+00:00",
+        "arguments": {},
+        "seconds": 9.5,
+        "stages": tasks,
+        "artifacts": {"history": tasks["train"]["artifacts"]["history"]["uri"]},
+    }
+    write_record(folder, record)
+    (folder / "index.html").write_text('<p title="a">first</p>')
+    return record
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    leave(tmp_path, "run-01")
+    leave(tmp_path, "run-02")
+    leave(tmp_path, "run-03", state="failed")
+    return Machine(runs=tmp_path)
+
+
+def test_runs_are_listed_from_the_newest_on_and_the_latest_is_the_last_success(machine: Machine) -> None:
+    assert [run.name for run in machine.list_runs()] == ["run-03", "run-02", "run-01"]
+    assert machine.list_runs("other") == []
+    latest = machine.find_run()
+    assert (latest.name, latest.state, latest.pipeline, latest.seconds) == ("run-02", "succeeded", "training", 9.5)
+    assert latest.started.isoformat() == "2026-01-01T00:02:00+00:00"
+    assert repr(latest) == "<MachineRun run-02: succeeded>"
+
+
+def test_a_run_is_found_by_its_name_and_by_its_folder(machine: Machine, tmp_path: Path) -> None:
+    assert machine.find_run("run-01").folder == tmp_path / "default/run-01"
+    elsewhere = tmp_path / "moved"
+    (tmp_path / "default/run-01").rename(elsewhere)
+    assert machine.find_run(str(elsewhere)).pages == ["index"]
+    with pytest.raises(UserError, match="^run-01: no such run in .*; give the name or the folder of an earlier run"):
+        machine.find_run("run-01")
+
+
+def test_tasks_say_what_became_of_them(machine: Machine) -> None:
+    assert machine.find_run().tasks == [
+        Task("before-train", "train", "succeeded", 2.0),
+        Task("train", "train", "succeeded", 2.0),
+        Task("evaluate", "evaluate", "failed", None, "no model"),
+    ]
+
+
+def test_an_artifact_is_the_runs_own_unless_a_task_is_named(machine: Machine) -> None:
+    run = machine.find_run()
+    assert [epoch["loss"] for epoch in run.history()] == [2.0]
+    assert [epoch["loss"] for epoch in run.history("before-train")] == [1.0]
+    assert make_frame(run.history()).to_dict("records") == [{**EPOCHS[0], "loss": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (
+            lambda run: run.history("trian"),
+            "run run-02: the task 'trian' does not exist. Did you mean train? There are",
+        ),
+        (lambda run: run.issues(), "run run-02: the artifact 'issues' does not exist. There are: history."),
+        (lambda run: run.page("audit"), "run run-02: the page 'audit' does not exist. There are: index."),
+    ],
+)
+def test_what_a_run_has_not_made_is_named(machine: Machine, ask: object, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        ask(machine.find_run())  # type: ignore[operator]
+    assert str(caught.value).startswith(sentence)
+
+
+def test_an_artifact_that_is_gone_is_named(machine: Machine) -> None:
+    run = machine.find_run()
+    path = run.locate("history")
+    path.unlink()
+    with pytest.raises(UserError, match=f"^{path}: is gone; run again, or name another run.$"):
+        run.history()
+
+
+def test_a_page_is_shown_in_a_frame_of_its_own(machine: Machine) -> None:
+    shown = machine.find_run().page()._repr_html_()
+    assert 'srcdoc="&lt;p title=&quot;a&quot;&gt;first&lt;/p&gt;"' in shown
+    assert 'sandbox="allow-scripts allow-downloads"' in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"data": "nowhere"}, "nowhere: no such folder; --data and --test-data name folders or a table of images."),
+        (
+            {"data": ".", "decisions": "x.csv"},
+            "--decisions goes with --pipeline improvement or --component curate.",
+        ),
+        ({"data": "images", "params": {"epochs": 0}}, "--param epochs=0: epochs is 0; it must be 1 or more."),
+    ],
+)
+def test_what_cannot_be_run_is_an_exception_with_the_sentence_of_the_command_line(
+    options: dict[str, object], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(UserError) as caught:
+        Machine().start(**options)  # type: ignore[arg-type]
+    assert sentence in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_a_damaged_record_is_named(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "default/run-01/run.json").write_text(json.dumps({"run": 1}))
+    with pytest.raises(UserError, match="run-01/run.json: "):
+        machine.list_runs()
+
+
+def test_a_run_is_one_of_the_machine(machine: Machine) -> None:
+    assert isinstance(machine.find_run(), MachineRun)
