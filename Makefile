@@ -19,7 +19,8 @@ run: stages-python .venv/tools .venv-stages/ready ## set up, draw the sample dat
 	$(BIN)/python submit.py --local --config sample --data build/sample/data --test-data build/sample/test
 
 notebook: stages-python .venv/notebook .venv-stages/ready ## set up and open JupyterLab with the notebooks
-	$(BIN)/jupyter lab $(JUPYTER_FLAGS) notebooks
+	$(STAGES_BIN)/python -m ipykernel install --prefix .venv --name stages --display-name "stages (TensorFlow)" >/dev/null
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/interactive.ipynb $(JUPYTER_FLAGS)
 
 # The stages' tests begin with the longest, so that no core waits at the end. Both halves run, even if the first fails.
 test: stages-python .venv/dev .venv-stages/ready ## set up and run the tests
@@ -126,7 +127,7 @@ LOCK := $(BIN)/uv pip compile -q pyproject.toml --generate-hashes --no-emit-inde
 	touch $@
 
 .venv/notebook: locks/notebook.txt .venv/tools
-	@$(call say,.venv,$<,notebooks)
+	@$(call say,.venv,$<,the notebooks)
 	$(UV) install --compile-bytecode --no-deps --python $(BIN)/python --require-hashes -r $< || \
 		$(PIP) install --no-deps --require-hashes -r $<
 	touch $@

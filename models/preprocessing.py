@@ -3,9 +3,7 @@
 import tensorflow as tf
 
 from components.shared.formats import examples
-
-IMAGE = "image"  # float32 [height, width, channels], 0 .. 255
-LABEL = "label"  # int64 scalar
+from components.shared.formats.transformed import IMAGE, LABEL
 
 
 def decode(inputs: dict[str, tf.Tensor], size: tuple[int, int], channels: int) -> dict[str, tf.Tensor]:

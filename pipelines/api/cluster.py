@@ -1,4 +1,4 @@
-"""Runs on a cluster."""
+"""Runs on a cluster, from Python."""
 
 import datetime
 import hashlib

@@ -1,4 +1,15 @@
-"""Runs on this machine."""
+"""Runs on this machine, from Python.
+
+    from pipelines.api.machine import Machine
+    from pipelines.api.show import make_frame
+
+    machine = Machine()
+    run = machine.start(data="data", pipeline="improvement", params={"epochs": 20})
+    make_frame(run.issues()).head()
+    run.page("audit")
+
+A mistake is a UserError of components.shared.errors, with the sentence that the command line has for it.
+"""
 
 import datetime
 from pathlib import Path
@@ -7,7 +18,6 @@ from typing import Literal, Unpack
 from components.shared.errors import UserError
 from pipelines.api.run import Run, Task
 from pipelines.local.record import FILE, RunRecord, find_record, list_records
-from pipelines.local.submission import submit
 from pipelines.submission.request import LATEST, LocalOptions, RunOptions, RunRequest, find_contradiction, make_request
 
 
@@ -43,6 +53,8 @@ class Machine:
         Raises:
             UserError: it cannot be run.
         """
+        from pipelines.local.submission import submit  # here, since what runs have made can be read without kfp
+
         request = request or make_request(options, config=self.config, runs=self.runs)
         if problem := find_contradiction(request):
             raise UserError(f"{problem}.")

@@ -1,4 +1,4 @@
-"""Writes docs/api.md from the docstrings of pipelines.api: `python -m pipelines.api.reference [FILE]`."""
+"""Writes docs/api.md from the docstrings of pipelines/api: `python -m pipelines.api.reference [FILE]`."""
 
 import dataclasses
 import inspect
@@ -6,12 +6,13 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from components.shared.errors import command_line
 from components.shared.files import new_file
 from components.shared.formats.examples import ExampleSet
-from pipelines import api
+from pipelines.api import cluster, decide, machine, packages, run, show
 from pipelines.submission.request import RunOptions
 
 TARGET = Path(__file__).parents[2] / "docs" / "api.md"
@@ -36,17 +37,29 @@ def main() -> None:
 
 def write_reference() -> str:
     """The page in Markdown."""
-    things = {"RunOptions": RunOptions, **{name: getattr(api, name) for name in api.__all__}, "ExampleSet": ExampleSet}
-    sections = [_write_section(name, thing) for name, thing in things.items() if thing is not api.UserError]
-    return "\n\n".join([HEAD + _write_text(inspect.getdoc(api) or ""), *sections]) + "\n"
+    sections = [HEAD.rstrip(), _write_section("RunOptions", RunOptions)]
+    for module in (machine, cluster, run, show, decide, packages):
+        sections.append(f"## {module.__name__}\n\n{_write_text(inspect.getdoc(module) or '')}")
+        sections += [_write_section(name, thing) for name, thing in _list_own(module)]
+    return (
+        "\n\n".join([*sections, "# components.shared.formats.examples", _write_section("ExampleSet", ExampleSet)])
+        + "\n"
+    )
+
+
+def _list_own(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    """Yields the public classes and functions that a module defines."""
+    for name, thing in vars(module).items():
+        if not name.startswith("_") and getattr(thing, "__module__", "") == module.__name__:
+            yield name, thing
 
 
 def _write_section(name: str, thing: Any) -> str:
     """A class with its fields and its public methods, or a function."""
     if inspect.isfunction(thing):
-        return f"## {_write_signature(name, thing)}\n\n{_write_text(inspect.getdoc(thing) or '')}"
-    parts = [f"## {name}", _write_text(inspect.getdoc(thing) or ""), _write_fields(thing)]
-    if thing in (api.Machine, api.Cluster):  # the others are found, and not made
+        return f"### {_write_signature(name, thing)}\n\n{_write_text(inspect.getdoc(thing) or '')}"
+    parts = [f"### {name}", _write_text(inspect.getdoc(thing) or ""), _write_fields(thing)]
+    if thing in (machine.Machine, cluster.Cluster, decide.Decisions):  # the others are found, and not made
         parts.append(_write_member(name, thing.__init__))
     parts += [_write_member(name, member) for name, member in _list_members(thing)]
     return "\n\n".join(filter(None, parts))
@@ -78,7 +91,7 @@ def _is_cached(member: Any) -> bool:
 
 def _write_member(name: str, member: Any) -> str:
     heading = _write_signature(name, member) if inspect.isfunction(member) else name
-    return f"### {heading}\n\n{_write_text(inspect.getdoc(member) or '')}"
+    return f"#### {heading}\n\n{_write_text(inspect.getdoc(member) or '')}"
 
 
 def _write_signature(name: str, function: Any) -> str:

@@ -2,6 +2,7 @@
 
 import datetime
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ from components.shared.formats.issues import Issue, read_issues
 from components.shared.formats.predictions import read_predictions
 from components.shared.formats.statistics import FeatureStatistics, read_statistics
 from components.shared.formats.training import Epoch, Training, read_history, read_training
+from components.shared.formats.transformed import TransformedImage, read_transformed
 from pipelines.api.show import Page
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ class Run(ABC):
         if uri is None:
             if task and task not in (makers := {maker for maker, _ in made}):
                 raise UserError(name_unknown(f"run {self.name}: the task", task, makers))
+            if self.state != "succeeded":
+                raise UserError(f"run {self.name}: has no artifact '{output}', since it has {self.state}.")
             known = {name for maker, name in made if task in ("", maker)}
             raise UserError(name_unknown(f"run {self.name}: the artifact", output, known))
         return self.fetch(uri)
@@ -115,6 +119,11 @@ class Run(ABC):
     def findings(self, task: str = "") -> list[Finding]:
         """What validate found to be unusual or wrong."""
         return read_findings(self.locate("findings", task))
+
+    def transformed_images(self, split: str, task: str = "") -> Iterator[TransformedImage]:
+        """What the model sees of each image of a split; needs tensorflow-metadata."""
+        graph = self.locate("transform_graph", task)
+        return read_transformed(self.locate("transformed_examples", task), graph, split)
 
     def training(self, task: str = "") -> Training:
         """What the model was trained on, how, and which epoch was kept."""

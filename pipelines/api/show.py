@@ -1,6 +1,7 @@
-"""Artifacts as a notebook shows them: tables of pandas, pages and pictures."""
+"""What runs have made as a notebook shows it: tables of pandas, pages and pictures."""
 
 import base64
+import io
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,10 +9,15 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison
 from components.shared.formats.evaluation import SCALAR_METRICS, Evaluation, list_measured_splits
 from components.shared.formats.examples import ImageExample
+from components.shared.formats.transformed import TransformedImage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,24 +39,36 @@ class Page:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images with their names and classes, beside each other."""
+    """Images with their classes, beside each other."""
 
-    images: Iterable[ImageExample]  # such as examples.read("train")
+    images: Iterable[ImageExample | TransformedImage]  # such as examples.read("train")
     limit: int = 24  # the most that are shown
     width: int = 110  # pixels
 
     def _repr_html_(self) -> str:
-        """The pictures beside each other."""
-        return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{"".join(self._draw())}</div>'
+        """The pictures with their captions."""
+        shown = itertools.islice(self.images, self.limit)
+        return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{"".join(map(self._draw, shown))}</div>'
 
-    def _draw(self) -> Iterable[str]:
-        for image in itertools.islice(self.images, self.limit):
-            data = base64.b64encode(image.encoded).decode()
-            yield (
-                f'<figure style="margin: 0; width: {self.width}px"><img alt="" style="max-width: 100%" '
-                f'src="data:image/{image.format};base64,{data}"><figcaption style="overflow-wrap: anywhere">'
-                f"<b>{escape(image.class_name)}</b> {escape(image.filename)}</figcaption></figure>"
-            )
+    def _draw(self, image: ImageExample | TransformedImage) -> str:
+        if isinstance(image, ImageExample):
+            kind, content, name = image.format, image.encoded, image.filename
+        else:
+            kind, content, name = "png", _encode(image.pixels), ""
+        return (
+            f'<figure style="margin: 0; width: {self.width}px"><img alt="" style="width: 100%" '
+            f'src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
+            f'<figcaption style="overflow-wrap: anywhere"><b>{escape(image.class_name)}</b> {escape(name)}</figcaption>'
+            "</figure>"
+        )
+
+
+def _encode(pixels: NDArray[np.float32]) -> bytes:
+    """The picture as PNG; the pixels are those of TransformedImage."""
+    tones = pixels.clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(tones[:, :, 0] if tones.shape[2] == 1 else tones).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def make_frame(content: "Iterable[Any] | Evaluation | Comparison") -> "pd.DataFrame":
@@ -71,15 +89,15 @@ def make_frame(content: "Iterable[Any] | Evaluation | Comparison") -> "pd.DataFr
     except ModuleNotFoundError:
         raise UserError("pandas is not installed here; make notebook installs it.") from None
     if isinstance(content, dict):
-        content = (
-            list_changes(cast(Comparison, content)) if "splits" in content else list_figures(cast(Evaluation, content))
-        )
-    rows = list(content)
+        is_comparison = "splits" in content
+        rows = _list_changes(cast(Comparison, content)) if is_comparison else _list_figures(cast(Evaluation, content))
+    else:
+        rows = list(cast(Iterable[Any], content))
     columns = getattr(rows[0], "_fields", None) if rows else None
     return pd.DataFrame(rows, columns=columns)
 
 
-def list_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
+def _list_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
     """The figures of each measured split."""
     return [
         {
@@ -93,7 +111,7 @@ def list_figures(evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def list_changes(comparison: Comparison) -> list[dict[str, Any]]:
+def _list_changes(comparison: Comparison) -> list[dict[str, Any]]:
     """How the accuracy on each split has changed."""
     return [
         {"split": split, "images": figures["images"], **figures["accuracy"], "mcnemar_p": figures["mcnemar_p"]}

@@ -18,8 +18,15 @@ _FOR_STAGES = {
     "_KFP_RUNTIME": "true",  # kfp imports only what running a step takes, as in its own components: a second less
     "TF_CPP_MIN_LOG_LEVEL": "2",
 }
-# What would change their results, or break their libraries, if the user had set it for other work.
-_FIXED = {"KERAS_BACKEND": "tensorflow", "PYTHONOPTIMIZE": "", "PYTHONSAFEPATH": "", "PYTHONWARNINGS": "ignore"}
+# What would change their results, or break their libraries, if the user, or the kernel of a notebook, had set it for
+# other work.
+_FIXED = {
+    "KERAS_BACKEND": "tensorflow",
+    "MPLBACKEND": "agg",
+    "PYTHONOPTIMIZE": "",
+    "PYTHONSAFEPATH": "",
+    "PYTHONWARNINGS": "ignore",
+}
 STOPPING = b"Stopping: ending the stage that runs, which takes up to ten seconds.\n"
 _PR_SET_CHILD_SUBREAPER = 36  # of linux/prctl.h
 # The stages read the names of files as the tools do, and kfp.local reads what they print as UTF-8, whatever the locale.

@@ -1,9 +1,9 @@
 """What a user sees of a run: the stages while it runs, the figures at the end."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from rich.live import Live
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.table import Table
 from components.shared.formats.comparison import DIFFERENCES, AccuracyChange, Comparison, read_comparison
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
 from pipelines.output.console import OutputConsole, link_to
+from pipelines.output.live import Progress, show_in_notebook
 
 SYMBOLS = {
     "waiting": "[dim]·[/]",
@@ -32,21 +33,14 @@ class Step(NamedTuple):
     command: str = ""
 
 
-class Progress(Protocol):
-    """What is known of the tasks of a run on this machine while it runs."""
-
-    states: dict[str, str]  # by task, in their order
-    progress: dict[str, str]  # the last thing that a task said of its progress
-    on_change: Callable[[str], None]  # is called with the name of a task whose state changed
-
-    def measure_seconds(self, name: str) -> float:
-        """How long a task took, or has been running."""
-
-
 @contextlib.contextmanager
 def show_progress(progress: Progress) -> Iterator[None]:
-    """Shows the tasks while the block runs: on a terminal in a live table, otherwise with a line per change."""
+    """Shows the tasks while the block runs: on a terminal or in a notebook live, otherwise with a line per change."""
     console = OutputConsole(soft_wrap=False)  # its live table must not be wider than the terminal
+    if console.is_jupyter:
+        with show_in_notebook(progress):
+            yield
+        return
 
     def write_line(task: str) -> str:
         state = progress.states[task]

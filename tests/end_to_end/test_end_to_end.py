@@ -599,7 +599,8 @@ def ask_python(folder: Path, code: str) -> Any:
     """What a script with the project's Python API, run in a folder that has the project, gives to `answer`."""
     lines = [
         "import json, sys; sys.path.insert(0, 'project')",
-        "from pipelines.api import *",
+        "from pipelines.api.machine import Machine",
+        "from pipelines.api.show import Gallery, make_frame",
         "def answer(content): print('ANSWER', json.dumps(content))",
         textwrap.dedent(code),
     ]

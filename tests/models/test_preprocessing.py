@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from models.preprocessing import IMAGE, LABEL, decode
+from components.shared.formats.transformed import IMAGE, LABEL
+from models.preprocessing import decode
 from models.resnet import preprocessing_fn
 
 

@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.shared.errors import UserError, quote
-from components.shared.files import open_regular
-from components.shared.formats.tables import SEPARATORS, check_spelling, decode_text, find_separator, unquote_formula
+from components.shared.files import new_file, open_regular
+from components.shared.formats.tables import (
+    SEPARATORS,
+    check_spelling,
+    decode_text,
+    find_separator,
+    unquote_formula,
+    write_rows,
+)
 
 WORDS = ("keep", "relabel", "drop", "skip")
 # What review.html writes; read_decisions accepts other columns too, and needs those of REQUIRED and one of LABELS.
@@ -22,6 +29,17 @@ COLUMNS = ("sha256", "filename", "label", "decision", "new_label", "decided_at")
 ADVICE = "give decisions.csv of review.html, or issues.csv with decisions filled in"
 REQUIRED = ("sha256", "filename", "decision")
 LABELS = ("decided_label", "new_label")  # the class that a person gave; in issues.csv, new_label is a suggestion
+
+
+class SavedDecision(NamedTuple):
+    """A row of decisions.csv, as COLUMNS names its cells."""
+
+    sha256: str  # of the file as the user has it
+    filename: str  # split/class/file
+    label: str  # the class that it has in the data version
+    decision: str  # one of WORDS
+    new_label: str  # only with relabel
+    decided_at: str  # ISO 8601
 
 
 class Decision(NamedTuple):
@@ -65,6 +83,12 @@ def read_decisions(
                 )
     _check_copies(place, decided.values())
     return [decision for _, decision in decided.values()]
+
+
+def write_decisions(path: Path, decisions: Iterable[SavedDecision]) -> None:
+    """Writes decisions.csv as review.html saves it, all of it or nothing."""
+    with new_file(path) as temporary:
+        write_rows(temporary, COLUMNS, decisions)
 
 
 def check_decisions(path: str | Path, classes: Collection[str] = ()) -> None:

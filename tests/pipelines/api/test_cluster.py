@@ -19,7 +19,8 @@ def ask(lab: Lab, code: str) -> Any:
     """What `code`, a script that has a `cluster`, gives to `answer`."""
     lines = [
         f"import json, sys; sys.path.insert(0, {str(lab.project)!r})",
-        "from pipelines.api import *",
+        "from components.shared.errors import UserError",
+        "from pipelines.api.cluster import Cluster",
         f"cluster = Cluster('lab', host={lab.server.url!r})",
         "def answer(content): print('ANSWER', json.dumps(content))",
         textwrap.dedent(code),

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from components.shared.errors import UserError
 from components.shared.formats.training import write_history
-from pipelines.api import Machine, MachineRun, Task, UserError, make_frame
+from pipelines.api.machine import Machine, MachineRun
+from pipelines.api.run import Task
+from pipelines.api.show import make_frame
 from pipelines.local.record import RunRecord, TaskRecord, write_record
 
 EPOCHS = [{"epoch": 1, "accuracy": 0.5, "loss": 2.0, "val_accuracy": 0.25, "val_loss": 2.5}]

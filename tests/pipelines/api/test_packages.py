@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.api import UserError, compile_packages
+from components.shared.errors import UserError
+from pipelines.api.packages import compile_packages
 from tests.conftest import ROOT, contents, run_python
 
 

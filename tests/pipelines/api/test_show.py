@@ -1,4 +1,4 @@
-from pipelines.api import Gallery, make_frame
+from pipelines.api.show import Gallery, make_frame
 from tests.pipelines.cluster.lab import comparison, evaluation
 from tests.rows import make_issue
 

@@ -25,13 +25,14 @@ def test_stages_take_no_settings_of_keras_and_python_that_change_or_break_them(
 ):
     (tmp_path / "home/.keras").mkdir(parents=True)
     (tmp_path / "home/.keras/keras.json").write_text('{"floatx": "float64", "image_data_format": "channels_first"}')
-    for name, value in {"HOME": str(tmp_path / "home"), "KERAS_BACKEND": "jax", "PYTHONOPTIMIZE": "2"}.items():
+    of_notebooks = "module://matplotlib_inline.backend_inline"
+    theirs = {"KERAS_BACKEND": "jax", "MPLBACKEND": of_notebooks, "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"}
+    for name, value in {"HOME": str(tmp_path / "home"), **theirs}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PYTHONWARNINGS", "error")
     code = (
-        "import keras, sys; "
-        "print(keras.backend.backend(), keras.config.floatx(), keras.config.image_data_format(), sys.flags.optimize)"
+        "import keras, matplotlib, sys; print(keras.backend.backend(), keras.config.floatx(), "
+        "keras.config.image_data_format(), matplotlib.get_backend(), sys.flags.optimize)"
     )
     with set_environment(tmp_path):
         done = subprocess.run([os.environ["STAGES_PYTHON"], "-c", code], capture_output=True, text=True)
-    assert done.stdout == "tensorflow float32 channels_last 0\n", done.stderr
+    assert done.stdout == "tensorflow float32 channels_last agg 0\n", done.stderr

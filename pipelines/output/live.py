@@ -1,0 +1,92 @@
+"""A run on this machine as a notebook shows it while it goes on: its tasks, and the curve of a training."""
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from html import escape
+from typing import Protocol
+
+EPOCH = re.compile(r"epoch (\d+)/(\d+), val_accuracy (\d\.\d+)")  # what train says of its progress
+INTERVAL = 0.5  # seconds between two looks
+WIDTH, HEIGHT = 360, 80  # pixels of a curve
+COLOURS = {"running": "#0969da", "succeeded": "#1a7f37", "failed": "#cf222e"}
+
+
+class Progress(Protocol):
+    """What is known of the tasks of a run on this machine while it runs."""
+
+    states: dict[str, str]  # by task, in their order
+    progress: dict[str, str]  # the last thing that a task said of its progress
+    on_change: Callable[[str], None]  # is called with the name of a task whose state changed
+
+    def measure_seconds(self, name: str) -> float:
+        """How long a task took, or has been running."""
+
+
+class Curves:
+    """The accuracy on val of each training, epoch by epoch, as far as it is known."""
+
+    def __init__(self) -> None:
+        """Knows nothing yet."""
+        self._points: dict[str, dict[int, float]] = {}
+        self._epochs: dict[str, int] = {}
+
+    def take(self, task: str, said: str) -> None:
+        """Takes what a task says of its progress."""
+        if match := EPOCH.search(said):
+            self._points.setdefault(task, {})[int(match[1])] = float(match[3])
+            self._epochs[task] = int(match[2])
+
+    def draw(self, task: str) -> str:
+        """The curve of a task as SVG; empty if it is no training."""
+        if task not in self._points:
+            return ""
+        points = sorted(self._points[task].items())
+        scale = max(self._epochs[task] - 1, 1)
+        places = " ".join(f"{(epoch - 1) / scale * WIDTH:.1f},{(1 - value) * HEIGHT:.1f}" for epoch, value in points)
+        first, last = f"epoch 1 to {self._epochs[task]}", f"{points[-1][1]:.3f}"
+        return (
+            f'<svg width="{WIDTH}" height="{HEIGHT}" style="background: #8881" role="img" '
+            f'aria-label="accuracy on val, {first}, now {last}"><polyline points="{places}" fill="none" '
+            f'stroke="#0969da" stroke-width="2"/></svg><br>accuracy on val from 0 to 1, {first}, now {last}'
+        )
+
+
+@contextlib.contextmanager
+def show_in_notebook(progress: Progress) -> Iterator[None]:
+    """Shows the tasks below the cell while the block runs, and how they ended when it has."""
+    from IPython.display import HTML, display  # which only notebooks have
+
+    curves, has_ended = Curves(), threading.Event()
+    shown = display(HTML(draw_tasks(progress, curves)), display_id=True)
+
+    def follow() -> None:
+        while not has_ended.wait(INTERVAL):
+            shown.update(HTML(draw_tasks(progress, curves)))
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        has_ended.set()
+        follower.join()
+        shown.update(HTML(draw_tasks(progress, curves)))
+
+
+def draw_tasks(progress: Progress, curves: Curves) -> str:
+    """The tasks as a table of HTML: name, state, seconds, and what they say, with the curves of trainings."""
+    rows = []
+    for task, state in progress.states.items():
+        said = progress.progress.get(task, "")
+        curves.take(task, said)
+        seconds = "" if state == "waiting" else f"{progress.measure_seconds(task):.1f} s"
+        curve = curves.draw(task)
+        details = curve or (escape(said) if state == "running" else "")
+        rows.append(
+            f'<tr><td style="text-align: left">{escape(task)}</td>'
+            f'<td style="text-align: left; color: {COLOURS.get(state, "inherit")}">{escape(state)}</td>'
+            f'<td>{seconds}</td><td style="text-align: left">{details}</td></tr>'
+        )
+    return f"<table>{''.join(rows)}</table>"

@@ -1,0 +1,167 @@
+"""The notebooks from top to bottom, as `make notebook` opens them: this machine, and a cluster that is a stand-in."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from nbclient import NotebookClient
+
+from tests.conftest import ROOT, Folders, copy_project
+from tests.end_to_end.test_end_to_end import CONFIG, ask_python, read_csv
+from tests.fakes.kfp_rules import Frame
+from tests.pipelines.cluster.lab import STAGES, Lab, comparison
+from tests.pipelines.cluster.test_waiting import leave_results
+
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def run(
+    path: Path, folder: Path, *, environment: dict[str, str] | None = None, **parameters: Any
+) -> nbformat.NotebookNode:
+    """The notebook with its outputs, run in a folder, with other values for its parameters."""
+    notebook = read(path)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
+    place = {"metadata": {"path": folder}}
+    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place)
+    client.execute(env=environment or dict(os.environ))
+    return notebook
+
+
+def find_output(notebook: nbformat.NotebookNode, beginning: str, kind: str = "text/html") -> str:
+    """What the cell that begins so shows."""
+    (cell,) = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.startswith(beginning)]
+    shown = [output for output in cell.outputs if output.output_type in ("display_data", "execute_result")]
+    return "\n".join(str(output["data"][kind]) for output in shown if kind in output["data"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs_and_begins_with_how_it_is_opened(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert "`make notebook`" in notebook.cells[0].source
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert (cell.outputs, cell.execution_count) == ([], None)
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_one_turn_of_the_loop_on_this_machine(tmp_path: Path, tiny: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    project = copy_project(tmp_path / "project")
+    train = {"parameters": {"epochs": 5, "batch_size": 8}}
+    config = yaml.safe_dump({"stages": {**CONFIG, "train": train}})
+    (project / "pipelines/config/tiny.yaml").write_text(config, encoding="utf-8")
+    images = shutil.copytree(tiny.data, tmp_path / "images")
+    shutil.copy(images / "train/x/00.png", images / "train/v/x.png")  # which the audit doubts in any case
+    data = {"DATA": str(images), "TEST_DATA": str(tiny.test), "CONFIG": "tiny"}
+    (project / "notebooks").mkdir()
+    notebook = run(ROOT / "notebooks/interactive.ipynb", project / "notebooks", **data)
+    names = ["ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "training", "comparison"]
+    folders = sorted((project / "runs/notebook").iterdir())
+    assert [re.sub(r"^[\d-]+-", "", folder.name) for folder in folders] == names
+    records = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    assert {record["state"] for record in records} == {"succeeded"}
+
+    curve = find_output(notebook, "trained = ")
+    assert re.search(r"accuracy on val from 0 to 1, epoch 1 to 5, now \d\.\d{3}", curve)
+    assert "succeeded" in curve
+    figures = json.loads((folders[4] / "evaluation.json").read_text())
+    shown = find_output(notebook, "make_frame(evaluated.evaluation())")
+    assert f"<td>{figures['val']['images']}</td>" in shown
+    assert find_output(notebook, "Gallery(examples").count("<figure") == 16
+    assert find_output(notebook, "Gallery(transformed").count('src="data:image/png;base64,') == 16
+    assert "srcdoc=" in find_output(notebook, "compared.page")
+    decided = (project / "decisions.csv").read_text().splitlines()
+    assert decided[0] == "sha256,filename,label,decision,new_label,decided_at"
+    assert decided[1].split(",")[3] == "skip"
+    assert records[6]["stages"]["curate"]["parameters"]["decisions_uri"] == str(project / "decisions.csv")
+    assert records[7]["arguments"]["data_uri"] == records[6]["artifacts"]["data"]
+    check_decisions_in_code(project, records[5]["run"])
+
+
+def check_decisions_in_code(project: Path, audit: str) -> None:
+    """What the buttons of the notebook do, and what they cannot do."""
+    code = f"""
+        from components.shared.errors import UserError
+        from pipelines.api.decide import Decisions
+        run = Machine(runs="project/runs").find_run({audit!r}, "notebook")
+        said = []
+        decisions = Decisions(run, "mine.csv", limit=2)
+        for attempt in (("relabel", "z"), ("fix",), ("relabel", "i"), ("drop", "i"), ("keep",)):
+            try:
+                decisions.decide(*attempt)
+            except UserError as error:
+                said.append(str(error))
+        try:
+            Decisions(run, "mine.csv")
+        except UserError as error:
+            said.append(str(error))
+        answer([said, [issue.filename for issue in decisions.issues]])
+    """
+    said, filenames = ask_python(project.parent, code)
+    assert said == [
+        "the class 'z' is unknown; the classes are x, v, i.",
+        "the decision 'fix' is unknown; it must be one of keep, relabel, drop, skip.",
+        "all 2 images have been decided about; mine.csv has the decisions.",
+        "mine.csv: is there already; move it, or name another file.",
+    ]
+    rows = read_csv(project.parent / "mine.csv")
+    assert [(row["filename"], row["decision"], row["new_label"]) for row in rows] == [
+        (filenames[0], "relabel", "i"),
+        (filenames[1], "drop", ""),
+    ]
+
+
+class Script:
+    """How each run on the stand-in goes: it succeeds, and leaves what the notebook opens."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def __iter__(self) -> Iterator[Frame]:
+        run = self.lab.runs()[-1]
+        tasks = {"evaluate": ["evaluate"], "compare": ["yardstick", "compare"]}
+        kind = "compare" if "before_evaluation_uri" in run["runtime_config"]["parameters"] else ""
+        kind = kind or ("evaluate" if "model_uri" in run["runtime_config"]["parameters"] else "")
+        yield Frame("RUNNING", {tasks.get(kind, STAGES)[0]: "RUNNING"})
+        if kind == "compare":
+            self.lab.leave(run, "compare/comparison/comparison.json", content=json.dumps(comparison()))
+        else:
+            leave_results(self.lab, run, "4567.dir")
+            self.lab.leave(run, "ingest/examples/examples.json", "train/model/x", "evaluate/predictions")
+        yield Frame("SUCCEEDED", dict.fromkeys(tasks.get(kind, STAGES), "SUCCEEDED"))
+
+
+def test_runs_on_a_cluster(lab: Lab) -> None:
+    lab.server.script = Script(lab)  # type: ignore[assignment]
+    environment = {**lab.environment, "KFP_HOST": lab.server.url}
+    asked = {"CONFIG": "lab", "DATA": "gs://images/numerals", "PARAMS": {"epochs": 3}}
+    (lab.project / "notebooks").mkdir(exist_ok=True)
+    notebook = run(ROOT / "notebooks/cluster.ipynb", lab.project / "notebooks", environment=environment, **asked)
+    checks = find_output(notebook, "make_frame(cluster.check")
+    assert re.search(r"<td>credentials</td>\s*<td>True</td>\s*<td>accepted</td>", checks)
+    first, again, second, compared = lab.runs()
+    names = [run["display_name"] for run in (first, again, second, compared)]
+    assert [name.split("-")[0] for name in names] == ["training", "single", "training", "comparison"]
+    assert first["runtime_config"]["parameters"]["epochs"] == 3
+    assert second["runtime_config"]["parameters"]["seed"] == 7
+    assert again["runtime_config"]["parameters"]["gallery_size"] == 20
+    assert find_output(notebook, "run.wait()", "text/plain") == "'succeeded'"
+    assert "0.75" in find_output(notebook, "make_frame(run.evaluation())")
+    assert first["run_id"] in find_output(notebook, "run = cluster.start", "text/plain")
+    assert "0.03125" in find_output(notebook, "make_frame(compared.comparison())")
+    listed = find_output(notebook, 'make_frame({"run"')
+    assert [name for name in names if name in listed] == names
