@@ -195,7 +195,7 @@ def measure_train(folder: Path, data: Path) -> dict[str, float]:
     """Steps per second of the train stage and of the plain script, in turns; validation after each epoch included."""
     run, _, _ = watch_run(folder, data, "--param", "epochs=1")
     transform = {name: artifact["uri"] for name, artifact in run["stages"]["transform"]["artifacts"].items()}
-    outputs = {f"{name}_output": str(folder / name) for name in ("model", "history", "report")}
+    outputs = {f"{name}_output": str(folder / name) for name in ("model", "history", "event_files", "report")}
     stage = (
         "from components.train.settings import TrainingSettings\n"
         "from components.train.training import train_model\n"

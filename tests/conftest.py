@@ -23,6 +23,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # What the tests print and start must not depend on the terminal, or the CI system, that they run in.
 for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
+for name in [name for name in os.environ if name.startswith("MLFLOW_")]:  # no server hears of their trainings
+    del os.environ[name]
 # The same examples in each run, and no limit of time, which a busy machine would exceed. `make fuzz` takes other ones.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fuzz", settings.get_profile("suite"), derandomize=False, max_examples=500, database=None)
@@ -174,7 +176,7 @@ def transformed(examples: Path, validated: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def trained(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what train makes of the transformed examples in two epochs: model/, history, report."""
+    """A folder with what train makes of the examples in two epochs: model/, history, event_files/, report."""
     from components.train.settings import TrainingSettings
     from components.train.training import train_model
 
@@ -183,7 +185,7 @@ def trained(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         str(transformed / "examples"),
         str(transformed / "graph"),
         settings=TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-3, seed=1),
-        **outputs_in(folder, "model", "history", "report"),
+        **outputs_in(folder, "model", "history", "event_files", "report"),
     )
     return folder
 

@@ -19,6 +19,7 @@ def train(
     seed: int,
     model: Output[Model],
     history: Output[Artifact],
+    event_files: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
@@ -38,6 +39,8 @@ def train(
         model: A SavedModel whose signature `serving_default` takes encoded images, with training.json beside it. Its
             metadata holds the settings, the model's name among them, and the data version.
         history: A CSV file with a row of metrics per epoch.
+        event_files: A folder for TensorBoard, with the same metrics and the learning rate, in `train/` and
+            `validation/`.
         metrics: The epoch that was kept, its accuracy and loss on val, and the number of the
             model's weights.
         report: An HTML page with the curves.
@@ -62,6 +65,7 @@ def train(
         ),
         model_output=model.path,
         history_output=history.path,
+        event_files_output=event_files.path,
         report_output=report.path,
     )
     model.metadata.update(training["settings"], data_version=training["data_version"], framework="tensorflow")

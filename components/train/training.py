@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import keras
@@ -13,11 +15,12 @@ from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
 from components.shared.formats.examples import ExampleSet, open_examples
-from components.shared.formats.training import Epoch, Training, write_history, write_training
+from components.shared.formats.training import Epoch, Settings, Training, write_history, write_training
 from components.shared.formats.transformed import IMAGE, LABEL, read_model_name
 from components.train.report import write_training_report
 from components.train.serving import export_model
 from components.train.settings import TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
+from components.train.tracking import EventFiles, report_to_mlflow
 
 
 class LoadedSplit(NamedTuple):
@@ -34,12 +37,13 @@ def train_model(
     settings: TrainingSettings,
     model_output: str,
     history_output: str,
+    event_files_output: str,
     report_output: str,
 ) -> Training:
     """Trains the model and keeps the weights of the best epoch (see rank_epoch).
 
-    Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and the curves as HTML. The
-    arguments are those of the component (component.py).
+    Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and as event files, and the
+    curves as HTML. The arguments are those of the component (component.py).
 
     Returns:
         The content of `training.json`.
@@ -62,12 +66,17 @@ def train_model(
         train, val = encode_labels(train, len(classes)), encode_labels(val, len(classes))
     model = build_checked(fixed, name, len(classes))
     _compile(model, settings, train)
-    history = _fit(model, train=train, val=val, settings=settings)
+    described: Settings = {"model": name, **settings.describe()}
+    version = examples.manifest.data_version
+    with new_directory(event_files_output) as event_files, report_to_mlflow(version, described) as report_epoch:
+        history = _fit(
+            model, train=train, val=val, settings=settings, event_files=event_files, report_epoch=report_epoch
+        )
     best = max(history, key=rank_epoch)
     training: Training = {
-        "data_version": examples.manifest.data_version,
+        "data_version": version,
         "classes": classes,
-        "settings": {"model": name, **settings.describe()},
+        "settings": described,
         "parameters": model.count_params(),
         "best_epoch": best["epoch"],
         "val_accuracy": best["val_accuracy"],
@@ -167,7 +176,15 @@ def _compile(model: keras.Model, settings: TrainingSettings, train: LoadedSplit)
     model.reset_metrics()
 
 
-def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: TrainingSettings) -> list[Epoch]:
+def _fit(
+    model: keras.Model,
+    *,
+    train: LoadedSplit,
+    val: LoadedSplit,
+    settings: TrainingSettings,
+    event_files: Path,
+    report_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
     """Trains the model, leaves the best weights in it, and returns a row of metrics per epoch."""
     shuffled = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train.labels), seed=settings.seed)
     rows: list[Epoch] = []
@@ -177,6 +194,7 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
         _check_loss(epoch + 1, logs, settings)
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
+        report_epoch(rows[-1])
         best = max(rows, key=rank_epoch)
         if best is rows[-1]:
             best_weights[:] = model.get_weights()
@@ -188,7 +206,7 @@ def _fit(model: keras.Model, *, train: LoadedSplit, val: LoadedSplit, settings: 
         shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),
         epochs=settings.epochs,
         validation_data=tf.data.Dataset.from_tensor_slices(val).batch(256),
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=log_epoch)],
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=log_epoch), EventFiles(event_files)],
         verbose=0,
     )
     model.set_weights(best_weights)

@@ -66,7 +66,7 @@ def train(transformed: Path, folder: Path, settings: TrainingSettings) -> Traine
         str(transformed / "examples"),
         str(transformed / "graph"),
         settings=settings,
-        **outputs_in(folder, "model", "history", "report"),
+        **outputs_in(folder, "model", "history", "event_files", "report"),
     )
     return Trained(folder)
 

@@ -36,3 +36,12 @@ def test_stages_take_no_settings_of_keras_and_python_that_change_or_break_them(
     with set_environment(tmp_path):
         done = subprocess.run([os.environ["STAGES_PYTHON"], "-c", code], capture_output=True, text=True)
     assert done.stdout == "tensorflow float32 channels_last agg 0\n", done.stderr
+
+
+def test_stages_see_what_the_user_has_set_for_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.setenv(name, name.lower())
+    code = "import os; print(sorted(value for name, value in os.environ.items() if name.startswith('MLFLOW_')))"
+    with set_environment(tmp_path):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "['mlflow_experiment_name', 'mlflow_tracking_token', 'mlflow_tracking_uri']\n", done.stderr
