@@ -17,15 +17,23 @@ def main() -> None:
     """Does what the command line asks for, and exits with the code of the final state."""
     with command_line():
         options = _parse_options()
+        if options.notify:
+            _check_webhook(options.notify)
         state = _run_here(options) if options.local else _run_on_cluster(options)
         sys.exit(EXIT_CODES[state])
+
+
+def _check_webhook(address: str) -> None:
+    from components.shared.webhook import check_webhook  # here, so that --help is quick
+
+    check_webhook(address)
 
 
 def _run_here(options: argparse.Namespace) -> str:
     with delay_interrupt():
         from pipelines.api.machine import Machine  # here, so that --help and mistakes are quick
 
-    state = Machine(runner=options.runner).start(_read_request(options)).state
+    state = Machine(runner=options.runner, webhook=options.notify).start(_read_request(options)).state
     return "interrupted" if state == "cancelled" else state
 
 
@@ -45,12 +53,12 @@ def _run_on_cluster(options: argparse.Namespace) -> str:
     if options.terminate:
         return actions.terminate(cluster, options.terminate, request=request, options=on_cluster)
     if options.attach:
-        return actions.attach(cluster, options.attach, request=request, options=on_cluster)
+        return actions.attach(cluster, options.attach, request=request, options=on_cluster, webhook=options.notify)
     if options.change:
         return actions.change_schedule(cluster, options.recurring, options.change)
     started = submit(cluster, request, on_cluster)
     if started and options.wait:
-        return wait_for_results(cluster, started, request=request, options=on_cluster)
+        return wait_for_results(cluster, started, request=request, options=on_cluster, webhook=options.notify)
     return "succeeded"
 
 
@@ -116,6 +124,9 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
     parser.add_argument("--from-run", metavar="RUN", help="that earlier run (default: latest)")
     parser.add_argument("--before", metavar="RUN", help="for the comparison: the run that --from-run is compared with")
+    parser.add_argument(
+        "--notify", metavar="URL", default="", help="a webhook, Slack's or the like, to tell how the run ended"
+    )
     _add_local_options(parser)
     _add_cluster_options(parser)
     _add_connection_options(parser)
@@ -182,6 +193,8 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
             return f"{name} is for a cluster; leave out --local"
     elif options.runner != "subprocess":
         return "--runner goes with --local"
+    elif options.notify and not (options.wait or options.attach):
+        return "--notify goes with --local, --wait or --attach; for other runs, set `notify` in the config"
     if bool(options.recurring) != bool(options.cron or options.change):
         return "--recurring NAME goes with --cron, --pause, --resume or --delete"
     starts = not (options.list or options.attach or options.terminate or options.change)

@@ -543,6 +543,15 @@ def test_component_without_code_is_one_sentence(project: Path):
         ),
         pytest.param("tag: 12e4567", [": tag: must be a string; put it in quotes.\n"], id="tag that is a number"),
         pytest.param("name: mine", [": name: a configuration has the name of its file; leave this out.\n"], id="name"),
+        pytest.param("notify: {}", [": notify.secret: is missing.\n"], id="no secret"),
+        pytest.param(
+            "notify: {secret: Pipeline_Webhook}",
+            [": notify.secret: is no name of a Kubernetes secret, which has small letters, digits, points and dashes"],
+            id="name of a secret",
+        ),
+        pytest.param(
+            "notify: {secret: x, key: a/b}", [": notify.key: is 'a/b', but should match pattern"], id="key of a secret"
+        ),
         pytest.param("[]", [": must hold names with values, NAME: VALUE.\n"], id="list"),
         pytest.param(
             "stages: {train: }", [": stages.train: must hold names with values, NAME: VALUE.\n"], id="empty stage"

@@ -16,7 +16,7 @@ from tests.conftest import ROOT, run_python
 
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 GKE = ROOT / "docs" / "gke.md"
-STAGES = ["ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare"]
+STAGES = ["ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare", "notify"]
 SCRIPTS = ("adopt.py", "submit.py", "compile.py", "sample.py", "benchmarks/run.py", "benchmarks/improvement.py")
 TOP_FOLDERS = "benchmarks|components|containers|docs|models|pipelines|tests"
 

@@ -121,6 +121,9 @@ def test_runs_among_the_images_are_refused(workplace: Path) -> None:
             ["lost.csv: no such file", "--decisions"],
             id="decisions not there",
         ),
+        pytest.param(
+            "--component notify", ["'notify'", "curate, evaluate, ingest, train"], id="stage that follows others"
+        ),
         pytest.param("--component trian", ["'trian'", "Did you mean train?", "evaluate"], id="unknown stage"),
         pytest.param("--data images --config lcoal", ["lcoal", "local", "sample"], id="unknown configuration"),
         pytest.param("--component train", ["runs/default", "run the pipeline first"], id="no earlier run"),

@@ -1,4 +1,4 @@
-"""To whom a token may be sent."""
+"""To whom a token, or another secret, may be sent."""
 
 import ipaddress
 from urllib.parse import urlsplit
@@ -6,8 +6,12 @@ from urllib.parse import urlsplit
 from components.shared.errors import UserError
 
 
-def check_private(url: str) -> None:
+def check_private(url: str, secret: str = "a token") -> None:
     """Checks that what is sent to the address can be read by nobody else: it is this machine's, or uses TLS.
+
+    Args:
+        url: the address.
+        secret: how the message names what is sent there.
 
     Raises:
         UserError: it can be read.
@@ -18,7 +22,7 @@ def check_private(url: str) -> None:
     is_inside = not address.scheme and host.endswith(".svc.cluster.local")
     if address.scheme != "https" and not is_inside and not _is_here(host):
         raise UserError(
-            f"{address.scheme or 'http'}://{address.netloc.rpartition('@')[2]}: a token would be sent unencrypted; "
+            f"{address.scheme or 'http'}://{address.netloc.rpartition('@')[2]}: {secret} would be sent unencrypted; "
             "give an address that begins with https."
         )
 

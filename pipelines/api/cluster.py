@@ -10,6 +10,7 @@ from kfp_server_api import V2beta1Run
 
 from components.shared.cloud_storage import fetch
 from components.shared.errors import UserError
+from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
 from pipelines.cluster import actions, runs, waiting
 from pipelines.cluster.artifacts import Execution, read_execution
@@ -139,17 +140,23 @@ class ClusterRun(Run):
         self.__dict__.pop("outputs", None)
         return self
 
-    def wait(self, minutes: float | None = None) -> str:
+    def wait(self, minutes: float | None = None, *, webhook: str = "") -> str:
         """Shows the tasks until the run ends; then its pages and, of a success, its figures are fetched.
 
         Args:
             minutes: wait no longer than this.
+            webhook: the address that is told how the run ended; empty for none.
 
         Returns:
             The final state; `timeout` or `interrupted` if the run goes on.
+
+        Raises:
+            UserError: the webhook is no address, or one that others could read; or nothing can be fetched.
         """
+        if webhook:
+            check_webhook(webhook)
         options = ClusterOptions(self._options.endpoint, wait=True, timeout=minutes)
-        state = wait_for_results(self._connection, self._run, request=self._request, options=options)
+        state = wait_for_results(self._connection, self._run, request=self._request, options=options, webhook=webhook)
         self.refresh()
         return state
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from components.shared.errors import UserError
+from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
 from pipelines.local.record import FILE, RunRecord, find_record, list_records
 from pipelines.submission.request import LATEST, LocalOptions, RunOptions, RunRequest, find_contradiction, make_request
@@ -30,6 +31,7 @@ class Machine:
         *,
         runs: str | Path = "runs",
         runner: Literal["subprocess", "docker"] = "subprocess",
+        webhook: str = "",
     ) -> None:
         """Keeps what all of its runs share.
 
@@ -37,8 +39,14 @@ class Machine:
             config: a name in pipelines/config.
             runs: the folder of the runs.
             runner: `subprocess` for the stages' environment, `docker` for each stage in its image.
+            webhook: the address that is told how each run ended; empty for none.
+
+        Raises:
+            UserError: the webhook is no address, or one that others could read.
         """
-        self.config, self.runs, self.runner = config, Path(runs), runner
+        if webhook:
+            check_webhook(webhook)
+        self.config, self.runs, self.runner, self.webhook = config, Path(runs), runner, webhook
 
     def start(self, request: RunRequest | None = None, /, **options: Unpack[RunOptions]) -> "MachineRun":
         """Runs a pipeline, or one stage, to its end; meanwhile it shows the tasks.
@@ -58,7 +66,7 @@ class Machine:
         request = request or make_request(options, config=self.config, runs=self.runs)
         if problem := find_contradiction(request):
             raise UserError(f"{problem}.")
-        record = submit(request, LocalOptions(self.runner))
+        record = submit(request, LocalOptions(self.runner), self.webhook)
         return MachineRun(record, request.experiment, request.runs / request.experiment / record["run"])
 
     def list_runs(self, experiment: str = "default") -> list["MachineRun"]:

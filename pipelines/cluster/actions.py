@@ -112,11 +112,11 @@ def list_runs(cluster: Cluster, request: RunRequest, options: ClusterOptions) ->
     return "succeeded"
 
 
-def attach(cluster: Cluster, name: str, *, request: RunRequest, options: ClusterOptions) -> str:
+def attach(cluster: Cluster, name: str, *, request: RunRequest, options: ClusterOptions, webhook: str = "") -> str:
     """Waits for a run as wait_for_results does."""
     with cluster.within(options.limit):
         run = runs.find(cluster, name, request.experiment)
-    return wait_for_results(cluster, run, request=request, options=options)
+    return wait_for_results(cluster, run, request=request, options=options, webhook=webhook)
 
 
 def terminate(cluster: Cluster, name: str, *, request: RunRequest, options: ClusterOptions) -> str:

@@ -5,11 +5,8 @@ import io
 import json
 import re
 import time
-from collections.abc import Callable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from html import unescape
-from threading import Thread
 from typing import Any
 
 import kfp_server_api.models
@@ -17,6 +14,7 @@ from kfp_server_api import ApiClient
 from urllib3 import HTTPResponse, PoolManager, Retry, Timeout
 from urllib3.response import BaseHTTPResponse
 
+from components.shared.deadlines import TooLate, run_within
 from components.shared.errors import BLOT, clean
 from components.shared.hosts import check_private
 
@@ -111,7 +109,10 @@ class Pool:
             )
             return response, _read(response, end)
 
-        response, data = _run_until(end + GRACE, ask)
+        try:
+            response, data = run_within(end + GRACE - time.monotonic(), ask)
+        except TooLate:
+            raise WrongAnswer(LATE) from None
         kept = {name: response.headers[name] for name in ("Retry-After",) if name in response.headers}
         kind = response.headers.get("Content-Type", "").partition(";")[0]  # not its charset: it may be any word
         return HTTPResponse(
@@ -244,30 +245,6 @@ def _check_time(text: str, place: str) -> None:
         moment = None
     if moment is None or moment.tzinfo is None or moment.year == datetime.MAXYEAR:
         raise WrongAnswer(f"{place} is no time")
-
-
-def _run_until(end: float, ask: Callable[[], Heard]) -> Heard:
-    """What `ask` returns or raises, if that is before `end`, by time.monotonic().
-
-    Only a thread that is left alone bounds all of a request: urllib3's timeouts bound each piece that arrives, and a
-    name may be looked up, and headers may trickle in, for ever.
-
-    Raises:
-        WrongAnswer: it takes longer.
-    """
-    answer: Future[Heard] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(ask())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    Thread(target=work, daemon=True).start()
-    wait([answer], max(end - time.monotonic(), 0))
-    if not answer.done():
-        raise WrongAnswer(LATE)
-    return answer.result()
 
 
 def _read(response: BaseHTTPResponse, end: float) -> bytes:

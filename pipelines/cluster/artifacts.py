@@ -34,6 +34,15 @@ class Execution(NamedTuple):
         return list_tasks(self.spec)
 
     @property
+    def makers(self) -> list[Task]:
+        """The tasks that make artifacts."""
+        return [
+            task
+            for task in self.tasks
+            if find_component(self.spec, find_dag(self.spec, task.parts), task.name).get("outputDefinitions")
+        ]
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The parameters that the run was started with."""
         return (self.run.runtime_config and self.run.runtime_config.parameters) or {}
@@ -69,7 +78,7 @@ def find_artifacts(cluster: Cluster, execution: Execution, tasks: Collection[str
         execution: the run.
         tasks: those to look at, which have succeeded; None stands for all.
     """
-    names = [task.name for task in execution.tasks if tasks is None or task.name in tasks]
+    names = [task.name for task in execution.makers if tasks is None or task.name in tasks]
     uris = {output: uri for output, uri in _find_written(execution).items() if output[0] in names}
     wrote = {task for task, _ in uris}
     own = _describe_works(execution)

@@ -24,6 +24,7 @@ from pipelines.compiler.config import Config, Endpoint, load_config, validate
 Answer = TypeVar("Answer")
 PATIENCE = 5  # seconds for which what may pass is tried again
 LONGEST_PAUSE = 60  # seconds; a server may ask for hours
+PORT_FORWARD = Endpoint(ui="http://localhost:8080")  # where one usually puts the pages
 
 
 def open_cluster(config_name: str, flags: dict[str, str]) -> "Cluster":
@@ -124,8 +125,7 @@ class Cluster:
 
     def link_to(self, page: str) -> str:
         """The address of a page of Kubeflow Pipelines, such as runs/details/ID."""
-        host = self.endpoint.ui or self.endpoint.host or "http://localhost:8080"  # where a port-forward usually puts it
-        return f"{host.rstrip('/')}/#/{page}"
+        return self.endpoint.link_to(page) or PORT_FORWARD.link_to(page)
 
 
 @contextlib.contextmanager

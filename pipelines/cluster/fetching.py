@@ -130,7 +130,7 @@ def _keep_reports(uris: Uris, folder: Path) -> None:
 
 def _tell_cached(execution: Execution, uris: Uris) -> None:
     made = {task for (task, _), uri in uris.items() if uri.startswith(execution.folder)}
-    cached = [task.name for task in execution.tasks if task.name not in made]
+    cached = [task.name for task in execution.makers if task.name not in made]
     if cached:
         print(f"from the cache: {', '.join(cached)}")
     lost = set(cached) - {task for task, _ in uris}

@@ -29,6 +29,7 @@ from pipelines.submission.commands import Command, keep_command, write_action
 from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.preparation import PreparedRun, choose_schema, prepare
 from pipelines.submission.request import ClusterOptions, RunRequest
+from pipelines.submission.telling import tell_end
 
 
 class ClusterTarget:
@@ -116,7 +117,9 @@ def check_tags(images: list[str]) -> None:
             )
 
 
-def wait_for_results(cluster: Cluster, run: V2beta1Run, *, request: RunRequest, options: ClusterOptions) -> str:
+def wait_for_results(
+    cluster: Cluster, run: V2beta1Run, *, request: RunRequest, options: ClusterOptions, webhook: str = ""
+) -> str:
     """Shows the run until it ends; then its pages are in its folder, and after a success its figures in results/.
 
     Args:
@@ -124,6 +127,7 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, request: RunRequest, 
         run: the run.
         request: whose experiment and folder of runs it belongs to.
         options: how long to wait, and which cluster that is.
+        webhook: the address that is told how the run ended, or that the time is over; empty for none.
 
     Returns:
         The final state, or timeout, or interrupted.
@@ -131,17 +135,20 @@ def wait_for_results(cluster: Cluster, run: V2beta1Run, *, request: RunRequest, 
     command, timeout = write_action(request, options, "--attach", str(run.run_id)), options.timeout
     with cluster.within(options.limit):
         execution = read_execution(cluster, run)
-    tasks = execution.tasks
+    tasks, link = execution.tasks, link_to_run(cluster, run)
     try:
         run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=options.limit)
     except waiting.StillRunning:
+        tell_end(webhook, run.display_name, f"not finished after {timeout:g} minutes", link=link)
         print_line(f"not finished after {timeout:g} minutes; the run continues. To keep waiting: {command}")
         return "timeout"
     except KeyboardInterrupt:
         print_line(f"\nthe run continues. To keep waiting: {command}")
         return "interrupted"
-    for name in waiting.list_failed(run, tasks):
-        print_line(f"{name} failed; its log is at {link_to_run(cluster, run)}")
+    failed = waiting.list_failed(run, tasks)
+    tell_end(webhook, run.display_name, state, failed=failed[0] if failed and state == "failed" else "", link=link)
+    for name in failed:
+        print_line(f"{name} failed; its log is at {link}")
     took = waiting.measure_seconds(run.created_at, run.finished_at)
     print_line(f"{state} after {took or 0:.0f} s")
     try:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from components.shared.errors import UserError, describe_validation
 from pipelines.compiler.yaml_files import read_yaml
@@ -16,6 +16,8 @@ CONFIGS = Path(__file__).parents[1] / "config"
 # What pydantic finds, by its type, where its own words do not say what to do.
 _NO_MAPPING = "must hold names with values, NAME: VALUE"
 _PLACEHOLDER = re.compile(r"\b(?:REGION|PROJECT|BUCKET)\b")  # of pipelines/config/gke.yaml
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")  # RFC 1123, as Kubernetes wants it
 _PROBLEMS = {
     "model_type": _NO_MAPPING,
     "dict_type": _NO_MAPPING,
@@ -91,6 +93,28 @@ class Endpoint(Strict):
     ca_file: str = Field(default="", description="the certificate authority of the host's certificate")
     ui: str = Field(default="", description="the address of its web pages, if it is not the host")
 
+    def link_to(self, page: str) -> str:
+        """The address of a page of Kubeflow Pipelines, such as runs/details/ID; empty if there is no host."""
+        host = self.ui or self.host
+        return f"{host.rstrip('/')}/#/{page}" if host else ""
+
+
+def _check_secret(name: str) -> str:
+    """The name, if Kubernetes allows it for a secret; the message leaves it out, as it may be the address itself."""
+    if not _SUBDOMAIN.fullmatch(name) or len(name) > 253:
+        raise ValueError(
+            "is no name of a Kubernetes secret, which has small letters, digits, points and dashes; "
+            "the address goes into that secret, as docs/gke.md says"
+        )
+    return name
+
+
+class Notify(Strict):
+    """Where the address of the webhook is that is told how each run on a cluster ended."""
+
+    secret: Annotated[str, AfterValidator(_check_secret)]  # the Kubernetes secret, in the namespace of the runs
+    key: Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]{1,253}$")] = "url"  # the key in it
+
 
 class Config(Strict):
     """A file in pipelines/config."""
@@ -106,6 +130,7 @@ class Config(Strict):
     # What the images must look like, unless --schema names another: a path from the project's folder, or
     # gs://BUCKET/OBJECT; empty: it is inferred. The key is `schema`, which is a method of pydantic's models.
     schema_file: str = Field(default="", alias="schema")
+    notify: Notify | None = None  # whom each run on a cluster tells how it ended; None: nobody
     defaults: StageConfig = StageConfig()  # for every stage
     stages: dict[str, StageConfig] = {}  # by stage, what differs from `defaults`
 

@@ -16,6 +16,7 @@ from pipelines.compiler.values import PYTHON_TYPES, Limits, check_holdable, chec
 from pipelines.compiler.yaml_files import read_yaml
 
 NAME = re.compile(r"[a-z][a-z0-9]*")
+FINAL_STATUS = "PipelineTaskFinalStatus"  # of other tasks; Kubeflow Pipelines gives it to a task that follows them
 ARTIFACT_TYPES = ("Artifact", "ClassificationMetrics", "Dataset", "HTML", "Metrics", "Model")
 
 
@@ -35,6 +36,11 @@ class Port(Strict):
     def is_parameter(self) -> bool:
         """Whether it is a value, and not an artifact."""
         return self.type in PYTHON_TYPES
+
+    @property
+    def is_artifact(self) -> bool:
+        """Whether it is what a task makes, of which another one is given the address."""
+        return self.type in ARTIFACT_TYPES
 
 
 def name_uri(artifact: str) -> str:
@@ -65,6 +71,11 @@ class Contract(Strict):
     outputs: list[Port] = []
     implementation: Implementation
 
+    @property
+    def is_exit_task(self) -> bool:
+        """Whether it follows other tasks, whatever becomes of them, and so cannot run alone."""
+        return any(port.type == FINAL_STATUS for port in self.inputs)
+
 
 def read_contract(path: Path) -> Contract:
     """The component.yaml at a path.
@@ -84,8 +95,8 @@ def read_contract(path: Path) -> Contract:
             if count > 1:
                 raise UserError(f"{path}: {kind}: '{name}' appears {count} times; leave one.")
     for port in contract.inputs + contract.outputs:
-        if port.type not in (*PYTHON_TYPES, *ARTIFACT_TYPES):
-            raise UserError(f"{path}: {port.name}: {name_unknown('type', port.type, (*PYTHON_TYPES, *ARTIFACT_TYPES))}")
+        if port.type not in (known := (*PYTHON_TYPES, *ARTIFACT_TYPES, FINAL_STATUS)):
+            raise UserError(f"{path}: {port.name}: {name_unknown('type', port.type, known)}")
     _check_parameters(path, contract)
     _check_function(path, contract)
     return contract

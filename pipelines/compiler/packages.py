@@ -8,10 +8,12 @@ from pathlib import Path
 from google.protobuf.json_format import MessageToDict
 from kfp.compiler import Compiler
 from kfp.dsl.base_component import BaseComponent
+from kfp.dsl.graph_component import GraphComponent
 
 from components.shared.errors import UserError, name_unknown, shorten
 from components.shared.files import lock_folder, new_file
 from pipelines.compiler import single_stage
+from pipelines.compiler.exit_handler import add_exit_handler
 from pipelines.compiler.spec import Task, list_tasks
 from pipelines.compiler.stages import Stages
 
@@ -25,21 +27,28 @@ def choose_package(pipeline: str | None, component: str | None, stages: Stages) 
     Raises:
         UserError: there is none of that name.
     """
-    if component and component not in stages.contracts:
-        raise UserError(name_unknown("the component", component, stages.contracts))
+    if component and component not in stages.alone:
+        raise UserError(name_unknown("the component", component, stages.alone))
     if pipeline and pipeline not in PIPELINES:
         raise UserError(name_unknown("the pipeline", pipeline, PIPELINES))
     return component or pipeline or DEFAULT
 
 
 def build(name: str, stages: Stages) -> BaseComponent:
-    """The pipeline of that name, or the one that runs a single stage.
+    """The pipeline of that name, or the one that runs a single stage; with an exit handler, if the config has `notify`.
 
     Raises:
         UserError: the file of that name builds none.
     """
-    if name not in PIPELINES:
-        return single_stage.build(stages, name)
+    pipeline = single_stage.build(stages, name) if name not in PIPELINES else _build_pipeline(name, stages)
+    if not (notify := stages.config.notify):
+        return pipeline
+    if not isinstance(pipeline, GraphComponent):
+        raise UserError(f"pipelines/{name}.py: builds no pipeline of kfp's dsl, which `notify` in the config needs.")
+    return add_exit_handler(pipeline, stages, notify)
+
+
+def _build_pipeline(name: str, stages: Stages) -> BaseComponent:
     if name in stages.contracts:
         raise UserError(f"pipelines/{name}.py: has the name of a stage; give it another one.")
     try:
@@ -92,7 +101,7 @@ def write_packages(stages: Stages, output: Path) -> dict[Path, BaseComponent]:
             names.
     """
     targets = {name: output / f"{name}.yaml" for name in PIPELINES}
-    targets |= {stage: output / "components" / f"{stage}.yaml" for stage in stages.contracts}
+    targets |= {stage: output / "components" / f"{stage}.yaml" for stage in stages.alone}
     pipelines = {path: build(name, stages) for name, path in targets.items()}  # all, so that a mistake writes nothing
     try:
         with lock_folder(output):

@@ -44,13 +44,18 @@ class Stages:
         self.pipeline_root = config.pipeline_root or None
 
     @property
+    def alone(self) -> list[str]:
+        """The stages that can run alone."""
+        return [name for name, contract in self.contracts.items() if not contract.is_exit_task]
+
+    @property
     def artifact_parameters(self) -> dict[str, str]:
         """The parameters of single-stage pipelines that take an artifact's URI, and the name of that artifact."""
         return {
             name_uri(port.name): port.name
             for contract in self.contracts.values()
             for port in contract.inputs
-            if not port.is_parameter
+            if port.is_artifact
         }
 
     def list_affected(self, *changed: str) -> set[str]:
@@ -69,7 +74,7 @@ class Stages:
                 if any(
                     f"_{port.name}".endswith(f"_{output}")
                     for port in contract.inputs
-                    if not port.is_parameter
+                    if port.is_artifact
                     for output in new
                 )
             ]

@@ -33,6 +33,7 @@ from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.next_steps import Ending, list_steps, write_adoption
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
+from pipelines.submission.telling import tell_end
 
 
 class LocalTarget:
@@ -80,8 +81,13 @@ class LocalTarget:
         return run
 
 
-def submit(request: RunRequest, options: LocalOptions) -> RunRecord:
+def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> RunRecord:
     """Runs what is asked for and shows what came out.
+
+    Args:
+        request: what to run.
+        options: how.
+        webhook: the address that is told how the run ended; empty for none.
 
     Returns:
         The content of its run.json.
@@ -89,7 +95,8 @@ def submit(request: RunRequest, options: LocalOptions) -> RunRecord:
     Raises:
         UserError: it cannot be run, or its figures cannot be kept.
     """
-    config = load_config(request.config)
+    # Without the exit handler, whose webhook is in a secret of the cluster.
+    config = load_config(request.config).model_copy(update={"notify": None})
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
     artifacts = [prepared.arguments.get(name, "") for name in prepared.stages.artifact_parameters]
     check_paths(request.runs / request.experiment, artifacts)
@@ -123,11 +130,17 @@ def submit(request: RunRequest, options: LocalOptions) -> RunRecord:
         earlier = EarlierFigures(measured[0], f"../{quote(measured[0])}/{INDEX}", measured[1]) if measured else None
         write_index(folder, describe_run(folder, record, request.experiment), earlier)
         problem = _keep_results(folder, record)
+    _tell_end(webhook, folder, record)
     _print_outcome(folder, record)
     print_steps(list_steps(_describe_ending(folder, record, request), command))
     if problem:
         raise problem
     return record
+
+
+def _tell_end(webhook: str, folder: Path, record: RunRecord) -> None:
+    failed = next((name for name, task in record["stages"].items() if task["state"] == "failed"), "")
+    tell_end(webhook, f"{folder.parent.name}/{folder.name}", record["state"], failed=failed)
 
 
 def _describe_ending(folder: Path, record: RunRecord, request: RunRequest) -> Ending:

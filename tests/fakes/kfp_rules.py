@@ -30,6 +30,7 @@ NUMBER = (int, float)
 class Frame(NamedTuple):
     """What a poll sees: the state of the run, and of the tasks that have begun; in a part PART, the task PART/TASK.
 
+    A part may be within another one, PART/PART/TASK.
     A task may also be CACHED, or OMITTED because one before it failed.
     """
 
@@ -43,15 +44,22 @@ class Refusal(Exception):
         self.status = status
 
 
-def progress(tasks: list[str], failed: str = "", cached: tuple[str, ...] = ()) -> list[Frame]:
-    """The frames of a run whose tasks come one after another, up to success or to the failure of one."""
-    frames, done = [Frame("PENDING")], dict[str, str]()
+def progress(tasks: list[str], failed: str = "", cached: tuple[str, ...] = (), exit_task: str = "") -> list[Frame]:
+    """The frames of a run whose tasks come one after another, up to success or to the failure of one.
+
+    The exit task comes last, whatever becomes of the others; only then the run has ended.
+    """
+    frames, done, state = [Frame("PENDING")], dict[str, str](), "SUCCEEDED"
     for task in tasks:
         frames.append(Frame("RUNNING", {**done, task: "RUNNING"}))
         if task == failed:
-            return [*frames, Frame("FAILED", {**dict.fromkeys(tasks, "OMITTED"), **done, task: "FAILED"})]
+            done, state = {**dict.fromkeys(tasks, "OMITTED"), **done, task: "FAILED"}, "FAILED"
+            break
         done[task] = "CACHED" if task in cached else "SUCCEEDED"
-    return [*frames, Frame("SUCCEEDED", done)]
+    if exit_task:
+        frames.append(Frame("RUNNING", {**done, exit_task: "RUNNING"}))
+        done = {**done, exit_task: "SUCCEEDED"}
+    return [*frames, Frame(state, done)]
 
 
 def require(value: str | None, message: str) -> str:
@@ -184,10 +192,12 @@ def _nodes(workflow: str, frame: Frame) -> Iterator[tuple[str, str, str]]:
     A part of the pipeline has a driver and a node too; its tasks' names do not say that they are in it.
     """
     yield from (("", workflow, frame.state), ("root-driver", "root-driver", "SUCCEEDED"), ("root", "root", frame.state))
-    for part in dict.fromkeys(task.partition("/")[0] for task in frame.tasks if "/" in task):
+    steps = [task.split("/") for task in frame.tasks]
+    for part in dict.fromkeys("/".join(names[:end]) for names in steps for end in range(1, len(names))):
         states = {state for task, state in frame.tasks.items() if task.startswith(f"{part}/")}
-        yield f"{part}-driver", f"{part}-driver", "SUCCEEDED"
-        yield part, part, next((state for state in ("FAILED", "RUNNING") if state in states), "SUCCEEDED")
+        name = part.rpartition("/")[2]
+        yield f"{part}-driver", f"{name}-driver", "SUCCEEDED"
+        yield part, name, next((state for state in ("FAILED", "RUNNING") if state in states), "SUCCEEDED")
     for task, state in frame.tasks.items():
         name = task.rpartition("/")[2]
         yield f"{task}-driver", f"{name}-driver", "OMITTED" if state == "OMITTED" else "SUCCEEDED"

@@ -141,6 +141,13 @@ class KfpServer:
                     return getattr(self, name)(request, *map(unquote, match.groups()))
         raise Refusal(404, "Not Found")
 
+    def trigger(self, recurring: Json) -> Json:
+        """The run that a recurring run makes when its time has come, named as Kubernetes names it."""
+        name = re.sub("[^a-z0-9]", "", recurring["display_name"].lower())
+        kept = ("pipeline_version_reference", "runtime_config", "experiment_id", "service_account")
+        body = {key: recurring[key] for key in kept} | {"display_name": f"{name}x7k2p-1-3098215023"}
+        return self.answer(Request("POST", "/runs", {}, body))
+
     @route("GET", "/healthz")
     def healthz(self, _: Request) -> Json:
         return {"commit_sha": "unknown", "tag_name": "2.4.0", "multi_user": self.multi_user}
