@@ -74,7 +74,7 @@ def _read_request(options: argparse.Namespace) -> "RunRequest":
         data=options.data,
         test_data=options.test_data,
         rev=options.rev,
-        decisions=options.decisions,
+        decisions=tuple(options.decisions),
         schema=options.schema,
         params=tuple(options.param),
         from_run=options.from_run or LATEST,
@@ -117,7 +117,13 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--pipeline", help="training (the default), improvement: one turn of the loop, or comparison of two runs"
     )
-    parser.add_argument("--decisions", metavar="FILE", help="decisions.csv of the review, for the improvement")
+    parser.add_argument(
+        "--decisions",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="decisions.csv of the review, for the improvement; of several people one each, named decisions-NAME.csv",
+    )
     parser.add_argument(
         "--schema", metavar="FILE", help="schema.pbtxt that the images must fit (default: the config's, else inferred)"
     )

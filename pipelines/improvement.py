@@ -34,7 +34,9 @@ def build(stages: Stages) -> BaseComponent:
         on_bad_image: str = data["on_bad_image"],
         curated_schema_uri: str = stages.parameters["validate"]["curated_schema_uri"],
         # the next version
-        decisions_uri: str = curation["decisions_uri"],
+        decisions_uris: dict = curation["decisions_uris"],  # type: ignore[type-arg]
+        disagreement: str = curation["disagreement"],
+        deciding_reviewer: str = curation["deciding_reviewer"],
         most_dropped: float = curation["most_dropped"],
         augment_times: float = curation["augment_times"],
         augment_to: int = curation["augment_to"],
@@ -72,7 +74,9 @@ def build(stages: Stages) -> BaseComponent:
             examples=before.outputs["examples"],
             issues=audit.outputs["issues"],
             predictions=before.outputs["predictions"],
-            decisions_uri=decisions_uri,
+            decisions_uris=decisions_uris,
+            disagreement=disagreement,
+            deciding_reviewer=deciding_reviewer,
             most_dropped=most_dropped,
             max_images=max_images,
             augment_times=augment_times,

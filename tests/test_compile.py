@@ -201,7 +201,9 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
     assert definitions(root, "inputDefinitions")[0].keys() == {
         *definitions(pipelines["training"]["root"], "inputDefinitions")[0],
         "content",
-        "decisions_uri",
+        "decisions_uris",
+        "disagreement",
+        "deciding_reviewer",
         "most_dropped",
         "augment_times",
         "augment_to",

@@ -16,7 +16,6 @@ from components.audit.cross_validation import AuditSettings, judge_images
 from components.audit.pictures import is_plain, make_views
 from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
-from components.audit.review import PICTURE, write_review
 from components.shared.duplicates import (
     MOST_NEAR,
     Fingerprint,
@@ -38,6 +37,7 @@ from components.shared.formats.examples import (
 from components.shared.formats.issues import Issue, write_issues
 from components.shared.pictures import decode_rgb
 from components.shared.report import draw_thumbnails
+from components.shared.review import PICTURE, write_review
 
 UNJUDGED = "Its class has too few different images to be judged."
 

@@ -11,7 +11,9 @@ def curate(
     examples: Input[Dataset],
     issues: Input[Dataset],
     predictions: Input[Dataset],
-    decisions_uri: str,
+    decisions_uris: dict,
+    disagreement: str,
+    deciding_reviewer: str,
     policy_splits: list,
     relabel_confidence: float,
     drop_confidence: float,
@@ -29,6 +31,7 @@ def curate(
     data: Output[Dataset],
     data_uri: OutputPath(str),  # type: ignore[valid-type]
     changes: Output[Dataset],
+    disputed: Output[HTML],
     metrics: Output[Metrics],
     report: Output[HTML],
 ) -> None:
@@ -38,7 +41,9 @@ def curate(
         examples: The images of the data version, as ingest writes them.
         issues: issues.csv, as audit writes it for these examples.
         predictions: The predictions for these examples, as evaluate writes them.
-        decisions_uri: The decisions of people, a path or gs://BUCKET/OBJECT; empty if there are none.
+        decisions_uris: The decisions of each person, a path or gs://BUCKET/OBJECT by name; empty if there are none.
+        disagreement: What counts where people disagree: majority or unanimity.
+        deciding_reviewer: The person whose word counts there; empty for nobody.
         policy_splits: The splits in which the policy may act: train, val, or both.
         relabel_confidence: The least confidence at which the policy follows a suggested label.
         drop_confidence: The least confidence at which it drops an image that the audit suggests to drop.
@@ -57,6 +62,7 @@ def curate(
         data: The folder of the new version, with manifest.csv.
         data_uri: The address of data, for a pipeline that takes its data by address.
         changes: A CSV file with a row per image of the examples.
+        disputed: The page on which a person decides about the images that people leave undecided; empty without any.
         metrics: The numbers of images that were changed, and those of the new splits.
         report: The report, an HTML page.
 
@@ -68,10 +74,12 @@ def curate(
     from components.curate.augmentation import Augmentation
     from components.curate.curation import CurationInputs, CurationOutputs, curate_examples
     from components.curate.planning import Policy
+    from components.curate.voting import Voting
 
     counts = curate_examples(
-        CurationInputs(examples.path, issues.path, predictions.path, decisions_uri),
-        CurationOutputs(data.path, changes.path, report.path),
+        CurationInputs(examples.path, issues.path, predictions.path, decisions_uris),
+        CurationOutputs(data.path, changes.path, disputed.path, report.path),
+        voting=Voting(disagreement, deciding_reviewer),
         policy=Policy(policy_splits, relabel_confidence, drop_confidence, doubt_confidence, duplicates, most_dropped),
         cleaning=cleaning,
         augmentation=Augmentation(max_images, augment_times, augment_to, hard_weight, flips, content, seed),

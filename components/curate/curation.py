@@ -1,23 +1,27 @@
 """Curation: makes the next data version from a data version, its audit, and what people decided about its images."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from components.curate.agreement import measure_agreement
 from components.curate.augmentation import Augmentation, check_augmentation
 from components.curate.balance import count_copies, read_hardness
 from components.curate.cleaning import check_cleaning
 from components.curate.content import look_at_images
 from components.curate.planning import Outcome, Policy, check_policy, plan_outcomes
-from components.curate.reading import SourceImage, read_images, read_issues, read_people
+from components.curate.reading import SourceImage, read_images, read_issues, read_reviews
 from components.curate.report import write_curation_report
+from components.curate.voting import Settlement, Voting, check_voting, settle_decisions
 from components.curate.writing import ImageTarget, name_targets, write_images
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats.changes import Change, write_changes
-from components.shared.formats.examples import CURATED_SPLITS, open_examples
+from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, open_examples
 from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import CuratedImage
+from components.shared.report import draw_thumbnails
+from components.shared.review import PICTURE, write_review
 
 
 class CurationInputs(NamedTuple):
@@ -26,7 +30,7 @@ class CurationInputs(NamedTuple):
     examples: str
     issues: str
     predictions: str
-    decisions_uri: str  # a path or gs://BUCKET/OBJECT; empty if there are no decisions
+    decisions_uris: Mapping[str, str]  # a path or gs://BUCKET/OBJECT by the name of the person who decided
 
 
 class CurationOutputs(NamedTuple):
@@ -34,6 +38,7 @@ class CurationOutputs(NamedTuple):
 
     data: str  # a folder
     changes: str  # a CSV file
+    disputed: str  # an HTML file
     report: str  # an HTML file
 
 
@@ -41,33 +46,38 @@ def curate_examples(
     inputs: CurationInputs,
     outputs: CurationOutputs,
     *,
+    voting: Voting,
     policy: Policy,
     cleaning: list[str],
     augmentation: Augmentation,
 ) -> dict[str, int]:
-    """Writes the folder of the new version with its manifest.csv, the changes as CSV, and the report.
+    """Writes the folder of the new version with its manifest.csv, the changes as CSV, and the pages.
 
     Args:
         inputs: The examples of the previous version, and what the audit, a model and people say about them.
         outputs: Where to write.
+        voting: What counts where people disagree.
         policy: What to do with the images about which no person decided.
         cleaning: The operations on each picture of train and val, in the order in which they are applied.
         augmentation: How many images are made from others, and how.
 
     Returns:
-        The numbers of images relabelled, dropped, moved to another split, and augmented, and those of train and val.
+        The numbers of images relabelled, dropped, moved to another split, and augmented, and those of train and val; of
+        several people also the numbers of images about which they disagree, and which that leaves undecided.
 
     Raises:
         UserError: A setting is out of range, the issues, decisions or predictions are broken or do not belong to these
             examples, more images are left than `max_images`, or a class has none left.
     """
+    check_voting(voting, inputs.decisions_uris)
     check_policy(policy)
     check_cleaning(cleaning)
     check_augmentation(augmentation)
     examples = open_examples(inputs.examples)
     classes = examples.manifest.classes
     images = read_images(examples)
-    people = read_people(inputs.decisions_uri, images, classes)
+    reviews = read_reviews(inputs.decisions_uris, images, classes)
+    people = settle_decisions(reviews, voting)
     issues = read_issues(inputs.issues, images, classes)
     outcomes = plan_outcomes(images, issues=issues, people=people, policy=policy, classes=classes)
     copies = _plan_copies(outcomes, images, predictions=inputs.predictions, augmentation=augmentation, classes=classes)
@@ -77,34 +87,63 @@ def curate_examples(
     with new_directory(outputs.data) as folder, new_file(outputs.changes) as path:
         curated = write_images(folder, examples, targets=targets, augmentation=augmentation)
         write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
-        undecided = describe_undecided(outcomes, issues)
+        _write_disputed(outputs.disputed, examples, people=people, issues=issues)
+        left = [*describe_undecided(outcomes, issues, people), *describe_disputed(people)]
         write_curation_report(
             outputs.report,
             examples=examples,
             outcomes=outcomes,
             targets=targets,
             folder=folder,
-            undecided=undecided,
+            left=left,
+            people=people,
+            agreement=measure_agreement(reviews, issues, classes),
+            voting=voting,
             hard_weight=augmentation.hard_weight,
         )
-    if undecided:
-        print(f"curate: {undecided}", flush=True)
-    return _count(outcomes, curated)
+    for sentence in left:
+        print(f"curate: {sentence}", flush=True)
+    disputes = {"disagreements": len(people.disagreements), "undecided": len(people.undecided)}
+    return _count(outcomes, curated) | (disputes if len(reviews) > 1 else {})
 
 
-def describe_undecided(outcomes: Iterable[Outcome], issues: dict[str, Issue]) -> str:
-    """Says how many images the audit doubts that neither a person nor the policy has decided about; "" if none."""
+def describe_undecided(outcomes: Iterable[Outcome], issues: dict[str, Issue], people: Settlement) -> list[str]:
+    """Says how many images the audit doubts that neither a person nor the policy has decided about, if any."""
     doubted = Counter(
         outcome.split
         for outcome in outcomes
         if not outcome.decided_by
+        and outcome.image.filename not in people.disagreements
         and outcome.image.filename in issues
         and issues[outcome.image.filename].action in ("relabel", "drop", "look")
     )
     if not doubted:
-        return ""
+        return []
     count = " and ".join(f"{doubted[split]:,} of {split}" for split in CURATED_SPLITS if doubted[split])
-    return f"Doubted images that stay as they are until a person decides on the review page: {count}."
+    return [f"Doubted images that stay as they are until a person decides on the review page: {count}."]
+
+
+def describe_disputed(people: Settlement) -> list[str]:
+    """Says how many images stay as they are because people disagree, if any."""
+    count = len(people.undecided)
+    return [f"Images that people leave undecided because they disagree: {count:,}; disputed asks again."] * bool(count)
+
+
+def _write_disputed(output: str, examples: ExampleSet, *, people: Settlement, issues: Mapping[str, Issue]) -> None:
+    """Writes the page on which a person decides what people leave undecided; empty if that is nothing."""
+    disputes = {filename: each.decisions for filename, each in people.undecided.items()}
+    if not disputes:
+        with new_file(output) as path:
+            path.touch()
+        return
+    write_review(
+        output,
+        sorted(issues[filename] for filename in disputes),  # by their ranks
+        pictures=draw_thumbnails(examples, set(disputes), PICTURE),
+        classes=examples.manifest.classes,
+        data_version=examples.manifest.data_version,
+        disputes=disputes,
+    )
 
 
 def _plan_copies(

@@ -2,10 +2,11 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from components.curate.reading import SourceImage
+from components.curate.voting import Disagreement, Settlement
 from components.shared.errors import UserError, quote
 from components.shared.formats.decisions import Decision
 from components.shared.formats.examples import CURATED_SPLITS, CopyOrder
@@ -92,11 +93,13 @@ def plan_outcomes(
     images: Iterable[SourceImage],
     *,
     issues: dict[str, Issue],
-    people: dict[str, Decision],
+    people: Settlement,
     policy: Policy,
     classes: list[str],
 ) -> list[Outcome]:
     """Determines what becomes of each image.
+
+    The policy leaves alone what people leave undecided because they disagree, and all copies and near duplicates of it.
 
     Exact and near duplicates of val images, and exact ones of test images, are dropped from train, so that val and test
     stay uncontaminated. That includes val images that are dropped now, since the models of both versions are compared
@@ -105,7 +108,7 @@ def plan_outcomes(
     Args:
         images: All images of the data version.
         issues: What the audit says about each image of train and val, by file name.
-        people: What people decided, by file name.
+        people: What people decided.
         policy: What to do with the other images.
         classes: The names of the classes.
 
@@ -116,18 +119,21 @@ def plan_outcomes(
         UserError: The policy would change most images or drop too many of a class, or a class would be left without
             images in train or val.
     """
-    labels = _list_decided_labels(people)
+    labels = _list_decided_labels(people.decisions)
+    disputes = _list_disputes(people)
     outcomes = [
-        _decide(image, issues.get(image.filename), people=people, labels=labels, policy=policy)
+        _decide(image, issues.get(image.filename), people=people, labels=labels, disputes=disputes, policy=policy)
         for image in sorted(images)
     ]
     _check_audit(outcomes, policy)
     outcomes = _separate_from_test(outcomes)
     group = _group_by_issue(issues)
-    outcomes = _change_groups(outcomes, group, lambda twins: _separate_from_val(twins, people))
+    outcomes = _change_groups(outcomes, group, lambda twins: _separate_from_val(twins, people.decisions))
     if policy.duplicates == "drop":
         outcomes = _change_groups(
-            outcomes, group, lambda twins: _keep_one(twins, issues, people=people, splits=policy.splits)
+            outcomes,
+            group,
+            lambda twins: _keep_one(twins, issues, people=people.decisions, disputes=disputes, splits=policy.splits),
         )
     _check_dropped(outcomes, issues, policy)
     return _fill_val(outcomes, group, classes)
@@ -135,23 +141,37 @@ def plan_outcomes(
 
 def _list_decided_labels(people: dict[str, Decision]) -> dict[str, str]:
     """Returns the labels that people decided on by sha256, since copies of one picture have one label."""
-    return {person.sha256: person.new_label or person.label for person in people.values() if person.decision != "drop"}
+    return {person.sha256: person.outcome for person in people.values() if person.outcome}
+
+
+def _list_disputes(people: Settlement) -> dict[str, Disagreement]:
+    """Returns what people leave undecided by sha256, since who doubts one copy of a picture doubts the others."""
+    return {next(iter(each.decisions.values())).sha256: each for each in people.undecided.values()}
 
 
 def _decide(
-    image: SourceImage, issue: Issue | None, *, people: dict[str, Decision], labels: dict[str, str], policy: Policy
+    image: SourceImage,
+    issue: Issue | None,
+    *,
+    people: Settlement,
+    labels: dict[str, str],
+    disputes: dict[str, Disagreement],
+    policy: Policy,
 ) -> Outcome:
-    """Decides as a person did, about the image or a copy of it, or else as the policy says."""
+    """Decides as people did, about the image or a copy of it, or else as the policy says."""
     outcome = Outcome(image, image.split, image.label)
     if issue is None:  # an image of test
         return outcome
-    if image.filename in people:
-        decision = people[image.filename]
-        if decision.decision == "drop":
-            return outcome.drop("person", "")
-        return outcome._replace(label=decision.new_label or image.label, decided_by="person")
+    if decision := people.decisions.get(image.filename):
+        disagreement = people.disagreements.get(image.filename)
+        why = disagreement.why if disagreement else ""
+        if not decision.outcome:
+            return outcome.drop("person", why)
+        return outcome._replace(label=decision.outcome, decided_by="person", why=why)
     if image.sha256 in labels:
         return outcome._replace(label=labels[image.sha256], decided_by="person", why="As decided for a copy of it.")
+    if dispute := people.disagreements.get(image.filename) or disputes.get(image.sha256):
+        return outcome._replace(why=dispute.why)
     return _apply_policy(outcome, issue, policy) if image.split in policy.splits else outcome
 
 
@@ -249,11 +269,16 @@ def _separate_from_val(twins: list[Outcome], people: dict[str, Decision]) -> lis
 
 
 def _keep_one(
-    twins: list[Outcome], issues: dict[str, Issue], *, people: dict[str, Decision], splits: list[str]
+    twins: list[Outcome],
+    issues: dict[str, Issue],
+    *,
+    people: dict[str, Decision],
+    disputes: Mapping[str, Disagreement],
+    splits: list[str],
 ) -> list[Outcome]:
-    """Drops all but one of the remaining images of a group; images that a person keeps stay."""
+    """Drops all but one of the remaining images of a group; images that a person keeps stay, and disputed groups."""
     left = [twin for twin in twins if twin.split in splits]
-    if len(left) < 2:
+    if len(left) < 2 or any(twin.image.sha256 in disputes for twin in left):
         return twins
     conflicting = len({twin.label for twin in left}) > 1
 

@@ -1,7 +1,7 @@
 """The inputs of curation: the images of a data version, what the audit found, and what people decided."""
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,22 +103,26 @@ def read_issues(path: str, images: Iterable[SourceImage], classes: Collection[st
     return issues
 
 
-def read_people(uri: str, images: Iterable[SourceImage], classes: Collection[str]) -> dict[str, Decision]:
-    """Reads what people decided about images of train and val.
+def read_reviews(
+    uris: Mapping[str, str], images: Iterable[SourceImage], classes: Collection[str]
+) -> dict[str, dict[str, Decision]]:
+    """Reads what each reviewer decided about images of train and val.
 
     Args:
-        uri: A path or gs://BUCKET/OBJECT; empty if there are no decisions.
+        uris: A path or gs://BUCKET/OBJECT by the name of the reviewer.
         images: The images of the data version.
         classes: The names of the classes.
 
     Returns:
-        The decisions by file name.
+        The decisions by reviewer, in the order of their names, then by file name.
 
     Raises:
-        UserError: The file cannot be read, is broken, decides about other images, or contradicts itself.
+        UserError: A file cannot be read, is broken, decides about other images, or contradicts itself.
     """
-    if not uri:
-        return {}
     known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED_SPLITS}
-    with open_local_copy(uri) as path:
-        return {decision.filename: decision for decision in read_decisions(path, known, classes, shown=uri)}
+    reviews = {}
+    for reviewer, uri in sorted(uris.items()):
+        with open_local_copy(uri) as path:
+            decisions = read_decisions(path, known, classes, shown=uri)
+        reviews[reviewer] = {decision.filename: decision for decision in decisions}
+    return reviews

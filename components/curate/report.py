@@ -3,7 +3,9 @@
 from collections import Counter
 from pathlib import Path
 
+from components.curate.agreement import Agreement
 from components.curate.planning import Outcome
+from components.curate.voting import Settlement, Voting
 from components.curate.writing import ImageTarget
 from components.shared.formats.examples import ExampleSet
 from components.shared.report import draw_thumbnail, draw_thumbnails, write_report
@@ -20,7 +22,10 @@ def write_curation_report(
     outcomes: list[Outcome],
     targets: dict[str, ImageTarget],
     folder: Path,
-    undecided: str,
+    left: list[str],
+    people: Settlement,
+    agreement: Agreement | None,
+    voting: Voting,
     hard_weight: float,
 ) -> None:
     """Writes the report.
@@ -31,7 +36,10 @@ def write_curation_report(
         outcomes: What became of each of its images.
         targets: The files of the images that were not dropped, by the file name before.
         folder: The folder of the new version.
-        undecided: A sentence about the doubted images that are left; "" if there are none.
+        left: What is left for people to decide, a sentence each.
+        people: What people decided together.
+        agreement: How far they agree; None if there are fewer than two.
+        voting: What counts where they disagree.
         hard_weight: As in Augmentation.
     """
     manifest = examples.manifest
@@ -41,7 +49,9 @@ def write_curation_report(
         "moved": [outcome for outcome in outcomes if outcome.is_moved],
     }
     montages = {name: _choose_montage(targets, name) for name in manifest.classes}
+    disagreements = sorted(people.disagreements.items(), key=lambda pair: bool(pair[1].settled))  # undecided ones first
     shown = {outcome.image.filename for gallery in galleries.values() for outcome in gallery[:GALLERY]}
+    shown |= {filename for filename, _ in disagreements[:GALLERY]}
     shown |= {target.outcome.image.filename for montage in montages.values() for target in montage}
     write_report(
         output,
@@ -54,7 +64,11 @@ def write_curation_report(
         augmented=_count_augmented(targets),
         deciders=Counter((action, outcome.decided_by) for action, changed in galleries.items() for outcome in changed),
         galleries=galleries,
-        undecided=undecided,
+        left=left,
+        disagreements=disagreements,
+        undecided=len(people.undecided),
+        agreement=agreement,
+        voting=voting,
         hard_weight=hard_weight,
         gallery_size=GALLERY,
         montages=montages,

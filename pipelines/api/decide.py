@@ -16,7 +16,8 @@ class Decisions:
     """The doubted images of an audit, one after another, and what a person decides about them.
 
     As the last value of a cell it is shown with buttons; `decide` does what they do. Each decision is saved at once, so
-    that `Machine.start(pipeline="improvement", decisions=...)` can use the file.
+    that `Machine.start(pipeline="improvement", decisions=...)` can use the file, which is named after the person where
+    several decide: decisions-anna.csv.
     """
 
     def __init__(self, run: Run, path: str | Path = "decisions.csv", *, limit: int = 30) -> None:

@@ -122,10 +122,17 @@ def _keep_reports(uris: Uris, folder: Path) -> None:
         for (task, output), uri in uris.items()
         if output in REPORTS
     }
-    for name, uri in reports.items():
-        fetch(uri, folder / name)
-    if reports:
-        print(f"reports in {folder}/: {', '.join(sorted(reports))}")
+    kept = [name for name, uri in reports.items() if _keep_report(uri, folder / name)]
+    if kept:
+        print(f"reports in {folder}/: {', '.join(sorted(kept))}")
+
+
+def _keep_report(uri: str, path: Path) -> bool:
+    """Fetches a page; whether it is one, as empty ones are not."""
+    fetch(uri, path)
+    if not path.stat().st_size:
+        path.unlink()
+    return path.exists()
 
 
 def _tell_cached(execution: Execution, uris: Uris) -> None:

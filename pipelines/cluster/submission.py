@@ -27,7 +27,7 @@ from pipelines.output.display import Step, print_steps
 from pipelines.submission.arguments import EarlierRun
 from pipelines.submission.commands import Command, keep_command, write_action
 from pipelines.submission.forecast import describe_forecast, make_forecast
-from pipelines.submission.preparation import PreparedRun, choose_schema, prepare
+from pipelines.submission.preparation import PreparedRun, choose_schema, name_reviewers, prepare
 from pipelines.submission.request import ClusterOptions, RunRequest
 from pipelines.submission.telling import tell_end
 
@@ -174,8 +174,9 @@ def _upload(
         if not options.force:
             check_tags(list_images(spec))
         version = runs.name_version(package, prepared.stages.tag)
-        if request.decisions and not is_address(request.decisions):
-            upload(Path(request.decisions), prepared.arguments["decisions_uri"])
+        for reviewer, file in name_reviewers(request.decisions).items():
+            if not is_address(file):
+                upload(Path(file), prepared.arguments["decisions_uris"][reviewer])
         if (schema := choose_schema(request, cluster.config)) and not is_address(schema):
             upload(Path(schema), prepared.arguments["curated_schema_uri"])
         uploaded = runs.find_or_upload(cluster, pipeline=prepared.pipeline.name, package=package, version=version)

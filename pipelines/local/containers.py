@@ -19,6 +19,7 @@ from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
 from components.shared.errors import UserError
+from pipelines.compiler.values import list_texts
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -90,9 +91,9 @@ def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:
 
     For a version in a DVC remote, STORE/ab/cdef.dir, it is the whole store, since that file only lists the others.
     """
-    for value in arguments.values():
-        if isinstance(value, str) and value.startswith("/") and Path(value).exists():
-            yield str(Path(value).parents[1]) if value.endswith(".dir") else value
+    for text in list_texts(arguments):
+        if text.startswith("/") and Path(text).exists():
+            yield str(Path(text).parents[1]) if text.endswith(".dir") else text
 
 
 class _Container:

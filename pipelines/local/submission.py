@@ -153,8 +153,10 @@ def _keep_reports(folder: Path, record: RunRecord) -> None:
     """Copies the reports and the figures beside run.json, where a browser opens them."""
     for task, content in record["stages"].items():
         for output in REPORTS:
-            if report := content["artifacts"].get(output):
-                _copy(locate_report(report["uri"], output), folder / name_report(task, output))
+            if made_by_task := content["artifacts"].get(output):
+                report = Path(locate_report(made_by_task["uri"], output))
+                if report.stat().st_size:
+                    _copy(report, folder / name_report(task, output))
     if record["state"] != "succeeded":
         return
     made = _list_made(folder, record)
@@ -199,6 +201,7 @@ def _print_outcome(folder: Path, record: RunRecord) -> None:
     console.print(f"{record['state']} after {record['seconds']:.0f} s")
     reports = [path for path in sorted(folder.glob("*.html")) if path.name != INDEX]
     for report in [*reports, *folder.glob("issues.csv"), *folder.glob("*schema.pbtxt")]:
-        name = f"{report.stem} report" if report.suffix == ".html" and report.stem != "review" else report.stem
+        is_of_a_stage = report.suffix == ".html" and report.stem not in ("review", "disputed")
+        name = f"{report.stem} report" if is_of_a_stage else report.stem
         console.print(f"{name:<24} {link_to(report)}")
     console.print(f"{'log':<24} {link_to(folder / 'run.log')}")

@@ -23,6 +23,7 @@ DESCRIPTIONS = {
     "curate": "what the next version changes",
     "compare": "what the new version changed: both models on the same images",
     "review": "decide on the doubted images, one by one",
+    "disputed": "decide on the images that people disagree about",
     "issues": "all images as a table, for a spreadsheet, those that are doubted first",
     "schema": "what the images must be like; keep it with them, correct it, and give it to later runs with --schema",
     "yardstick": "the new model on the images and labels of before, for the comparison; its own are in after-evaluate",

@@ -18,14 +18,16 @@ METRICS = "metrics.json"
 TABLES = ("confusion", "classes")
 PLOTS = tuple(f"plots/{table}/{split}.csv" for table in TABLES for split in ("val", "test"))
 FILES = (METRICS, "classes.json", "plots/training.csv", *PLOTS)
-REPORTS = ("report", "review", "issues", "schema")  # the outputs that a person opens and may give back
+# The outputs that a person opens and may give back. An empty one is none: nobody is asked about disputed images.
+REPORTS = ("report", "review", "issues", "disputed", "schema")
 
 
 def name_report(task: str, output: str) -> str:
     """The name of a report's file: before-train.html for that of before-train, and review.html for the review."""
     if output == "schema":
         return f"{task.removesuffix('validate')}{schema.FILE}"  # before-schema.pbtxt for that of before-validate
-    return {"report": f"{task}.html", "review": "review.html", "issues": "issues.csv"}[output]
+    names = {"report": f"{task}.html", "review": "review.html", "issues": "issues.csv", "disputed": "disputed.html"}
+    return names[output]
 
 
 def locate_report(uri: str, output: str) -> str:

@@ -60,8 +60,11 @@ def _list_words(command: Command) -> list[str]:
         words += ["--local", *(["--runner", options.runner] if options.runner != "subprocess" else [])]
     if request.config != ("local" if command.is_local else "gke"):
         words += _write_value("--config", request.config)
-    for name in ("experiment", "runs", "pipeline", "component", "data", "test_data", "rev", "decisions", "schema"):
+    for name in ("experiment", "runs", "pipeline", "component", "data", "test_data", "rev"):
         words += write_option(request, name)
+    for file in request.decisions:
+        words += _write_value("--decisions", file)
+    words += write_option(request, "schema")
     for param in request.params:
         words += _write_value("--param", param)
     for name in ("from_run", "before"):

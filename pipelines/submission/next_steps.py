@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.shared.cloud_storage import is_address
+from components.shared.formats.decisions import FILE as DECISIONS
+from components.shared.formats.decisions import SETTLED_FILE, name_reviewer
 from pipelines.output.display import Step
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.project import write_command
 from pipelines.submission.commands import DEFAULTS, Command, write_option
 from pipelines.submission.request import RunRequest
-
-DECISIONS = "decisions.csv"
 
 
 class Ending(NamedTuple):
@@ -37,7 +37,10 @@ def list_steps(ending: Ending, command: Command | None) -> Iterator[Step]:
     asks = review.is_file() and _asks_for_decisions(ending, command)
     if asks:
         yield Step(f"decide on the doubted images; the page saves {DECISIONS}", page=review)
-    again = list(_list_commands(ending, command, asks=asks)) if command else []
+    disputed = ending.folder / "disputed.html"
+    if is_disputed := disputed.is_file():
+        yield Step(f"decide on the images that people disagree about; the page saves {SETTLED_FILE}", page=disputed)
+    again = list(_list_commands(ending, command, asks=asks, is_disputed=is_disputed)) if command else []
     yield from again
     if ending.adoption and ending.state == "succeeded":
         yield Step("or keep the new images" if again else "keep the new images", command=ending.adoption)
@@ -48,21 +51,29 @@ def _asks_for_decisions(ending: Ending, command: Command | None) -> bool:
 
     Where curate failed, that is usually because its policy would drop too many images.
     """
-    is_decided = command is not None and command.request.decisions is not None
+    is_decided = command is not None and bool(command.request.decisions)
     return ending.state == ending.curation and (
         ending.state == "failed" or (ending.state == "succeeded" and not is_decided)
     )
 
 
-def _list_commands(ending: Ending, command: Command, *, asks: bool) -> Iterator[Step]:
+def _list_commands(ending: Ending, command: Command, *, asks: bool, is_disputed: bool) -> Iterator[Step]:
     request = command.request
-    if asks:
-        decided = command.change(decisions=DECISIONS)
-        yield Step(f"move {DECISIONS} here, and run again with it", command=str(decided))
+    if asks:  # of a person who decided alone, the page has saved the earlier decisions again
+        yield _decide_again(command, *(request.decisions if len(request.decisions) > 1 else ()), DECISIONS)
+    elif is_disputed:
+        yield _decide_again(command, *request.decisions, SETTLED_FILE)
     elif ending.state != "succeeded":
         yield Step("run it again", command=str(command))
     elif request.pipeline in (None, "training") and not request.component and request.data:
         yield Step("audit the images and try the next version", command=str(command.change(pipeline="improvement")))
+
+
+def _decide_again(command: Command, *files: str) -> Step:
+    """The same run with these decisions, of which a page has just saved the last file, in place of an older one."""
+    *others, saved = files
+    others = [file for file in others if name_reviewer(file) != name_reviewer(saved)]
+    return Step(f"move {saved} here, and run again with it", command=str(command.change(decisions=(*others, saved))))
 
 
 def write_adoption(request: RunRequest, *source: str) -> str:
@@ -97,7 +108,7 @@ def write_next_turn(command: Command, data: str) -> str:
         data=data,
         test_data=None,
         rev=None,
-        decisions=None,
+        decisions=(),
         params=() if request.component else request.params,
         from_run=DEFAULTS.from_run,
     )

@@ -4,6 +4,7 @@ What to run, on what data, from which earlier runs, with what values. Where the 
 runs, they are a `Target`.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +13,7 @@ from kfp.dsl.base_component import BaseComponent
 
 from components.shared.cloud_storage import is_address, parse_address
 from components.shared.errors import UserError
-from components.shared.formats.decisions import check_decisions
+from components.shared.formats.decisions import check_deciding_reviewer, check_decisions, name_reviewer
 from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
 from pipelines.compiler.stages import Stages
@@ -77,16 +78,18 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     if request.component == "ingest" and not request.data:
         arguments |= _look_again(arguments, request, target)
     if request.decisions:
-        check_file(request.decisions, "--decisions names what the review saved")
-        if not is_address(request.decisions):
-            check_decisions(request.decisions, _list_classes(request, data))
-        arguments["decisions_uri"] = locate_file(request.decisions, "decisions", target)
+        classes = _list_classes(request, data)
+        arguments["decisions_uris"] = {
+            reviewer: _locate_decisions(file, classes, target)
+            for reviewer, file in name_reviewers(request.decisions).items()
+        }
     if schema := choose_schema(request, config):
         arguments["curated_schema_uri"] = locate_file(schema, "schemas", target)
     for param in request.params:
         if (parameter := param.partition("=")[0]) in DATA:
             raise UserError(f"--param {parameter}: --data, --test-data and --rev set it; name the images by these.")
     arguments = check_arguments(pipeline, arguments, params=request.params, contracts=stages.contracts)
+    check_deciding_reviewer(arguments.get("deciding_reviewer", ""), arguments.get("decisions_uris", {}))
     return PreparedRun(name, stages, pipeline, arguments, data.versions, earlier)
 
 
@@ -140,6 +143,36 @@ def _look_again(arguments: dict[str, Any], request: RunRequest, target: Target) 
 
     again = replace(request, data=find_folder("data_uri"), test_data=find_folder("test_data_uri"))
     return {"ignored": [], **locate_data(again, target).arguments} if again.data or again.test_data else {}
+
+
+def name_reviewers(files: Iterable[str]) -> dict[str, str]:
+    """Each file of --decisions by the name of the person who decided.
+
+    Raises:
+        UserError: two files are named after the same person.
+    """
+    named: dict[str, str] = {}
+    for file in files:
+        reviewer = name_reviewer(file)
+        if reviewer in named:
+            raise UserError(
+                f"{named[reviewer]} and {file}: both are named after the reviewer {reviewer}; name each file after the"
+                " person who decided, such as decisions-anna.csv."
+            )
+        named[reviewer] = file
+    return named
+
+
+def _locate_decisions(file: str, classes: list[str], target: Target) -> str:
+    """Where curate finds the decisions of a person.
+
+    Raises:
+        UserError: there is no such file, or it is broken.
+    """
+    check_file(file, "--decisions names what the review saved")
+    if not is_address(file):
+        check_decisions(file, classes)
+    return locate_file(file, "decisions", target)
 
 
 def choose_schema(request: RunRequest, config: Config) -> str:

@@ -1,7 +1,7 @@
 """What a person asks to run, on the command line or in Python."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -25,7 +25,7 @@ class RunOptions(TypedDict, total=False):
     component: str  # in place of a pipeline: this stage alone
     from_run: str  # the run whose artifacts it takes, or that is compared; the latest if it is left out
     before: str  # the run that `from_run` is compared with
-    decisions: str | Path  # decisions.csv of the review, for the improvement
+    decisions: str | Path | Sequence[str | Path]  # decisions.csv of the review, for the improvement; one of each person
     schema: str | Path  # schema.pbtxt that the images must fit
     params: Mapping[str, Any]  # parameters of the pipeline or of the stage, by their names
     no_cache: bool  # on a cluster, run every stage, whatever is in KFP's cache
@@ -42,8 +42,8 @@ class RunRequest:
     data: str | None = None  # a folder, or gs://BUCKET/FOLDER
     test_data: str | None = None
     rev: str | None = None  # the version of `data`: a commit, tag or branch of git
-    decisions: str | None = None  # a file, or gs://BUCKET/OBJECT
-    schema: str | None = None  # likewise
+    decisions: tuple[str, ...] = ()  # files, or gs://BUCKET/OBJECT, each of another person
+    schema: str | None = None  # a file, or gs://BUCKET/OBJECT
     params: tuple[str, ...] = ()  # NAME=VALUE
     from_run: str = LATEST
     before: str | None = None  # the run that `from_run` is compared with
@@ -78,9 +78,11 @@ class ClusterOptions:
 def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
     """The request with these options; `config` and `runs` are those of the place where it is to run."""
     fields: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    for name in ("data", "test_data", "decisions", "schema"):
+    for name in ("data", "test_data", "schema"):
         if name in fields:
             fields[name] = str(fields[name])
+    decisions = fields.get("decisions", ())
+    fields["decisions"] = tuple(map(str, [decisions] if isinstance(decisions, (str, Path)) else decisions))
     fields["params"] = tuple(_write_param(name, value) for name, value in fields.get("params", {}).items())
     return RunRequest(**{"experiment": "default", **fields}, config=config, runs=runs)
 

@@ -579,6 +579,45 @@ def test_stage_of_an_improvement_alone_takes_what_it_took_then(improvement: Run,
     assert ("both models on the images of before" in again.output) == (stage == "compare")
 
 
+def test_people_who_disagree_are_asked_again(improvement: Run, tiny: Folders):
+    """Curate alone, with the decisions of two people in place of those of the run; then also with what settles them."""
+    workplace = improvement.folder.parents[2]
+    decided = {
+        "decisions-anna.csv": ["keep", "drop"],
+        "ben.csv": ["drop", "drop"],
+        "decisions-settled.csv": ["drop"],
+    }
+    for name, words in decided.items():
+        rows = [decision(tiny, f"train/v/0{number}.png", word) for number, word in enumerate(words)]
+        lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+        (workplace / name).write_text("\n".join(lines) + "\n")
+    given = ["--component", "curate", "--from-run", improvement.folder]
+    options = [word for name in decided for word in ("--decisions", name)]
+
+    asked = submit(workplace, *given, *options[:4])
+    files = {"anna": "decisions-anna.csv", "ben": "ben.csv"}
+    uris = {name: str(workplace / file) for name, file in files.items()}
+    assert asked.summary["stages"]["curate"]["parameters"]["decisions_uris"] == uris
+    changes = {row["filename"]: row for row in read_csv(asked.artifact("curate", "changes"))}
+    assert (changes["train/v/00.png"]["action"], changes["train/v/01.png"]["action"]) == ("kept", "dropped")
+    assert changes["train/v/00.png"]["why"] == "Undecided: anna keep, ben drop."
+    page = asked.folder / "disputed.html"
+    assert page.read_bytes() == asked.artifact("curate", "disputed").read_bytes()
+    assert re.search(r"^disputed +\S+/disputed.html$", asked.output, re.MULTILINE)
+    assert '<a href="disputed.html">' in (asked.folder / "index.html").read_text()
+    assert f"    {asked.folder.relative_to(workplace)}/disputed.html\n" in asked.output
+    again = re.search(r"^    (python .*--decisions decisions-settled.csv)$", asked.output, re.MULTILINE)
+    assert again
+    assert again[1].endswith("--decisions decisions-anna.csv --decisions ben.csv --decisions decisions-settled.csv")
+
+    settled = submit(workplace, *given, *options)
+    changes = {row["filename"]: row for row in read_csv(settled.artifact("curate", "changes"))}
+    assert (changes["train/v/00.png"]["action"], changes["train/v/01.png"]["action"]) == ("dropped", "dropped")
+    assert changes["train/v/00.png"]["why"] == "By the word of settled: anna keep, ben drop, settled drop."
+    assert not (settled.folder / "disputed.html").exists()
+    assert "disputed" not in settled.output
+
+
 def test_comparison_of_two_runs_is_that_of_the_improvement_that_does_the_same(training: Run, improvement: Run):
     """What the training pipeline gives is what the improvement begins with."""
     workplace = improvement.folder.parents[2]

@@ -9,10 +9,10 @@ import io
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from components.shared.errors import UserError, quote
+from components.shared.errors import UserError, name_unknown, quote
 from components.shared.files import new_file, open_regular
 from components.shared.formats.tables import (
     SEPARATORS,
@@ -29,6 +29,10 @@ COLUMNS = ("sha256", "filename", "label", "decision", "new_label", "decided_at")
 ADVICE = "give decisions.csv of review.html, or issues.csv with decisions filled in"
 REQUIRED = ("sha256", "filename", "decision")
 LABELS = ("decided_label", "new_label")  # the class that a person gave; in issues.csv, new_label is a suggestion
+FILE = "decisions.csv"  # what review.html saves
+# Whoever decides on the page of the disputed images has seen what the others say, and has the last word.
+SETTLED = "settled"
+SETTLED_FILE = f"decisions-{SETTLED}.csv"  # what that page saves
 
 
 class SavedDecision(NamedTuple):
@@ -50,6 +54,39 @@ class Decision(NamedTuple):
     label: str  # the class that it has in the data version
     decision: str  # keep, relabel or drop
     new_label: str = ""  # only with relabel
+
+    @property
+    def outcome(self) -> str:
+        """The class that the image has then; empty if it is dropped."""
+        return "" if self.decision == "drop" else self.new_label or self.label
+
+    def __str__(self) -> str:
+        """The decision as the review page words it."""
+        return f"relabel to {self.new_label}" if self.new_label else self.decision
+
+
+def name_reviewer(file: str) -> str:
+    """The name of the person whose decisions a file holds: anna of decisions-anna.csv, wherever it is.
+
+    Args:
+        file: Its path or address.
+    """
+    stem = PurePosixPath(file).stem
+    return stem.removeprefix("decisions-") or stem
+
+
+def check_deciding_reviewer(name: str, reviewers: Collection[str]) -> None:
+    """Checks that the person whose word counts where people disagree is one of those who decided.
+
+    Args:
+        name: Of that person; empty for nobody.
+        reviewers: Who decided. One alone disagrees with nobody, and may be another person.
+
+    Raises:
+        UserError: Several people decided, and nobody of that name.
+    """
+    if name and len(reviewers) > 1 and name not in reviewers:
+        raise UserError(name_unknown("the deciding_reviewer", name, reviewers))
 
 
 def read_decisions(
@@ -279,7 +316,7 @@ def _check_copies(place: str, decided: Iterable[tuple[int, Decision]]) -> None:
         if decision.decision == "drop":
             continue
         earlier_line, earlier = seen.setdefault(decision.sha256, (line, decision))
-        if (decision.new_label or decision.label) != (earlier.new_label or earlier.label):
+        if decision.outcome != earlier.outcome:
             raise UserError(
                 f"{place}, line {line}: {decision.filename} is {_describe(decision)}, but {earlier.filename} in line"
                 f" {earlier_line}, which has the same bytes, is {_describe(earlier)}; give both one label or drop one."

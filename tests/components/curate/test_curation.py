@@ -2,6 +2,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -19,10 +20,12 @@ from components.curate.augmentation import Augmentation, apply_operations
 from components.curate.cleaning import clean
 from components.curate.curation import curate_examples
 from components.curate.planning import Policy
+from components.curate.voting import Voting
 from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats import predictions as columns
 from components.shared.formats.changes import Change
+from components.shared.formats.decisions import name_reviewer
 from components.shared.formats.examples import AUGMENTED, ExamplesManifest, ImageExample, is_augmented, open_examples
 from components.shared.formats.issues import write_issues
 from components.shared.formats.manifest import FILE as MANIFEST
@@ -39,7 +42,8 @@ LONG = f"train/v/{'ä' * 125}.png"  # 254 bytes
 LEFT = "train/x/00.augmented-1.png"
 POLICY = Policy(["train"], 0.9, 0.9, 2.0, "drop")
 AUGMENTATION = Augmentation(10_000, 5.0, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, "auto", 1)
-OUTPUTS = ("data", "changes", "report")
+VOTING = Voting("majority", "")
+OUTPUTS = ("data", "changes", "disputed", "report")
 
 # What the audit says of the images below, by file name.
 SAID: dict[str, dict[str, Any]] = {
@@ -188,14 +192,18 @@ def write_decisions(path: Path, inputs: Inputs, decisions: dict[str, tuple[str, 
 def curate(
     inputs: Inputs,
     folder: Path,
-    decisions: str = "",
+    decisions: str | list[str] = "",
     policy: Policy = POLICY,
     cleaning: list[str] | None = None,
+    voting: Voting = VOTING,
     **changed: Any,
 ) -> Curated:
+    files = [decisions] if isinstance(decisions, str) else decisions
+    uris = {name_reviewer(file): file for file in files if file}
     counts = curate_examples(
-        curation.CurationInputs(str(inputs.examples), str(inputs.issues), str(inputs.predictions), decisions),
+        curation.CurationInputs(str(inputs.examples), str(inputs.issues), str(inputs.predictions), uris),
         curation.CurationOutputs(*(str(folder / name) for name in OUTPUTS)),
+        voting=voting,
         policy=policy,
         cleaning=cleaning or [],
         augmentation=AUGMENTATION._replace(**changed),
@@ -308,6 +316,175 @@ def test_decisions_come_from_a_bucket(inputs: Inputs, gcs: Gcs, tmp_path: Path) 
     gcs.bucket.blob("a b/decisions.csv").upload_from_filename(str(tmp_path / "decisions.csv"))
     changes = curate(inputs, tmp_path / "outputs", f"{gcs.uri}/a b/decisions.csv").changes
     assert (changes["train/v/00.png"]["action"], changes["train/v/00.png"]["decided_by"]) == ("dropped", "person")
+
+
+# --- several people ----------------------------------------------------------------------------
+
+REVIEWS = {
+    "anna": {
+        "train/v/00.png": ("relabel", "i"),
+        "train/i/03.png": ("keep", ""),
+        "train/i/04.png": ("drop", ""),
+        "val/x/01.png": ("keep", ""),
+        "train/x/02.png": ("keep", ""),
+    },
+    "ben": {
+        "train/v/00.png": ("keep", ""),
+        "train/i/03.png": ("keep", ""),
+        "train/i/04.png": ("relabel", "x"),
+        "val/x/01.png": ("drop", ""),
+        "train/x/01.png": ("keep", ""),
+    },
+    "cleo": {
+        "train/v/00.png": ("keep", ""),
+        "train/i/03.png": ("keep", ""),
+        "train/i/04.png": ("skip", ""),
+        "val/x/01.png": ("drop", ""),
+    },
+}
+AGREED = {
+    "train/i/03.png": ("kept", "person", "i", ""),
+    "train/x/01.png": ("kept", "person", "x", ""),  # which ben alone decided about, and the policy would drop
+    "train/x/02.png": ("kept", "person", "x", ""),
+}
+SAID_OF_V = "anna relabel to i, ben keep, cleo keep."
+SAID_OF_I = "anna drop, ben relabel to x."
+SAID_OF_X = "anna keep, ben drop, cleo drop."
+SETTLED = {
+    "majority": {
+        "train/v/00.png": ("kept", "person", "v", f"By majority: {SAID_OF_V}"),
+        "train/i/04.png": ("kept", "", "i", f"Undecided: {SAID_OF_I}"),
+        "val/x/01.png": ("dropped", "person", "", f"By majority: {SAID_OF_X}"),
+    },
+    "unanimity": {
+        "train/v/00.png": ("kept", "", "v", f"Undecided: {SAID_OF_V}"),
+        "train/i/04.png": ("kept", "", "i", f"Undecided: {SAID_OF_I}"),
+        "val/x/01.png": ("kept", "", "x", f"Undecided: {SAID_OF_X}"),
+    },
+    "anna": {
+        "train/v/00.png": ("relabelled", "person", "i", f"By the word of anna: {SAID_OF_V}"),
+        "train/i/04.png": ("dropped", "person", "", f"By the word of anna: {SAID_OF_I}"),
+        "val/x/01.png": ("kept", "person", "x", f"By the word of anna: {SAID_OF_X}"),
+    },
+}
+VOTINGS = {
+    "majority": VOTING,
+    "unanimity": Voting("unanimity", ""),
+    "anna": Voting("unanimity", "anna"),
+}
+
+
+@pytest.fixture(scope="module")
+def reviews(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The files of three people, named after them."""
+    folder = tmp_path_factory.mktemp("reviews")
+    return [write_decisions(folder / f"decisions-{name}.csv", inputs, decisions) for name, decisions in REVIEWS.items()]
+
+
+@pytest.mark.parametrize("rule", SETTLED)
+def test_what_counts_where_people_disagree(inputs: Inputs, reviews: list[str], tmp_path: Path, rule: str) -> None:
+    found = curate(inputs, tmp_path, reviews, voting=VOTINGS[rule], augment_to=0)
+    said = {
+        filename: (row["action"], row["decided_by"], row["new_label"], row["why"])
+        for filename, row in found.changes.items()
+    }
+    expected = AGREED | SETTLED[rule]
+    assert {filename: said[filename] for filename in expected} == expected
+    undecided = sorted(filename for filename, row in expected.items() if row[3].startswith("Undecided"))
+    assert (found.counts["disagreements"], found.counts["undecided"]) == (3, len(undecided))
+    page = (found.folder / "disputed").read_text()
+    rows = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["rows"] if page else []
+    assert [row["filename"] for row in rows] == undecided
+    for row in rows:
+        who = [(name, row_of[row["filename"]]) for name, row_of in REVIEWS.items() if row["filename"] in row_of]
+        assert row["decided"] == [
+            [name, f"relabel to {label}" if label else word] for name, (word, label) in who if word != "skip"
+        ]
+
+
+def test_who_has_seen_what_others_say_has_the_last_word(inputs: Inputs, reviews: list[str], tmp_path: Path) -> None:
+    last = {"train/v/00.png": ("relabel", "x"), "train/i/04.png": ("keep", "")}
+    settled = write_decisions(tmp_path / "decisions-settled.csv", inputs, last)
+    found = curate(inputs, tmp_path / "outputs", [*reviews, settled], voting=VOTINGS["anna"], augment_to=0)
+    said = {filename: (row["action"], row["new_label"]) for filename, row in found.changes.items()}
+    assert said["train/v/00.png"] == ("relabelled", "x")
+    assert said["train/i/04.png"] == ("kept", "i")
+    assert said["val/x/01.png"] == ("kept", "x")
+    assert (found.folder / "disputed").read_bytes() == b""
+    words = " ".join(Page(found.folder / "report").text.split())
+    assert "reviewer images kept relabelled dropped agreement quality anna 5" in words
+    assert "settled 2" not in words, "who has seen the others' decisions is no witness of agreement"
+
+
+def test_report_shows_the_disagreements_and_how_far_people_agree(
+    inputs: Inputs, reviews: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = curate(inputs, tmp_path, reviews, augment_to=0)
+    left = "Images that people leave undecided because they disagree: 1; disputed asks again."
+    assert f"curate: {left}\n" in capsys.readouterr().out
+    page = Page(tmp_path / "report")
+    page.check_self_contained()
+    shown = page.values("alt")
+    words = " ".join(page.text.split())
+    assert left in words
+    assert shown[:3] == ["train/i/04.png", "train/v/00.png", "val/x/01.png"], "what is undecided comes first"
+    assert "given i anna: drop ben: relabel to x undecided cleanlab: " in words
+    assert "given v anna: relabel to i ben: keep cleo: keep keep , by majority cleanlab: v " in words
+    # anna and ben agree on one of four images, anna and cleo on one of three, ben and cleo on three of three
+    assert re.search(r"anna 5 3 1 1 0\.29 0\.\d\d ben 5 3 1 1 0\.57 0\.\d\d cleo 3 2 0 1 0\.67 0\.\d\d", words)
+    assert "anna, ben 4 0.25" in words
+    assert "anna, cleo 3 0.33" in words
+    assert "ben, cleo 3 1.00 1.00" in words
+    # Of three images the raters agree on 1/3, 1 and 1/3 of the pairs; the classes have 4, 2, 1 and 2 of 9 votes.
+    agreed, expected = 5 / 9, (4**2 + 2**2 + 1**2 + 2**2) / 81
+    assert f"on the 3 images that each decided about: {(agreed - expected) / (1 - expected):.2f}" in words
+    assert found.counts["undecided"] == 1
+
+
+def test_one_person_alone_makes_no_vote(inputs: Inputs, reviews: list[str], tmp_path: Path) -> None:
+    found = curate(inputs, tmp_path, reviews[0], voting=Voting("unanimity", "ben"), augment_to=0)
+    said = {filename: (row["action"], row["new_label"], row["why"]) for filename, row in found.changes.items()}
+    assert said["train/v/00.png"] == ("relabelled", "i", "")
+    assert said["train/i/04.png"] == ("dropped", "", "")
+    assert "undecided" not in found.counts
+    assert (tmp_path / "disputed").read_bytes() == b""
+    assert "Reviewers" not in (tmp_path / "report").read_text()
+
+
+def test_people_without_an_image_in_common_do_not_disagree(inputs: Inputs, tmp_path: Path) -> None:
+    files = [
+        write_decisions(tmp_path / f"{name}.csv", inputs, {filename: ("drop", "")})
+        for name, filename in (("anna", "train/v/02.png"), ("ben", "train/i/05.png"), ("cleo", "train/x/03.png"))
+    ]
+    empty = write_decisions(tmp_path / "dora.csv", inputs, {})
+    found = curate(inputs, tmp_path / "outputs", [*files, empty], augment_to=0)
+    assert [found.changes[name]["action"] for name in ("train/v/02.png", "train/i/05.png")] == ["dropped"] * 2
+    words = " ".join(Page(tmp_path / "outputs" / "report").text.split())
+    assert "anna 1 0 0 1 – – ben 1 0 0 1 – – cleo 1 0 0 1 – –" in words
+    assert "No two decided about the same image, so nothing says how far they agree." in words
+    assert "on the 0 images that each decided about: –" in words
+
+
+def test_names_of_people_are_only_text(inputs: Inputs, tmp_path: Path) -> None:
+    evil = "<b onclick=alert(1)>"
+    files = [
+        write_decisions(tmp_path / f"decisions-{name}.csv", inputs, {"train/v/02.png": (word, "")})
+        for name, word in ((evil, "keep"), ("ben", "drop"))
+    ]
+    folder = curate(inputs, tmp_path / "outputs", files, augment_to=0).folder
+    assert f"{evil}: keep" in Page(folder / "report").text
+    for page in ("report", "disputed"):
+        assert "<b onclick" not in (folder / page).read_text()
+
+
+def test_each_of_several_files_is_checked(inputs: Inputs, reviews: list[str], tmp_path: Path) -> None:
+    broken = write_decisions(tmp_path / "decisions-dora.csv", inputs, {"train/v/00.png": ("relabel", "xx")})
+    said = check_refused("line 2: the class 'xx' is unknown", inputs, tmp_path / "outputs", [*reviews, broken])
+    assert said.startswith(broken)
+    message = "the deciding_reviewer 'ana' does not exist. Did you mean anna\\? There are: anna, ben, cleo."
+    check_refused(message, inputs, tmp_path / "outputs", reviews, voting=Voting("majority", "ana"))
+    message = "disagreement is 'coin'; it must be majority or unanimity."
+    check_refused(message, inputs, tmp_path / "outputs", reviews, voting=Voting("coin", ""))
 
 
 # --- augmentation ------------------------------------------------------------------------------
@@ -587,13 +764,16 @@ def test_step_gives_the_address_of_the_data_and_the_counts(inputs: Inputs, curat
         examples=dataset(inputs.examples),
         issues=dataset(inputs.issues),
         predictions=dataset(inputs.predictions),
-        decisions_uri="",
+        decisions_uris={},
+        disagreement="majority",
+        deciding_reviewer="",
         cleaning=[],
         **{f"policy_{name}" if name == "splits" else name: value for name, value in POLICY._asdict().items()},
         **AUGMENTATION._asdict(),
         data=dataset(tmp_path / "data"),
         data_uri=str(tmp_path / "data_uri"),
         changes=dataset(tmp_path / "changes"),
+        disputed=HTML(uri=str(tmp_path / "disputed")),
         metrics=metrics,
         report=HTML(uri=str(tmp_path / "report")),
     )

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 from collections import Counter
 from itertools import pairwise
 from typing import Any
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from components.curate.planning import MOST_CHANGED, MOVED, Outcome, Policy, check_policy, plan_outcomes
 from components.curate.reading import SourceImage
+from components.curate.voting import Disagreement, Settlement, Voting, settle_decisions
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision
 from components.shared.formats.examples import CopyOrder
@@ -57,6 +59,7 @@ def planned(
     images: list[SourceImage],
     issues: dict[str, Issue] | None = None,
     people: list[Decision] | None = None,
+    disagreements: dict[str, Disagreement] | None = None,
     **changed: Any,
 ) -> dict[str, Outcome]:
     """The outcome of each image by file name; an image has no issue unless given."""
@@ -65,7 +68,7 @@ def planned(
     outcomes = plan_outcomes(
         [*images, *REST],
         issues={**everything, **(issues or {})},
-        people=by_name,
+        people=Settlement(by_name, disagreements or {}),
         policy=ALWAYS._replace(**changed),
         classes=CLASSES,
     )
@@ -78,6 +81,41 @@ V = image("val/i/a.png")
 
 
 # --- people and the policy ---------------------------------------------------------------------
+
+
+def disputed(*images: SourceImage) -> dict[str, Disagreement]:
+    """What anna keeps and ben drops."""
+    return {
+        image.filename: Disagreement({"anna": person(image, "keep"), "ben": person(image, "drop")}, None, "")
+        for image in images
+    }
+
+
+def test_policy_leaves_alone_what_people_disagree_about_and_its_copies() -> None:
+    copy, near = image("train/v/copy.png", A.filename), image("train/i/near.png")
+    issues = {
+        A.filename: issue(A, "drop", 1.0, 1),
+        copy.filename: issue(copy, "relabel", 1.0, 1),
+        near.filename: issue(near, "keep_one", 1.0, 1),
+        B.filename: issue(B, "drop", 1.0),
+    }
+    found = planned([A, B, copy, near], issues, disagreements=disputed(A))
+    why = "Undecided: anna keep, ben drop."
+    assert found[A.filename] == Outcome(A, "train", "i", "", why)
+    assert found[copy.filename] == Outcome(copy, "train", "v", "", why)
+    assert found[near.filename] == Outcome(near, "train", "i")
+    assert found[B.filename].decided_by == "policy"
+
+
+def test_what_people_disagree_about_has_the_label_that_they_gave_a_copy() -> None:
+    copy = image("train/v/copy.png", A.filename)
+    found = planned([A, copy], people=[person(copy, "keep")], disagreements=disputed(A))
+    assert found[A.filename] == Outcome(A, "train", "v", "person", "As decided for a copy of it.")
+
+
+def test_a_disputed_image_of_which_val_has_the_picture_still_leaves_train() -> None:
+    copy = image("val/i/copy.png", A.filename)
+    assert planned([A, copy], disagreements=disputed(A))[A.filename].decided_by == "duplicate"
 
 
 def test_without_issues_everything_stays() -> None:
@@ -270,7 +308,7 @@ def test_a_class_that_curation_would_empty_is_named() -> None:
 
 
 @st.composite
-def versions(draw: st.DrawFn) -> tuple[list[SourceImage], dict[str, Issue], dict[str, Decision], Policy]:
+def versions(draw: st.DrawFn) -> tuple[list[SourceImage], dict[str, Issue], Settlement, Policy]:
     images = [
         image(
             f"{draw(st.sampled_from(['train', 'train', 'val', 'test']))}/{draw(st.sampled_from(CLASSES))}/{number}",
@@ -296,14 +334,16 @@ def versions(draw: st.DrawFn) -> tuple[list[SourceImage], dict[str, Issue], dict
         for image in audited
     }
     words = {image.sha256: draw(st.sampled_from(["keep", "drop", "i", "v", ""])) for image in audited}
-    people = {}
-    for each in audited:
-        word = words[each.sha256]
+    others = {sha256: draw(st.sampled_from([word, word, "drop", "i", ""])) for sha256, word in words.items()}
+    reviews: dict[str, dict[str, Decision]] = {"anna": {}, "ben": {}}
+    for each, (reviewer, said) in itertools.product(audited, zip(reviews, (words, others), strict=True)):
+        word = said[each.sha256]
         if word in CLASSES:
             is_new = each.label != word
-            people[each.filename] = person(each, "relabel" if is_new else "keep", word if is_new else "")
+            reviews[reviewer][each.filename] = person(each, "relabel" if is_new else "keep", word if is_new else "")
         elif word == "drop":
-            people[each.filename] = person(each, "drop")
+            reviews[reviewer][each.filename] = person(each, "drop")
+    people = settle_decisions(reviews, Voting("majority", ""))
     thresholds = st.sampled_from([0.0, 0.5, 0.9, 2.0])
     splits = draw(st.sampled_from([[], ["train"], ["val"], ["train", "val"]]))
     policy = Policy(
@@ -380,7 +420,14 @@ def test_rules_hold_for_whatever_version(version: tuple, lottery: Any) -> None:
     assert not pictures("train") & pictures("val")
     assert not pictures("train") & pictures("test")
     for outcome in outcomes:
-        check_outcome(outcome, people.get(outcome.image.filename), issues.get(outcome.image.filename), policy)
+        filename = outcome.image.filename
+        check_outcome(outcome, people.decisions.get(filename), issues.get(filename), policy)
+        if filename in people.undecided:
+            assert outcome.decided_by in ("", "duplicate", "split")
+            assert outcome.label == outcome.image.label or (outcome.decided_by, outcome.image.split) == (
+                "duplicate",
+                "train",  # the same picture is in val or test
+            )
 
 
 def check_outcome(outcome: Outcome, decision: Decision | None, issue: Issue | None, policy: Policy) -> None:

@@ -87,7 +87,9 @@ def test_one_turn_of_the_loop_on_this_machine(tmp_path: Path, tiny: Folders, mon
     decided = (project / "decisions.csv").read_text().splitlines()
     assert decided[0] == "sha256,filename,label,decision,new_label,decided_at"
     assert decided[1].split(",")[3] == "skip"
-    assert records[6]["stages"]["curate"]["parameters"]["decisions_uri"] == str(project / "decisions.csv")
+    assert records[6]["stages"]["curate"]["parameters"]["decisions_uris"] == {
+        "decisions": str(project / "decisions.csv")
+    }
     assert records[7]["arguments"]["data_uri"] == records[6]["artifacts"]["data"]
     check_decisions_in_code(project, records[5]["run"])
 

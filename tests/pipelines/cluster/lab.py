@@ -123,7 +123,7 @@ class Lab(NamedTuple):
         """What the server has, oldest first."""
         return list(self.server.stored["run"].values())
 
-    def leave(self, run: Json, *outputs: str, content: str = "") -> dict[str, str]:
+    def leave(self, run: Json, *outputs: str, content: str | None = None) -> dict[str, str]:
         """Puts something at each TASK/OUTPUT, or TASK/OUTPUT/FILE, of the run; returns the URIs of the outputs."""
         uris = {}
         pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
@@ -131,7 +131,7 @@ class Lab(NamedTuple):
         for output in outputs:
             task, name, *file = output.split("/")
             path = f"runs/{pipeline}/{run['run_id']}/{task}/{uuid.uuid4()}/{name}"
-            self.gcs.bucket.blob("/".join([path, *file])).upload_from_string(content or output)
+            self.gcs.bucket.blob("/".join([path, *file])).upload_from_string(output if content is None else content)
             uris[name] = f"{self.gcs.uri}/{path}"
         return uris
 

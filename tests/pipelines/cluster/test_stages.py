@@ -106,7 +106,9 @@ def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
     lab.leave(lost, *of("before", *EVALUATED))  # not the ingestion of before
     lab.leave(lost, "audit/issues", "curate/changes", *of("after", *INGESTED))
     # Another turn on the same images: KFP does again only what the decisions change.
-    decided = lab.begin("decided", done, "images", pipeline="improvement", decisions_uri="gs://b/decisions.csv")
+    decided = lab.begin(
+        "decided", done, "images", pipeline="improvement", decisions_uris={"anna": "gs://b/decisions.csv"}
+    )
     judged = lab.leave(decided, *of("before", *EVALUATED))
     lab.leave(decided, "curate/data/manifest.csv", *of("after", *INGESTED, *EVALUATED, *TRAINED))
     lab.server.script = DONE
@@ -139,7 +141,7 @@ def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
     stage(lab, "curate", "--from-run", "decided")()
     assert arguments(lab, lab.runs()[-1]) == {
         "from_run": decided["run_id"],
-        "decisions_uri": "gs://b/decisions.csv",
+        "decisions_uris": {"anna": "gs://b/decisions.csv"},
         "examples_uri": before["examples"],
         "issues_uri": middle["issues"],
         "predictions_uri": judged["predictions"],

@@ -117,14 +117,23 @@ def test_a_schema_goes_to_the_bucket(lab: Lab):
 def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
     (lab.workplace / "decisions.csv").write_text("sha256,filename,label,decision,new_label,decided_at\n")
     chosen = ("--pipeline", "improvement", *DATA)
-    for decisions in ("decisions.csv", "gs://images/decisions.csv"):
-        lab.done(*chosen, "--decisions", decisions)
-    file, elsewhere = [run["runtime_config"]["parameters"] for run in lab.runs()]
+    (lab.workplace / "anna.csv").write_text("sha256;filename;label;decision;new_label\n")
+    for files in (["decisions.csv"], ["gs://images/decisions.csv", "anna.csv"]):
+        lab.done(*chosen, *(word for file in files for word in ("--decisions", file)))
+    one, several = [run["runtime_config"]["parameters"] for run in lab.runs()]
     digest = hashlib.sha256((lab.workplace / "decisions.csv").read_bytes()).hexdigest()
-    assert file == {"data_uri": "gs://images/numerals", "decisions_uri": f"{lab.root}/decisions/{digest}.csv"}
-    assert elsewhere == {"data_uri": "gs://images/numerals", "decisions_uri": "gs://images/decisions.csv"}
-    uploaded = lab.gcs.bucket.blob(f"runs/decisions/{digest}.csv").download_as_bytes()
-    assert uploaded == (lab.workplace / "decisions.csv").read_bytes()
+    annas = hashlib.sha256((lab.workplace / "anna.csv").read_bytes()).hexdigest()
+    assert one == {
+        "data_uri": "gs://images/numerals",
+        "decisions_uris": {"decisions": f"{lab.root}/decisions/{digest}.csv"},
+    }
+    assert several["decisions_uris"] == {
+        "decisions": "gs://images/decisions.csv",
+        "anna": f"{lab.root}/decisions/{annas}.csv",
+    }
+    for name, file in ((digest, "decisions.csv"), (annas, "anna.csv")):
+        uploaded = lab.gcs.bucket.blob(f"runs/decisions/{name}.csv").download_as_bytes()
+        assert uploaded == (lab.workplace / file).read_bytes()
     assert stored(lab.server, "pipeline") == ["improvement"]
     assert lab.runs()[0]["display_name"].startswith("improvement-")
     (spec,) = packages(lab.server).values()

@@ -166,6 +166,7 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
                 lab.leave(run, "audit/issues", content="rank")
             if stage == "curate":
                 lab.leave(run, "curate/data/manifest.csv", content="filename")
+                lab.leave(run, "curate/disputed", content="")  # which asks nobody, and so is no page
             if stage == "train":
                 lab.leave(run, f"{task}/history", content=HISTORY if part == "after" else "epoch\n")
             if stage in ("evaluate", "yardstick"):
@@ -284,6 +285,29 @@ def test_what_the_policy_leaves_to_people_has_its_page_and_leads_to_the_review(l
     assert re.search(r"UTC, failed after \d+ s .*curate failed: its log is on the page that is named last", text)
     assert "before.dir" in text
     assert not (lab.workplace / "results").exists()
+
+
+def test_what_people_disagree_about_has_its_page_and_is_asked_again(lab: Lab):
+    run = lab.begin("disputed", progress(TURN_FRAMES, failed="after/after-train"), "images", pipeline="improvement")
+    folder = lab.workplace / "runs/images" / run["run_id"]
+    asked = RunRequest("images", "lab", pipeline="improvement", data="my data", decisions=("anna.csv", "ben.csv"))
+    keep_command(folder, Command(asked, ClusterOptions({"host": lab.server.url})))
+    lab.leave(run, "audit/review", "curate/disputed", "curate/data/manifest.csv")
+    outcome = lab.submit("--attach", "disputed", "--experiment", "images")
+    assert (outcome.returncode, outcome.stderr) == (1, "")
+    shown = f"runs/images/{run['run_id']}"
+    said = outcome.stdout[outcome.stdout.index(f"reports in {shown}/") :].splitlines()
+    assert said[0] == f"reports in {shown}/: disputed.html, review.html"
+    assert said[5:] == [
+        "  decide on the images that people disagree about; the page saves decisions-settled.csv:",
+        f"    {shown}/disputed.html",
+        "  move decisions-settled.csv here, and run again with it:",
+        f"    {lab.program} --config lab --experiment images --pipeline improvement --data 'my data' --decisions "
+        f"anna.csv --decisions ben.csv --decisions decisions-settled.csv --host {lab.server.url}",
+    ]
+    page = Page(folder / "index.html")
+    assert page.values("href")[:2] == ["review.html", "disputed.html"]
+    assert "decide on the images that people disagree about" in page.text
 
 
 def test_a_run_that_was_cancelled_is_that_also_where_its_bucket_is_gone(lab: Lab):

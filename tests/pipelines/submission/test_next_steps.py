@@ -62,7 +62,7 @@ def test_what_the_policy_leaves_to_people_leads_to_the_review(folder: Path):
 
 
 def test_what_was_decided_is_not_asked_again(folder: Path):
-    decided = TURN.change(decisions="mine.csv")
+    decided = TURN.change(decisions=("mine.csv",))
     assert list_what_is_said(decided, Ending("succeeded", folder, "succeeded", "python adopt.py …")) == [
         ("look at its pages", folder / "index.html"),
         ("keep the new images", "python adopt.py …"),
@@ -71,11 +71,36 @@ def test_what_was_decided_is_not_asked_again(folder: Path):
 
 def test_what_the_policy_still_leaves_to_people_is_asked_again(folder: Path):
     """The command names the file that the page saves now, not the one from the run before."""
-    assert list_what_is_said(TURN.change(decisions="mine.csv"), Ending("failed", folder, "failed", "")) == [
+    assert list_what_is_said(TURN.change(decisions=("mine.csv",)), Ending("failed", folder, "failed", "")) == [
         ("look at its pages", folder / "index.html"),
         ("decide on the doubted images; the page saves decisions.csv", folder / "review.html"),
         DECIDED,
     ]
+
+
+@pytest.mark.parametrize("files", [("anna.csv", "ben.csv"), ("anna.csv", "old/decisions-settled.csv", "ben.csv")])
+def test_what_people_disagree_about_is_asked_again(folder: Path, files: tuple[str, ...]):
+    (folder / "disputed.html").touch()
+    decided = TURN.change(decisions=files)
+    assert list_what_is_said(decided, Ending("succeeded", folder, "succeeded", "python adopt.py …")) == [
+        ("look at its pages", folder / "index.html"),
+        (
+            "decide on the images that people disagree about; the page saves decisions-settled.csv",
+            folder / "disputed.html",
+        ),
+        (
+            "move decisions-settled.csv here, and run again with it",
+            "python submit.py --local --experiment mine --pipeline improvement --data data/ --decisions anna.csv "
+            "--decisions ben.csv --decisions decisions-settled.csv",
+        ),
+        ("or keep the new images", "python adopt.py …"),
+    ]
+
+
+def test_what_the_policy_leaves_to_several_people_adds_to_what_they_decided(folder: Path):
+    turn = TURN.change(decisions=("anna.csv", "old/decisions.csv", "ben.csv"))
+    (*_, (_, command)) = list_what_is_said(turn, Ending("failed", folder, "failed", ""))
+    assert str(command).endswith("--decisions anna.csv --decisions ben.csv --decisions decisions.csv")
 
 
 def test_a_run_without_a_review_page_asks_for_no_decisions(tmp_path: Path):
@@ -133,7 +158,7 @@ def test_the_next_turn_is_where_the_last_was_with_its_options_on_the_new_data():
         data="old",
         test_data="test",
         rev="v1",
-        decisions="decisions.csv",
+        decisions=("decisions.csv",),
         schema="own.pbtxt",
         params=("epochs=2",),
     )

@@ -144,8 +144,32 @@ def test_parameters_that_are_too_long_for_a_command_are_refused(config: Config):
 
 def test_decisions_are_those_that_the_place_can_read(config: Config, tmp_path: Path):
     (tmp_path / "decisions.csv").write_text("sha256,filename,label,decision,new_label\n")
-    run = prepared(config, pipeline="improvement", data="folder", decisions=str(tmp_path / "decisions.csv"))
-    assert run.arguments == {"data_uri": "/here/folder/None", "decisions_uri": "/here/decisions/decisions.csv"}
+    for name in ("decisions-anna.csv", "ben.csv"):
+        (tmp_path / name).write_text("sha256,filename,label,decision,new_label\n")
+    files = tuple(str(tmp_path / name) for name in ("decisions.csv", "decisions-anna.csv", "ben.csv"))
+    asked: dict[str, Any] = {"pipeline": "improvement", "data": "folder"}
+    for count in (1, 3):
+        run = prepared(config, decisions=files[:count], **asked)
+        named = {"decisions": "decisions.csv", "anna": "decisions-anna.csv", "ben": "ben.csv"}
+        located = {name: f"/here/decisions/{file}" for name, file in list(named.items())[:count]}
+        assert run.arguments == {"data_uri": "/here/folder/None", "decisions_uris": located}
+    run = prepared(config, decisions=files, params=("deciding_reviewer=anna", "disagreement=unanimity"), **asked)
+    assert (run.arguments["deciding_reviewer"], run.arguments["disagreement"]) == ("anna", "unanimity")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/anna.csv").write_text("sha256,filename,label,decision,new_label\n")
+    for refused, message in (
+        ({"params": ("deciding_reviewer=anne",)}, "the deciding_reviewer 'anne' does not exist. Did you mean anna?"),
+        ({"params": ("disagreement=dice",)}, "--param disagreement=dice: disagreement is 'dice'; it must be majority"),
+        (
+            {"decisions": (*files, f"{tmp_path}/other/anna.csv")},
+            f"{files[1]} and {tmp_path}/other/anna.csv: both are named after the reviewer anna; name each file after",
+        ),
+    ):
+        with pytest.raises(UserError) as raised:
+            prepared(config, **{"decisions": files, **asked, **refused})
+        assert str(raised.value).startswith(message)
+    # One person disagrees with nobody, and a configuration may name who decides.
+    prepared(config, decisions=files[:1], params=("deciding_reviewer=bob",), **asked)
 
 
 def test_schema_is_that_of_the_command_or_else_of_the_config(config: Config, tmp_path: Path):
@@ -178,9 +202,11 @@ def test_schema_that_is_not_there_is_named(config: Config):
 
 
 def test_an_address_in_cloud_storage_is_the_same_everywhere(config: Config):
-    uris = {"data": "gs://images/data", "test_data": "gs://images/test", "decisions": "gs://images/decisions.csv"}
-    run = prepared(config, pipeline="improvement", **uris)
-    assert run.arguments == {f"{name}_uri": uri for name, uri in uris.items()}
+    uris = {"data": "gs://images/data", "test_data": "gs://images/test"}
+    decisions = ("gs://images/decisions.csv", "gs://images/a/decisions-anna.csv")
+    run = prepared(config, pipeline="improvement", decisions=decisions, **uris)
+    located = dict(zip(("decisions", "anna"), decisions, strict=True))
+    assert run.arguments == {f"{name}_uri": uri for name, uri in uris.items()} | {"decisions_uris": located}
     assert run.versions == ["gs://images/data", "gs://images/test"]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.shared.errors import UserError
-from components.shared.formats.decisions import COLUMNS, Decision, read_decisions
+from components.shared.formats.decisions import COLUMNS, Decision, name_reviewer, read_decisions
 from components.shared.formats.issues import Issue
 
 CLASSES = ["i", "ii", "v", "vi", "zwölf; sechs"]
@@ -311,3 +311,33 @@ def test_formulas_are_read_as_the_texts_that_they_were(file: Path, cell: str, la
     file.write_text(saved((A, "train/i/1.png", "relabel", cell)), encoding="utf-8")
     classes = ["i", "=1+1", "-1", "'=1+1", "'i"]
     assert read_decisions(file, EXAMPLES, classes) == [Decision(A, "train/i/1.png", "i", "relabel", label)]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("decisions-anna.csv", "anna"),
+        ("ben.csv", "ben"),
+        ("/a/b/decisions-Cléo M..csv", "Cléo M."),
+        ("gs://bucket/folder/decisions-dora.csv", "dora"),
+        ("decisions.csv", "decisions"),
+        ("decisions (1).csv", "decisions (1)"),
+        ("decisions-.csv", "decisions-"),
+        ("decisions-settled.csv", "settled"),
+        ("emil", "emil"),
+    ],
+)
+def test_files_are_named_after_people(file: str, name: str):
+    assert name_reviewer(file) == name
+
+
+@pytest.mark.parametrize(
+    ("decision", "outcome", "words"),
+    [
+        (Decision(A, "train/i/1.png", "i", "keep"), "i", "keep"),
+        (Decision(A, "train/i/1.png", "i", "relabel", "v"), "v", "relabel to v"),
+        (Decision(A, "train/i/1.png", "i", "drop"), "", "drop"),
+    ],
+)
+def test_what_a_decision_makes_of_an_image(decision: Decision, outcome: str, words: str):
+    assert (decision.outcome, str(decision)) == (outcome, words)

@@ -5,17 +5,16 @@
 const $ = (id) => window.document.getElementById(id);
 const page = JSON.parse($("data").textContent); // a ReviewPage of review.py
 const { rows, classes } = page;
-const STORE = `decisions on data version ${page.data_version}`;
 const getId = (image) => `${image.sha256} ${image.filename}`;
 const rowOf = new Map(rows.map((row, order) => [getId(row), Object.assign(row, { order })]));
 
-let decisions = new Map(); // id -> a row of decisions.csv, also for images that only another audit of this version lists
+let decisions = new Map(); // id -> a row of the file, also for images that only another audit of this version lists
 const past = []; // for undo: [{ row, before: [[id, decision or undefined], ...] }]
 let shown = []; // the rows that pass the filters
 let current = null; // one of them
 let inGrid = false;
 let kept = true; // whether the browser keeps decisions
-let saved = true; // whether decisions.csv holds all of them
+let saved = true; // whether the file holds all of them
 
 // ---- decisions
 
@@ -86,7 +85,7 @@ function describeDecision(row) {
 
 function store() {
   try {
-    window.localStorage.setItem(STORE, JSON.stringify([...decisions.values()]));
+    window.localStorage.setItem(page.store, JSON.stringify([...decisions.values()]));
   } catch {
     warn(); // the store is full
   }
@@ -95,7 +94,7 @@ function store() {
 function recall() {
   let text = null;
   try {
-    text = window.localStorage.getItem(STORE);
+    text = window.localStorage.getItem(page.store);
   } catch {
     warn(); // a sandboxed frame, or forbidden
     return;
@@ -110,7 +109,7 @@ function recall() {
 
 function warn() {
   kept = false;
-  $("warning").textContent = "This browser does not keep decisions here: save decisions.csv before you close the page.";
+  $("warning").textContent = `This browser does not keep decisions here: save ${page.file} before you close the page.`;
   $("warning").hidden = false;
 }
 
@@ -122,7 +121,7 @@ function isKnown({ decision, new_label }) {
   return page.words.includes(decision) && (decision !== "relabel" || classes.includes(new_label));
 }
 
-// ---- decisions.csv
+// ---- the file
 
 // A spreadsheet would run such a cell. With an apostrophe before it, it is text; shared/formats/tables.py does the same.
 const FORMULA = /^'*[=+\-@\t\r]/;
@@ -140,7 +139,7 @@ function toCsv() {
 function save() {
   const framed = window.self !== window.top;
   const href = URL.createObjectURL(new Blob([toCsv()], { type: "text/csv" }));
-  make("a", { href, download: "decisions.csv" }).click();
+  make("a", { href, download: page.file }).click();
   setTimeout(() => URL.revokeObjectURL(href), 60_000);
   saved = !framed; // a sandboxed frame refuses to save, and does not tell
   if (framed) {
@@ -149,7 +148,7 @@ function save() {
     $("csv").select();
   }
   render();
-  say(`decisions.csv: ${formatCount(decisions.size, "decision")}.`);
+  say(`${page.file}: ${formatCount(decisions.size, "decision")}.`);
 }
 
 function copy() {
@@ -182,7 +181,7 @@ function load(name, text) {
   const required = page.required_columns;
   if (!required.every((column) => columns.includes(column))) {
     const names = `${required.slice(0, -1).join(", ")} and ${required.at(-1)}`;
-    return say(`${name} has no columns ${names}: choose a decisions.csv.`);
+    return say(`${name} has no columns ${names}: choose a ${page.file}.`);
   }
   const decided = records.map(toDecision).filter(({ decision }) => decision);
   const listed = decided.filter((record) => rowOf.has(getId(record)));
@@ -306,7 +305,7 @@ function renderProgress() {
   const all = numbers.reduce((sum, [, number]) => sum + number, 0);
   const elsewhere = [...decisions.keys()].filter((id) => !rowOf.has(id)).length;
   const isDone = all > 0 && all === rows.length;
-  $("progress").textContent = `${all} of ${rows.length} decided${isDone ? ": save decisions.csv" : ""}`;
+  $("progress").textContent = `${all} of ${rows.length} decided${isDone ? `: save ${page.file}` : ""}`;
   const counts = [...numbers, ["on images not listed here", elsewhere]].filter(([, number]) => number);
   $("counts").textContent = counts.map(([what, number]) => `${number} ${what}`).join(" · ");
   const width = (number) => `width: ${(100 * number) / Math.max(rows.length, 1)}%`;
@@ -326,6 +325,7 @@ function renderSingle(row) {
   $("beliefs").replaceChildren(
     ...makeBelief("given label", row.label, row.label_probability, ""),
     ...(row.prediction ? makeBelief("model thinks", row.prediction, row.probability, "model") : []),
+    ...row.decided.flatMap(([reviewer, decision]) => makeBelief(reviewer, decision, null, "")),
   );
   $("why").textContent = row.why;
   $("name").textContent = row.filename;
@@ -555,7 +555,7 @@ function start() {
   $("chooser").addEventListener("keydown", handleChooserKey);
   window.document.addEventListener("keydown", handleKey);
   window.addEventListener("storage", (event) => { // of another tab
-    if (event.key !== STORE) return;
+    if (event.key !== page.store) return;
     recall();
     refilter();
   });

@@ -1,4 +1,4 @@
-"""review.html: one page, without any other file, on which a person decides about suspicious images."""
+"""A page, without any other file, on which a person decides about images: suspicious ones, or disputed ones."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from markupsafe import Markup
 
-from components.shared.formats.decisions import COLUMNS, LABELS, REQUIRED, WORDS
+from components.shared.formats.decisions import COLUMNS, FILE, LABELS, REQUIRED, SETTLED_FILE, WORDS, Decision
 from components.shared.formats.issues import Issue
 from components.shared.report import write_report
 
@@ -30,23 +30,33 @@ class ReviewImage(TypedDict):
     label_probability: float | None
     group: int | None
     why: str
+    decided: list[tuple[str, str]]  # the reviewers who disagree about it, each with the decision in words
     picture: str  # a data: address
 
 
 class ReviewPage(TypedDict):
     """What review.js reads from the page, as JSON."""
 
+    title: str
     data_version: str
+    store: str  # under which name the browser keeps the decisions
+    file: str  # the name of the file that the page saves
     classes: list[str]
     rows: list[ReviewImage]
     words: tuple[str, ...]  # the decisions that a person can make
-    columns: tuple[str, ...]  # of decisions.csv; the script keeps a decision as an object with these fields
+    columns: tuple[str, ...]  # of that file; the script keeps a decision as an object with these fields
     required_columns: tuple[str, ...]  # of a file that is loaded
     label_columns: tuple[str, ...]  # of such a file: the first of them that is there holds the class that a person gave
 
 
 def write_review(
-    output: str, issues: Iterable[Issue], *, pictures: Mapping[str, str], classes: list[str], data_version: str
+    output: str,
+    issues: Iterable[Issue],
+    *,
+    pictures: Mapping[str, str],
+    classes: list[str],
+    data_version: str,
+    disputes: Mapping[str, Mapping[str, Decision]] | None = None,
 ) -> None:
     """Writes the page.
 
@@ -56,14 +66,23 @@ def write_review(
         pictures: Their pictures as data: addresses, by file name.
         classes: The names of the classes.
         data_version: The page shows it; the browser keeps the decisions about each data version apart.
+        disputes: What each reviewer decided, by file name, if the page is the one of the disputed images: it saves the
+            file that has the last word, and the browser keeps its decisions apart from the person's own before.
 
     Raises:
         KeyError: The picture of an image is missing.
     """
+    kept = "decisions" if disputes is None else "decisions about disputed images"
     page: ReviewPage = {
+        "title": "Review" if disputes is None else "Disputed images",
         "data_version": data_version,
+        "store": f"{kept} on data version {data_version}",
+        "file": FILE if disputes is None else SETTLED_FILE,
         "classes": classes,
-        "rows": [_describe_image(issue, pictures[issue.filename]) for issue in issues],
+        "rows": [
+            _describe_image(issue, pictures[issue.filename], (disputes or {}).get(issue.filename, {}))
+            for issue in issues
+        ],
         "words": WORDS,
         "columns": COLUMNS,
         "required_columns": REQUIRED,
@@ -72,10 +91,10 @@ def write_review(
     style, script = (
         Markup(Path(__file__).with_name(name).read_text(encoding="utf-8")) for name in ("review.css", "review.js")
     )
-    write_report(output, "audit/review.html.j2", page=page, style=style, script=script)
+    write_report(output, "shared/review.html.j2", page=page, style=style, script=script)
 
 
-def _describe_image(issue: Issue, picture: str) -> ReviewImage:
+def _describe_image(issue: Issue, picture: str, decided: Mapping[str, Decision]) -> ReviewImage:
     return {
         "rank": issue.rank,
         "sha256": issue.sha256,
@@ -91,5 +110,6 @@ def _describe_image(issue: Issue, picture: str) -> ReviewImage:
         "label_probability": issue.label_probability,
         "group": issue.group,
         "why": issue.why,
+        "decided": [(reviewer, str(decision)) for reviewer, decision in decided.items()],
         "picture": picture,
     }

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.audit.review import PICTURE, write_review
 from components.shared.formats import decisions as columns
 from components.shared.formats.decisions import read_decisions
 from components.shared.formats.issues import Issue, write_issues
 from components.shared.report import draw_thumbnail
+from components.shared.review import PICTURE, write_review
 from sample import draw_page
 from tests.conftest import ROOT
 
@@ -56,9 +56,11 @@ def context(browser: Any) -> Iterator[Any]:
 def open_review(context: Any, tmp_path: Path) -> Open:
     """Opens the review of these rows in a new tab."""
 
-    def open_review(rows: list[Issue], classes: list[str] = CLASSES, data_version: str = "1" * 32 + ".dir") -> Any:
+    def open_review(
+        rows: list[Issue], classes: list[str] = CLASSES, data_version: str = "1" * 32 + ".dir", **options: Any
+    ) -> Any:
         page = new_page(context)
-        page.goto(write_page(tmp_path / "review.html", rows, classes, data_version).as_uri())
+        page.goto(write_page(tmp_path / "review.html", rows, classes, data_version, **options).as_uri())
         return page
 
     return open_review
@@ -70,9 +72,11 @@ def new_page(context: Any) -> Any:
     return page
 
 
-def write_page(path: Path, rows: list[Issue], classes: list[str] = CLASSES, data_version: str = "1") -> Path:
+def write_page(
+    path: Path, rows: list[Issue], classes: list[str] = CLASSES, data_version: str = "1", **options: Any
+) -> Path:
     pictures = {row.filename: draw_thumbnail(picture(row.sha256), PICTURE) for row in rows}
-    write_review(str(path), rows, pictures=pictures, classes=classes, data_version=data_version)
+    write_review(str(path), rows, pictures=pictures, classes=classes, data_version=data_version, **options)
     return path
 
 
@@ -125,10 +129,10 @@ def expect_progress(page: Any, text: str) -> None:
     expect(page.locator("#progress")).to_have_text(text)
 
 
-def save(page: Any, target: Path) -> Path:
+def save(page: Any, target: Path, name: str = "decisions.csv") -> Path:
     with page.expect_download() as download:
         press(page, "w")
-    assert download.value.suggested_filename == "decisions.csv"
+    assert download.value.suggested_filename == name
     download.value.save_as(target)
     return target
 
@@ -300,6 +304,35 @@ def test_decisions_are_there_when_the_page_is_opened_again(open_review: Open, tm
         (3, "drop", ""),
     ]
     expect_progress(open_review(rows, data_version="another"), "0 of 4 decided")
+
+
+def test_the_page_of_disputed_images_shows_who_decided_what_and_asks_again(open_review: Open, tmp_path: Path):
+    """A person who has decided on the review page, in the same browser, decides anew here."""
+    rows = issues(3)
+    own = open_review(rows)
+    press(own, "k k k")
+    hostile = "<img src=x onerror='window.hacked = 1'>"
+    disputes = {
+        row.filename: {
+            "anna": columns.Decision(row.sha256, row.filename, row.label, "relabel", "iv"),
+            hostile: columns.Decision(row.sha256, row.filename, row.label, "drop"),
+        }
+        for row in rows[:2]
+    }
+    page = open_review(rows[:2], disputes=disputes)
+    expect(page.get_by_role("heading", name="Disputed images")).to_be_visible()
+    expect(page.locator("#beliefs")).to_have_text(f"given labeli< 1 %model thinksii93 %annarelabel to iv{hostile}drop")
+    expect_progress(page, "0 of 2 decided")
+    press(page, "r i v Enter d")
+    expect_progress(page, "2 of 2 decided: save decisions-settled.csv")
+    settled = save(page, tmp_path / "decisions-settled.csv", "decisions-settled.csv")
+    assert decisions(settled, rows) == [(1, "relabel", "iv"), (2, "drop", "")]
+    assert columns.name_reviewer(str(settled)) == columns.SETTLED
+    assert page.evaluate("window.hacked") is None
+    assert decisions(save(own, tmp_path / "decisions.csv"), rows) == [(1, "keep", ""), (2, "keep", ""), (3, "keep", "")]
+    again = open_review(rows[1:], disputes={rows[2].filename: disputes[rows[0].filename]})
+    expect_progress(again, "1 of 2 decided")
+    expect(again.locator("#counts")).to_have_text("1 drop · 1 on images not listed here")
 
 
 def test_two_tabs_share_their_decisions(open_review: Open, tmp_path: Path):
@@ -548,7 +581,7 @@ def test_on_a_phone(browser: Any, tmp_path: Path, classes: list[str]):
 
 
 def test_the_browser_knows_every_declaration_of_the_style_sheet(open_review: Open):
-    style = (ROOT / "components/audit/review.css").read_text()
+    style = (ROOT / "components/shared/review.css").read_text()
     declarations = re.findall(r"^\s+([a-z-]+): ([^;{]+?)(?: !important)?;", style, re.MULTILINE)
     assert len(declarations) > 250
     unknown = "declarations => declarations.filter(([name, value]) => !CSS.supports(name, value))"

@@ -1,0 +1,119 @@
+"""From what several people decided about images to the decisions that count."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from components.shared.errors import UserError, quote
+from components.shared.formats.decisions import SETTLED, Decision, check_deciding_reviewer
+
+RULES = ("majority", "unanimity")
+
+Reviews = Mapping[str, Mapping[str, Decision]]  # by reviewer, then by file name
+
+
+class Voting(NamedTuple):
+    """What counts where people disagree."""
+
+    disagreement: str  # one of RULES
+    deciding_reviewer: str  # whose word counts before that; "" for nobody's
+
+
+class Disagreement(NamedTuple):
+    """An image about which people decided differently."""
+
+    decisions: dict[str, Decision]  # of each reviewer who decided about it, or about a copy of it
+    settled: Decision | None  # what counts; None if that is left undecided
+    settled_by: str  # the rule, or the reviewer whose word counts; "" if it is left undecided
+
+    @property
+    def why(self) -> str:
+        """What counts, and who decided what."""
+        how = "Undecided"
+        if self.settled:
+            how = "By majority" if self.settled_by in RULES else f"By the word of {self.settled_by}"
+        return f"{how}: {', '.join(f'{reviewer} {decision}' for reviewer, decision in self.decisions.items())}."
+
+
+class Settlement(NamedTuple):
+    """What people decided together."""
+
+    decisions: dict[str, Decision]  # that count, by file name
+    disagreements: dict[str, Disagreement]  # by file name
+
+    @property
+    def undecided(self) -> dict[str, Disagreement]:
+        """The disagreements that nothing settles."""
+        return {filename: each for filename, each in self.disagreements.items() if not each.settled}
+
+
+def check_voting(voting: Voting, reviewers: Collection[str]) -> None:
+    """Checks the settings.
+
+    Args:
+        voting: The settings.
+        reviewers: Who decided about images.
+
+    Raises:
+        UserError: The rule is unknown, or the deciding reviewer is none of several reviewers.
+    """
+    if voting.disagreement not in RULES:
+        raise UserError(f"disagreement is {quote(voting.disagreement)}; it must be {' or '.join(RULES)}.")
+    check_deciding_reviewer(voting.deciding_reviewer, reviewers)
+
+
+def settle_decisions(reviews: Reviews, voting: Voting) -> Settlement:
+    """Determines which decision about each image counts.
+
+    A label is that of a picture: who gave one to an image has given it to the copies, with the same bytes, about which
+    that person decided nothing else. So copies never get two labels: each would need more than half of the same people.
+
+    Args:
+        reviews: What each reviewer decided.
+        voting: What counts where they disagree.
+
+    Returns:
+        The decisions of a single reviewer as they are; of several, those on which they agree or which the rule settles.
+    """
+    labels = {reviewer: _list_labels(decisions.values()) for reviewer, decisions in reviews.items()}
+    images = {filename: decision for decisions in reviews.values() for filename, decision in decisions.items()}
+    counted: dict[str, Decision] = {}
+    disagreements: dict[str, Disagreement] = {}
+    for filename, image in sorted(images.items()):
+        given = {
+            reviewer: decision
+            for reviewer, decisions in reviews.items()
+            if (decision := decisions.get(filename) or _decide_as_copy(image, labels[reviewer]))
+        }
+        settled, by = _settle(given, voting)
+        if settled:
+            counted[filename] = settled
+        if len({decision.outcome for decision in given.values()}) > 1:
+            disagreements[filename] = Disagreement(given, settled, by)
+    return Settlement(counted, disagreements)
+
+
+def _list_labels(decisions: Iterable[Decision]) -> dict[str, str]:
+    """The label of each picture that a reviewer has not only dropped, by sha256."""
+    return {decision.sha256: decision.outcome for decision in decisions if decision.outcome}
+
+
+def _decide_as_copy(image: Decision, labels: Mapping[str, str]) -> Decision | None:
+    """What a reviewer who gave a copy of this image a label would say of it; None if the reviewer gave none."""
+    label = labels.get(image.sha256)
+    if label is None:
+        return None
+    word, new_label = ("keep", "") if label == image.label else ("relabel", label)
+    return image._replace(decision=word, new_label=new_label)
+
+
+def _settle(given: Mapping[str, Decision], voting: Voting) -> tuple[Decision | None, str]:
+    """The decision that counts, and what made it count."""
+    for reviewer in (SETTLED, voting.deciding_reviewer):
+        if reviewer in given:
+            return given[reviewer], reviewer
+    outcome, votes = Counter(decision.outcome for decision in given.values()).most_common(1)[0]
+    needed = len(given) if voting.disagreement == "unanimity" else len(given) // 2 + 1
+    if votes < needed:
+        return None, ""
+    return next(decision for decision in given.values() if decision.outcome == outcome), voting.disagreement
