@@ -253,13 +253,13 @@ RELABEL = f"sha256,filename,label,decision,new_label\n{'0' * 64},train/i/0.png,i
 def test_decisions_of_a_stage_alone_give_classes_that_the_run_knows_best(config: Config, tmp_path: Path):
     (tmp_path / "decisions.csv").write_text(RELABEL)
     file = str(tmp_path / "decisions.csv")
-    run = prepared(config, component="curate", from_run="audited", decisions=file)
-    assert run.arguments["decisions_uri"] == "/here/decisions/decisions.csv"
+    run = prepared(config, component="curate", from_run="audited", decisions=(file,))
+    assert run.arguments["decisions_uris"] == {"decisions": "/here/decisions/decisions.csv"}
 
 
 def test_decisions_give_classes_of_the_version_that_the_run_is_on(config: Config, tmp_path: Path):
     (tmp_path / "decisions.csv").write_text(RELABEL)
-    asked = {"pipeline": "improvement", "decisions": str(tmp_path / "decisions.csv")}
+    asked = {"pipeline": "improvement", "decisions": (str(tmp_path / "decisions.csv"),)}
     for name in ("i", "ii"):
         (tmp_path / "images/train" / name).mkdir(parents=True)
         (tmp_path / "images/train" / name / "0.png").touch()
