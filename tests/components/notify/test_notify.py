@@ -195,7 +195,7 @@ def run_step(api: Api, folder: Path, **environment: str) -> subprocess.Completed
     }
     words = [json.dumps(executor_input) if isinstance(word, dict) else word for word in container["args"]]
     command = [sys.executable, *container["command"][1:], *words]
-    clean = {name: value for name, value in os.environ.items() if name != "WEBHOOK"}
+    clean = {name: value for name, value in os.environ.items() if name != "WEBHOOK"} | {"_KFP_RUNTIME": "true"}
     return subprocess.run(command, cwd=ROOT, env={**clean, **environment}, capture_output=True, text=True)
 
 
