@@ -141,7 +141,7 @@ def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> 
 
 
 def _show(plan: "Plan", source: "Curated") -> None:
-    from components.shared.formats.manifest import FILE as MANIFEST  # as above
+    from components.shared.formats.guideline import FILE as GUIDELINE  # as above
     from components.shared.formats.manifest import is_image_path
     from pipelines.data.adoption import is_image
     from pipelines.output.console import OutputConsole
@@ -167,9 +167,12 @@ def _show(plan: "Plan", source: "Curated") -> None:
             console.print(
                 "The added images are not in the current version, so the curated folder was made from another version."
             )
-    beside = sorted(name for name in plan.now.md5s if not is_image(name) and name != MANIFEST)
+    beside = sorted(name for name in plan.now.md5s if not is_image(name) and name not in plan.next.md5s)
     if beside:
         console.print(f"The new version leaves out the files that are no images of a class: {', '.join(beside[:5])}")
+    before, after = (version.md5s.get(GUIDELINE) for version in (plan.now, plan.next))
+    if before and after and before != after:  # somebody has written more since the run
+        console.print(f"{GUIDELINE} becomes that of the curated folder again.")
     figures_of = read_data_version(RESULTS)
     if plan.options.commit and plan.results_obstacle:
         console.print(f"{plan.results_obstacle}, so the commit leaves out all of {RESULTS}/.")

@@ -256,6 +256,26 @@ def test_pictures_that_curate_writes_as_png_stay_the_same_images(place: Place, r
     assert f"\n{CHANGES.replace('1 removed', '1 converted to png, 1 removed')}\n" in run()
 
 
+def test_guideline_goes_with_the_images(place: Place, run: Callable[..., str], gcs: Gcs) -> None:
+    """It is no image, so it counts for none, and the version is the one that DVC gives."""
+    write(place.home / "data", {"labels.md": "# i"})
+    track(place.home, push=True)
+    commit(place.home, "with-a-guideline")
+    write(place.made, {"labels.md": "# i"})
+    for source in ((), ("--curated", gcs.upload(place.made, "curated"))):
+        shown = run(*source)
+        assert f"\n{CHANGES}\nThe new version leaves out the files that are no images of a class: notes.txt\n" in shown
+        assert "labels.md" not in shown
+    write(place.made, {"labels.md": "# i, as it was"})
+    assert "\nlabels.md becomes that of the curated folder again.\n" in run()
+    write(place.made, {"labels.md": "# i"})
+    run("--yes")
+    assert (place.home / "data/labels.md").read_text() == "# i"
+    announced = pointer((place.home / "data.dvc").read_text())
+    dvc(place.home, "add", "data")
+    assert pointer((place.home / "data.dvc").read_text()) == announced != place.version
+
+
 def test_version_that_is_adopted_already_changes_nothing(place: Place, run: Callable[..., str]) -> None:
     run(*EVERYTHING)
     output = run()

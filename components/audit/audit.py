@@ -34,6 +34,8 @@ from components.shared.formats.examples import (
     is_augmented,
     open_examples,
 )
+from components.shared.formats.guideline import FILE as GUIDELINE
+from components.shared.formats.guideline import list_unexplained, read_guideline
 from components.shared.formats.issues import Issue, write_issues
 from components.shared.pictures import decode_rgb
 from components.shared.report import draw_thumbnails
@@ -92,6 +94,7 @@ def audit_examples(
     check_content(content)
     examples = open_examples(folder)
     manifest = examples.manifest
+    guideline = read_guideline(Path(folder, GUIDELINE), manifest.classes)
     to_audit = read_images(examples, content)
     work = _choose_work_folder(manifest, settings)
     issues, unjudged = audit_images(to_audit, manifest.classes, settings=settings, work=work)
@@ -104,8 +107,13 @@ def audit_examples(
             pictures=draw_thumbnails(examples, {issue.filename for issue in doubted}, PICTURE),
             classes=manifest.classes,
             data_version=manifest.data_version,
+            guideline=guideline,
         )
-        warnings = [*warn_of_unjudged(unjudged), *warn_of_duplicates(issues, ink=to_audit.ink)]
+        warnings = [
+            *warn_of_unjudged(unjudged),
+            *warn_of_duplicates(issues, ink=to_audit.ink),
+            *warn_of_unexplained(guideline, manifest.classes),
+        ]
         for warning in warnings:
             print(f"audit: {warning}", flush=True)
         write_audit_report(report_output, examples, issues=issues, warnings=warnings, gallery_size=gallery_size)
@@ -176,6 +184,20 @@ def warn_of_duplicates(issues: list[Issue], *, ink: bool) -> list[str]:
         f" the measure of likeness is probably wrong for them; look at the near duplicates, and if they are different"
         f" pictures, {advice}."
     ]
+
+
+def warn_of_unexplained(guideline: dict[str, str], classes: list[str]) -> list[str]:
+    """Names the classes of which the guideline says nothing.
+
+    Args:
+        guideline: The section of each class that has one; empty if there is no guideline.
+        classes: The names of the classes.
+
+    Returns:
+        A sentence, if there are any.
+    """
+    names = list_unexplained(guideline, classes)
+    return [f"{GUIDELINE} has no section on these classes: {cut(', '.join(names))}."] if names else []
 
 
 def read_images(examples: ExampleSet, content: str) -> AuditInput:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from components.curate.agreement import measure_agreement
@@ -18,6 +19,8 @@ from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats.changes import Change, write_changes
 from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, open_examples
+from components.shared.formats.guideline import FILE as GUIDELINE
+from components.shared.formats.guideline import copy_guideline, read_guideline
 from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import CuratedImage
 from components.shared.report import draw_thumbnails
@@ -86,6 +89,7 @@ def curate_examples(
     targets = name_targets(outcomes, copies, cleaning)
     with new_directory(outputs.data) as folder, new_file(outputs.changes) as path:
         curated = write_images(folder, examples, targets=targets, augmentation=augmentation)
+        copy_guideline(Path(examples.folder, GUIDELINE), folder, classes)
         write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
         _write_disputed(outputs.disputed, examples, people=people, issues=issues)
         left = [*describe_undecided(outcomes, issues, people), *describe_disputed(people)]
@@ -142,6 +146,7 @@ def _write_disputed(output: str, examples: ExampleSet, *, people: Settlement, is
         pictures=draw_thumbnails(examples, set(disputes), PICTURE),
         classes=examples.manifest.classes,
         data_version=examples.manifest.data_version,
+        guideline=read_guideline(Path(examples.folder, GUIDELINE), examples.manifest.classes),
         disputes=disputes,
     )
 

@@ -35,6 +35,8 @@ from components.shared.formats.examples import (
     write_manifest,
     write_paths,
 )
+from components.shared.formats.guideline import FILE as GUIDELINE
+from components.shared.formats.guideline import copy_guideline
 from components.shared.formats.names import NAME_ADVICE, is_plain_name
 
 DIVISION = "division"  # the file in the work folder that tells how images were divided
@@ -76,6 +78,8 @@ def ingest_data(
     version = _check_version(layout.data, data_version)
     names = _name_splits(layout, shares)
     with new_directory(output) as folder:
+        if layout.has_guideline:
+            _take_guideline(layout, folder)
         with make_work_folder(beam_options, folder) as work:
             settings = _make_settings(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
             written = _run(
@@ -100,6 +104,12 @@ def ingest_data(
     if division:
         _print_division(manifest)
     return manifest
+
+
+def _take_guideline(layout: Layout, folder: Path) -> None:
+    """Keeps the guideline with the examples."""
+    with layout.data.open_copy(GUIDELINE) as path:
+        copy_guideline(path, folder, layout.classes, shown=layout.data.join_address(GUIDELINE))
 
 
 def _check_options(on_bad_image: str, shards: int) -> None:

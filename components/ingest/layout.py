@@ -9,6 +9,7 @@ from components.ingest.opening import open_source
 from components.ingest.sources import Child, Part, Source
 from components.shared.errors import UserError, quote
 from components.shared.formats.examples import SPLITS
+from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.image_table import is_table_name
 from components.shared.formats.manifest import FILE as MANIFEST
 from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, sort_classes
@@ -46,6 +47,7 @@ class Layout(NamedTuple):
     splits: list[Split]  # as they are found
     classes: list[str]  # in the order of their labels
     augmented: AugmentedImages
+    has_guideline: bool  # whether the data have one
 
     @property
     def sources(self) -> list[Source]:
@@ -103,7 +105,8 @@ def read_layout(data_uri: str, test_data_uri: str, classes: list[str], ignored: 
             "the folder that has a folder for each class."
         )
     has_manifest = any(child.name == MANIFEST for child in top or ())
-    return Layout(data, splits, names, read_augmented(data, has_manifest=has_manifest))
+    augmented = read_augmented(data, has_manifest=has_manifest)
+    return Layout(data, splits, names, augmented, has_guideline=data.has_file(GUIDELINE))
 
 
 def _find_splits(data: Source, found: list[Child] | None, test_data_uri: str, ignored: frozenset[str]) -> list[Split]:
@@ -180,10 +183,15 @@ def _list_classes(split: Split) -> list[Child]:
                 f"{split.join_address(child.name)}: a folder whose name begins with a dot is hidden, and so no class;"
                 " rename it or move it out of the data set."
             )
-    children = [child for child in children if not _is_passed_over(child)]
+    children = [child for child in children if not _is_passed_over(child) and not _is_guideline(split, child)]
     if not children:
         raise UserError(f"{split.join_address()}: {name} has no images; it needs one sub-folder per class.")
     return children
+
+
+def _is_guideline(split: Split, child: Child) -> bool:
+    """Whether a file in the root of the data is no image but says how to label."""
+    return not split.folders and not split.source.prefix and child.name == GUIDELINE and not child.is_folder
 
 
 def _is_of_a_tool(name: str) -> bool:

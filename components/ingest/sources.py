@@ -117,6 +117,10 @@ class Source(ABC):
     def list_children(self, *folders: str) -> list[Child] | None:
         """What a folder holds, sorted; None if there is no such folder."""
 
+    def has_file(self, name: str) -> bool:
+        """Whether a file of this name lies in the root, or beside the table."""
+        return any(child.name == name and not child.is_folder for child in self.list_children() or [])
+
     @abstractmethod
     def list_files(self, parts: Sequence[Part]) -> Iterator[File]:
         """The files of some parts, including those in hidden folders."""

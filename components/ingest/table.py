@@ -16,6 +16,7 @@ from components.ingest.sources import Child, File, Part, Reader, Source, flatten
 from components.shared.cloud_storage import SCHEME, is_address
 from components.shared.errors import UserError, cut, quote, shorten
 from components.shared.formats.examples import SPLITS
+from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.image_table import ADVICE, COLUMNS, LIKE_SPLIT, SPLIT
 from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, is_visible_name
 from components.shared.formats.tables import check_spelling, read_rows
@@ -61,6 +62,11 @@ class Table(Source):
         """As Source.list_children."""
         return self.folders.get(folders)
 
+    def has_file(self, name: str) -> bool:
+        """As Source.has_file."""
+        beside = self.root.list_children(*filter(None, posixpath.dirname(self.name).split("/"))) or []
+        return any(child.name == name and not child.is_folder for child in beside)
+
     def group_parts(self, parts: list[Part]) -> list[list[Part]]:
         """All at once, because the table is one file."""
         return [parts]
@@ -74,10 +80,11 @@ class Table(Source):
             yield found.get(path) or File(path, path)
 
     def list_files(self, parts: Sequence[Part]) -> Iterator[File]:
-        """The images of the table, and the table itself if what lies around class folders is asked for."""
+        """The images of the table; if what lies around class folders is asked for, the table and the guideline too."""
         classes = {part.folders: part for part in parts if part.class_name}
         if len(classes) < len(parts):
             yield from self.root.locate([self.name])
+            yield from self.locate([GUIDELINE] if self.has_file(GUIDELINE) else [])
         rows = list(read_table(self.root, self.name))
         for row, file in zip(rows, self.locate([row.path for row in rows]), strict=True):
             part = classes[row.folders]

@@ -16,6 +16,7 @@ import ijson
 
 from components.ingest.sources import DEPTH, Child, File, Part, Reader, Source, join_names
 from components.shared.errors import UserError
+from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.manifest import FILE
 from components.shared.formats.names import has_passed_over, is_passed_over
 
@@ -73,6 +74,10 @@ class Version(Source):
         return self.store.open_reader()
 
 
+def _has_no_stray(children: dict[str, Child]) -> bool:
+    return all(child.is_folder or child.name == GUIDELINE for child in children.values())
+
+
 def split_manifest(uri: str) -> tuple[str, str] | None:
     """The address of a folder's manifest in a DVC remote and a path in that folder, if that is what an address is."""
     found = MANIFEST.fullmatch(uri)
@@ -101,8 +106,8 @@ def open_version(uri: str, prefix: str, store: Source) -> Version:
             children = folders.setdefault(tuple(parts[:level]), {})
             name, is_folder = parts[level], len(parts) > level + 1
             is_hidden = is_passed_over(name, is_folder=is_folder)
-            is_stray = not is_folder and not is_hidden  # of which one is enough
-            if is_folder or relpath == FILE or (is_stray and all(child.is_folder for child in children.values())):
+            is_wanted = is_folder or relpath == FILE or name == GUIDELINE
+            if is_wanted or (not is_hidden and _has_no_stray(children)):  # of which one is enough
                 children.setdefault(name, Child(name, is_folder))
             if is_hidden:
                 break

@@ -331,7 +331,15 @@ function renderSingle(row) {
   $("name").textContent = row.filename;
   $("verdict").textContent = getDecision(row) ? `Decided: ${describeDecision(row)}` : "";
   $("verdict").className = `verdict ${getDecision(row)?.decision ?? ""}`;
+  renderRules(row);
   renderGroup(row);
+}
+
+function renderRules(row) {
+  const compared = [row.label, row.new_label || row.prediction];
+  for (const rule of window.document.querySelectorAll("#rules article")) {
+    rule.hidden = !compared.includes(rule.dataset.class);
+  }
 }
 
 function makeBelief(who, label, share, style) {

@@ -56,6 +56,7 @@ def write_review(
     pictures: Mapping[str, str],
     classes: list[str],
     data_version: str,
+    guideline: Mapping[str, str] | None = None,
     disputes: Mapping[str, Mapping[str, Decision]] | None = None,
 ) -> None:
     """Writes the page.
@@ -66,6 +67,7 @@ def write_review(
         pictures: Their pictures as data: addresses, by file name.
         classes: The names of the classes.
         data_version: The page shows it; the browser keeps the decisions about each data version apart.
+        guideline: The section of each class that has one, as read_guideline returns it; none if there is no guideline.
         disputes: What each reviewer decided, by file name, if the page is the one of the disputed images: it saves the
             file that has the last word, and the browser keeps its decisions apart from the person's own before.
 
@@ -91,7 +93,8 @@ def write_review(
     style, script = (
         Markup(Path(__file__).with_name(name).read_text(encoding="utf-8")) for name in ("review.css", "review.js")
     )
-    write_report(output, "shared/review.html.j2", page=page, style=style, script=script)
+    rules = {name: Markup(guideline.get(name, "")) for name in classes} if guideline else {}  # HTML of read_guideline
+    write_report(output, "shared/review.html.j2", page=page, style=style, script=script, rules=rules)
 
 
 def _describe_image(issue: Issue, picture: str, decided: Mapping[str, Decision]) -> ReviewImage:

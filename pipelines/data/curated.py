@@ -1,4 +1,7 @@
-"""The folder that curate made, checked: train/<class>/, val/<class>/, perhaps test/<class>/, and manifest.csv."""
+"""The folder that curate made, checked: train/<class>/, val/<class>/, perhaps test/<class>/, and manifest.csv.
+
+If the data had a guideline, labels.md, it lies there too.
+"""
 
 import hashlib
 import tempfile
@@ -7,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from components.shared.cloud_storage import fetch_object, fetch_objects, is_address
+from components.shared.cloud_storage import fetch_object, fetch_objects, is_address, list_folder
 from components.shared.errors import UserError
+from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.manifest import FILE as MANIFEST
 from components.shared.formats.manifest import CuratedImage, read_manifest
 from components.shared.formats.names import has_passed_over
@@ -45,6 +49,8 @@ def open_curated(place: str) -> Iterator[Curated]:
         shown, folder = place.rstrip("/"), Path(temporary)
         fetch_object(f"{shown}/{MANIFEST}", folder / MANIFEST, if_missing=IF_MISSING)
         names = [image.filename for image in read_manifest(folder, shown)]
+        objects, _ = list_folder(shown)
+        names += [GUIDELINE] * any(found.name == GUIDELINE for found in objects)
         fetch_objects(shown, names, folder, if_missing=IF_MISSING)
         yield _check(folder, shown)
 
@@ -55,19 +61,20 @@ def _check(folder: Path, shown: str) -> Curated:
         raise UserError(f"{shown}: no such folder; --curated names a folder that curate made.")
     images = read_manifest(folder, shown)
     sha256s = {image.filename: image.sha256 for image in images}
+    others = [MANIFEST, *([GUIDELINE] if (folder / GUIDELINE).exists() else [])]
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        is_other = path.is_file() and not has_passed_over(path.name) and name not in sha256s and name != MANIFEST
+        is_other = path.is_file() and not has_passed_over(path.name) and name not in sha256s and name not in others
         is_special = path.exists() and not path.is_file() and not path.is_dir()  # a pipe would be read forever
         if is_other or is_special or path.is_symlink():
             raise UserError(f"{shown}/{name}: curate did not make it; remove it, or run curate again.")
     md5s = {}
-    for name in (MANIFEST, *sha256s):
+    for name in (*others, *sha256s):
         try:
             content = (folder / name).read_bytes()
         except OSError as error:
             raise UserError(f"{shown}/{name}: cannot be read ({error.strerror}); run curate again.") from None
-        if name != MANIFEST and hashlib.sha256(content).hexdigest() != sha256s[name]:
+        if name in sha256s and hashlib.sha256(content).hexdigest() != sha256s[name]:
             raise UserError(f"{shown}/{name}: differs from its checksum in {MANIFEST}; run curate again.")
         md5s[name] = compute_md5(content)
     return Curated(shown, folder, images, md5s)

@@ -13,7 +13,7 @@
      "made_split": null}                    # or how images that had no split were divided
 
 `images.csv` lies beside it if the images have other names here than in the data set: `train/i/x.png` may be `i/x.png`
-there. It has a row for each such image.
+there. It has a row for each such image. `labels.md` lies there too if the data set has a guideline (guideline.py).
 """
 
 import re

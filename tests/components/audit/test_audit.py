@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from components.audit.audit import audit_examples, read_images, warn_of_duplicates
+from components.audit.audit import audit_examples, read_images, warn_of_duplicates, warn_of_unexplained
 from components.audit.cross_validation import AuditSettings
 from components.audit.judge import Verdict, judge_unseen
 from components.audit.ranking import AuditedImage, rank_images
@@ -59,6 +59,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     augmented = f"train/v/00{AUGMENTED}1.png"
     draw_page(np.random.default_rng(8), "x").save(root / "data" / augmented)
     write_manifest(root / "data", [make_augmented(augmented, (root / "data" / augmented).read_bytes())])
+    (root / "data/labels.md").write_text("# i\n\nOne *stroke*.\n\n# v\n\nTwo.\n")
     draw_blank_page(0).save(root / "data/train/v/blank.png")
     shutil.copyfile(root / "data/val/i/00.png", root / "data/train/i/copy.png")
     picture = Image.open(root / "data/train/x/03.png")
@@ -259,6 +260,14 @@ def test_report_shows_each_kind_with_its_first_images(audit: Path, issues: list[
     first = [issue for issue in issues if "label" in issue["kinds"].split(";")][:5]
     assert re.findall(r'alt="([^"]+)"', gallery) == [issue["filename"] for issue in first]
     assert ("http://" in report.replace("http://www.w3.org", "")) is False
+
+
+def test_review_page_holds_the_guideline_and_the_report_names_the_classes_without_a_section(audit: Path):
+    review = (audit / "review.html").read_text()
+    assert "<h2>i</h2><p>One <em>stroke</em>.</p>" in review
+    assert "<h2>x</h2>labels.md has no section on this class." in review
+    assert "Warning: labels.md has no section on these classes: x." in (audit / "report.html").read_text()
+    assert warn_of_unexplained({}, CLASSES) == []
 
 
 def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list[dict[str, str]]):

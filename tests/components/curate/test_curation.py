@@ -487,6 +487,20 @@ def test_each_of_several_files_is_checked(inputs: Inputs, reviews: list[str], tm
     check_refused(message, inputs, tmp_path / "outputs", reviews, voting=Voting("coin", ""))
 
 
+def test_guideline_goes_on_to_the_next_version_and_to_the_page_of_disputed_images(
+    inputs: Inputs, curated: Curated, reviews: list[str], tmp_path: Path
+) -> None:
+    examples = Path(shutil.copytree(inputs.examples, tmp_path / "examples"))
+    (examples / "labels.md").write_text("# x\n\nTwo strokes that <cross>.\n")
+    found = curate(inputs._replace(examples=examples), tmp_path / "outputs", reviews)
+    assert (found.data / "labels.md").read_text() == (examples / "labels.md").read_text()
+    assert "<p>Two strokes that &lt;cross&gt;.</p>" in (found.folder / "disputed").read_text()
+    again = tmp_path / "again"
+    ingest(found.data, again)
+    assert (again / "labels.md").read_text() == (examples / "labels.md").read_text()
+    assert not (curated.data / "labels.md").exists()
+
+
 # --- augmentation ------------------------------------------------------------------------------
 
 

@@ -135,6 +135,17 @@ def test_same_picture_is_on_one_side_and_those_of_train_are_left_out(tmp_path: P
     assert manifest.data_version == version_of(data)
 
 
+def test_a_guideline_may_lie_beside_the_class_folders_and_other_files_may_not(tmp_path: Path) -> None:
+    data = write(write_classes(tmp_path / "data", ["a", "b"]), {"labels.md": b"# a\n\nFirst.\n"})
+    manifest = ingest(data, tmp_path / "examples")
+    assert (tmp_path / "examples/labels.md").read_bytes() == b"# a\n\nFirst.\n"
+    assert (manifest.classes, manifest.data_version) == (["a", "b"], version_of(data))
+    for name in ("labels.txt", "notes.md"):
+        write(data, {name: b""})
+        assert f"{data}/{name}: lies beside the class folders" in refuse(data, tmp_path)
+        (data / name).unlink()
+
+
 @cache
 def inspect(number: int, name: str) -> Inspected:
     seen = fingerprint(np.asarray(Image.open(io.BytesIO(draw(number)))))
@@ -425,6 +436,17 @@ def test_table_is_a_data_set(name: str, listed: Path, tmp_path: Path) -> None:
     paths = read_paths(tmp_path / "examples")
     assert sorted(paths.values()) == sorted(row["path"] for row in rows_of(listed))
     assert {name.rpartition("/")[2]: path for name, path in paths.items()}["images__1__1.png"] == "images/1/1.png"
+
+
+def test_guideline_lies_beside_a_table_and_is_part_of_its_version(listed: Path, gcs: Gcs, tmp_path: Path) -> None:
+    table = write_table(listed / "labels.csv", rows_of(listed))
+    version = ingest(table, tmp_path / "without").data_version
+    (listed / "labels.md").write_text("# 1\n\nOne.\n")
+    manifest = ingest(table, tmp_path / "with")
+    assert manifest.data_version != version
+    assert contents(tmp_path / "with")["labels.md"] == b"# 1\n\nOne.\n"
+    assert ingest(f"{gcs.upload(listed)}/labels.csv", tmp_path / "bucket").data_version == manifest.data_version
+    assert contents(tmp_path / "bucket")["labels.md"] == b"# 1\n\nOne.\n"
 
 
 def test_table_may_name_the_splits(listed: Path, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tests.conftest import BEAM, CLASSES, PATIENCE, PROCESSES, Folders, contents
 from tests.fakes.gcs import EMULATOR, Gcs
 from tests.rows import make_augmented
 
+GUIDELINE = "# Numerals\n\n## i\n\nOne stroke.\n"
 IMAGE = f"train/{CLASSES[0]}/00.png"
 
 
@@ -77,6 +78,7 @@ def local(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Everywhere
     folder = copy_folders(tiny, root).data
     shutil.move(root / "test", folder / "test")
     (folder / "about.txt").write_text("beside the splits")
+    (folder / "labels.md").write_text(GUIDELINE)
     augmented = "train/v/01.augmented-1.png"
     shutil.copy(folder / "train/v/01.png", folder / augmented)
     write_manifest(folder, [make_augmented(augmented, (folder / augmented).read_bytes())])
@@ -97,6 +99,24 @@ def assert_same_examples(output: Path, local: Everywhere) -> None:
         del manifest["data_uri"], manifest["test_data_uri"]
     assert manifests[0] == manifests[1]
     assert ours == theirs
+
+
+def test_the_guideline_is_kept_with_the_examples(local: Everywhere, tmp_path: Path) -> None:
+    """The following tests compare it with that of the same data set elsewhere; it is part of the data version."""
+    assert contents(local.examples)["labels.md"] == GUIDELINE.encode()
+    without = shutil.copytree(local.folder, tmp_path / "data")
+    (without / "labels.md").unlink()
+    manifest = ingest(str(without), tmp_path / "examples")
+    assert manifest.data_version != open_examples(local.examples).manifest.data_version
+    ours, theirs = contents(tmp_path / "examples"), contents(local.examples)
+    assert theirs.keys() - ours.keys() == {"labels.md"}
+    assert all(ours[name] == theirs[name] for name in ours if name != "examples.json")
+
+
+def test_a_guideline_that_cannot_be_read_is_named(local: Everywhere, tmp_path: Path) -> None:
+    data = shutil.copytree(local.folder, tmp_path / "data")
+    (data / "labels.md").write_text("# i\n\n# i\n")
+    assert refused(str(data), tmp_path) == f"{data}/labels.md: has two sections of the class 'i'; put them into one."
 
 
 def test_bucket_gives_the_examples_and_the_version_of_the_folder(local: Everywhere, gcs: Gcs, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from components.shared.formats import decisions as columns
 from components.shared.formats.decisions import read_decisions
+from components.shared.formats.guideline import read_guideline
 from components.shared.formats.issues import Issue, write_issues
 from components.shared.report import draw_thumbnail
 from components.shared.review import PICTURE, write_review
@@ -333,6 +334,27 @@ def test_the_page_of_disputed_images_shows_who_decided_what_and_asks_again(open_
     again = open_review(rows[1:], disputes={rows[2].filename: disputes[rows[0].filename]})
     expect_progress(again, "1 of 2 decided")
     expect(again.locator("#counts")).to_have_text("1 drop · 1 on images not listed here")
+
+
+def test_the_guideline_of_both_classes_stands_beside_the_picture(open_review: Open, tmp_path: Path):
+    (tmp_path / "labels.md").write_text(
+        "# Numerals\n\n## i\n\nOne *stroke*.\n\n## ii\n\n| like | unlike |\n|-|-|\n| two | three |\n\n## iv\n\n"
+        "<img src=x onerror='window.hacked = 1'> [here](https://example.org)\n"
+    )
+    rows = [issue(1), issue(2, new_label="", prediction="iv"), issue(3, new_label="v"), issue(4, prediction="i")]
+    guideline = read_guideline(tmp_path / "labels.md", CLASSES)
+    page = open_review(rows, guideline=guideline)
+    rules = page.get_by_role("region", name="Guideline").get_by_role("article")
+    expect(rules).to_have_text(["iOne stroke.", re.compile(r"^ii\s*like\s+unlike\s+two\s+three\s*$")])
+    expect(rules.locator("em")).to_have_text("stroke")
+    press(page, "ArrowRight")
+    said = "<img src=x onerror='window.hacked = 1'> [here](https://example.org)"
+    expect(rules).to_have_text(["iOne stroke.", f"iv{said}"])
+    press(page, "ArrowRight")
+    expect(rules).to_have_text(["iOne stroke.", "vlabels.md has no section on this class."])
+    assert page.evaluate("[window.hacked, document.querySelectorAll('#rules a, #rules img').length]") == [None, 0]
+    without = open_review(rows)
+    assert without.locator("#rules").count() == 0
 
 
 def test_two_tabs_share_their_decisions(open_review: Open, tmp_path: Path):
