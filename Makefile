@@ -49,7 +49,7 @@ STAGES_TESTS := tests/components tests/models tests/containers tests/benchmarks
 TOOLS_TESTS := tests/end_to_end/test_end_to_end.py $(addprefix --ignore ,$(STAGES_TESTS)) tests
 FAST_STAGES_TESTS := tests/containers $(addprefix tests/components/,test_contracts.py shared \
 	$(addprefix compare/test_,data_difference.py paired.py) \
-	$(addprefix curate/test_,augmentation.py balance.py cleaning.py planning.py))
+	$(addprefix curate/test_,agreement.py augmentation.py balance.py cleaning.py planning.py voting.py))
 PYTEST_FLAGS := --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 lint: stages-python .venv/dev .venv-stages/ready ## check style, formatting and types

@@ -43,7 +43,7 @@ IMAGES = {"train": 8, "val": 4, "test": 2}  # per class
 PATIENCE = 1800  # seconds for what takes one minute on an idle machine, and would hang forever if it were broken
 
 
-# What runs stages or servers, makes repositories of git and DVC, or starts a command in each test.
+# What runs stages, servers or a browser, makes repositories of git and DVC, or starts a command in each test.
 SLOW = {
     "benchmarks",
     "end_to_end",
@@ -57,6 +57,7 @@ SLOW = {
     "test_packages.py",
     "test_process.py",
     "test_results.py",
+    "test_review.py",
     "test_sample.py",
     "test_submit.py",
 }
