@@ -583,12 +583,12 @@ def test_people_who_disagree_are_asked_again(improvement: Run, tiny: Folders):
     """Curate alone, with the decisions of two people in place of those of the run; then also with what settles them."""
     workplace = improvement.folder.parents[2]
     decided = {
-        "decisions-anna.csv": ["keep", "drop"],
-        "ben.csv": ["drop", "drop"],
-        "decisions-settled.csv": ["drop"],
+        "decisions-anna.csv": [("keep", ""), ("relabel", "x")],
+        "ben.csv": [("drop", ""), ("relabel", "x")],
+        "decisions-settled.csv": [("drop", "")],
     }
-    for name, words in decided.items():
-        rows = [decision(tiny, f"train/v/0{number}.png", word) for number, word in enumerate(words)]
+    for name, decisions in decided.items():
+        rows = [decision(tiny, f"train/v/0{number}.png", *each) for number, each in enumerate(decisions)]
         lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
         (workplace / name).write_text("\n".join(lines) + "\n")
     given = ["--component", "curate", "--from-run", improvement.folder]
@@ -599,7 +599,7 @@ def test_people_who_disagree_are_asked_again(improvement: Run, tiny: Folders):
     uris = {name: str(workplace / file) for name, file in files.items()}
     assert asked.summary["stages"]["curate"]["parameters"]["decisions_uris"] == uris
     changes = {row["filename"]: row for row in read_csv(asked.artifact("curate", "changes"))}
-    assert (changes["train/v/00.png"]["action"], changes["train/v/01.png"]["action"]) == ("kept", "dropped")
+    assert (changes["train/v/00.png"]["action"], changes["train/v/01.png"]["action"]) == ("kept", "relabelled")
     assert changes["train/v/00.png"]["why"] == "Undecided: anna keep, ben drop."
     page = asked.folder / "disputed.html"
     assert page.read_bytes() == asked.artifact("curate", "disputed").read_bytes()
@@ -612,7 +612,7 @@ def test_people_who_disagree_are_asked_again(improvement: Run, tiny: Folders):
 
     settled = submit(workplace, *given, *options)
     changes = {row["filename"]: row for row in read_csv(settled.artifact("curate", "changes"))}
-    assert (changes["train/v/00.png"]["action"], changes["train/v/01.png"]["action"]) == ("dropped", "dropped")
+    assert (changes["train/v/00.png"]["action"], changes["train/v/01.png"]["action"]) == ("dropped", "relabelled")
     assert changes["train/v/00.png"]["why"] == "By the word of settled: anna keep, ben drop, settled drop."
     assert not (settled.folder / "disputed.html").exists()
     assert "disputed" not in settled.output
