@@ -57,7 +57,7 @@ lint: stages-python .venv/dev .venv-stages/ready ## check style, formatting and 
 	$(BIN)/ruff format --check .
 	$(BIN)/deno lint --quiet
 	$(BIN)/deno fmt --quiet --check
-	$(BIN)/mypy adopt.py compile.py sample.py submit.py pipelines components/shared
+	$(BIN)/mypy adopt.py compile.py export.py sample.py submit.py pipelines components/shared
 	$(BIN)/mypy --python-executable $(STAGES_BIN)/python --cache-dir .mypy_cache/stages components models
 
 docs: .venv/tools ## write docs/components.md from the components, docs/api.md from pipelines/api

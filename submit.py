@@ -122,7 +122,8 @@ def _parse_options() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="FILE",
-        help="decisions.csv of the review, for the improvement; of several people one each, named decisions-NAME.csv",
+        help="decisions.csv of the review, or what Label Studio or FiftyOne exports, for the improvement; of several"
+        " people one each, named decisions-NAME.csv",
     )
     parser.add_argument(
         "--schema", metavar="FILE", help="schema.pbtxt that the images must fit (default: the config's, else inferred)"

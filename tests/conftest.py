@@ -53,6 +53,7 @@ SLOW = {
     "test_compile.py",
     "test_contributing.py",
     "test_dvc_version.py",
+    "test_export.py",
     "test_makefile.py",
     "test_packages.py",
     "test_process.py",

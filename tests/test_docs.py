@@ -17,7 +17,10 @@ from tests.conftest import ROOT, run_python
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 GKE = ROOT / "docs" / "gke.md"
 STAGES = ["ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare", "notify"]
-SCRIPTS = ("adopt.py", "submit.py", "compile.py", "sample.py", "benchmarks/run.py", "benchmarks/improvement.py")
+SCRIPTS = (
+    *("adopt.py", "submit.py", "compile.py", "export.py", "sample.py"),
+    *("benchmarks/run.py", "benchmarks/improvement.py"),
+)
 TOP_FOLDERS = "benchmarks|components|containers|docs|models|pipelines|tests"
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

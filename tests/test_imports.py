@@ -147,7 +147,13 @@ sys.meta_path.insert(0, Interrupting())
 
 @pytest.mark.parametrize(
     "command",
-    ["compile.py", "submit.py --local --data x", "submit.py --experiment x --data x", "adopt.py --data x"],
+    [
+        "compile.py",
+        "submit.py --local --data x",
+        "submit.py --experiment x --data x",
+        "adopt.py --data x",
+        "export.py fiftyone x --local",
+    ],
 )
 def test_an_interrupt_while_packages_are_imported_ends_a_command_without_a_trace(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -38,8 +38,8 @@ from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import list_unexplained, read_guideline
 from components.shared.formats.issues import Issue, write_issues
 from components.shared.pictures import decode_rgb
-from components.shared.report import draw_thumbnails
 from components.shared.review import PICTURE, write_review
+from components.shared.thumbnails import draw_thumbnails
 
 UNJUDGED = "Its class has too few different images to be judged."
 

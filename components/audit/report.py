@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.issues import KINDS, Issue
-from components.shared.report import draw_thumbnails, write_report
+from components.shared.report import write_report
+from components.shared.thumbnails import draw_thumbnails
 
 RARE = 0.1  # of the images that a class would have if all had as many: cleanlab's threshold of class imbalance
 

@@ -9,7 +9,8 @@ from components.shared.errors import UserError
 from components.shared.formats.comparison import ClassChange, ClassCounts, Comparison, FigureChange
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.training import Settings
-from components.shared.report import draw_thumbnails, render_svg, write_report
+from components.shared.report import render_svg, write_report
+from components.shared.thumbnails import draw_thumbnails
 
 GOOD, BAD, NEUTRAL = "#2e7d32", "#c62828", "#5d6b7a"  # as in report.html.j2
 

@@ -41,7 +41,8 @@ def curate(
         examples: The images of the data version, as ingest writes them.
         issues: issues.csv, as audit writes it for these examples.
         predictions: The predictions for these examples, as evaluate writes them.
-        decisions_uris: The decisions of each person, a path or gs://BUCKET/OBJECT by name; empty if there are none.
+        decisions_uris: The decisions of each person, a path or gs://BUCKET/OBJECT by name; empty if there are none. An
+            export in which several people decided counts as a file of each.
         disagreement: What counts where people disagree: majority or unanimity.
         deciding_reviewer: The person whose word counts there; empty for nobody.
         policy_splits: The splits in which the policy may act: train, val, or both.

@@ -23,8 +23,8 @@ from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import copy_guideline, read_guideline
 from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import CuratedImage
-from components.shared.report import draw_thumbnails
 from components.shared.review import PICTURE, write_review
+from components.shared.thumbnails import draw_thumbnails
 
 
 class CurationInputs(NamedTuple):
@@ -72,7 +72,6 @@ def curate_examples(
         UserError: A setting is out of range, the issues, decisions or predictions are broken or do not belong to these
             examples, more images are left than `max_images`, or a class has none left.
     """
-    check_voting(voting, inputs.decisions_uris)
     check_policy(policy)
     check_cleaning(cleaning)
     check_augmentation(augmentation)
@@ -80,6 +79,7 @@ def curate_examples(
     classes = examples.manifest.classes
     images = read_images(examples)
     reviews = read_reviews(inputs.decisions_uris, images, classes)
+    check_voting(voting, reviews)
     people = settle_decisions(reviews, voting)
     issues = read_issues(inputs.issues, images, classes)
     outcomes = plan_outcomes(images, issues=issues, people=people, policy=policy, classes=classes)

@@ -109,7 +109,7 @@ def read_reviews(
     """Reads what each reviewer decided about images of train and val.
 
     Args:
-        uris: A path or gs://BUCKET/OBJECT by the name of the reviewer.
+        uris: A path or gs://BUCKET/OBJECT by the name of the reviewer; a file that names several people has more.
         images: The images of the data version.
         classes: The names of the classes.
 
@@ -117,12 +117,18 @@ def read_reviews(
         The decisions by reviewer, in the order of their names, then by file name.
 
     Raises:
-        UserError: A file cannot be read, is broken, decides about other images, or contradicts itself.
+        UserError: A file cannot be read, is broken, decides about other images, or contradicts itself, or two of them
+            have a person of the same name.
     """
     known = {(image.sha256, image.filename): image.label for image in images if image.split in CURATED_SPLITS}
-    reviews = {}
-    for reviewer, uri in sorted(uris.items()):
+    reviews: dict[str, dict[str, Decision]] = {}
+    for name, uri in sorted(uris.items()):
         with open_local_copy(uri) as path:
-            decisions = read_decisions(path, known, classes, shown=uri)
-        reviews[reviewer] = {decision.filename: decision for decision in decisions}
-    return reviews
+            found = read_decisions(path, known, classes, reviewer=name, shown=uri)
+        for reviewer, decisions in found.items():
+            if reviewer in reviews:
+                raise UserError(
+                    f"{uri}: has decisions of {reviewer}, whom another file is named after; rename that one."
+                )
+            reviews[reviewer] = {decision.filename: decision for decision in decisions}
+    return dict(sorted(reviews.items()))

@@ -8,7 +8,8 @@ from components.curate.planning import Outcome
 from components.curate.voting import Settlement, Voting
 from components.curate.writing import ImageTarget
 from components.shared.formats.examples import ExampleSet
-from components.shared.report import draw_thumbnail, draw_thumbnails, write_report
+from components.shared.report import write_report
+from components.shared.thumbnails import draw_thumbnail, draw_thumbnails
 
 GALLERY = 60  # the most images that are shown of each kind of change
 SOURCES = 2  # images of each class whose augmented images are shown

@@ -7,7 +7,8 @@ from components.shared.formats import predictions as columns
 from components.shared.formats.evaluation import Evaluation, list_measured_splits
 from components.shared.formats.examples import ExampleSet, is_augmented
 from components.shared.formats.predictions import list_rows
-from components.shared.report import draw_thumbnails, write_report
+from components.shared.report import write_report
+from components.shared.thumbnails import draw_thumbnails
 
 
 def write_evaluation_report(

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from components.shared.formats import examples as columns
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.findings import KINDS, Finding
-from components.shared.report import draw_thumbnails, render_svg, write_report
+from components.shared.report import render_svg, write_report
+from components.shared.thumbnails import draw_thumbnails
 from components.validate.anomalies import Statistics
 
 SHOWN = 60  # images shown per kind of finding

@@ -34,7 +34,7 @@ class Decisions:
         self.path = Path(path)
         if self.path.exists():
             raise UserError(f"{self.path}: is there already; move it, or name another file.")
-        examples = run.examples(_find_audited(run))
+        examples = run.examples(run.audited)
         self.classes = examples.manifest.classes
         self.issues = [issue for issue in run.issues() if issue.kinds][:limit]
         wanted = {issue.filename for issue in self.issues}
@@ -120,8 +120,3 @@ class Decisions:
 def _write_issue(issue: Issue, position: str) -> str:
     """What the audit says of an image, as HTML."""
     return f"<b>{escape(issue.suggestion)}</b> {escape(issue.why)}<br>{position}, {escape(issue.filename)}"
-
-
-def _find_audited(run: Run) -> str:
-    """The task whose examples were audited: in a turn of the loop that before the audit, else the run's own."""
-    return next((task for task, output in run.outputs if output == "examples"), "")

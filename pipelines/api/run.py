@@ -4,7 +4,7 @@ import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from components.shared.errors import UserError, name_unknown
 from components.shared.formats.changes import Change, read_changes
@@ -108,6 +108,11 @@ class Run(ABC):
             raise UserError(name_unknown(f"run {self.name}: the artifact", output, known))
         return self.fetch(uri)
 
+    @property
+    def audited(self) -> str:
+        """The task that made the examples which were audited: in a turn of the loop the first."""
+        return next((task for task, output in self.outputs if output == "examples"), "")
+
     def examples(self, task: str = "") -> ExampleSet:
         """The images as ingest wrote them: `examples.manifest`, and `examples.read("train")` for one after another."""
         return open_examples(self.locate("examples", task))
@@ -144,6 +149,28 @@ class Run(ABC):
     def issues(self) -> list[Issue]:
         """What the audit says of each image, beginning with what to look at first."""
         return [issue for _, issue in read_issues(self.locate("issues"))]
+
+    def export_issues(
+        self, tool: Literal["label-studio", "fiftyone"], folder: str | Path, *, limit: int = 1000
+    ) -> Path:
+        """Writes the images that the audit doubts for another tool; `decisions` of a run takes what that exports.
+
+        Args:
+            tool: label-studio for tasks.json, with the audit's predictions, and config.xml, a labelling interface for
+                the classes; fiftyone for a data set that it knows as FiftyOneImageClassificationDataset.
+            folder: where to; it must not be there.
+            limit: the most images, from the first rank on.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UserError: the run has no audit, the folder is there, or there is no such tool.
+        """
+        from components.shared.labelling import export_issues  # here, since it needs Pillow
+
+        issues = [issue for issue in self.issues() if issue.kinds][:limit]
+        return export_issues(tool, Path(folder), issues, self.examples(self.audited))
 
     def changes(self) -> list[Change]:
         """What curate has done with each image."""

@@ -59,8 +59,10 @@ def _asks_for_decisions(ending: Ending, command: Command | None) -> bool:
 
 def _list_commands(ending: Ending, command: Command, *, asks: bool, is_disputed: bool) -> Iterator[Step]:
     request = command.request
-    if asks:  # of a person who decided alone, the page has saved the earlier decisions again
-        yield _decide_again(command, *(request.decisions if len(request.decisions) > 1 else ()), DECISIONS)
+    if asks:
+        # Of a person who decided alone, the page has saved the earlier decisions again, but not those of other tools.
+        is_saved = len(request.decisions) == 1 and not request.decisions[0].endswith(".json")
+        yield _decide_again(command, *(() if is_saved else request.decisions), DECISIONS)
     elif is_disputed:
         yield _decide_again(command, *request.decisions, SETTLED_FILE)
     elif ending.state != "succeeded":

@@ -4,7 +4,7 @@ What to run, on what data, from which earlier runs, with what values. Where the 
 runs, they are a `Target`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -77,11 +77,12 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
     if request.component == "ingest" and not request.data:
         arguments |= _look_again(arguments, request, target)
+    people: dict[str, list[str]] = {}
     if request.decisions:
-        classes = _list_classes(request, data)
+        files = name_reviewers(request.decisions)
+        people = _check_decisions(files, _list_classes(request, data))
         arguments["decisions_uris"] = {
-            reviewer: _locate_decisions(file, classes, target)
-            for reviewer, file in name_reviewers(request.decisions).items()
+            reviewer: locate_file(file, "decisions", target) for reviewer, file in files.items()
         }
     if schema := choose_schema(request, config):
         arguments["curated_schema_uri"] = locate_file(schema, "schemas", target)
@@ -89,7 +90,7 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
         if (parameter := param.partition("=")[0]) in DATA:
             raise UserError(f"--param {parameter}: --data, --test-data and --rev set it; name the images by these.")
     arguments = check_arguments(pipeline, arguments, params=request.params, contracts=stages.contracts)
-    check_deciding_reviewer(arguments.get("deciding_reviewer", ""), arguments.get("decisions_uris", {}))
+    _check_deciding_reviewer(arguments, people)
     return PreparedRun(name, stages, pipeline, arguments, data.versions, earlier)
 
 
@@ -163,16 +164,38 @@ def name_reviewers(files: Iterable[str]) -> dict[str, str]:
     return named
 
 
-def _locate_decisions(file: str, classes: list[str], target: Target) -> str:
-    """Where curate finds the decisions of a person.
+def _check_decisions(files: Mapping[str, str], classes: list[str]) -> dict[str, list[str]]:
+    """Checks the files of people's decisions that are here.
+
+    Args:
+        files: Each by the name of the person after whom it is named.
+        classes: The names that a decision may give, if they are known.
+
+    Returns:
+        The names of the people who decided in each of them.
 
     Raises:
         UserError: there is no such file, or it is broken.
     """
-    check_file(file, "--decisions names what the review saved")
-    if not is_address(file):
-        check_decisions(file, classes)
-    return locate_file(file, "decisions", target)
+    for file in files.values():
+        check_file(file, "--decisions names what the review saved, or what another tool exported")
+    return {
+        reviewer: check_decisions(file, classes, reviewer=reviewer)
+        for reviewer, file in files.items()
+        if not is_address(file)
+    }
+
+
+def _check_deciding_reviewer(arguments: Mapping[str, Any], people: Mapping[str, list[str]]) -> None:
+    """Checks the name if all people are known; a JSON file elsewhere may name several, whom curate knows.
+
+    Raises:
+        UserError: nobody of that name decided.
+    """
+    uris = arguments.get("decisions_uris", {})
+    if all(reviewer in people or not uri.endswith(".json") for reviewer, uri in uris.items()):
+        reviewers = [name for reviewer in uris for name in people.get(reviewer, [reviewer])]
+        check_deciding_reviewer(arguments.get("deciding_reviewer", ""), reviewers)
 
 
 def choose_schema(request: RunRequest, config: Config) -> str:

@@ -25,7 +25,7 @@ class RunOptions(TypedDict, total=False):
     component: str  # in place of a pipeline: this stage alone
     from_run: str  # the run whose artifacts it takes, or that is compared; the latest if it is left out
     before: str  # the run that `from_run` is compared with
-    decisions: str | Path | Sequence[str | Path]  # decisions.csv of the review, for the improvement; one of each person
+    decisions: str | Path | Sequence[str | Path]  # of the review or of another tool, one file a person; for improvement
     schema: str | Path  # schema.pbtxt that the images must fit
     params: Mapping[str, Any]  # parameters of the pipeline or of the stage, by their names
     no_cache: bool  # on a cluster, run every stage, whatever is in KFP's cache

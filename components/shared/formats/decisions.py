@@ -1,19 +1,33 @@
 """What people decided about images: decisions.csv as review.html saves it, or issues.csv filled in by hand.
 
 People edit these files, and spreadsheets save them in many ways. So they are read leniently where the meaning is clear,
-and every mistake is a sentence that names the file and the line.
+and every mistake is a sentence that names the file and the line. What people decided with other tools is read here as
+well, and checked in the same way: an export of Label Studio, labels.json of FiftyOne, or a table of labels.
 """
 
 import csv
 import io
+import posixpath
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from components.shared.errors import UserError, name_unknown, quote
 from components.shared.files import new_file, open_regular
+from components.shared.formats.fiftyone import read_dataset
+from components.shared.formats.label_studio import read_export
+from components.shared.formats.labels import (
+    GivenLabel,
+    find_image_name,
+    is_label_table,
+    name_drop,
+    name_image,
+    read_labels,
+)
 from components.shared.formats.tables import (
     SEPARATORS,
     check_spelling,
@@ -90,36 +104,48 @@ def check_deciding_reviewer(name: str, reviewers: Collection[str]) -> None:
 
 
 def read_decisions(
-    path: str | Path, examples: Mapping[tuple[str, str], str], classes: Collection[str], *, shown: str = ""
-) -> list[Decision]:
+    path: str | Path,
+    examples: Mapping[tuple[str, str], str],
+    classes: Collection[str],
+    *,
+    reviewer: str = "",
+    shown: str = "",
+) -> dict[str, list[Decision]]:
     """Reads the decisions.
 
     Args:
-        path: The file: UTF-8, with a comma, semicolon or tab between cells.
+        path: The file: decisions.csv or issues.csv, UTF-8, with a comma, semicolon or tab between cells; an export of
+            Label Studio as JSON or JSON-MIN; labels.json of FiftyOne; or a CSV file with `filename` and `label`.
         examples: The label of each image of the data version that may be decided about, by (sha256, filename).
         classes: The names that a decision may give.
+        reviewer: The person after whom the file is named.
         shown: What messages call the file, if not by its path.
 
     Returns:
-        One decision per image, in the order of the file. Rows without a decision, and those to skip, are left out.
+        One decision per image, in the order of the file, by the name of the person who decided: `reviewer`, or
+        `reviewer-NAME` for each of several people that the file names. Rows without a decision, and those to skip, are
+        left out.
 
     Raises:
-        UserError: The file is not such a CSV file, or a row names no image or class of this data version, says nothing
-            clear, or contradicts another row about the same image or one of the same bytes.
+        UserError: The file is none of these, or a row names no image or class of this data version, says nothing clear,
+            or contradicts another row of the same person about the same image or one of the same bytes.
     """
     place = shown or str(path)
     images = _Images(examples)
-    decided: dict[str, tuple[int, Decision]] = {}
-    for row in _read_rows(_read_text(Path(path), place), place):
-        if decision := _parse_row(row, images, classes):
-            line, earlier = decided.setdefault(decision.filename, (row.line, decision))
-            if earlier != decision:
-                raise row.error(
-                    f"{decision.filename} is {_describe(decision)}, but line {line} has it {_describe(earlier)};"
-                    " leave one of the two."
-                )
-    _check_copies(place, decided.values())
-    return [decision for _, decision in decided.values()]
+    reviews: dict[str, list[Decision]] = {}
+    for person, rows in _group_by_person(_read_file(Path(path), place, classes), reviewer).items():
+        decided: dict[str, tuple[str, Decision]] = {}
+        for row in rows:
+            if decision := _parse_row(row, images, classes):
+                where, earlier = decided.setdefault(decision.filename, (row.where, decision))
+                if earlier != decision:
+                    raise row.error(
+                        f"{decision.filename} is {_describe(decision)}, but {where} has it {_describe(earlier)};"
+                        " leave one of the two."
+                    )
+        _check_copies(place, decided.values())
+        reviews[person] = [decision for _, decision in decided.values()]
+    return reviews
 
 
 def write_decisions(path: Path, decisions: Iterable[SavedDecision]) -> None:
@@ -128,20 +154,27 @@ def write_decisions(path: Path, decisions: Iterable[SavedDecision]) -> None:
         write_rows(temporary, COLUMNS, decisions)
 
 
-def check_decisions(path: str | Path, classes: Collection[str] = ()) -> None:
+def check_decisions(path: str | Path, classes: Collection[str] = (), *, reviewer: str = "") -> list[str]:
     """Checks each row by itself, before the images are known.
 
     Args:
-        path: The file.
+        path: The file, as read_decisions takes it.
         classes: The names that a decision may give, if they are known.
+        reviewer: The person after whom the file is named.
+
+    Returns:
+        The names of the people who decided, as read_decisions has them.
 
     Raises:
-        UserError: The file is no such CSV file, or a decision is none of WORDS, or lacks its class or has another.
+        UserError: The file is none that read_decisions takes, or a decision is none of WORDS, or lacks its class or has
+            another.
     """
-    for row in _read_rows(_read_text(Path(path), str(path)), str(path)):
+    people = _group_by_person(_read_file(Path(path), str(path), classes), reviewer)
+    for row in (row for rows in people.values() for row in rows):
         _, cell = _read_choice(row)
         if classes:
             _find_class(row, cell, classes)
+    return list(people)
 
 
 # --- from the file to rows ---------------------------------------------------------------------
@@ -151,12 +184,50 @@ class _Row(NamedTuple):
     """A row of the file."""
 
     place: str  # the file, for messages
-    line: int  # where it begins
+    where: str  # in the file, likewise: line 3, or task 5
     cells: dict[str, str]  # one for every column
+    annotator: str = ""  # who decided, if the file says so
+    is_of_tool: bool = False  # whether `filename` may be what another tool has kept of it
 
     def error(self, sentence: str) -> UserError:
         """The error that says what is wrong in this row."""
-        return UserError(f"{self.place}, line {self.line}: {sentence}")
+        return UserError(f"{self.place}, {self.where}: {sentence}")
+
+
+def _group_by_person(rows: Iterable[_Row], reviewer: str) -> dict[str, list[_Row]]:
+    """The rows of each person; those of one alone, who may have a number in the file, are the reviewer's."""
+    groups: dict[str, list[_Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.annotator].append(row)
+    if len(groups) < 2:
+        return {reviewer: [row for rows in groups.values() for row in rows]}
+    return {f"{reviewer}-{person}" if person else reviewer: rows for person, rows in sorted(groups.items())}
+
+
+def _read_file(path: Path, place: str, classes: Collection[str]) -> Iterator[_Row]:
+    """Tells from what a file begins with which format it has, and yields its rows."""
+    text = _read_text(path, place)
+    start = text.lstrip()[0]
+    if start == "[":
+        return _read_labels(read_export(path, shown=place), place, classes)
+    if start == "{":
+        return _read_labels(read_dataset(path, shown=place), place, classes)
+    header = text.splitlines()[0]
+    names = {cell.strip().lower() for cell in re.split(f"[{SEPARATORS}]", header.replace('"', ""))}
+    if is_label_table(names) and names.isdisjoint(("decision", *LABELS)):
+        return _read_labels(read_labels(path, shown=place), place, classes)
+    return _read_rows(text, place)
+
+
+def _read_labels(labels: Iterable[GivenLabel], place: str, classes: Collection[str]) -> Iterator[_Row]:
+    """Yields the labels that people gave with another tool as rows; one without a label decides nothing."""
+    drop = name_drop(classes)
+    for given in labels:
+        label = given.label if given.label in classes else given.label.strip()
+        word = "drop" if label == drop else "relabel" if label else ""
+        new_label = label if word == "relabel" else ""
+        cells = {"sha256": given.sha256, "filename": given.name, "decision": word, "new_label": new_label}
+        yield _Row(place, given.where, cells, given.annotator, is_of_tool=True)
 
 
 def _read_rows(text: str, place: str) -> Iterator[_Row]:
@@ -180,7 +251,7 @@ def _read_rows(text: str, place: str) -> Iterator[_Row]:
                 )
             elif any(cells):
                 texts = [unquote_formula(cell) for cell in cells] + [""] * (len(header) - len(cells))
-                row = _Row(place, line, dict(zip(header, texts, strict=True)))
+                row = _Row(place, f"line {line}", dict(zip(header, texts, strict=True)))
                 _check_separator(row, cells)
                 yield row
     except csv.Error as error:
@@ -233,6 +304,31 @@ class _Images:
         self.filenames = {filename for _, filename in examples}
         self.by_sha256 = dict(examples.keys())
 
+    @cached_property
+    def by_name(self) -> dict[str, list[tuple[str, str]]]:
+        """The images by all names that other tools may have for them."""
+        found = defaultdict(list)
+        for image in self.examples:
+            for name in {image[1], posixpath.splitext(image[1])[0], name_image(*image)}:
+                found[name].append(image)
+        return found
+
+    def find_named(self, row: _Row, name: str) -> tuple[str, str]:
+        """The image that has this name in another tool.
+
+        Raises:
+            UserError: There is none, or there are several.
+        """
+        found = self.by_name.get(name) or self.by_name.get(find_image_name(name), [])
+        exact = [image for image in found if image[1] == name]
+        if len(exact or found) == 1:
+            return (exact or found)[0]
+        if found:
+            names = " or ".join(sorted(filename for _, filename in found))
+            raise row.error(f"{quote(name)} may be {names}; give the file name with its suffix.")
+        known = min(self.filenames, default="")
+        raise row.error(f"{quote(name)} is not in this data version; name its images as it does, such as {known}.")
+
     def find_label(self, row: _Row, sha256: str, filename: str) -> str:
         """The label of the image with this name and these bytes.
 
@@ -259,6 +355,8 @@ def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision
     if word in ("", "skip"):
         return None
     sha256, filename = row.cells["sha256"].strip().lower(), row.cells["filename"]
+    if row.is_of_tool and not sha256:
+        sha256, filename = images.find_named(row, filename)
     label = images.find_label(row, sha256, filename)
     if word != "relabel" and new_label not in ("", label):
         raise row.error(f"{word}, but also the new label {quote(new_label)}; write relabel, or leave the label out.")
@@ -301,25 +399,25 @@ def _find_class(row: _Row, cell: str, classes: Collection[str]) -> str:
 # --- all decisions together --------------------------------------------------------------------
 
 
-def _check_copies(place: str, decided: Iterable[tuple[int, Decision]]) -> None:
+def _check_copies(place: str, decided: Iterable[tuple[str, Decision]]) -> None:
     """Copies of one picture may not end up with two labels; keeping one and dropping the others is no contradiction.
 
     Args:
         place: The file, for the message.
-        decided: Each decision with the number of its line.
+        decided: Each decision with its place in the file.
 
     Raises:
         UserError: Two copies would.
     """
-    seen: dict[str, tuple[int, Decision]] = {}
-    for line, decision in decided:
+    seen: dict[str, tuple[str, Decision]] = {}
+    for where, decision in decided:
         if decision.decision == "drop":
             continue
-        earlier_line, earlier = seen.setdefault(decision.sha256, (line, decision))
+        earlier_place, earlier = seen.setdefault(decision.sha256, (where, decision))
         if decision.outcome != earlier.outcome:
             raise UserError(
-                f"{place}, line {line}: {decision.filename} is {_describe(decision)}, but {earlier.filename} in line"
-                f" {earlier_line}, which has the same bytes, is {_describe(earlier)}; give both one label or drop one."
+                f"{place}, {where}: {decision.filename} is {_describe(decision)}, but {earlier.filename} in"
+                f" {earlier_place}, which has the same bytes, is {_describe(earlier)}; give both one label or drop one."
             )
 
 

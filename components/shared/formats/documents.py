@@ -47,7 +47,7 @@ def write_document(path: Path, content: object) -> None:
 
 
 def read_document(
-    path: Path, kind: type[Document], advice: str, *, check: Callable[[Document], None] | None = None
+    path: Path, kind: type[Document], advice: str, *, check: Callable[[Document], None] | None = None, shown: str = ""
 ) -> Document:
     """Reads a JSON document.
 
@@ -56,6 +56,7 @@ def read_document(
         kind: What the document must be, as pydantic takes it. Keys that it does not name are left out.
         advice: What to do if the file is not such a document, as the end of a sentence.
         check: Raises a ValueError if the parts of the document contradict each other.
+        shown: How messages name the file; empty for its path.
 
     Returns:
         The document.
@@ -63,6 +64,7 @@ def read_document(
     Raises:
         UserError: The file cannot be read, is not JSON, or is not such a document; its first mistake is named.
     """
+    place = shown or path
     try:
         text = _read_text(path)
         document = make_adapter(kind).validate_json(text, strict=True)
@@ -70,13 +72,13 @@ def read_document(
         if check:
             check(document)
     except ValidationError as error:
-        raise UserError(f"{path}: {describe_validation(error)}; {advice}.") from None
+        raise UserError(f"{place}: {describe_validation(error)}; {advice}.") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {advice}.") from None
+        raise UserError(f"{place}: cannot be read ({error.strerror}); {advice}.") from None
     except RecursionError:
-        raise UserError(f"{path}: is nested too deeply; {advice}.") from None
+        raise UserError(f"{place}: is nested too deeply; {advice}.") from None
     except ValueError as error:
-        raise UserError(f"{path}: {error}; {advice}.") from None
+        raise UserError(f"{place}: {error}; {advice}.") from None
     return document
 
 

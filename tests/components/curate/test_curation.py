@@ -28,6 +28,7 @@ from components.shared.formats.changes import Change
 from components.shared.formats.decisions import name_reviewer
 from components.shared.formats.examples import AUGMENTED, ExamplesManifest, ImageExample, is_augmented, open_examples
 from components.shared.formats.issues import write_issues
+from components.shared.formats.label_studio import make_choice
 from components.shared.formats.manifest import FILE as MANIFEST
 from components.shared.formats.manifest import CuratedImage, read_manifest, write_manifest
 from components.shared.formats.predictions import describe_image, write_predictions
@@ -475,6 +476,57 @@ def test_names_of_people_are_only_text(inputs: Inputs, tmp_path: Path) -> None:
     assert f"{evil}: keep" in Page(folder / "report").text
     for page in ("report", "disputed"):
         assert "<b onclick" not in (folder / page).read_text()
+
+
+def write_tasks(path: Path, inputs: Inputs, decisions: dict[int, dict[str, tuple[str, str]]]) -> str:
+    """What Label Studio exports if its annotators, who have numbers, decide so: (decision, new label) by file name."""
+    known = {row["filename"]: row for row in rows(inputs.issues)}
+    tasks = [
+        {
+            "id": number,
+            "data": {"sha256": known[filename]["sha256"], "filename": filename},
+            "annotations": [
+                {
+                    "completed_by": annotator,
+                    "was_cancelled": given[filename][0] == "skip",
+                    "result": [make_choice(choose_label(*given[filename], label=known[filename]["label"]))],
+                }
+                for annotator, given in decisions.items()
+                if filename in given
+            ],
+        }
+        for number, filename in enumerate(sorted({name for given in decisions.values() for name in given}), 1)
+    ]
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    return str(path)
+
+
+def choose_label(decision: str, new_label: str, label: str) -> str:
+    return "drop" if decision == "drop" else new_label or label
+
+
+def test_annotators_of_label_studio_vote_as_people_with_files_of_their_own_do(inputs: Inputs, tmp_path: Path) -> None:
+    anna, ben, cleo = REVIEWS.values()
+    exported = write_tasks(tmp_path / "decisions-team.json", inputs, {3: ben, 12: cleo})
+    own = write_decisions(tmp_path / "decisions-anna.csv", inputs, anna)
+    files = [exported, own]
+    found = curate(inputs, tmp_path / "outputs", files, voting=Voting("majority", ""), augment_to=0)
+    said = {filename: found.changes[filename] for filename in SETTLED["majority"]}
+    names = {"ben": "team-3", "cleo": "team-12"}
+    for filename, (action, decided_by, new_label, why) in SETTLED["majority"].items():
+        row = said[filename]
+        assert (row["action"], row["decided_by"], row["new_label"]) == (action, decided_by, new_label)
+        words = {names.get(name, name): decision for name, decision in re.findall(r"(anna|ben|cleo) ([^,.]*)", why)}
+        assert dict(re.findall(r"(anna|team-3|team-12) ([^,.]*)", row["why"])) == words
+    found = curate(inputs, tmp_path / "again", files, voting=Voting("unanimity", "team-3"), augment_to=0)
+    assert found.changes["train/i/04.png"]["why"].startswith("By the word of team-3: ")
+    message = "the deciding_reviewer 'team' does not exist. .*There are: anna, team-12, team-3."
+    check_refused(message, inputs, tmp_path / "third", files, voting=Voting("majority", "team"))
+    other = write_decisions(tmp_path / "team-3.csv", inputs, ben)
+    said_of = check_refused(
+        "has decisions of team-3, whom another file is named after", inputs, tmp_path, [*files, other]
+    )
+    assert said_of.startswith(other)
 
 
 def test_each_of_several_files_is_checked(inputs: Inputs, reviews: list[str], tmp_path: Path) -> None:

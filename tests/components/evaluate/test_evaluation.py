@@ -21,7 +21,7 @@ from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats.examples import ImageExample, open_examples
 from components.shared.metrics import SLICES, bound_share, slice_accuracy
-from components.shared.report import draw_thumbnail
+from components.shared.thumbnails import draw_thumbnail
 from pipelines.output.results import keep_results
 from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page

@@ -19,8 +19,8 @@ from components.shared.formats import decisions as columns
 from components.shared.formats.decisions import read_decisions
 from components.shared.formats.guideline import read_guideline
 from components.shared.formats.issues import Issue, write_issues
-from components.shared.report import draw_thumbnail
 from components.shared.review import PICTURE, write_review
+from components.shared.thumbnails import draw_thumbnail
 from sample import draw_page
 from tests.conftest import ROOT
 
@@ -142,7 +142,7 @@ def decisions(path: Path, rows: list[Issue], classes: list[str] = CLASSES) -> li
     """What read_decisions finds in a file: rank of the image, decision, new label."""
     examples = {(row.sha256, row.filename): row.label for row in rows}
     ranks = {row.filename: row.rank for row in rows}
-    return [(ranks[one.filename], one.decision, one.new_label) for one in read_decisions(path, examples, classes)]
+    return [(ranks[one.filename], one.decision, one.new_label) for one in read_decisions(path, examples, classes)[""]]
 
 
 def test_shows_what_there_is_to_know(open_review: Open):

@@ -97,6 +97,12 @@ def test_what_people_disagree_about_is_asked_again(folder: Path, files: tuple[st
     ]
 
 
+def test_what_the_policy_leaves_to_people_adds_to_what_another_tool_exported(folder: Path):
+    for files, kept in ((("team.json",), "--decisions team.json "), (("team.csv",), "")):
+        (*_, (_, command)) = list_what_is_said(TURN.change(decisions=files), Ending("failed", folder, "failed", ""))
+        assert str(command).endswith(f"--data data/ {kept}--decisions decisions.csv")
+
+
 def test_what_the_policy_leaves_to_several_people_adds_to_what_they_decided(folder: Path):
     turn = TURN.change(decisions=("anna.csv", "old/decisions.csv", "ben.csv"))
     (*_, (_, command)) = list_what_is_said(turn, Ending("failed", folder, "failed", ""))

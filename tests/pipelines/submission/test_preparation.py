@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from components.shared.errors import UserError, cut
+from components.shared.formats.label_studio import make_choice
 from pipelines.compiler.config import Config, load_config
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion
@@ -170,6 +171,55 @@ def test_decisions_are_those_that_the_place_can_read(config: Config, tmp_path: P
         assert str(raised.value).startswith(message)
     # One person disagrees with nobody, and a configuration may name who decides.
     prepared(config, decisions=files[:1], params=("deciding_reviewer=bob",), **asked)
+
+
+def make_tasks(*annotators: int) -> str:
+    """What Label Studio exports if these people dropped an image."""
+    result = [make_choice("drop")]
+    annotations = [{"id": 1, "completed_by": annotator, "result": result} for annotator in annotators]
+    return json.dumps([{"id": 1, "data": {"filename": "train/i/1.png"}, "annotations": annotations}])
+
+
+def test_decisions_of_other_tools_are_checked_before_the_run(config: Config, tmp_path: Path):
+    for folder in ("train/i", "val/i"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    files = {
+        "decisions-team.json": make_tasks(1, 2),
+        "labels.json": json.dumps({"classes": ["i", "drop"], "labels": {"train/i/1": 1}}),
+        "anna.csv": "filename,label\ntrain/i/1.png,i\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    asked: dict[str, Any] = {"pipeline": "improvement", "data": str(tmp_path / "data")}
+    decisions = tuple(str(tmp_path / name) for name in files)
+    run = prepared(config, decisions=decisions, params=("deciding_reviewer=team-2",), **asked)
+    located = {"team": "decisions-team.json", "labels": "labels.json", "anna": "anna.csv"}
+    assert run.arguments["decisions_uris"] == {name: f"/here/decisions/{file}" for name, file in located.items()}
+    (tmp_path / "other.json").write_text(json.dumps({"labels": {"train/i/1": ["i", "v"]}}))
+    for refused, message in (
+        (
+            {"params": ("deciding_reviewer=team",)},
+            "the deciding_reviewer 'team' does not exist. Did you mean team-2? There are: anna, labels, team-1, team-2",
+        ),
+        (
+            {"decisions": (str(tmp_path / "other.json"),)},
+            f"{tmp_path}/other.json, the label of train/i/1: has 2 labels; give the image one label, and",
+        ),
+        (
+            {"decisions": (str(tmp_path / "none.json"),)},
+            f"{tmp_path}/none.json: no such file; --decisions names what the",
+        ),
+    ):
+        with pytest.raises(UserError) as raised:
+            prepared(config, **{"decisions": decisions, **asked, **refused})
+        assert str(raised.value).startswith(message)
+    # Who decided in a file that is not here is not known before the run.
+    there = ("gs://bucket/team.json", decisions[2])
+    prepared(config, decisions=there, params=("deciding_reviewer=team-7",), **asked)
+    with pytest.raises(UserError, match="the deciding_reviewer 'team-7' does not exist"):
+        prepared(
+            config, decisions=("gs://bucket/team.csv", decisions[2]), params=("deciding_reviewer=team-7",), **asked
+        )
 
 
 def test_schema_is_that_of_the_command_or_else_of_the_config(config: Config, tmp_path: Path):

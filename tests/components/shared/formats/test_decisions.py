@@ -55,7 +55,7 @@ def file(tmp_path: Path) -> Path:
 
 def read(file: Path, content: str | bytes) -> list[Decision]:
     file.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_decisions(file, EXAMPLES, CLASSES)
+    return read_decisions(file, EXAMPLES, CLASSES)[""]
 
 
 def test_every_word_of_decisions_csv(file: Path):
@@ -249,7 +249,7 @@ def read_anything(content: bytes) -> list[Decision] | str:
         path = Path(folder) / "decisions.csv"
         path.write_bytes(content)
         try:
-            return read_decisions(path, EXAMPLES, CLASSES)
+            return read_decisions(path, EXAMPLES, CLASSES)[""]
         except UserError as error:
             return str(error)
 
@@ -299,7 +299,9 @@ def test_what_is_saved_is_read(case: tuple[list[str], list[Decision]], separator
     with TemporaryDirectory() as folder:
         path = Path(folder) / "decisions.csv"
         path.write_bytes(saved(*rows, separator=separator).encode())
-        assert read_decisions(path, {(one.sha256, one.filename): one.label for one in decisions}, classes) == decisions
+        assert read_decisions(path, {(one.sha256, one.filename): one.label for one in decisions}, classes) == {
+            "": decisions
+        }
 
 
 @pytest.mark.parametrize(
@@ -310,7 +312,7 @@ def test_formulas_are_read_as_the_texts_that_they_were(file: Path, cell: str, la
     """The review page and issues.csv put an apostrophe before what a spreadsheet would run; a person types none."""
     file.write_text(saved((A, "train/i/1.png", "relabel", cell)), encoding="utf-8")
     classes = ["i", "=1+1", "-1", "'=1+1", "'i"]
-    assert read_decisions(file, EXAMPLES, classes) == [Decision(A, "train/i/1.png", "i", "relabel", label)]
+    assert read_decisions(file, EXAMPLES, classes)[""] == [Decision(A, "train/i/1.png", "i", "relabel", label)]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ TABLES: dict[str, tuple[Callable[[Path], None], Callable[[Path], Any]]] = {
         lambda path: write_issues(path, [make_issue(), make_issue(rank=2, action="relabel", new_label="v", group=1)]),
         lambda path: list(read_issues(path, CLASSES)),
     ),
-    "decisions.csv": (write_all_decisions, lambda path: read_decisions(path, DECISIONS, CLASSES)),
+    "decisions.csv": (write_all_decisions, lambda path: read_decisions(path, DECISIONS, CLASSES)[""]),
     "predictions.csv": (write_all_predictions, lambda path: read_predictions(str(path), CLASSES)),
     manifest.FILE: (write_all_images, lambda path: read_manifest(path.parent)),
     "history.csv": (lambda path: write_history(path, [EPOCH, {**EPOCH, "epoch": 2}]), read_history),

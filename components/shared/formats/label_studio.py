@@ -1,0 +1,248 @@
+"""A project of Label Studio: `config.xml` and `tasks.json` go out, and its exports as JSON and JSON-MIN come back.
+
+`config.xml` is the labelling interface: a picture, what the audit says of it, and one button for each class and one to
+drop the image. `tasks.json` has a task for each image; its prediction is what Label Studio selects beforehand. Both
+exports are as https://labelstud.io/guide/export describes them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import (
+    Any,
+    NotRequired,  # pydantic takes that of typing from Python 3.12 on
+)
+from xml.etree import ElementTree
+
+from typing_extensions import TypedDict
+
+from components.shared.errors import UserError, quote, show_key
+from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.issues import Issue
+from components.shared.formats.labels import GivenLabel, name_drop
+from components.shared.formats.tables import parse_row
+
+TASKS = "tasks.json"
+CONFIG = "config.xml"
+CHOICE = "decided_label"  # the name of the choice; JSON-MIN puts it beside the data, so that none of these may have it
+IMAGE = "image"
+ADVICE = "export the project from Label Studio as JSON"
+
+
+class TaskData(TypedDict):
+    """What a task shows, and by which its image is found again."""
+
+    image: str  # a data: address
+    sha256: str  # of the file as the user has it
+    filename: str  # split/class/file
+    label: str  # the class that it has in the data version
+    suggestion: str
+    why: str
+
+
+class ChoiceValue(TypedDict):
+    """What was chosen."""
+
+    choices: list[str]
+
+
+class ChoiceResult(TypedDict):
+    """A choice as Label Studio has it."""
+
+    from_name: str
+    to_name: str
+    type: str
+    value: ChoiceValue
+
+
+class Prediction(TypedDict):
+    """What is selected before a person looks."""
+
+    model_version: str
+    score: float  # 0 .. 1; Label Studio sorts by it
+    result: list[ChoiceResult]
+
+
+class Task(TypedDict):
+    """A task as Label Studio imports it."""
+
+    data: TaskData
+    predictions: list[Prediction]
+
+
+class Person(TypedDict):
+    """Who annotated, as some versions write it."""
+
+    id: NotRequired[int]
+    email: NotRequired[str]
+
+
+class Result(TypedDict):
+    """A part of an annotation: a choice, or something else."""
+
+    type: str
+    value: NotRequired[dict[str, Any]]
+
+
+class Annotation(TypedDict):
+    """What a person did with a task."""
+
+    id: NotRequired[int | str]
+    completed_by: NotRequired[Person | int | str | None]
+    was_cancelled: NotRequired[bool | None]
+    result: list[Result]
+
+
+class ImageName(TypedDict):
+    """The data of a task by which its image is found again."""
+
+    sha256: NotRequired[str]
+    filename: str
+
+
+class ExportedTask(TypedDict):
+    """A task in an export as JSON."""
+
+    data: ImageName
+    annotations: list[Annotation]
+
+
+class ExportedAnnotation(ImageName):
+    """An annotation in an export as JSON-MIN, which leaves out what was cancelled."""
+
+    annotator: Person | int | str | None
+    annotation_id: NotRequired[int | str | None]
+    decided_label: NotRequired[Any]  # the class alone; a list or an object of several
+
+
+def write_project(
+    folder: Path, issues: Iterable[Issue], *, pictures: Mapping[str, str], classes: list[str], data_version: str
+) -> None:
+    """Writes what Label Studio needs to ask about images.
+
+    Args:
+        folder: Where the two files are written.
+        issues: What the audit says of the images, best first.
+        pictures: Their pictures as data: addresses, by file name.
+        classes: The names of the classes.
+        data_version: Of the images; the predictions are named after it.
+
+    Raises:
+        KeyError: The picture of an image is missing.
+    """
+    (folder / CONFIG).write_text(_make_config(classes), encoding="utf-8")
+    drop = name_drop(classes)
+    tasks = [_make_task(issue, pictures[issue.filename], drop, f"audit of {data_version}") for issue in issues]
+    write_document(folder / TASKS, tasks)
+
+
+def _make_config(classes: list[str]) -> str:
+    view = ElementTree.Element("View")
+    ElementTree.SubElement(view, "Header", value="$suggestion")
+    ElementTree.SubElement(view, "Image", name=IMAGE, value=f"${IMAGE}", zoom="true", zoomControl="true")
+    ElementTree.SubElement(view, "Text", name="why", value="$why")
+    control = {"name": CHOICE, "toName": IMAGE, "choice": "single", "required": "true", "showInline": "true"}
+    choices = ElementTree.SubElement(view, "Choices", control)
+    for name in [*classes, name_drop(classes)]:
+        ElementTree.SubElement(choices, "Choice", value=name)
+    ElementTree.indent(view)
+    return ElementTree.tostring(view, encoding="unicode") + "\n"
+
+
+def _make_task(issue: Issue, picture: str, drop: str, model_version: str) -> Task:
+    return {
+        "data": {
+            "image": picture,
+            "sha256": issue.sha256,
+            "filename": issue.filename,
+            "label": issue.label,
+            "suggestion": issue.suggestion,
+            "why": issue.why,
+        },
+        "predictions": [
+            {"model_version": model_version, "score": score, "result": [make_choice(choice)]}
+            for choice, score in _list_predictions(issue, drop)
+        ],
+    }
+
+
+def _list_predictions(issue: Issue, drop: str) -> Iterator[tuple[str, float]]:
+    """What the audit suggests, and how sure it is; else what its networks see, if the image was judged."""
+    if issue.action == "drop":
+        yield drop, issue.confidence
+    elif issue.action == "relabel":
+        yield issue.new_label, issue.confidence
+    elif issue.prediction and issue.probability is not None:
+        yield issue.prediction, issue.probability
+
+
+def make_choice(label: str) -> ChoiceResult:
+    """The choice of a label, as Label Studio has it in predictions and annotations."""
+    return {"from_name": CHOICE, "to_name": IMAGE, "type": "choices", "value": {"choices": [label]}}
+
+
+def read_export(path: str | Path, *, shown: str = "") -> Iterator[GivenLabel]:
+    """Reads what people chose, from an export as JSON or JSON-MIN.
+
+    Args:
+        path: The file.
+        shown: What messages call it, if not by its path.
+
+    Yields:
+        Each annotation that was not cancelled. Predictions and drafts are no decisions, and no more is anything that is
+        annotated beside the choice.
+
+    Raises:
+        UserError: The file is no such export, or an annotation has several choices.
+    """
+    place = shown or str(path)
+    tasks = read_document(Path(path), list[dict[str, Any]], ADVICE, shown=place)
+    for number, task in enumerate(tasks, 1):
+        where = f"task {show_key(str(task.get('id', number)))}"
+        try:
+            read = _read_minimal if "annotator" in task and "annotations" not in task else _read_task
+            yield from read(task, place, where)
+        except ValueError as error:
+            raise UserError(f"{place}, {where}: {error}; annotate it again with one choice.") from None
+
+
+def _read_task(task: dict[str, Any], place: str, where: str) -> Iterator[GivenLabel]:
+    exported = parse_row(ExportedTask, task, place=f"{place}, {where}", advice=ADVICE)
+    for annotation in exported["annotations"]:
+        if not annotation.get("was_cancelled"):
+            choices = [_read_choices(part.get("value")) for part in annotation["result"] if part["type"] == "choices"]
+            label = _choose_only([choice for each in choices for choice in each])
+            named = f"{where}, annotation {show_key(str(annotation['id']))}" if "id" in annotation else where
+            annotator = _name_annotator(annotation.get("completed_by"))
+            yield GivenLabel(named, *_find_image(exported["data"]), label, annotator)
+
+
+def _read_minimal(task: dict[str, Any], place: str, where: str) -> Iterator[GivenLabel]:
+    exported = parse_row(ExportedAnnotation, task, place=f"{place}, {where}", advice=ADVICE)
+    if exported.get("annotation_id") is not None:
+        chosen = exported.get(CHOICE, [])
+        label = _choose_only([chosen] if isinstance(chosen, str) else _read_choices(chosen))
+        named = f"{where}, annotation {show_key(str(exported['annotation_id']))}"
+        yield GivenLabel(named, *_find_image(exported), label, _name_annotator(exported["annotator"]))
+
+
+def _read_choices(value: Any) -> list[str]:
+    choices = value.get("choices", []) if isinstance(value, dict) else value
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+        raise ValueError(f"the choice is {quote(value)}, not the name of a class")
+    return choices
+
+
+def _choose_only(choices: list[str]) -> str:
+    if len(choices) > 1:
+        raise ValueError(f"has {len(choices)} choices ({', '.join(map(quote, choices[:3]))})")
+    return choices[0] if choices else ""
+
+
+def _find_image(data: ImageName) -> tuple[str, str]:
+    return data.get("sha256", "").strip().lower(), data["filename"]
+
+
+def _name_annotator(person: Person | int | str | None) -> str:
+    if isinstance(person, dict):
+        person = person.get("email") or person.get("id")
+    return "" if person is None else str(person)
