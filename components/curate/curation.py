@@ -130,7 +130,9 @@ def describe_undecided(outcomes: Iterable[Outcome], issues: dict[str, Issue], pe
 def describe_disputed(people: Settlement) -> list[str]:
     """Says how many images stay as they are because people disagree, if any."""
     count = len(people.undecided)
-    return [f"Images that people leave undecided because they disagree: {count:,}; disputed asks again."] * bool(count)
+    if not count:
+        return []
+    return [f"Images that people leave undecided because they disagree: {count:,}; the page disputed asks again."]
 
 
 def _write_disputed(output: str, examples: ExampleSet, *, people: Settlement, issues: Mapping[str, Issue]) -> None:

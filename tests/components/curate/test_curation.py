@@ -421,7 +421,7 @@ def test_report_shows_the_disagreements_and_how_far_people_agree(
     inputs: Inputs, reviews: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = curate(inputs, tmp_path, reviews, augment_to=0)
-    left = "Images that people leave undecided because they disagree: 1; disputed asks again."
+    left = "Images that people leave undecided because they disagree: 1; the page disputed asks again."
     assert f"curate: {left}\n" in capsys.readouterr().out
     page = Page(tmp_path / "report")
     page.check_self_contained()
