@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from components.shared.formats import examples
-from components.shared.formats.transformed import IMAGE, LABEL
+from components.shared.formats.transformed import IMAGE as IMAGE
+from components.shared.formats.transformed import LABEL as LABEL
 
 
 def decode(inputs: dict[str, tf.Tensor], size: tuple[int, int], channels: int) -> dict[str, tf.Tensor]:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from components.shared.formats import model as model_format
 from components.shared.formats.examples import ENCODED
-from components.shared.formats.transformed import IMAGE
+from models.preprocessing import IMAGE
 
 
 class Classifier(tf.Module):  # type: ignore[misc]  # TensorFlow has no types

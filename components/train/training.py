@@ -16,11 +16,12 @@ from components.shared.files import new_directory, new_file
 from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
 from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.training import Epoch, Settings, Training, write_history, write_training
-from components.shared.formats.transformed import IMAGE, LABEL, read_model_name
+from components.shared.formats.transformed import read_model_name
 from components.train.report import write_training_report
 from components.train.serving import export_model
 from components.train.settings import TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
 from components.train.tracking import EventFiles, report_to_mlflow
+from models.preprocessing import IMAGE, LABEL
 
 
 class LoadedSplit(NamedTuple):

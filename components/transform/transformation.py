@@ -39,8 +39,9 @@ from components.shared.formats.examples import (
     open_examples,
     write_manifest,
 )
-from components.shared.formats.transformed import IMAGE, write_model_name
-from components.shared.formats.transformed import LABEL as MODEL_LABEL
+from components.shared.formats.transformed import write_model_name
+from models.preprocessing import IMAGE
+from models.preprocessing import LABEL as MODEL_LABEL
 
 GRAPH = "graph"  # the folder below the work folder
 ApplyGraph = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # from serialized examples to transformed ones

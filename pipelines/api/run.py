@@ -16,7 +16,7 @@ from components.shared.formats.issues import Issue, read_issues
 from components.shared.formats.predictions import read_predictions
 from components.shared.formats.statistics import FeatureStatistics, read_statistics
 from components.shared.formats.training import Epoch, Training, read_history, read_training
-from components.shared.formats.transformed import TransformedImage, read_transformed
+from components.shared.formats.transformed_images import TransformedImage, read_transformed
 from pipelines.api.show import Page
 
 if TYPE_CHECKING:

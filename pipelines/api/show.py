@@ -17,7 +17,7 @@ from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison
 from components.shared.formats.evaluation import SCALAR_METRICS, Evaluation, list_measured_splits
 from components.shared.formats.examples import ImageExample
-from components.shared.formats.transformed import TransformedImage
+from components.shared.formats.transformed_images import TransformedImage
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from components.shared.formats.transformed import IMAGE, LABEL
-from models.preprocessing import decode
+from models.preprocessing import IMAGE, LABEL, decode
 from models.resnet import preprocessing_fn
 
 

@@ -3,31 +3,15 @@
 Each record of a shard is a tf.train.Example with `image`, float32 [height * width * channels], and `label`, int64.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
-from components.shared.errors import UserError
 from components.shared.formats.documents import read_document, write_document
-from components.shared.formats.examples import open_examples
-from components.shared.formats.schema import read_schema
-from components.shared.formats.tfrecord import Example, read_records
 
 FILE = "model.json"
 IMAGE = "image"  # float32 [height, width, channels], 0 .. 255
 LABEL = "label"  # int64 scalar
-SCHEMA = "transformed_metadata/schema.pbtxt"  # in the graph, as TensorFlow Transform writes it
-
-
-class TransformedImage(NamedTuple):
-    """What the model sees of an image."""
-
-    pixels: NDArray[np.float32]  # [height, width, channels], 0 to 255
-    class_name: str
 
 
 class TransformedFor(TypedDict):
@@ -48,26 +32,3 @@ def read_model_name(folder: str | Path) -> str:
         UserError: The document is missing, or is not as transform writes it.
     """
     return read_document(Path(folder) / FILE, TransformedFor, "rerun transform")["model"]
-
-
-def read_transformed(folder: str | Path, graph: str | Path, split: str) -> Iterator[TransformedImage]:
-    """Yields each image of a split as the model sees it, in the order of the examples.
-
-    Args:
-        folder: The output `transformed_examples` of transform.
-        graph: Its output `transform_graph`, which has their shape.
-        split: One that the examples have.
-
-    Raises:
-        UserError: A file is not as transform writes it, or there is no such split.
-    """
-    opened = open_examples(folder)
-    if split not in opened.manifest.splits:
-        raise UserError(f"{folder}: has no {split}; it has {', '.join(opened.manifest.splits)}.")
-    schema = read_schema(Path(graph) / SCHEMA, "rerun transform")
-    (shape,) = ([axis.size for axis in feature.shape.dim] for feature in schema.feature if feature.name == IMAGE)
-    for path in opened.list_shard_paths(split):
-        for record in read_records(path):
-            features = Example.FromString(record).features.feature
-            pixels = np.array(features[IMAGE].float_list.value, np.float32).reshape(shape)
-            yield TransformedImage(pixels, opened.manifest.classes[features[LABEL].int64_list.value[0]])

@@ -14,8 +14,8 @@ import models
 from components.shared import fixed_models
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, ExamplesManifest, open_examples
-from components.shared.formats.transformed import IMAGE, LABEL
 from components.transform.transformation import transform_examples
+from models.preprocessing import IMAGE, LABEL
 from models.resnet import SIZE
 from tests.conftest import BEAM, PROCESSES, contents, ends_soon, outputs_in, run_killed
 from tests.shards import edit_record, set_text
