@@ -616,7 +616,7 @@ def test_transient_errors_are_retried(
 
 def reads_image(path: str) -> bool:
     """Whether a request reads an image."""
-    return path.startswith("/download/") and "manifest.csv" not in path
+    return path.startswith("/download/") and not any(name in path for name in ("manifest.csv", "labels.md"))
 
 
 def test_object_replaced_during_the_run_stops_with_its_name(
