@@ -34,7 +34,7 @@ class Decisions:
         self.path = Path(path)
         if self.path.exists():
             raise UserError(f"{self.path}: is there already; move it, or name another file.")
-        examples = run.examples(run.audited)
+        examples = run.audited_examples()
         self.classes = examples.manifest.classes
         self.issues = [issue for issue in run.issues() if issue.kinds][:limit]
         wanted = {issue.filename for issue in self.issues}

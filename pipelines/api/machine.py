@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from components.shared.errors import UserError
+from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
-from pipelines.local.record import FILE, RunRecord, find_record, list_records
+from pipelines.local.record import FILE, RunRecord, find_last_task, find_record, list_records
 from pipelines.submission.request import LATEST, LocalOptions, RunOptions, RunRequest, find_contradiction, make_request
 
 
@@ -133,6 +134,12 @@ class MachineRun(Run):
     def find_output(self, output: str) -> str | None:
         """See Run; of a run that continued from an earlier one, that run's artifact where it has none itself."""
         return self._record["artifacts"].get(output)
+
+    def audited_examples(self) -> ExampleSet:
+        """See Run; of an audit alone, what it took from an earlier run."""
+        audit = find_last_task(self._record, "audit")
+        taken = audit["inputs"].get("examples") if audit else None
+        return open_examples(self.fetch(taken)) if taken else super().audited_examples()
 
     def fetch(self, uri: str) -> Path:
         """See Run.

@@ -108,11 +108,6 @@ class Run(ABC):
             raise UserError(name_unknown(f"run {self.name}: the artifact", output, known))
         return self.fetch(uri)
 
-    @property
-    def audited(self) -> str:
-        """The task that made the examples which were audited: in a turn of the loop the first."""
-        return next((task for task, output in self.outputs if output == "examples"), "")
-
     def examples(self, task: str = "") -> ExampleSet:
         """The images as ingest wrote them: `examples.manifest`, and `examples.read("train")` for one after another."""
         return open_examples(self.locate("examples", task))
@@ -150,6 +145,10 @@ class Run(ABC):
         """What the audit says of each image, beginning with what to look at first."""
         return [issue for _, issue in read_issues(self.locate("issues"))]
 
+    def audited_examples(self) -> ExampleSet:
+        """The images that the audit is about: in a turn of the loop those of before."""
+        return self.examples(next((task for task, output in self.outputs if output == "examples"), ""))
+
     def export_issues(
         self, tool: Literal["label-studio", "fiftyone"], folder: str | Path, *, limit: int = 1000
     ) -> Path:
@@ -170,7 +169,7 @@ class Run(ABC):
         from components.shared.labelling import export_issues  # here, since it needs Pillow
 
         issues = [issue for issue in self.issues() if issue.kinds][:limit]
-        return export_issues(tool, Path(folder), issues, self.examples(self.audited))
+        return export_issues(tool, Path(folder), issues, self.audited_examples())
 
     def changes(self) -> list[Change]:
         """What curate has done with each image."""

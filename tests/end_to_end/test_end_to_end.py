@@ -713,6 +713,16 @@ def test_python_runs_a_stage_and_tells_its_state(improvement: Run):
     assert ask_python(improvement.folder.parents[2], code) == ["succeeded", ["compare"], 120, ["compare", "index"]]
 
 
+def test_an_audit_alone_is_about_the_images_that_it_took_then(improvement: Run):
+    code = f"""
+        run = Machine("tiny").start(component="audit", from_run={improvement.folder.name!r})
+        answer([run.audited_examples().manifest.data_version, run.examples().manifest.data_version])
+    """
+    before, after = (improvement.metadata(f"{part}-ingest", "examples")["data_version"] for part in ("before", "after"))
+    assert before != after
+    assert ask_python(improvement.folder.parents[2], code) == [before, after]
+
+
 @pytest.mark.skipif(not REAL.is_dir(), reason="the competition's images are not beside the project")
 def test_competition_images_have_their_known_counts_and_faults(workplace: Path):
     folders = Folders(REAL / "data", REAL / "label_book")
