@@ -18,6 +18,7 @@ from components.curate.writing import ImageTarget, name_targets, write_images
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats.changes import Change, write_changes
+from components.shared.formats.decisions import check_deciding_reviewer
 from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, open_examples
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import copy_guideline, read_guideline
@@ -75,11 +76,12 @@ def curate_examples(
     check_policy(policy)
     check_cleaning(cleaning)
     check_augmentation(augmentation)
+    check_voting(voting)
     examples = open_examples(inputs.examples)
     classes = examples.manifest.classes
     images = read_images(examples)
     reviews = read_reviews(inputs.decisions_uris, images, classes)
-    check_voting(voting, reviews)
+    check_deciding_reviewer(voting.deciding_reviewer, reviews)
     people = settle_decisions(reviews, voting)
     issues = read_issues(inputs.issues, images, classes)
     outcomes = plan_outcomes(images, issues=issues, people=people, policy=policy, classes=classes)

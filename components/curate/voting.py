@@ -1,11 +1,11 @@
 """From what several people decided about images to the decisions that count."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from components.shared.errors import UserError, quote
-from components.shared.formats.decisions import SETTLED, Decision, check_deciding_reviewer
+from components.shared.formats.decisions import SETTLED, Decision
 
 RULES = ("majority", "unanimity")
 
@@ -47,19 +47,14 @@ class Settlement(NamedTuple):
         return {filename: each for filename, each in self.disagreements.items() if not each.settled}
 
 
-def check_voting(voting: Voting, reviewers: Collection[str]) -> None:
-    """Checks the settings.
-
-    Args:
-        voting: The settings.
-        reviewers: Who decided about images.
+def check_voting(voting: Voting) -> None:
+    """Checks the settings, apart from the name of a reviewer, which only the decisions tell.
 
     Raises:
-        UserError: The rule is unknown, or the deciding reviewer is none of several reviewers.
+        UserError: The rule is unknown.
     """
     if voting.disagreement not in RULES:
         raise UserError(f"disagreement is {quote(voting.disagreement)}; it must be {' or '.join(RULES)}.")
-    check_deciding_reviewer(voting.deciding_reviewer, reviewers)
 
 
 def settle_decisions(reviews: Reviews, voting: Voting) -> Settlement:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from components.curate.voting import Settlement, Voting, check_voting, settle_decisions
 from components.shared.errors import UserError
-from components.shared.formats.decisions import SETTLED, Decision
+from components.shared.formats.decisions import SETTLED, Decision, check_deciding_reviewer
 
 CLASSES = ["i", "v", "x"]
 MAJORITY, UNANIMITY = Voting("majority", ""), Voting("unanimity", "")
@@ -151,10 +151,10 @@ def test_one_person_decides_as_that_person_did(reviews: dict[str, dict[str, Deci
 
 
 def test_settings_that_cannot_be_are_named() -> None:
-    check_voting(Voting("majority", "anna"), ["anna", "ben"])
-    check_voting(Voting("unanimity", "anna"), ["ben"])
-    check_voting(Voting("majority", "anna"), [])
+    check_deciding_reviewer("anna", ["anna", "ben"])
+    check_deciding_reviewer("anna", ["ben"])
+    check_deciding_reviewer("anna", [])
     with pytest.raises(UserError, match="the deciding_reviewer 'ann' does not exist. Did you mean anna"):
-        check_voting(Voting("majority", "ann"), ["anna", "ben"])
+        check_deciding_reviewer("ann", ["anna", "ben"])
     with pytest.raises(UserError, match="disagreement is 'dice'; it must be majority or unanimity"):
-        check_voting(Voting("dice", ""), [])
+        check_voting(Voting("dice", ""))
