@@ -172,7 +172,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print(f"The new version leaves out the files that are no images of a class: {', '.join(beside[:5])}")
     before, after = (version.md5s.get(GUIDELINE) for version in (plan.now, plan.next))
     if before and after and before != after:  # somebody has written more since the run
-        console.print(f"{GUIDELINE} becomes that of the curated folder again.")
+        console.print(f"{GUIDELINE} differs from the one in the curated folder, which replaces it.")
     figures_of = read_data_version(RESULTS)
     if plan.options.commit and plan.results_obstacle:
         console.print(f"{plan.results_obstacle}, so the commit leaves out all of {RESULTS}/.")

@@ -28,18 +28,14 @@ def _compile(options: argparse.Namespace) -> None:
         from google.protobuf.json_format import MessageToDict
 
         from components.shared.cloud_storage import is_address
+        from pipelines.api.packages import load_stages
         from pipelines.compiler.code_version import UNKNOWN, explain_unknown
-        from pipelines.compiler.config import check_names_are_filled_in, load_config
         from pipelines.compiler.packages import write_packages
         from pipelines.compiler.spec import list_images
-        from pipelines.compiler.stages import Stages
         from pipelines.output.console import link_to, print_line
-        from pipelines.submission.preparation import check_schema
 
-    config = load_config(options.config)
-    check_names_are_filled_in(config, options.registry)
-    check_schema(config)
-    stages = Stages(config, options.registry, options.tag)
+    stages = load_stages(options.config, options.registry, options.tag)
+    config = stages.config
     pipelines = write_packages(stages, options.output)
     # At the end: who reads this may have enough after the first, as `head` does.
     print_line("\n".join(link_to(path, str(path)) for path in pipelines), markup=True)

@@ -267,7 +267,7 @@ def test_guideline_goes_with_the_images(place: Place, run: Callable[..., str], g
         assert f"\n{CHANGES}\nThe new version leaves out the files that are no images of a class: notes.txt\n" in shown
         assert "labels.md" not in shown
     write(place.made, {"labels.md": "# i, as it was"})
-    assert "\nlabels.md becomes that of the curated folder again.\n" in run()
+    assert "\nlabels.md differs from the one in the curated folder, which replaces it.\n" in run()
     write(place.made, {"labels.md": "# i"})
     run("--yes")
     assert (place.home / "data/labels.md").read_text() == "# i"

@@ -47,7 +47,7 @@ class JudgedImage(NamedTuple):
 
     image: AuditedImage
     is_judged: bool  # whether the labels of its class are
-    may_be_its_guess: bool  # whether those of the class that it is taken for are
+    may_be_its_guess: bool  # whether the class that it looks like is judged, and so may be suggested
     probabilities: NDArray[np.float32]  # [classes], that the image is of each class
     label_score: float  # see score_images
     outlier_score: float  # likewise

@@ -36,7 +36,7 @@ class _Node(TypedDict, total=False):
 
     display_name: str
     state: str
-    end_time: str  # as protobuf writes it, in UTC, so that the order of the texts is that of the times
+    end_time: str  # in UTC as protobuf writes it, so sorting the strings sorts the times
 
 
 class _Details(TypedDict, total=False):

@@ -9,7 +9,6 @@ from typing import Unpack
 from kfp_server_api import V2beta1Run
 
 from components.shared.cloud_storage import fetch
-from components.shared.errors import UserError
 from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
 from pipelines.cluster import actions, runs, waiting
@@ -24,7 +23,6 @@ from pipelines.submission.request import (
     ClusterOptions,
     RunOptions,
     RunRequest,
-    find_contradiction,
     make_request,
 )
 
@@ -69,10 +67,9 @@ class Cluster:
             UserError: it cannot be run.
         """
         request = self._request(options)
-        how = ClusterOptions(self._endpoint, force=force, wait=True)
-        started = submit(self._connection, request, how)
+        started = submit(self._connection, request, ClusterOptions(self._endpoint, force=force, wait=True))
         assert started  # as it is no recurring run
-        return ClusterRun(self._connection, started, request=request, options=how)
+        return ClusterRun(self._connection, started, request=request, endpoint=self._endpoint)
 
     def schedule(self, name: str, cron: str, *, force: bool = False, **options: Unpack[RunOptions]) -> None:
         """Makes a recurring run.
@@ -110,13 +107,11 @@ class Cluster:
     def _request(self, options: RunOptions) -> RunRequest:
         request = make_request(options, config=self.config, runs=self.runs)
         runs.check_names(request.experiment, None, None)
-        if problem := find_contradiction(request):
-            raise UserError(f"{problem}.")
         return request
 
     def _open(self, run: V2beta1Run, experiment: str) -> "ClusterRun":
         request = make_request({"experiment": experiment}, config=self.config, runs=self.runs)
-        return ClusterRun(self._connection, run, request=request, options=ClusterOptions(self._endpoint))
+        return ClusterRun(self._connection, run, request=request, endpoint=self._endpoint)
 
 
 class ClusterRun(Run):
@@ -127,12 +122,12 @@ class ClusterRun(Run):
     """
 
     def __init__(
-        self, connection: Connection, run: V2beta1Run, *, request: RunRequest, options: ClusterOptions
+        self, connection: Connection, run: V2beta1Run, *, request: RunRequest, endpoint: dict[str, str]
     ) -> None:
-        """Takes what the server says of the run, and what it was asked for."""
+        """Takes what the server says of the run, what was asked for, and the endpoint settings given to Cluster."""
         super().__init__(run.display_name, request.experiment, locate_folder(request, run))
         self.link = link_to_run(connection, run)
-        self._connection, self._run, self._request, self._options = connection, run, request, options
+        self._connection, self._run, self._request, self._endpoint = connection, run, request, endpoint
 
     def refresh(self) -> "ClusterRun":
         """Asks the server how the run goes now; returns the same object."""
@@ -155,7 +150,7 @@ class ClusterRun(Run):
         """
         if webhook:
             check_webhook(webhook)
-        options = ClusterOptions(self._options.endpoint, wait=True, timeout=minutes)
+        options = ClusterOptions(self._endpoint, wait=True, timeout=minutes)
         state = wait_for_results(self._connection, self._run, request=self._request, options=options, webhook=webhook)
         self.refresh()
         return state
@@ -166,7 +161,7 @@ class ClusterRun(Run):
         Raises:
             UserError: it has ended already.
         """
-        options = ClusterOptions(self._options.endpoint)
+        options = ClusterOptions(self._endpoint)
         actions.terminate(self._connection, str(self._run.run_id), request=self._request, options=options)
         self.refresh()
 

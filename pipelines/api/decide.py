@@ -36,7 +36,7 @@ class Decisions:
             raise UserError(f"{self.path}: is there already; move it, or name another file.")
         examples = run.audited_examples()
         self.classes = examples.manifest.classes
-        self.issues = [issue for issue in run.issues() if issue.kinds][:limit]
+        self.issues = run.doubted_issues(limit)
         wanted = {issue.filename for issue in self.issues}
         self._images: dict[str, ImageExample] = {
             image.filename: image

@@ -20,7 +20,7 @@ from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
 from pipelines.local.record import FILE, RunRecord, find_last_task, find_record, list_records
-from pipelines.submission.request import LATEST, LocalOptions, RunOptions, RunRequest, find_contradiction, make_request
+from pipelines.submission.request import LATEST, LocalOptions, RunOptions, RunRequest, make_request
 
 
 class Machine:
@@ -65,8 +65,6 @@ class Machine:
         from pipelines.local.submission import submit  # here, since what runs have made can be read without kfp
 
         request = request or make_request(options, config=self.config, runs=self.runs)
-        if problem := find_contradiction(request):
-            raise UserError(f"{problem}.")
         record = submit(request, LocalOptions(self.runner), self.webhook)
         return MachineRun(record, request.experiment, request.runs / request.experiment / record["run"])
 

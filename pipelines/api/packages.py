@@ -16,7 +16,7 @@ def compile_packages(
     Args:
         config: a name in pipelines/config.
         registry: where the images are, if not where the config says.
-        tag: the tag of the images, if not the config's or that of the git commit.
+        tag: the tag of the images; by default the config's, else the git commit's.
         output: the folder to write to.
 
     Returns:
@@ -25,7 +25,16 @@ def compile_packages(
     Raises:
         UserError: something in the configuration, a component or a pipeline is wrong, or the folder cannot be written.
     """
+    return list(write_packages(load_stages(config, registry, tag), Path(output)))
+
+
+def load_stages(config: str, registry: str | None, tag: str | None) -> Stages:
+    """The stages for packages, with a configuration that has been checked; the arguments are those of compile_packages.
+
+    Raises:
+        UserError: something in the configuration or a component is wrong.
+    """
     content = load_config(config)
     check_names_are_filled_in(content, registry)
     check_schema(content)
-    return list(write_packages(Stages(content, registry, tag), Path(output)))
+    return Stages(content, registry, tag)

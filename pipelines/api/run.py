@@ -145,6 +145,10 @@ class Run(ABC):
         """What the audit says of each image, beginning with what to look at first."""
         return [issue for _, issue in read_issues(self.locate("issues"))]
 
+    def doubted_issues(self, limit: int) -> list[Issue]:
+        """What the audit says of the images that it doubts, of no more than these many, the most doubted first."""
+        return [issue for issue in self.issues() if issue.kinds][:limit]
+
     def audited_examples(self) -> ExampleSet:
         """The images that the audit is about: in a turn of the loop those of before."""
         return self.examples(next((task for task, output in self.outputs if output == "examples"), ""))
@@ -168,8 +172,7 @@ class Run(ABC):
         """
         from components.shared.labelling import export_issues  # here, since it needs Pillow
 
-        issues = [issue for issue in self.issues() if issue.kinds][:limit]
-        return export_issues(tool, Path(folder), issues, self.audited_examples())
+        return export_issues(tool, Path(folder), self.doubted_issues(limit), self.audited_examples())
 
     def changes(self) -> list[Change]:
         """What curate has done with each image."""

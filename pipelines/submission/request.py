@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from components.shared.cloud_storage import is_address
+from components.shared.errors import UserError
 
 LATEST = "latest"  # in place of a run's name
 
@@ -76,7 +77,11 @@ class ClusterOptions:
 
 
 def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
-    """The request with these options; `config` and `runs` are those of the place where it is to run."""
+    """The request with these options, to be run with this configuration and this folder of runs.
+
+    Raises:
+        UserError: the options contradict each other.
+    """
     fields: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name in ("data", "test_data", "schema"):
         if name in fields:
@@ -84,7 +89,10 @@ def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
     decisions = fields.get("decisions", ())
     fields["decisions"] = tuple(map(str, [decisions] if isinstance(decisions, (str, Path)) else decisions))
     fields["params"] = tuple(_write_param(name, value) for name, value in fields.get("params", {}).items())
-    return RunRequest(**{"experiment": "default", **fields}, config=config, runs=runs)
+    request = RunRequest(**{"experiment": "default", **fields}, config=config, runs=runs)
+    if problem := find_contradiction(request):
+        raise UserError(f"{problem}.")
+    return request
 
 
 def _write_param(name: str, value: Any) -> str:

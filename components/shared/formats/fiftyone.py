@@ -13,12 +13,9 @@ where NAME is the path of an image in `data` without its suffix. TARGET is the p
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import (
-    Any,
-    NotRequired,  # pydantic takes that of typing from Python 3.12 on
-)
+from typing import Any, NotRequired
 
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from components.shared.errors import UserError, quote, show_key
 from components.shared.formats.documents import read_document, write_document

@@ -7,13 +7,10 @@ exports are as https://labelstud.io/guide/export describes them.
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import (
-    Any,
-    NotRequired,  # pydantic takes that of typing from Python 3.12 on
-)
+from typing import Any, NotRequired
 from xml.etree import ElementTree
 
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from components.shared.errors import UserError, quote, show_key
 from components.shared.formats.documents import read_document, write_document

@@ -102,7 +102,7 @@ def assert_same_examples(output: Path, local: Everywhere) -> None:
 
 
 def test_the_guideline_is_kept_with_the_examples(local: Everywhere, tmp_path: Path) -> None:
-    """The following tests compare it with that of the same data set elsewhere; it is part of the data version."""
+    """It is part of the data version; the tests below compare the copies that ingest reads from other places."""
     assert contents(local.examples)["labels.md"] == GUIDELINE.encode()
     without = shutil.copytree(local.folder, tmp_path / "data")
     (without / "labels.md").unlink()

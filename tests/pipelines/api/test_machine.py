@@ -11,6 +11,7 @@ from pipelines.api.machine import Machine, MachineRun
 from pipelines.api.run import Task
 from pipelines.api.show import make_frame
 from pipelines.local.record import RunRecord, TaskRecord, write_record
+from tests.pipelines.local.test_record import leave as leave_record
 
 EPOCHS = [{"epoch": 1, "accuracy": 0.5, "loss": 2.0, "val_accuracy": 0.25, "val_loss": 2.5}]
 
@@ -18,6 +19,7 @@ EPOCHS = [{"epoch": 1, "accuracy": 0.5, "loss": 2.0, "val_accuracy": 0.25, "val_
 def leave(runs: Path, name: str, state: str = "succeeded") -> RunRecord:
     """A run with two trainings, of which one is its own, and a page."""
     folder = runs / "default" / name
+    record = leave_record(runs, name, state, history=str(folder / "artifacts/train/history"))
     tasks: dict[str, TaskRecord] = {}
     for task, number in (("before-train", 1), ("train", 2)):
         history = folder / f"artifacts/{task}/history"
@@ -40,16 +42,7 @@ def leave(runs: Path, name: str, state: str = "succeeded") -> RunRecord:
         "artifacts": {},
         "message": "no model",
     }
-    record: RunRecord = {
-        "run": name,
-        "pipeline": "training",
-        "state": state,
-        "started": f"2026-01-01T00:{name[-2:]}:00+00:00",
-        "arguments": {},
-        "seconds": 9.5,
-        "stages": tasks,
-        "artifacts": {"history": tasks["train"]["artifacts"]["history"]["uri"]},
-    }
+    record["seconds"], record["stages"] = 9.5, tasks
     write_record(folder, record)
     (folder / "index.html").write_text('<p title="a">first</p>')
     return record
