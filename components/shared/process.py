@@ -52,6 +52,21 @@ class Throw:
         self._is_lost = False
         self._watched: weakref.ref[BaseException] | None = None
 
+    @contextlib.contextmanager
+    def hide_losses(self) -> Iterator[None]:
+        """Lets Python say nothing where it ignores the exception, as in the callback of a weak reference."""
+        before = sys.unraisablehook
+
+        def tell(ignored: "sys.UnraisableHookArgs") -> None:
+            if self._watched is None or ignored.exc_value is not self._watched():
+                before(ignored)
+
+        sys.unraisablehook = tell
+        try:
+            yield
+        finally:
+            sys.unraisablehook = before
+
     def start(self, number: int, frame: FrameType | None) -> NoReturn:
         """Handles the first signal; a second one must not interrupt the cleaning up."""
         signal.signal(number, self._go_on)
@@ -91,7 +106,7 @@ def leave_nothing_behind() -> Iterator[None]:
     end_with_parent()
     throw = Throw(_SignalReceived)
     received: _SignalReceived | None = None
-    with _lead_process_group(), restore_handlers():
+    with _lead_process_group(), restore_handlers(), throw.hide_losses():
         with _use_own_temporary_folder():
             try:
                 handle_signals(partial(_end_block, throw))
@@ -150,7 +165,7 @@ def exit_on_signals() -> Iterator[None]:
         yield
         return
     throw = Throw(_Exit)
-    with restore_handlers():
+    with restore_handlers(), throw.hide_losses():
         for number in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` ignores SIGHUP
                 signal.signal(number, throw.start)

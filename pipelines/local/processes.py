@@ -73,7 +73,7 @@ class Interruption:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        with restore_handlers():
+        with restore_handlers(), self._throw.hide_losses():
             handle_signals(self._take)
             yield
 

@@ -166,14 +166,16 @@ def test_a_signal_whose_exception_gets_lost_is_raised_again(tmp_path: Path) -> N
 
 def test_a_command_ends_although_the_exception_gets_lost() -> None:
     program = f"import time\nfrom components.shared.process import exit_on_signals\n{SLOW}\nwith exit_on_signals():"
-    with subprocess.Popen([sys.executable, "-c", program + LOSES], cwd=ROOT, stdout=subprocess.PIPE) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", program + LOSES], cwd=ROOT, stdout=pipe, stderr=pipe) as process:
         assert process.stdout
         assert process.stdout.readline() == b"deleting\n"
         process.terminate()
         try:
-            assert process.wait(60) == 128 + signal.SIGTERM
+            said = process.communicate(timeout=60)
         finally:
             process.kill()
+    assert (process.returncode, said) == (128 + signal.SIGTERM, (b"", b""))  # no "Exception ignored in"
 
 
 def test_a_second_signal_after_a_lost_exception_does_not_disturb_the_cleaning_up(tmp_path: Path) -> None:
