@@ -5,14 +5,11 @@ from typing import Any
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
-from pipelines.compiler.stages import Stages
+from pipelines.compiler.stages import Stages, import_artifact
 
 
 def build(stages: Stages) -> BaseComponent:
     """The pipeline."""
-
-    def import_artifact(uri: str, kind: type[dsl.Artifact]) -> Any:
-        return dsl.importer(uri, artifact_class=kind).output
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="comparison",
@@ -31,12 +28,12 @@ def build(stages: Stages) -> BaseComponent:
     ) -> None:
         compare(
             stages,
-            import_artifact(model_uri, dsl.Model),
-            import_artifact(examples_uri, dsl.Dataset),
-            before_evaluation=import_artifact(before_evaluation_uri, dsl.Artifact),
-            before_predictions=import_artifact(before_predictions_uri, dsl.Dataset),
-            after_evaluation=import_artifact(after_evaluation_uri, dsl.Artifact),
-            after_predictions=import_artifact(after_predictions_uri, dsl.Dataset),
+            import_artifact("model", model_uri, "Model"),
+            import_artifact("examples", examples_uri, "Dataset"),
+            before_evaluation=import_artifact("before_evaluation", before_evaluation_uri, "Artifact"),
+            before_predictions=import_artifact("before_predictions", before_predictions_uri, "Dataset"),
+            after_evaluation=import_artifact("after_evaluation", after_evaluation_uri, "Artifact"),
+            after_predictions=import_artifact("after_predictions", after_predictions_uri, "Dataset"),
         )
 
     return comparison

@@ -166,6 +166,51 @@ def test_single_step_pipeline_imports_each_artifact_from_a_uri_parameter(pipelin
         assert kind == schema
 
 
+def test_tasks_that_import_are_named_after_what_they_import(pipelines):
+    for name in ("comparison", *STAGES):
+        tasks = pipelines[name]["root"]["dag"]["tasks"]
+        for task in tasks.values():
+            for port, source in task.get("inputs", {}).get("artifacts", {}).items():
+                producer = source["taskOutputArtifact"]["producerTask"]
+                if producer.startswith("importer"):
+                    assert tasks[producer]["taskInfo"]["name"] == f"import-{port.replace('_', '-')}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_inputs_and_outputs_have_the_descriptions_of_component_yaml(pipelines, stage: str):
+    component = pipelines[stage]["components"][f"comp-{stage}"]
+    for ports_of, kind in (("inputs", "inputDefinitions"), ("outputs", "outputDefinitions")):
+        written = {
+            name: port["description"] for group in component.get(kind, {}).values() for name, port in group.items()
+        }
+        assert written == {port["name"]: port["description"] for port in contract(stage)[ports_of]}
+
+
+def test_parameters_of_pipelines_are_described_by_what_takes_them(pipelines):
+    def describe(stage: str, name: str) -> str:
+        return next(port["description"] for port in contract(stage)["inputs"] if port["name"] == name)
+
+    training, turn, comparison = (
+        {
+            name: parameter["description"]
+            for name, parameter in pipelines[pipeline]["root"]["inputDefinitions"]["parameters"].items()
+        }
+        for pipeline in ("training", "improvement", "comparison")
+    )
+    assert training["epochs"] == turn["epochs"] == describe("train", "epochs")
+    assert training["data_uri"] == turn["data_uri"] == describe("ingest", "data_uri")
+    assert turn["seed"] == (
+        f"after, before: {describe('train', 'seed')}\n"
+        f"audit: {describe('audit', 'seed')}\n"
+        f"curate: {describe('curate', 'seed')}"
+    )
+    model = describe("evaluate", "model")
+    assert comparison["model_uri"] == f"The URI of model. {model}"
+    for stage in STAGES:
+        parameters = pipelines[stage]["root"]["inputDefinitions"]["parameters"]
+        assert all(parameter.get("description") for parameter in parameters.values()), stage
+
+
 def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
     """What is not in the second training is another: the stages, what flows between them, and the settings."""
     spec = pipelines["improvement"]

@@ -58,6 +58,7 @@ class AuditSummary(NamedTuple):
 
     data_version: str
     images: int
+    doubted: int  # images with an issue
     kinds: Counter[str]  # images by kind of issue
     actions: Counter[str]  # images by suggested action
 
@@ -120,7 +121,8 @@ def audit_examples(
     shutil.rmtree(work, ignore_errors=True)  # another audit of the same images may have cleared it
     kinds = Counter(kind for issue in issues for kind in issue.kinds)
     actions = Counter(issue.action for issue in issues if issue.action)
-    return AuditSummary(manifest.data_version, len(issues), kinds, actions)
+    is_doubted = [bool(issue.kinds) for issue in issues]
+    return AuditSummary(manifest.data_version, len(issues), sum(is_doubted), kinds, actions)
 
 
 def audit_images(

@@ -1,12 +1,13 @@
 """The step `audit`."""
 
-from kfp.dsl import HTML, Dataset, Input, Metrics, Output
+from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Output
 
-from components.shared.artifacts import log_metrics
+from components.shared.artifacts import log_metrics, name_outputs
 from components.shared.errors import exit_on_user_error
 
 
 @exit_on_user_error
+@name_outputs
 def audit(
     examples: Input[Dataset],
     content: str,
@@ -20,6 +21,7 @@ def audit(
     review: Output[HTML],
     metrics: Output[Metrics],
     report: Output[HTML],
+    summary: Output[Markdown],
 ) -> None:
     """Ranks the images of train and val by how doubtful their labels are.
 
@@ -38,11 +40,13 @@ def audit(
         review: The page on which a person decides.
         metrics: The number of images, and of images by kind of issue and by suggested action.
         report: Galleries by kind of issue.
+        summary: A Markdown file for Kubeflow Pipelines' page of the task.
     """
     from components.audit.audit import audit_examples
     from components.audit.cross_validation import AuditSettings
+    from components.audit.summary import write_audit_summary
 
-    summary = audit_examples(
+    summarized = audit_examples(
         examples.path,
         AuditSettings(folds=folds, repeats=repeats, epochs=epochs, seed=seed),
         content=content,
@@ -52,5 +56,6 @@ def audit(
         review_output=review.path,
         report_output=report.path,
     )
-    issues.metadata["data_version"] = summary.data_version
-    log_metrics(metrics, {"images": summary.images, **summary.kinds, **summary.actions})
+    issues.metadata["data_version"] = summarized.data_version
+    log_metrics(metrics, {"images": summarized.images, **summarized.kinds, **summarized.actions})
+    write_audit_summary(summary.path, summarized)

@@ -1,12 +1,13 @@
 """The component compare, which says what changed from the evaluation of one data version to that of the next."""
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Output
 
-from components.shared.artifacts import log_metrics
+from components.shared.artifacts import log_metrics, name_outputs
 from components.shared.errors import exit_on_user_error
 
 
 @exit_on_user_error
+@name_outputs
 def compare(
     before_evaluation: Input[Artifact],
     before_predictions: Input[Dataset],
@@ -22,6 +23,7 @@ def compare(
     comparison: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
+    summary: Output[Markdown],
 ) -> None:
     """Compares the evaluations of two consecutive data versions.
 
@@ -40,12 +42,14 @@ def compare(
         comparison: A folder with comparison.json.
         metrics: A few figures for the KFP UI.
         report: The report, an HTML page.
+        summary: A Markdown file for Kubeflow Pipelines' page of the task.
 
     Raises:
         SystemExit: A parameter is out of range, or the inputs are broken or do not belong together.
     """
     from components.compare.comparison import ComparisonInputs, compare_evaluations, list_metrics
     from components.compare.paired import Bootstrap
+    from components.compare.summary import write_comparison_summary
 
     inputs = ComparisonInputs(
         before_evaluation.path,
@@ -66,3 +70,4 @@ def compare(
     log_metrics(metrics, list_metrics(result))
     metrics.metadata["data_version"] = result["after"]["data_version"]
     metrics.metadata["data_version_before"] = result["before"]["data_version"]
+    write_comparison_summary(summary.path, result)

@@ -1,12 +1,13 @@
 """The component curate, which makes the next data version from a data version, its audit and people's decisions."""
 
-from kfp.dsl import HTML, Dataset, Input, Metrics, Output, OutputPath
+from kfp.dsl import HTML, Dataset, Input, Markdown, Metrics, Output, OutputPath
 
-from components.shared.artifacts import log_metrics
+from components.shared.artifacts import log_metrics, name_outputs
 from components.shared.errors import exit_on_user_error
 
 
 @exit_on_user_error
+@name_outputs
 def curate(
     examples: Input[Dataset],
     issues: Input[Dataset],
@@ -34,6 +35,7 @@ def curate(
     disputed: Output[HTML],
     metrics: Output[Metrics],
     report: Output[HTML],
+    summary: Output[Markdown],
 ) -> None:
     """Makes the next data version.
 
@@ -66,6 +68,7 @@ def curate(
         disputed: The page on which a person decides about the images that people leave undecided; empty without any.
         metrics: The numbers of images that were changed, and those of the new splits.
         report: The report, an HTML page.
+        summary: A Markdown file for Kubeflow Pipelines' page of the task.
 
     Raises:
         SystemExit: A parameter is out of range, or the inputs are broken or do not belong together.
@@ -75,6 +78,7 @@ def curate(
     from components.curate.augmentation import Augmentation
     from components.curate.curation import CurationInputs, CurationOutputs, curate_examples
     from components.curate.planning import Policy
+    from components.curate.summary import write_curation_summary
     from components.curate.voting import Voting
 
     counts = curate_examples(
@@ -87,3 +91,4 @@ def curate(
     )
     log_metrics(metrics, counts)
     Path(data_uri).write_text(data.uri, encoding="utf-8")
+    write_curation_summary(summary.path, counts)

@@ -1,12 +1,13 @@
 """The step `evaluate`: what the model predicts, how often it is right, and which images to look at first."""
 
-from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Markdown, Metrics, Model, Output
 
-from components.shared.artifacts import can_list_classes, log_metrics
+from components.shared.artifacts import can_list_classes, log_metrics, name_outputs
 from components.shared.errors import exit_on_user_error
 
 
 @exit_on_user_error
+@name_outputs
 def evaluate(
     model: Input[Model],
     examples: Input[Dataset],
@@ -19,6 +20,7 @@ def evaluate(
     val_confusion_matrix: Output[ClassificationMetrics],
     test_confusion_matrix: Output[ClassificationMetrics],
     report: Output[HTML],
+    summary: Output[Markdown],
 ) -> None:
     """Predicts every image of the examples and measures the model on val and test.
 
@@ -32,14 +34,16 @@ def evaluate(
         predictions: A CSV file with a row per image; in each split those with the highest loss come first.
         metrics: The figures of val and test. The metadata holds the data version.
         val_confusion_matrix: The images of val by given label (rows) and prediction (columns); empty if there are more
-            than 100 classes.
+            than 100 classes. Of two classes also the ROC curve of the second one.
         test_confusion_matrix: The same for test; empty if there is no test split as well.
         report: An HTML page with the error analysis.
+        summary: A Markdown file for Kubeflow Pipelines' page of the task.
 
     Raises:
         SystemExit: An option or an input is wrong; the message says what to do.
     """
     from components.evaluate.evaluation import evaluate_model
+    from components.evaluate.summary import write_evaluation_summary
     from components.shared.formats.evaluation import SCALAR_METRICS, list_measured_splits
 
     result = evaluate_model(
@@ -56,5 +60,8 @@ def evaluate(
     for split, figures in list_measured_splits(result).items():
         if can_list_classes(result["classes"]):
             matrices[split].log_confusion_matrix(result["classes"], figures["confusion_matrix"])
+        if curve := figures.get("roc_curve"):
+            matrices[split].log_roc_curve(*curve.values())
         log_metrics(metrics, {f"{split}_{name}": figures[name] for name in SCALAR_METRICS})
     metrics.metadata["data_version"] = result["data_version"]
+    write_evaluation_summary(summary.path, result)

@@ -3,11 +3,14 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, roc_curve
 
 from components.shared.formats import predictions as columns
-from components.shared.formats.evaluation import SplitFigures
+from components.shared.formats.evaluation import RocCurve, SplitFigures
+from components.shared.formats.predictions import name_probability
 from components.shared.metrics import bound_share, slice_accuracy
+
+MOST_POINTS = 200  # of an ROC curve, which Kubeflow Pipelines keeps in its database
 
 
 def measure_split(rows: pd.DataFrame, classes: list[str], slice_bins: int) -> SplitFigures:
@@ -27,7 +30,7 @@ def measure_split(rows: pd.DataFrame, classes: list[str], slice_bins: int) -> Sp
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predictions, labels=classes, zero_division=0
     )
-    return {
+    figures: SplitFigures = {
         "images": len(rows),
         "accuracy": float(correct.mean()),
         "accuracy_interval": bound_share(int(correct.sum()), len(rows)),
@@ -40,6 +43,28 @@ def measure_split(rows: pd.DataFrame, classes: list[str], slice_bins: int) -> Sp
         },
         "slices": slice_accuracy(rows, slice_bins),
         "confusion_matrix": confusion_matrix(labels, predictions, labels=classes).tolist(),
+    }
+    if len(classes) == 2 and labels.nunique() == 2:
+        figures["roc_curve"] = trace_roc_curve(labels == classes[1], rows[name_probability(classes[1])])
+    return figures
+
+
+def trace_roc_curve(is_positive: "pd.Series[bool]", probability: "pd.Series[float]") -> RocCurve:
+    """Traces how many images of either class count as the second one at each threshold.
+
+    Args:
+        is_positive: [images], whether the label is the second class.
+        probability: [images], that of the second class.
+
+    Returns:
+        No more than MOST_POINTS points, from none positive to all.
+    """
+    false_positive, true_positive, threshold = roc_curve(is_positive, probability)
+    chosen = np.unique(np.linspace(0, len(threshold) - 1, MOST_POINTS).round().astype(int))
+    return {
+        "false_positive_rate": false_positive[chosen].tolist(),
+        "true_positive_rate": true_positive[chosen].tolist(),
+        "threshold": threshold[chosen].clip(0, 1).tolist(),  # scikit-learn begins at infinity, which JSON has not
     }
 
 

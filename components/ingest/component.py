@@ -1,12 +1,13 @@
 """The step `ingest`: labelled images become TFRecord shards."""
 
-from kfp.dsl import Dataset, Output
+from kfp.dsl import Dataset, Markdown, Output
 
-from components.shared.artifacts import can_list_classes
+from components.shared.artifacts import can_list_classes, name_outputs
 from components.shared.errors import exit_on_user_error
 
 
 @exit_on_user_error
+@name_outputs
 def ingest(
     data_uri: str,
     test_data_uri: str,
@@ -23,6 +24,7 @@ def ingest(
     shards: int,
     beam_options: list,
     examples: Output[Dataset],
+    summary: Output[Markdown],
 ) -> None:
     """Writes the labelled images of a data set as tf.train.Example in TFRecord shards, with counts and the version.
 
@@ -50,12 +52,14 @@ def ingest(
         beam_options: Options of Apache Beam, each as --name=value.
         examples: The folder of shards, with the manifest examples.json. Its metadata holds the data version, the
             number of quarantined images, the images of each split and, where can_list_classes allows, each class.
+        summary: A Markdown file for Kubeflow Pipelines' page of the task.
 
     Raises:
         SystemExit: An option or the data is wrong; the sentence says what to do.
     """
     from components.ingest.division import Shares
     from components.ingest.ingestion import ingest_data
+    from components.ingest.summary import write_ingest_summary
 
     manifest = ingest_data(
         data_uri,
@@ -80,3 +84,4 @@ def ingest(
         examples.metadata[f"{split}_images"] = info.images
         if can_list_classes(info.classes):
             examples.metadata[f"{split}_classes"] = info.classes
+    write_ingest_summary(summary.path, manifest)

@@ -1,8 +1,10 @@
 """What stages record about their artifacts for KFP to show."""
 
+import functools
+import inspect
 import math
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import ParamSpec, Protocol
 
 from components.shared.errors import UserError
 
@@ -10,6 +12,28 @@ from components.shared.errors import UserError
 # argument of its command, which Linux limits to 128 KiB; what is larger is in the artifacts' files.
 MOST_CLASSES = 100
 PLACEHOLDER = "{{$"  # what Kubeflow Pipelines replaces, wherever it stands
+
+
+Parameters = ParamSpec("Parameters")
+
+
+def name_outputs(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """Decorates the function of a component: its artifacts are listed as those of its stage, audit: report.
+
+    Kubeflow Pipelines keeps this entry of the metadata as the artifact's name. Without it that is the name of the
+    output, which is `report` for six stages, on a page that lists the artifacts of all of them.
+    """
+
+    @functools.wraps(function)
+    def named(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        for name, value in kwargs.items():  # of the inputs nothing is kept
+            if hasattr(value, "metadata"):
+                value.metadata["display_name"] = f"{function.__name__}: {name.replace('_', ' ')}"
+        function(*args, **kwargs)
+
+    # As in errors.exit_on_user_error.
+    named.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return named
 
 
 class MetricsArtifact(Protocol):

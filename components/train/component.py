@@ -1,12 +1,13 @@
 """The step `train`: the fixed model learns from the images."""
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Output
 
-from components.shared.artifacts import log_metrics
+from components.shared.artifacts import log_metrics, name_outputs
 from components.shared.errors import exit_on_user_error
 
 
 @exit_on_user_error
+@name_outputs
 def train(
     transformed_examples: Input[Dataset],
     transform_graph: Input[Artifact],
@@ -22,6 +23,7 @@ def train(
     event_files: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
+    summary: Output[Markdown],
 ) -> None:
     """Trains the model that the examples were made for, and keeps the weights of the epoch with the best val accuracy.
 
@@ -44,11 +46,13 @@ def train(
         metrics: The epoch that was kept, its accuracy and loss on val, and the number of the
             model's weights.
         report: An HTML page with the curves.
+        summary: A Markdown file for Kubeflow Pipelines' page of the task.
 
     Raises:
         SystemExit: A setting or an input is wrong; the message says what to do.
     """
     from components.train.settings import TrainingSettings
+    from components.train.summary import write_training_summary
     from components.train.training import train_model
 
     training = train_model(
@@ -78,3 +82,4 @@ def train(
             "parameters": training["parameters"],
         },
     )
+    write_training_summary(summary.path, training)

@@ -1,11 +1,13 @@
 """The step `transform`: images and labels as the model takes them."""
 
-from kfp.dsl import Artifact, Dataset, Input, Output
+from kfp.dsl import Artifact, Dataset, Input, Markdown, Output
 
+from components.shared.artifacts import name_outputs
 from components.shared.errors import exit_on_user_error
 
 
 @exit_on_user_error
+@name_outputs
 def transform(
     examples: Input[Dataset],
     schema: Input[Artifact],
@@ -14,6 +16,7 @@ def transform(
     beam_options: list,
     transformed_examples: Output[Dataset],
     transform_graph: Output[Artifact],
+    summary: Output[Markdown],
 ) -> None:
     """Analyses train with TensorFlow Transform, and applies the preprocessing of the model to every split.
 
@@ -27,10 +30,12 @@ def transform(
             model.json. An example has `image`, float32 [height, width, channels] as the model takes it, and `label`,
             int64. The metadata holds the model, the data version and the images of each split.
         transform_graph: The transform as TensorFlow Transform writes it, to be put into the model, with model.json.
+        summary: A Markdown file for Kubeflow Pipelines' page of the task.
 
     Raises:
         SystemExit: An option or an input is wrong; the message says what to do.
     """
+    from components.transform.summary import write_transform_summary
     from components.transform.transformation import transform_examples
 
     manifest = transform_examples(
@@ -47,3 +52,4 @@ def transform(
     transformed_examples.metadata["data_version"] = manifest.data_version
     for split, content in manifest.splits.items():
         transformed_examples.metadata[f"{split}_images"] = content.images
+    write_transform_summary(summary.path, model, manifest)

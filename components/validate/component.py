@@ -1,12 +1,13 @@
 """The step `validate`: statistics, a schema, and what is wrong with the images."""
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Output
 
-from components.shared.artifacts import log_metrics
+from components.shared.artifacts import log_metrics, name_outputs
 from components.shared.errors import exit_on_user_error
 
 
 @exit_on_user_error
+@name_outputs
 def validate(
     examples: Input[Dataset],
     curated_schema_uri: str,
@@ -21,6 +22,7 @@ def validate(
     findings: Output[Artifact],
     metrics: Output[Metrics],
     report: Output[HTML],
+    summary: Output[Markdown],
 ) -> None:
     """Describes the examples with statistics and a schema, and reports what is wrong with them.
 
@@ -42,10 +44,12 @@ def validate(
         findings: A JSON file, a list of findings.
         metrics: The number of findings by kind.
         report: An HTML page with the counts, the distributions and the findings with their pictures.
+        summary: A Markdown file for Kubeflow Pipelines' page of the task.
 
     Raises:
         SystemExit: An option is wrong, or the data has errors; the message names them and says what to do.
     """
+    from components.validate.summary import write_validation_summary
     from components.validate.validation import Thresholds, validate_examples
 
     counts = validate_examples(
@@ -61,3 +65,4 @@ def validate(
         report_output=report.path,
     )
     log_metrics(metrics, counts)
+    write_validation_summary(summary.path, counts)

@@ -17,7 +17,7 @@ from pipelines.compiler.yaml_files import read_yaml
 
 NAME = re.compile(r"[a-z][a-z0-9]*")
 FINAL_STATUS = "PipelineTaskFinalStatus"  # of other tasks; Kubeflow Pipelines gives it to a task that follows them
-ARTIFACT_TYPES = ("Artifact", "ClassificationMetrics", "Dataset", "HTML", "Metrics", "Model")
+ARTIFACT_TYPES = ("Artifact", "ClassificationMetrics", "Dataset", "HTML", "Markdown", "Metrics", "Model")
 
 
 Word = Annotated[str, Field(pattern=r"^\S{1,100}$")]

@@ -1,5 +1,6 @@
 """The exit handler of a pipeline: the task `notify`, which follows all others and tells a webhook how they ended."""
 
+import functools
 import inspect
 from typing import Any
 
@@ -28,6 +29,7 @@ def add_exit_handler(pipeline: GraphComponent, stages: Stages, notify: Notify) -
     """
     tasks = [task.name for task in list_tasks(MessageToDict(pipeline.pipeline_spec))]
 
+    @functools.wraps(pipeline.pipeline_func)
     def handled(*arguments: Any) -> None:
         with dsl.ExitHandler(_add_task(stages, notify, tasks)):
             pipeline.pipeline_func(*arguments)

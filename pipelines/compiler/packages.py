@@ -13,6 +13,7 @@ from kfp.dsl.graph_component import GraphComponent
 from components.shared.errors import UserError, name_unknown, shorten
 from components.shared.files import lock_folder, new_file
 from pipelines.compiler import single_stage
+from pipelines.compiler.descriptions import describe_parameters
 from pipelines.compiler.exit_handler import add_exit_handler
 from pipelines.compiler.spec import Task, list_tasks
 from pipelines.compiler.stages import Stages
@@ -41,11 +42,14 @@ def build(name: str, stages: Stages) -> BaseComponent:
         UserError: the file of that name builds none.
     """
     pipeline = single_stage.build(stages, name) if name not in PIPELINES else _build_pipeline(name, stages)
-    if not (notify := stages.config.notify):
-        return pipeline
-    if not isinstance(pipeline, GraphComponent):
-        raise UserError(f"pipelines/{name}.py: builds no pipeline of kfp's dsl, which `notify` in the config needs.")
-    return add_exit_handler(pipeline, stages, notify)
+    if notify := stages.config.notify:
+        if not isinstance(pipeline, GraphComponent):
+            raise UserError(
+                f"pipelines/{name}.py: builds no pipeline of kfp's dsl, which `notify` in the config needs."
+            )
+        pipeline = add_exit_handler(pipeline, stages, notify)
+    describe_parameters(pipeline.pipeline_spec)
+    return pipeline
 
 
 def _build_pipeline(name: str, stages: Stages) -> BaseComponent:

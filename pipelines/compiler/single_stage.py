@@ -7,7 +7,7 @@ from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
 from pipelines.compiler.contracts import name_uri
-from pipelines.compiler.stages import Stages
+from pipelines.compiler.stages import Stages, import_artifact
 from pipelines.compiler.values import PYTHON_TYPES
 
 # The id of the run that the artifacts are of, if submit.py knows it. No task takes it; it is kept with the run, so that
@@ -34,11 +34,12 @@ def build(stages: Stages, stage: str) -> BaseComponent:
         arguments = {name: value for (name, _, _), value in zip(signature, values, strict=True) if name != FROM_RUN}
         for port in contract.inputs:
             if not port.is_parameter:
-                importer = dsl.importer(arguments.pop(name_uri(port.name)), artifact_class=getattr(dsl, port.type))
-                arguments[port.name] = importer.output
+                arguments[port.name] = import_artifact(port.name, arguments.pop(name_uri(port.name)), port.type)
         stages.add_task(stage, **arguments)
 
-    # kfp reads a pipeline's parameters from its signature; this one follows from component.yaml.
+    # kfp reads a pipeline's parameters from its signature, and what they are from its docstring. The signature follows
+    # from component.yaml.
+    single.__doc__ = f"Runs {stage}.\n\nArgs:\n    {FROM_RUN}: The id of the run that the artifacts are of, if known."
     signature.sort(key=lambda parameter: parameter[2] is not inspect.Parameter.empty)
     single.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [

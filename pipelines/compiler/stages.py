@@ -12,6 +12,7 @@ from components.shared.errors import UserError, name_unknown
 from pipelines.compiler.code_version import find_image_tag
 from pipelines.compiler.config import Config, StageConfig
 from pipelines.compiler.contracts import Contract, name_uri, parse_default, read_contract
+from pipelines.compiler.descriptions import describe_ports
 from pipelines.compiler.values import check_limits, check_value, show
 
 # What the names of container images are made of, by the OCI's specification of distribution.
@@ -130,6 +131,12 @@ class Stages:
         return values
 
 
+def import_artifact(name: str, uri: "dsl.pipeline_channel.PipelineParameterChannel", kind: str) -> Any:
+    """The artifact of that type at a URI, from a task that Kubeflow Pipelines shows under the artifact's name."""
+    task = dsl.importer(uri, artifact_class=getattr(dsl, kind))
+    return task.set_display_name(f"import-{name.replace('_', '-')}").output
+
+
 def _check_reference(registry: str, tag: str) -> None:
     """Checks that no cluster would refuse the images for their names alone.
 
@@ -179,4 +186,6 @@ def _load_component(contract: Contract, registry: str, tag: str) -> components.Y
     container = content["implementation"]["container"]
     if not re.search(r"[/:@]", container["image"]):
         container["image"] = f"{registry.rstrip('/') + '/' if registry else ''}{container['image']}:{tag}"
-    return components.load_component_from_text(json.dumps(content))  # JSON is YAML, and faster to write
+    component = components.load_component_from_text(json.dumps(content))  # JSON is YAML, and faster to write
+    describe_ports(component, contract)
+    return component

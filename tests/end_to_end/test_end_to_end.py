@@ -512,6 +512,44 @@ def test_improvement_begins_with_what_the_training_pipeline_gives(training: Run,
         assert digests(improvement.artifact(f"before-{stage}", name)) == digests(training.artifact(stage, name))
 
 
+def test_every_task_sums_up_what_it_did(improvement: Run):
+    def read(task: str) -> list[str]:
+        stage = improvement.summary["stages"][task]["stage"]
+        assert improvement.metadata(task, "summary") == {"display_name": f"{stage}: summary"}
+        return improvement.artifact(task, "summary").read_text(encoding="utf-8").splitlines()
+
+    version = improvement.summary["data_version"]
+    assert read("before-ingest") == [
+        "**45 images of 3 classes.**",
+        "",
+        *("- images of train: 24", "- images of val: 12", "- images of test: 9"),
+        f"- data version: {version}",
+        "",
+        "Next: look at the report of validate, which shows what is unusual or wrong about these images.",
+    ]
+    assert read("before-transform")[0] == "**The images are ready for the model resnet, 32 x 32 pixels in gray.**"
+    training = improvement.metadata("before-train", "metrics")
+    assert read("before-train")[0] == (
+        f"**Epoch {training['best_epoch']:.0f} of 2 was kept, with an accuracy of {training['val_accuracy']:.3f}"
+        " on val.**"
+    )
+    measured = improvement.metadata("before-evaluate", "metrics")
+    (first, *_), (last, *_) = (read("before-evaluate"), read("compare"))
+    assert f"{measured['test_accuracy']:.3f} on the 9 images of test" in first
+    assert f"{measured['val_accuracy']:.3f} on the 12 images of val" in first
+    comparison = json.loads((improvement.artifact("compare", "comparison") / "comparison.json").read_text())
+    for split in ("val", "test"):
+        assert comparison["splits"][split]["verdict"] in last.replace("\\", "")
+    audited = improvement.metadata("audit", "metrics")
+    doubted = sum(bool(row["kinds"]) for row in read_csv(improvement.artifact("audit", "issues")))
+    noun = "image" if doubted == 1 else "images"
+    assert read("audit")[0] == f"**{doubted} {noun} of {audited['images']:.0f} should be looked at.**"
+    curated = improvement.metadata("curate", "metrics")
+    images = f"{curated['train_images']:.0f} images in train and {curated['val_images']:.0f} in val"
+    assert read("curate")[:3] == [f"**The next version has {images}.**", "", "- relabelled: 1"]
+    assert all(read(task)[-1].startswith("Next: ") for task in TURN)
+
+
 def test_improvement_makes_the_version_that_was_decided_on_and_trains_on_it(improvement: Run, tiny: Folders):
     data = improvement.artifact("curate", "data")
     files = {path.relative_to(data).as_posix(): path for path in data.glob("*/*/*")}

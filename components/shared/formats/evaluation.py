@@ -44,6 +44,14 @@ Slice = TypedDict(
 )
 
 
+class RocCurve(TypedDict):
+    """The points of a receiver operating characteristic, by falling threshold."""
+
+    false_positive_rate: list[Share]
+    true_positive_rate: list[Share]
+    threshold: list[Share]  # an image is positive if its probability of the second class is not lower
+
+
 class SplitFigures(TypedDict):
     """The figures of val or test."""
 
@@ -56,6 +64,7 @@ class SplitFigures(TypedDict):
     classes: dict[ClassName, ClassFigures]
     slices: list[Slice]  # worst first
     confusion_matrix: list[list[Count]]  # [i][j]: images of class i that were predicted as class j
+    roc_curve: NotRequired[RocCurve]  # of two classes, if the split has images of both
 
 
 class TrainFigures(TypedDict):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from components.evaluate.doubt import rank_doubted
 from components.evaluate.evaluation import evaluate_model
-from components.evaluate.metrics import compute_calibration_error, measure_split
+from components.evaluate.metrics import MOST_POINTS, compute_calibration_error, measure_split
 from components.evaluate.report import write_evaluation_report
 from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
@@ -151,6 +151,7 @@ def random_rows(seed: int, count: int = 300) -> pd.DataFrame:
             "width": rng.integers(20, 400, count),
             "height": rng.integers(20, 400, count),
             "aspect_ratio": rng.choice([0.5, 1.0, 2.0], count),
+            **{f"probability_{name}": probabilities[:, i] for i, name in enumerate(CLASSES)},
         }
     )
 
@@ -239,6 +240,33 @@ def test_metrics_with_a_class_that_is_never_predicted() -> None:
     rows = random_rows(5)
     rows["prediction"] = CLASSES[0]
     check_metrics(measure_split(rows, CLASSES, 4), rows, 4)
+
+
+def test_roc_curve_of_two_classes_counts_images_above_each_threshold() -> None:
+    rows = random_rows(0, 400)
+    rows = rows[rows["label"].isin(CLASSES[:2])].reset_index(drop=True)
+    curve = measure_split(rows, CLASSES[:2], 4)["roc_curve"]
+    positive, probability = rows["label"] == CLASSES[1], rows[f"probability_{CLASSES[1]}"]
+    points = list(zip(curve["threshold"], curve["false_positive_rate"], curve["true_positive_rate"], strict=True))
+    assert points[0] == (1, 0, 0)
+    assert points[-1][1:] == (1, 1)
+    assert 2 < len(points) <= MOST_POINTS
+    for threshold, false_positive, true_positive in points:
+        assert false_positive == (probability[~positive] >= threshold).mean()
+        assert true_positive == (probability[positive] >= threshold).mean()
+    json.dumps(curve, allow_nan=False)
+
+
+def test_roc_curve_of_many_images_is_thinned() -> None:
+    rows = random_rows(1, 20_000)
+    rows = rows[rows["label"].isin(CLASSES[:2])].reset_index(drop=True)
+    assert len(measure_split(rows, CLASSES[:2], 4)["roc_curve"]["threshold"]) == MOST_POINTS
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(CLASSES, CLASSES), (CLASSES[:2], CLASSES[:1])])
+def test_more_classes_or_images_of_one_have_no_roc_curve(classes: list[str], kept: list[str]) -> None:
+    rows = random_rows(2, 100)
+    assert "roc_curve" not in measure_split(rows[rows["label"].isin(kept)], classes, 4)
 
 
 def test_slices_of_images_that_are_all_alike() -> None:
