@@ -27,7 +27,6 @@ def _compile(options: argparse.Namespace) -> None:
     with delay_interrupt():
         from google.protobuf.json_format import MessageToDict
 
-        from components.shared.cloud_storage import is_address
         from pipelines.api.packages import load_stages
         from pipelines.compiler.code_version import UNKNOWN, explain_unknown
         from pipelines.compiler.packages import write_packages
@@ -42,7 +41,7 @@ def _compile(options: argparse.Namespace) -> None:
     if stages.tag == UNKNOWN:
         print(explain_unknown(), file=sys.stderr)
     images = {image for pipeline in pipelines.values() for image in list_images(MessageToDict(pipeline.pipeline_spec))}
-    if config.schema_file and not is_address(config.schema_file):
+    if config.schema_path:
         print(
             f"{config.path}: {config.schema_file} is a file of this machine, so these packages infer a schema; "
             "submit.py takes it along. For packages that you upload, put it into a bucket and name it there.",

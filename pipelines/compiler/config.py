@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError, describe_validation
 from pipelines.compiler.yaml_files import read_yaml
 
@@ -138,6 +139,13 @@ class Config(Strict):
     def path(self) -> Path:
         """The file."""
         return CONFIGS / f"{self.name}.yaml"
+
+    @property
+    def schema_path(self) -> Path | None:
+        """The schema if it is a file of this machine, which only submit.py can take along to a run; else None."""
+        if not self.schema_file or is_address(self.schema_file):
+            return None
+        return CONFIGS.parents[1] / self.schema_file
 
     def disable_cache(self, stage: str = "") -> "Config":
         """The same, but with KFP's cache switched off for a stage, or for all of them."""

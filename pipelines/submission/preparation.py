@@ -18,7 +18,6 @@ from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion
-from pipelines.output.project import ROOT
 from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
 from pipelines.submission.images import list_classes
 from pipelines.submission.request import RunRequest
@@ -210,10 +209,10 @@ def choose_schema(request: RunRequest, config: Config) -> str:
     if request.schema:
         check_file(request.schema, "--schema names a schema.pbtxt that a run has inferred")
         return request.schema
-    if not config.schema_file or is_address(config.schema_file) or request.component or request.before:
+    if not config.schema_path or request.component or request.before:
         return ""
     check_schema(config)
-    return str(ROOT / config.schema_file)
+    return str(config.schema_path)
 
 
 def check_schema(config: Config) -> None:
@@ -222,8 +221,8 @@ def check_schema(config: Config) -> None:
     Raises:
         UserError: It is not.
     """
-    if config.schema_file and not is_address(config.schema_file):
-        check_file(str(ROOT / config.schema_file), f"`schema` in {config.path} names it")
+    if config.schema_path:
+        check_file(str(config.schema_path), f"`schema` in {config.path} names it")
 
 
 def check_file(file: str, advice: str) -> None:
