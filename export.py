@@ -32,8 +32,14 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--limit", type=count, default=1000, help="the most images (default: %(default)s)")
     parser.add_argument("--local", action="store_true", help="the run was one on this machine, not on a cluster")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
-    parser.add_argument("--config", default="gke", help="a name in pipelines/config (default: %(default)s)")
-    return parse_options(parser)
+    parser.add_argument("--config", help="a name in pipelines/config, for a run on a cluster (default: gke)")
+    with delay_interrupt():
+        from pipelines.submission.connection_options import add_connection_options, read_endpoint
+    add_connection_options(parser)
+    options = parse_options(parser)
+    if options.local and (options.config or read_endpoint(options)):
+        parser.error("--config and the connection are for a cluster; leave out --local, or these")
+    return options
 
 
 def count(text: str) -> int:
@@ -52,8 +58,10 @@ def _export(options: argparse.Namespace) -> None:
     else:
         with delay_interrupt():
             from pipelines.api.cluster import Cluster  # as above
+            from pipelines.submission.connection_options import read_endpoint
 
-        run = Cluster(options.config, runs=options.runs).find_run(options.from_run, options.experiment)
+        cluster = Cluster(options.config or "gke", runs=options.runs, **read_endpoint(options))
+        run = cluster.find_run(options.from_run, options.experiment)
     folder = run.export_issues(options.tool, options.folder, limit=options.limit)
     print(f"{folder}: what the audit of run {run.name} doubts.")
     print(f"{NEXT[options.tool].format(folder=folder)}, and give that file to submit.py with --decisions.")

@@ -31,9 +31,10 @@ def _check_webhook(address: str) -> None:
 
 def _run_here(options: argparse.Namespace) -> str:
     with delay_interrupt():
-        from pipelines.api.machine import Machine  # here, so that --help and mistakes are quick
+        from pipelines.local.submission import submit  # here, so that --help and mistakes are quick
+        from pipelines.submission.request import LocalOptions
 
-    state = Machine(runner=options.runner, webhook=options.notify).start(_read_request(options)).state
+    state = submit(_read_request(options), LocalOptions(options.runner), options.notify)["state"]
     return "interrupted" if state == "cancelled" else state
 
 
@@ -59,6 +60,8 @@ def _run_on_cluster(options: argparse.Namespace) -> str:
     started = submit(cluster, request, on_cluster)
     if started and options.wait:
         return wait_for_results(cluster, started, request=request, options=on_cluster, webhook=options.notify)
+    if started:
+        actions.say_how_to_wait(started, request, on_cluster)
     return "succeeded"
 
 
@@ -86,11 +89,11 @@ def _read_request(options: argparse.Namespace) -> "RunRequest":
 
 def _read_cluster_options(options: argparse.Namespace) -> "ClusterOptions":
     with delay_interrupt():
-        from pipelines.compiler.config import Endpoint  # as above
+        from pipelines.submission.connection_options import read_endpoint  # as above
         from pipelines.submission.request import ClusterOptions
 
     return ClusterOptions(
-        endpoint={name: flag for name in Endpoint.model_fields if (flag := getattr(options, name))},
+        endpoint=read_endpoint(options),
         force=options.force,
         wait=options.wait,
         timeout=options.timeout,
@@ -136,7 +139,9 @@ def _parse_options() -> argparse.Namespace:
     )
     _add_local_options(parser)
     _add_cluster_options(parser)
-    _add_connection_options(parser)
+    with delay_interrupt():
+        from pipelines.submission.connection_options import add_connection_options  # as above
+    add_connection_options(parser)
     options = parse_options(parser)
     if options.config is None:
         options.config = "local" if options.local else "gke"
@@ -170,15 +175,6 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     change.add_argument("--cron", metavar="'S M H D M W'", help="when --recurring runs: six fields, seconds first")
     for name in ("pause", "resume", "delete"):
         change.add_argument(f"--{name}", dest="change", action="store_const", const=name, help=f"{name} --recurring")
-
-
-def _add_connection_options(parser: argparse.ArgumentParser) -> None:
-    with delay_interrupt():
-        from pipelines.compiler.config import Endpoint  # as above
-
-    connection = parser.add_argument_group("connection", "Given here, as KFP_HOST and so on, or in the config.")
-    for name, field in Endpoint.model_fields.items():
-        connection.add_argument(f"--{name.replace('_', '-')}", help=field.description)
 
 
 def minutes(text: str) -> float:

@@ -14,8 +14,9 @@ from PIL import Image
 from components.shared.errors import UserError
 from components.shared.formats.decisions import read_decisions
 from components.shared.formats.examples import open_examples
-from components.shared.formats.issues import Issue, read_issues, write_issues
+from components.shared.formats.issues import Issue, write_issues
 from components.shared.formats.label_studio import make_choice
+from components.shared.labelling import export_issues
 from pipelines.api.machine import Machine, MachineRun
 from pipelines.local.record import RunRecord, write_record
 from tests.conftest import Folders, run_in_stages, run_python
@@ -186,5 +187,45 @@ def test_a_run_without_an_audit_is_named(run: MachineRun, tmp_path: Path) -> Non
     assert not (tmp_path / "new").exists()
 
 
-def test_the_issues_are_those_of_the_run(run: MachineRun) -> None:
-    assert len(doubted(run)) == 5 < len(list(read_issues(run.locate("issues"))))
+def test_a_later_run_with_other_examples_exports_what_was_audited(run: MachineRun, tmp_path: Path) -> None:
+    """A stage alone takes over the artifacts of the run before, whose examples may be those of the next version."""
+    record = json.loads((run.folder / "run.json").read_text())
+    other = {"examples": {"uri": str(tmp_path / "next"), "metadata": {}}}
+    earlier = {**record["stages"], "after-ingest": {**record["stages"]["ingest"], "artifacts": other}}
+    earlier["audit"]["inputs"] = {"examples": record["artifacts"]["examples"]}
+    write_record(run.folder, {**record, "stages": earlier})
+    try:
+        artifacts = {**record["artifacts"], "examples": str(tmp_path / "next")}
+        later = {**record, "run": "run-02", "pipeline": "single-curate", "stages": {}, "artifacts": artifacts}
+        write_record(tmp_path / "default/run-02", later)
+        found = Machine(runs=tmp_path).find_run()
+        assert found.audited_examples().folder == record["artifacts"]["examples"]
+        exported = found.export_issues("fiftyone", tmp_path / "set")
+        assert len(list((exported / "data").iterdir())) == 5
+    finally:
+        write_record(run.folder, record)
+
+
+def test_images_that_the_examples_have_not_are_named(run: MachineRun, tmp_path: Path) -> None:
+    issue = make_issue(filename="train/i/gone.png", kinds=("label",))
+    for tool in ("label-studio", "fiftyone"):
+        with pytest.raises(UserError) as refused:
+            export_issues(tool, tmp_path / "new", [issue], run.examples())
+        assert str(refused.value) == (
+            f"'train/i/gone.png' is in the audit, but not in the examples {run.examples().folder}; name the run that"
+            " audited them."
+        )
+    assert not (tmp_path / "new").exists()
+
+
+def test_options_of_a_cluster_are_refused_for_this_machine(run: MachineRun, tmp_path: Path) -> None:
+    for option in (("--config", "sample"), ("--host", "https://kfp.example")):
+        done = run_python("export.py", "fiftyone", tmp_path / "new", "--local", *option)
+        assert done.returncode == 2
+        assert "--config and the connection are for a cluster; leave out --local, or these" in done.stderr
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(limit: int, run: MachineRun) -> None:
+    with pytest.raises(UserError, match=f"^limit is {limit}; it must be 1 or more.$"):
+        run.doubted_issues(limit)

@@ -188,11 +188,11 @@ def warn_of_duplicates(issues: list[Issue], *, ink: bool) -> list[str]:
     ]
 
 
-def warn_of_unexplained(guideline: dict[str, str], classes: list[str]) -> list[str]:
+def warn_of_unexplained(guideline: dict[str, str] | None, classes: list[str]) -> list[str]:
     """Names the classes of which the guideline says nothing.
 
     Args:
-        guideline: The section of each class that has one; empty if there is no guideline.
+        guideline: The section of each class that has one; None if there is no guideline.
         classes: The names of the classes.
 
     Returns:

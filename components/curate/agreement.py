@@ -148,14 +148,20 @@ def _weigh_reviewers(
 
     Returns:
         The qualities by reviewer, and the outcomes with their qualities by file name; nothing where no image has two
-        decisions.
+        decisions, or where nothing speaks for either.
     """
     if labels.notna().sum(axis=1).max() < 2:
         return {}, {}
     probabilities = np.array([_list_probabilities(issues[filename], classes) for filename in labels.index])
+    np.random.seed(0)  # cleanlab breaks ties at random
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Annotators do not agree on any example")  # which the report shows
-        found = get_label_quality_multiannotator(labels, probabilities, verbose=False, return_detailed_quality=False)
+        warnings.simplefilter("ignore")  # what it warns of, that people do not agree on anything, the report shows
+        try:
+            found = get_label_quality_multiannotator(
+                labels, probabilities, verbose=False, return_detailed_quality=False
+            )
+        except ValueError:  # where all images are ties, of which the model breaks none, cleanlab has nothing to go by
+            return {}, {}
     qualities = found["annotator_stats"]["annotator_quality"].dropna().to_dict()
     table, outcomes = found["label_quality"], [*classes, ""]
     consensus = {

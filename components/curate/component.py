@@ -80,11 +80,12 @@ def curate(
     from components.curate.planning import Policy
     from components.curate.summary import write_curation_summary
     from components.curate.voting import Voting
+    from components.shared.formats.decisions import normalize_name
 
     counts = curate_examples(
         CurationInputs(examples.path, issues.path, predictions.path, decisions_uris),
         CurationOutputs(data.path, changes.path, disputed.path, report.path),
-        voting=Voting(disagreement, deciding_reviewer),
+        voting=Voting(disagreement, normalize_name(deciding_reviewer)),
         policy=Policy(policy_splits, relabel_confidence, drop_confidence, doubt_confidence, duplicates, most_dropped),
         cleaning=cleaning,
         augmentation=Augmentation(max_images, augment_times, augment_to, hard_weight, flips, content, seed),

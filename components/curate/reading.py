@@ -1,6 +1,7 @@
 """The inputs of curation: the images of a data version, what the audit found, and what people decided."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -131,4 +132,7 @@ def read_reviews(
                     f"{uri}: has decisions of {reviewer}, whom another file is named after; rename that one."
                 )
             reviews[reviewer] = {decision.filename: decision for decision in decisions}
+            words = Counter(decision.decision for decision in decisions)
+            said = ", ".join(f"{word} {count:,}" for word, count in sorted(words.items())) or "nothing is decided"
+            print(f"curate: {uri}, {reviewer}: {said}.", flush=True)
     return dict(sorted(reviews.items()))

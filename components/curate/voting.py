@@ -24,15 +24,19 @@ class Disagreement(NamedTuple):
 
     decisions: dict[str, Decision]  # of each reviewer who decided about it, or about a copy of it
     settled: Decision | None  # what counts; None if that is left undecided
-    settled_by: str  # the rule, or the reviewer whose word counts; "" if it is left undecided
+    decider: str = ""  # the reviewer whose word alone counts; "" if the rule has settled it, or nothing
+
+    @property
+    def how(self) -> str:
+        """What has settled it."""
+        if not self.settled:
+            return "Undecided"
+        return f"By the word of {self.decider}" if self.decider else "By majority"
 
     @property
     def why(self) -> str:
-        """What counts, and who decided what."""
-        how = "Undecided"
-        if self.settled:
-            how = "By majority" if self.settled_by in RULES else f"By the word of {self.settled_by}"
-        return f"{how}: {', '.join(f'{reviewer} {decision}' for reviewer, decision in self.decisions.items())}."
+        """What has settled it, and who decided what."""
+        return f"{self.how}: {', '.join(f'{reviewer} {decision}' for reviewer, decision in self.decisions.items())}."
 
 
 class Settlement(NamedTuple):
@@ -62,6 +66,7 @@ def settle_decisions(reviews: Reviews, voting: Voting) -> Settlement:
 
     A label is that of a picture: who gave one to an image has given it to the copies, with the same bytes, about which
     that person decided nothing else. So copies never get two labels: each would need more than half of the same people.
+    It says nothing against dropping one of the copies: on that only those vote who decided about the very image.
 
     Args:
         reviews: What each reviewer decided.
@@ -75,16 +80,19 @@ def settle_decisions(reviews: Reviews, voting: Voting) -> Settlement:
     counted: dict[str, Decision] = {}
     disagreements: dict[str, Disagreement] = {}
     for filename, image in sorted(images.items()):
+        own = {reviewer: decisions[filename] for reviewer, decisions in reviews.items() if filename in decisions}
         given = {
             reviewer: decision
-            for reviewer, decisions in reviews.items()
-            if (decision := decisions.get(filename) or _decide_as_copy(image, labels[reviewer]))
+            for reviewer in reviews
+            if (decision := own.get(reviewer) or _decide_as_copy(image, labels[reviewer]))
         }
-        settled, by = _settle(given, voting)
+        settled, decider = _settle(own, given, voting)
         if settled:
             counted[filename] = settled
-        if len({decision.outcome for decision in given.values()}) > 1:
-            disagreements[filename] = Disagreement(given, settled, by)
+        outcomes = {decision.outcome for decision in own.values()}
+        labels_given = {decision.outcome for decision in given.values() if decision.outcome}
+        if len(outcomes) > 1 or len(labels_given) > 1:
+            disagreements[filename] = Disagreement(given, settled, decider)
     return Settlement(counted, disagreements)
 
 
@@ -102,13 +110,30 @@ def _decide_as_copy(image: Decision, labels: Mapping[str, str]) -> Decision | No
     return image._replace(decision=word, new_label=new_label)
 
 
-def _settle(given: Mapping[str, Decision], voting: Voting) -> tuple[Decision | None, str]:
-    """The decision that counts, and what made it count."""
+def _settle(own: Mapping[str, Decision], given: Mapping[str, Decision], voting: Voting) -> tuple[Decision | None, str]:
+    """The decision that counts, and the reviewer whose word makes it count; "" if it is the rule, or nothing counts.
+
+    Args:
+        own: What reviewers decided about the very image.
+        given: The same, with what others decided about copies of it.
+        voting: What counts where they disagree.
+    """
+    drops = [decision for decision in own.values() if not decision.outcome]
+    is_dropped = _is_enough(len(drops), len(own), voting)
     for reviewer in (SETTLED, voting.deciding_reviewer):
-        if reviewer in given:
+        if reviewer in own or (reviewer in given and not is_dropped):
             return given[reviewer], reviewer
-    outcome, votes = Counter(decision.outcome for decision in given.values()).most_common(1)[0]
-    needed = len(given) if voting.disagreement == "unanimity" else len(given) // 2 + 1
-    if votes < needed:
-        return None, ""
-    return next(decision for decision in given.values() if decision.outcome == outcome), voting.disagreement
+        if reviewer in given:
+            break
+    if is_dropped:
+        return drops[0], ""
+    votes = Counter(decision.outcome for decision in given.values() if decision.outcome)
+    for decision in given.values() if _is_enough(len(own) - len(drops), len(own), voting) else ():
+        if _is_enough(votes[decision.outcome], len(given), voting):
+            return decision, ""
+    return None, ""
+
+
+def _is_enough(votes: int, voters: int, voting: Voting) -> bool:
+    """Whether so many votes for an outcome make it count."""
+    return votes == voters if voting.disagreement == "unanimity" else votes > voters // 2

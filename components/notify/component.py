@@ -17,8 +17,8 @@ def notify(status: PipelineTaskFinalStatus, run: str, run_id: str, tasks: list, 
         api: The address of the API of Kubeflow Pipelines inside the cluster.
         pages: What the address of the run's page has before the id; empty if nobody can see the pages.
     """
+    from components.notify.notification import notify_end
     from components.notify.outcome import find_outcome
-    from components.notify.telling import tell_end
 
     outcome = find_outcome(status.state, api=api, run_id=run_id, tasks=tasks)
-    tell_end(run, outcome, link=f"{pages}{run_id}" if pages else "")
+    notify_end(run, outcome, link=f"{pages}{run_id}" if pages else "")

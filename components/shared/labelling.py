@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from components.shared.errors import UserError, name_unknown
+from components.shared.errors import UserError, name_unknown, quote
 from components.shared.files import new_directory
 from components.shared.formats import fiftyone, label_studio
 from components.shared.formats.examples import ExampleSet
@@ -26,15 +26,32 @@ def export_issues(tool: str, folder: Path, issues: list[Issue], examples: Exampl
         The folder.
 
     Raises:
-        UserError: There is no such tool, the folder is there, or an image cannot be decoded.
+        UserError: There is no such tool, the folder is there, the issues are about other images, or an image cannot be
+            decoded.
     """
     if tool not in TOOLS:
         raise UserError(name_unknown("the tool", tool, TOOLS))
     if folder.exists():
         raise UserError(f"{folder}: is there already; move it, or name another folder.")
+    _check_images(issues, examples)
     with new_directory(folder) as new:
         TOOLS[tool](new, issues, examples)
     return folder
+
+
+def _check_images(issues: list[Issue], examples: ExampleSet) -> None:
+    """Checks that the issues are about these examples."""
+    known = {
+        (image.filename, image.sha256, image.class_name)
+        for split in examples.manifest.splits
+        for image in examples.read(split)
+    }
+    for issue in issues:
+        if (issue.filename, issue.sha256, issue.label) not in known:
+            raise UserError(
+                f"{quote(issue.filename)} is in the audit, but not in the examples {examples.folder}; name the run that"
+                " audited them."
+            )
 
 
 def _write_project(folder: Path, issues: list[Issue], examples: ExampleSet) -> None:

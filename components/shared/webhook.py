@@ -26,12 +26,12 @@ def check_webhook(address: str) -> None:
     Raises:
         UserError: it could not, or somebody could.
     """
-    parts = _split(address)
+    parts = _split(address.strip())  # a file ends with a line break, and one of Windows with two characters
     if parts is None or parts.scheme not in ("https", "http") or not parts.hostname:
         raise UserError("the address of the webhook is none; it begins with https:// and the name of a host.")
     if parts.username is not None:
         raise UserError(f"{parts.hostname}: leave the user name and password out of the address of the webhook.")
-    check_private(address, SECRET)
+    check_private(address.strip(), SECRET)
 
 
 def describe_end(run: str, state: str, *, failed: str = "", link: str = "") -> str:
@@ -57,6 +57,7 @@ def send(webhook: str, text: str) -> None:
         UserError: the address is none that may be used, or the webhook did not take the line.
     """
     check_webhook(webhook)
+    webhook = webhook.strip()
     host = str(urlsplit(webhook).hostname)
     body = json.dumps({"text": _escape(text)}).encode()
     # Some hosts refuse the name that urllib has for itself.
@@ -68,7 +69,7 @@ def send(webhook: str, text: str) -> None:
         problem = f"did not answer within {SECONDS} seconds"
     except HTTPError as error:
         problem = f"answered {error.code}"
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:  # the last of an address in a proxy's variable or an answer
         problem = f"cannot be reached ({_name_cause(error)})"
     else:
         return
@@ -79,7 +80,8 @@ def _split(address: str) -> SplitResult | None:
     """The parts of an address; None if it is none."""
     try:
         parts = urlsplit(address)
-        _ = parts.port  # one that is no number is a ValueError
+        _ = parts.port  # one that is no number is a ValueError, and so is a name that no host can have
+        (parts.hostname or "").encode("idna")
     except ValueError:
         return None
     return parts if re.fullmatch("[!-~]+", address) else None

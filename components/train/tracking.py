@@ -35,25 +35,26 @@ class EventFiles(keras.callbacks.TensorBoard):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def report_to_mlflow(data_version: str, settings: Settings) -> Iterator[Callable[[Epoch], None]]:
+def report_to_mlflow(name: str, data_version: str, settings: Settings) -> Iterator[Callable[[Epoch], None]]:
     """Reports a training to the MLflow server that the environment names, if it does.
 
     The run is that of MLFLOW_RUN_ID, or a new one. A thread talks to the server, so that the training waits for it at
     its end alone, and not for long. A server that does not take the figures is no reason to fail: a sentence says so.
 
     Args:
+        name: What a new run is called.
         data_version: Of the examples.
         settings: As training.json has them.
 
     Yields:
         A function that takes the metrics of an epoch.
     """
-    if not os.environ.get(_SERVER) or not _import_mlflow():
+    if not _is_named(os.environ.get(_SERVER, "")) or not _import_mlflow():
         yield lambda row: None
         return
     rows: queue.SimpleQueue[Epoch | str] = queue.SimpleQueue()
     given_up = threading.Event()
-    arguments = _name_parameters(data_version, settings), rows, given_up
+    arguments = name, _name_parameters(data_version, settings), rows, given_up
     thread = threading.Thread(target=_report, args=arguments, daemon=True)
     thread.start()
     status = "FAILED"
@@ -63,9 +64,17 @@ def report_to_mlflow(data_version: str, settings: Settings) -> Iterator[Callable
     finally:
         rows.put(status)
         thread.join(_PATIENCE)
-        if thread.is_alive():
+        if thread.is_alive() and not given_up.is_set():
             given_up.set()
             print(f"train: the MLflow server of {_SERVER} does not answer in time; {_GOES_ON}.", flush=True)
+
+
+def _is_named(server: str) -> bool:
+    """Whether a server is named; MLflow would take an address without a scheme for a folder."""
+    if server and not re.match(r"[a-z+]+:/|databricks", server):
+        print(f"train: {_SERVER} is no address; begin it with http:// or https://; {_GOES_ON}.", flush=True)
+        return False
+    return bool(server)
 
 
 def _import_mlflow() -> bool:
@@ -84,22 +93,39 @@ def _import_mlflow() -> bool:
 
 
 def _report(
-    parameters: Mapping[str, object], rows: "queue.SimpleQueue[Epoch | str]", given_up: threading.Event
+    name: str, parameters: Mapping[str, object], rows: "queue.SimpleQueue[Epoch | str]", given_up: threading.Event
 ) -> None:
     """Sends the rows as they come, until the status with which the run ends; says nothing once it is given up."""
     import mlflow
 
+    run = None
     try:
-        run = mlflow.start_run(run_id=os.environ.get(_RUN))
+        run_id = os.environ.get(_RUN)
+        run = mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
         print(f"train: reports to MLflow as {shorten(run.info.run_name)}", flush=True)
         mlflow.log_params(dict(parameters))
         while not isinstance(row := rows.get(), str):
             mlflow.log_metrics(_name_metrics(row), step=row["epoch"])
         mlflow.end_run(row)
     except Exception as error:  # whatever it is, it is not the training's
-        reason = cut(re.sub(r"//\S+@", "//", shorten_to_sentence(error)))  # without a password
+        # The address may have a password.
+        text = str(getattr(error, "message", error)).replace(os.environ[_SERVER], "the server")
+        reason = cut(re.sub(r"//\S+@", "//", shorten_to_sentence(text)))
         if not given_up.is_set():
-            print(f"train: the MLflow server of {_SERVER} takes no figures ({reason}); {_GOES_ON}.", flush=True)
+            print(f"train: the MLflow server of {_SERVER} takes no more figures ({reason}); {_GOES_ON}.", flush=True)
+        given_up.set()
+        if run:
+            _end_run(rows)
+
+
+def _end_run(rows: "queue.SimpleQueue[Epoch | str]") -> None:
+    """Waits for the status with which the run ends, and tells the server, which may take that."""
+    import mlflow
+
+    while not isinstance(status := rows.get(), str):
+        pass
+    with contextlib.suppress(Exception):
+        mlflow.end_run(status)
 
 
 # When a task has ended, Kubeflow Pipelines logs its parameters, such as `epochs`, and its output `metrics`, such as the

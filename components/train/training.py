@@ -15,7 +15,7 @@ from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
 from components.shared.formats.examples import ExampleSet, open_examples
-from components.shared.formats.training import Epoch, Settings, Training, write_history, write_training
+from components.shared.formats.training import Epoch, Progress, Settings, Training, write_history, write_training
 from components.shared.formats.transformed import read_model_name
 from components.train.report import write_training_report
 from components.train.serving import export_model
@@ -69,7 +69,11 @@ def train_model(
     _compile(model, settings, train)
     described: Settings = {"model": name, **settings.describe()}
     version = examples.manifest.data_version
-    with new_directory(event_files_output) as event_files, report_to_mlflow(version, described) as report_epoch:
+    run_name = "/".join(Path(event_files_output).parts[-3:-1])  # here the pipeline with its time, and the task
+    with (
+        new_directory(event_files_output) as event_files,
+        report_to_mlflow(run_name, version, described) as report_epoch,
+    ):
         history = _fit(
             model, train=train, val=val, settings=settings, event_files=event_files, report_epoch=report_epoch
         )
@@ -199,9 +203,9 @@ def _fit(
         best = max(rows, key=rank_epoch)
         if best is rows[-1]:
             best_weights[:] = model.get_weights()
-        figures = f"val_accuracy {logs['val_accuracy']:.3f}, best {best['val_accuracy']:.3f}"
         ends.append(time.monotonic())
-        print(f"train: epoch {epoch + 1}/{settings.epochs}, {figures}{_describe_rest(ends, settings)}", flush=True)
+        progress = Progress(epoch + 1, settings.epochs, logs["val_accuracy"])
+        print(f"train: {progress}, best {best['val_accuracy']:.3f}{_describe_rest(ends, settings)}", flush=True)
 
     model.fit(
         shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),

@@ -9,6 +9,8 @@ from typing import Unpack
 from kfp_server_api import V2beta1Run
 
 from components.shared.cloud_storage import fetch
+from components.shared.errors import UserError, name_unknown
+from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
 from pipelines.cluster import actions, runs, waiting
@@ -18,6 +20,7 @@ from pipelines.cluster.connection import Cluster as Connection
 from pipelines.cluster.connection import open_cluster
 from pipelines.cluster.fetching import find_made, link_to_run, locate_folder
 from pipelines.cluster.submission import submit, wait_for_results
+from pipelines.compiler.contracts import name_uri
 from pipelines.submission.request import (
     LATEST,
     ClusterOptions,
@@ -67,7 +70,7 @@ class Cluster:
             UserError: it cannot be run.
         """
         request = self._request(options)
-        started = submit(self._connection, request, ClusterOptions(self._endpoint, force=force, wait=True))
+        started = submit(self._connection, request, ClusterOptions(self._endpoint, force=force))
         assert started  # as it is no recurring run
         return ClusterRun(self._connection, started, request=request, endpoint=self._endpoint)
 
@@ -89,7 +92,13 @@ class Cluster:
         )
 
     def change_schedule(self, name: str, change: str) -> None:
-        """Changes a recurring run; `change` is pause, resume or delete."""
+        """Changes a recurring run; `change` is pause, resume or delete.
+
+        Raises:
+            UserError: there is no such change, or no such recurring run.
+        """
+        if change not in (changes := ("pause", "resume", "delete")):
+            raise UserError(name_unknown("the change", change, changes))
         actions.change_schedule(self._connection, name, change)
 
     def list_runs(self, experiment: str = "default") -> list["ClusterRun"]:
@@ -97,7 +106,7 @@ class Cluster:
         return [self._open(run, experiment) for run in runs.list_newest(self._connection, experiment)]
 
     def find_run(self, name: str = LATEST, experiment: str = "default") -> "ClusterRun":
-        """The run of that id or name, or the newest of the experiment.
+        """The run of that id or name, or the newest of the experiment, whatever its state.
 
         Raises:
             UserError: there is none.
@@ -146,8 +155,11 @@ class ClusterRun(Run):
             The final state; `timeout` or `interrupted` if the run goes on.
 
         Raises:
-            UserError: the webhook is no address, or one that others could read; or nothing can be fetched.
+            UserError: `minutes` is not above 0; the webhook is no address, or one that others could read; or nothing
+                can be fetched.
         """
+        if minutes is not None and not minutes > 0:
+            raise UserError(f"minutes is {minutes}; it must be above 0.")
         if webhook:
             check_webhook(webhook)
         options = ClusterOptions(self._endpoint, wait=True, timeout=minutes)
@@ -205,13 +217,19 @@ class ClusterRun(Run):
         found = [uri for (task, name), uri in self.outputs.items() if name == output and task in own]
         return found[-1] if found else None
 
+    def audited_examples(self) -> ExampleSet:
+        """See Run; of an audit alone, what it took from an earlier run."""
+        taken = self._execution.parameters.get(name_uri("examples"))
+        return open_examples(self.fetch(str(taken))) if taken else super().audited_examples()
+
     def fetch(self, uri: str) -> Path:
         """See Run; what was fetched before is taken from the run's folder.
 
         Raises:
             UserError: it cannot be fetched.
         """
-        kept = self.folder / "artifacts" / hashlib.sha256(uri.encode()).hexdigest()  # a name that leads nowhere else
+        # The hash keeps addresses apart, and whatever is in one, its copy lies in this folder.
+        kept = self.folder / "artifacts" / hashlib.sha256(uri.encode()).hexdigest()
         return kept if kept.exists() else fetch(uri, kept)
 
     @cached_property

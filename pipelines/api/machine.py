@@ -13,14 +13,15 @@ A mistake is a UserError of components.shared.errors, with the sentence that the
 
 import datetime
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Unpack
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, name_unknown
 from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
-from pipelines.local.record import FILE, RunRecord, find_last_task, find_record, list_records
-from pipelines.submission.request import LATEST, LocalOptions, RunOptions, RunRequest, make_request
+from pipelines.compiler.config import load_config
+from pipelines.local.record import FILE, RunRecord, find_last_task, find_maker, find_record, list_records
+from pipelines.submission.request import LATEST, RUNNERS, LocalOptions, Runner, RunOptions, make_request
 
 
 class Machine:
@@ -31,7 +32,7 @@ class Machine:
         config: str = "local",
         *,
         runs: str | Path = "runs",
-        runner: Literal["subprocess", "docker"] = "subprocess",
+        runner: Runner = "subprocess",
         webhook: str = "",
     ) -> None:
         """Keeps what all of its runs share.
@@ -43,17 +44,20 @@ class Machine:
             webhook: the address that is told how each run ended; empty for none.
 
         Raises:
-            UserError: the webhook is no address, or one that others could read.
+            UserError: there is no such configuration or runner, or the webhook is no address, or one that others could
+                read.
         """
+        load_config(config)
+        if runner not in RUNNERS:
+            raise UserError(name_unknown("the runner", runner, RUNNERS))
         if webhook:
             check_webhook(webhook)
         self.config, self.runs, self.runner, self.webhook = config, Path(runs), runner, webhook
 
-    def start(self, request: RunRequest | None = None, /, **options: Unpack[RunOptions]) -> "MachineRun":
+    def start(self, **options: Unpack[RunOptions]) -> "MachineRun":
         """Runs a pipeline, or one stage, to its end; meanwhile it shows the tasks.
 
         Args:
-            request: what submit.py makes of its options, in place of options.
             options: what to run, on what; see RunOptions.
 
         Returns:
@@ -64,7 +68,7 @@ class Machine:
         """
         from pipelines.local.submission import submit  # here, since what runs have made can be read without kfp
 
-        request = request or make_request(options, config=self.config, runs=self.runs)
+        request = make_request(options, config=self.config, runs=self.runs)
         record = submit(request, LocalOptions(self.runner), self.webhook)
         return MachineRun(record, request.experiment, request.runs / request.experiment / record["run"])
 
@@ -134,8 +138,9 @@ class MachineRun(Run):
         return self._record["artifacts"].get(output)
 
     def audited_examples(self) -> ExampleSet:
-        """See Run; of an audit alone, what it took from an earlier run."""
-        audit = find_last_task(self._record, "audit")
+        """See Run; of a run that took the audit of an earlier one, what that one audited."""
+        maker = find_maker(str(self.locate("issues")))
+        audit = find_last_task(maker, "audit") if maker else None
         taken = audit["inputs"].get("examples") if audit else None
         return open_examples(self.fetch(taken)) if taken else super().audited_examples()
 

@@ -9,12 +9,40 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from typing_extensions import is_typeddict
+
 from components.shared.errors import command_line
 from components.shared.files import new_file
-from components.shared.formats.examples import ExampleSet
+from components.shared.formats.changes import Change
+from components.shared.formats.comparison import Comparison, SplitComparison
+from components.shared.formats.evaluation import Evaluation, SplitFigures
+from components.shared.formats.examples import ExampleSet, ExamplesManifest, ImageExample
+from components.shared.formats.findings import Finding
+from components.shared.formats.issues import Issue
+from components.shared.formats.statistics import FeatureStatistics
+from components.shared.formats.training import Epoch, Training
+from components.shared.formats.transformed_images import TransformedImage
 from pipelines.api import cluster, decide, machine, packages, run, show
+from pipelines.cluster.checks import Check
 from pipelines.submission.request import RunOptions
 
+RETURNED = (
+    ExampleSet,
+    ExamplesManifest,
+    ImageExample,
+    FeatureStatistics,
+    Finding,
+    TransformedImage,
+    Training,
+    Epoch,
+    Evaluation,
+    SplitFigures,
+    Issue,
+    Change,
+    Comparison,
+    SplitComparison,
+    Check,
+)
 TARGET = Path(__file__).parents[2] / "docs" / "api.md"
 HEAD = """\
 # The project in Python
@@ -41,10 +69,8 @@ def write_reference() -> str:
     for module in (machine, cluster, run, show, decide, packages):
         sections.append(f"## {module.__name__}\n\n{_write_text(inspect.getdoc(module) or '')}")
         sections += [_write_section(name, thing) for name, thing in _list_own(module)]
-    return (
-        "\n\n".join([*sections, "# components.shared.formats.examples", _write_section("ExampleSet", ExampleSet)])
-        + "\n"
-    )
+    sections += ["## What the methods return", *(_write_section(kind.__name__, kind) for kind in RETURNED)]
+    return "\n\n".join(sections) + "\n"
 
 
 def _list_own(module: ModuleType) -> Iterator[tuple[str, Any]]:
@@ -67,13 +93,17 @@ def _write_section(name: str, thing: Any) -> str:
 
 def _write_fields(thing: type) -> str:
     """The fields of a row, a document or a dataclass, as the comments beside them have it."""
-    if not (dataclasses.is_dataclass(thing) or hasattr(thing, "_fields") or thing is RunOptions):
+    if not (dataclasses.is_dataclass(thing) or hasattr(thing, "_fields") or is_typeddict(thing)):
         return ""
-    fields = re.findall(
-        r"^    (\w+): ([^=#\n]+?)(?: = [^#\n]+?)?(?:  # (.*))?$", inspect.getsource(thing), re.MULTILINE
-    )
-    rows = [f"| `{name}` | {kind.replace('|', 'or')} | {meaning} |" for name, kind, meaning in fields]
+    fields = re.findall(r"^    (\w+): (.+?)(?: = [^#\n]+?)?(?:  # (.*))?$", inspect.getsource(thing), re.MULTILINE)
+    rows = [f"| `{name}` | {_simplify_type(kind)} | {meaning} |" for name, kind, meaning in fields]
     return "\n".join(["| field | type | meaning |", "| --- | --- | --- |", *rows])
+
+
+def _simplify_type(annotation: str) -> str:
+    """The type without what checks it, and with words that a table can have."""
+    bare = re.sub(r"(?:Not)?Required\[(.*)\]", r"\1", re.sub(r"Annotated\[([^,]+), .*\]", r"\1", annotation))
+    return bare.replace("|", "or")
 
 
 def _list_members(thing: type) -> Iterator[tuple[str, Any]]:
@@ -81,7 +111,7 @@ def _list_members(thing: type) -> Iterator[tuple[str, Any]]:
     for name, member in vars(thing).items():
         documented = inspect.isfunction(member) or isinstance(inspect.unwrap(member), property) or _is_cached(member)
         text = inspect.getdoc(member) or ""
-        if documented and not name.startswith("_") and not text.startswith("See Run"):
+        if documented and not name.startswith("_") and text != "See Run.":
             yield name, member
 
 

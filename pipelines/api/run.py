@@ -37,7 +37,7 @@ class Run(ABC):
     """A run on this machine or on a cluster.
 
     The methods that open an artifact take the name of the `task` that made it, such as before-train. Without one they
-    open that with which other runs would continue: the last of its name that is the run's own.
+    open that of the last task which makes it, apart from `yardstick`: other runs would continue with it.
 
     Attributes:
         name: its name.
@@ -100,8 +100,11 @@ class Run(ABC):
         made = self.outputs
         uri = made.get((task, output)) if task else self.find_output(output)
         if uri is None:
-            if task and task not in (makers := {maker for maker, _ in made}):
-                raise UserError(name_unknown(f"run {self.name}: the task", task, makers))
+            tasks = {each.name: each.state for each in self.tasks}
+            if task and task not in tasks:
+                raise UserError(name_unknown(f"run {self.name}: the task", task, tasks))
+            if task and tasks[task] != "succeeded":
+                raise UserError(f"run {self.name}: {task} has made no artifact '{output}'; its state is {tasks[task]}.")
             if self.state != "succeeded":
                 raise UserError(f"run {self.name}: has no artifact '{output}', since it has {self.state}.")
             known = {name for maker, name in made if task in ("", maker)}
@@ -146,7 +149,13 @@ class Run(ABC):
         return [issue for _, issue in read_issues(self.locate("issues"))]
 
     def doubted_issues(self, limit: int) -> list[Issue]:
-        """What the audit says of the images that it doubts, of no more than these many, the most doubted first."""
+        """What the audit says of the images that it doubts, of no more than these many, the most doubted first.
+
+        Raises:
+            UserError: the run has no audit, or `limit` is below 1.
+        """
+        if limit < 1:
+            raise UserError(f"limit is {limit}; it must be 1 or more.")
         return [issue for issue in self.issues() if issue.kinds][:limit]
 
     def audited_examples(self) -> ExampleSet:
@@ -193,6 +202,8 @@ class Run(ABC):
         Raises:
             UserError: the run has none of that name.
         """
+        if not self.pages:
+            raise UserError(f"run {self.name}: has no pages in {self.folder}; `wait` fetches those of a cluster's run.")
         if name not in self.pages:
             raise UserError(name_unknown(f"run {self.name}: the page", name, self.pages))
         return Page(self.folder / f"{name}.html")

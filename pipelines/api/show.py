@@ -3,7 +3,7 @@
 import base64
 import io
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -37,18 +37,28 @@ class Page:
         return f'<iframe srcdoc="{content}" sandbox="allow-scripts allow-downloads" style="{style}"></iframe>'
 
 
-@dataclass(frozen=True)
 class Gallery:
-    """Images with their classes, beside each other."""
+    """Images with their classes, beside each other.
 
-    images: Iterable[ImageExample | TransformedImage]  # such as examples.read("train")
-    limit: int = 24  # the most that are shown
-    width: int = 110  # pixels
+    Attributes:
+        images: those that are shown.
+        width: of each, in pixels.
+    """
+
+    def __init__(self, images: Iterable[ImageExample | TransformedImage], limit: int = 24, width: int = 110) -> None:
+        """Takes the first images.
+
+        Args:
+            images: such as examples.read("train").
+            limit: the most that are shown.
+            width: of each, in pixels.
+        """
+        self.images, self.width = list(itertools.islice(images, limit)), width
 
     def _repr_html_(self) -> str:
         """The pictures with their captions."""
-        shown = itertools.islice(self.images, self.limit)
-        return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{"".join(map(self._draw, shown))}</div>'
+        figures = "".join(map(self._draw, self.images))
+        return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
 
     def _draw(self, image: ImageExample | TransformedImage) -> str:
         if isinstance(image, ImageExample):
@@ -71,12 +81,12 @@ def _encode(pixels: NDArray[np.float32]) -> bytes:
     return buffer.getvalue()
 
 
-def make_frame(content: "Iterable[Any] | Evaluation | Comparison") -> "pd.DataFrame":
+def make_frame(content: "Iterable[Any] | Mapping[str, Any]") -> "pd.DataFrame":
     """Rows, or a document with figures, as a data frame of pandas.
 
     Args:
-        content: A list of rows as the methods of Run give them; or an Evaluation or a Comparison, which become a row
-            for each split.
+        content: Rows as the methods of Run give them; or a document: an Evaluation and a Comparison become a row for
+            each split, any other one, such as a Training, a single row.
 
     Returns:
         A column for each field.
@@ -88,11 +98,14 @@ def make_frame(content: "Iterable[Any] | Evaluation | Comparison") -> "pd.DataFr
         import pandas as pd  # here, since the command line has none
     except ModuleNotFoundError:
         raise UserError("pandas is not installed here; make notebook installs it.") from None
-    if isinstance(content, dict):
-        is_comparison = "splits" in content
-        rows = _list_changes(cast(Comparison, content)) if is_comparison else _list_figures(cast(Evaluation, content))
+    if not isinstance(content, Mapping):
+        rows = list(content)
+    elif content.keys() >= Comparison.__required_keys__:
+        rows = _list_changes(cast(Comparison, content))
+    elif content.keys() >= Evaluation.__required_keys__:
+        rows = _list_figures(cast(Evaluation, content))
     else:
-        rows = list(cast(Iterable[Any], content))
+        rows = [content]
     columns = getattr(rows[0], "_fields", None) if rows else None
     return pd.DataFrame(rows, columns=columns)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from kfp_server_api import V2beta1Run
 from rich.markup import escape
 from rich.table import Table
 
@@ -117,6 +118,12 @@ def attach(cluster: Cluster, name: str, *, request: RunRequest, options: Cluster
     with cluster.within(options.limit):
         run = runs.find(cluster, name, request.experiment)
     return wait_for_results(cluster, run, request=request, options=options, webhook=webhook)
+
+
+def say_how_to_wait(started: V2beta1Run, request: RunRequest, options: ClusterOptions) -> None:
+    """Prints the command that waits for a run which has been started."""
+    command = write_action(request, options, "--attach", str(started.run_id))
+    print_steps([Step("wait for it, then fetch its results", command=command)])
 
 
 def terminate(cluster: Cluster, name: str, *, request: RunRequest, options: ClusterOptions) -> str:

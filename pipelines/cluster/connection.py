@@ -15,7 +15,7 @@ import kfp
 from kfp_server_api.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.shared.errors import UserError, blot, clean, shorten
+from components.shared.errors import UserError, blot, clean, name_unknown, shorten
 from pipelines.cluster.answers import Talk, WebPage, WrongAnswer
 from pipelines.cluster.client import Client, connect
 from pipelines.cluster.failures import advise, explain, is_own_refusal, read_retry_after
@@ -43,6 +43,8 @@ def choose_endpoint(config: Config, flags: dict[str, str]) -> Endpoint:
     Raises:
         UserError: an address or a file is wrong.
     """
+    for name in flags.keys() - Endpoint.model_fields.keys():
+        raise UserError(name_unknown("the setting of the endpoint", name, Endpoint.model_fields))
     settings = config.endpoint.model_dump()
     for field in Endpoint.model_fields:
         value = flags.get(field) or os.environ.get(f"KFP_{field.upper()}")

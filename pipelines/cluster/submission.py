@@ -13,7 +13,7 @@ from components.shared.errors import UserError
 from components.shared.files import hash_file
 from pipelines.cluster import runs, waiting
 from pipelines.cluster.artifacts import read_execution
-from pipelines.cluster.connection import Cluster
+from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results, link_to_run, locate_folder
 from pipelines.compiler.code_version import find_commit, is_fixed
@@ -27,9 +27,9 @@ from pipelines.output.display import Step, print_steps
 from pipelines.submission.arguments import EarlierRun
 from pipelines.submission.commands import Command, keep_command, write_action
 from pipelines.submission.forecast import describe_forecast, make_forecast
+from pipelines.submission.notification import notify_end
 from pipelines.submission.preparation import PreparedRun, choose_schema, name_reviewers, prepare
 from pipelines.submission.request import ClusterOptions, RunRequest
-from pipelines.submission.telling import tell_end
 
 
 class ClusterTarget:
@@ -83,9 +83,6 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> V2
     with contextlib.suppress(OSError):  # the run goes on, whatever becomes of this folder
         keep_command(locate_folder(request, started), Command(request, options))
     print_line(f"started {started.display_name}\n{link_to_run(cluster, started)}")
-    if not options.wait:
-        attach = write_action(request, options, "--attach", str(started.run_id))
-        print_steps([Step("wait for it, then fetch its results", command=attach)])
     return started
 
 
@@ -139,14 +136,17 @@ def wait_for_results(
     try:
         run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=options.limit)
     except waiting.StillRunning:
-        tell_end(webhook, run.display_name, f"not finished after {timeout:g} minutes", link=link)
+        notify_end(webhook, run.display_name, f"not finished after {timeout:g} minutes", link=link)
         print_line(f"not finished after {timeout:g} minutes; the run continues. To keep waiting: {command}")
         return "timeout"
     except KeyboardInterrupt:
         print_line(f"\nthe run continues. To keep waiting: {command}")
         return "interrupted"
+    except NoAnswerYetError:
+        notify_end(webhook, run.display_name, "its server does not answer any more", link=link)
+        raise
     failed = waiting.list_failed(run, tasks)
-    tell_end(webhook, run.display_name, state, failed=failed[0] if failed and state == "failed" else "", link=link)
+    notify_end(webhook, run.display_name, state, failed=failed[0] if failed and state == "failed" else "", link=link)
     for name in failed:
         print_line(f"{name} failed; its log is at {link}")
     took = waiting.measure_seconds(run.created_at, run.finished_at)

@@ -61,4 +61,4 @@ def _find_imported(spec: PipelineSpec, task: PipelineTaskSpec) -> str:
     executor = spec.components[task.component_ref.name].executor_label
     if not executor or "importer" not in spec.deployment_spec["executors"][executor]:
         return ""
-    return task.inputs.parameters["uri"].component_input_parameter
+    return str(task.inputs.parameters["uri"].component_input_parameter)

@@ -169,6 +169,12 @@ def _is_of(record: RunRecord, version: str) -> bool:
     return content["data_version"] == content["trained_on"] == version
 
 
+def find_maker(uri: str) -> RunRecord | None:
+    """The record of the run on this machine that made an artifact; None if it lies elsewhere."""
+    folder = next((folder for folder in Path(uri).parents if (folder / FILE).is_file()), None)
+    return _read(folder / FILE) if folder else None
+
+
 def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
     """The run's last task of a stage that is its own; see compiler/spec.py."""
     tasks = [task for name, task in record["stages"].items() if task.get("stage") == stage and is_own(name, stage)]

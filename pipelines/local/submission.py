@@ -31,9 +31,9 @@ from pipelines.submission.arguments import EarlierRun, check_not_comparison, inh
 from pipelines.submission.commands import Command, keep_command
 from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.next_steps import Ending, list_steps, write_adoption
+from pipelines.submission.notification import notify_end
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
-from pipelines.submission.telling import tell_end
 
 
 class LocalTarget:
@@ -130,7 +130,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> Run
         earlier = EarlierFigures(measured[0], f"../{quote(measured[0])}/{INDEX}", measured[1]) if measured else None
         write_index(folder, describe_run(folder, record, request.experiment), earlier)
         problem = _keep_results(folder, record)
-    _tell_end(webhook, folder, record)
+    _notify_end(webhook, folder, record)
     _print_outcome(folder, record)
     print_steps(list_steps(_describe_ending(folder, record, request), command))
     if problem:
@@ -138,9 +138,9 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> Run
     return record
 
 
-def _tell_end(webhook: str, folder: Path, record: RunRecord) -> None:
+def _notify_end(webhook: str, folder: Path, record: RunRecord) -> None:
     failed = next((name for name, task in record["stages"].items() if task["state"] == "failed"), "")
-    tell_end(webhook, f"{folder.parent.name}/{folder.name}", record["state"], failed=failed)
+    notify_end(webhook, f"{folder.parent.name}/{folder.name}", record["state"], failed=failed)
 
 
 def _describe_ending(folder: Path, record: RunRecord, request: RunRequest) -> Ending:

@@ -1,13 +1,13 @@
 """A run on this machine as a notebook shows it while it goes on: its tasks, and the curve of a training."""
 
 import contextlib
-import re
 import threading
 from collections.abc import Callable, Iterator
 from html import escape
 from typing import Protocol
 
-EPOCH = re.compile(r"epoch (\d+)/(\d+), val_accuracy (\d\.\d+)")  # what train says of its progress
+from components.shared.formats.training import parse_progress
+
 INTERVAL = 0.5  # seconds between two looks
 WIDTH, HEIGHT = 360, 80  # pixels of a curve
 COLOURS = {"running": "#0969da", "succeeded": "#1a7f37", "failed": "#cf222e"}
@@ -25,7 +25,7 @@ class Progress(Protocol):
 
 
 class Curves:
-    """The accuracy on val of each training, epoch by epoch, as far as it is known."""
+    """The accuracy on val of each training, at the epochs that were seen."""
 
     def __init__(self) -> None:
         """Knows nothing yet."""
@@ -34,9 +34,9 @@ class Curves:
 
     def take(self, task: str, said: str) -> None:
         """Takes what a task says of its progress."""
-        if match := EPOCH.search(said):
-            self._points.setdefault(task, {})[int(match[1])] = float(match[3])
-            self._epochs[task] = int(match[2])
+        if told := parse_progress(said):
+            self._points.setdefault(task, {})[told.epoch] = told.val_accuracy
+            self._epochs[task] = told.epochs
 
     def draw(self, task: str) -> str:
         """The curve of a task as SVG; empty if it is no training."""
@@ -61,9 +61,14 @@ def show_in_notebook(progress: Progress) -> Iterator[None]:
     curves, has_ended = Curves(), threading.Event()
     shown = display(HTML(draw_tasks(progress, curves)), display_id=True)
 
+    def update() -> None:
+        for task, said in list(progress.progress.items()):  # which the run goes on to change
+            curves.take(task, said)
+        shown.update(HTML(draw_tasks(progress, curves)))
+
     def follow() -> None:
         while not has_ended.wait(INTERVAL):
-            shown.update(HTML(draw_tasks(progress, curves)))
+            update()
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
@@ -72,7 +77,7 @@ def show_in_notebook(progress: Progress) -> Iterator[None]:
     finally:
         has_ended.set()
         follower.join()
-        shown.update(HTML(draw_tasks(progress, curves)))
+        update()
 
 
 def draw_tasks(progress: Progress, curves: Curves) -> str:
@@ -80,7 +85,6 @@ def draw_tasks(progress: Progress, curves: Curves) -> str:
     rows = []
     for task, state in progress.states.items():
         said = progress.progress.get(task, "")
-        curves.take(task, said)
         seconds = "" if state == "waiting" else f"{progress.measure_seconds(task):.1f} s"
         curve = curves.draw(task)
         details = curve or (escape(said) if state == "running" else "")

@@ -1,7 +1,7 @@
 """What to do after a run: which page to open, and which command to type, with the options of that very run."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from components.shared.cloud_storage import is_address
@@ -60,8 +60,8 @@ def _asks_for_decisions(ending: Ending, command: Command | None) -> bool:
 def _list_commands(ending: Ending, command: Command, *, asks: bool, is_disputed: bool) -> Iterator[Step]:
     request = command.request
     if asks:
-        # Of a person who decided alone, the page has saved the earlier decisions again, but not those of other tools.
-        is_saved = len(request.decisions) == 1 and not request.decisions[0].endswith(".json")
+        # Of a person who decides alone on the page, it saves the earlier decisions again, but nobody else's.
+        is_saved = [PurePosixPath(file).name for file in request.decisions] == [DECISIONS]
         yield _decide_again(command, *(() if is_saved else request.decisions), DECISIONS)
     elif is_disputed:
         yield _decide_again(command, *request.decisions, SETTLED_FILE)

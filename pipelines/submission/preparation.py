@@ -178,11 +178,18 @@ def _check_decisions(files: Mapping[str, str], classes: list[str]) -> dict[str, 
     """
     for file in files.values():
         check_file(file, "--decisions names what the review saved, or what another tool exported")
-    return {
+    people = {
         reviewer: check_decisions(file, classes, reviewer=reviewer)
         for reviewer, file in files.items()
         if not is_address(file)
     }
+    for reviewer, names in people.items():
+        for name in names:
+            if name != reviewer and name in files:
+                raise UserError(
+                    f"{files[reviewer]}: has decisions of {name}, whom {files[name]} is named after; rename that one."
+                )
+    return people
 
 
 def _check_deciding_reviewer(arguments: Mapping[str, Any], people: Mapping[str, list[str]]) -> None:

@@ -4,12 +4,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Protocol, TypedDict, get_args
 
 from components.shared.cloud_storage import is_address
-from components.shared.errors import UserError
+from components.shared.errors import UserError, name_unknown
 
 LATEST = "latest"  # in place of a run's name
+Runner = Literal["subprocess", "docker"]
+RUNNERS: tuple[Runner, ...] = get_args(Runner)
+
+
+class NamedRun(Protocol):
+    """A run as pipelines.api.run has it."""
+
+    name: str
 
 
 class RunOptions(TypedDict, total=False):
@@ -24,8 +32,8 @@ class RunOptions(TypedDict, total=False):
     rev: str  # the version of `data`: a commit, tag or branch of git
     pipeline: str  # training (the default), improvement or comparison
     component: str  # in place of a pipeline: this stage alone
-    from_run: str  # the run whose artifacts it takes, or that is compared; the latest if it is left out
-    before: str  # the run that `from_run` is compared with
+    from_run: str | NamedRun  # the run whose artifacts it takes, or that is compared; the latest if it is left out
+    before: str | NamedRun  # the run that `from_run` is compared with
     decisions: str | Path | Sequence[str | Path]  # of the review or of another tool, one file a person; for improvement
     schema: str | Path  # schema.pbtxt that the images must fit
     params: Mapping[str, Any]  # parameters of the pipeline or of the stage, by their names
@@ -56,7 +64,7 @@ class RunRequest:
 class LocalOptions:
     """How a run takes place on this machine."""
 
-    runner: Literal["subprocess", "docker"] = "subprocess"
+    runner: Runner = "subprocess"
 
 
 @dataclass(frozen=True)
@@ -80,15 +88,22 @@ def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
     """The request with these options, to be run with this configuration and this folder of runs.
 
     Raises:
-        UserError: the options contradict each other.
+        UserError: there is no such option, or the options contradict each other.
     """
+    for name in options.keys() - RunOptions.__annotations__.keys():
+        raise UserError(name_unknown("the option", name, RunOptions.__annotations__))
     fields: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     for name in ("data", "test_data", "schema"):
         if name in fields:
             fields[name] = str(fields[name])
+    for name in fields.keys() & {"from_run", "before"}:
+        run = fields[name]
+        fields[name] = str(run if isinstance(run, str | Path) else run.name)
     decisions = fields.get("decisions", ())
     fields["decisions"] = tuple(map(str, [decisions] if isinstance(decisions, (str, Path)) else decisions))
-    fields["params"] = tuple(_write_param(name, value) for name, value in fields.get("params", {}).items())
+    if not isinstance(params := fields.get("params", {}), Mapping):
+        raise UserError(f"params is {params!r}; give a dictionary, such as {{'epochs': 20}}.")
+    fields["params"] = tuple(_write_param(name, value) for name, value in params.items())
     request = RunRequest(**{"experiment": "default", **fields}, config=config, runs=runs)
     if problem := find_contradiction(request):
         raise UserError(f"{problem}.")
@@ -96,8 +111,26 @@ def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
 
 
 def _write_param(name: str, value: Any) -> str:
-    """NAME=VALUE, as --param takes it."""
-    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+    """NAME=VALUE, as --param takes it.
+
+    Raises:
+        UserError: the value is of a type that JSON has not.
+    """
+    if value is None:
+        raise UserError(f"{name} is None; leave it out, or give it a value.")
+    if isinstance(value, str | Path):
+        return f"{name}={value}"
+    try:
+        return f"{name}={json.dumps(value, default=_unwrap_number)}"
+    except (AttributeError, TypeError, ValueError):
+        raise UserError(
+            f"{name} is of the type {type(value).__name__}; give a number, a text, a list or a dictionary of them."
+        ) from None
+
+
+def _unwrap_number(value: Any) -> Any:
+    """A number of NumPy as Python has it."""
+    return value.item()
 
 
 def find_contradiction(request: RunRequest) -> str | None:

@@ -19,8 +19,7 @@ from typing import NamedTuple
 from components.shared.errors import UserError, name_unknown, quote
 from components.shared.files import new_file, open_regular
 from components.shared.formats.fiftyone import read_dataset
-from components.shared.formats.label_studio import read_export
-from components.shared.formats.labels import (
+from components.shared.formats.given_labels import (
     GivenLabel,
     find_image_name,
     is_label_table,
@@ -28,11 +27,14 @@ from components.shared.formats.labels import (
     name_image,
     read_labels,
 )
+from components.shared.formats.label_studio import read_export
 from components.shared.formats.tables import (
     SEPARATORS,
     check_spelling,
     decode_text,
     find_separator,
+    parse_row,
+    read_rows,
     unquote_formula,
     write_rows,
 )
@@ -82,11 +84,18 @@ class Decision(NamedTuple):
 def name_reviewer(file: str) -> str:
     """The name of the person whose decisions a file holds: anna of decisions-anna.csv, wherever it is.
 
+    A browser that saves a file a second time calls it decisions-anna (1).csv; that is anna's as well.
+
     Args:
         file: Its path or address.
     """
-    stem = PurePosixPath(file).stem
-    return stem.removeprefix("decisions-") or stem
+    stem = re.sub(r" ?\([0-9]+\)$", "", PurePosixPath(file).stem)
+    return normalize_name(stem.removeprefix("decisions-") or stem)
+
+
+def normalize_name(name: str) -> str:
+    """A person's name in the form in which keyboards give it; file names may have its letters in another one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def check_deciding_reviewer(name: str, reviewers: Collection[str]) -> None:
@@ -99,7 +108,7 @@ def check_deciding_reviewer(name: str, reviewers: Collection[str]) -> None:
     Raises:
         UserError: Several people decided, and nobody of that name.
     """
-    if name and len(reviewers) > 1 and name not in reviewers:
+    if name and len(reviewers) > 1 and normalize_name(name) not in reviewers:
         raise UserError(name_unknown("the deciding_reviewer", name, reviewers))
 
 
@@ -152,6 +161,17 @@ def write_decisions(path: Path, decisions: Iterable[SavedDecision]) -> None:
     """Writes decisions.csv as review.html saves it, all of it or nothing."""
     with new_file(path) as temporary:
         write_rows(temporary, COLUMNS, decisions)
+
+
+def read_saved_decisions(path: Path) -> list[SavedDecision]:
+    """The rows of a decisions.csv as it was saved, those to skip among them.
+
+    Raises:
+        UserError: The file is none.
+    """
+    advice = "move it, or name another file"
+    rows = read_rows(path, COLUMNS, advice)
+    return [parse_row(SavedDecision, row, place=f"{path}, line {line}", advice=advice) for line, row in rows]
 
 
 def check_decisions(path: str | Path, classes: Collection[str] = (), *, reviewer: str = "") -> list[str]:
@@ -283,12 +303,17 @@ def _read_text(path: Path, place: str) -> str:
 def _parse_header(place: str, cells: list[str]) -> list[str]:
     """The names of the columns, if the necessary ones are there and none appears twice."""
     header = [cell.strip() for cell in cells]
+    if "annotation_id" in header:
+        raise UserError(f"{place}: a table of Label Studio; export the project as JSON or JSON-MIN.")
+    if "prediction" in header and "decision" not in header:
+        raise UserError(f"{place}: has what a model predicts, and not what people decided; {ADVICE}.")
     check_spelling(header, [*REQUIRED, *LABELS], f"{place}, line 1")
     missing = [name for name in REQUIRED if name not in header]
     if missing or set(LABELS).isdisjoint(header):
         raise UserError(
             f"{place}, line 1: no column {', '.join(missing) or 'new_label'};"
-            " give decisions.csv of review.html, or issues.csv with the columns decision and decided_label filled in."
+            " give decisions.csv of review.html, issues.csv with the columns decision and decided_label filled in, or a"
+            " table with the columns filename and label."
         )
     return header
 
@@ -303,6 +328,11 @@ class _Images:
         self.examples = examples
         self.filenames = {filename for _, filename in examples}
         self.by_sha256 = dict(examples.keys())
+
+    @cached_property
+    def by_normal_form(self) -> dict[str, str]:
+        """The file names by what they are in Unicode's normal form, in which some systems write them."""
+        return {unicodedata.normalize("NFC", filename): filename for filename in self.filenames}
 
     @cached_property
     def by_name(self) -> dict[str, list[tuple[str, str]]]:
@@ -357,6 +387,8 @@ def _parse_row(row: _Row, images: _Images, classes: Collection[str]) -> Decision
     sha256, filename = row.cells["sha256"].strip().lower(), row.cells["filename"]
     if row.is_of_tool and not sha256:
         sha256, filename = images.find_named(row, filename)
+    if filename not in images.filenames:
+        filename = images.by_normal_form.get(unicodedata.normalize("NFC", filename), filename)
     label = images.find_label(row, sha256, filename)
     if word != "relabel" and new_label not in ("", label):
         raise row.error(f"{word}, but also the new label {quote(new_label)}; write relabel, or leave the label out.")

@@ -110,6 +110,6 @@ def _read_text(path: Path) -> str:
     if len(content) > LONGEST:
         raise ValueError(f"cannot be read (it has more than {LONGEST:,} bytes)")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")  # some tools write a byte order mark
     except UnicodeDecodeError as error:
         raise ValueError(f"cannot be read (it is not UTF-8: {error.reason} at byte {error.start:,})") from None

@@ -11,7 +11,7 @@ where NAME is the path of an image in `data` without its suffix. TARGET is the p
 `attributes`. FiftyOne exports the attributes if it is asked to, and keeps the names of the files.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -20,8 +20,8 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 from components.shared.errors import UserError, quote, show_key
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.examples import ImageExample
-from components.shared.formats.issues import Issue
-from components.shared.formats.labels import GivenLabel, name_drop, name_image
+from components.shared.formats.given_labels import GivenLabel, name_drop, name_image
+from components.shared.formats.issues import Issue, find_spare_copies
 
 DATA = "data"
 LABELS = "labels.json"
@@ -39,6 +39,7 @@ class Attributes(TypedDict):
     why: str
     label_score: float  # 0 .. 1; low: the label is probably wrong
     outlier_score: float  # 0 .. 1; high: unlike the other images of its label
+    group: NotRequired[int]  # the number that copies of a picture share
 
 
 class Target(TypedDict):
@@ -55,8 +56,10 @@ class LabelsDocument(TypedDict):
     labels: dict[str, Any]
 
 
-def write_dataset(folder: Path, issues: Iterable[Issue], *, images: Iterable[ImageExample], classes: list[str]) -> None:
-    """Writes the data set.
+def write_dataset(folder: Path, issues: Sequence[Issue], *, images: Iterable[ImageExample], classes: list[str]) -> None:
+    """Writes the data set, with one of the copies of a picture that the audit would keep one of.
+
+    Whatever has a label when it comes back has been decided about, so copies would all be kept.
 
     Args:
         folder: Where to.
@@ -68,7 +71,8 @@ def write_dataset(folder: Path, issues: Iterable[Issue], *, images: Iterable[Ima
         KeyError: The class of an image is none of them.
     """
     (folder / DATA).mkdir()
-    by_filename = {issue.filename: issue for issue in issues}
+    spare = find_spare_copies(issues)
+    by_filename = {issue.filename: issue for issue in issues if issue.filename not in spare}
     for image in images:
         if image.filename in by_filename:
             name = name_image(image.sha256, image.filename) + SUFFIXES[image.format]
@@ -77,19 +81,26 @@ def write_dataset(folder: Path, issues: Iterable[Issue], *, images: Iterable[Ima
     labels: dict[str, Target] = {
         name_image(issue.sha256, issue.filename): {
             "label": positions[issue.label],
-            "attributes": {
-                "sha256": issue.sha256,
-                "filename": issue.filename,
-                "rank": issue.rank,
-                "suggestion": issue.suggestion,
-                "why": issue.why,
-                "label_score": issue.label_score,
-                "outlier_score": issue.outlier_score,
-            },
+            "attributes": _describe_issue(issue),
         }
         for issue in by_filename.values()
     }
     write_document(folder / LABELS, {"classes": [*classes, name_drop(classes)], "labels": labels})
+
+
+def _describe_issue(issue: Issue) -> Attributes:
+    described: Attributes = {
+        "sha256": issue.sha256,
+        "filename": issue.filename,
+        "rank": issue.rank,
+        "suggestion": issue.suggestion,
+        "why": issue.why,
+        "label_score": issue.label_score,
+        "outlier_score": issue.outlier_score,
+    }
+    if issue.group is not None:
+        described["group"] = issue.group
+    return described
 
 
 def read_dataset(path: str | Path, *, shown: str = "") -> Iterator[GivenLabel]:

@@ -21,7 +21,7 @@ FILE = "labels.md"
 LARGEST = 1_000_000  # bytes; it stands on a page
 
 
-def read_guideline(path: Path, classes: Collection[str], *, shown: str = "") -> dict[str, str]:
+def read_guideline(path: Path, classes: Collection[str], *, shown: str = "") -> dict[str, str] | None:
     """Reads the sections of the classes.
 
     Args:
@@ -30,7 +30,7 @@ def read_guideline(path: Path, classes: Collection[str], *, shown: str = "") -> 
         shown: What messages call the file, if not by its path.
 
     Returns:
-        The section of each class that has one, as HTML, without its heading; nothing if there is no file. It holds no
+        The section of each class that has one, as HTML, without its heading; None if there is no file. It holds no
         link, picture or HTML of the file's own: a data set may come from anybody.
 
     Raises:
@@ -39,14 +39,14 @@ def read_guideline(path: Path, classes: Collection[str], *, shown: str = "") -> 
     from markdown_it import MarkdownIt  # here, since the tools have no need of it
 
     if not path.exists():
-        return {}
+        return None
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     markdown.disable(["link", "image", "autolink", "reference"])
     names = {unicodedata.normalize("NFC", name): name for name in classes}
     tokens = markdown.parse(_read_text(path, shown or str(path)))
     sections: dict[str, str] = {}
     for start, token in enumerate(tokens):
-        name = names.get(_read_heading(tokens, start))
+        name = next((names[text] for text in _read_heading(tokens, start) if text in names), None)
         if name is None:
             continue
         if name in sections:
@@ -73,9 +73,9 @@ def copy_guideline(path: Path, folder: Path, classes: Collection[str], *, shown:
         shutil.copyfile(path, folder / FILE)
 
 
-def list_unexplained(sections: Collection[str], classes: Collection[str]) -> list[str]:
-    """The classes without a section, if there is a guideline at all."""
-    return [name for name in classes if name not in sections] if sections else []
+def list_unexplained(sections: Collection[str] | None, classes: Collection[str]) -> list[str]:
+    """The classes without a section; none if there is no guideline at all."""
+    return [] if sections is None else [name for name in classes if name not in sections]
 
 
 def _read_text(path: Path, shown: str) -> str:
@@ -92,12 +92,16 @@ def _read_text(path: Path, shown: str) -> str:
         ) from None
 
 
-def _read_heading(tokens: "list[Token]", place: int) -> str:
-    """The text of the heading that begins there, without its markup; empty if none does, or within a list or quote."""
+def _read_heading(tokens: "list[Token]", place: int) -> list[str]:
+    """The text of the heading that begins there, without its markup and with it, since a class may be called __a__.
+
+    There is none where no heading begins, or one within a list or quote.
+    """
     if tokens[place].type != "heading_open" or tokens[place].level:
-        return ""
-    text = "".join(child.content for child in tokens[place + 1].children or [])
-    return unicodedata.normalize("NFC", text.strip())
+        return []
+    inline = tokens[place + 1]
+    bare = "".join(child.content for child in inline.children or [])
+    return [unicodedata.normalize("NFC", text.strip()) for text in (bare, inline.content)]
 
 
 def _ends(token: "Token", heading: "Token") -> bool:

@@ -80,6 +80,18 @@ class Issue(NamedTuple):
         return {name: probability for name, probability in found.items() if probability is not None}
 
 
+def find_spare_copies(issues: Iterable[Issue]) -> set[str]:
+    """The file names of images of which the audit would keep another copy: all but the first of each group."""
+    kept: set[int | None] = set()
+    spare = set()
+    for issue in issues:
+        if issue.action == "keep_one":
+            if issue.group in kept:
+                spare.add(issue.filename)
+            kept.add(issue.group)
+    return spare
+
+
 def write_issues(path: Path, issues: Iterable[Issue]) -> None:
     """Writes issues.csv.
 

@@ -5,7 +5,7 @@ drop the image. `tasks.json` has a task for each image; its prediction is what L
 exports are as https://labelstud.io/guide/export describes them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired
 from xml.etree import ElementTree
@@ -14,8 +14,8 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 
 from components.shared.errors import UserError, quote, show_key
 from components.shared.formats.documents import read_document, write_document
-from components.shared.formats.issues import Issue
-from components.shared.formats.labels import GivenLabel, name_drop
+from components.shared.formats.given_labels import GivenLabel, name_drop
+from components.shared.formats.issues import Issue, find_spare_copies
 from components.shared.formats.tables import parse_row
 
 TASKS = "tasks.json"
@@ -23,6 +23,7 @@ CONFIG = "config.xml"
 CHOICE = "decided_label"  # the name of the choice; JSON-MIN puts it beside the data, so that none of these may have it
 IMAGE = "image"
 ADVICE = "export the project from Label Studio as JSON"
+_SET_UP = "label with the config.xml that export.py writes"
 
 
 class TaskData(TypedDict):
@@ -34,6 +35,7 @@ class TaskData(TypedDict):
     label: str  # the class that it has in the data version
     suggestion: str
     why: str
+    group: NotRequired[int]  # the number that copies of a picture share
 
 
 class ChoiceValue(TypedDict):
@@ -70,13 +72,14 @@ class Person(TypedDict):
     """Who annotated, as some versions write it."""
 
     id: NotRequired[int]
-    email: NotRequired[str]
+    email: NotRequired[str | None]
 
 
 class Result(TypedDict):
     """A part of an annotation: a choice, or something else."""
 
     type: str
+    from_name: NotRequired[str]  # the control with which it was made
     value: NotRequired[dict[str, Any]]
 
 
@@ -112,7 +115,7 @@ class ExportedAnnotation(ImageName):
 
 
 def write_project(
-    folder: Path, issues: Iterable[Issue], *, pictures: Mapping[str, str], classes: list[str], data_version: str
+    folder: Path, issues: Sequence[Issue], *, pictures: Mapping[str, str], classes: list[str], data_version: str
 ) -> None:
     """Writes what Label Studio needs to ask about images.
 
@@ -127,8 +130,16 @@ def write_project(
         KeyError: The picture of an image is missing.
     """
     (folder / CONFIG).write_text(_make_config(classes), encoding="utf-8")
-    drop = name_drop(classes)
-    tasks = [_make_task(issue, pictures[issue.filename], drop, f"audit of {data_version}") for issue in issues]
+    drop, spare = name_drop(classes), find_spare_copies(issues)
+    tasks = [
+        _make_task(
+            issue,
+            pictures[issue.filename],
+            _list_predictions(issue, drop, is_spare=issue.filename in spare),
+            model_version=f"audit of {data_version}",
+        )
+        for issue in issues
+    ]
     write_document(folder / TASKS, tasks)
 
 
@@ -145,26 +156,32 @@ def _make_config(classes: list[str]) -> str:
     return ElementTree.tostring(view, encoding="unicode") + "\n"
 
 
-def _make_task(issue: Issue, picture: str, drop: str, model_version: str) -> Task:
+def _make_task(issue: Issue, picture: str, predictions: Iterable[tuple[str, float]], *, model_version: str) -> Task:
+    data: TaskData = {
+        "image": picture,
+        "sha256": issue.sha256,
+        "filename": issue.filename,
+        "label": issue.label,
+        "suggestion": issue.suggestion,
+        "why": issue.why,
+    }
+    if issue.group is not None:
+        data["group"] = issue.group
     return {
-        "data": {
-            "image": picture,
-            "sha256": issue.sha256,
-            "filename": issue.filename,
-            "label": issue.label,
-            "suggestion": issue.suggestion,
-            "why": issue.why,
-        },
+        "data": data,
         "predictions": [
             {"model_version": model_version, "score": score, "result": [make_choice(choice)]}
-            for choice, score in _list_predictions(issue, drop)
+            for choice, score in predictions
         ],
     }
 
 
-def _list_predictions(issue: Issue, drop: str) -> Iterator[tuple[str, float]]:
-    """What the audit suggests, and how sure it is; else what its networks see, if the image was judged."""
-    if issue.action == "drop":
+def _list_predictions(issue: Issue, drop: str, *, is_spare: bool) -> Iterator[tuple[str, float]]:
+    """What the audit suggests, and how sure it is; else what its networks see, if the image was judged.
+
+    Of copies it suggests to keep one, here the first of them, and to drop the others, which are `is_spare`.
+    """
+    if issue.action == "drop" or is_spare:
         yield drop, issue.confidence
     elif issue.action == "relabel":
         yield issue.new_label, issue.confidence
@@ -189,24 +206,70 @@ def read_export(path: str | Path, *, shown: str = "") -> Iterator[GivenLabel]:
         annotated beside the choice.
 
     Raises:
-        UserError: The file is no such export, or an annotation has several choices.
+        UserError: The file is no such export, or has no choice of a label, or an annotation has several.
     """
     place = shown or str(path)
     tasks = read_document(Path(path), list[dict[str, Any]], ADVICE, shown=place)
-    for number, task in enumerate(tasks, 1):
-        where = f"task {show_key(str(task.get('id', number)))}"
+    numbered = [(f"task {show_key(str(task.get('id', number)))}", task) for number, task in enumerate(tasks, 1)]
+    control = _find_control(tasks, place)
+    for where, task in numbered:
+        data = task if _is_minimal(task) else task.get("data")
+        if isinstance(data, dict) and "filename" not in data:
+            raise UserError(
+                f"{place}, {where}: does not say which image it is about; import the tasks.json that export.py writes,"
+                " and decide about those."
+            )
         try:
-            read = _read_minimal if "annotator" in task and "annotations" not in task else _read_task
-            yield from read(task, place, where)
+            if _is_minimal(task):
+                yield from _read_minimal(task, place, where)
+            else:
+                yield from _read_task(task, place, where, control)
         except ValueError as error:
             raise UserError(f"{place}, {where}: {error}; annotate it again with one choice.") from None
 
 
-def _read_task(task: dict[str, Any], place: str, where: str) -> Iterator[GivenLabel]:
+def _is_minimal(task: dict[str, Any]) -> bool:
+    return "annotator" in task and "annotations" not in task
+
+
+def _find_control(tasks: list[dict[str, Any]], place: str) -> str:
+    """The name of the choice that gives an image its label: that of config.xml, or else the only one there is.
+
+    Raises:
+        UserError: It cannot be told.
+    """
+    annotated = [task for task in tasks if _is_minimal(task) and task.get("annotation_id") is not None]
+    if annotated and not any(CHOICE in task for task in annotated):
+        raise UserError(f"{place}: has no choice that is called {CHOICE}; {_SET_UP}, or export the project as JSON.")
+    controls = {str(part.get("from_name", "")) for task in tasks for part in _list_choices(task)}
+    if CHOICE in controls or len(controls) < 2:
+        return CHOICE if CHOICE in controls else next(iter(controls), CHOICE)
+    names = ", ".join(map(quote, sorted(controls)))
+    raise UserError(f"{place}: has several choices ({names}), and none that is called {CHOICE}; {_SET_UP}.")
+
+
+def _list_choices(task: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yields what was chosen in a task, as far as it has the right form."""
+    for annotation in _list_objects(task.get("annotations")):
+        for part in _list_objects(annotation.get("result")):
+            if part.get("type") == "choices":
+                yield part
+
+
+def _list_objects(content: Any) -> list[dict[str, Any]]:
+    return [each for each in content if isinstance(each, dict)] if isinstance(content, list) else []
+
+
+def _read_task(task: dict[str, Any], place: str, where: str, control: str) -> Iterator[GivenLabel]:
     exported = parse_row(ExportedTask, task, place=f"{place}, {where}", advice=ADVICE)
     for annotation in exported["annotations"]:
         if not annotation.get("was_cancelled"):
-            choices = [_read_choices(part.get("value")) for part in annotation["result"] if part["type"] == "choices"]
+            parts = [
+                part
+                for part in annotation["result"]
+                if part["type"] == "choices" and part.get("from_name", "") == control
+            ]
+            choices = [_read_choices(part.get("value")) for part in parts]
             label = _choose_only([choice for each in choices for choice in each])
             named = f"{where}, annotation {show_key(str(annotation['id']))}" if "id" in annotation else where
             annotator = _name_annotator(annotation.get("completed_by"))

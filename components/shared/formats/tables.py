@@ -52,6 +52,7 @@ def read_rows(
     *,
     shown: str = "",
     optional: Sequence[str] = (),
+    may_end_early: bool = False,
     alike: Collection[str] = (),
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Reads a table; blank lines, and columns that nobody asked for, are left out.
@@ -62,6 +63,7 @@ def read_rows(
         advice: What to do if the file is not such a table, as the end of a sentence.
         shown: How messages name the file; empty for its path.
         optional: Columns that are read as well if they are there.
+        may_end_early: Whether cells at the end of a row may be missing, as where Excel leaves out empty ones.
         alike: Names in lower case; columns that are called so, in any case, are read as well, under their own names.
 
     Yields:
@@ -85,6 +87,8 @@ def read_rows(
             line = reader.line_num
             wanted = [*columns, *(name for name in header if name in optional or name.strip().lower() in alike)]
             for cells in reader:
+                if cells and may_end_early:
+                    cells += [""] * (len(header) - len(cells))
                 line, count = reader.line_num, len(cells)
                 if count not in (0, len(header)):
                     raise UserError(f"{place}, line {line}: {count} cells below a header of {len(header)}; {advice}.")

@@ -1,8 +1,8 @@
 """TFRecord files and the tf.train.Example in them, without TensorFlow, which the tools do not have.
 
 A record is its length (uint64, little-endian), a checksum of that, its bytes, and a checksum of these
-(https://www.tensorflow.org/tutorials/load_data/tfrecord). The checksums are passed over: whoever reads a file of this
-project knows its sha256.
+(https://www.tensorflow.org/tutorials/load_data/tfrecord). The checksums are passed over: the shards of examples are
+known by their sha256, and what cannot be read as the message that it should be is refused.
 """
 
 import struct

@@ -1,8 +1,9 @@
 """What a model was trained on and how: `training.json` in the model's folder, and the history of its epochs."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
@@ -44,6 +45,24 @@ class Epoch(TypedDict):
     loss: Finite
     val_accuracy: Share
     val_loss: Finite
+
+
+class Progress(NamedTuple):
+    """How far a training has got."""
+
+    epoch: int  # 1-based
+    epochs: int  # of the training
+    val_accuracy: float  # of that epoch
+
+    def __str__(self) -> str:
+        """As train prints it, and as `parse_progress` reads it."""
+        return f"epoch {self.epoch}/{self.epochs}, val_accuracy {self.val_accuracy:.3f}"
+
+
+def parse_progress(text: str) -> Progress | None:
+    """The progress that a line of train's log tells; None if it tells none."""
+    match = re.search(r"epoch (\d+)/(\d+), val_accuracy (\d\.\d+)", text)
+    return Progress(int(match[1]), int(match[2]), float(match[3])) if match else None
 
 
 def write_training(folder: Path, training: Training) -> None:

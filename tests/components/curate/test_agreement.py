@@ -106,6 +106,22 @@ def test_cleanlab_trusts_who_agrees_with_the_others_and_the_audit() -> None:
     assert all(0 < share <= 1 for _, share in found.consensus.values())
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        ({"anna": "v", "ben": "x"}, {"prediction": "i"}),
+        ({"anna": "i", "ben": "v"}, {"prediction": "", "probability": None, "label_probability": None}),
+        ({"anna": "iv", "ben": "xi"}, {"prediction": "", "probability": None, "label_probability": None}),
+        ({"anna": "i", "ben": "v", "cleo": "x"}, {}),
+    ],
+)
+def test_people_who_agree_about_nothing_are_still_told_so(outcomes: dict[str, str], said: dict[str, object]) -> None:
+    agreement = measure(outcomes, image_0=said, image_1=said)
+    assert agreement
+    assert {figures.agreement for figures in agreement.reviewers} == {0.0}
+    assert {pair.same for pair in agreement.pairs} == {0.0}
+
+
 def test_who_has_the_last_word_is_no_independent_witness() -> None:
     found = measure({"anna": "iv", "ben": "ii", SETTLED: "vv"})
     assert found is not None

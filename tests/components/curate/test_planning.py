@@ -86,7 +86,7 @@ V = image("val/i/a.png")
 def disputed(*images: SourceImage) -> dict[str, Disagreement]:
     """What anna keeps and ben drops."""
     return {
-        image.filename: Disagreement({"anna": person(image, "keep"), "ben": person(image, "drop")}, None, "")
+        image.filename: Disagreement({"anna": person(image, "keep"), "ben": person(image, "drop")}, None)
         for image in images
     }
 

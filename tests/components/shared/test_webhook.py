@@ -85,6 +85,19 @@ def test_a_server_that_is_not_there():
         )
 
 
+@pytest.mark.parametrize("space", ["\n", "\r\n", " "])
+def test_the_end_of_a_file_is_no_part_of_an_address(webhook: Webhook, space: str):
+    check_webhook(webhook.url + space)
+    send(webhook.url + space, "a line")
+    assert webhook.texts == ["a line"]
+
+
+@pytest.mark.parametrize("proxy", ["http://..bad:1", "http:/127.0.0.1"])
+def test_a_proxy_that_is_none_is_a_sentence(proxy: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("https_proxy", proxy)
+    assert refusal("https://hooks.example.com/hush").startswith("hooks.example.com: the webhook cannot be reached (")
+
+
 def test_a_server_without_tls(webhook: Webhook):
     assert "cannot be reached" in refusal(webhook.url.replace("http:", "https:"))
     assert webhook.messages == []
@@ -114,6 +127,9 @@ def test_what_goes_to_this_machine_goes_through_no_proxy(webhook: Webhook, monke
 @pytest.mark.parametrize(
     "address",
     [
+        "https://hooks..slack.com/hush",
+        "https://.slack.com/hush",
+        f"https://{'a' * 64}.com/hush",
         "",
         "hooks.slack.com/services/hush",
         "ftp://hooks.slack.com/hush",

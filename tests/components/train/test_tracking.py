@@ -147,7 +147,7 @@ def test_training_without_a_run_begins_one_in_the_experiment(
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", status)
-    with contextlib.suppress(ValueError), report_to_mlflow("v1", {"epochs": 2}) as report_epoch:
+    with contextlib.suppress(ValueError), report_to_mlflow("turn/train", "v1", {"epochs": 2}) as report_epoch:
         for row in EPOCHS:
             report_epoch(row)
         if error:
@@ -155,7 +155,7 @@ def test_training_without_a_run_begins_one_in_the_experiment(
     experiment = mlflow.get("experiments/get-by-name", experiment_name=status)["experiment"]["experiment_id"]
     (run,) = mlflow.post("runs/search", experiment_ids=[experiment])["runs"]
     info, parameters = mlflow.read_run(run["info"]["run_id"])
-    assert info["status"] == status
+    assert (info["status"], info["run_name"]) == (status, "turn/train")
     assert parameters == {"data_version": "v1", "settings/epochs": "2"}
     assert mlflow.read_curve(info["run_id"], "train/loss") == [(1, 1.0), (2, 0.5)]
 
@@ -173,11 +173,39 @@ def test_dead_server_fails_no_training(
     train(transformed, tmp_path, SETTINGS)
     said = capsys.readouterr()
     (sentence,) = [line for line in said.out.splitlines(keepends=True) if "MLflow" in line]
-    assert sentence.startswith("train: the MLflow server of MLFLOW_TRACKING_URI takes no figures (API request to http:")
+    assert sentence.startswith("train: the MLflow server of MLFLOW_TRACKING_URI takes no more figures (API request to ")
     assert sentence.endswith(GOES_ON)
     assert "secret" not in said.out + said.err
     assert sorted(os.listdir(tmp_path)) == ["event_files", "history", "model", "report"]
     assert contents(tmp_path)["history"] == contents(task[1])["history"]
+
+
+def test_a_run_of_which_the_server_refuses_the_settings_ends_with_its_training(
+    mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """As with two trainings of one turn, and the same MLFLOW_RUN_ID."""
+    run = mlflow.post("runs/create", experiment_id="0", run_name="turn")["run"]["info"]["run_id"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    for version in ("v1", "v2"):
+        with report_to_mlflow("turn/train", version, {}) as report_epoch:
+            report_epoch(EPOCHS[0])
+        info, parameters = mlflow.read_run(run)
+        assert (info["status"], parameters) == ("FINISHED", {"data_version": "v1"})
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "takes no more figures" in line] == said[-1:]
+
+
+@pytest.mark.parametrize("address", ["localhost:5000", "localhost", "https//mlflow.example"])
+def test_an_address_without_a_scheme_is_named(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    with report_to_mlflow("turn/train", "v1", {}) as report_epoch:
+        report_epoch(EPOCHS[0])
+    assert capsys.readouterr().out == (
+        f"train: MLFLOW_TRACKING_URI is no address; begin it with http:// or https://{GOES_ON}"
+    )
 
 
 def test_server_that_says_nothing_is_waited_for_at_the_end_alone(
@@ -187,7 +215,7 @@ def test_server_that_says_nothing_is_waited_for_at_the_end_alone(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
         started = time.monotonic()
-        with report_to_mlflow("v1", {}) as report_epoch:
+        with report_to_mlflow("turn/train", "v1", {}) as report_epoch:
             for row in EPOCHS:
                 report_epoch(row)
         assert time.monotonic() - started < PATIENCE / 2
@@ -201,7 +229,7 @@ def test_missing_package_is_named(
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with report_to_mlflow("v1", {}) as report_epoch:
+    with report_to_mlflow("turn/train", "v1", {}) as report_epoch:
         report_epoch(EPOCHS[0])
     assert capsys.readouterr().out == f"train: MLFLOW_TRACKING_URI is set, but mlflow-skinny is not installed{GOES_ON}"
 
@@ -209,7 +237,7 @@ def test_missing_package_is_named(
 def test_without_a_server_mlflow_is_not_imported():
     code = (
         "import sys; from components.train.tracking import report_to_mlflow\n"
-        f"with report_to_mlflow('v1', {{}}) as report_epoch: report_epoch({EPOCHS[0]!r})\n"
+        f"with report_to_mlflow('turn/train', 'v1', {{}}) as report_epoch: report_epoch({EPOCHS[0]!r})\n"
         "print('mlflow' in sys.modules)"
     )
     result = run_python("-c", code)

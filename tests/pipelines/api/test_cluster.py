@@ -70,9 +70,9 @@ def test_what_is_fetched_once_is_kept(lab: Lab) -> None:
     first = ask(lab, read)
     assert first[1:] == ["1.dir", uris["evaluation"]]
     assert first[0].startswith(f"runs/default/{run['run_id']}/artifacts/")
-    asked = len(lab.server.requests)
+    path = uris["evaluation"].removeprefix(f"{lab.gcs.uri}/")
+    lab.gcs.bucket.blob(f"{path}/evaluation.json").upload_from_string("{}")
     assert ask(lab, read) == first
-    assert lab.server.requests[asked:]
 
 
 def test_runs_are_listed_and_ended(lab: Lab) -> None:
@@ -114,6 +114,7 @@ def test_a_recurring_run_is_made_paused_and_deleted(lab: Lab) -> None:
 
 
 def test_mistakes_are_the_sentences_of_the_command_line(lab: Lab) -> None:
+    run = lab.begin("one", [DONE])
     said = ask(
         lab,
         """
@@ -129,15 +130,32 @@ def test_mistakes_are_the_sentences_of_the_command_line(lab: Lab) -> None:
             cluster.find_run("nowhere")
         except UserError as error:
             said.append(str(error))
+        for attempt in (
+            lambda: cluster.find_run("one").wait(minutes=0),
+            lambda: cluster.find_run("one").page(),
+            lambda: cluster.change_schedule("nightly", "stop"),
+            lambda: Cluster("lab", hots="https://kfp.example"),
+        ):
+            try:
+                attempt()
+            except UserError as error:
+                said.append(str(error))
         answer(said)
         """,
     )
-    assert said == [
+    assert said[3:] == [
+        "minutes is 0; it must be above 0.",
+        f"run one: has no pages in runs/default/{run['run_id']}; `wait` fetches those of a cluster's run.",
+        "the change 'stop' does not exist. There are: delete, pause, resume.",
+        "the setting of the endpoint 'hots' does not exist. Did you mean host? There are: ca_file, client_id, host, "
+        "kube_context, namespace, token_file, ui, user_namespace.",
+    ]
+    assert said[:3] == [
         "--rev goes with --data, the folder it is a version of.",
         "--experiment 'a+b': must be a name without + and %.",
         "run nowhere: there is no run of that name; --list shows the newest.",
     ]
-    assert lab.runs() == []
+    assert lab.runs() == [run]
 
 
 def test_the_configuration_is_read_like_that_of_the_command_line(lab: Lab) -> None:

@@ -1,16 +1,19 @@
 """Runs on this machine in Python, without a stage that runs: tests/end_to_end has those."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.shared.errors import UserError
 from components.shared.formats.training import write_history
-from pipelines.api.machine import Machine, MachineRun
+from pipelines.api.machine import Machine
 from pipelines.api.run import Task
 from pipelines.api.show import make_frame
 from pipelines.local.record import RunRecord, TaskRecord, write_record
+from pipelines.submission.request import make_request
 from tests.pipelines.local.test_record import leave as leave_record
 
 EPOCHS = [{"epoch": 1, "accuracy": 0.5, "loss": 2.0, "val_accuracy": 0.25, "val_loss": 2.5}]
@@ -96,6 +99,10 @@ def test_an_artifact_is_the_runs_own_unless_a_task_is_named(machine: Machine) ->
             lambda run: run.history("trian"),
             "run run-02: the task 'trian' does not exist. Did you mean train? There are",
         ),
+        (
+            lambda run: run.evaluation("evaluate"),
+            "run run-02: evaluate has made no artifact 'evaluation'; its state is failed.",
+        ),
         (lambda run: run.issues(), "run run-02: the artifact 'issues' does not exist. There are: history."),
         (lambda run: run.page("audit"), "run run-02: the page 'audit' does not exist. There are: index."),
     ],
@@ -148,5 +155,27 @@ def test_a_damaged_record_is_named(machine: Machine, tmp_path: Path) -> None:
         machine.list_runs()
 
 
-def test_a_run_is_one_of_the_machine(machine: Machine) -> None:
-    assert isinstance(machine.find_run(), MachineRun)
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: Machine("nope"), "pipelines/config/nope.yaml: no such configuration; there are "),
+        (lambda: Machine(runner="dokcer"), "the runner 'dokcer' does not exist. Did you mean docker? There are"),  # type: ignore[arg-type]
+        (lambda: Machine().start(epochs=20), "the option 'epochs' does not exist. There are: "),  # type: ignore[call-arg]
+        (
+            lambda: Machine().start(data=".", params={"seed": object()}),
+            "seed is of the type object; give a number, a text, a list or a dictionary of them.",
+        ),
+    ],
+)
+def test_what_python_alone_can_get_wrong_is_a_sentence(make: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make()
+    assert sentence in str(caught.value)
+
+
+def test_values_are_those_of_the_command_line(machine: Machine) -> None:
+    params = {"epochs": np.int64(3), "rate": np.float64(0.5), "classes": ["b", "a"], "schema": Path("x")}
+    run = machine.find_run("run-01")
+    request = make_request({"params": params, "from_run": run, "component": "train"}, config="local", runs=Path("runs"))
+    assert request.params == ("epochs=3", "rate=0.5", 'classes=["b", "a"]', "schema=x")
+    assert request.from_run == "run-01"

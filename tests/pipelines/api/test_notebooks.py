@@ -14,7 +14,7 @@ import yaml
 from nbclient import NotebookClient
 
 from tests.conftest import ROOT, Folders, copy_project
-from tests.end_to_end.test_end_to_end import CONFIG, ask_python, read_csv
+from tests.end_to_end.test_end_to_end import CONFIG
 from tests.fakes.kfp_rules import Frame
 from tests.pipelines.cluster.lab import STAGES, Lab, comparison
 from tests.pipelines.cluster.test_waiting import leave_results
@@ -91,40 +91,6 @@ def test_one_turn_of_the_loop_on_this_machine(tmp_path: Path, tiny: Folders, mon
         "decisions": str(project / "decisions.csv")
     }
     assert records[7]["arguments"]["data_uri"] == records[6]["artifacts"]["data"]
-    check_decisions_in_code(project, records[5]["run"])
-
-
-def check_decisions_in_code(project: Path, audit: str) -> None:
-    """What the buttons of the notebook do, and what they cannot do."""
-    code = f"""
-        from components.shared.errors import UserError
-        from pipelines.api.decide import Decisions
-        run = Machine(runs="project/runs").find_run({audit!r}, "notebook")
-        said = []
-        decisions = Decisions(run, "mine.csv", limit=2)
-        for attempt in (("relabel", "z"), ("fix",), ("relabel", "i"), ("drop", "i"), ("keep",)):
-            try:
-                decisions.decide(*attempt)
-            except UserError as error:
-                said.append(str(error))
-        try:
-            Decisions(run, "mine.csv")
-        except UserError as error:
-            said.append(str(error))
-        answer([said, [issue.filename for issue in decisions.issues]])
-    """
-    said, filenames = ask_python(project.parent, code)
-    assert said == [
-        "the class 'z' is unknown; the classes are x, v, i.",
-        "the decision 'fix' is unknown; it must be one of keep, relabel, drop, skip.",
-        "all 2 images have been decided about; mine.csv has the decisions.",
-        "mine.csv: is there already; move it, or name another file.",
-    ]
-    rows = read_csv(project.parent / "mine.csv")
-    assert [(row["filename"], row["decision"], row["new_label"]) for row in rows] == [
-        (filenames[0], "relabel", "i"),
-        (filenames[1], "drop", ""),
-    ]
 
 
 class Script:

@@ -1,3 +1,6 @@
+import numpy as np
+
+from components.shared.formats.transformed_images import TransformedImage
 from pipelines.api.show import Gallery, make_frame
 from tests.pipelines.cluster.lab import comparison, evaluation
 from tests.rows import make_issue
@@ -23,6 +26,18 @@ def test_a_comparison_becomes_a_row_for_each_split() -> None:
     accuracy = {"before": 0.5, "after": 0.75, "change": 0.25, "low": -0.125, "high": 0.5}
     images = comparison()["splits"]["val"]["images"]
     assert rows == [{"split": split, "images": images, **accuracy, "mcnemar_p": 0.03125} for split in ("val", "test")]
+
+
+def test_another_document_becomes_a_row() -> None:
+    assert make_frame({"best_epoch": 3, "val_loss": 0.5}).to_dict("records") == [{"best_epoch": 3, "val_loss": 0.5}]
+
+
+def test_a_gallery_shows_the_same_images_again() -> None:
+    pixels = np.zeros((1, 1, 1), np.float32)
+    gallery = Gallery((TransformedImage(pixels, name) for name in "abcd"), limit=3)
+    first = gallery._repr_html_()
+    assert [f"<b>{name}</b>" in first for name in "abcd"] == [True, True, True, False]
+    assert gallery._repr_html_() == first
 
 
 def test_an_empty_gallery_is_empty() -> None:

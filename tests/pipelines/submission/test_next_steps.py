@@ -71,7 +71,8 @@ def test_what_was_decided_is_not_asked_again(folder: Path):
 
 def test_what_the_policy_still_leaves_to_people_is_asked_again(folder: Path):
     """The command names the file that the page saves now, not the one from the run before."""
-    assert list_what_is_said(TURN.change(decisions=("mine.csv",)), Ending("failed", folder, "failed", "")) == [
+    again = TURN.change(decisions=("old/decisions.csv",))
+    assert list_what_is_said(again, Ending("failed", folder, "failed", "")) == [
         ("look at its pages", folder / "index.html"),
         ("decide on the doubted images; the page saves decisions.csv", folder / "review.html"),
         DECIDED,
@@ -98,7 +99,13 @@ def test_what_people_disagree_about_is_asked_again(folder: Path, files: tuple[st
 
 
 def test_what_the_policy_leaves_to_people_adds_to_what_another_tool_exported(folder: Path):
-    for files, kept in ((("team.json",), "--decisions team.json "), (("team.csv",), "")):
+    for files, kept in (
+        (("team.json",), "--decisions team.json "),
+        (("issues.csv",), "--decisions issues.csv "),
+        (("anna/decisions-anna.csv",), "--decisions anna/decisions-anna.csv "),
+        (("old/decisions.csv",), ""),
+        (("decisions (1).csv",), ""),
+    ):
         (*_, (_, command)) = list_what_is_said(TURN.change(decisions=files), Ending("failed", folder, "failed", ""))
         assert str(command).endswith(f"--data data/ {kept}--decisions decisions.csv")
 

@@ -196,7 +196,12 @@ def test_decisions_of_other_tools_are_checked_before_the_run(config: Config, tmp
     located = {"team": "decisions-team.json", "labels": "labels.json", "anna": "anna.csv"}
     assert run.arguments["decisions_uris"] == {name: f"/here/decisions/{file}" for name, file in located.items()}
     (tmp_path / "other.json").write_text(json.dumps({"labels": {"train/i/1": ["i", "v"]}}))
+    (tmp_path / "decisions-team-2.csv").write_text("filename,label\ntrain/i/1.png,i\n")
     for refused, message in (
+        (
+            {"decisions": (decisions[0], str(tmp_path / "decisions-team-2.csv"))},
+            f"{decisions[0]}: has decisions of team-2, whom {tmp_path}/decisions-team-2.csv is named after; rename",
+        ),
         (
             {"params": ("deciding_reviewer=team",)},
             "the deciding_reviewer 'team' does not exist. Did you mean team-2? There are: anna, labels, team-1, team-2",

@@ -16,7 +16,7 @@ from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision, check_decisions, read_decisions
 from components.shared.formats.examples import ImageExample
 from components.shared.formats.fiftyone import DATA, LABELS, write_dataset
-from components.shared.formats.labels import name_drop, name_image
+from components.shared.formats.given_labels import name_drop, name_image
 from tests.components.shared.formats.test_decisions import CLASSES, EXAMPLES, A, B, C, decided
 from tests.mutations import encode, mutated, read_or_refuse, torn
 from tests.rows import make_issue
@@ -65,6 +65,17 @@ def test_a_list_of_one_label_is_that_label(tmp_path: Path) -> None:
     """As FiftyOne exports Classifications."""
     labels = {IMAGE_A: [{"label": 1, "confidence": 0.5}], name_image(C, "val/vi/3,;.png"): []}
     assert read(tmp_path, {"classes": CLASSES, "labels": labels}) == DECISIONS[:1]
+
+
+def test_of_copies_only_the_first_goes_out(tmp_path: Path) -> None:
+    names = [f"train/i/{number}.png" for number in range(3)]
+    issues = [make_issue(filename=name, sha256=A, action="keep_one", group=4) for name in names]
+    write_dataset(tmp_path, issues, images=[make_image(name, A) for name in names], classes=["i"])
+    labels = json.loads((tmp_path / LABELS).read_text(encoding="utf-8"))["labels"]
+    assert [(label["attributes"]["filename"], label["attributes"]["group"]) for label in labels.values()] == [
+        (names[0], 4)
+    ]
+    assert [path.stem for path in (tmp_path / DATA).iterdir()] == [name_image(A, names[0])]
 
 
 WRONG: dict[str, tuple[Any, str]] = {

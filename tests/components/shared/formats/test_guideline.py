@@ -72,9 +72,21 @@ ALLOWED = {
 
 
 def test_without_a_file_there_is_nothing(tmp_path: Path) -> None:
-    assert read_guideline(tmp_path / "labels.md", CLASSES) == {}
-    assert list_unexplained({}, CLASSES) == []
+    assert read_guideline(tmp_path / "labels.md", CLASSES) is None
+    assert list_unexplained(None, CLASSES) == []
     assert read(tmp_path, "") == {}
+
+
+@pytest.mark.parametrize("text", ["#i\n\nOne.", "# I\n\nOne.", "# i: one\n\nOne.", "<h2>i</h2>\n\nOne."])
+def test_a_guideline_without_a_section_explains_no_class(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == {}
+    assert list_unexplained(read(tmp_path, text), CLASSES) == CLASSES
+
+
+def test_a_heading_may_have_markup_that_is_the_name_of_a_class(tmp_path: Path) -> None:
+    names = ["__init__", "a*b*c", "i"]
+    found = read(tmp_path, "# __init__\n\none\n\n# a*b*c\n\ntwo\n\n# *i*\n\nthree\n", names)
+    assert found == dict(zip(names, ("<p>one</p>\n", "<p>two</p>\n", "<p>three</p>\n"), strict=True))
 
 
 @pytest.mark.parametrize(

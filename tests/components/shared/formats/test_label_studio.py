@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision, check_decisions, read_decisions
+from components.shared.formats.given_labels import name_drop
 from components.shared.formats.label_studio import CONFIG, TASKS, make_choice, write_project
-from components.shared.formats.labels import name_drop
 from tests.components.shared.formats.test_decisions import CLASSES, EXAMPLES, A, B, C, D, decided
 from tests.mutations import encode, mutated, read_or_refuse, torn
 from tests.rows import make_issue
@@ -76,6 +76,58 @@ def test_two_choices_in_one_annotation_are_refused(name: str) -> None:
         read_decisions(EXPORTS / name, EXAMPLES, CLASSES)
     sentence = "task 10: has 2 choices ('i', 'ii'); annotate it again with one choice."
     assert str(refused.value) == f"{EXPORTS / name}, {sentence}"
+
+
+def test_what_is_chosen_beside_the_label_is_no_decision(tmp_path: Path) -> None:
+    quality = {**make_choice("drop"), "from_name": "quality"}
+    both, other = make_task(), make_task(id=8, data={"sha256": C, "filename": "val/vi/3,;.png"})
+    both["annotations"][0]["result"].append(quality)
+    other["annotations"][0]["result"] = [quality]
+    assert read(tmp_path, [both, other]) == {"export": FIRST[:1]}
+
+
+def test_the_only_choice_is_that_of_the_label(tmp_path: Path) -> None:
+    task = make_task()
+    task["annotations"][0]["result"][0]["from_name"] = "choice"
+    assert read(tmp_path, [task]) == {"export": FIRST[:1]}
+    task["annotations"][0]["result"].append({**make_choice("drop"), "from_name": "quality"})
+    with pytest.raises(UserError) as refused:
+        read(tmp_path, [task])
+    assert str(refused.value) == (
+        f"{tmp_path}/export.json: has several choices ('choice', 'quality'), and none that is called decided_label; "
+        "label with the config.xml that export.py writes."
+    )
+
+
+def test_json_min_without_the_choice_is_refused(tmp_path: Path) -> None:
+    annotation = {"id": 7, "annotation_id": 3, "annotator": 1, "sha256": A, "filename": "train/i/1.png", "choice": "ii"}
+    with pytest.raises(UserError) as refused:
+        read(tmp_path, [annotation])
+    assert str(refused.value) == (
+        f"{tmp_path}/export.json: has no choice that is called decided_label; label with the config.xml that export.py "
+        "writes, or export the project as JSON."
+    )
+
+
+def test_an_email_may_be_missing_and_the_file_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text(
+        json.dumps([make_task(annotation={"completed_by": {"id": 1, "email": None}})]), encoding="utf-8-sig"
+    )
+    assert read_decisions(tmp_path / "export.json", EXAMPLES, CLASSES, reviewer="anna") == {"anna": FIRST[:1]}
+
+
+def test_of_copies_the_first_is_to_be_kept_and_the_others_dropped(tmp_path: Path) -> None:
+    cells = ({"group": 4}, {"group": 4}, {"group": 9}, {"group": 4})
+    issues = [
+        make_issue(rank=rank, filename=f"train/i/{rank}.png", action="keep_one", **cell)
+        for rank, cell in enumerate(cells, 1)
+    ]
+    pictures = {issue.filename: "data:," for issue in issues}
+    write_project(tmp_path, issues, pictures=pictures, classes=CLASSES, data_version="1.dir")
+    tasks = json.loads((tmp_path / TASKS).read_text(encoding="utf-8"))
+    predicted = [task["predictions"][0]["result"][0]["value"]["choices"] for task in tasks]
+    assert predicted == [["i"], ["drop"], ["i"], ["drop"]]
+    assert [task["data"]["group"] for task in tasks] == [4, 4, 9, 4]
 
 
 def make_task(label: str = "ii", **changes: Any) -> dict[str, Any]:

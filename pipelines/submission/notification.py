@@ -9,7 +9,7 @@ from components.shared.webhook import describe_end, send
 from pipelines.output.console import print_line
 
 
-def tell_end(webhook: str, run: str, state: str, *, failed: str = "", link: str = "") -> None:
+def notify_end(webhook: str, run: str, state: str, *, failed: str = "", link: str = "") -> None:
     """Sends the line, if there is a webhook; what goes wrong is printed, and changes nothing else.
 
     Args:

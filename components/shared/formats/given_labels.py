@@ -17,6 +17,7 @@ LABEL = "label"
 NAMES = ("filename", "path")  # the columns of which one must be there
 SHA256 = "sha256"
 ADVICE = "give a table with the columns filename and label"
+_OF_OTHERS = frozenset(("prediction", "rank", "annotator", "annotation_id", "source_filename"))
 _STEM = re.compile("[0-9a-f]{64}-[0-9a-f]{16}")
 
 
@@ -31,7 +32,7 @@ class GivenLabel(NamedTuple):
 
 
 def name_drop(classes: Collection[str]) -> str:
-    """The label of an image to drop: drop, in as many brackets as it takes not to be a class."""
+    """The label of an image to drop: drop, or (drop) where a class is called drop, or ((drop)) if both are."""
     name = "drop"
     while name in classes:
         name = f"({name})"
@@ -54,8 +55,11 @@ def find_image_name(path: str) -> str:
 
 
 def is_label_table(columns: Collection[str]) -> bool:
-    """Whether a table with these columns, in small letters, says which label each image has."""
-    return LABEL in columns and not set(NAMES).isdisjoint(columns)
+    """Whether a table with these columns, in small letters, says which label each image has.
+
+    Where a table that another stage or tool has written has columns of these names, they say what the label was.
+    """
+    return LABEL in columns and not set(NAMES).isdisjoint(columns) and _OF_OTHERS.isdisjoint(columns)
 
 
 def read_labels(path: str | Path, *, shown: str = "") -> Iterator[GivenLabel]:
@@ -68,6 +72,6 @@ def read_labels(path: str | Path, *, shown: str = "") -> Iterator[GivenLabel]:
     Raises:
         UserError: The file is no such table.
     """
-    for line, row in read_rows(path, [LABEL], ADVICE, shown=shown, optional=[*NAMES, SHA256]):
+    for line, row in read_rows(path, [LABEL], ADVICE, shown=shown, optional=[*NAMES, SHA256], may_end_early=True):
         name = next(row[column] for column in NAMES if column in row)
         yield GivenLabel(f"line {line}", row.get(SHA256, "").strip().lower(), name, row[LABEL])

@@ -7,7 +7,7 @@ from components.shared.errors import UserError
 from components.shared.webhook import VARIABLE, describe_end, send
 
 
-def tell_end(run: str, outcome: Outcome, *, link: str) -> None:
+def notify_end(run: str, outcome: Outcome, *, link: str) -> None:
     """Sends the line; what goes wrong is one sentence in the log, as it must not become the fault of the run.
 
     Args:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from components.shared.errors import UserError
 from components.shared.formats.decisions import Decision, check_decisions, read_decisions
-from components.shared.formats.labels import find_image_name, name_drop, name_image
+from components.shared.formats.given_labels import find_image_name, name_drop, name_image
 from tests.components.shared.formats.test_decisions import CLASSES, EXAMPLES, A, B, C, D, decided
 from tests.mutations import mutated_table, read_or_refuse, torn
 
@@ -83,7 +83,15 @@ WRONG = {
     ),
     "what Label Studio exports as CSV": (
         "annotation_id,decided_label,filename,label\n1,ii,train/i/1.png,i\n",
-        ", line 1: no column sha256, decision; give decisions.csv of review.html",
+        ": a table of Label Studio; export the project as JSON or JSON-MIN.",
+    ),
+    "what a model predicts": (
+        "split,filename,sha256,label,prediction\ntrain,train/i/1.png,a,i,i\n",
+        ": has what a model predicts, and not what people decided; give decisions.csv of review.html, or issues.csv",
+    ),
+    "issues without their end": (
+        "rank,sha256,filename,split,label\n1,a,train/i/1.png,train,i\n",
+        ", line 1: no column decision; give decisions.csv of review.html, issues.csv with the columns decision and",
     ),
 }
 
