@@ -20,7 +20,7 @@ def write_comparison_summary(output: str, comparison: Comparison) -> None:
             f"images of {split} that are newly wrong": of_split["newly_wrong"],
         }
     figures |= {f"images {name}": comparison["data"][name] for name in DIFFERENCES}
-    versions = {
+    versions: dict[str, int | str] = {
         "data version before": comparison["before"]["data_version"],
         "data version": comparison["after"]["data_version"],
     }

@@ -429,8 +429,8 @@ def test_report_shows_the_disagreements_and_how_far_people_agree(
     words = " ".join(page.text.split())
     assert left in words
     assert shown[:3] == ["train/i/04.png", "train/v/00.png", "val/x/01.png"], "what is undecided comes first"
-    assert "given i anna: drop ben: relabel to x undecided cleanlab: " in words
-    assert "given v anna: relabel to i ben: keep cleo: keep keep , by majority cleanlab: v " in words
+    assert "given i anna: drop ben: relabel to x Undecided cleanlab: " in words
+    assert "given v anna: relabel to i ben: keep cleo: keep keep By majority cleanlab: v " in words
     # anna and ben agree on one of four images, anna and cleo on one of three, ben and cleo on three of three
     assert re.search(r"anna 5 3 1 1 0\.29 0\.\d\d ben 5 3 1 1 0\.57 0\.\d\d cleo 3 2 0 1 0\.67 0\.\d\d", words)
     assert "anna, ben 4 0.25" in words
@@ -818,7 +818,7 @@ def test_outputs_of_an_earlier_attempt_are_replaced(inputs: Inputs, curated: Cur
 
 
 def test_step_gives_the_address_of_the_data_and_the_counts(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
-    from kfp.dsl import HTML, Dataset, Metrics
+    from kfp.dsl import HTML, Dataset, Markdown, Metrics
 
     from components.curate.component import curate as step
 
@@ -842,10 +842,13 @@ def test_step_gives_the_address_of_the_data_and_the_counts(inputs: Inputs, curat
         disputed=HTML(uri=str(tmp_path / "disputed")),
         metrics=metrics,
         report=HTML(uri=str(tmp_path / "report")),
+        summary=Markdown(uri=str(tmp_path / "summary")),
     )
     assert (tmp_path / "data_uri").read_text() == str(tmp_path / "data")
     assert contents(tmp_path / "data") == contents(curated.data)
-    assert metrics.metadata == curated.counts
+    assert metrics.metadata == {"display_name": "curate: metrics", **curated.counts}
+    summary = (tmp_path / "summary").read_text(encoding="utf-8")
+    assert f"- augmented: {curated.counts['augmented']:,}\n" in summary
 
 
 def test_report_shows_counts_changes_and_augmented_images(curated: Curated) -> None:
