@@ -91,7 +91,7 @@ def settle_decisions(reviews: Reviews, voting: Voting) -> Settlement:
             counted[filename] = settled
         outcomes = {decision.outcome for decision in own.values()}
         labels_given = {decision.outcome for decision in given.values() if decision.outcome}
-        if len(outcomes) > 1 or len(labels_given) > 1:
+        if len(outcomes) > 1 or (len(labels_given) > 1 and outcomes != {""}):
             disagreements[filename] = Disagreement(given, settled, decider)
     return Settlement(counted, disagreements)
 

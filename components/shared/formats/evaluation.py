@@ -74,7 +74,7 @@ class TrainFigures(TypedDict):
 
 
 class Evaluation(TypedDict):
-    """The document."""
+    """The figures of a model on the splits of a data version: the document."""
 
     data_version: str  # of the images that were predicted
     trained_on: str  # the data version that the model has learned from

@@ -26,7 +26,7 @@ Settings = dict[str, Number | str]
 
 
 class Training(TypedDict):
-    """The document."""
+    """What a model was trained on, how, and which epoch was kept: the document."""
 
     data_version: str
     classes: ClassNames
