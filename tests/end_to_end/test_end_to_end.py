@@ -518,7 +518,7 @@ def test_every_task_sums_up_what_it_did(improvement: Run):
         assert improvement.metadata(task, "summary") == {"display_name": f"{stage}: summary"}
         return improvement.artifact(task, "summary").read_text(encoding="utf-8").splitlines()
 
-    version = improvement.summary["data_version"]
+    version = improvement.metadata("before-ingest", "examples")["data_version"]
     assert read("before-ingest") == [
         "**45 images of 3 classes.**",
         "",

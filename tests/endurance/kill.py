@@ -251,14 +251,14 @@ def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expecte
             start_new_session=True,
         )
     time.sleep(START + kill.moment * max(seconds - START, 0))
-    send(SIGNALS[kill.signals], kill.receiver, process)
+    is_of_stage = send(SIGNALS[kill.signals], kill.receiver, process)
     problems = []
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         problems.append(f"processes: the command goes on after {PATIENCE} s")
     problems += find_processes(process.pid)
-    is_silenced = kill.signals == "SIGKILL" and kill.receiver != "stage"  # then submit.py can clean nothing
+    is_silenced = kill.signals == "SIGKILL" and not is_of_stage  # then submit.py can clean nothing
     problems += find_half(folder, subject, before, expected, is_silenced)
     left = [*temporary.iterdir(), *(find_drafts(folder) - drafts)]
     problems += [f"files: {path.name}" for path in left if not is_silenced]
@@ -273,8 +273,9 @@ def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expecte
     return problems
 
 
-def send(signals: list[signal.Signals], receiver: str, process: subprocess.Popen[bytes]) -> None:
-    """Sends the signals, a moment apart; without a stage, to the command."""
+def send(signals: list[signal.Signals], receiver: str, process: subprocess.Popen[bytes]) -> bool:
+    """Sends the signals, a moment apart, and says whether to a stage; before there is one, they go to the command."""
+    stages: list[psutil.Process] = []
     with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
         stages = psutil.Process(process.pid).children()
         for each in signals:
@@ -285,6 +286,7 @@ def send(signals: list[signal.Signals], receiver: str, process: subprocess.Popen
             else:
                 process.send_signal(each)
             time.sleep(0.2)
+    return receiver == "stage" and bool(stages)
 
 
 def find_processes(session: int) -> list[str]:
