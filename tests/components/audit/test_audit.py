@@ -267,7 +267,7 @@ def test_review_page_holds_the_guideline_and_the_report_names_the_classes_withou
     assert "<h2>i</h2><p>One <em>stroke</em>.</p>" in review
     assert "<h2>x</h2>labels.md has no section on this class." in review
     assert "Warning: labels.md has no section on these classes: x." in (audit / "report.html").read_text()
-    assert warn_of_unexplained({}, CLASSES) == []
+    assert warn_of_unexplained(None, CLASSES) == []
 
 
 def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list[dict[str, str]]):

@@ -186,8 +186,8 @@ def test_a_run_of_which_the_server_refuses_the_settings_ends_with_its_training(
     """As with two trainings of one turn, and the same MLFLOW_RUN_ID."""
     run = mlflow.post("runs/create", experiment_id="0", run_name="turn")["run"]["info"]["run_id"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
-    monkeypatch.setenv("MLFLOW_RUN_ID", run)
     for version in ("v1", "v2"):
+        monkeypatch.setenv("MLFLOW_RUN_ID", run)  # MLflow removes it, so that it is not used twice in a process
         with report_to_mlflow("turn/train", version, {}) as report_epoch:
             report_epoch(EPOCHS[0])
         info, parameters = mlflow.read_run(run)
