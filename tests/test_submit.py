@@ -77,8 +77,9 @@ def leave_run(
          "'delete' is unknown; write keep, relabel, drop, skip, or nothing."),
         ("sha256,filename,decision,new_label\na,train/i/0.png,relabel,\n", "line 2: relabel, but new_label is empty; "
          "write the right class there."),
-        ("path,kind\na,b\n", "line 1: no column sha256, filename, decision; give decisions.csv of review.html, or "
-         "issues.csv with the columns decision and decided_label filled in."),
+        ("path,kind\na,b\n", "line 1: no column sha256, filename, decision; give decisions.csv of review.html, "
+         "issues.csv with the columns decision and decided_label filled in, or a table with the columns filename and "
+         "label."),
         ("path,label\ntrain/i/0.png,iix\n", "line 2: the class 'iix' is unknown; the classes are i, v."),
         ('{"classes": null, "labels": {"train/i/0": "iix"}}', "the label of train/i/0: the class 'iix' is unknown; the "
          "classes are i, v."),
