@@ -518,12 +518,13 @@ def test_every_task_sums_up_what_it_did(improvement: Run):
         assert improvement.metadata(task, "summary") == {"display_name": f"{stage}: summary"}
         return improvement.artifact(task, "summary").read_text(encoding="utf-8").splitlines()
 
-    version = improvement.metadata("before-ingest", "examples")["data_version"]
+    ingested = improvement.metadata("before-ingest", "examples")
+    images = {split: round(ingested[f"{split}_images"]) for split in ("train", "val", "test")}
     assert read("before-ingest") == [
-        "**45 images of 3 classes.**",
+        f"**{sum(images.values())} images of 3 classes.**",
         "",
-        *("- images of train: 24", "- images of val: 12", "- images of test: 9"),
-        f"- data version: {version}",
+        *(f"- images of {split}: {count}" for split, count in images.items()),
+        f"- data version: {ingested['data_version']}",
         "",
         "Next: look at the report of validate, which shows what is unusual or wrong about these images.",
     ]
@@ -535,8 +536,8 @@ def test_every_task_sums_up_what_it_did(improvement: Run):
     )
     measured = improvement.metadata("before-evaluate", "metrics")
     (first, *_), (last, *_) = (read("before-evaluate"), read("compare"))
-    assert f"{measured['test_accuracy']:.3f} on the 9 images of test" in first
-    assert f"{measured['val_accuracy']:.3f} on the 12 images of val" in first
+    assert f"{measured['test_accuracy']:.3f} on the {images['test']} images of test" in first
+    assert f"{measured['val_accuracy']:.3f} on the {images['val']} images of val" in first
     comparison = json.loads((improvement.artifact("compare", "comparison") / "comparison.json").read_text())
     for split in ("val", "test"):
         assert comparison["splits"][split]["verdict"] in last.replace("\\", "")
@@ -545,8 +546,8 @@ def test_every_task_sums_up_what_it_did(improvement: Run):
     noun = "image" if doubted == 1 else "images"
     assert read("audit")[0] == f"**{doubted} {noun} of {audited['images']:.0f} should be looked at.**"
     curated = improvement.metadata("curate", "metrics")
-    images = f"{curated['train_images']:.0f} images in train and {curated['val_images']:.0f} in val"
-    assert read("curate")[:3] == [f"**The next version has {images}.**", "", "- relabelled: 1"]
+    kept = f"{curated['train_images']:.0f} images in train and {curated['val_images']:.0f} in val"
+    assert read("curate")[:3] == [f"**The next version has {kept}.**", "", "- relabelled: 1"]
     assert all(read(task)[-1].startswith("Next: ") for task in TURN)
 
 
