@@ -528,7 +528,7 @@ def test_every_task_sums_up_what_it_did(improvement: Run):
         "",
         "Next: look at the report of validate, which shows what is unusual or wrong about these images.",
     ]
-    assert read("before-transform")[0] == "**The images are ready for the model resnet, 32 x 32 pixels in gray.**"
+    assert read("before-transform")[0] == "**The images are ready for the model resnet, 32 x 32 pixels in colour.**"
     training = improvement.metadata("before-train", "metrics")
     assert read("before-train")[0] == (
         f"**Epoch {training['best_epoch']:.0f} of 2 was kept, with an accuracy of {training['val_accuracy']:.3f}"
