@@ -37,6 +37,7 @@ from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, li
 from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.predictions import read_predictions
 from components.shared.metrics import SLICES, slice_accuracy
+from components.shared.summary import count
 
 SAME_LENGTH = 1.2  # two trainings count as equally long if neither sees this many times the images of the other
 
@@ -222,8 +223,11 @@ def _compare_training_lengths(versions: ComparedVersions) -> str:
         return ""
     ratio, epochs = after / before, cast("float", versions.before["settings"]["epochs"])
     equal = round(ratio * epochs)
-    count = "1 epoch" if equal == 1 else f"{equal:,} epochs"
-    tells = f"; a training on the previous version with {count} would tell" if equal not in (0, epochs) else ""
+    tells = (
+        f"; a training on the previous version with {count(equal, 'epoch')} would tell"
+        if equal not in (0, epochs)
+        else ""
+    )
     return (
         f"The new model was trained {ratio:,.{0 if ratio >= 10 else 1}f} times as long as the previous one, by images"
         f" times epochs, augmented images included, so part of a change may come from that{tells}."
@@ -258,7 +262,7 @@ def _compare_split(
     seen_before, seen_after = (_find_seen_in_training(pairs, table) for table in (old, new))
     stayed = _take_new_labels(pairs, new_labels)
     is_untouched = len(stayed) == len(pairs) and bool((stayed[columns.LABEL] == pairs[columns.LABEL]).all())
-    counted = _count_images(len(pairs), f"untouched {split}" if is_untouched else split)
+    counted = f"the {count(len(pairs), f'untouched {split} image' if is_untouched else f'{split} image')}"
     where = counted if is_untouched else f"{counted}, as they were before,"
     is_right_before, is_right_after = (pairs[name] == pairs[columns.LABEL] for name in (BEFORE, AFTER))
     return {
@@ -356,7 +360,7 @@ def _take_new_labels(pairs: pd.DataFrame, new_labels: "pd.Series[str]") -> pd.Da
 def _compare_corrected(split: str, pairs: pd.DataFrame, stayed: pd.DataFrame, bootstrap: Bootstrap) -> CorrectedChange:
     change = _compare_accuracy(stayed, bootstrap)
     relabelled = int((stayed[columns.LABEL] != pairs[columns.LABEL].loc[stayed.index]).sum())
-    where = f"{_count_images(len(stayed), split)} that stayed"
+    where = f"the {count(len(stayed), f'{split} image')} that stayed"
     where += f", {relabelled:,} of them with another label," if relabelled else ""
     return {
         "images": len(stayed),
@@ -364,10 +368,6 @@ def _compare_corrected(split: str, pairs: pd.DataFrame, stayed: pd.DataFrame, bo
         "verdict": _format_verdict(where, change, bootstrap.confidence_level),
         **change,
     }
-
-
-def _count_images(images: int, kind: str) -> str:
-    return f"the {images:,} {kind} image{'s' if images != 1 else ''}"
 
 
 def _describe_new_data(split: str, versions: ComparedVersions) -> NewData | None:

@@ -61,7 +61,8 @@ def evaluate(
         if can_list_classes(result["classes"]):
             matrices[split].log_confusion_matrix(result["classes"], figures["confusion_matrix"])
         if curve := figures.get("roc_curve"):
-            matrices[split].log_roc_curve(*curve.values())
+            rates = curve["false_positive_rate"], curve["true_positive_rate"]
+            matrices[split].log_roc_curve(*rates, curve["threshold"])
         log_metrics(metrics, {f"{split}_{name}": figures[name] for name in SCALAR_METRICS})
     metrics.metadata["data_version"] = result["data_version"]
     write_evaluation_summary(summary.path, result)

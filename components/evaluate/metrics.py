@@ -54,7 +54,7 @@ def trace_roc_curve(is_positive: "pd.Series[bool]", probability: "pd.Series[floa
 
     Args:
         is_positive: [images], whether the label is the second class.
-        probability: [images], that of the second class.
+        probability: [images], the predicted probability of the second class.
 
     Returns:
         No more than MOST_POINTS points, from none positive to all.

@@ -1,7 +1,6 @@
 """What stages record about their artifacts for KFP to show."""
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from typing import ParamSpec, Protocol
@@ -12,7 +11,6 @@ from components.shared.errors import UserError
 # argument of its command, which Linux limits to 128 KiB; what is larger is in the artifacts' files.
 MOST_CLASSES = 100
 PLACEHOLDER = "{{$"  # what Kubeflow Pipelines replaces, wherever it stands
-
 
 Parameters = ParamSpec("Parameters")
 
@@ -31,8 +29,6 @@ def name_outputs(function: Callable[Parameters, None]) -> Callable[Parameters, N
                 value.metadata["display_name"] = f"{function.__name__}: {name.replace('_', ' ')}"
         function(*args, **kwargs)
 
-    # As in errors.exit_on_user_error.
-    named.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return named
 
 

@@ -26,12 +26,13 @@ def check_webhook(address: str) -> None:
     Raises:
         UserError: it could not, or somebody could.
     """
-    parts = _split(address.strip())  # a file ends with a line break, and one of Windows with two characters
+    address = address.strip()  # a file ends with a line break, and one of Windows with two characters
+    parts = _split(address)
     if parts is None or parts.scheme not in ("https", "http") or not parts.hostname:
         raise UserError("the address of the webhook is none; it begins with https:// and the name of a host.")
     if parts.username is not None:
         raise UserError(f"{parts.hostname}: leave the user name and password out of the address of the webhook.")
-    check_private(address.strip(), SECRET)
+    check_private(address, SECRET)
 
 
 def describe_end(run: str, state: str, *, failed: str = "", link: str = "") -> str:

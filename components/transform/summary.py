@@ -11,7 +11,7 @@ def write_transform_summary(output: str, model: str, manifest: ExamplesManifest)
     Args:
         output: The file to write.
         model: The name of the model.
-        manifest: That of the transformed examples.
+        manifest: The manifest of the transformed examples.
     """
     fixed = load_model(model)
     height, width = fixed.SIZE

@@ -25,7 +25,7 @@ class Decisions:
         issues: what the audit says of the images, the most doubted first.
         classes: the names that an image may be given.
         saved: what was decided, by file name, with what the file had before.
-        position: that of the image whose turn it is among the issues.
+        position: the index in `issues` of the current image.
     """
 
     def __init__(self, run: Run, path: str | Path = "decisions.csv", *, limit: int = 30) -> None:

@@ -37,7 +37,8 @@ class Run(ABC):
     """A run on this machine or on a cluster.
 
     The methods that open an artifact take the name of the `task` that made it, such as before-train. Without one they
-    open that of the last task which makes it, apart from `yardstick`: other runs would continue with it.
+    open the one that a later run would continue from: the output of the last task that makes it, not counting
+    `yardstick`.
 
     Attributes:
         name: its name.

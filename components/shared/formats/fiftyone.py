@@ -20,7 +20,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 from components.shared.errors import UserError, quote, show_key
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.examples import ImageExample
-from components.shared.formats.given_labels import GivenLabel, name_drop, name_image
+from components.shared.formats.given_labels import ExportedIssue, GivenLabel, describe_issue, name_drop, name_image
 from components.shared.formats.issues import Issue, find_spare_copies
 
 DATA = "data"
@@ -29,17 +29,12 @@ ADVICE = "export it from FiftyOne as a FiftyOneImageClassificationDataset"
 SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 
 
-class Attributes(TypedDict):
+class Attributes(ExportedIssue):
     """What is known of an image that goes out."""
 
-    sha256: str  # of the file as the user has it
-    filename: str  # split/class/file
     rank: int  # 1 is to be looked at first
-    suggestion: str
-    why: str
     label_score: float  # 0 .. 1; low: the label is probably wrong
     outlier_score: float  # 0 .. 1; high: unlike the other images of its label
-    group: NotRequired[int]  # the number that copies of a picture share
 
 
 class Target(TypedDict):
@@ -81,26 +76,16 @@ def write_dataset(folder: Path, issues: Sequence[Issue], *, images: Iterable[Ima
     labels: dict[str, Target] = {
         name_image(issue.sha256, issue.filename): {
             "label": positions[issue.label],
-            "attributes": _describe_issue(issue),
+            "attributes": {
+                **describe_issue(issue),
+                "rank": issue.rank,
+                "label_score": issue.label_score,
+                "outlier_score": issue.outlier_score,
+            },
         }
         for issue in by_filename.values()
     }
     write_document(folder / LABELS, {"classes": [*classes, name_drop(classes)], "labels": labels})
-
-
-def _describe_issue(issue: Issue) -> Attributes:
-    described: Attributes = {
-        "sha256": issue.sha256,
-        "filename": issue.filename,
-        "rank": issue.rank,
-        "suggestion": issue.suggestion,
-        "why": issue.why,
-        "label_score": issue.label_score,
-        "outlier_score": issue.outlier_score,
-    }
-    if issue.group is not None:
-        described["group"] = issue.group
-    return described
 
 
 def read_dataset(path: str | Path, *, shown: str = "") -> Iterator[GivenLabel]:

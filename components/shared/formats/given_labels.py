@@ -9,8 +9,11 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, NotRequired
 
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
+
+from components.shared.formats.issues import Issue
 from components.shared.formats.tables import read_rows
 
 LABEL = "label"
@@ -21,6 +24,16 @@ _OF_OTHERS = frozenset(("prediction", "rank", "annotator", "annotation_id", "sou
 _STEM = re.compile("[0-9a-f]{64}-[0-9a-f]{16}")
 
 
+class ExportedIssue(TypedDict):
+    """What goes to another tool with an image that the audit doubts; by the first two it is found again."""
+
+    sha256: str  # of the file as the user has it
+    filename: str  # split/class/file
+    suggestion: str
+    why: str
+    group: NotRequired[int]  # the number that copies of a picture share
+
+
 class GivenLabel(NamedTuple):
     """The label that a person gave to an image."""
 
@@ -29,6 +42,19 @@ class GivenLabel(NamedTuple):
     name: str  # of the image: its file name, or what a tool kept of it
     label: str  # a class, or what `name_drop` returns; "" if the person decided nothing
     annotator: str = ""  # who gave it, if the file says so
+
+
+def describe_issue(issue: Issue) -> ExportedIssue:
+    """What goes out with an image."""
+    described: ExportedIssue = {
+        "sha256": issue.sha256,
+        "filename": issue.filename,
+        "suggestion": issue.suggestion,
+        "why": issue.why,
+    }
+    if issue.group is not None:
+        described["group"] = issue.group
+    return described
 
 
 def name_drop(classes: Collection[str]) -> str:

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict  # pydantic takes that of typing from Py
 
 from components.shared.errors import UserError, quote, show_key
 from components.shared.formats.documents import read_document, write_document
-from components.shared.formats.given_labels import GivenLabel, name_drop
+from components.shared.formats.given_labels import ExportedIssue, GivenLabel, describe_issue, name_drop
 from components.shared.formats.issues import Issue, find_spare_copies
 from components.shared.formats.tables import parse_row
 
@@ -26,16 +26,11 @@ ADVICE = "export the project from Label Studio as JSON"
 _SET_UP = "label with the config.xml that export.py writes"
 
 
-class TaskData(TypedDict):
+class TaskData(ExportedIssue):
     """What a task shows, and by which its image is found again."""
 
     image: str  # a data: address
-    sha256: str  # of the file as the user has it
-    filename: str  # split/class/file
     label: str  # the class that it has in the data version
-    suggestion: str
-    why: str
-    group: NotRequired[int]  # the number that copies of a picture share
 
 
 class ChoiceValue(TypedDict):
@@ -157,18 +152,8 @@ def _make_config(classes: list[str]) -> str:
 
 
 def _make_task(issue: Issue, picture: str, predictions: Iterable[tuple[str, float]], *, model_version: str) -> Task:
-    data: TaskData = {
-        "image": picture,
-        "sha256": issue.sha256,
-        "filename": issue.filename,
-        "label": issue.label,
-        "suggestion": issue.suggestion,
-        "why": issue.why,
-    }
-    if issue.group is not None:
-        data["group"] = issue.group
     return {
-        "data": data,
+        "data": {**describe_issue(issue), "image": picture, "label": issue.label},
         "predictions": [
             {"model_version": model_version, "score": score, "result": [make_choice(choice)]}
             for choice, score in predictions

@@ -41,6 +41,13 @@ def read(folder: Path, content: object) -> dict[str, list[Decision]]:
     return read_decisions(path, EXAMPLES, CLASSES, reviewer="export")
 
 
+def refuse(folder: Path, content: object) -> str:
+    """The sentence with which an export is refused."""
+    with pytest.raises(UserError) as refused:
+        read(folder, content)
+    return str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("name", "people"),
     [
@@ -91,9 +98,7 @@ def test_the_only_choice_is_that_of_the_label(tmp_path: Path) -> None:
     task["annotations"][0]["result"][0]["from_name"] = "choice"
     assert read(tmp_path, [task]) == {"export": FIRST[:1]}
     task["annotations"][0]["result"].append({**make_choice("drop"), "from_name": "quality"})
-    with pytest.raises(UserError) as refused:
-        read(tmp_path, [task])
-    assert str(refused.value) == (
+    assert refuse(tmp_path, [task]) == (
         f"{tmp_path}/export.json: has several choices ('choice', 'quality'), and none that is called decided_label; "
         "label with the config.xml that export.py writes."
     )
@@ -101,9 +106,7 @@ def test_the_only_choice_is_that_of_the_label(tmp_path: Path) -> None:
 
 def test_json_min_without_the_choice_is_refused(tmp_path: Path) -> None:
     annotation = {"id": 7, "annotation_id": 3, "annotator": 1, "sha256": A, "filename": "train/i/1.png", "choice": "ii"}
-    with pytest.raises(UserError) as refused:
-        read(tmp_path, [annotation])
-    assert str(refused.value) == (
+    assert refuse(tmp_path, [annotation]) == (
         f"{tmp_path}/export.json: has no choice that is called decided_label; label with the config.xml that export.py "
         "writes, or export the project as JSON."
     )
