@@ -69,26 +69,36 @@ benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages, t
 	rm -rf build/other_images
 	$(STAGES_BIN)/python benchmarks/other_images.py
 
-images: ## build the images of all stages: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=
+# An image whose tag is a hash of what it is made of need not be built twice. One that has a TAG= is.
+images: ## build the images of the stages that have changed: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=
 	@test -n "$(BUILDER)" || { echo "No docker, podman or buildah works here; install one, or start its daemon."; exit 1; }
-	$(BUILD) -f containers/base/Dockerfile -t $(IMAGE)base:$(TAG) $(if $(BASE),--build-arg BASE=$(BASE)) .
-	for stage in $(STAGES); do \
-		$(BUILD) -f containers/$$stage/Dockerfile -t $(IMAGE)$$stage:$(TAG) --build-arg BASE=$(IMAGE)base:$(TAG) \
-			$(if $(GPU),--build-arg REQUIREMENTS=requirements-gpu.txt) \
-			--label org.opencontainers.image.title=$$stage --label org.opencontainers.image.revision=$(TAG) . || exit; \
+	@test -n "$(IMAGES)"
+	for image in $(filter base:% $(addsuffix :%,$(STAGES)),$(IMAGES)); do \
+		name=$${image%%:*}; \
+		$(if $(TAG),,$(BUILDER) inspect --type image $(PREFIX)$$image >/dev/null 2>&1 && continue;) \
+		base=$(PREFIX)$(firstword $(IMAGES)); test $$name != base || base=$(BASE); \
+		$(BUILD) -f containers/$$name/Dockerfile -t $(PREFIX)$$image $${base:+--build-arg BASE=$$base} \
+			$(if $(GPU),--build-arg REQUIREMENTS=requirements-gpu.txt) --label org.opencontainers.image.title=$$name \
+			--label org.opencontainers.image.revision=$(COMMIT) . || exit; \
 	done
 
 push: ## push them: REGISTRY=europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
 	@test -n "$(REGISTRY)" || { echo "Where to? Give REGISTRY=, and build with the same: make images push REGISTRY=..."; exit 1; }
-	for stage in $(STAGES); do $(BUILDER) push $(PUSH_FLAGS) $(IMAGE)$$stage:$(TAG) || exit; done
+	@test -n "$(IMAGES)"
+	for image in $(filter $(addsuffix :%,$(STAGES)),$(IMAGES)); do \
+		$(BUILDER) push $(PUSH_FLAGS) $(PREFIX)$$image || exit; \
+	done
 
 BUILDER ?= $(shell for builder in docker podman buildah; do $$builder info >/dev/null 2>&1 && echo $$builder && break; done)
 BUILD = $(BUILD_$(BUILDER)) $(BUILD_FLAGS)
 BUILD_docker := DOCKER_BUILDKIT=1 docker build
 BUILD_podman := podman build --layers
 BUILD_buildah := buildah build --layers
-TAG ?= $(shell $(PYTHON) -m pipelines.compiler.code_version)
-IMAGE := $(if $(REGISTRY),$(REGISTRY:/=)/)
+# NAME:TAG of the base's image and of each stage's.
+IMAGES = $(if $(TAG),$(patsubst %,%:$(TAG),base $(STAGES)),$(HASHED_IMAGES))
+HASHED_IMAGES := $(if $(filter images push,$(MAKECMDGOALS)),$(shell $(PYTHON) -m pipelines.compiler.image_tags $(if $(GPU),--gpu)))
+COMMIT = $(shell $(PYTHON) -m pipelines.compiler.code_version)
+PREFIX := $(if $(REGISTRY),$(REGISTRY:/=)/)
 
 test-images: stages-python .venv/dev .venv-stages/ready ## build the images with buildah, run the pipeline and the tests in them (as root; an hour the first time)
 	$(BIN)/python -m pytest -m images tests/end_to_end/test_images.py

@@ -17,7 +17,9 @@ def _parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="local", help="a name in pipelines/config (default: %(default)s)")
     parser.add_argument("--registry", help="where the images are; bare image names get it (default: the config's)")
-    parser.add_argument("--tag", help="the images' tag (default: the config's, else the git commit)")
+    parser.add_argument(
+        "--tag", help="the tag of all images (default: the config's, else a hash of each one's content)"
+    )
     parser.add_argument("--output", type=Path, default=Path("build"), help="folder to write to (default: %(default)s)")
     return parse_options(parser)
 
@@ -28,7 +30,6 @@ def _compile(options: argparse.Namespace) -> None:
         from google.protobuf.json_format import MessageToDict
 
         from pipelines.api.packages import load_stages
-        from pipelines.compiler.code_version import UNKNOWN, explain_unknown
         from pipelines.compiler.packages import write_packages
         from pipelines.compiler.spec import list_images
         from pipelines.output.console import link_to, print_line
@@ -38,8 +39,6 @@ def _compile(options: argparse.Namespace) -> None:
     pipelines = write_packages(stages, options.output)
     # At the end: who reads this may have enough after the first, as `head` does.
     print_line("\n".join(link_to(path, str(path)) for path in pipelines), markup=True)
-    if stages.tag == UNKNOWN:
-        print(explain_unknown(), file=sys.stderr)
     images = {image for pipeline in pipelines.values() for image in list_images(MessageToDict(pipeline.pipeline_spec))}
     if config.schema_path:
         print(

@@ -1,7 +1,6 @@
 """compile.py from outside: a copy of the project is edited, the command is run, what it writes is read."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pytest
 import yaml
 
 from components.shared.files import lock_folder
-from pipelines.compiler.code_version import find_image_tag
+from pipelines.compiler.image_tags import find_tag
 from tests.conftest import ROOT, contents, run_python
 
 TRAINING = ["evaluate", "ingest", "train", "transform", "validate"]
@@ -93,7 +92,7 @@ def pipelines(build: tuple[subprocess.CompletedProcess[str], Path]) -> dict[str,
 
 def test_says_which_files_it_wrote_and_writes_no_others(build):
     result, output = build
-    assert (result.returncode, result.stderr) == (0, f"{name_bare_images(find_image_tag())}\n")
+    assert (result.returncode, result.stderr) == (0, f"{name_bare_images(find_tag('audit'))}\n")
     written = [str(path) for path in output.rglob("*") if path.is_file()]
     assert sorted(result.stdout.splitlines()) == sorted(written)
     assert {path.relative_to(output).as_posix() for path in map(Path, written)} == {
@@ -146,7 +145,7 @@ def test_stage_in_both_pipelines_has_the_interface_and_command_of_its_yaml(pipel
         assert definitions(component, "inputDefinitions") == ports(stage, "inputs")
         assert definitions(component, "outputDefinitions") == ports(stage, "outputs")
         executor = container(pipeline, stage)
-        assert executor["image"] == f"{stage}:{find_image_tag()}"
+        assert executor["image"] == f"{stage}:{find_tag(stage)}"
         assert executor["command"] == implementation["command"]
         assert executor["args"] == [*implementation["args"][:-1], "{{$}}"]
 
@@ -340,23 +339,12 @@ def test_edits_of_a_component_yaml_show_in_the_next_compile(project: Path):
     pipelines = compiled(project)
     for name in ("training", "train"):
         assert pipelines[name]["root"]["inputDefinitions"]["parameters"]["epochs"]["defaultValue"] == 7
-        assert container(pipelines[name], "train")["image"] == "trainer:unversioned"
+        assert container(pipelines[name], "train")["image"] == "trainer"  # containers/ has none
         assert container(pipelines[name], "train")["args"][0] == "--extra"
     assert pipelines["train"]["pipelineInfo"]["description"].startswith("Trains another model")
 
 
-def test_tag_that_stands_for_no_version_is_said(project: Path):
-    def why() -> str:
-        said = run_python("compile.py", cwd=project).stderr.splitlines()
-        assert said[1:] == [name_bare_images("unversioned")]
-        return said[0]
-
-    assert why() == f"the images are tagged unversioned: {project} is in no git repository."
-    subprocess.run(["git", "init", "-q", project], check=True)
-    assert why() == (
-        "the images are tagged unversioned: git knows no commit of components, containers, models, .dockerignore in "
-        f"{project}."
-    )
+def test_one_tag_for_all_images_can_be_given(project: Path):
     assert run_python("compile.py", "--tag", "abc123", cwd=project).stderr == f"{name_bare_images('abc123')}\n"
 
 
@@ -442,18 +430,6 @@ def test_a_class_may_be_called_as_a_name_of_the_template(project: Path):
     config = {"stages": {"ingest": {"parameters": {"classes": ["PROJECT", "BUCKET"]}}}}
     (project / "pipelines/config/lab.yaml").write_text(yaml.safe_dump(config))
     assert compiled(project, "--config", "lab")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder to another user")
-def test_git_that_does_not_trust_the_folder_is_named(project: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    subprocess.run(["git", "init", "-q", project], check=True)
-    for path in (project, project / ".git"):
-        os.chown(path, 12345, 12345)
-    assert run_python("compile.py", cwd=project).stderr.startswith(
-        f"the images are tagged unversioned: git does not trust {project}, which another user owns; run "
-        f"git config --global --add safe.directory {project}.\n"
-    )
 
 
 def test_configuration_sets_defaults_constants_images_and_resources(project: Path):

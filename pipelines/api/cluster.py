@@ -60,7 +60,7 @@ class Cluster:
         """Compiles, uploads and starts a run.
 
         Args:
-            force: take images whose tag does not stand for one version of the code.
+            force: take images whose tag may come to stand for other code.
             options: what to run, on what; see RunOptions.
 
         Returns:

@@ -27,7 +27,8 @@ from pipelines.cluster.connection import Cluster
 from pipelines.output.console import print_line
 
 # What the server's database holds. The server refuses what is longer only after it has started the run.
-NAME_LENGTH, VERSION_LENGTH, DESCRIPTION_LENGTH = 128, 127, 255
+NAME_LENGTH, DESCRIPTION_LENGTH = 128, 255
+VERSION_DIGITS = 16  # hexadecimal, of a SHA-256
 UNSTORABLE = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")  # emoji and the like, which take four bytes
 PAGE, LARGEST_PAGE = 20, 200  # runs; the latter is the most that the server sends
 SETTLING = 2  # seconds in which a server ends what it was asked for by a request whose answer was lost
@@ -47,10 +48,9 @@ class Submission(NamedTuple):
     service_account: str
 
 
-def name_version(package: Path, tag: str) -> str:
-    """<tag>-<hash of the YAML>: other code or settings have another name."""
-    digest = hashlib.sha256(package.read_bytes()).hexdigest()[:8]
-    return f"{tag[: VERSION_LENGTH - len(digest) - 1]}-{digest}"
+def name_version(package: Path) -> str:
+    """A hash of the YAML, in which the images stand with their tags: other code or settings have another name."""
+    return hashlib.sha256(package.read_bytes()).hexdigest()[:VERSION_DIGITS]
 
 
 def find_or_upload(cluster: Cluster, *, pipeline: str, package: Path, version: str) -> V2beta1PipelineVersion:

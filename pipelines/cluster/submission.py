@@ -16,8 +16,9 @@ from pipelines.cluster.artifacts import read_execution
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results, link_to_run, locate_folder
-from pipelines.compiler.code_version import find_commit, is_fixed
+from pipelines.compiler.code_version import find_commit
 from pipelines.compiler.config import Config, check_names_are_filled_in
+from pipelines.compiler.image_tags import is_fixed
 from pipelines.compiler.packages import write_package
 from pipelines.compiler.spec import list_images, read_spec
 from pipelines.compiler.stages import Stages
@@ -34,6 +35,8 @@ from pipelines.submission.request import ClusterOptions, RunRequest
 
 class ClusterTarget:
     """A cluster, as preparation.Target describes it."""
+
+    knows_content = False
 
     def __init__(self, cluster: Cluster, experiment: str) -> None:
         """Looks for the latest run in the experiment."""
@@ -104,13 +107,14 @@ def check_tags(images: list[str]) -> None:
     """Checks that no image's tag can come to mean other code, as KFP's cache assumes.
 
     Raises:
-        UserError: an image's tag does not identify one fixed version of the code.
+        UserError: an image has no such tag.
     """
     for image in images:
         if not is_fixed(image):
             raise UserError(
-                f"{image}: its tag does not stand for one version of the code; commit, then make images and push, "
-                "or insist with --force."
+                f"{image}: has no tag that stands for one version of the code, which Kubeflow Pipelines' cache needs; "
+                "name another tag in the config, component.yaml or --tag (without one, an image that `make images` can "
+                "build gets its own), or insist with --force."
             )
 
 
@@ -173,7 +177,7 @@ def _upload(
             runs.check_characters(f"the parameter {name}", value)
         if not options.force:
             check_tags(list_images(spec))
-        version = runs.name_version(package, prepared.stages.tag)
+        version = runs.name_version(package)
         for reviewer, file in name_reviewers(request.decisions).items():
             if not is_address(file):
                 upload(Path(file), prepared.arguments["decisions_uris"][reviewer])
@@ -194,11 +198,11 @@ def _upload(
 def _name_run(prepared: PreparedRun) -> str:
     """Such as training-1f0e3d9a-a1b2c3d4e5f6-20261122-142501-7c31, because the name tells runs apart.
 
-    Its parts are the pipeline, the data version, the code, the time in UTC, and a few random characters.
+    Its parts are the pipeline, the data version, the commit of the code, the time in UTC, and a few random characters.
     """
     version = prepared.arguments.get("data_version", "")[:8]
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
-    beginning = "-".join(part for part in (prepared.pipeline.name, version, prepared.stages.tag) if part)
+    beginning = "-".join(part for part in (prepared.pipeline.name, version, find_commit()) if part)
     end = f"-{stamp}-{uuid.uuid4().hex[:4]}"
     return beginning[: runs.NAME_LENGTH - len(end)] + end
 

@@ -126,7 +126,7 @@ class Config(Strict):
     service_account: str = ""  # the Kubernetes service account of the runs
     dvc_remote: str = ""  # where the cluster reads data versions; empty: DVC's default remote
     registry: str = ""  # where the stage images are, such as europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
-    tag: str = ""  # the tag of the images; empty: the git commit of what is in them
+    tag: str = ""  # the tag of all images; empty: a hash of what each is made of
     model: str = ""  # the name of a module in models/; empty: the default of transform
     # What the images must look like, unless --schema names another: a path from the project's folder, or
     # gs://BUCKET/OBJECT; empty: it is inferred. The key is `schema`, which is a method of pydantic's models.

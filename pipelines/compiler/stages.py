@@ -9,16 +9,17 @@ from kfp import components, dsl, kubernetes
 
 from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError, name_unknown
-from pipelines.compiler.code_version import find_image_tag
 from pipelines.compiler.config import Config, StageConfig
 from pipelines.compiler.contracts import Contract, name_uri, parse_default, read_contract
 from pipelines.compiler.descriptions import describe_ports
+from pipelines.compiler.image_tags import find_tag
 from pipelines.compiler.values import check_limits, check_value, show
 
 # What the names of container images are made of, by the OCI's specification of distribution.
 _REGISTRY = r"[A-Za-z0-9._-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)*/?"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 
+NVIDIA = "nvidia.com/gpu"  # whose libraries `make images GPU=1` builds in
 COMPONENTS = Path(__file__).parents[2] / "components"
 
 
@@ -32,14 +33,14 @@ class Stages:
             UserError: a component.yaml is broken or differs from its function, or the config names what is not there.
         """
         prefix = registry if registry is not None else config.registry
-        self.tag = tag or config.tag or find_image_tag()
+        self.tag = tag or config.tag  # of all images; empty: each has that of what it is made of
         _check_reference(prefix, self.tag)
         self.config = config
         self.contracts = {path.parent.name: read_contract(path) for path in sorted(COMPONENTS.glob("*/component.yaml"))}
         for stage in config.stages:
             if stage not in self.contracts:
                 raise UserError(name_unknown(f"{config.path}: the stage", stage, self.contracts))
-        self._prefix = prefix
+        self._prefix = prefix.rstrip("/")
         self._components: dict[tuple[str, str], components.YamlComponent] = {}
         self.parameters = {name: self._configure_parameters(name) for name in self.contracts}
         self.pipeline_root = config.pipeline_root or None
@@ -100,13 +101,26 @@ class Stages:
         name = name or stage
         if (stage, name) not in self._components:  # kfp takes long to load one
             contract = self.contracts[stage].model_copy(update={"name": name})
-            self._components[stage, name] = _load_component(contract, self._prefix, self.tag)
+            self._components[stage, name] = _load_component(contract, self._name_image(stage))
         configured = {parameter: value for parameter, value in self.parameters[stage].items() if value is not None}
         task = self._components[stage, name](**{**configured, **inputs})
         if task.name != name:  # kfp has numbered it
             raise UserError(f"two tasks of a pipeline are called {name}; give each a name of its own.")
         _configure(task, self.config.get_stage(stage))
         return task
+
+    def _name_image(self, stage: str) -> str:
+        """The image of a stage; a bare name gets the registry and the tag, a full reference stays as it is."""
+        image = self.contracts[stage].implementation.container.image
+        if re.search(r"[/:@]", image):
+            return image
+        accelerator = self.config.get_stage(stage).accelerator
+        for_gpu = accelerator is not None and accelerator.type == NVIDIA
+        try:
+            tag = self.tag or find_tag(image, for_gpu=for_gpu)
+        except UserError:  # it cannot be built yet, which only a cluster minds
+            tag = ""
+        return f"{f'{self._prefix}/' if self._prefix else ''}{image}{f':{tag}' if tag else ''}"
 
     def _configure_parameters(self, stage: str) -> dict[str, Any]:
         """The value of each parameter: the config's, else the component's default, else None."""
@@ -147,7 +161,7 @@ def _check_reference(registry: str, tag: str) -> None:
         raise UserError(
             f"registry {show(registry)}: not of the form HOST/FOLDER; correct it in the config or --registry."
         )
-    if not re.fullmatch(_TAG, tag):
+    if tag and not re.fullmatch(_TAG, tag):
         raise UserError(
             f"tag {show(tag)}: no tag of an image (up to 128 letters, digits, underscores, points and dashes, of which "
             "the last two do not come first); correct it in the config or --tag."
@@ -180,12 +194,10 @@ def _configure(task: dsl.PipelineTask, config: StageConfig) -> None:
         kubernetes.set_image_pull_policy(task, config.image_pull_policy)
 
 
-def _load_component(contract: Contract, registry: str, tag: str) -> components.YamlComponent:
-    """The kfp component; a bare image name gets the registry and the tag, a full reference stays as it is."""
+def _load_component(contract: Contract, image: str) -> components.YamlComponent:
+    """The kfp component, whose container has that image."""
     content = contract.model_dump(exclude_none=True, by_alias=True)
-    container = content["implementation"]["container"]
-    if not re.search(r"[/:@]", container["image"]):
-        container["image"] = f"{registry.rstrip('/') + '/' if registry else ''}{container['image']}:{tag}"
+    content["implementation"]["container"]["image"] = image
     component = components.load_component_from_text(json.dumps(content))  # JSON is YAML, and faster to write
     describe_ports(component, contract)
     return component

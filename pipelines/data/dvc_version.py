@@ -15,7 +15,6 @@ from components.shared.cloud_storage import exists
 from components.shared.errors import UserError, name_unknown, shorten
 from components.shared.formats.image_table import is_table_name
 from components.shared.hosts import check_private
-from pipelines.compiler.code_version import explain_distrust, find_git_root
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -111,9 +110,19 @@ def open_repository(path: Path) -> "Iterator[tuple[Repo, Folder]]":
     except GitError as error:
         if "not owned by current user" not in str(error):
             raise UserError(f"{path}: git cannot use its repository ({shorten(error)}); fix what it names.") from None
-        raise UserError(explain_distrust(find_git_root(Path(root)))) from None
+        raise UserError(_explain_distrust(Path(root))) from None
     except DvcException as error:
         raise UserError(f"{path}: DVC cannot use its repository ({shorten(error)}); fix what it names.") from None
+
+
+def _explain_distrust(folder: Path) -> str:
+    """What to do where git refuses a repository that another user owns; git itself does not say where that begins."""
+    root = next(parent for parent in (folder, *folder.parents) if (parent / ".git").exists())
+    before = "" if os.environ.get("HOME") else "set HOME to a folder that you may write to and "
+    return (
+        f"git does not trust {root}, which another user owns; {before}run "
+        f"git config --global --add safe.directory {root}."
+    )
 
 
 def _set_names_of_user() -> None:

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,14 @@ Outcome = subprocess.CompletedProcess  # of submit.py
 Process = subprocess.Popen
 
 
+@cache
+def find_tags(project: Path) -> dict[str, str]:
+    """The tag of each image that a project's `make images` builds."""
+    command = [sys.executable, "-m", "pipelines.compiler.image_tags"]
+    done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
+    return dict(image.split(":") for image in done.stdout.split())
+
+
 class Lab(NamedTuple):
     project: Path  # with the configuration `lab`
     server: KfpServer
@@ -52,8 +61,11 @@ class Lab(NamedTuple):
         return f"{self.gcs.uri}/runs"
 
     @property
-    def tag(self) -> str:
+    def commit(self) -> str:
         return git(self.project, "rev-parse", "--short=12", "HEAD")
+
+    def find_image(self, stage: str) -> str:
+        return f"registry.example/pipelines/{stage}:{find_tags(self.project)[stage]}"
 
     @property
     def program(self) -> str:

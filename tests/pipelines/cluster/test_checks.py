@@ -16,7 +16,7 @@ from components.shared.errors import UserError
 from pipelines.cluster.checks import check_images, takes_google_token
 from tests.fakes.kfp_rules import Json
 from tests.fakes.kfp_server import Fault, KfpServer, Request
-from tests.pipelines.cluster.lab import STAGES, Lab, together, until
+from tests.pipelines.cluster.lab import STAGES, Lab, find_tags, together, until
 
 REGISTRY = Path("/usr/bin/docker-registry")  # Debian's docker-registry
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -79,7 +79,7 @@ def failed(lab: Lab, *options: str | Path, **environment: str) -> dict[str, str]
 
 def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_port: int):
     for stage in STAGES:
-        push_image(registry, f"pipelines/{stage}", lab.tag)
+        push_image(registry, f"pipelines/{stage}", find_tags(lab.project)[stage])
         if stage != "evaluate":
             push_image(registry, f"pipelines/{stage}", "v2")
     all_there = lab.configure("checked", registry=f"{registry}/pipelines")
@@ -107,7 +107,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
         "experiment": "✓ images: does not exist yet; the first run makes it",
         "bucket": f"✓ {lab.root}: written, read back, deleted",
         "data": "✓ gs://images/numerals",
-        "images": f"✓ 5 images tagged {lab.tag}",
+        "images": "✓ all 5 in the registry",
     }
     assert missing["images"] == (
         f"✗ {registry}/pipelines/evaluate:v2: not in the registry; run: make images push REGISTRY=..."
@@ -120,7 +120,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
     assert "the registry does not answer (ConnectionError); is `registry` in the config right?" in elsewhere["images"]
     assert nowhere["images"].endswith(": has no registry; set `registry` in the config.")
     assert "not a place in Cloud Storage; pipeline_root must be gs://BUCKET/FOLDER" in nowhere["bucket"]
-    assert ":latest: its tag does not stand for one version of the code" in latest["images"]
+    assert ":latest: has no tag that stands for one version of the code" in latest["images"]
     assert [request for request in lab.server.requests if request.method != "GET"] == []
     assert [blob.name for blob in lab.gcs.client.list_blobs(lab.gcs.bucket)] == objects
 

@@ -59,7 +59,7 @@ def test_a_version_is_named_to_the_cluster_by_its_manifest_in_the_bucket(lab: La
         path = f"dvc/files/md5/{md5[:2]}/{md5[2:]}"
         assert run["runtime_config"]["parameters"]["data_uri"] == f"{lab.gcs.uri}/{path}"
         assert len(json.loads(lab.gcs.bucket.blob(path).download_as_text())) == images
-        assert run["display_name"].startswith(f"training-{md5[:8]}-{lab.tag}-")
+        assert run["display_name"].startswith(f"training-{md5[:8]}-{lab.commit}-")
         assert {f"data: {md5}", f"revision: {rev}", "overridden: nothing"} <= set(run["description"].splitlines())
 
     (spec,) = packages(lab.server).values()

@@ -94,7 +94,7 @@ def test_a_success_is_told(lab: Lab, webhook: Webhook, told: str, tmp_path: Path
     done = run_exit_task(lab, run, {"pipeline-webhook": {"url": webhook.url}}, tmp_path)
     assert done.returncode == 0, done.stderr
     assert webhook.texts == [f"{run['display_name']}: succeeded, {link(run)}"]
-    assert run["display_name"].startswith(f"training-{lab.tag}-")
+    assert run["display_name"].startswith(f"training-{lab.commit}-")
 
 
 def test_a_failure_in_a_part_of_the_pipeline_is_told_with_its_task(

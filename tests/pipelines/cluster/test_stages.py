@@ -46,7 +46,7 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     stage(lab, "train", "--param", "epochs=5")()
     trained, pipeline = newest(lab)
     assert pipeline == "single-train"
-    assert re.fullmatch(rf"single-train-{lab.tag}-\d{{8}}-\d{{6}}-\w+", trained["display_name"])
+    assert re.fullmatch(rf"single-train-{lab.commit}-\d{{8}}-\d{{6}}-\w+", trained["display_name"])
     assert {"from run: first", "overridden: epochs=5"} <= set(trained["description"].splitlines())
     assert arguments(lab, lab.server.bodies("POST", "/runs")[-1]) == {
         "from_run": first["run_id"],

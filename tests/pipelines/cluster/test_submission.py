@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT, run_python
 from tests.fakes.kfp_rules import Json
 from tests.fakes.kfp_server import Fault, KfpServer
-from tests.pipelines.cluster.lab import STAGES, Lab, cached_stages, commit, git, packages, together
+from tests.pipelines.cluster.lab import STAGES, Lab, cached_stages, packages, together
 
 DATA = ("--data", "gs://images/numerals")
 
@@ -37,11 +37,10 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
         "  wait for it, then fetch its results:",
         f"    {lab.program} --config lab --experiment images --attach {run['run_id']}",
     ]
-    assert re.fullmatch(rf"training-{lab.tag}-\d{{8}}-\d{{6}}-\w+", run["display_name"])
+    assert re.fullmatch(rf"training-{lab.commit}-\d{{8}}-\d{{6}}-\w+", run["display_name"])
     assert described(run) == {
         "data": "gs://images/numerals, gs://images/test",
-        "code": lab.tag,
-        "images": lab.tag,
+        "code": lab.commit,
         "config": "lab",
         "overridden": "epochs=3, learning_rate=0.01",
     }
@@ -65,10 +64,10 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
     }
     assert lab.server.stored["experiment"][run["experiment_id"]]["display_name"] == "images"
     assert stored(lab.server, "pipeline") == ["training"]
-    assert re.fullmatch(rf"{lab.tag}-[0-9a-f]{{8}}", version["display_name"])
+    assert re.fullmatch(r"[0-9a-f]{16}", version["display_name"])
     (spec,) = packages(lab.server).values()
     images = {name: each["container"]["image"] for name, each in spec["deploymentSpec"]["executors"].items()}
-    assert images == {f"exec-{stage}": f"registry.example/pipelines/{stage}:{lab.tag}" for stage in STAGES}
+    assert images == {f"exec-{stage}": lab.find_image(stage) for stage in STAGES}
     # ingest looks for itself what is at an address without a version
     assert cached_stages(spec) == {"validate", "transform", "train"}
 
@@ -87,7 +86,6 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
     }
     assert used.pop(("lab", "seed=9")) == version["display_name"]
     assert len({version["display_name"], *used.values()}) == 3
-    assert all(name.startswith(f"{lab.tag}-") for name in used.values())
     assert packages(lab.server).keys() == {version["display_name"], *used.values()}
     assert cached_stages(packages(lab.server)[used["lab", "nothing"]]) == set()
     assert stored(lab.server, "pipeline") == ["training"]
@@ -96,10 +94,13 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
 
 def test_names_and_descriptions_fit_the_database_of_the_server(lab: Lab):
     """Of a description that is too long it says so only after it has begun the run."""
-    config = lab.configure("tagged", tag="t" * 120)
-    lab.done(*DATA, "--config", config, "--param", f"curated_schema_uri=gs://images/{'t' * 300}")
+    project = shutil.copytree(lab.project, lab.workplace.parent / "long")
+    text = (project / "pipelines/training.py").read_text(encoding="utf-8")
+    (project / "pipelines/long.py").write_text(text.replace('name=part or "training"', f'name="{"t" * 120}"'))
+    long = ("--pipeline", "long", "--param", f"curated_schema_uri=gs://images/{'t' * 300}")
+    lab._replace(project=project).done(*DATA, *long)
     (run,) = lab.runs()
-    assert re.fullmatch(r"training-t{50,}-\d{8}-\d{6}-\w{4}", run["display_name"])
+    assert re.fullmatch(r"t{100,}-\d{8}-\d{6}-\w{4}", run["display_name"])
     assert (len(run["display_name"]), len(run["description"])) == (128, 255)
     assert run["description"].startswith("data: gs://images/numerals\n")
     assert run["description"].endswith("…")
@@ -187,44 +188,44 @@ def test_what_passes_is_tried_again_and_nothing_is_made_twice(lab: Lab, faults: 
 
 
 def test_only_images_that_are_named_for_ever_are_taken(lab: Lab):
-    """The tag is the commit that last changed what is in the images; --force takes any."""
+    """An image is named by what it is made of, committed or not; --force takes any."""
     lab.configure("newest", tag="latest")
     pinned = lab.configure("pinned", tag="v1.2")
-    tree = shutil.copytree(lab.project, lab.workplace.parent / "tree")
-    dirty = lab._replace(project=tree)
-    (tree / "models/resnet.py").open("a").write("# more\n")
+    changed = lab._replace(project=shutil.copytree(lab.project, lab.workplace.parent / "changed"))
+    (changed.project / "components/train/training.py").open("a").write("# more\n")
     bare = lab._replace(project=shutil.copytree(lab.project, lab.workplace.parent / "bare"))
     shutil.rmtree(bare.project / ".git")
-    latest, changed, unversioned = together(
-        lambda: lab.refused(*DATA, "--config", "newest"),
-        lambda: dirty.refused(*DATA),
-        lambda: bare.refused(*DATA),
-    )
-    for message, tag in ((latest, "latest"), (changed, f"{lab.tag}-dirty"), (unversioned, "unversioned")):
-        assert (
-            f"registry.example/pipelines/evaluate:{tag}: its tag does not stand for one version of the code" in message
+    without = lab._replace(project=shutil.copytree(lab.project, lab.workplace.parent / "without"))
+    shutil.rmtree(without.project / "containers/evaluate")
+    refusals = together(lambda: lab.refused(*DATA, "--config", "newest"), lambda: without.refused(*DATA))
+    for message, image in zip(refusals, ("evaluate:latest", "evaluate"), strict=True):
+        assert message == (
+            f"registry.example/pipelines/{image}: has no tag that stands for one version of the code, which Kubeflow "
+            "Pipelines' cache needs; name another tag in the config, component.yaml or --tag (without one, an image "
+            "that `make images` can build gets its own), or insist with --force."
         )
-        assert "commit, then make images and push" in message
-        assert "--force" in message
     assert lab.server.stored["pipeline"] == {}
 
+    lab.done(*DATA)
     together(
         lambda: lab.done(*DATA, "--config", "newest", "--force"),
-        lambda: dirty.done(*DATA, "--force"),
+        lambda: changed.done(*DATA),
         lambda: bare.done(*DATA, "--config", pinned),
     )
-    assert {(described(run)["images"], described(run).get("code")) for run in lab.runs()} == {
-        ("latest", lab.tag),
-        (f"{lab.tag}-dirty", f"{lab.tag}-dirty"),
+    assert {(described(run).get("images"), described(run).get("code")) for run in lab.runs()} == {
+        (None, lab.commit),
+        ("latest", lab.commit),
+        (None, f"{lab.commit}-dirty"),
         ("v1.2", None),
     }
-    git(tree, "checkout", "--quiet", "models")
-    (tree / "compile.py").open("a").write("# more\n")
-    commit(tree, "what no image has")
-    dirty.done(*DATA)
-    newest = described(lab.runs()[-1])
-    assert newest["images"] == lab.tag
-    assert newest["code"] == git(tree, "rev-parse", "--short=12", "HEAD") != lab.tag
+    images = [
+        {name: each["container"]["image"] for name, each in spec["deploymentSpec"]["executors"].items()}
+        for spec in packages(lab.server).values()
+    ]
+    committed = {f"exec-{stage}": lab.find_image(stage) for stage in STAGES}
+    assert committed in images
+    assert {**committed, "exec-train": changed.find_image("train")} in images
+    assert changed.find_image("train") != lab.find_image("train")
 
 
 MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
@@ -279,7 +280,6 @@ def test_a_refusal_of_the_server_is_one_sentence(lab: Lab):
     [
         ("--local --wait", "--wait is for a cluster; leave out --local"),
         ("--local --list", "--list is for a cluster"),
-        ("--local --no-cache", "--no-cache is for a cluster"),
         ("--runner docker", "--runner goes with --local"),
         ("--recurring nightly", "--recurring NAME goes with --cron, --pause"),
         ("--pause", "--recurring NAME goes with"),

@@ -1,0 +1,91 @@
+"""The tags of the images: each is a hash of all that its image is made of.
+
+So a change of one stage renames the image of that stage alone, the caches of the others stay, and code that is not
+committed yet has a tag as exact as any other. `python -m pipelines.compiler.image_tags` prints what `make images`
+builds, NAME:TAG for the base and for each stage.
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.shared.errors import UserError, command_line, parse_options
+
+ROOT = Path(__file__).parents[2]
+BASE = "base"  # the image that all others stand on
+GPU_REQUIREMENTS = "requirements-gpu.txt"
+DIGITS = 16  # hexadecimal, of a SHA-256
+
+
+def find_tag(image: str, *, for_gpu: bool = False) -> str:
+    """The tag of the image that `make images` builds of the files as they are now.
+
+    Args:
+        image: its name, which is that of a folder in containers/.
+        for_gpu: whether it is built with GPU=1, which makes a difference if its Dockerfile takes REQUIREMENTS.
+
+    Raises:
+        UserError: it cannot be built, as its Dockerfile or a file that this copies is not there.
+    """
+    dockerfile = ROOT / "containers" / image / "Dockerfile"
+    if not dockerfile.is_file():
+        raise UserError(f"{dockerfile}: no such file, from which the image {image} could be built.")
+    made_of = ["" if image == BASE else find_tag(BASE)]
+    for path in [dockerfile, *list_files(dockerfile, for_gpu=for_gpu)]:
+        name, content = path.relative_to(ROOT).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
+        made_of.append(f"{content} {bool(path.stat().st_mode & stat.S_IXUSR)} {name}")
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:DIGITS]
+
+
+def list_files(dockerfile: Path, *, for_gpu: bool) -> list[Path]:
+    """The files of the project that its COPY lines take, in the order of their names.
+
+    Raises:
+        UserError: one of these lines takes nothing.
+    """
+    files: set[Path] = set()
+    for source in _list_sources(dockerfile.read_text(encoding="utf-8"), for_gpu=for_gpu):
+        matches = list(ROOT.glob(source))
+        if not matches:
+            raise UserError(f"{dockerfile}: copies {source}, which is not there.")
+        for match in matches:
+            files |= set(match.rglob("*") if match.is_dir() else [match])
+    return sorted(path for path in files if path.is_file() and not _is_ignored(path.relative_to(ROOT)))
+
+
+def is_fixed(image: str) -> bool:
+    """Whether the image's reference means the same code forever, as KFP's cache supposes."""
+    return "@sha256:" in image or image.rpartition("/")[2].partition(":")[2] not in ("", "latest")
+
+
+def _list_sources(text: str, *, for_gpu: bool) -> Iterator[str]:
+    """Yields the paths and patterns that a Dockerfile copies from the project."""
+    values = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    if for_gpu:
+        values["REQUIREMENTS"] = GPU_REQUIREMENTS
+    for line in re.findall(r"^(?:COPY|ADD) (?!.*--from)(.+)$", text.replace("\\\n", " "), re.MULTILINE):
+        sources = [word for word in line.split() if not word.startswith("--")][:-1]
+        yield from (re.sub(r"\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), source) for source in sources)
+
+
+def _is_ignored(path: Path) -> bool:
+    """Whether .dockerignore keeps a file, by its path from the project's folder, out of what is built."""
+    is_contract = path.parts[0] == "components" and path.name == "component.yaml"
+    return is_contract or "__pycache__" in path.parts
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="Prints NAME:TAG of the base's image and of each stage's.")
+    parser.add_argument("--gpu", action="store_true", help="those of `make images GPU=1`")
+    with command_line():
+        options = parse_options(parser)
+        names = [path.parent.name for path in sorted(ROOT.glob("components/*/component.yaml"))]
+        print(*(f"{name}:{find_tag(name, for_gpu=options.gpu)}" for name in [BASE, *names]))
+
+
+if __name__ == "__main__":
+    _main()
