@@ -19,6 +19,9 @@ def main() -> None:
         options = _parse_options()
         if options.notify:
             _check_webhook(options.notify)
+        if options.prune:
+            _prune(options)
+            return
         state = _run_here(options) if options.local else _run_on_cluster(options)
         sys.exit(EXIT_CODES[state])
 
@@ -27,6 +30,17 @@ def _check_webhook(address: str) -> None:
     from components.shared.webhook import check_webhook  # here, so that --help is quick
 
     check_webhook(address)
+
+
+def _prune(options: argparse.Namespace) -> None:
+    with delay_interrupt():
+        from pipelines.local.pruning import prune  # as above
+        from pipelines.output.console import print_line
+        from pipelines.output.project import write_command
+
+    survey = prune(options.runs, options.experiment, options.keep or 5, remove=options.yes)
+    if survey.removable and not options.yes:
+        print_line(f"To remove them: {write_command('submit.py', *sys.argv[1:], '--yes')}")
 
 
 def _run_here(options: argparse.Namespace) -> str:
@@ -137,6 +151,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--notify", metavar="URL", default="", help="a webhook, Slack's or the like, to tell how the run ended"
     )
+    parser.add_argument("--no-cache", action="store_true", help="run every stage, whatever is in the cache")
     _add_local_options(parser)
     _add_cluster_options(parser)
     with delay_interrupt():
@@ -156,6 +171,13 @@ def _add_local_options(parser: argparse.ArgumentParser) -> None:
     local.add_argument(
         "--runner", choices=["subprocess", "docker"], default="subprocess", help="docker: each stage in its image"
     )
+    local.add_argument(
+        "--prune", action="store_true", help="show the old runs of --experiment, and what removing them would free"
+    )
+    local.add_argument(
+        "--keep", type=number_of_runs, metavar="N", help="for --prune: so many of the newest are not old (default: 5)"
+    )
+    local.add_argument("--yes", action="store_true", help="remove what --prune shows")
     local.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
 
 
@@ -163,8 +185,9 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     cluster = parser.add_argument_group("on a cluster")
     cluster.add_argument("--wait", action="store_true", help="show the run until it ends, then fetch its results")
     cluster.add_argument("--timeout", type=minutes, metavar="MINUTES", help="wait no longer than this")
-    cluster.add_argument("--no-cache", action="store_true", help="run every stage, whatever is in KFP's cache")
-    cluster.add_argument("--force", action="store_true", help="allow images tagged latest or of uncommitted code")
+    cluster.add_argument(
+        "--force", action="store_true", help="allow images whose tag may come to stand for other code, such as latest"
+    )
     action = cluster.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="test everything that a run needs, but start nothing")
     action.add_argument("--list", action="store_true", help="list the newest runs of the experiment")
@@ -185,6 +208,13 @@ def minutes(text: str) -> float:
     return value
 
 
+def number_of_runs(text: str) -> int:
+    """Reads a number of 1 or more; see minutes."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def _find_contradiction(options: argparse.Namespace) -> str | None:
     """What is wrong with options that are right one by one."""
 
@@ -192,15 +222,17 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
         return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)
 
     if options.local:
-        if name := first("wait", "timeout", "no_cache", "force", "check", "list", "attach", "terminate", "recurring"):
+        if name := first("wait", "timeout", "force", "check", "list", "attach", "terminate", "recurring"):
             return f"{name} is for a cluster; leave out --local"
-    elif options.runner != "subprocess":
-        return "--runner goes with --local"
+    elif options.runner != "subprocess" or options.prune:
+        return f"{'--prune' if options.prune else '--runner'} goes with --local"
     elif options.notify and not (options.wait or options.attach):
         return "--notify goes with --local, --wait or --attach; for other runs, set `notify` in the config"
     if bool(options.recurring) != bool(options.cron or options.change):
         return "--recurring NAME goes with --cron, --pause, --resume or --delete"
-    starts = not (options.list or options.attach or options.terminate or options.change)
+    if not options.prune and (name := first("keep", "yes")):
+        return f"{name} goes with --prune"
+    starts = not (options.list or options.attach or options.terminate or options.change or options.prune)
     of_data = ("data", "test_data", "rev", "decisions", "schema")
     of_runs = (*of_data, "param", "component", "before", "no_cache", "force", "wait")
     if not starts and (name := first("pipeline", *of_runs)):

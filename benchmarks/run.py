@@ -117,7 +117,7 @@ def watch_run(folder: Path, data: Path, *arguments: str) -> tuple[RunRecord, dic
         if line.split()[2:3] == ["running"]:
             started.append(line.split()[1])
     poller.join()
-    record = find_record(runs, "", str(next(runs.glob("*/*"))))
+    record = find_record(runs, "", str(next(runs.glob("[!.]*/*"))))
     if record["state"] != "succeeded":
         raise UserError(f"the run failed: {record}")
     return record, peaks, epochs

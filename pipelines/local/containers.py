@@ -70,6 +70,12 @@ def check_images(images: Iterable[str]) -> None:
                 ) from None
 
 
+def identify_image(image: str) -> str:
+    """The id of an image, which is a hash of its content."""
+    with contextlib.closing(connect()) as client:
+        return str(client.images.get(image).id)
+
+
 @contextlib.contextmanager
 def start_stages_in_containers(folder: Path, arguments: dict[str, Any]) -> Iterator[None]:
     """Lets kfp's DockerRunner start the stages in containers of ours: kfp's leave files that belong to root.

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from components.shared.errors import STOPS
 from pipelines.compiler.spec import Task
+from pipelines.local.cache import TakenTask
 
 _ANSI = re.compile(r"\x1b\[\d+m")
 _EXECUTING = re.compile(r"Executing task '(.+)'$")
@@ -31,7 +32,7 @@ class ExecutorInput(NamedTuple):
 
 
 class Watcher:
-    """What the lines say of each task: its state, its seconds, the last line of its progress, all of its lines."""
+    """What is known of each task: its state, its seconds, the last line of its progress, all of its lines."""
 
     def __init__(self, tasks: list[Task]) -> None:
         """Watches these tasks, which are all waiting."""
@@ -39,9 +40,11 @@ class Watcher:
         self.states = {task.name: "waiting" for task in tasks}
         self.seconds: dict[str, float] = {}
         self.progress: dict[str, str] = {}
+        self.made_by: dict[str, str] = {}  # the run that ran each task whose outputs were taken from the cache
         self.lines: dict[str, list[str]] = {task.name: [] for task in tasks}
         self.on_change: Callable[[str], None] = lambda name: None  # is called with the name of a task
         self._by_name = {task.name: task for task in tasks}
+        self._taken: dict[str, ExecutorInput] = {}
         self._running: Task | None = None
         self._started = 0.0
 
@@ -54,12 +57,21 @@ class Watcher:
         elif match := _FINISHED.search(line):
             if task := self._by_name.get(match[1]):
                 self.seconds[task.name] = self.measure_seconds(task.name)
+                self.progress.pop(task.name, None)
                 self._running = None
                 self._change(task.name, "succeeded" if match[2] == "SUCCESS" else "failed")
         elif self._running and line:
             self.lines[self._running.name].append(line)
             if line.startswith(f"{self._running.stage}: "):
                 self.progress[self._running.name] = line.removeprefix(f"{self._running.stage}: ")
+
+    def take_taken(self, task: TakenTask) -> None:
+        """Takes a task whose outputs were taken from the cache."""
+        self._taken[task.name] = ExecutorInput(task.parameters, task.inputs)
+        self.made_by[task.name], self.seconds[task.name] = task.made_by, task.seconds
+        self.progress[task.name] = f"from {task.made_by}"
+        print(f"Task {task.name} was not run: its outputs are taken from {task.made_by}.")
+        self._change(task.name, "succeeded")
 
     def measure_seconds(self, name: str) -> float:
         """How long a task took, or has been running; 0 if it has not begun."""
@@ -68,6 +80,8 @@ class Watcher:
 
     def read_executor_input(self, name: str) -> ExecutorInput:
         """What the executor of a task was given, as it prints at its start; empty if it did not get that far."""
+        if name in self._taken:
+            return self._taken[name]
         lines = self.lines[name]
         begin = next((number for number, line in enumerate(lines, 1) if line.endswith(_EXECUTOR_INPUT)), len(lines))
         try:

@@ -36,12 +36,22 @@ def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOvervie
             "data version": " → ".join(_list_versions(record, figures)),
             "config": record.get("config", ""),
             "command": record.get("command", ""),
+            "not run again": _list_taken(record),
         },
         outputs=[TaskOutput(name, task["stage"], output) for name, task in tasks for output in task["artifacts"]],
         figures=figures,
         comparison=read_comparison(folder) if (folder / COMPARISON).is_file() else None,
         details=DETAILS,
     )
+
+
+def _list_taken(record: RunRecord) -> str:
+    """The tasks whose outputs were taken from the cache, and which runs ran them."""
+    tasks: dict[str, list[str]] = {}
+    for name, task in record["stages"].items():
+        if "made_by" in task:
+            tasks.setdefault(task["made_by"], []).append(name)
+    return "; ".join(f"{', '.join(names)}: from {run}" for run, names in tasks.items())
 
 
 def _list_versions(record: RunRecord, figures: Evaluation | None) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from components.shared.errors import UserError, cut, quote
-from components.shared.files import new_file, write_to_disk
+from components.shared.files import TEMPORARY, new_file, write_to_disk
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.evaluation import Evaluation, read_evaluation
 from pipelines.compiler.spec import is_own
@@ -44,6 +44,7 @@ class TaskRecord(TypedDict):
     parameters: dict[str, Any]
     inputs: dict[str, str]  # the URIs of the artifacts that it took
     artifacts: dict[str, ArtifactRecord]
+    made_by: NotRequired[str]  # of a task whose outputs were taken from the cache: the run that ran it; see TakenTask
     message: NotRequired[str]  # of a task that failed: its last words
 
 
@@ -118,7 +119,7 @@ def list_records(runs: Path, experiment: str) -> list[RunRecord]:
     Raises:
         UserError: one of them is damaged.
     """
-    return sorted((_read(path) for path in (runs / experiment).glob(f"*/{FILE}")), key=_read_order)
+    return sorted(map(_read, _list_paths(runs, experiment)), key=_read_order)
 
 
 def find_curated(runs: Path, experiment: str, name: str) -> str:
@@ -145,7 +146,7 @@ def find_measured_before(runs: Path, experiment: str, record: RunRecord) -> tupl
     Only runs whose own figures stand beside their run.json count; those that are gone or damaged are passed over.
     """
     measured = []
-    for path in (runs / experiment).glob(f"*/{FILE}"):
+    for path in _list_paths(runs, experiment):
         with contextlib.suppress(UserError):
             earlier = _read(path)
             if earlier["state"] == "succeeded" and _read_order(earlier) < _read_order(record):
@@ -183,6 +184,11 @@ def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
 
 def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
     return [record for record in list_records(runs, experiment) if record["state"] == "succeeded"]
+
+
+def _list_paths(runs: Path, experiment: str) -> list[Path]:
+    """The run.json of each run of an experiment, without those whose removal was interrupted."""
+    return [path for path in (runs / experiment).glob(f"*/{FILE}") if not TEMPORARY.fullmatch(path.parent.name)]
 
 
 def _read_order(record: RunRecord) -> tuple[datetime.datetime, str]:

@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from components.shared.errors import UserError
 from components.shared.files import remove_temporary
 from pipelines.compiler.spec import Task, find_constants, list_images, list_tasks, read_spec
 from pipelines.compiler.values import list_texts
-from pipelines.local.containers import check_images, start_stages_in_containers
+from pipelines.local.cache import OUTPUTS, StageCache, hash_code, use_cache
+from pipelines.local.containers import check_images, identify_image, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import Interruption, end_new_children, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
-from pipelines.local.stages_environment import find_python, start_stages_with
+from pipelines.local.stages_environment import find_python, identify_environment, start_stages_with
 from pipelines.output.project import ROOT
 
 PACKAGE = "pipeline.yaml"  # in the folder of a run
@@ -122,6 +123,7 @@ def run_package(
             end_new_children(),
             (folder / "run.log").open("wb", buffering=0) as log,
             _use_kfp_local(folder, arguments, runner, Path(temporary)),
+            use_cache(StageCache(folder, _identify_code(runner), watcher.take_taken)),
             interruption.let_through(),
         ):
             _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
@@ -182,6 +184,14 @@ def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str, tempora
             yield
 
 
+def _identify_code(runner: str) -> Callable[[str, str], str]:
+    """What tells the cache which code runs a stage; see StageCache."""
+    if runner == "docker":
+        return lambda stage, image: identify_image(image)
+    environment = identify_environment(find_python())
+    return lambda stage, image: f"{code} {environment}" if (code := hash_code(stage)) else ""
+
+
 def _execute(package: Path, arguments: dict[str, Any], log: WatchedLog) -> None:
     pipeline = components.load_component_from_file(str(package))
     with contextlib.redirect_stdout(log):
@@ -198,7 +208,7 @@ def _check_outputs(folder: Path, watcher: Watcher) -> None:
 
 def _find_outputs(folder: Path, task: Task) -> list[Path]:
     """The file in which kfp's executor describes the outputs of a task that ended well."""
-    return list((folder / "artifacts").glob(f"*/{task.name}/executor_output.json"))
+    return list((folder / "artifacts").glob(f"*/{task.name}/{OUTPUTS}"))
 
 
 def _add_tasks(record: RunRecord, folder: Path, watcher: Watcher) -> None:
@@ -221,6 +231,8 @@ def _describe_task(task: Task, folder: Path, watcher: Watcher) -> TaskRecord:
         "inputs": executor_input.inputs,
         "artifacts": _read_artifacts(folder, task),
     }
+    if task.name in watcher.made_by:
+        record["made_by"] = watcher.made_by[task.name]
     if state == "failed":
         record["message"] = watcher.find_last_words(task.name)
     return record

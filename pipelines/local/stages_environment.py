@@ -13,6 +13,7 @@ from components.shared.errors import UserError
 from pipelines.output.project import ROOT
 
 PACKAGES = ("kfp", "tensorflow")
+SETTINGS = ("CUDA_", "MLFLOW_", "TF_", "XLA_")  # begin the variables by which people change what these packages do
 VARIABLE = "STAGES_PYTHON"  # names another Python than that of .venv-stages
 
 
@@ -37,6 +38,15 @@ def find_python() -> str:
     if not _has_packages(str(python)):
         raise UserError(f"The stages' environment, {python.parents[1]}, is not complete; run `make setup`.")
     return str(python)
+
+
+def identify_environment(python: str) -> str:
+    """A text that changes with the version of a Python, the packages that it has, and the settings of these."""
+    listing = "sorted(name for path in sys.path if os.path.isdir(path) for name in os.listdir(path) if '-info' in name)"
+    script = f"import os, sys; print(sys.version, {listing})"
+    packages = subprocess.run([python, "-c", script], capture_output=True, encoding="utf-8").stdout
+    settings = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
+    return f"{packages} {sorted(settings.items())}"
 
 
 def _has_packages(python: str) -> bool:

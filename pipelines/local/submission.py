@@ -39,6 +39,8 @@ from pipelines.submission.request import LocalOptions, RunRequest
 class LocalTarget:
     """This machine, as preparation.Target describes it."""
 
+    knows_content = True
+
     def __init__(self, runs: Path, experiment: str, dvc_remote: str) -> None:
         """Looks for earlier runs in runs/<experiment>, and for data versions in the DVC remote."""
         self._runs, self._experiment, self._dvc_remote = runs, experiment, dvc_remote

@@ -44,8 +44,7 @@ def show_progress(progress: Progress) -> Iterator[None]:
 
     def write_line(task: str) -> str:
         state = progress.states[task]
-        said = progress.progress.get(task, "") if state == "running" else ""
-        return write_task(task, state, progress.measure_seconds(task), progress=said)
+        return write_task(task, state, progress.measure_seconds(task), progress=progress.progress.get(task, ""))
 
     def draw_table() -> Table:
         table = Table.grid(padding=(0, 1))

@@ -17,7 +17,7 @@ class Progress(Protocol):
     """What is known of the tasks of a run on this machine while it runs."""
 
     states: dict[str, str]  # by task, in their order
-    progress: dict[str, str]  # the last thing that a task said of its progress
+    progress: dict[str, str]  # what a task that runs said last of its progress, or where one's outputs are taken from
     on_change: Callable[[str], None]  # is called with the name of a task whose state changed
 
     def measure_seconds(self, name: str) -> float:
@@ -87,7 +87,7 @@ def draw_tasks(progress: Progress, curves: Curves) -> str:
         said = progress.progress.get(task, "")
         seconds = "" if state == "waiting" else f"{progress.measure_seconds(task):.1f} s"
         curve = curves.draw(task)
-        details = curve or (escape(said) if state == "running" else "")
+        details = curve or escape(said)
         rows.append(
             f'<tr><td style="text-align: left">{escape(task)}</td>'
             f'<td style="text-align: left; color: {COLOURS.get(state, "inherit")}">{escape(state)}</td>'

@@ -32,6 +32,8 @@ AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions"
 class Target(Protocol):
     """Where runs take place: this machine, or a cluster."""
 
+    knows_content: bool  # whether its cache knows files by their content, and not by their address alone
+
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         """The address at which ingest finds a data set there, and its version if that is known before the run."""
 
@@ -67,7 +69,7 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
         UserError: something that is asked for does not exist, does not fit, or is missing.
     """
     data = locate_data(request, target)
-    stages = Stages(_choose_caching(request, config, data.versions))
+    stages = Stages(_choose_caching(request, config, target, data.versions))
     name = choose_package(request.pipeline, request.component, stages)
     pipeline = build(name, stages)
     if data.arguments and request.component not in (None, "ingest"):
@@ -247,12 +249,12 @@ def locate_file(file: str, kind: str, target: Target) -> str:
     return file if is_address(file) else target.locate_file(Path(file), kind)
 
 
-def _choose_caching(request: RunRequest, config: Config, versions: list[str]) -> Config:
-    """KFP's cache knows data by their address alone: if that names no version, ingest must not be cached."""
+def _choose_caching(request: RunRequest, config: Config, target: Target, versions: list[str]) -> Config:
+    """A cache that knows data by their address alone must not have what ingest made of one that names no version."""
     if request.no_cache:
         return config.disable_cache()
     is_versioned = versions and all(version.endswith(".dir") for version in versions)
-    return config if is_versioned else config.disable_cache("ingest")
+    return config if is_versioned or target.knows_content else config.disable_cache("ingest")
 
 
 def _find_earlier_runs(request: RunRequest, stages: Stages, target: Target) -> dict[str, EarlierRun]:

@@ -37,7 +37,7 @@ class RunOptions(TypedDict, total=False):
     decisions: str | Path | Sequence[str | Path]  # of the review or of another tool, one file a person; for improvement
     schema: str | Path  # schema.pbtxt that the images must fit
     params: Mapping[str, Any]  # parameters of the pipeline or of the stage, by their names
-    no_cache: bool  # on a cluster, run every stage, whatever is in KFP's cache
+    no_cache: bool  # run every stage, whatever is in the cache
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ClusterOptions:
     """How a run takes place on a cluster."""
 
     endpoint: dict[str, str]  # fields of Endpoint that were given as flags
-    force: bool = False  # take images whose tag does not stand for one version of the code
+    force: bool = False  # take images whose tag may come to stand for other code
     wait: bool = False
     timeout: float | None = None  # minutes
     recurring: str | None = None  # the name of the recurring run to make

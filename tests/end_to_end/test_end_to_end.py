@@ -83,7 +83,7 @@ def training(workplace: Path, tiny: Folders) -> Run:
 @pytest.fixture(scope="session")
 def retrained(workplace: Path, training: Run) -> Run:
     """The training stage again, with the parameters and on the artifacts of that run."""
-    options = ["--component", "train", "--from-run", training.folder, "--experiment", "again"]
+    options = ["--component", "train", "--from-run", training.folder, "--experiment", "again", "--no-cache"]
     return submit(workplace, *options)
 
 
@@ -124,10 +124,10 @@ def data_options(folders: Folders) -> list[Any]:
 
 
 def submit(workplace: Path, *options: Any, code: int = 0) -> Run:
-    before = set(workplace.glob("runs/*/*"))
+    before = set(workplace.glob("runs/[!.]*/*"))
     result = run_python(workplace / "project/submit.py", "--local", *options, cwd=workplace)
     assert (result.returncode, result.stderr) == (code, ""), result.stdout + result.stderr
-    return only_run(set(workplace.glob("runs/*/*")) - before, result.stdout)
+    return only_run(set(workplace.glob("runs/[!.]*/*")) - before, result.stdout)
 
 
 def only_run(folders: Iterable[Path], output: str) -> Run:
@@ -278,7 +278,7 @@ def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):
 def test_stage_alone_repeats_its_part_of_the_run_byte_for_byte(
     training: Run, workplace: Path, stage: str, artifact: str
 ):
-    again = submit(workplace, "--component", stage, "--from-run", training.folder)
+    again = submit(workplace, "--component", stage, "--from-run", training.folder, "--no-cache")
     assert list(again.summary["stages"]) == [stage]
     assert again.summary["stages"][stage]["parameters"] == training.summary["stages"][stage]["parameters"]
     assert digests(again.artifact(stage, artifact)) == digests(training.artifact(stage, artifact))
@@ -318,9 +318,51 @@ def test_later_runs_leave_an_earlier_one_as_it_was(training: Run, retrained: Run
     assert digests(training.folder) == training.digests
 
 
+def read_makers(run: Run) -> dict[str, str]:
+    """The run whose outputs each task took; empty for what was run."""
+    return {name: task.get("made_by", "") for name, task in run.summary["stages"].items()}
+
+
+def test_a_run_with_nothing_new_takes_all_from_the_one_before(training: Run, workplace: Path, tiny: Folders):
+    options = ["--config", "tiny", *data_options(tiny), "--param", "epochs=2", "--param", "seed=7"]
+    again = submit(workplace, *options, "--experiment", "same")
+    assert read_makers(again) == dict.fromkeys(STAGES, f"default/{training.folder.name}")
+    for stage in STAGES:
+        taken, made = again.summary["stages"][stage], training.summary["stages"][stage]
+        assert (taken["state"], taken["parameters"]) == ("succeeded", made["parameters"])
+        assert taken["artifacts"].keys() == made["artifacts"].keys()
+        for name in made["artifacts"]:
+            assert again.artifact(stage, name).is_relative_to(again.folder)
+            assert digests(again.artifact(stage, name)) == digests(training.artifact(stage, name))
+            assert again.metadata(stage, name) == training.metadata(stage, name)
+        assert all(Path(uri).is_relative_to(again.folder) for uri in taken["inputs"].values())
+        assert re.search(rf"^✓ {stage} +succeeded +[\d.]+ s  from default/{training.folder.name}$", again.output, re.M)
+    assert {path.name for path in again.folder.iterdir()} == {path.name for path in training.folder.iterdir()}
+    assert again.metrics() == training.metrics()
+
+
+def test_a_new_setting_runs_what_it_changes(training: Run, workplace: Path, tiny: Folders):
+    options = ["--config", "tiny", *data_options(tiny), "--param", "epochs=1", "--param", "seed=7"]
+    changed = submit(workplace, *options)
+    taken = dict.fromkeys(("ingest", "validate", "transform"), training.folder.name)
+    assert read_makers(changed) == {**taken, "train": "", "evaluate": ""}
+    assert changed.artifact("train", "history").read_text().count("\n") == 1 + 1
+
+
+def test_a_folder_that_was_edited_in_place_is_read_again(workplace: Path, own: Folders):
+    options = ["--config", "tiny", "--component", "ingest", *data_options(own), "--experiment", "edited"]
+    first, second = submit(workplace, *options), submit(workplace, *options)
+    assert read_makers(second) == {"ingest": first.folder.name}
+    (own.data / "train/x/00.png").unlink()
+    third, fourth = submit(workplace, *options), submit(workplace, *options, "--no-cache")
+    assert read_makers(third) == read_makers(fourth) == {"ingest": ""}
+    images = [run.metadata("ingest", "examples")["train_images"] for run in (first, second, third, fourth)]
+    assert images == [images[0], images[0], images[0] - 1, images[0] - 1]
+
+
 def test_terminal_shows_stage_progress_and_time(training: Run, workplace: Path):
     script = workplace / "project/submit.py"
-    options = ["--component", "validate", "--from-run", training.folder, "--experiment", "terminal"]
+    options = ["--component", "validate", "--from-run", training.folder, "--experiment", "terminal", "--no-cache"]
     code, shown = on_terminal([sys.executable, script, "--local", *options], workplace)
     assert code == 0, shown
     assert "\x1b[" in shown
@@ -410,7 +452,7 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
 ):
     whole = ["--config", "tiny", *data_options(tiny)]
     alone = ["--component", stage, "--from-run", training.folder, "--param", "epochs=100000"]
-    options = ["--experiment", f"cancelled-{stage}", *(whole if stage == "ingest" else alone)]
+    options = ["--experiment", f"cancelled-{stage}", "--no-cache", *(whole if stage == "ingest" else alone)]
     command = [sys.executable, workplace / "project/submit.py", "--local", *options]
     runs = workplace / f"runs/cancelled-{stage}"
     with in_own_session(command, workplace) as process:
@@ -510,6 +552,19 @@ def test_improvement_begins_with_what_the_training_pipeline_gives(training: Run,
         assert given["parameters"] == alone["parameters"]
     for stage, name in (("ingest", "examples"), ("train", "history"), ("evaluate", "evaluation")):
         assert digests(improvement.artifact(f"before-{stage}", name)) == digests(training.artifact(stage, name))
+
+
+def test_new_decisions_run_only_what_depends_on_them(improvement: Run, tiny: Folders):
+    workplace = improvement.folder.parents[2]
+    rows = [decision(tiny, "train/x/00.png", "drop")]
+    (workplace / "others.csv").write_text(f"{','.join(rows[0])}\n{','.join(rows[0].values())}\n")
+    options = ["--config", "tiny", *data_options(tiny), "--decisions", "others.csv"]
+    parameters = ["--param", "epochs=2", "--param", "seed=7", "--param", "augment_to=45"]
+    again = submit(workplace, "--pipeline", "improvement", *options, *parameters)
+    before = dict.fromkeys([*(f"before-{stage}" for stage in STAGES), "audit"], improvement.folder.name)
+    assert read_makers(again) == {**dict.fromkeys(TURN, ""), **before}
+    for task in before:
+        assert digests(again.folder / f"{task}.html") == digests(improvement.folder / f"{task}.html")
 
 
 def test_every_task_sums_up_what_it_did(improvement: Run):

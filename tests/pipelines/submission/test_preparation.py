@@ -36,6 +36,9 @@ RUNS = {
 class Place:
     """Where a data set that is called versioned has a version."""
 
+    def __init__(self, *, knows_content: bool = False) -> None:
+        self.knows_content = knows_content
+
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         return DataVersion(f"/here/{folder}/{rev}", VERSIONED if folder.name == "versioned" else "")
 
@@ -90,6 +93,8 @@ def test_ingest_looks_for_itself_at_data_without_a_version(config: Config, asked
     run = prepared(config, **asked)
     assert run.stages.contracts.keys() - cached(run) == without
     assert cached(prepared(config, **asked, no_cache=True)) == set()
+    here = prepare(RunRequest(experiment="default", config="local", **asked), config, Place(knows_content=True))
+    assert cached(here) == run.stages.contracts.keys()
 
 
 def test_a_stage_repeats_what_it_did_with_what_it_took(config: Config):
