@@ -48,7 +48,7 @@ def _run_here(options: argparse.Namespace) -> str:
         from pipelines.local.submission import submit  # here, so that --help and mistakes are quick
         from pipelines.submission.request import LocalOptions
 
-    state = submit(_read_request(options), LocalOptions(options.runner), options.notify)["state"]
+    state = submit(_read_request(options), LocalOptions(options.runner, options.cold), options.notify)["state"]
     return "interrupted" if state == "cancelled" else state
 
 
@@ -171,6 +171,7 @@ def _add_local_options(parser: argparse.ArgumentParser) -> None:
     local.add_argument(
         "--runner", choices=["subprocess", "docker"], default="subprocess", help="docker: each stage in its image"
     )
+    local.add_argument("--cold", action="store_true", help="start each stage in a new Python, which takes longer")
     local.add_argument(
         "--prune", action="store_true", help="show the old runs of --experiment, and what removing them would free"
     )
@@ -224,8 +225,8 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
     if options.local:
         if name := first("wait", "timeout", "force", "check", "list", "attach", "terminate", "recurring"):
             return f"{name} is for a cluster; leave out --local"
-    elif options.runner != "subprocess" or options.prune:
-        return f"{'--prune' if options.prune else '--runner'} goes with --local"
+    elif name := first("prune", "cold") or ("--runner" if options.runner != "subprocess" else ""):
+        return f"{name} goes with --local"
     elif options.notify and not (options.wait or options.attach):
         return "--notify goes with --local, --wait or --attach; for other runs, set `notify` in the config"
     if bool(options.recurring) != bool(options.cron or options.change):

@@ -27,7 +27,9 @@ from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import Interruption, end_new_children, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
 from pipelines.local.stages_environment import find_python, identify_environment, start_stages_with
+from pipelines.local.warm_start import start_stages_warm
 from pipelines.output.project import ROOT
+from pipelines.submission.request import LocalOptions
 
 PACKAGE = "pipeline.yaml"  # in the folder of a run
 
@@ -94,7 +96,7 @@ def run_package(
     artifacts: dict[str, str],
     origin: dict[str, str],
     watcher: Watcher,
-    runner: str,
+    options: LocalOptions,
     interruption: Interruption,
 ) -> RunRecord:
     """Runs the compiled pipeline that is in the folder of a run.
@@ -109,7 +111,7 @@ def run_package(
             stage can continue from here.
         origin: what the record says of where the run came from, its `command` and `config`.
         watcher: is told what happens.
-        runner: `subprocess` for the stages' Python with the code of this folder, `docker` for the stages' images.
+        options: how it takes place.
         interruption: holds the signals; what it lets through ends the run as cancelled.
 
     Returns:
@@ -122,8 +124,8 @@ def run_package(
             _make_temporary_folder(folder) as temporary,
             end_new_children(),
             (folder / "run.log").open("wb", buffering=0) as log,
-            _use_kfp_local(folder, arguments, runner, Path(temporary)),
-            use_cache(StageCache(folder, _identify_code(runner), watcher.take_taken)),
+            _use_kfp_local(folder, arguments, options, Path(temporary)),
+            use_cache(StageCache(folder, _identify_code(options.runner), watcher.take_taken)),
             interruption.let_through(),
         ):
             _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
@@ -166,11 +168,11 @@ def _make_temporary_folder(folder: Path) -> "tempfile.TemporaryDirectory[str]":
 
 
 @contextlib.contextmanager
-def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str, temporary: Path) -> Iterator[None]:
+def _use_kfp_local(folder: Path, arguments: dict[str, Any], options: LocalOptions, temporary: Path) -> Iterator[None]:
     """Prepares kfp.local, and all that it takes from this process: its folder, its environment, its Python."""
     with set_environment(temporary), contextlib.chdir(ROOT), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about image names, and what kfp leaves aside here, such as CPU limits
-        in_containers = runner == "docker"
+        in_containers = options.runner == "docker"
         kfp_runner = local.DockerRunner() if in_containers else local.SubprocessRunner(use_venv=False)
         workspace = temporary / "workspace"  # which no stage uses, but kfp would make one that stays
         workspace.mkdir()
@@ -180,7 +182,14 @@ def _use_kfp_local(folder: Path, arguments: dict[str, Any], runner: str, tempora
             workspace_root=str(workspace),
             raise_on_error=False,
         )
-        with start_stages_in_containers(folder, arguments) if in_containers else start_stages_with(find_python()):
+        with contextlib.ExitStack() as stack:
+            if in_containers:
+                stack.enter_context(start_stages_in_containers(folder, arguments))
+            else:
+                python = find_python()
+                stack.enter_context(start_stages_with(python))
+                if not options.cold:
+                    stack.enter_context(start_stages_warm(python))
             yield
 
 

@@ -124,7 +124,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> Run
                 artifacts=kept,
                 origin={"command": str(command), "config": config.name},
                 watcher=watcher,
-                runner=options.runner,
+                options=options,
                 interruption=interruption,
             )
         _keep_reports(folder, record)

@@ -58,6 +58,7 @@ def _list_words(command: Command) -> list[str]:
     words = []
     if isinstance(options, LocalOptions):
         words += ["--local", *(["--runner", options.runner] if options.runner != "subprocess" else [])]
+        words += ["--cold"] * options.cold
     if request.config != ("local" if command.is_local else "gke"):
         words += _write_value("--config", request.config)
     for name in ("experiment", "runs", "pipeline", "component", "data", "test_data", "rev"):

@@ -65,6 +65,7 @@ class LocalOptions:
     """How a run takes place on this machine."""
 
     runner: Runner = "subprocess"
+    cold: bool = False  # start each stage in a new Python, in place of forking it from one that has its packages
 
 
 @dataclass(frozen=True)

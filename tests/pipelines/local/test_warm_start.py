@@ -1,0 +1,191 @@
+"""Warm starts: what is forked does what a new Python would do, and what cannot be forked is started by kfp."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from kfp import local
+from kfp.local import subprocess_task_handler
+from kfp.local.status import Status
+
+from pipelines.local import warm_start
+from pipelines.local.stages_environment import start_stages_with
+from pipelines.local.warm_start import start_stages_warm
+
+# A stage: it does what its argument says.
+STAGE = """
+import colorsys, os, sys, time
+print("argv", sys.argv[1:], flush=True)
+exec(sys.argv[1])
+"""
+
+
+class Stages:
+    """Runs stages, warm or cold."""
+
+    def __init__(self, said: pytest.CaptureFixture[str]) -> None:
+        self._said = said
+
+    def run(self, code: str, *, environment: dict[str, str] | None = None, python: str = "python3") -> tuple[bool, str]:
+        """Whether the stage succeeded, and what it said after its arguments."""
+        handler = subprocess_task_handler.SubprocessTaskHandler(
+            image="python",
+            full_command=[python, "-u", "-m", "stage", code, "kfp.dsl.executor_main"],
+            pipeline_root="",
+            runner=local.SubprocessRunner(use_venv=False),
+            env_vars=environment or {},
+        )
+        succeeded = handler.run() == Status.SUCCESS
+        first, *lines = self._said.readouterr().out.rstrip("\n").split("\n")
+        assert first == f"argv {[code, 'kfp.dsl.executor_main']}"
+        return succeeded, "\n".join(lines)
+
+
+@pytest.fixture
+def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Stages]:
+    """Ways to run a stage, of which this process has as many children before as afterwards."""
+    (tmp_path / "stage.py").write_text(STAGE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(warm_start, "PACKAGES", ("no_such_package", "decimal"))
+    children = set(psutil.Process().children(recursive=True))
+    with start_stages_with(sys.executable):
+        yield Stages(capsys)
+    assert set(psutil.Process().children(recursive=True)) == children
+
+
+FORKED = "print('decimal' in sys.modules)"  # which only the server has imported
+
+
+def wait_for_imports() -> None:
+    """Waits until the server has imported what it is to import: then nothing of it changes any more."""
+    (server,) = psutil.Process().children()
+    end, before = time.monotonic() + 60, -1.0
+    while (spent := sum(server.cpu_times()[:2])) != before:
+        assert time.monotonic() < end
+        before = spent
+        time.sleep(0.3)
+
+
+@pytest.mark.parametrize(
+    ("code", "succeeds", "said"),
+    [
+        ("print('done')", True, "done"),
+        ("print('zahl: ü€😀', file=sys.stderr)", True, "zahl: ü€😀"),
+        ("sys.exit(0)", True, ""),
+        ("sys.exit(3)", False, ""),
+        ("sys.exit('a sentence')", False, "a sentence"),
+        ("os.kill(os.getpid(), 9)", False, ""),
+        ("os._exit(1)", False, ""),
+        ("import atexit; atexit.register(print, 'at the end')", True, "at the end"),
+        ("os.system('echo a child')", True, "a child"),
+        ("print(os.environ['OWN'], __name__, sys.argv[0] == __file__)", True, "own __main__ True"),
+        ("print(repr(sys.stdin.read()))", True, "''"),
+        ("print(sys.flags.utf8_mode, os.getcwd() == os.environ['HERE'])", True, "0 True"),
+    ],
+)
+def test_a_stage_is_as_one_that_python_starts(stages: Stages, code: str, succeeds: bool, said: str):
+    environment = {"OWN": "own", "HERE": os.getcwd()}
+    assert stages.run(code, environment=environment) == (succeeds, said)
+    with start_stages_warm(sys.executable):
+        assert stages.run(code, environment=environment) == (succeeds, said)
+
+
+def test_what_is_no_text_is_replaced(stages: Stages):
+    with start_stages_warm(sys.executable):
+        assert stages.run("os.write(1, b'\\xff\\n')") == (True, "\ufffd")
+
+
+def test_a_trace_names_the_error_last(stages: Stages):
+    with start_stages_warm(sys.executable):
+        succeeded, said = stages.run("1 / 0")
+    assert not succeeded
+    assert said.startswith("Traceback (most recent call last):\n")
+    assert said.endswith("\nZeroDivisionError: division by zero")
+
+
+def test_stages_have_the_packages_and_nothing_of_each_other(stages: Stages):
+    with start_stages_warm(sys.executable):
+        wait_for_imports()
+        assert stages.run(FORKED) == (True, "True")
+        assert stages.run("import decimal; decimal.mine = 1; os.environ['A'] = 'a'", environment={"B": "b"})[0]
+        assert stages.run("import decimal; print(hasattr(decimal, 'mine'))") == (True, "False")
+        assert stages.run("print([name for name in 'AB' if name in os.environ])") == (True, "[]")
+        pids = [stages.run("print(os.getpid(), os.getppid())")[1].split() for _ in range(2)]
+    assert len({pid for pid, _ in pids}) == 2
+    assert len({server for _, server in pids}) == 1
+    assert stages.run(FORKED) == (True, "False")  # afterwards kfp starts them again
+
+
+def test_what_a_stage_says_comes_while_it_runs(stages: Stages, capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    """It waits for a file that is made when its line has come."""
+    seen = tmp_path / "seen"
+    code = f"print('waiting', flush=True)\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)"
+    said: list[str] = []
+
+    def watch() -> None:
+        end = time.monotonic() + 60
+        while "waiting" not in "".join(said) and time.monotonic() < end:
+            said.append(capsys.readouterr().out)
+            time.sleep(0.01)
+        seen.touch()
+
+    watcher = threading.Thread(target=watch)
+    with start_stages_warm(sys.executable):
+        watcher.start()
+        handler = subprocess_task_handler.SubprocessTaskHandler(
+            image="python",
+            full_command=["python3", "-u", "-m", "stage", code, "kfp.dsl.executor_main"],
+            pipeline_root="",
+            runner=local.SubprocessRunner(use_venv=False),
+            env_vars={},
+        )
+        assert handler.run() == Status.SUCCESS
+    watcher.join()
+    assert "waiting" in "".join(said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_without_the_server_kfp_starts_the_stages(stages: Stages, number: signal.Signals):
+    with start_stages_warm(sys.executable):
+        (server,) = psutil.Process().children()
+        server.send_signal(number)
+        server.wait(60) if number == signal.SIGTERM else time.sleep(1)
+        assert stages.run(FORKED) == (True, "False")
+        assert stages.run("sys.exit(1)") == (False, "")
+
+
+def test_a_stage_ends_with_the_server_and_the_next_one_runs(stages: Stages):
+    """It is told by SIGTERM, and fails."""
+    with start_stages_warm(sys.executable):
+        code = "os.kill(os.getppid(), 9); time.sleep(60)"
+        started = time.monotonic()
+        assert stages.run(code) == (False, "")
+        assert time.monotonic() - started < 30
+        assert stages.run(FORKED) == (True, "False")
+
+
+def test_a_package_that_ends_the_server_does_no_harm(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "deadly.py").write_text("import os; os._exit(1)")
+    monkeypatch.setattr(warm_start, "PACKAGES", ("deadly",))
+    with start_stages_warm(sys.executable):
+        time.sleep(1)
+        assert stages.run(FORKED) == (True, "False")
+
+
+def test_a_command_that_is_no_module_of_python_is_started_by_kfp(stages: Stages, capsys: pytest.CaptureFixture[str]):
+    with start_stages_warm(sys.executable):
+        handler = subprocess_task_handler.SubprocessTaskHandler(
+            image="python",
+            full_command=["sh", "-c", "echo from a shell", "kfp.dsl.executor_main"],
+            pipeline_root="",
+            runner=local.SubprocessRunner(use_venv=False),
+            env_vars={},
+        )
+        assert handler.run() == Status.SUCCESS
+    assert capsys.readouterr().out.strip() == "from a shell"
