@@ -33,6 +33,7 @@ class Machine:
         *,
         runs: str | Path = "runs",
         runner: Runner = "subprocess",
+        cold: bool = False,
         webhook: str = "",
     ) -> None:
         """Keeps what all of its runs share.
@@ -41,6 +42,7 @@ class Machine:
             config: a name in pipelines/config.
             runs: the folder of the runs.
             runner: `subprocess` for the stages' environment, `docker` for each stage in its image.
+            cold: start each stage in a new Python, in place of forking it from one that has its packages.
             webhook: the address that is told how each run ended; empty for none.
 
         Raises:
@@ -52,7 +54,8 @@ class Machine:
             raise UserError(name_unknown("the runner", runner, RUNNERS))
         if webhook:
             check_webhook(webhook)
-        self.config, self.runs, self.runner, self.webhook = config, Path(runs), runner, webhook
+        self.config, self.runs, self.webhook = config, Path(runs), webhook
+        self._options = LocalOptions(runner, cold)
 
     def start(self, **options: Unpack[RunOptions]) -> "MachineRun":
         """Runs a pipeline, or one stage, to its end; meanwhile it shows the tasks.
@@ -69,7 +72,7 @@ class Machine:
         from pipelines.local.submission import submit  # here, since what runs have made can be read without kfp
 
         request = make_request(options, config=self.config, runs=self.runs)
-        record = submit(request, LocalOptions(self.runner), self.webhook)
+        record = submit(request, self._options, self.webhook)
         return MachineRun(record, request.experiment, request.runs / request.experiment / record["run"])
 
     def list_runs(self, experiment: str = "default") -> list["MachineRun"]:

@@ -111,7 +111,7 @@ def improvement(workplace: Path, sample: Folders) -> Run:
 
 def run_in_images(workplace: Path, folder: Path, *options: Any) -> Run:
     before = set(folder.glob("runs/[!.]*/*"))
-    result = run_python(workplace / "project/in_images.py", "--local", *options, cwd=folder, timeout=3600)
+    result = run_python(workplace / "project/in_images.py", "--local", "--cold", *options, cwd=folder, timeout=3600)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     return only_run(set(folder.glob("runs/[!.]*/*")) - before, result.stdout)
 
