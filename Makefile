@@ -69,22 +69,24 @@ benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages, t
 	rm -rf build/other_images
 	$(STAGES_BIN)/python benchmarks/other_images.py
 
-# An image whose tag is a hash of what it is made of need not be built twice. One that has a TAG= is.
-images: ## build the images of the stages that have changed: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=
+# An image whose tag is a hash of what it is made of need not be built twice; FORCE=1 does, and so does a TAG=. The hash
+# is made before the files are read, so it is made again afterwards.
+images: image-names ## build the images of the stages that have changed: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=, FORCE=1
 	@test -n "$(BUILDER)" || { echo "No docker, podman or buildah works here; install one, or start its daemon."; exit 1; }
-	@test -n "$(IMAGES)"
 	for image in $(filter base:% $(addsuffix :%,$(STAGES)),$(IMAGES)); do \
 		name=$${image%%:*}; \
-		$(if $(TAG),,$(BUILDER) inspect --type image $(PREFIX)$$image >/dev/null 2>&1 && continue;) \
+		$(if $(TAG)$(FORCE),,if $(BUILDER) inspect --type image $(PREFIX)$$image >/dev/null 2>&1; then \
+			echo "$(PREFIX)$$image is there; FORCE=1 builds it again"; continue; fi;) \
 		base=$(PREFIX)$(firstword $(IMAGES)); test $$name != base || base=$(BASE); \
 		$(BUILD) -f containers/$$name/Dockerfile -t $(PREFIX)$$image $${base:+--build-arg BASE=$$base} \
 			$(if $(GPU),--build-arg REQUIREMENTS=requirements-gpu.txt) --label org.opencontainers.image.title=$$name \
 			--label org.opencontainers.image.revision=$(COMMIT) . || exit; \
+		$(if $(TAG),,$(IMAGE_TAGS) | tr ' ' '\n' | grep -qx "$$image" || { $(BUILDER) rmi $(PREFIX)$$image >/dev/null; \
+			echo "$$name: its files were changed while it was built; make images again."; exit 1; };) \
 	done
 
-push: ## push them: REGISTRY=europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
+push: image-names ## push them: REGISTRY=europe-west4-docker.pkg.dev/PROJECT/REPOSITORY
 	@test -n "$(REGISTRY)" || { echo "Where to? Give REGISTRY=, and build with the same: make images push REGISTRY=..."; exit 1; }
-	@test -n "$(IMAGES)"
 	for image in $(filter $(addsuffix :%,$(STAGES)),$(IMAGES)); do \
 		$(BUILDER) push $(PUSH_FLAGS) $(PREFIX)$$image || exit; \
 	done
@@ -94,9 +96,14 @@ BUILD = $(BUILD_$(BUILDER)) $(BUILD_FLAGS)
 BUILD_docker := DOCKER_BUILDKIT=1 docker build
 BUILD_podman := podman build --layers
 BUILD_buildah := buildah build --layers
+image-names:
+	@for stage in $(STAGES); do test -e components/$$stage/component.yaml || { echo "STAGES: there is no stage $$stage."; exit 1; }; done
+	@test -n "$(IMAGES)" # what is wrong has been said
+
 # NAME:TAG of the base's image and of each stage's.
 IMAGES = $(if $(TAG),$(patsubst %,%:$(TAG),base $(STAGES)),$(HASHED_IMAGES))
-HASHED_IMAGES := $(if $(filter images push,$(MAKECMDGOALS)),$(shell $(PYTHON) -m pipelines.compiler.image_tags $(if $(GPU),--gpu)))
+IMAGE_TAGS := $(PYTHON) -m pipelines.compiler.image_tags $(if $(GPU),--gpu)
+HASHED_IMAGES := $(if $(filter images push,$(MAKECMDGOALS)),$(shell $(IMAGE_TAGS)))
 COMMIT = $(shell $(PYTHON) -m pipelines.compiler.code_version)
 PREFIX := $(if $(REGISTRY),$(REGISTRY:/=)/)
 
@@ -177,4 +184,4 @@ QUIET = $(if $(shell test -t 2 && echo terminal),,--quiet)
 UV = $(BIN)/uv pip $(QUIET)
 PIP = $(BIN)/python -m pip $(QUIET) --disable-pip-version-check
 
-.PHONY: help stages-python setup-tools setup run notebook test test-fast test-kill test-full-disk fuzz lint docs benchmark images push test-images audit lock
+.PHONY: help stages-python setup-tools setup run notebook test test-fast test-kill test-full-disk fuzz lint docs benchmark images image-names push test-images audit lock

@@ -39,6 +39,8 @@ def _compile(options: argparse.Namespace) -> None:
     pipelines = write_packages(stages, options.output)
     # At the end: who reads this may have enough after the first, as `head` does.
     print_line("\n".join(link_to(path, str(path)) for path in pipelines), markup=True)
+    for reason in stages.untagged.values():
+        print(reason, file=sys.stderr)
     images = {image for pipeline in pipelines.values() for image in list_images(MessageToDict(pipeline.pipeline_spec))}
     if config.schema_path:
         print(

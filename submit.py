@@ -233,6 +233,8 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
         return "--recurring NAME goes with --cron, --pause, --resume or --delete"
     if not options.prune and (name := first("keep", "yes")):
         return f"{name} goes with --prune"
+    if options.prune and (name := first("notify", "cold") or ("--runner" if options.runner != "subprocess" else "")):
+        return f"{name} is for starting a run"
     starts = not (options.list or options.attach or options.terminate or options.change or options.prune)
     of_data = ("data", "test_data", "rev", "decisions", "schema")
     of_runs = (*of_data, "param", "component", "before", "no_cache", "force", "wait")

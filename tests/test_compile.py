@@ -339,9 +339,17 @@ def test_edits_of_a_component_yaml_show_in_the_next_compile(project: Path):
     pipelines = compiled(project)
     for name in ("training", "train"):
         assert pipelines[name]["root"]["inputDefinitions"]["parameters"]["epochs"]["defaultValue"] == 7
-        assert container(pipelines[name], "train")["image"] == "trainer"  # containers/ has none
+        assert container(pipelines[name], "train")["image"] == "trainer"
         assert container(pipelines[name], "train")["args"][0] == "--extra"
     assert pipelines["train"]["pipelineInfo"]["description"].startswith("Trains another model")
+
+
+def test_an_image_that_cannot_be_built_is_said_to_have_no_tag(project: Path):
+    edit(project / "components/train/component.yaml", "image: train", "image: trainer")
+    said = run_python("compile.py", cwd=project).stderr.splitlines()
+    dockerfile = project / "containers/trainer/Dockerfile"
+    assert said[0] == f"{dockerfile}: no such file, from which the image trainer could be built."
+    assert said[1].startswith("These packages name images without a registry")
 
 
 def test_one_tag_for_all_images_can_be_given(project: Path):

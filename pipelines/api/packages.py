@@ -16,7 +16,7 @@ def compile_packages(
     Args:
         config: a name in pipelines/config.
         registry: where the images are, if not where the config says.
-        tag: the tag of the images; by default the config's, else the git commit's.
+        tag: the tag of the images; of all; by default the config's, else a hash of each one's content.
         output: the folder to write to.
 
     Returns:

@@ -148,7 +148,7 @@ class Config(Strict):
         return CONFIGS.parents[1] / self.schema_file
 
     def disable_cache(self, stage: str = "") -> "Config":
-        """The same, but with KFP's cache switched off for a stage, or for all of them."""
+        """The same, but with the cache switched off for a stage, or for all of them."""
         off = {"caching": False}
         stages = {name: self.get_stage(name).model_copy(update=off) for name in ([stage] if stage else self.stages)}
         defaults = self.defaults if stage else self.defaults.model_copy(update=off)

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 BASE = "base"  # the image that all others stand on
 GPU_REQUIREMENTS = "requirements-gpu.txt"
 DIGITS = 16  # hexadecimal, of a SHA-256
+# A path or pattern within the project, perhaps with the value of an ARG.
+_SOURCE = re.compile(r"(?!.*\*\*|.*\.\.|/|\./|\.$)(?:[\w.*?/-]|\$\{\w+\})+")
 
 
 def find_tag(image: str, *, for_gpu: bool = False) -> str:
@@ -35,7 +37,7 @@ def find_tag(image: str, *, for_gpu: bool = False) -> str:
     if not dockerfile.is_file():
         raise UserError(f"{dockerfile}: no such file, from which the image {image} could be built.")
     made_of = ["" if image == BASE else find_tag(BASE)]
-    for path in [dockerfile, *list_files(dockerfile, for_gpu=for_gpu)]:
+    for path in [dockerfile, *filter(Path.is_file, [ROOT / ".dockerignore"]), *list_files(dockerfile, for_gpu=for_gpu)]:
         name, content = path.relative_to(ROOT).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
         made_of.append(f"{content} {bool(path.stat().st_mode & stat.S_IXUSR)} {name}")
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:DIGITS]
@@ -45,10 +47,10 @@ def list_files(dockerfile: Path, *, for_gpu: bool) -> list[Path]:
     """The files of the project that its COPY lines take, in the order of their names.
 
     Raises:
-        UserError: one of these lines takes nothing.
+        UserError: one of these lines takes nothing, or is not understood.
     """
     files: set[Path] = set()
-    for source in _list_sources(dockerfile.read_text(encoding="utf-8"), for_gpu=for_gpu):
+    for source in _list_sources(dockerfile, for_gpu=for_gpu):
         matches = list(ROOT.glob(source))
         if not matches:
             raise UserError(f"{dockerfile}: copies {source}, which is not there.")
@@ -62,20 +64,33 @@ def is_fixed(image: str) -> bool:
     return "@sha256:" in image or image.rpartition("/")[2].partition(":")[2] not in ("", "latest")
 
 
-def _list_sources(text: str, *, for_gpu: bool) -> Iterator[str]:
-    """Yields the paths and patterns that a Dockerfile copies from the project."""
-    values = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+def _list_sources(dockerfile: Path, *, for_gpu: bool) -> Iterator[str]:
+    """Yields the paths and patterns that a Dockerfile takes from the project.
+
+    Raises:
+        UserError: a line may take files in a way that is not understood here, so that the tag would not hold for them.
+    """
+    text = re.sub(r"\\[ \t]*\r?\n", " ", dockerfile.read_text(encoding="utf-8", errors="replace"))
+    values = dict(re.findall(r"^\s*ARG\s+(\w+)=(\S+)\s*$", text, re.MULTILINE | re.IGNORECASE))
     if for_gpu:
         values["REQUIREMENTS"] = GPU_REQUIREMENTS
-    for line in re.findall(r"^(?:COPY|ADD) (?!.*--from)(.+)$", text.replace("\\\n", " "), re.MULTILINE):
-        sources = [word for word in line.split() if not word.startswith("--")][:-1]
-        yield from (re.sub(r"\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), source) for source in sources)
+    for line in text.splitlines():
+        instruction, *words = line.split() or [""]
+        flags = [word for word in words if word.startswith("--")]
+        if instruction.upper() in ("COPY", "ADD") and not any(flag.startswith("--from=") for flag in flags):
+            sources = [word for word in words if word not in flags][:-1]
+            if not sources or not all(_SOURCE.fullmatch(source) for source in sources):
+                raise UserError(f"{dockerfile}: '{line}': write it as COPY SOURCE... TARGET, with plain paths.")
+            yield from (re.sub(r"\$\{(\w+)\}", lambda found: values.get(found[1], found[0]), each) for each in sources)
+        elif instruction.upper() == "ONBUILD":
+            raise UserError(f"{dockerfile}: '{line}': leave this to the images that are to be built.")
+        elif instruction.upper() == "RUN" and any("type=bind" in flag for flag in flags):
+            raise UserError(f"{dockerfile}: '{line}': takes files by a mount; take them by COPY.")
 
 
 def _is_ignored(path: Path) -> bool:
     """Whether .dockerignore keeps a file, by its path from the project's folder, out of what is built."""
-    is_contract = path.parts[0] == "components" and path.name == "component.yaml"
-    return is_contract or "__pycache__" in path.parts
+    return path.match("components/*/component.yaml") or "__pycache__" in path.parts
 
 
 def _main() -> None:

@@ -41,6 +41,7 @@ class Stages:
             if stage not in self.contracts:
                 raise UserError(name_unknown(f"{config.path}: the stage", stage, self.contracts))
         self._prefix = prefix.rstrip("/")
+        self.untagged: dict[str, str] = {}  # why the image of a stage has no tag, as far as tasks were added
         self._components: dict[tuple[str, str], components.YamlComponent] = {}
         self.parameters = {name: self._configure_parameters(name) for name in self.contracts}
         self.pipeline_root = config.pipeline_root or None
@@ -118,8 +119,9 @@ class Stages:
         for_gpu = accelerator is not None and accelerator.type == NVIDIA
         try:
             tag = self.tag or find_tag(image, for_gpu=for_gpu)
-        except UserError:  # it cannot be built yet, which only a cluster minds
+        except UserError as error:  # it cannot be built yet, which only a cluster minds
             tag = ""
+            self.untagged[stage] = str(error)
         return f"{f'{self._prefix}/' if self._prefix else ''}{image}{f':{tag}' if tag else ''}"
 
     def _configure_parameters(self, stage: str) -> dict[str, Any]:
@@ -169,7 +171,7 @@ def _check_reference(registry: str, tag: str) -> None:
 
 
 def _configure(task: dsl.PipelineTask, config: StageConfig) -> None:
-    """Sets what only a cluster heeds: resources, retries, caching and nodes."""
+    """Sets the caching, and what only a cluster heeds: resources, retries and nodes."""
     for set_quantity, quantity in (
         (task.set_cpu_request, config.requests.cpu),
         (task.set_cpu_limit, config.limits.cpu),

@@ -30,13 +30,13 @@ from components.shared.files import lock_folder, new_directory, new_file, open_r
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.spec import FUNCTION
-from pipelines.compiler.values import list_texts
 from pipelines.output.project import ROOT
 from pipelines.submission.preparation import DATA
 
-FOLDER = ".cache"  # in the folder of the runs
+FOLDER = ".stage_cache"  # in the folder of the runs
 OUTPUTS = "executor_output.json"  # in which kfp's executor describes the outputs of a task
 FORMAT = 1  # of the entries; another number makes those that are there useless
+VERSION = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}\.dir(/|$)")  # of DVC, in an address; a path of a table may follow
 
 
 class TakenTask(NamedTuple):
@@ -59,8 +59,9 @@ class _Artifact(TypedDict):
 class _Entry(TypedDict):
     made_by: str  # EXPERIMENT/RUN, which ran the task
     folder: str  # of the task, in a run that has its outputs
-    files: dict[str, str]  # the sha256 of each, by its path in the folder
+    files: dict[str, str]  # what _describe_files says of it
     artifacts: dict[str, _Artifact]  # by output
+    parameters: dict[str, Any]  # the outputs that are none, which may hold paths in the folder
 
 
 class _Call(NamedTuple):
@@ -79,17 +80,24 @@ class StageCache:
     """The cache as one run uses it, with the methods by which kfp.local asks its own."""
 
     def __init__(
-        self, folder: Path, identify_code: Callable[[str, str], str], on_hit: Callable[[TakenTask], None]
+        self,
+        root: Path,
+        experiment: str,
+        folder: Path,
+        identify_code: Callable[[str, str], str],
+        on_hit: Callable[[TakenTask], None],
     ) -> None:
-        """Keeps its entries beside the experiments.
+        """Nothing is read or written yet.
 
         Args:
+            root: the folder of the entries, for all experiments.
+            experiment: that the run belongs to.
             folder: of the run.
             identify_code: a text that changes whenever what runs a stage does, by the stage and the name of its image;
                 empty if that is not known.
             on_hit: is told of each task whose outputs were taken.
         """
-        self._root, self._folder = folder.parent.parent / FOLDER, folder
+        self._root, self._experiment, self._folder = root, experiment, folder
         self._identify_code, self._on_hit = identify_code, on_hit
         self._calls: dict[str, _Call] = {}  # by key; those that cannot be told from others have none
 
@@ -109,48 +117,53 @@ class StageCache:
     def get(self, key: str) -> dict[str, Any] | None:
         """The outputs of that key, copied into the folder of the run; None if they are not there or not whole."""
         started, path = time.monotonic(), self._locate(key)
-        if key not in self._calls or not path.is_file():
+        if not (call := self._calls.get(key)):
             return None
-        call = self._calls[key]
         target = self._folder / "artifacts" / "taken" / call.task
         try:
             entry = read_document(path, _Entry, "delete it")
             with new_directory(target) as temporary:
-                shutil.copytree(entry["folder"], temporary, dirs_exist_ok=True)
-                if _hash_files(temporary) != entry["files"]:
+                _copy(Path(entry["folder"]), temporary)
+                if _describe_files(temporary) != entry["files"]:
                     raise _UnknownContentError
-                _readdress(temporary / OUTPUTS, Path(entry["folder"]), target)
-            files = entry["files"] | {OUTPUTS: _hash_file(target / OUTPUTS)}
-        except (UserError, OSError, _UnknownContentError):  # the run that has them is gone, or somebody has edited them
+                entry = _readdress(entry, temporary, target)
+        # There is no such entry, the run that has them is gone, or somebody has edited one of them.
+        except (UserError, OSError, ValueError, _UnknownContentError):
             return None
-        self._write(path, {**entry, "folder": str(target), "files": files})
+        self._write(path, entry)
+        self._on_hit(self._describe_hit(call, entry["made_by"], time.monotonic() - started))
+        artifacts = {name: _make_artifact(artifact, target) for name, artifact in entry["artifacts"].items()}
+        return {**entry["parameters"], **artifacts}
+
+    def _describe_hit(self, call: _Call, made_by: str, seconds: float) -> TakenTask:
         parameters = {name: value for name, value in call.arguments.items() if not isinstance(value, dsl.Artifact)}
         inputs = {name: value.uri for name, value in call.arguments.items() if isinstance(value, dsl.Artifact)}
-        made_by = entry["made_by"].removeprefix(f"{self._folder.parent.name}/")
-        self._on_hit(TakenTask(call.task, made_by, parameters, inputs, time.monotonic() - started))
-        return {name: _make_artifact(artifact, target) for name, artifact in entry["artifacts"].items()}
+        return TakenTask(call.task, made_by.removeprefix(f"{self._experiment}/"), parameters, inputs, seconds)
 
     def put(self, key: str, outputs: dict[str, Any]) -> None:
         """Keeps the outputs of a task that has run, if what it took is still what it was when it began."""
         call = self._calls.get(key)
-        if not call or not all(isinstance(output, dsl.Artifact) for output in outputs.values()):
+        described = next(self._folder.glob(f"artifacts/*/{call.task}/{OUTPUTS}"), None) if call else None
+        if not call or not described:
             return
+        folder = described.parent
         with contextlib.suppress(OSError, _UnknownContentError):
-            (described,) = self._folder.glob(f"artifacts/*/{call.task}/{OUTPUTS}")
             if self._hash(call) == key:
-                folder = described.parent
-                artifacts = {name: _describe_artifact(output, folder) for name, output in outputs.items()}
-                made_by = f"{self._folder.parent.name}/{self._folder.name}"
-                files = _hash_files(folder)
-                self._write(
-                    self._locate(key), _Entry(made_by=made_by, folder=str(folder), files=files, artifacts=artifacts)
+                artifacts = {name: output for name, output in outputs.items() if isinstance(output, dsl.Artifact)}
+                entry = _Entry(
+                    made_by=f"{self._experiment}/{self._folder.name}",
+                    folder=str(folder),
+                    files=_describe_files(folder),
+                    artifacts={name: _describe_artifact(artifact, folder) for name, artifact in artifacts.items()},
+                    parameters={name: output for name, output in outputs.items() if name not in artifacts},
                 )
+                self._write(self._locate(key), entry)
 
     def _locate(self, key: str) -> Path:
         return self._root / f"{key}.json"
 
     def _write(self, path: Path, entry: _Entry) -> None:
-        with contextlib.suppress(OSError), lock_folder(self._root), new_file(path) as temporary:
+        with contextlib.suppress(OSError, ValueError), lock_folder(self._root), new_file(path) as temporary:
             write_document(temporary, entry)
 
     def _hash(self, call: _Call) -> str:
@@ -163,8 +176,27 @@ class StageCache:
         code = self._identify_code(call.stage, call.image)
         if not code:
             raise _UnknownContentError
-        arguments = {name: _describe(name, value) for name, value in call.arguments.items()}
+        arguments = {name: self._describe(name, value) for name, value in call.arguments.items()}
         return _hash_text([FORMAT, code, call.command, arguments])
+
+    def _describe(self, name: str, value: Any) -> Any:
+        """An argument as JSON: a parameter by its value, and what is an address by what lies there.
+
+        Where that is also counts, as a stage may write it down; but within the run's own folder, which is new each
+        time, it does not.
+        """
+        if isinstance(value, dsl.Artifact):
+            return {"metadata": value.metadata, "content": _hash_address(value.uri)}
+        if not name.endswith(("_uri", "_uris")):
+            return value
+        if isinstance(value, dict):
+            return {key: self._describe(name, each) for key, each in value.items()}
+        if not value:
+            return value
+        if name in DATA and is_table_name(Path(value).name) and Path(value).is_file():
+            raise _UnknownContentError  # the images that the table names are elsewhere
+        is_own = Path(value).is_relative_to(self._folder)
+        return {"address": "" if is_own else value, "content": _hash_address(value)}
 
 
 @contextlib.contextmanager
@@ -181,70 +213,57 @@ def use_cache(cache: StageCache) -> Iterator[None]:
 def remove_useless_entries(runs: Path) -> None:
     """Removes the entries from which nothing can be taken any more, since the run that had the outputs is gone."""
     for path in (runs / FOLDER).glob("*.json"):
+        if not re.fullmatch(r"[0-9a-f]{64}", path.stem):
+            continue
         with contextlib.suppress(UserError):
             if Path(read_document(path, _Entry, "delete it")["folder"]).is_dir():
                 continue
         path.unlink(missing_ok=True)
 
 
-def hash_code(stage: str) -> str:
-    """A hash of the files that the project's own Python runs for a stage; empty if it is no stage of the project.
-
-    Its contract is not among them: what is in it reaches the stage as parameters and a command.
-    """
-    folder = ROOT / "components" / stage
-    if not stage or not folder.is_dir():
-        return ""
-    paths = (path for place in (folder, ROOT / "components/shared", ROOT / "models") for path in place.rglob("*"))
-    files = {
-        path.relative_to(ROOT).as_posix(): _hash_file(path)
-        for path in paths
-        if path.is_file() and path.name != "component.yaml" and "__pycache__" not in path.parts
-    }
-    return _hash_text(files)
-
-
-def _describe(name: str, value: Any) -> Any:
-    """An argument as JSON, with the content of the files that it names."""
-    if isinstance(value, dsl.Artifact):
-        return {"metadata": value.metadata, "content": _hash_address(value.uri)}
-    if not name.endswith(("_uri", "_uris")):
-        return value
-    texts = list(list_texts(value))
-    if name in DATA and any(is_table_name(Path(text).name) and Path(text).is_file() for text in texts):
-        raise _UnknownContentError  # the images that the table names are elsewhere
-    return {"value": value, "content": [_hash_address(text) for text in texts]}
-
-
 def _hash_address(text: str) -> str:
-    """A hash of the file or folder of that path; empty if the text alone tells all, as for a version of DVC."""
-    if re.search(r"\.dir(/|$)", text):
-        return ""
+    """A hash of the file or folder that a stage finds at a path or an address.
+
+    A version in a DVC remote is known by its manifest, whose name is its hash: a file here, also for a table in it, and
+    elsewhere an address that tells all.
+    """
     if is_address(text):
-        raise _UnknownContentError
-    path = Path(text)
-    if not path.is_absolute() or not path.exists():
+        if not VERSION.search(text):
+            raise _UnknownContentError
         return ""
-    return _hash_text(_hash_files(path)) if path.is_dir() else _hash_file(path)
+    path = ROOT / text  # where the stages run
+    manifest = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
+    return _hash_file(manifest) if manifest else _hash_text(_describe_files(path))
 
 
-def _hash_files(folder: Path) -> dict[str, str]:
-    """The sha256 of each file in a folder and below it, by its path in the folder.
+def _copy(source: Path, target: Path) -> None:
+    """Copies a folder without its permissions, which somebody may have taken away to protect it."""
+    for parent, _, names in os.walk(source):
+        place = target / Path(parent).relative_to(source)
+        place.mkdir(exist_ok=True)
+        for name in names:
+            shutil.copyfile(Path(parent, name), place / name, follow_symlinks=False)
+
+
+def _describe_files(folder: Path) -> dict[str, str]:
+    """What is in a folder and below it, by the paths there: the sha256 of a file, and where a link leads.
 
     Raises:
-        OSError: something in it is neither a file nor a folder, or cannot be read.
+        OSError: the folder is not there, or something in it is neither a file nor a folder, or cannot be read.
         _UnknownContentError: a link leads to another folder.
     """
 
     def stop(error: OSError) -> NoReturn:
         raise error
 
-    files: dict[str, str] = {}
+    found: dict[str, str] = {}
     for parent, folders, names in os.walk(folder, onerror=stop):
-        if any(Path(parent, name).is_symlink() for name in folders):
-            raise _UnknownContentError
-        files |= {str(Path(parent, name).relative_to(folder)): _hash_file(Path(parent, name)) for name in names}
-    return files
+        for path in (Path(parent, name) for name in [*folders, *names]):
+            if path.is_symlink() and path.is_dir():
+                raise _UnknownContentError
+            link = os.readlink(path) if path.is_symlink() else ""
+            found[path.relative_to(folder).as_posix()] = "" if path.is_dir() else f"{_hash_file(path)} {link}"
+    return found
 
 
 def _hash_file(path: Path) -> str:
@@ -256,25 +275,40 @@ def _hash_text(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _readdress(path: Path, old: Path, new: Path) -> None:
-    """Lets kfp's description of the outputs say that they are in another folder."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    for output in content.get("artifacts", {}).values():
-        for artifact in output["artifacts"]:
-            artifact["uri"] = str(new / _find_path(artifact["uri"], old))
-    path.write_text(json.dumps(content), encoding="utf-8")
+def _readdress(entry: _Entry, copy: Path, target: Path) -> _Entry:
+    """The entry of a copy of its folder that is to be at `target`; what names the folder there is changed likewise.
+
+    That is kfp's description of the outputs, and those that are parameters, each of which is a file as well.
+    """
+
+    def move(value: Any) -> Any:
+        if isinstance(value, str) and Path(value).is_relative_to(entry["folder"]):
+            return str(target / Path(value).relative_to(entry["folder"]))
+        if isinstance(value, list):
+            return [move(each) for each in value]
+        return {name: move(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+    parameters = move(entry["parameters"])
+    described = json.loads((copy / OUTPUTS).read_text(encoding="utf-8"))
+    places = {artifact["path"] for artifact in entry["artifacts"].values()}
+    if described.get("artifacts", {}).keys() != entry["artifacts"].keys() or not places <= entry["files"].keys():
+        raise _UnknownContentError  # the entry itself has been edited
+    described = move(described)
+    texts = {OUTPUTS: json.dumps(described)}
+    texts |= {name: value for name, value in parameters.items() if value != entry["parameters"][name]}
+    files = dict(entry["files"])
+    for name, text in texts.items():
+        if name in files:
+            (copy / name).write_text(text, encoding="utf-8")
+            files[name] = f"{_hash_file(copy / name)} "
+    return {**entry, "folder": str(target), "files": files, "parameters": parameters}
 
 
 def _describe_artifact(artifact: dsl.Artifact, folder: Path) -> _Artifact:
-    path = _find_path(artifact.uri, folder)
-    return {"type": artifact.schema_title, "name": artifact.name, "path": path, "metadata": artifact.metadata}
-
-
-def _find_path(uri: str, folder: Path) -> str:
-    """The path of an artifact in the folder of its task."""
-    if not Path(uri).is_relative_to(folder):
+    if not Path(artifact.uri).is_relative_to(folder):
         raise _UnknownContentError
-    return Path(uri).relative_to(folder).as_posix()
+    path = Path(artifact.uri).relative_to(folder).as_posix()
+    return {"type": artifact.schema_title, "name": artifact.name, "path": path, "metadata": artifact.metadata}
 
 
 def _make_artifact(artifact: _Artifact, folder: Path) -> dsl.Artifact:

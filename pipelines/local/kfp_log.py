@@ -1,4 +1,4 @@
-"""Parses what kfp.local prints, since kfp reports what happens on this machine in no other way."""
+"""Parses what kfp.local prints, since kfp reports what it runs on this machine in no other way."""
 
 import io
 import json

@@ -3,8 +3,6 @@
 What another run takes its artifacts from stays, and so does what a person has changed.
 """
 
-import contextlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,11 +13,14 @@ from components.shared.files import TEMPORARY, name_temporary
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.values import list_texts
 from pipelines.local.cache import remove_useless_entries
-from pipelines.local.record import FILE, RunRecord, list_records
+from pipelines.local.record import FILE, RunRecord, is_going_on, read_records
 from pipelines.output.console import print_line
 from pipelines.output.index import FILE as INDEX
+from pipelines.output.project import ROOT
+from pipelines.submission.commands import FILE as COMMAND
 
 SETTLED = 2  # seconds after its end in which a run may still write, and to which file systems round times
+PAGES = 60  # seconds within which a run writes its pages, the last of which is index.html
 Records = Mapping[Path, RunRecord]  # by the run's folder, in the order in which the runs of an experiment were started
 
 
@@ -36,17 +37,19 @@ def prune(runs: Path, experiment: str, keep: int, *, remove: bool) -> Survey:
     Args:
         runs: the folder of the runs.
         experiment: whose runs are looked at.
-        keep: so many of the newest runs stay, and the latest success.
+        keep: so many of the newest runs stay, besides the latest success and the latest that made a curated folder.
         remove: whether the old ones are removed; otherwise nothing is.
 
     Returns:
         What was found.
 
     Raises:
-        UserError: the experiment has no runs; the record of a run is damaged, so that it is not known what that one
-            takes from others; or a run cannot be removed.
+        UserError: the experiment has no runs; a run goes on, or the record of one is damaged, so that it is not known
+            what that one takes from others; or a run cannot be removed.
     """
-    survey = _survey(runs.resolve(), experiment, keep)
+    survey = _survey(runs, experiment, keep)
+    if remove:
+        _remove_what_was_left(runs / experiment)
     for folder, size in survey.removable.items():
         if remove:
             _remove(folder)
@@ -54,25 +57,33 @@ def prune(runs: Path, experiment: str, keep: int, *, remove: bool) -> Survey:
     for folder, reason in survey.kept.items():
         print_line(f"{folder.name}: stays, since {reason}")
     if remove:
-        _remove_what_was_left(runs / experiment)
         remove_useless_entries(runs)
     print_line(f"{_write_size(sum(survey.removable.values()))} {'freed' if remove else 'would be freed'}")
     return survey
 
 
 def _survey(runs: Path, experiment: str, keep: int) -> Survey:
-    records = {folder: record for name in _list_experiments(runs) for folder, record in _list_runs(runs, name)}
-    own = [folder for folder in records if folder.parent == runs / experiment]
+    names = {(runs / name).resolve(): name for name in _list_experiments(runs)}  # it may be a link to another place
+    records: dict[Path, RunRecord] = {}
+    for place, name in names.items():
+        found = {place / folder.name: record for folder, record in read_records(runs, name).items()}
+        records |= {folder: record for folder, record in found.items() if not folder.is_symlink()}
+    own = [folder for folder in records if folder.parent == (runs / experiment).resolve()]
     if not own:
         raise UserError(f"{runs / experiment}: has no runs; name the experiment by --experiment.")
     successes = [folder for folder in own if records[folder]["state"] == "succeeded"]
-    old = [folder for folder in own[: max(len(own) - keep, 0)] if folder not in successes[-1:]]
+    curating = [folder for folder in successes if "data" in records[folder]["artifacts"]]
+    newest = {*own[-keep:], *successes[-1:], *curating[-1:]}
+    old = [folder for folder in own if folder not in newest]
     kept = {folder: f"{work} was written after it ended" for folder in old if (work := _find_later_work(folder))}
+    for link in filter(Path.is_symlink, (runs / experiment).iterdir()):
+        if link.resolve() in old:
+            kept[link.resolve()] = f"the link {link.name} leads to it"
     users = _list_users(records)
     while True:  # a run that stays keeps what it takes artifacts from
         removable = [folder for folder in old if folder not in kept]
         needed = {
-            folder: f"{_name(user, runs)} takes artifacts from it"
+            folder: f"{names[user.parent]}/{user.name} takes artifacts from it"
             for folder in removable
             for user in users[folder] - {*removable}
         }
@@ -82,45 +93,60 @@ def _survey(runs: Path, experiment: str, keep: int) -> Survey:
 
 
 def _list_experiments(runs: Path) -> Iterator[str]:
-    """The names of the experiments; a name with a slash is a folder in a folder."""
-    for parent, folders, _ in os.walk(runs):
-        if any(Path(parent, folder, FILE).is_file() for folder in folders):
-            yield os.path.relpath(parent, runs)
-        folders[:] = [folder for folder in folders if not Path(parent, folder, FILE).is_file()]
+    """The names of the experiments; a name with a slash is a folder in a folder.
 
-
-def _list_runs(runs: Path, experiment: str) -> Iterator[tuple[Path, RunRecord]]:
-    for record in list_records(runs, experiment):
-        yield runs / experiment / record["run"], record
+    Raises:
+        UserError: a run goes on.
+    """
+    left, seen = [runs], set()
+    while left:
+        place = left.pop(0)
+        if place.resolve() in seen or not place.is_dir():
+            continue
+        seen.add(place.resolve())
+        folders = [path for path in sorted(place.iterdir()) if path.is_dir() and not TEMPORARY.fullmatch(path.name)]
+        if any((folder / FILE).is_file() for folder in folders):
+            yield place.relative_to(runs).as_posix()
+        for folder in folders:
+            if is_going_on(folder):
+                raise UserError(f"{folder}: goes on, and may take something from any run; wait until it has ended.")
+        left += [folder for folder in folders if not any((folder / name).exists() for name in (FILE, COMMAND))]
 
 
 def _list_users(records: Records) -> dict[Path, set[Path]]:
     """The runs whose records name something in the folder of another run, or that run itself, by that one's folder."""
     users: dict[Path, set[Path]] = {folder: set() for folder in records}
     for user, record in records.items():
-        paths = [Path(text) for text in list_texts(dict(record)) if text.startswith("/")]
+        paths = [(ROOT / text).resolve() for text in list_texts(dict(record)) if "/" in text and "\0" not in text]
         taken = {folder for path in paths for folder in (path, *path.parents) if folder in users}
-        if before := record["arguments"].get(FROM_RUN):
+        if isinstance(before := record["arguments"].get(FROM_RUN), str):
             taken.add(user.parent / before)
         for folder in taken & users.keys() - {user}:
             users[folder].add(user)
     return users
 
 
-def _name(run: Path, runs: Path) -> str:
-    return run.relative_to(runs).as_posix()
-
-
 def _find_later_work(folder: Path) -> str:
-    """A file in the folder of a run that was written after the run had ended, by its path; empty if there is none."""
-    last = next(folder / name for name in (INDEX, FILE) if (folder / name).is_file())
-    end = last.stat().st_mtime + SETTLED
-    return next((str(path.relative_to(folder)) for path in _list_files(folder) if path.lstat().st_mtime > end), "")
+    """A file in the folder of a run that came there after the run had ended, by its path; empty if there is none."""
+    end = _read_time(folder / FILE)
+    if (folder / INDEX).is_file():
+        if _read_time(folder / INDEX) > end + PAGES:
+            return INDEX
+        end = max(end, _read_time(folder / INDEX))
+    files = (path for path in _list_files(folder) if _read_time(path) > end + SETTLED)
+    return next((str(path.relative_to(folder)) for path in files), "")
+
+
+def _read_time(path: Path) -> float:
+    """When a file or link was written or came here; a copy may keep the time of its original."""
+    status = path.lstat()
+    return max(status.st_mtime, status.st_ctime)
 
 
 def _measure(folder: Path) -> int:
     """The bytes that the files in a folder take on disk."""
-    return sum(path.lstat().st_blocks * 512 for path in _list_files(folder))
+    files = (path.lstat() for path in _list_files(folder))
+    return sum(status.st_blocks * 512 for status in files if status.st_nlink == 1)  # others stay under another name
 
 
 def _list_files(folder: Path) -> Iterator[Path]:
@@ -139,15 +165,27 @@ def _remove(folder: Path) -> None:
     """
     hidden = name_temporary(folder)
     try:
-        with contextlib.suppress(FileNotFoundError):  # another command has been faster
-            folder.rename(hidden)
-            shutil.rmtree(hidden)
+        folder.rename(hidden)
+    except FileNotFoundError:  # another command has been faster
+        return
     except OSError as error:
         raise UserError(f"{folder}: cannot be removed ({error.strerror}); make it yours to remove.") from None
+    _remove_hidden(hidden)
 
 
 def _remove_what_was_left(experiment: Path) -> None:
-    """Removes the rest of runs whose removal was killed."""
+    """Removes the rest of runs whose removal was interrupted."""
     for path in experiment.iterdir():
         if TEMPORARY.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove_hidden(path)
+
+
+def _remove_hidden(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:  # as above
+        pass
+    except OSError as error:
+        raise UserError(
+            f"{folder}: what is left of a run cannot be removed ({error.strerror}); make it yours to remove."
+        ) from None

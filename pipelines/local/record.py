@@ -2,6 +2,9 @@
 
 import contextlib
 import datetime
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -85,6 +88,29 @@ def make_folder(runs: Path, experiment: str, pipeline: str) -> Path:
     raise UserError(f"{runs / experiment}: too many runs within one second; try again.")
 
 
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Shows others that a run goes on, as long as the block does; however the process ends, that ends too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_going_on(folder: Path) -> bool:
+    """Whether a run holds its folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def write_record(folder: Path, record: RunRecord) -> None:
     """Writes run.json into the folder of the run."""
     with new_file(folder / FILE) as path:
@@ -119,7 +145,17 @@ def list_records(runs: Path, experiment: str) -> list[RunRecord]:
     Raises:
         UserError: one of them is damaged.
     """
-    return sorted(map(_read, _list_paths(runs, experiment)), key=_read_order)
+    return list(read_records(runs, experiment).values())
+
+
+def read_records(runs: Path, experiment: str) -> dict[Path, RunRecord]:
+    """The same by the folder of each run, whatever the record calls it.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+    records = [(path.parent, _read(path)) for path in _list_paths(runs, experiment)]
+    return dict(sorted(records, key=lambda run: _read_order(run[1])))
 
 
 def find_curated(runs: Path, experiment: str, name: str) -> str:

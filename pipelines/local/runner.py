@@ -19,9 +19,11 @@ from kfp.dsl.base_component import BaseComponent
 from components.shared.artifacts import PLACEHOLDER
 from components.shared.errors import UserError
 from components.shared.files import remove_temporary
+from pipelines.compiler.image_tags import find_tag
 from pipelines.compiler.spec import Task, find_constants, list_images, list_tasks, read_spec
 from pipelines.compiler.values import list_texts
-from pipelines.local.cache import OUTPUTS, StageCache, hash_code, use_cache
+from pipelines.local.cache import FOLDER as CACHE
+from pipelines.local.cache import OUTPUTS, StageCache, use_cache
 from pipelines.local.containers import check_images, identify_image, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import Interruption, end_new_children, set_environment
@@ -92,6 +94,8 @@ def check_runner(runner: str, pipeline: BaseComponent) -> None:
 def run_package(
     folder: Path,
     *,
+    runs: Path,
+    experiment: str,
     arguments: dict[str, Any],
     artifacts: dict[str, str],
     origin: dict[str, str],
@@ -106,6 +110,8 @@ def run_package(
 
     Args:
         folder: of the run.
+        runs: the folder of all runs, in which the cache is.
+        experiment: that the run belongs to.
         arguments: of the pipeline.
         artifacts: the URIs that an earlier run left, by name; the record lists them with this run's own, so that any
             stage can continue from here.
@@ -125,7 +131,7 @@ def run_package(
             end_new_children(),
             (folder / "run.log").open("wb", buffering=0) as log,
             _use_kfp_local(folder, arguments, options, Path(temporary)),
-            use_cache(StageCache(folder, _identify_code(options.runner), watcher.take_taken)),
+            _use_cache(runs, experiment, folder, options.runner, watcher),
             interruption.let_through(),
         ):
             _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
@@ -135,7 +141,8 @@ def run_package(
     except KeyboardInterrupt:
         record["state"] = "cancelled"
     finally:
-        remove_temporary(folder)
+        with contextlib.suppress(OSError):  # the record comes first
+            remove_temporary(folder)
         # Not rounded, nor are the seconds of the tasks: rounded ones might add up to more than the whole run took.
         record["seconds"] = time.monotonic() - started
         _add_tasks(record, folder, watcher)
@@ -193,12 +200,28 @@ def _use_kfp_local(folder: Path, arguments: dict[str, Any], options: LocalOption
             yield
 
 
+def _use_cache(
+    runs: Path, experiment: str, folder: Path, runner: str, watcher: Watcher
+) -> contextlib.AbstractContextManager[None]:
+    place = runs.resolve() / CACHE
+    return use_cache(StageCache(place, experiment, folder, _identify_code(runner), on_hit=watcher.take_taken))
+
+
 def _identify_code(runner: str) -> Callable[[str, str], str]:
     """What tells the cache which code runs a stage; see StageCache."""
     if runner == "docker":
         return lambda stage, image: identify_image(image)
     environment = identify_environment(find_python())
-    return lambda stage, image: f"{code} {environment}" if (code := hash_code(stage)) else ""
+    tracking = sorted((name, value) for name, value in os.environ.items() if name.startswith("MLFLOW_"))
+
+    def identify(stage: str, image: str) -> str:
+        try:
+            code = find_tag(stage)  # which is a hash of the files that the stage's image has
+        except UserError:
+            return ""
+        return f"{code} {environment} {tracking if stage == 'train' else ''}" if environment else ""
+
+    return identify
 
 
 def _execute(package: Path, arguments: dict[str, Any], log: WatchedLog) -> None:

@@ -13,7 +13,21 @@ from components.shared.errors import UserError
 from pipelines.output.project import ROOT
 
 PACKAGES = ("kfp", "tensorflow")
-SETTINGS = ("CUDA_", "MLFLOW_", "TF_", "XLA_")  # begin the variables by which people change what these packages do
+# What begins the variables by which people change what these packages do.
+SETTINGS = (
+    "CUBLAS_",
+    "CUDA_",
+    "CUDNN_",
+    "DNNL_",
+    "KMP_",
+    "MKL_",
+    "NVIDIA_",
+    "OMP_",
+    "ONEDNN_",
+    "PYTHONPATH",
+    "TF_",
+    "XLA_",
+)
 VARIABLE = "STAGES_PYTHON"  # names another Python than that of .venv-stages
 
 
@@ -41,10 +55,15 @@ def find_python() -> str:
 
 
 def identify_environment(python: str) -> str:
-    """A text that changes with the version of a Python, the packages that it has, and the settings of these."""
+    """A text that changes with the version of a Python, the packages that it has, and the settings of these.
+
+    Empty if the Python does not say.
+    """
     listing = "sorted(name for path in sys.path if os.path.isdir(path) for name in os.listdir(path) if '-info' in name)"
     script = f"import os, sys; print(sys.version, {listing})"
     packages = subprocess.run([python, "-c", script], capture_output=True, encoding="utf-8").stdout
+    if not packages:
+        return ""
     settings = {name: value for name, value in os.environ.items() if name.startswith(SETTINGS)}
     return f"{packages} {sorted(settings.items())}"
 

@@ -1,5 +1,6 @@
 """A run on this machine, from the request to its results."""
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -17,10 +18,18 @@ from pipelines.compiler.spec import list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.data.ignored import list_ignored
+from pipelines.local.cache import FOLDER as CACHE
 from pipelines.local.kfp_log import Watcher
 from pipelines.local.overview import describe_run
 from pipelines.local.processes import Interruption
-from pipelines.local.record import RunRecord, find_last_task, find_measured_before, find_record, make_folder
+from pipelines.local.record import (
+    RunRecord,
+    find_last_task,
+    find_measured_before,
+    find_record,
+    hold_folder,
+    make_folder,
+)
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
 from pipelines.output.console import OutputConsole, link_to, print_line
 from pipelines.output.display import print_comparison, print_figures, print_steps, show_progress
@@ -110,16 +119,22 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> Run
         kept = {name: uri for name, uri in kept.items() if name not in outdated}
     if forecast := make_forecast(prepared, request):
         print_line(describe_forecast(forecast))
+        if (request.runs / CACHE).is_dir() and not request.no_cache:
+            print_line("What earlier runs have done is taken from them.")
     command = Command(request, options)
     interruption = Interruption()
-    with interruption.hold():  # from here on there is a folder, which is to say how the run ended
+    # From here on there is a folder, which is to say how the run ended.
+    with interruption.hold(), contextlib.ExitStack() as stack:
         folder = make_folder(request.runs, request.experiment, prepared.name)
+        stack.enter_context(hold_folder(folder))
         keep_command(folder, command)
         write_package(prepared.pipeline, folder / PACKAGE)
         watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
         with show_progress(watcher):
             record = run_package(
                 folder,
+                runs=request.runs,
+                experiment=request.experiment,
                 arguments=prepared.arguments,
                 artifacts=kept,
                 origin={"command": str(command), "config": config.name},

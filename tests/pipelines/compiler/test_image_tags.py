@@ -1,5 +1,6 @@
 """The tags of the images, as `make images` and compile.py name them: what changes which of them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -66,6 +67,7 @@ def rename(project: Path) -> None:
         pytest.param(append("containers/base/Dockerfile"), EVERY, id="the base"),
         pytest.param(append("containers/train/requirements-gpu.txt"), set(), id="packages for a GPU"),
         pytest.param(append("README.md"), set(), id="a document"),
+        pytest.param(append(".dockerignore"), EVERY, id="what is left out"),
         pytest.param(append("pipelines/training.py"), set(), id="a pipeline"),
         pytest.param(make("components/ingest/new.py"), {"ingest"}, id="a new file"),
         pytest.param(make("components/ingest/__pycache__/new.pyc"), set(), id="a compiled file"),
@@ -111,6 +113,79 @@ def test_compile_and_make_agree_with_and_without_git(project: Path):
     assert pushed.split() == images[1:]  # without the base, whose layers the others bring
 
 
+# Takes the place of Docker's command: it writes down what it is asked for, and has the images of a file.
+BUILDER = """\
+#!/bin/sh
+echo "$*" >> {home}/asked
+case $1 in
+  inspect) grep -qx "$4" {home}/there ;;
+  build) {meanwhile} ;;
+esac
+"""
+
+
+class Builder:
+    def __init__(self, home: Path, project: Path) -> None:
+        self.home, self.project = home, project
+        (home / "bin").mkdir()
+        (home / "there").touch()
+        self.write("true")
+
+    def write(self, meanwhile: str) -> None:
+        """What happens while an image is built."""
+        path = self.home / "bin/docker"
+        path.write_text(BUILDER.format(home=self.home, meanwhile=meanwhile))
+        path.chmod(0o755)
+
+    def make(self, *words: str) -> tuple["subprocess.CompletedProcess[str]", list[str]]:
+        """What make says, and what it asked the builder to do besides looking for images."""
+        (self.home / "asked").write_text("")
+        command = ["make", "--silent", *words, "BUILDER=docker", "REGISTRY=here", f"PYTHON={sys.executable}"]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        environment["PATH"] = f"{self.home}/bin:{environment['PATH']}"
+        done = subprocess.run(command, cwd=self.project, env=environment, capture_output=True, text=True, timeout=120)
+        lines = (self.home / "asked").read_text().splitlines()
+        return done, [line for line in lines if not line.startswith("inspect")]
+
+
+@pytest.fixture
+def builder(tmp_path: Path, project: Path) -> Builder:
+    return Builder(tmp_path, project)
+
+
+def test_make_builds_what_is_not_there_yet(builder: Builder):
+    tags = find_tags(builder.project)
+    done, asked = builder.make("images", "STAGES=audit train")
+    assert (done.returncode, done.stderr) == (0, "")
+    images = [f"here/{name}:{tags[name]}" for name in ("base", "audit", "train")]
+    assert [re.findall(r" -t (\S+)", line) for line in asked] == [[image] for image in images]
+    assert [re.findall(r"BASE=(\S+)", line) for line in asked] == [[], [images[0]], [images[0]]]
+    (builder.home / "there").write_text("\n".join(images[:2]))
+    done, asked = builder.make("images", "STAGES=audit train")
+    assert done.stdout == "".join(f"{image} is there; FORCE=1 builds it again\n" for image in images[:2])
+    assert [re.findall(r" -t (\S+)", line) for line in asked] == [[images[2]]]
+    assert len(builder.make("images", "STAGES=audit train", "FORCE=1")[1]) == 3
+    assert len(builder.make("images", "STAGES=audit train", "TAG=v1")[1]) == 3
+    done, asked = builder.make("push", "STAGES=audit train")
+    assert asked == [f"push {image}" for image in images[1:]]
+
+
+def test_an_image_whose_files_change_while_it_is_built_is_dropped(builder: Builder):
+    tag = find_tags(builder.project)["audit"]
+    builder.write("echo '# more' >> components/audit/ranking.py")
+    (builder.home / "there").write_text(f"here/base:{find_tags(builder.project)['base']}")
+    done, asked = builder.make("images", "STAGES=audit")
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[1:] == ["audit: its files were changed while it was built; make images again."]
+    assert asked[1:] == [f"rmi here/audit:{tag}"]
+
+
+def test_a_stage_that_is_not_there_is_refused(builder: Builder):
+    for target in ("images", "push"):
+        done, asked = builder.make(target, "STAGES=audit trian")
+        assert (done.returncode, done.stdout, asked) == (2, "STAGES: there is no stage trian.\n", [])
+
+
 def read_images(package: Path) -> dict[str, str]:
     executors = yaml.safe_load(package.read_text(encoding="utf-8"))["deploymentSpec"]["executors"]
     images = [each["container"]["image"] for each in executors.values() if "container" in each]
@@ -126,6 +201,52 @@ def test_a_dockerfile_that_copies_what_is_not_there_is_named(project: Path):
     done = run_python("-m", "pipelines.compiler.image_tags", cwd=project)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"{project}/containers/curate/Dockerfile: copies components/audit, which is not there.\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("copy models models", True),
+        ("  COPY   models   models", True),
+        ("ADD models models", True),
+        ("COPY --chown=65532:65532 models models", True),
+        ("COPY README.md \\\n  models ./", True),
+        ("ARG WHERE=models\nCOPY ${WHERE} models", True),
+        ("COPY models/resn?t.py models/", True),
+        ("COPY --from=packages /packages /venv", False),
+        ("# COPY models models", False),
+    ],
+)
+def test_what_is_copied_counts_however_that_is_written(project: Path, line: str, expected: bool):
+    with (project / "containers/curate/Dockerfile").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    before = find_tags(project)
+    append("models/resnet.py")(project)
+    assert (find_tags(project)["curate"] != before["curate"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ('COPY ["models", "models"]', "write it as COPY SOURCE... TARGET, with plain paths."),
+        ('COPY "models" models', "write it as COPY SOURCE... TARGET, with plain paths."),
+        ("COPY $WHERE models", "write it as COPY SOURCE... TARGET, with plain paths."),
+        ("COPY <<EOF /file", "write it as COPY SOURCE... TARGET, with plain paths."),
+        ("ADD https://example.org/file /file", "write it as COPY SOURCE... TARGET, with plain paths."),
+        ("COPY . .", "write it as COPY SOURCE... TARGET, with plain paths."),
+        ("COPY /models /models", "write it as COPY SOURCE... TARGET, with plain paths."),
+        ("COPY ../secret /secret", "write it as COPY SOURCE... TARGET, with plain paths."),
+        ("COPY models/**/x models", "write it as COPY SOURCE... TARGET, with plain paths."),
+        ("ONBUILD COPY models models", "leave this to the images that are to be built."),
+        ("RUN --mount=type=bind,source=models,target=/models ls", "takes files by a mount; take them by COPY."),
+    ],
+)
+def test_a_line_that_may_copy_anything_is_refused(project: Path, line: str, advice: str):
+    with (project / "containers/curate/Dockerfile").open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    done = run_python("-m", "pipelines.compiler.image_tags", cwd=project)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{project}/containers/curate/Dockerfile: '{line}': {advice}\n"
 
 
 @pytest.mark.parametrize("image", sorted(EVERY))

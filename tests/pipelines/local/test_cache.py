@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ import pytest
 from kfp import dsl
 from kfp.local import cache as kfp_cache
 
+from pipelines.local import runner
 from pipelines.local.cache import FOLDER, OUTPUTS, StageCache, TakenTask, use_cache
-from pipelines.output.project import ROOT
 from tests.conftest import contents
 
 COMMAND = ["python3", "-m", "kfp.dsl.executor_main", "--function_to_execute", "train", "--executor_input", "{{$}}"]
+VERSION = "files/md5/ab/0123456789abcdef0123456789abcd.dir"
 OUTPUT = {"type": {"schemaTitle": "system.Model"}, "name": "model", "metadata": {"epochs": 3}}
 
 
@@ -50,7 +52,13 @@ class Workshop:
         """What a run finds for a task."""
         taken: list[TakenTask] = []
         (folder := self.runs / experiment / run).mkdir(parents=True, exist_ok=True)
-        cache = StageCache(folder, lambda stage, image: self.code and f"{stage} {image} {self.code}", taken.append)
+        cache = StageCache(
+            self.runs / FOLDER,
+            experiment,
+            folder,
+            lambda stage, image: self.code and f"{stage} {image} {self.code}",
+            on_hit=taken.append,
+        )
         examples = dsl.Dataset("examples", str(self.examples), self.metadata)
         arguments = {**self.parameters, "examples": examples}
         with use_cache(cache):
@@ -74,7 +82,8 @@ class Workshop:
         model = dsl.Model("model", str(folder / "model"), OUTPUT["metadata"])
         described = {"artifacts": {"model": {"artifacts": [{**OUTPUT, "uri": model.uri}]}}}
         (folder / OUTPUTS).write_text(json.dumps(described))
-        asked.cache.put(asked.key, {"model": model})
+        (folder / "model_uri").write_text(model.uri)  # an output that is a parameter
+        asked.cache.put(asked.key, {"model": model, "model_uri": model.uri, "images": 3})
 
 
 @pytest.fixture
@@ -97,8 +106,10 @@ def test_what_was_done_is_taken_as_it_was(ran: Workshop):
         name = task.removeprefix("comp-")
         folder = ran.runs / "default" / run / "artifacts/taken" / name
         assert asked.outputs is not None
-        (model,) = asked.outputs.values()
+        model = asked.outputs.pop("model")
         assert isinstance(model, dsl.Model)
+        assert asked.outputs == {"model_uri": model.uri, "images": 3}
+        assert (folder / "model_uri").read_text() == model.uri
         assert (model.name, model.uri, model.metadata) == ("model", str(folder / "model"), OUTPUT["metadata"])
         assert contents(folder / "model") == contents(ran.runs / "default/first/artifacts/training-2026/train/model")
         assert (folder / "model/empty").is_dir()
@@ -127,6 +138,16 @@ def list_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if not path.is_dir()]
 
 
+def link(path: Path) -> None:
+    """Puts a link to the same bytes in the place of a file."""
+    path.rename(path.parents[3] / "elsewhere.png")
+    path.symlink_to(path.parents[3] / "elsewhere.png")
+
+
+def copy(folder: Path) -> str:
+    return str(shutil.copytree(folder, folder.with_name("copy")))
+
+
 def edit(path: Path, content: bytes = b"others") -> None:
     path.write_bytes(content)
 
@@ -143,6 +164,9 @@ def edit(path: Path, content: bytes = b"others") -> None:
         pytest.param(lambda shop: edit(shop.data / "train/i/3.png"), id="one more image"),
         pytest.param(lambda shop: (shop.data / "train/i/1.png").unlink(), id="one image less"),
         pytest.param(lambda shop: (shop.data / "train/i").rename(shop.data / "train/ii"), id="another name"),
+        pytest.param(lambda shop: (shop.data / "train/x").mkdir(), id="a class without images"),
+        pytest.param(lambda shop: link(shop.data / "train/i/1.png"), id="a link in place of an image"),
+        pytest.param(lambda shop: shop.parameters.update(data_uri=copy(shop.data)), id="another place"),
     ],
 )
 def test_what_goes_in_must_be_what_it_was(ran: Workshop, change: Callable[[Workshop], None]):
@@ -187,7 +211,16 @@ def test_outputs_must_be_what_the_stage_wrote(ran: Workshop, change: Callable[[P
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "{}", '{"made_by": 1}', "\xff", '{"made_by": "a/b", "folder": "/", "files": {}, "artifacts": []}'],
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 5000,
+        "{}",
+        '{"made_by": 1}',
+        "\xff",
+        '{"made_by": "a/b", "folder": "/", "files": {}, "artifacts": []}',
+    ],
 )
 def test_an_entry_that_is_none_is_passed_over(ran: Workshop, content: str):
     (entry,) = (ran.runs / FOLDER).iterdir()
@@ -209,8 +242,11 @@ def test_what_changed_while_the_stage_ran_is_not_kept(workshop: Workshop):
     ("change", "is_known"),
     [
         pytest.param(lambda shop: shop.parameters.update(data_uri="gs://bucket/data"), False, id="an address"),
-        pytest.param(lambda shop: shop.parameters.update(data_uri="gs://b/files/md5/ab/c.dir"), True, id="a version"),
-        pytest.param(lambda shop: shop.parameters.update(data_uri="/a/ab/c.dir/t.csv"), True, id="a versioned table"),
+        pytest.param(lambda shop: shop.parameters.update(data_uri=f"gs://b/{VERSION}"), True, id="a version"),
+        pytest.param(lambda shop: shop.parameters.update(data_uri=f"gs://b/{VERSION}/t.csv"), True, id="its table"),
+        pytest.param(lambda shop: shop.parameters.update(data_uri="gs://b/numerals.dir"), False, id="a like name"),
+        pytest.param(lambda shop: shop.parameters.update(data_uri="no/such/folder"), False, id="nothing there"),
+        pytest.param(lambda shop: shutil.rmtree(shop.examples), False, id="an artifact that is gone"),
         pytest.param(lambda shop: shop.parameters.update(data_uri=str(shop.decisions)), False, id="a table"),
         pytest.param(lambda shop: os.mkfifo(shop.data / "pipe"), False, id="a pipe"),
         pytest.param(lambda shop: (shop.data / "link").symlink_to(shop.examples), False, id="a linked folder"),
@@ -226,13 +262,49 @@ def test_what_cannot_be_known_before_is_made_anew(
     assert bool(workshop.ask("second").outputs) == is_known
 
 
-def test_a_full_disk_costs_only_the_entry(ran: Workshop):
-    """The stage meets it as well, and says so."""
+def test_entries_that_cannot_be_written_cost_no_run(ran: Workshop):
     shutil.rmtree(ran.runs / FOLDER)
     (ran.runs / FOLDER).write_text("in the way")
     asked = ran.ask("second")
     assert asked.outputs is None
     ran.run(asked, "second")
+    assert ran.ask("third").outputs is None
+    assert (ran.runs / FOLDER).read_text() == "in the way"
+
+
+def test_a_version_here_is_known_by_its_manifest(workshop: Workshop, tmp_path: Path):
+    manifest = tmp_path / "store" / VERSION
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("[]")
+    workshop.parameters["data_uri"] = f"{manifest}/table.csv"
+    workshop.run(workshop.ask("first"), "first")
+    assert workshop.ask("second").outputs
+    manifest.write_text("[1]")
+    assert workshop.ask("third").outputs is None
+
+
+def test_a_path_from_the_folder_of_the_project_is_looked_at_there(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """As the stages do, which run there."""
+    monkeypatch.setattr("pipelines.local.cache.ROOT", tmp_path)
+    workshop.parameters["data_uri"] = "data"
+    workshop.run(workshop.ask("first"), "first")
+    assert workshop.ask("second").outputs
+    edit(workshop.data / "train/i/1.png")
+    assert workshop.ask("third").outputs is None
+
+
+def test_where_the_own_outputs_of_a_run_are_makes_no_difference(workshop: Workshop):
+    """Such as the images that its curate made, which its ingest takes."""
+    for run in ("first", "second"):
+        place = workshop.runs / "default" / run / "artifacts" / f"training-{run}" / "curate/data"
+        shutil.copytree(workshop.data, place)
+        workshop.parameters["data_uri"] = str(place)
+        asked = workshop.ask(run)
+        if run == "first":
+            workshop.run(asked, run)
+    assert asked.outputs
 
 
 def test_kfp_asks_its_own_cache_afterwards(workshop: Workshop):
@@ -241,22 +313,44 @@ def test_kfp_asks_its_own_cache_afterwards(workshop: Workshop):
     assert kfp_cache.get_local_cache is own
 
 
-def test_the_code_of_a_stage_is_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name in ("components", "models"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    monkeypatch.setattr("pipelines.local.cache.ROOT", tmp_path)
-    from pipelines.local.cache import hash_code
+@pytest.mark.parametrize("name", ["environment", "code", "tracking"])
+def test_what_runs_a_stage_is_its_code_and_its_packages_with_their_settings(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def identify() -> dict[str, str]:
+        identify = runner._identify_code("subprocess")
+        return {stage: identify(stage, "any:1") for stage in ("train", "evaluate")}
 
-    stages = sorted(path.parent.name for path in tmp_path.glob("components/*/component.yaml"))
+    monkeypatch.setattr(runner, "find_python", lambda: sys.executable)
+    monkeypatch.setattr(runner, "find_tag", lambda stage: f"tag of {stage}")
+    before = identify()
+    assert identify() == before
+    if name == "environment":
+        for variable in ("TF_ENABLE_ONEDNN_OPTS", "OMP_NUM_THREADS", "PYTHONPATH"):
+            monkeypatch.setenv(variable, "0")
+            assert all(identify()[stage] != before[stage] for stage in before)
+            monkeypatch.delenv(variable)
+        (tmp_path / "cleanlab-9.9.dist-info").mkdir()
+        (tmp_path / "python").write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+        (tmp_path / "python").chmod(0o755)
+        monkeypatch.setattr(runner, "find_python", lambda: str(tmp_path / "python"))
+        assert all(identify()[stage] != before[stage] for stage in before)
+        monkeypatch.setattr(runner, "find_python", lambda: "/bin/false")
+        assert identify() == dict.fromkeys(before, "")
+    elif name == "code":
+        monkeypatch.setattr(runner, "find_tag", lambda stage: "tag of evaluate")
+        assert identify()["train"] != before["train"]
+        assert identify()["evaluate"] == before["evaluate"]
+    else:  # which train alone reports to
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+        assert identify()["train"] != before["train"]
+        assert identify()["evaluate"] == before["evaluate"]
 
-    def changed_by(name: str) -> list[str]:
-        before = {stage: hash_code(stage) for stage in stages}
-        with (tmp_path / name).open("a", encoding="utf-8") as file:
-            file.write("# more\n")
-        return [stage for stage in stages if hash_code(stage) != before[stage]]
 
-    assert changed_by("components/audit/ranking.py") == ["audit"]
-    assert changed_by("components/audit/component.yaml") == []
-    assert changed_by("components/shared/files.py") == stages
-    assert changed_by("models/resnet.py") == stages
-    assert hash_code("no stage") == hash_code("") == ""
+def test_code_that_is_not_of_the_project_is_not_known():
+    assert runner._identify_code("subprocess")("no_stage", "any:1") == ""
+
+
+def test_of_a_container_the_image_is_known(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runner, "identify_image", lambda image: f"id of {image}")
+    assert runner._identify_code("docker")("train", "train:1") == "id of train:1"

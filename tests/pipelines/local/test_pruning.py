@@ -1,15 +1,18 @@
 """`submit.py --local --prune`: what goes, what stays and why, and what is freed."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from pipelines.local.cache import FOLDER
-from pipelines.local.record import RunRecord, write_record
+from pipelines.local.pruning import SETTLED
+from pipelines.local.record import RunRecord, hold_folder, write_record
 from pipelines.output.project import ROOT
 from tests.conftest import contents, run_killed
 
@@ -23,7 +26,15 @@ class Runs:
         self._minutes = 0
 
     def add(
-        self, name: str, experiment: str = "default", *, state: str = "succeeded", takes: str = "", from_run: str = ""
+        self,
+        name: str,
+        experiment: str = "default",
+        *,
+        state: str = "succeeded",
+        takes: str = "",
+        from_run: str = "",
+        artifact: str = "model",
+        own_name: str = "",
     ) -> Path:
         """A run that has ended, the next in time; what it takes is a path below the folder of the runs."""
         self._minutes += 1
@@ -32,7 +43,7 @@ class Runs:
         (folder / "artifacts/model").write_bytes(os.urandom(SIZE))
         inputs = {"model": str(self.folder / takes)} if takes else {}
         record: RunRecord = {
-            "run": name,
+            "run": own_name or name,
             "pipeline": "training",
             "state": state,
             "started": (START + timedelta(minutes=self._minutes)).isoformat(),
@@ -48,7 +59,7 @@ class Runs:
                     "artifacts": {"model": {"uri": str(folder / "artifacts/model"), "metadata": {}}},
                 }
             },
-            "artifacts": {"model": str(folder / "artifacts/model")},
+            "artifacts": {artifact: str(folder / "artifacts/model")},
         }
         write_record(folder, record)
         return folder
@@ -104,6 +115,78 @@ def test_the_latest_success_stays_from_which_other_runs_continue(runs: Runs):
     assert runs.list_names() == ["b", "d"]
 
 
+def test_the_latest_curated_folder_stays_which_may_not_be_adopted_yet(runs: Runs):
+    for name, artifact in (("a", "data"), ("b", "data"), ("c", "model"), ("d", "model")):
+        runs.add(name, artifact=artifact)
+    assert runs.prune("--keep", "1", "--yes").returncode == 0
+    assert runs.list_names() == ["b", "d"]
+
+
+@pytest.mark.parametrize("own_name", ["..", "../..", "/", "b", "x/../../other"])
+def test_the_folder_of_a_run_counts_and_not_what_its_record_calls_it(runs: Runs, own_name: str):
+    runs.add("a", own_name=own_name)
+    runs.add("b")
+    runs.add("c", "other")
+    assert runs.prune("--keep", "1", "--yes").stdout == "a: removed, 1 MB\n1 MB freed\n"
+    assert runs.list_names() == ["b"]
+    assert runs.list_names("other") == ["c"]
+
+
+def test_nothing_goes_while_a_run_goes_on_that_may_take_something(runs: Runs):
+    runs.add("a")
+    runs.add("b")
+    going_on = runs.folder / "other/going-on"
+    going_on.mkdir(parents=True)
+    with hold_folder(going_on):
+        done = runs.prune("--keep", "1", "--yes")
+    assert (done.returncode, done.stdout) == (1, "")
+    place = going_on.relative_to(runs.home)
+    assert done.stderr == f"{place}: goes on, and may take something from any run; wait until it has ended.\n"
+    assert runs.list_names() == ["a", "b"]
+    assert runs.prune("--keep", "1", "--yes").returncode == 0
+
+
+def test_an_experiment_may_be_a_link_to_another_disk(runs: Runs, tmp_path: Path):
+    runs.add("a")
+    (tmp_path / "disk").mkdir()
+    (runs.folder / "linked").symlink_to(tmp_path / "disk")
+    runs.add("b", "linked", takes="default/a/artifacts/model")
+    runs.add("c")
+    runs.add("d", "linked")
+    assert runs.prune("--keep", "1", "--yes").stdout.startswith("a: stays, since linked/b takes artifacts from it\n")
+    assert runs.prune("--keep", "1", "--yes", "--experiment", "linked").stdout.startswith("b: removed")
+    assert runs.prune("--keep", "1", "--yes").stdout.startswith("a: removed")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may remove anything")
+def test_a_run_that_cannot_be_removed_is_named(runs: Runs):
+    folder = runs.add("a")
+    runs.add("b")
+    folder.parent.chmod(0o555)
+    done = runs.prune("--keep", "1", "--yes")
+    folder.parent.chmod(0o755)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{folder}: cannot be removed (Permission denied); make it yours to remove.\n"
+
+
+def test_what_a_link_leads_to_stays(runs: Runs):
+    best = runs.add("a")
+    runs.add("b")
+    runs.add("c")
+    (runs.folder / "default/best").symlink_to(best)
+    done = runs.prune("--keep", "1", "--yes")
+    assert done.stdout == "b: removed, 1 MB\na: stays, since the link best leads to it\n1 MB freed\n"
+    assert runs.list_names() == ["a", "best", "c"]
+
+
+def test_a_folder_of_runs_that_moved_is_known_by_the_link_in_its_place(runs: Runs, tmp_path: Path):
+    runs.add("a")
+    runs.add("b", takes="default/a/artifacts/model")
+    runs.folder.rename(tmp_path / "moved")
+    runs.folder.symlink_to(tmp_path / "moved")
+    assert runs.prune("--keep", "1", "--yes").stdout.startswith("a: stays, since default/b takes artifacts from it\n")
+
+
 def test_what_another_run_takes_something_from_stays(runs: Runs):
     runs.add("unused")
     runs.add("used")
@@ -136,13 +219,13 @@ def test_what_only_old_runs_take_goes_with_them(runs: Runs):
 def test_what_a_person_has_written_there_stays(runs: Runs, name: str):
     folder = runs.add("a")
     runs.add("b")
+    time.sleep(SETTLED + 0.1)
     path = folder / name
     if name == "artifacts/link":
         path.symlink_to("/")
     else:
         path.write_text("mine")
-    later = (folder / "run.json").stat().st_mtime + 60
-    os.utime(path, (later, later), follow_symlinks=False)
+        os.utime(path, (0, 0))  # as `cp -p` keeps the time of its original
     assert runs.prune("--keep", "1", "--yes").stdout == (
         f"a: stays, since {name} was written after it ended\n0 MB freed\n"
     )
@@ -176,7 +259,7 @@ def test_a_damaged_record_stops_it_since_it_might_need_any_run(runs: Runs):
     before = contents(runs.folder)
     done = runs.prune("--keep", "1", "--yes")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"{runs.folder}/other/c/run.json: ")
+    assert done.stderr.startswith("runs/other/c/run.json: ")
     assert contents(runs.folder) == before
 
 
@@ -184,19 +267,19 @@ def test_an_experiment_without_runs_is_named(runs: Runs):
     runs.add("a")
     done = runs.prune("--experiment", "numeral")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"{runs.folder}/numeral: has no runs; name the experiment by --experiment.\n"
+    assert done.stderr == "runs/numeral: has no runs; name the experiment by --experiment.\n"
 
 
 def test_entries_of_the_cache_that_have_nothing_to_copy_go_too(runs: Runs):
     old, new = runs.add("a"), runs.add("b")
     (runs.folder / FOLDER).mkdir()
-    for name, folder in (("old", old), ("new", new)):
-        (runs.folder / FOLDER / f"{name}.json").write_text(
-            f'{{"made_by": "x/y", "folder": "{folder}/artifacts", "files": {{}}, "artifacts": {{}}}}'
-        )
-    (runs.folder / FOLDER / "broken.json").write_text("{")
+    for name, folder in (("0" * 64, old), ("1" * 64, new)):
+        entry = {"made_by": "x/y", "folder": f"{folder}/artifacts", "files": {}, "artifacts": {}, "parameters": {}}
+        (runs.folder / FOLDER / f"{name}.json").write_text(json.dumps(entry))
+    (runs.folder / FOLDER / f"{'2' * 64}.json").write_text("{")
+    (runs.folder / FOLDER / "mine.json").write_text("{")
     runs.prune("--keep", "1", "--yes")
-    assert [path.name for path in (runs.folder / FOLDER).iterdir()] == ["new.json"]
+    assert {path.name for path in (runs.folder / FOLDER).iterdir()} == {f"{'1' * 64}.json", "mine.json"}
 
 
 def test_what_was_killed_is_finished_the_next_time(runs: Runs):
@@ -204,7 +287,7 @@ def test_what_was_killed_is_finished_the_next_time(runs: Runs):
         runs.add(name)
     code = (
         "import shutil, sys; from pathlib import Path; from pipelines.local.pruning import prune\n"
-        "shutil.rmtree = lambda path, **_: print('removing')\n"
+        "shutil.rmtree = lambda path: print('removing')\n"
         "prune(Path(sys.argv[1]), 'default', 1, remove=True)"
     )
     run_killed(code, "removing", runs.folder)
@@ -221,6 +304,7 @@ def test_what_was_killed_is_finished_the_next_time(runs: Runs):
         (["--local", "--yes"], "--yes goes with --prune"),
         (["--local", "--keep", "3"], "--keep goes with --prune"),
         (["--local", "--prune", "--data", "x"], "--data is for starting a run"),
+        (["--local", "--prune", "--runner", "docker"], "--runner is for starting a run"),
         (["--local", "--prune", "--keep", "0"], "argument --keep: invalid number_of_runs value: '0'"),
     ],
 )

@@ -28,6 +28,8 @@ def run_stage(folder: Path, examples: Path) -> RunRecord:
     arguments = {"examples_uri": str(examples)}
     return run_package(
         folder,
+        runs=folder.parents[1],
+        experiment="default",
         arguments=arguments,
         artifacts={},
         origin={"command": "python submit.py --local --component validate", "config": "local"},
