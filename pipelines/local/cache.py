@@ -290,8 +290,8 @@ def _readdress(entry: _Entry, copy: Path, target: Path) -> _Entry:
 
     parameters = move(entry["parameters"])
     described = json.loads((copy / OUTPUTS).read_text(encoding="utf-8"))
-    places = {artifact["path"] for artifact in entry["artifacts"].values()}
-    if described.get("artifacts", {}).keys() != entry["artifacts"].keys() or not places <= entry["files"].keys():
+    uris = {name: output["artifacts"][0]["uri"] for name, output in described.get("artifacts", {}).items()}
+    if uris != {name: f"{entry['folder']}/{artifact['path']}" for name, artifact in entry["artifacts"].items()}:
         raise _UnknownContentError  # the entry itself has been edited
     described = move(described)
     texts = {OUTPUTS: json.dumps(described)}

@@ -4,15 +4,15 @@ It imports the packages and does nothing else with them, so that each stage begi
 is a process of its own nevertheless, with its own output and exit code. It imports one package after another, and while
 a stage runs: what only later stages need, the first does not wait for.
 
-A request comes through the socket whose number SOCKET is: the module that is the stage, its arguments and what it
-needs in its environment, as JSON, and with it the file descriptor for its output. The answer, when the stage has ended,
-is its exit code as subprocess has it. The server ends when the other side closes the socket, or by a signal; a stage
-that still runs is ended with it.
+A request comes through the socket whose number SOCKET is: the module that is the stage and its arguments, as JSON, and
+with it the file descriptor for its output. The answer, when the stage has ended, is its exit code as subprocess has it.
+The server ends when the other side closes the socket, or by a signal; a stage that still runs is ended with it.
 """
 
 import contextlib
 import importlib
 import json
+import logging
 import os
 import runpy
 import select
@@ -64,16 +64,16 @@ def _end(number: int, frame: FrameType | None) -> NoReturn:
     os._exit(128 + number)
 
 
-def _become_stage(module: str, arguments: list[str], environment: dict[str, str], output: int) -> NoReturn:
+def _become_stage(module: str, arguments: list[str], output: int) -> NoReturn:
     """Does what `python -m MODULE ARGUMENT...` does, with the output to a file descriptor."""
     for number in SIGNALS:
         if signal.getsignal(number) == _end:
             signal.signal(number, signal.SIG_DFL)
+    logging.root.handlers.clear()  # which packages have added; kfp's executor adds its own
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
     end_with_parent()
-    os.environ.update(environment)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     sys.exit()

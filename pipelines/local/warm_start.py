@@ -79,10 +79,11 @@ class _ForkedStage(SubprocessTaskHandler):  # type: ignore[misc]  # kfp has no t
         """Asks for the stage.
 
         Raises:
-            OSError: it cannot be asked for, or is no Python module.
+            OSError: it cannot be asked for, is no Python module, or has an environment of its own, which its packages
+                might have to see when they are imported.
         """
-        if self.full_command[: len(COMMAND)] != COMMAND:
+        if self.full_command[: len(COMMAND)] != COMMAND or self.env_vars:
             raise OSError
         module, *arguments = self.full_command[len(COMMAND) :]
-        request = {"module": module, "arguments": arguments, "environment": self.env_vars}
+        request = {"module": module, "arguments": arguments}
         socket.send_fds(self._server, [json.dumps(request, ensure_ascii=False).encode()], [output])

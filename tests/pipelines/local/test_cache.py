@@ -80,10 +80,16 @@ class Workshop:
         (folder / "model/variables/weights").write_bytes(b"weights")
         (folder / "model/empty").mkdir()
         model = dsl.Model("model", str(folder / "model"), OUTPUT["metadata"])
-        described = {"artifacts": {"model": {"artifacts": [{**OUTPUT, "uri": model.uri}]}}}
+        metrics = dsl.Metrics("metrics", str(folder / "metrics"), {"loss": 0.5})  # which has no file
+        described = {
+            "artifacts": {
+                "model": {"artifacts": [{**OUTPUT, "uri": model.uri}]},
+                "metrics": {"artifacts": [{"name": "metrics", "uri": metrics.uri, "metadata": metrics.metadata}]},
+            }
+        }
         (folder / OUTPUTS).write_text(json.dumps(described))
         (folder / "model_uri").write_text(model.uri)  # an output that is a parameter
-        asked.cache.put(asked.key, {"model": model, "model_uri": model.uri, "images": 3})
+        asked.cache.put(asked.key, {"model": model, "metrics": metrics, "model_uri": model.uri, "images": 3})
 
 
 @pytest.fixture
@@ -108,13 +114,16 @@ def test_what_was_done_is_taken_as_it_was(ran: Workshop):
         assert asked.outputs is not None
         model = asked.outputs.pop("model")
         assert isinstance(model, dsl.Model)
+        metrics = asked.outputs.pop("metrics")
+        assert (metrics.uri, metrics.metadata) == (str(folder / "metrics"), {"loss": 0.5})
         assert asked.outputs == {"model_uri": model.uri, "images": 3}
         assert (folder / "model_uri").read_text() == model.uri
         assert (model.name, model.uri, model.metadata) == ("model", str(folder / "model"), OUTPUT["metadata"])
         assert contents(folder / "model") == contents(ran.runs / "default/first/artifacts/training-2026/train/model")
         assert (folder / "model/empty").is_dir()
         described = json.loads((folder / OUTPUTS).read_text())
-        assert described == {"artifacts": {"model": {"artifacts": [{**OUTPUT, "uri": model.uri}]}}}
+        assert described["artifacts"]["model"] == {"artifacts": [{**OUTPUT, "uri": model.uri}]}
+        assert described["artifacts"]["metrics"]["artifacts"][0]["uri"] == metrics.uri
         (taken,) = asked.taken
         assert taken._replace(seconds=0) == TakenTask(
             name, "first", ran.parameters, {"examples": str(ran.examples)}, seconds=0
@@ -227,6 +236,34 @@ def test_an_entry_that_is_none_is_passed_over(ran: Workshop, content: str):
     entry.write_bytes(content.encode("latin-1"))
     assert ran.ask("second").outputs is None
     ran.run(ran.ask("second"), "second")
+    assert ran.ask("third").outputs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda entry: entry["artifacts"]["model"].update(path="/etc"), id="a path elsewhere"),
+        pytest.param(lambda entry: entry["artifacts"]["model"].update(path="../../.."), id="a path that leads out"),
+        pytest.param(lambda entry: entry["artifacts"].pop("model"), id="an output less"),
+        pytest.param(lambda entry: entry.update(folder="\0"), id="a folder that is none"),
+        pytest.param(lambda entry: entry["files"].update(more="0" * 64), id="a file more"),
+    ],
+)
+def test_an_entry_that_was_edited_is_passed_over(ran: Workshop, change: Callable[[Any], None]):
+    (path,) = (ran.runs / FOLDER).iterdir()
+    entry = json.loads(path.read_text())
+    change(entry)
+    path.write_text(json.dumps(entry))
+    assert ran.ask("second").outputs is None
+
+
+def test_outputs_that_were_protected_are_taken(ran: Workshop):
+    for path in (ran.runs / "default/first").rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    asked = ran.ask("second")
+    for path in (ran.runs / "default/first").rglob("*"):
+        path.chmod(0o755)
+    assert asked.outputs
     assert ran.ask("third").outputs
 
 
