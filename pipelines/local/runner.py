@@ -124,6 +124,7 @@ def run_package(
         The content of run.json.
     """
     record = _begin_record(folder, arguments, artifacts, origin)
+    place = runs.resolve() / CACHE  # now, since stages run in another folder
     started = time.monotonic()
     try:
         with (
@@ -131,7 +132,7 @@ def run_package(
             end_new_children(),
             (folder / "run.log").open("wb", buffering=0) as log,
             _use_kfp_local(folder, arguments, options, Path(temporary)),
-            _use_cache(runs, experiment, folder, options.runner, watcher),
+            use_cache(StageCache(place, experiment, folder, _identify_code(options.runner), watcher.take_taken)),
             interruption.let_through(),
         ):
             _execute(folder / PACKAGE, arguments, WatchedLog(log, watcher))
@@ -198,13 +199,6 @@ def _use_kfp_local(folder: Path, arguments: dict[str, Any], options: LocalOption
                 if not options.cold:
                     stack.enter_context(start_stages_warm(python))
             yield
-
-
-def _use_cache(
-    runs: Path, experiment: str, folder: Path, runner: str, watcher: Watcher
-) -> contextlib.AbstractContextManager[None]:
-    place = runs.resolve() / CACHE
-    return use_cache(StageCache(place, experiment, folder, _identify_code(runner), on_hit=watcher.take_taken))
 
 
 def _identify_code(runner: str) -> Callable[[str, str], str]:
