@@ -835,5 +835,5 @@ def test_new_decisions_run_only_what_depends_on_them(improvement: Run, tiny: Fol
     again = submit(workplace, "--pipeline", "improvement", *options, *parameters)
     before = dict.fromkeys([*(f"before-{stage}" for stage in STAGES), "audit"], improvement.folder.name)
     assert read_makers(again) == {**dict.fromkeys(TURN, ""), **before}
-    for task in before:
+    for task in ("before-validate", "before-train", "before-evaluate", "audit"):
         assert digests(again.folder / f"{task}.html") == digests(improvement.folder / f"{task}.html")
