@@ -126,7 +126,7 @@ def _read_label(target: Any, classes: list[str] | None) -> str:
             return target
         case int() if not isinstance(target, bool):
             if classes is None or not 0 <= target < len(classes):
-                raise ValueError(f"is {target}, which is no position in `classes`")
+                raise ValueError(f"is {quote(target)}, which is no position in `classes`")
             return classes[target]
     raise ValueError(f"is {quote(target)}, which is no label")
 

@@ -82,6 +82,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "unknown class": ("iix", "the class 'iix' is unknown; the classes are i, ii, v, vi, zwölf; sechs."),
     "no position": (6, "is 6, which is no position in `classes`; give the image one label, and export again."),
     "a position before the first": (-1, "is -1, which is no position in `classes`; give the image one label, and"),
+    "a long number": (10**400, f"is 1{'0' * 37}...{'0' * 39}, which is no position in `classes`; give the image one"),
     "two labels": ([0, 1], "has 2 labels; give the image one label, and export again."),
     "true": (True, "is True, which is no label; give the image one label, and export again."),
     "a number": (1.5, "is 1.5, which is no label; give the image one label, and export again."),
