@@ -222,10 +222,11 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
     def first(*names: str) -> str | None:
         return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)
 
+    runner = "--runner" if options.runner != "subprocess" else None
     if options.local:
         if name := first("wait", "timeout", "force", "check", "list", "attach", "terminate", "recurring"):
             return f"{name} is for a cluster; leave out --local"
-    elif name := first("prune", "cold") or ("--runner" if options.runner != "subprocess" else ""):
+    elif name := first("prune", "cold") or runner:
         return f"{name} goes with --local"
     elif options.notify and not (options.wait or options.attach):
         return "--notify goes with --local, --wait or --attach; for other runs, set `notify` in the config"
@@ -233,7 +234,7 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
         return "--recurring NAME goes with --cron, --pause, --resume or --delete"
     if not options.prune and (name := first("keep", "yes")):
         return f"{name} goes with --prune"
-    if options.prune and (name := first("notify", "cold") or ("--runner" if options.runner != "subprocess" else "")):
+    if options.prune and (name := first("notify", "cold") or runner):
         return f"{name} is for starting a run"
     starts = not (options.list or options.attach or options.terminate or options.change or options.prune)
     of_data = ("data", "test_data", "rev", "decisions", "schema")

@@ -119,9 +119,31 @@ def lock_folder(folder: Path) -> Iterator[None]:
     Without the lock, new_directory and new_file would remove what another command is still writing.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder, fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path) -> Iterator[None]:
+    """Shows others that the folder is in use while the block runs; however the process ends, that ends too."""
+    with _lock(folder, fcntl.LOCK_SH):
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds or locks the folder."""
+    try:
+        with _lock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            return False
+    except BlockingIOError:
+        return True
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, operation: int) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, operation)
         yield
     finally:
         os.close(descriptor)
@@ -159,6 +181,10 @@ def open_regular(path: str | Path) -> io.BufferedReader:
 
 
 def hash_file(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with path.open("rb") as file:
+    """The sha256 of a file, in hex.
+
+    Raises:
+        OSError: As open_regular does.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

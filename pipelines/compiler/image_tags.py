@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from components.shared.errors import UserError, command_line, parse_options
+from components.shared.files import hash_file
 
 ROOT = Path(__file__).parents[2]
 BASE = "base"  # the image that all others stand on
@@ -38,8 +39,8 @@ def find_tag(image: str, *, for_gpu: bool = False) -> str:
         raise UserError(f"{dockerfile}: no such file, from which the image {image} could be built.")
     made_of = ["" if image == BASE else find_tag(BASE)]
     for path in [dockerfile, *filter(Path.is_file, [ROOT / ".dockerignore"]), *list_files(dockerfile, for_gpu=for_gpu)]:
-        name, content = path.relative_to(ROOT).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()
-        made_of.append(f"{content} {bool(path.stat().st_mode & stat.S_IXUSR)} {name}")
+        can_run = bool(path.stat().st_mode & stat.S_IXUSR)
+        made_of.append(f"{hash_file(path)} {can_run} {path.relative_to(ROOT).as_posix()}")
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:DIGITS]
 
 

@@ -26,7 +26,7 @@ from typing_extensions import TypedDict
 
 from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError
-from components.shared.files import lock_folder, new_directory, new_file, open_regular
+from components.shared.files import hash_file, lock_folder, new_directory, new_file
 from components.shared.formats.documents import read_document, write_document
 from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.spec import FUNCTION
@@ -233,7 +233,7 @@ def _hash_address(text: str) -> str:
         return ""
     path = ROOT / text  # where the stages run
     manifest = next((parent for parent in (path, *path.parents) if parent.is_file()), None)
-    return _hash_file(manifest) if manifest else _hash_text(_describe_files(path))
+    return hash_file(manifest) if manifest else _hash_text(_describe_files(path))
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -261,14 +261,13 @@ def _describe_files(folder: Path) -> dict[str, str]:
         for path in (Path(parent, name) for name in [*folders, *names]):
             if path.is_symlink() and path.is_dir():
                 raise _UnknownContentError
-            link = os.readlink(path) if path.is_symlink() else ""
-            found[path.relative_to(folder).as_posix()] = "" if path.is_dir() else f"{_hash_file(path)} {link}"
+            found[path.relative_to(folder).as_posix()] = "" if path.is_dir() else _describe_file(path)
     return found
 
 
-def _hash_file(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _describe_file(path: Path) -> str:
+    """The sha256 of a file, and behind it where a link leads."""
+    return f"{hash_file(path)} {os.readlink(path) if path.is_symlink() else ''}"
 
 
 def _hash_text(content: Any) -> str:
@@ -300,7 +299,7 @@ def _readdress(entry: _Entry, copy: Path, target: Path) -> _Entry:
     for name, text in texts.items():
         if name in files:
             (copy / name).write_text(text, encoding="utf-8")
-            files[name] = f"{_hash_file(copy / name)} "
+            files[name] = _describe_file(copy / name)
     return {**entry, "folder": str(target), "files": files, "parameters": parameters}
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from components.shared.errors import UserError
-from components.shared.files import TEMPORARY, name_temporary
+from components.shared.files import TEMPORARY, is_held, name_temporary
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.values import list_texts
 from pipelines.local.cache import remove_useless_entries
-from pipelines.local.record import FILE, RunRecord, is_going_on, read_records
+from pipelines.local.record import FILE, RunRecord, read_records
 from pipelines.output.console import print_line
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.project import ROOT
@@ -108,7 +108,7 @@ def _list_experiments(runs: Path) -> Iterator[str]:
         if any((folder / FILE).is_file() for folder in folders):
             yield place.relative_to(runs).as_posix()
         for folder in folders:
-            if is_going_on(folder):
+            if is_held(folder):
                 raise UserError(f"{folder}: goes on, and may take something from any run; wait until it has ended.")
         left += [folder for folder in folders if not any((folder / name).exists() for name in (FILE, COMMAND))]
 

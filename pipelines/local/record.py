@@ -2,9 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -86,29 +83,6 @@ def make_folder(runs: Path, experiment: str, pipeline: str) -> Path:
         reason = f"cannot be written ({error.strerror}); give another --runs or --experiment"
         raise UserError(f"{cut(str(runs / experiment))}: {reason}.") from None
     raise UserError(f"{runs / experiment}: too many runs within one second; try again.")
-
-
-@contextlib.contextmanager
-def hold_folder(folder: Path) -> Iterator[None]:
-    """Shows others that a run goes on, as long as the block does; however the process ends, that ends too."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_going_on(folder: Path) -> bool:
-    """Whether a run holds its folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def write_record(folder: Path, record: RunRecord) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from rich.markup import escape
 
 from components.shared.errors import UserError
-from components.shared.files import new_file
+from components.shared.files import hold_folder, new_file
 from components.shared.formats import comparison, evaluation
 from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.config import load_config
@@ -27,7 +27,6 @@ from pipelines.local.record import (
     find_last_task,
     find_measured_before,
     find_record,
-    hold_folder,
     make_folder,
 )
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package

@@ -1,4 +1,4 @@
-"""The cache of the runs on this machine, asked as kfp.local asks it: what is taken, and what is made anew."""
+"""The cache for runs on this machine, called the way kfp.local calls it: what it reuses, and what has to run again."""
 
 import json
 import os

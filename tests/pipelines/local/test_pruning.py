@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from components.shared.files import hold_folder
 from pipelines.local.cache import FOLDER
 from pipelines.local.pruning import SETTLED
-from pipelines.local.record import RunRecord, hold_folder, write_record
+from pipelines.local.record import RunRecord, write_record
 from pipelines.output.project import ROOT
 from tests.conftest import contents, run_killed
 
