@@ -1,19 +1,23 @@
-"""Measures the stages on drawn images, and writes the figures to build/benchmark.json.
+"""Measures turns of the loop and the stages on drawn images, and writes the figures to build/benchmark.json.
 
-    python benchmarks/run.py [--scale 10] [--output build/benchmark.json]
+    python benchmarks/run.py [--scales 1 10] [--keep] [--output build/benchmark.json]
 
-Everything is measured in one run and compared as ratios, since machines differ and are noisy.
+Everything is measured in one run and compared as ratios, since machines differ and are noisy. --keep adds a line to
+benchmarks/history.csv and draws benchmarks/history.svg anew.
 """
 
 import argparse
+import csv
+import datetime
 import json
+import math
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +26,73 @@ import psutil
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import history  # noqa: E402
+from benchmarks.watching import Watched, watch_run  # noqa: E402
 from components.shared.errors import UserError, command_line  # noqa: E402
-from pipelines.local.record import RunRecord, find_record  # noqa: E402
+from pipelines.compiler.code_version import find_commit  # noqa: E402
 from pipelines.local.stages_environment import find_python  # noqa: E402
 from sample import draw_sample  # noqa: E402
 
-EPOCHS = 4  # of each training measured; the first one, with its tracing, does not count
+EPOCHS = 4  # of each training that is compared with the plain script; the first one, with its tracing, does not count
+MOST_TRAINED = 10  # times the sample
+DECIDED = 10  # images that the second turn drops
+Figures = dict[str, Any]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=int, default=10, help="how many times the data (default: %(default)s)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scales", type=int, nargs="+", default=[1, 10], help="how many samples (default: 1 10)")
+    parser.add_argument("--keep", action="store_true", help="add a line to benchmarks/history.csv")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "benchmark.json")
     options = parser.parse_args()
+    if options.keep and len(options.scales) < 2:
+        parser.error("--keep needs two --scales, between which the work per image is measured")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        once, scaled = draw_samples(folder / "once", 1), draw_samples(folder / "scaled", options.scale)
-        figures: dict[str, Any] = {
-            "cores": psutil.cpu_count(),
-            "import_seconds": time_imports(),
-            "stages": {"1x": measure_stages(folder, once), f"{options.scale}x": measure_stages(folder, scaled)},
-            "ingest": measure_ingest(folder, once, scaled),
-            "train": measure_train(folder, once),
-        }
-        figures["share_without_fit"] = measure_share_without_fit(folder, once)
+        figures = measure(Path(temporary), sorted({1, *options.scales}))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=1))
+    if options.keep:
+        history.add_line(make_line(figures))
+        subprocess.run([find_python(), ROOT / "benchmarks/history.py"], check=True)
+
+
+def measure(folder: Path, scales: list[int]) -> Figures:
+    """All figures of one run of the benchmark, which takes its files to the folder."""
+    samples = {scale: draw_samples(folder / f"{scale}x", scale) for scale in scales}
+    once, scaled = samples[scales[0]], samples[scales[min(1, len(scales) - 1)]]
+    stages = {f"{scale}x": measure_stages(folder, data, scale) for scale, data in samples.items()}
+    counts = {f"{scale}x": count_images(data) for scale, data in samples.items()}
+    figures: Figures = {
+        "commit": find_commit(),
+        "date": datetime.date.today().isoformat(),
+        "cores": psutil.cpu_count(),
+        "import_seconds": time_imports(),
+        "turns": measure_turns(folder, once),
+        "images": counts,
+        "stages": stages,
+        "slopes": {f"{a} to {b}": find_slopes(stages, counts, a, b) for a, b in pairwise(stages)},
+    }
+    if scaled != once:
+        figures["ingest"] = measure_ingest(folder, once, scaled)
+        figures["ms_per_image"] = {
+            **find_cost(stages, counts, f"{scales[0]}x", f"{scales[1]}x"),
+            "decoding": round(1000 / figures["ingest"]["bare_loop_decoding_images_per_second"], 3),
+        }
+    figures["train"] = measure_train(folder, once)
+    return figures
+
+
+def make_line(figures: Figures) -> dict[str, str | float]:
+    """The line of history.csv."""
+    turns, cost = figures["turns"], figures["ms_per_image"]
+    return {
+        **{name: figures[name] for name in ("commit", "date", "cores")},
+        **{f"{turn}_seconds": turns[turn] for turn in history.TURNS},
+        **{f"{stage}_ms": cost[stage] for stage in (*history.STAGES, "decoding")},
+        "train_to_plain_script": figures["train"]["to_plain_script"],
+        "share_without_fit": turns["share_without_fit"],
+    }
 
 
 def draw_samples(root: Path, scale: int) -> Path:
@@ -63,6 +107,11 @@ def draw_samples(root: Path, scale: int) -> Path:
     return root
 
 
+def count_images(data: Path) -> int:
+    """The images of all splits."""
+    return sum(1 for _ in data.rglob("*.png"))
+
+
 def time_imports() -> dict[str, float]:
     """What a process costs before it does anything."""
     modules = ("kfp.dsl", "tensorflow", "tensorflow_data_validation", "tensorflow_transform", "apache_beam")
@@ -74,64 +123,101 @@ def time_imports() -> dict[str, float]:
     return seconds
 
 
-def measure_stages(folder: Path, data: Path, *params: str) -> dict[str, Any]:
-    """Wall seconds and peak memory (of the processes' private and shared pages, MiB) of each stage."""
-    run, peaks, _ = watch_run(folder, data, "--param", "epochs=1", *params)
+def measure_turns(folder: Path, data: Path) -> Figures:
+    """Seconds of the README's commands on the sample, one after another in one folder of runs.
+
+    A training where each stage is a new Python; as it is by default; again, when nothing has changed; the improvement,
+    whose first training is there; and the improvement with decisions about ten images.
+    """
+    runs = folder / "turns"
+    options = list_options(data)
+    improvement = ("--pipeline", "improvement", *options)
+    cold = watch_run(runs, *options, "--cold", "--no-cache", "--experiment", "cold")
+    training = watch_run(runs, *options)
+    again = watch_run(runs, *options)
+    improved = watch_run(runs, *improvement)
+    decisions = decide(improved, folder / "decisions.csv")
+    decided = watch_run(runs, *improvement, "--decisions", decisions)
+    watched = dict(zip(history.TURNS, (cold, training, again, improved, decided), strict=True))
+    seconds = {name: round(run.seconds, 1) for name, run in watched.items()}
+    fit = find_fit(training)
     return {
-        name: {"seconds": round(stage["seconds"] or 0, 1), "peak_mib": round(peaks[name] / 2**20)}
-        for name, stage in run["stages"].items()
+        **seconds,
+        "training_to_cold": round(training.seconds / cold.seconds, 2),
+        "without_fit": round(training.seconds - fit, 1),
+        "without_fit_to_cold": round((training.seconds - fit) / (cold.seconds - find_fit(cold)), 2),
+        "share_without_fit": round(1 - fit / training.seconds, 3),
+        "ran": {name: list_ran(run) for name, run in watched.items()},
     }
 
 
-def measure_share_without_fit(folder: Path, data: Path) -> float:
-    """The share of `make run` that is not the fit itself."""
-    run, _, epochs = watch_run(folder, data)
-    count = len(epochs)
-    fit = (epochs[-1] - epochs[0]) * count / (count - 1)
-    return round(1 - fit / run["seconds"], 3)
+def list_options(data: Path) -> tuple[str | Path, ...]:
+    return ("--config", "sample", "--data", data / "data", "--test-data", data / "test")
 
 
-def watch_run(folder: Path, data: Path, *arguments: str) -> tuple[RunRecord, dict[str, int], list[float]]:
-    """Runs the pipeline here: its run.json, the peak memory of each task in bytes, and when each epoch ended."""
-    runs = Path(tempfile.mkdtemp(dir=folder))
-    options = ["--local", "--config", "sample", "--data", data / "data", "--test-data", data / "test", "--runs", runs]
-    command = [sys.executable, "-u", *map(str, [ROOT / "submit.py", *options, *arguments])]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, encoding="utf-8")
-    started: list[str] = []  # tasks
-    peaks: dict[str, int] = {}
-    epochs: list[float] = []
-
-    def poll() -> None:
-        while process.poll() is None:
-            if started:
-                peaks[started[-1]] = max(peaks.get(started[-1], 0), sum_memory(process.pid))
-            for log in runs.glob("*/*/run.log"):
-                ended = log.read_text(encoding="utf-8").count("train: epoch ")
-                epochs.extend([time.perf_counter()] * (ended - len(epochs)))
-            time.sleep(0.1)
-
-    poller = threading.Thread(target=poll)
-    poller.start()
-    assert process.stdout
-    for line in process.stdout:
-        if line.split()[2:3] == ["running"]:
-            started.append(line.split()[1])
-    poller.join()
-    record = find_record(runs, "", str(next(runs.glob("[!.]*/*"))))
-    if record["state"] != "succeeded":
-        raise UserError(f"the run failed: {record}")
-    return record, peaks, epochs
+def decide(run: Watched, path: Path) -> Path:
+    """Drops the train images that the audit ranks first: what a person might decide."""
+    with open(run.record["stages"]["audit"]["artifacts"]["issues"]["uri"], encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "decision": "drop"} for row in rows[:DECIDED])
+    return path
 
 
-def sum_memory(pid: int) -> int:
-    """Proportional set size of the children of a process: shared pages count once."""
-    total = 0
-    for child in psutil.Process(pid).children(recursive=True):
-        try:
-            total += child.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total
+def find_fit(run: Watched) -> float:
+    """The seconds of all epochs, the first of which is taken for as long as the others."""
+    return (run.epochs[-1] - run.epochs[0]) * len(run.epochs) / (len(run.epochs) - 1)
+
+
+def list_ran(run: Watched) -> list[str]:
+    """The tasks that were not taken from an earlier run."""
+    return [name for name, task in run.record["stages"].items() if "made_by" not in task]
+
+
+def measure_stages(folder: Path, data: Path, scale: int) -> dict[str, Figures]:
+    """Wall and CPU seconds and peak memory in MiB of each stage, with one epoch of training.
+
+    More images than the competition allows go through the stages before the training alone, one run each.
+    """
+    runs = folder / f"stages-{scale}"
+    if scale <= MOST_TRAINED:
+        return describe_tasks(watch_run(runs, *list_options(data), "--param", "epochs=1"))
+    ingest = ("--component", "ingest", *list_options(data), "--param", "max_images=10000000")
+    figures = describe_tasks(watch_run(runs, *ingest))
+    for stage in ("validate", "transform"):
+        figures |= describe_tasks(watch_run(runs, "--config", "sample", "--component", stage))
+    return figures
+
+
+def describe_tasks(run: Watched) -> dict[str, Figures]:
+    return {
+        name: {
+            "seconds": round(task["seconds"] or 0, 1),
+            "cpu_seconds": round(run.cpu_seconds.get(name, 0), 1),
+            "peak_mib": round(run.peaks.get(name, 0) / 2**20),
+        }
+        for name, task in run.record["stages"].items()
+    }
+
+
+def find_slopes(stages: Figures, images: dict[str, int], smaller: str, larger: str) -> dict[str, float]:
+    """By which power of the images the seconds of each stage grow: 0 is not at all, 1 in proportion."""
+    decades = math.log10(images[larger] / images[smaller])
+    return {
+        name: round(math.log10(task["seconds"] / stages[smaller][name]["seconds"]) / decades, 2)
+        for name, task in stages[larger].items()
+    }
+
+
+def find_cost(stages: Figures, images: dict[str, int], smaller: str, larger: str) -> dict[str, float]:
+    """The milliseconds that each further image takes in each stage."""
+    further = images[larger] - images[smaller]
+    return {
+        name: round((task["seconds"] - stages[smaller][name]["seconds"]) / further * 1000, 3)
+        for name, task in stages[larger].items()
+    }
 
 
 def measure_ingest(folder: Path, once: Path, scaled: Path) -> dict[str, float]:
@@ -193,8 +279,8 @@ def time_ingest(data: Path, folder: Path, *options: str) -> float:
 
 def measure_train(folder: Path, data: Path) -> dict[str, float]:
     """Steps per second of the train stage and of the plain script, in turns; validation after each epoch included."""
-    run, _, _ = watch_run(folder, data, "--param", "epochs=1")
-    transform = {name: artifact["uri"] for name, artifact in run["stages"]["transform"]["artifacts"].items()}
+    run = watch_run(folder / "train", *list_options(data), "--param", "epochs=1")
+    transform = {name: artifact["uri"] for name, artifact in run.record["stages"]["transform"]["artifacts"].items()}
     outputs = {f"{name}_output": str(folder / name) for name in ("model", "history", "event_files", "report")}
     stage = (
         "from components.train.settings import TrainingSettings\n"

@@ -18,7 +18,7 @@ from components.curate.writing import ImageTarget, name_targets, write_images
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.formats.changes import Change, write_changes
-from components.shared.formats.decisions import check_deciding_reviewer
+from components.shared.formats.decisions import SETTLED, Decision, check_deciding_reviewer
 from components.shared.formats.examples import CURATED_SPLITS, ExampleSet, open_examples
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import copy_guideline, read_guideline
@@ -93,7 +93,8 @@ def curate_examples(
         curated = write_images(folder, examples, targets=targets, augmentation=augmentation)
         copy_guideline(Path(examples.folder, GUIDELINE), folder, classes)
         write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
-        _write_disputed(outputs.disputed, examples, people=people, issues=issues)
+        settled = reviews.get(SETTLED, {}).values()
+        _write_disputed(outputs.disputed, examples, people=people, issues=issues, settled=settled)
         left = [*describe_undecided(outcomes, issues, people), *describe_disputed(people)]
         write_curation_report(
             outputs.report,
@@ -137,8 +138,13 @@ def describe_disputed(people: Settlement) -> list[str]:
     return [f"Images that people leave undecided because they disagree: {count:,}; the page disputed asks again."]
 
 
-def _write_disputed(output: str, examples: ExampleSet, *, people: Settlement, issues: Mapping[str, Issue]) -> None:
-    """Writes the page on which a person decides what people leave undecided; empty if that is nothing."""
+def _write_disputed(
+    output: str, examples: ExampleSet, *, people: Settlement, issues: Mapping[str, Issue], settled: Iterable[Decision]
+) -> None:
+    """Writes the page on which a person decides what people leave undecided; empty if that is nothing.
+
+    Its file takes the place of the one that such a page saved before, so it has what that one settled as well.
+    """
     disputes = {filename: each.decisions for filename, each in people.undecided.items()}
     if not disputes:
         with new_file(output) as path:
@@ -152,6 +158,7 @@ def _write_disputed(output: str, examples: ExampleSet, *, people: Settlement, is
         data_version=examples.manifest.data_version,
         guideline=read_guideline(Path(examples.folder, GUIDELINE), examples.manifest.classes),
         disputes=disputes,
+        settled=settled,
     )
 
 

@@ -163,8 +163,7 @@ def _decide(
     if issue is None:  # an image of test
         return outcome
     if decision := people.decisions.get(image.filename):
-        disagreement = people.disagreements.get(image.filename)
-        why = disagreement.why if disagreement else ""
+        why = people.explain(image.filename)
         if not decision.outcome:
             return outcome.drop("person", why)
         return outcome._replace(label=decision.outcome, decided_by="person", why=why)

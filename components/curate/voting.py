@@ -44,6 +44,13 @@ class Settlement(NamedTuple):
 
     decisions: dict[str, Decision]  # that count, by file name
     disagreements: dict[str, Disagreement]  # by file name
+    deciders: dict[str, list[str]]  # of each image that several people might have decided about: who did
+
+    def explain(self, filename: str) -> str:
+        """Who decided what about an image, in a sentence; empty if there is nobody but one person who decides."""
+        if disagreement := self.disagreements.get(filename):
+            return disagreement.why
+        return f"Decided by {', '.join(deciders)}." if (deciders := self.deciders.get(filename)) else ""
 
     @property
     def undecided(self) -> dict[str, Disagreement]:
@@ -79,6 +86,7 @@ def settle_decisions(reviews: Reviews, voting: Voting) -> Settlement:
     images = {filename: decision for decisions in reviews.values() for filename, decision in decisions.items()}
     counted: dict[str, Decision] = {}
     disagreements: dict[str, Disagreement] = {}
+    deciders: dict[str, list[str]] = {}
     for filename, image in sorted(images.items()):
         own = {reviewer: decisions[filename] for reviewer, decisions in reviews.items() if filename in decisions}
         given = {
@@ -89,11 +97,13 @@ def settle_decisions(reviews: Reviews, voting: Voting) -> Settlement:
         settled, decider = _settle(own, given, voting)
         if settled:
             counted[filename] = settled
+        if len(reviews) > 1:
+            deciders[filename] = list(own)
         outcomes = {decision.outcome for decision in own.values()}
         labels_given = {decision.outcome for decision in given.values() if decision.outcome}
         if len(outcomes) > 1 or (len(labels_given) > 1 and outcomes != {""}):
             disagreements[filename] = Disagreement(given, settled, decider)
-    return Settlement(counted, disagreements)
+    return Settlement(counted, disagreements, deciders)
 
 
 def _list_labels(decisions: Iterable[Decision]) -> dict[str, str]:

@@ -8,7 +8,8 @@ const { rows, classes } = page;
 const getId = (image) => `${image.sha256} ${image.filename}`;
 const rowOf = new Map(rows.map((row, order) => [getId(row), Object.assign(row, { order })]));
 
-let decisions = new Map(); // id -> a row of the file, also for images that only another audit of this version lists
+// id -> a row of the file, also for images that only another audit of this version, or an earlier page, lists
+let decisions = new Map(page.settled.map((record) => [getId(record), record]));
 const past = []; // for undo: [{ row, before: [[id, decision or undefined], ...] }]
 let shown = []; // the rows that pass the filters
 let current = null; // one of them
@@ -99,12 +100,14 @@ function recall() {
     warn(); // a sandboxed frame, or forbidden
     return;
   }
+  let stored = [];
   try {
-    decisions = new Map(JSON.parse(text ?? "[]").filter(isDecision).map((record) => [getId(record), record]));
+    stored = JSON.parse(text ?? "[]").filter(isDecision);
   } catch {
     say("The decisions that this browser had stored cannot be read.");
   }
-  saved = decisions.size === 0;
+  decisions = new Map([...page.settled, ...stored].map((record) => [getId(record), record]));
+  saved = stored.length === 0;
 }
 
 function warn() {

@@ -6,7 +6,16 @@ from typing import TypedDict
 
 from markupsafe import Markup
 
-from components.shared.formats.decisions import COLUMNS, FILE, LABELS, REQUIRED, SETTLED_FILE, WORDS, Decision
+from components.shared.formats.decisions import (
+    COLUMNS,
+    FILE,
+    LABELS,
+    REQUIRED,
+    SETTLED_FILE,
+    WORDS,
+    Decision,
+    SavedDecision,
+)
 from components.shared.formats.issues import Issue
 from components.shared.report import write_report
 
@@ -47,6 +56,7 @@ class ReviewPage(TypedDict):
     columns: tuple[str, ...]  # of that file; the script keeps a decision as an object with these fields
     required_columns: tuple[str, ...]  # of a file that is loaded
     label_columns: tuple[str, ...]  # of such a file: the first of them that is there holds the class that a person gave
+    settled: list[dict[str, str]]  # decisions that were saved before, by columns; the page saves them again
 
 
 def write_review(
@@ -58,6 +68,7 @@ def write_review(
     data_version: str,
     guideline: Mapping[str, str] | None = None,
     disputes: Mapping[str, Mapping[str, Decision]] | None = None,
+    settled: Iterable[Decision] = (),
 ) -> None:
     """Writes the page.
 
@@ -70,6 +81,7 @@ def write_review(
         guideline: The section of each class that has one, as read_guideline returns it; none if there is no guideline.
         disputes: What each reviewer decided, by file name, if the page is the one of the disputed images: it saves the
             file that has the last word, and the browser keeps its decisions apart from the person's own before.
+        settled: What an earlier such file said, which the new one is to say too; also of images that are not shown.
 
     Raises:
         KeyError: The picture of an image is missing.
@@ -89,6 +101,7 @@ def write_review(
         "columns": COLUMNS,
         "required_columns": REQUIRED,
         "label_columns": LABELS,
+        "settled": [SavedDecision(*decision, decided_at="")._asdict() for decision in settled],
     }
     style, script = (
         Markup(Path(__file__).with_name(name).read_text(encoding="utf-8")) for name in ("review.css", "review.js")

@@ -344,9 +344,9 @@ REVIEWS = {
     },
 }
 AGREED = {
-    "train/i/03.png": ("kept", "person", "i", ""),
-    "train/x/01.png": ("kept", "person", "x", ""),  # which ben alone decided about, and the policy would drop
-    "train/x/02.png": ("kept", "person", "x", ""),
+    "train/i/03.png": ("kept", "person", "i", "Decided by anna, ben, cleo."),
+    "train/x/01.png": ("kept", "person", "x", "Decided by ben."),  # and the policy would drop it
+    "train/x/02.png": ("kept", "person", "x", "Decided by anna."),
 }
 SAID_OF_V = "anna relabel to i, ben keep, cleo keep."
 SAID_OF_I = "anna drop, ben relabel to x."
@@ -394,13 +394,27 @@ def test_what_counts_where_people_disagree(inputs: Inputs, reviews: list[str], t
     undecided = sorted(filename for filename, row in expected.items() if row[3].startswith("Undecided"))
     assert (found.counts["disagreements"], found.counts["undecided"]) == (3, len(undecided))
     page = (found.folder / "disputed").read_text()
-    rows = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["rows"] if page else []
+    rows = read_page(page)["rows"] if page else []
     assert [row["filename"] for row in rows] == undecided
     for row in rows:
         who = [(name, row_of[row["filename"]]) for name, row_of in REVIEWS.items() if row["filename"] in row_of]
         assert row["decided"] == [
             [name, f"relabel to {label}" if label else word] for name, (word, label) in who if word != "skip"
         ]
+
+
+def read_page(page: str) -> dict[str, Any]:
+    return json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+
+
+def test_the_page_of_disputed_images_keeps_what_was_settled(inputs: Inputs, reviews: list[str], tmp_path: Path) -> None:
+    settled = write_decisions(tmp_path / "decisions-settled.csv", inputs, {"train/v/00.png": ("relabel", "x")})
+    found = curate(inputs, tmp_path / "outputs", [*reviews, settled], augment_to=0)
+    page = read_page((found.folder / "disputed").read_text())
+    assert "train/v/00.png" not in [row["filename"] for row in page["rows"]]
+    assert [(row["filename"], row["decision"], row["new_label"]) for row in page["settled"]] == [
+        ("train/v/00.png", "relabel", "x")
+    ]
 
 
 def test_who_has_seen_what_others_say_has_the_last_word(inputs: Inputs, reviews: list[str], tmp_path: Path) -> None:

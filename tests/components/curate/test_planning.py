@@ -68,7 +68,7 @@ def planned(
     outcomes = plan_outcomes(
         [*images, *REST],
         issues={**everything, **(issues or {})},
-        people=Settlement(by_name, disagreements or {}),
+        people=Settlement(by_name, disagreements or {}, {}),
         policy=ALWAYS._replace(**changed),
         classes=CLASSES,
     )

@@ -82,7 +82,8 @@ def test_a_label_is_that_of_all_copies_of_a_picture() -> None:
 def test_who_keeps_one_copy_says_nothing_against_dropping_another(voting: Voting) -> None:
     kept, copy = "train/i/1.png", "train/v/1.png"
     reviews = {"anna": review({kept: "i", copy: ""}), "ben": review({kept: "i"})}
-    assert settle_decisions(reviews, voting) == Settlement(reviews["anna"], {})
+    deciders = {kept: ["anna", "ben"], copy: ["anna"]}
+    assert settle_decisions(reviews, voting) == Settlement(reviews["anna"], {}, deciders)
     reviews["cleo"] = review({copy: "i"})
     assert settle_decisions(reviews, MAJORITY).undecided[copy].why == (
         "Undecided: anna drop, ben relabel to i, cleo relabel to i."
@@ -169,7 +170,7 @@ def gives_a_label(reviewer: str, filename: str, reviews: dict[str, dict[str, Dec
 @given(many_reviews(), VOTINGS)
 def test_one_person_decides_as_that_person_did(reviews: dict[str, dict[str, Decision]], voting: Voting) -> None:
     for reviewer, decisions in reviews.items():
-        assert settle_decisions({reviewer: decisions}, voting) == Settlement(decisions, {})
+        assert settle_decisions({reviewer: decisions}, voting) == Settlement(decisions, {}, {})
 
 
 def test_settings_that_cannot_be_are_named() -> None:

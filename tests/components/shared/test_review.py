@@ -336,6 +336,18 @@ def test_the_page_of_disputed_images_shows_who_decided_what_and_asks_again(open_
     expect(again.locator("#counts")).to_have_text("1 drop · 1 on images not listed here")
 
 
+def test_what_was_settled_before_is_saved_again(open_review: Open, tmp_path: Path):
+    """By a person who goes on in another browser, or on another machine."""
+    rows = issues(3)
+    dropped, relabelled, asked = (columns.Decision(row.sha256, row.filename, row.label, "drop") for row in rows)
+    relabelled = relabelled._replace(decision="relabel", new_label="iv")
+    page = open_review(rows[2:], disputes={asked.filename: {"anna": asked}}, settled=[dropped, relabelled])
+    expect_progress(page, "0 of 1 decided")
+    press(page, "k")
+    settled = save(page, tmp_path / "decisions-settled.csv", "decisions-settled.csv")
+    assert decisions(settled, rows) == [(3, "keep", ""), (1, "drop", ""), (2, "relabel", "iv")]
+
+
 def test_the_guideline_of_both_classes_stands_beside_the_picture(open_review: Open, tmp_path: Path):
     (tmp_path / "labels.md").write_text(
         "# Numerals\n\n## i\n\nOne *stroke*.\n\n## ii\n\n| like | unlike |\n|-|-|\n| two | three |\n\n## iv\n\n"
