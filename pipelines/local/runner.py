@@ -196,7 +196,7 @@ def _use_kfp_local(folder: Path, arguments: dict[str, Any], options: LocalOption
             else:
                 python = find_python()
                 stack.enter_context(start_stages_with(python))
-                if not options.cold:
+                if not options.cold and len(list_tasks(read_spec(folder / PACKAGE))) > 1:
                     stack.enter_context(start_stages_warm(python))
             yield
 

@@ -17,7 +17,10 @@ from kfp.local import subprocess_task_handler
 from kfp.local.status import Status
 from kfp.local.subprocess_task_handler import SubprocessTaskHandler
 
+from pipelines.local.fork_server import STARTED
+
 COMMAND = ["python3", "-u", "-m"]  # begins the command of a stage that can be forked; the module follows
+GONE = "The process that it was forked from has died; run it again, or start the stages without it, by --cold."
 # What the stages import that takes long, in the order in which the stages of a training pipeline need it.
 PACKAGES = (
     *("kfp.dsl.executor_main", "numpy", "PIL.Image", "pydantic", "apache_beam", "tensorflow"),
@@ -45,8 +48,7 @@ def start_stages_warm(python: str) -> Iterator[None]:
             yield
         finally:
             subprocess_task_handler.SubprocessTaskHandler = own
-            ours.close()
-            server.terminate()
+            server.kill()  # it has nothing to clean up, and a stage that still runs is told by the kernel
             server.wait()
 
 
@@ -62,28 +64,40 @@ class _ForkedStage(SubprocessTaskHandler):  # type: ignore[misc]  # kfp has no t
         reading, writing = os.pipe()
         with open(reading, encoding="utf-8", errors="replace") as output:
             try:
-                self._ask(writing)
-            except OSError:  # the server has died, or the command is too long for a message
-                return super().run()
+                is_started = self._can_be_forked() and self._ask(writing)
             finally:
                 os.close(writing)
+            if not is_started:
+                return super().run()
             for line in output:
                 print(line, end="")
         print("\n")  # as kfp does
-        code = b""
-        with contextlib.suppress(OSError):  # the server was killed, and the stage with it
-            code = self._server.recv(16)
+        code = self._receive()
+        if not code:
+            print(GONE)
         return Status.SUCCESS if code == b"0" else Status.FAILURE
 
-    def _ask(self, output: int) -> None:
-        """Asks for the stage.
+    def _can_be_forked(self) -> bool:
+        """Whether it is a Python module without an environment of its own, which its packages might have to see."""
+        return self.full_command[: len(COMMAND)] == COMMAND and not self.env_vars
 
-        Raises:
-            OSError: it cannot be asked for, is no Python module, or has an environment of its own, which its packages
-                might have to see when they are imported.
+    def _ask(self, output: int) -> bool:
+        """Asks for the stage; returns whether it has started, which it has not if the server cannot fork, or is gone.
+
+        Args:
+            output: the file descriptor that it writes to.
         """
-        if self.full_command[: len(COMMAND)] != COMMAND or self.env_vars:
-            raise OSError
         module, *arguments = self.full_command[len(COMMAND) :]
-        request = {"module": module, "arguments": arguments}
-        socket.send_fds(self._server, [json.dumps(request, ensure_ascii=False).encode()], [output])
+        request = json.dumps({"module": module, "arguments": arguments}).encode()
+        try:
+            socket.send_fds(self._server, [request], [output])
+        except OSError:  # the server is gone, or the command is too long for a message
+            return False
+        return self._receive() == STARTED
+
+    def _receive(self) -> bytes:
+        """An answer of the server; empty if it is gone."""
+        try:
+            return self._server.recv(16)
+        except ConnectionError:
+            return b""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,12 +16,13 @@ from kfp.local import subprocess_task_handler
 from kfp.local.status import Status
 
 from pipelines.local import warm_start
-from pipelines.local.stages_environment import start_stages_with
+from pipelines.local.stages_environment import find_python, start_stages_with
 from pipelines.local.warm_start import start_stages_warm
+from tests.conftest import ROOT
 
 # A stage: it does what its argument says.
 STAGE = """
-import colorsys, os, sys, time
+import os, sys, time
 print("argv", sys.argv[1:], flush=True)
 exec(sys.argv[1])
 """
@@ -103,6 +105,7 @@ def test_a_stage_is_as_one_that_python_starts(
     assert stages.run(code) == (succeeds, said)
     with start_stages_warm(sys.executable):
         assert stages.run(code) == (succeeds, said)
+        assert stages.run("print(os.getppid())") == (True, str(find_server().pid))
 
 
 def test_a_stage_with_an_environment_of_its_own_is_started_by_kfp(stages: Stages):
@@ -192,17 +195,70 @@ def test_a_stage_ends_with_the_server_and_the_next_one_runs(stages: Stages):
     with start_stages_warm(sys.executable):
         code = "os.kill(os.getppid(), 9); time.sleep(60)"
         started = time.monotonic()
-        assert stages.run(code) == (False, "")
+        assert stages.run(code) == (False, f"\n\n{warm_start.GONE}")
         assert time.monotonic() - started < 30
         assert stages.run(FORKED) == (True, "False")
 
 
 def test_a_package_that_ends_the_server_does_no_harm(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "deadly.py").write_text("import os; os._exit(1)")
+    (tmp_path / "deadly.py").write_text("import os, time; time.sleep(3); os._exit(1)")
     monkeypatch.setattr(warm_start, "PACKAGES", ("deadly",))
     with start_stages_warm(sys.executable):
-        time.sleep(1)
+        assert stages.run("print('first')") == (True, "first")
         assert stages.run(FORKED) == (True, "False")
+
+
+def test_a_server_that_cannot_fork_does_no_harm(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "full.py").write_text("import os\ndef fork(): raise OSError\nos.fork = fork")
+    monkeypatch.setattr(warm_start, "PACKAGES", ("decimal", "full"))
+    with start_stages_warm(sys.executable):
+        wait_for_imports()
+        assert stages.run(FORKED) == (True, "False")
+        assert stages.run("sys.exit(1)") == (False, "")
+
+
+def test_the_end_of_a_stage_waits_for_no_import(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "long.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(warm_start, "PACKAGES", ("long",))
+    started = time.monotonic()
+    with start_stages_warm(sys.executable):
+        assert stages.run("print(os.getppid())") == (True, str(find_server().pid))
+    assert time.monotonic() - started < 30
+
+
+def test_a_stage_does_not_clean_up_for_the_server(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As matplotlib would have it, which makes a folder where it cannot write to the home."""
+    folder = tmp_path / "settings"
+    folder.mkdir()
+    (tmp_path / "tidy.py").write_text(f"import atexit, shutil; atexit.register(shutil.rmtree, {str(folder)!r})")
+    monkeypatch.setattr(warm_start, "PACKAGES", ("tidy", "decimal"))
+    with start_stages_warm(sys.executable):
+        wait_for_imports()
+        assert stages.run(FORKED) == (True, "True")
+        assert folder.exists()
+
+
+def test_stages_do_not_draw_the_same_numbers(stages: Stages, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(warm_start, "PACKAGES", ("numpy",))
+    with start_stages_warm(sys.executable):
+        wait_for_imports()
+        code = "print('numpy' in sys.modules); import numpy; print(numpy.random.random())"
+        drawn = {stages.run(code) for _ in range(2)}
+    assert len(drawn) == 2
+    assert {said.split("\n")[0] for _, said in drawn} == {"True"}
+
+
+def test_the_packages_of_the_stages_can_be_forked():
+    """They are there, and start no thread of Python and no context of TensorFlow, whose locks a fork would inherit."""
+    script = (
+        "import importlib, os, sys, threading\n"
+        f"for name in {warm_start.PACKAGES}: importlib.import_module(name)\n"
+        "from tensorflow.python.eager import context\n"
+        "print(threading.enumerate() == [threading.main_thread()], context.context_safe() is None)\n"
+        "print(open(f'/proc/self/task/{os.getpid()}/children').read() == '')"
+    )
+    result = subprocess.run([find_python(), "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert result.stdout == "True True\nTrue\n", result.stderr
 
 
 def test_a_command_that_is_no_module_of_python_is_started_by_kfp(stages: Stages, capsys: pytest.CaptureFixture[str]):
