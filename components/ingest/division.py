@@ -74,8 +74,10 @@ def divide(images: Sequence[Inspected], shares: Shares, content: str) -> Divisio
     """Divides images into train, val and perhaps test.
 
     Each class gets about its shares. An image of train that is the same picture as one of val or test is left out, as
-    is one of val that is the same as one of test; so none is ever moved for another's sake. Only if a class would have
-    no image in a split, the one whose draw comes nearest is taken.
+    is one of val that is the same as one of test; so none is moved for another's sake. Only if a class would have no
+    image in a split, the one whose draw comes nearest is taken. And a picture with several labels, of which nobody
+    knows yet which is right, goes to train with all of them rather than be left out with one, perhaps the right one:
+    there the audit shows it, and no model is measured on it.
 
     Args:
         images: The images.
@@ -106,6 +108,7 @@ def divide(images: Sequence[Inspected], shares: Shares, content: str) -> Divisio
     groups = _list_groups(images, group(fingerprints, ink))
     if content == "auto":
         _check_likeness(groups, len(images), ink=ink)
+    placed |= {image.name: "train" for twins in groups if _is_contested(twins, placed) for image in twins}
     duplicates = _leave_out_duplicates(groups, placed)
     return Division(placed | {entry.path: "" for entry in duplicates}, duplicates, filled)
 
@@ -163,6 +166,11 @@ def _check_likeness(groups: list[list[Inspected]], images: int, *, ink: bool) ->
         " more than collections have, and those of train that look like one of val would be left out; look at them,"
         f" and {advice}."
     )
+
+
+def _is_contested(twins: list[Inspected], placed: dict[str, str]) -> bool:
+    """Whether images of one picture have several labels, and would be in several splits."""
+    return len({image.class_name for image in twins}) > 1 and len({placed[image.name] for image in twins}) > 1
 
 
 def _leave_out_duplicates(groups: list[list[Inspected]], placed: dict[str, str]) -> list[Quarantined]:

@@ -135,6 +135,27 @@ def test_same_picture_is_on_one_side_and_those_of_train_are_left_out(tmp_path: P
     assert manifest.data_version == version_of(data)
 
 
+def test_a_picture_with_two_labels_is_kept_with_both_and_measures_nothing(tmp_path: Path) -> None:
+    """Either may be the right one: what was left out, neither the audit nor a person would see."""
+    data = write_classes(tmp_path / "data", ["a", "b"], images=20)
+    ingest(data, tmp_path / "before")
+    before = read_paths(tmp_path / "before")
+    twin = next(path for name, path in before.items() if name.startswith("val/a/"))
+    picture = Image.open(data / twin)
+    for number in range(9):  # the same picture with other bytes, on both sides by chance
+        picture.save(data / f"b/again-{number}.png", compress_level=number)
+    manifest = ingest(data, tmp_path / "after")
+    after = read_paths(tmp_path / "after")
+    contested = {twin, *(f"b/again-{number}.png" for number in range(9))}
+    assert {name.partition("/")[0] for name, path in after.items() if path in contested} == {"train"}
+    assert {name: path for name, path in after.items() if path not in contested} == {
+        name: path for name, path in before.items() if path != twin
+    }
+    assert len(after) == 49
+    assert manifest.made_split is not None
+    assert manifest.made_split.duplicates == []
+
+
 def test_a_guideline_may_lie_beside_the_class_folders_and_other_files_may_not(tmp_path: Path) -> None:
     data = write(write_classes(tmp_path / "data", ["a", "b"]), {"labels.md": b"# a\n\nFirst.\n"})
     manifest = ingest(data, tmp_path / "examples")
