@@ -43,6 +43,7 @@ class Watcher:
         self.made_by: dict[str, str] = {}  # the run that ran each task whose outputs were taken from the cache
         self.lines: dict[str, list[str]] = {task.name: [] for task in tasks}
         self.on_change: Callable[[str], None] = lambda name: None  # is called with the name of a task
+        self.on_success: Callable[[Task], None] = lambda task: None  # likewise, and before
         self._by_name = {task.name: task for task in tasks}
         self._taken: dict[str, ExecutorInput] = {}
         self._running: Task | None = None
@@ -105,6 +106,8 @@ class Watcher:
 
     def _change(self, name: str, state: str) -> None:
         self.states[name] = state
+        if state == "succeeded":
+            self.on_success(self._by_name[name])
         self.on_change(name)
 
 

@@ -255,7 +255,7 @@ def _describe_task(task: Task, folder: Path, watcher: Watcher) -> TaskRecord:
         "seconds": watcher.seconds.get(task.name),
         "parameters": executor_input.parameters,
         "inputs": executor_input.inputs,
-        "artifacts": _read_artifacts(folder, task),
+        "artifacts": read_artifacts(folder, task),
     }
     if task.name in watcher.made_by:
         record["made_by"] = watcher.made_by[task.name]
@@ -264,7 +264,8 @@ def _describe_task(task: Task, folder: Path, watcher: Watcher) -> TaskRecord:
     return record
 
 
-def _read_artifacts(folder: Path, task: Task) -> dict[str, ArtifactRecord]:
+def read_artifacts(folder: Path, task: Task) -> dict[str, ArtifactRecord]:
+    """The outputs of a task of the run in this folder, by their names; none if it has not ended well."""
     artifacts: dict[str, ArtifactRecord] = {}
     for output in _find_outputs(folder, task):
         for name, content in json.loads(output.read_text(encoding="utf-8")).get("artifacts", {}).items():

@@ -1,7 +1,9 @@
 """A run on this machine, from the request to its results."""
 
 import contextlib
+import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +16,7 @@ from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.config import load_config
 from pipelines.compiler.packages import write_package
 from pipelines.compiler.single_stage import FROM_RUN
-from pipelines.compiler.spec import list_tasks, read_spec
+from pipelines.compiler.spec import Task, list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.data.ignored import list_ignored
@@ -23,13 +25,14 @@ from pipelines.local.kfp_log import Watcher
 from pipelines.local.overview import describe_run
 from pipelines.local.processes import Interruption
 from pipelines.local.record import (
+    ArtifactRecord,
     RunRecord,
     find_last_task,
     find_measured_before,
     find_record,
     make_folder,
 )
-from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, run_package
+from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, read_artifacts, run_package
 from pipelines.output.console import OutputConsole, link_to, print_line
 from pipelines.output.display import print_comparison, print_figures, print_steps, show_progress
 from pipelines.output.index import FILE as INDEX
@@ -129,6 +132,8 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> Run
         keep_command(folder, command)
         write_package(prepared.pipeline, folder / PACKAGE)
         watcher = Watcher(list_tasks(read_spec(folder / PACKAGE)))
+        watcher.on_success = partial(_keep_reports_early, folder)
+        print_line(f"Its pages and its log appear in {os.path.relpath(folder)} while it runs.")
         with show_progress(watcher):
             record = run_package(
                 folder,
@@ -165,14 +170,27 @@ def _describe_ending(folder: Path, record: RunRecord, request: RunRequest) -> En
     return Ending(record["state"], folder, curation, adoption)
 
 
+def _keep_reports_early(folder: Path, task: Task) -> None:
+    """Copies the reports of a task that has just ended: a person can decide while another model is trained.
+
+    What cannot be copied now is copied, or told, at the end of the run.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        _keep_reports_of(folder, task.name, read_artifacts(folder, task))
+
+
+def _keep_reports_of(folder: Path, task: str, artifacts: dict[str, ArtifactRecord]) -> None:
+    for output in REPORTS:
+        if artifact := artifacts.get(output):
+            report = Path(locate_report(artifact["uri"], output))
+            if report.stat().st_size:
+                _copy(report, folder / name_report(task, output))
+
+
 def _keep_reports(folder: Path, record: RunRecord) -> None:
     """Copies the reports and the figures beside run.json, where a browser opens them."""
     for task, content in record["stages"].items():
-        for output in REPORTS:
-            if made_by_task := content["artifacts"].get(output):
-                report = Path(locate_report(made_by_task["uri"], output))
-                if report.stat().st_size:
-                    _copy(report, folder / name_report(task, output))
+        _keep_reports_of(folder, task, content["artifacts"])
     if record["state"] != "succeeded":
         return
     made = _list_made(folder, record)

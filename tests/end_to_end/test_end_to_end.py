@@ -477,6 +477,20 @@ def test_interrupted_run_ends_its_processes_and_leaves_nothing_half_written(
     assert not any(run.folder.rglob(".partial.*"))
 
 
+def test_the_page_of_a_stage_is_there_before_the_run_ends(workplace: Path, training: Run, tiny: Folders):
+    options = ["--experiment", "early", "--config", "tiny", *data_options(tiny), "--param", "epochs=100000"]
+    runs = workplace / "runs/early"
+    with in_own_session([sys.executable, "-u", workplace / "project/submit.py", "--local", *options], workplace) as run:
+        wait_until(
+            lambda: any(training_goes_on(log.parent) for log in runs.glob("*/run.log")) or run.poll() is not None
+        )
+        (folder,) = runs.iterdir()
+        assert (folder / "validate.html").read_bytes() == (training.folder / "validate.html").read_bytes()
+        run.send_signal(signal.SIGTERM)
+        output, _ = run.communicate(timeout=300)
+    assert f"Its pages and its log appear in runs/early/{folder.name} while it runs.\n" in output
+
+
 @contextlib.contextmanager
 def in_own_session(command: list[Any], folder: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(

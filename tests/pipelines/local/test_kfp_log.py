@@ -60,6 +60,15 @@ def watch(*tasks: Task) -> tuple[Watcher, io.BytesIO, WatchedLog]:
     return watcher, file, WatchedLog(file, watcher)
 
 
+def test_what_a_task_has_made_is_taken_before_its_end_is_shown():
+    watcher, _, log = watch(TRAIN)
+    seen: list[str] = []
+    watcher.on_success = lambda task: seen.append(f"success of {task.name}")
+    watcher.on_change = lambda name: seen.append(f"{name} {watcher.states[name]}")
+    log.write(BEGUN + SUCCEEDED)
+    assert seen == ["before-train running", "success of before-train", "before-train succeeded"]
+
+
 def test_a_task_is_waiting_then_running_then_done_and_each_change_is_told():
     watcher, _, log = watch(INGEST, TRAIN)
     changes: list[tuple[str, str]] = []
