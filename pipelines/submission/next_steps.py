@@ -66,7 +66,8 @@ def _list_commands(ending: Ending, command: Command, *, asks: bool, is_disputed:
     elif is_disputed:
         yield _decide_again(command, *request.decisions, SETTLED_FILE)
     elif ending.state != "succeeded":
-        yield Step("run it again", command=str(command))
+        words = "once the cause is corrected, run it again" if ending.state == "failed" else "run it again"
+        yield Step(words, command=str(command))
     elif request.pipeline in (None, "training") and not request.component and request.data:
         yield Step("audit the images and try the next version", command=str(command.change(pipeline="improvement")))
 

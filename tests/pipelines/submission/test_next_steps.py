@@ -130,7 +130,7 @@ def test_another_failure_leads_to_the_log_and_to_the_same_command(folder: Path, 
     assert list_what_is_said(SAMPLE, Ending(state, folder, curation, "python adopt.py …"))[1:] == [
         ("read what was said", folder / "run.log"),
         (
-            "run it again",
+            "once the cause is corrected, run it again" if state == "failed" else "run it again",
             "python submit.py --local --config sample --data 'my data' --test-data t --param epochs=2",
         ),
     ]
