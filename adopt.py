@@ -213,8 +213,8 @@ def _show_left_out(plan: "Plan", source: "Curated", left_out: "list[Quarantined]
     """Says which of the removed images the curation never saw, so that its own reports do not count them."""
     from pipelines.output.console import print_line  # as above
 
-    kept = {image.source_path for image in source.images}
-    removed = [entry for entry in left_out if entry.path in plan.now.md5s.keys() - kept]
+    gone = plan.now.md5s.keys() - {image.source_path for image in source.images}
+    removed = [entry for entry in left_out if entry.path in gone]
     if removed:
         print_line(f"Of the removed images, ingest had left out {len(removed):,} before the curation:")
     for entry in removed[:10]:

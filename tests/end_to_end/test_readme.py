@@ -86,6 +86,8 @@ def test_the_loop_as_one_types_it(project: Path):
         )
         assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
         said[command] = result.stdout
+    training = next(output for command, output in said.items() if "submit.py" in command)
+    assert "    git add data.dvc .gitignore results && git commit\n" in training
     improvement = next(output for command, output in said.items() if "--pipeline improvement" in command)
     (decided,) = re.findall(r"^ +(python submit\.py .*--decisions .*)$", improvement, re.MULTILINE)
     assert decided == (
