@@ -1,6 +1,7 @@
 """Makes a curated folder the next DVC version of the images: shows what that changes, and with --yes does it."""
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
@@ -13,6 +14,7 @@ from components.shared.errors import command_line, delay_interrupt, parse_option
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from components.shared.formats.examples import Quarantined
     from pipelines.data.adoption import Figures, Plan, Snapshot
     from pipelines.data.curated import Curated
     from pipelines.submission.commands import Command
@@ -82,7 +84,11 @@ def _adopt(options: argparse.Namespace) -> None:
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
     with open_repository(options.data) as (repo, folder), open_curated(place) as source:
         plan = make_plan(repo, folder, source, options=chosen, find_figures=find_figures)
-        _show(plan, source)
+        _show(plan, source, left_out=_find_left_out(place))
+        if plan.is_adopted and not options.commit and options.push is None:
+            print(f"\nThere is nothing to do: {options.data} has this version, and git's last commit names it.")
+            return
+        _show_what_to_do(plan, source)
         if not options.yes:
             print(_say_how_to_go_on(options, plan))
             return
@@ -90,6 +96,25 @@ def _adopt(options: argparse.Namespace) -> None:
         print()
         carry_out(repo, plan, source, done=lambda step: print(f"done: {step}"))
         print(_say_what_is_next(options, plan, place))
+
+
+def _find_left_out(place: str) -> "list[Quarantined]":
+    """The images that ingest left out before the curation; none if its run is not on this machine, or was pruned.
+
+    Args:
+        place: the path or address of the curated folder.
+    """
+    from components.shared.cloud_storage import is_address  # as above
+    from components.shared.errors import UserError
+    from components.shared.formats.examples import read_examples_manifest
+    from pipelines.local.record import find_last_task, find_maker
+
+    with contextlib.suppress(UserError):
+        maker = None if is_address(place) else find_maker(place)
+        task = find_last_task(maker, "curate") if maker else None
+        if task and "examples" in task["inputs"]:
+            return read_examples_manifest(Path(task["inputs"]["examples"])).left_out
+    return []
 
 
 def _say_how_to_go_on(options: argparse.Namespace, plan: "Plan") -> str:
@@ -140,7 +165,7 @@ def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> 
     return "Next:\n" + "\n".join(f"    {step}" for step in steps)
 
 
-def _show(plan: "Plan", source: "Curated") -> None:
+def _show(plan: "Plan", source: "Curated", left_out: "list[Quarantined]") -> None:
     from components.shared.formats.guideline import FILE as GUIDELINE  # as above
     from components.shared.formats.manifest import is_image_path
     from pipelines.data.adoption import is_image
@@ -163,6 +188,7 @@ def _show(plan: "Plan", source: "Curated") -> None:
         console.print("The files of the present version are not in DVC's cache, so the table counts them as 0.")
     else:
         console.print(str(plan.changes))
+        _show_left_out(plan, source, left_out)
         if plan.is_of_another_version:
             console.print(
                 "The added images are not in the current version, so the curated folder was made from another version."
@@ -181,6 +207,26 @@ def _show(plan: "Plan", source: "Curated") -> None:
             f"{RESULTS}/ holds the figures of another version, {figures_of}, so a commit leaves them out; "
             f"for those of this one, adopt it and run submit.py on {plan.folder.given}, or rerun evaluate on its run."
         )
+
+
+def _show_left_out(plan: "Plan", source: "Curated", left_out: "list[Quarantined]") -> None:
+    """Says which of the removed images the curation never saw, so that its own reports do not count them."""
+    from pipelines.output.console import print_line  # as above
+
+    gone = plan.now.md5s.keys() - {image.source_path for image in source.images}
+    removed = [entry for entry in left_out if entry.path in gone]
+    if removed:
+        print_line(f"Of the removed images, ingest had left out {len(removed):,} before the curation:")
+    for entry in removed[:10]:
+        print_line(f"    {entry.path}: {entry.reason}")
+    if len(removed) > 10:
+        print_line(f"    and {len(removed) - 10:,} more, which the report of the validation lists")
+
+
+def _show_what_to_do(plan: "Plan", source: "Curated") -> None:
+    from pipelines.output.console import OutputConsole  # as above
+
+    console = OutputConsole(markup=False)
     console.print("\nTo do:")
     if plan.on_disk != plan.next.name:
         console.print(f"    give {plan.folder.given} the content of {source.shown}")

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 
 import adopt
+from components.shared.formats.examples import ExamplesManifest, MadeSplit, Quarantined, Shard, SplitInfo, name_shard
+from components.shared.formats.examples import write_manifest as write_examples_manifest
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from pipelines.data.dvc_version import resolve_version
 from pipelines.output.results import read_data_version
@@ -286,6 +288,56 @@ def test_version_that_is_adopted_already_changes_nothing(place: Place, run: Call
     shutil.rmtree(place.home / ".dvc/cache")
     shutil.rmtree(place.home / "data")
     assert table(run())["all"] == ["5", "3", "1"]
+
+
+def test_nothing_to_do_is_said_once_the_version_is_committed(place: Place, run: Callable[..., str]) -> None:
+    run("--yes")
+    assert "\nTo do:\n    dvc add data\n" in run()  # it is not committed
+    run(*EVERYTHING)
+    once = state(place.home)
+    for options in ([], ["--yes"]):
+        output = run(*options)
+        assert output.endswith("\nThere is nothing to do: data has this version, and git's last commit names it.\n")
+        assert "To do" not in output
+        assert state(place.home) == once
+    assert "\n    git tag " in run("--commit", "--tag", "later")
+    run("--yes", "--commit", "--tag", "later")
+    assert resolve_version(place.home / "data", "later").version == place.version
+    (place.home / "data.dvc").write_text(git(place.home, "show", "v2:data.dvc") + "\n")
+    run("--yes")
+    assert state(place.home) == once | {"git": state(place.home)["git"]}
+
+
+def test_images_that_ingest_left_out_are_told_from_those_that_the_curation_dropped(
+    place: Place, run: Callable[..., str]
+) -> None:
+    """The reports of the curation do not count them, and this command counts what differs from the present version."""
+    reason = "left out of train: the same picture is in val, as val/i/0.png"
+    leave_examples(place, MadeSplit(0, 0.2, 0.0, [Quarantined("train/i/2.png", reason)], []))
+    said = f"\nOf the removed images, ingest had left out 1 before the curation:\n    train/i/2.png: {reason}\n"
+    assert f"\n{CHANGES}{said}" in run()
+    assert f"\n{CHANGES}{said}" in run("--curated", place.made)
+    leave_examples(place, None, Quarantined("train/i/2.png", "no image"), Quarantined("elsewhere.png", "no image"))
+    assert "ingest had left out 1 before the curation:\n    train/i/2.png: no image\n" in run()
+    leave_examples(place, None)
+    assert "ingest had left out" not in run()
+    shutil.rmtree(place.made.parents[1] / "examples")
+    assert "ingest had left out" not in run()
+
+
+def leave_examples(place: Place, made_split: MadeSplit | None, *bad: Quarantined) -> None:
+    """Leaves the examples of which the run made the curated folder, as far as this command reads them."""
+    folder = place.made.parents[1]
+    (folder / "examples").mkdir(exist_ok=True)
+    splits = {
+        name: SplitInfo(1, {"i": 1}, [Shard(name_shard(name, 0, 1), 1, sha256(name))]) for name in ("train", "val")
+    }
+    manifest = ExamplesManifest("data", "", "0123.dir", ["i"], splits, list(bad), made_split)
+    write_examples_manifest(folder / "examples", manifest)
+    record = json.loads((folder / "run.json").read_text())
+    task = {"stage": "curate", "state": "succeeded", "seconds": 1.0, "parameters": {}, "artifacts": {}}
+    record["stages"] = {"curate": task | {"inputs": {"examples": str(folder / "examples")}}}
+    (folder / "run.json").write_text(json.dumps(record))
 
 
 def test_results_that_git_ignores_though_it_tracks_them_are_left_out(place: Place, run: Callable[..., str]) -> None:

@@ -652,8 +652,10 @@ def test_a_configuration_elsewhere_is_not_taken_for_one_of_the_same_name(project
     (project / "local.yaml").write_text("stages: {}")
     (project / "other").mkdir()
     (project / "other/local.yaml").write_text("stages: {}")
-    assert "other/local.yaml: no such configuration; there are competition, gke, local, sample." in refused(
-        project, "--config", "other/local.yaml"
+    configs = project / "pipelines/config"
+    assert refused(project, "--config", "other/local.yaml") == (
+        f"other/local.yaml: --config takes the name of a file in {configs}; copy this one there as local.yaml, and "
+        "give --config local.\n"
     )
 
 
@@ -719,5 +721,31 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
 def test_an_empty_argument_is_refused_and_not_taken_for_the_default(command: list[str], option: str, tmp_path: Path):
     result = run_python(ROOT / command[0], *command[1:], cwd=tmp_path)
     assert result.returncode == 2
-    assert result.stderr.endswith(f"error: {option} is empty; give it a value or leave it out\n")
+    assert result.stderr == f"{option} is empty; give it a value or leave it out.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        (["submit.py", "--local", "--dta", "data"], "there is no option --dta; did you mean --data?"),
+        (["submit.py", "--local", "--dta=data"], "there is no option --dta; did you mean --data?"),
+        (["adopt.py", "--dta", "data"], "there is no option --dta; did you mean --data?"),  # which must be given
+        (["export.py", "fiftyone", "out", "--locla"], "there is no option --locla; did you mean --local?"),
+        (["compile.py", "--zzz"], "there is no option --zzz; --help lists those that there are."),
+        (["sample.py", "x.png"], "unrecognized arguments: x.png."),
+        (["adopt.py"], "the following arguments are required: --data."),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(command: list[str], sentence: str, tmp_path: Path):
+    result = run_python(ROOT / command[0], *command[1:], cwd=tmp_path)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", f"{sentence}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_beginning_of_an_option_stands_for_it_and_help_shows_the_usage(tmp_path: Path):
+    assert run_python(ROOT / "compile.py", "--outp", tmp_path / "build", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "build").is_dir()
+    shown = run_python(ROOT / "compile.py", "--help", cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("usage: compile.py ")

@@ -156,9 +156,9 @@ def refusals(run: MachineRun, tmp_path: Path) -> Iterator[tuple[list[str | Path]
     )
     yield (
         ["fiftyone", tmp_path / "new", *here, "--limit", "0"],
-        "export.py: error: argument --limit: invalid count value",
+        "argument --limit: invalid count value",
     )
-    yield ["labelbox", tmp_path / "new", *here], "export.py: error: argument tool: invalid choice: 'labelbox'"
+    yield ["labelbox", tmp_path / "new", *here], "argument tool: invalid choice: 'labelbox'"
 
 
 def test_what_cannot_be_written_is_one_sentence_and_leaves_nothing(run: MachineRun, tmp_path: Path) -> None:

@@ -143,13 +143,36 @@ def _drop_output() -> None:
 def parse_options(parser: "ArgumentParser") -> "Namespace":
     """Parses the command line; a value that is empty, as of a shell's variable that is not set, is refused.
 
-    Left to the commands, an empty path would be the working folder, and an empty name the default.
+    Left to the commands, an empty path would be the working folder, and an empty name the default. What is wrong with
+    the options is said in one sentence, without argparse's usage above it, which --help shows.
     """
+    parser.error = _refuse_options  # type: ignore[method-assign]
     for before, argument in itertools.pairwise(sys.argv):
         if argument == "" or re.fullmatch(r"--[a-z-]+=", argument):
             option = argument.rstrip("=") or (before if before.startswith("-") else "an argument")
             parser.error(f"{option} is empty; give it a value or leave it out")
+    _check_options_are_known(parser)
     return parser.parse_args()
+
+
+def _refuse_options(message: str) -> NoReturn:
+    print(message if message.endswith((".", "?")) else f"{message}.", file=sys.stderr)
+    sys.exit(2)
+
+
+def _check_options_are_known(parser: "ArgumentParser") -> None:
+    """Checks the names first: argparse would rather say that a required option is missing, which was misspelt."""
+    import difflib  # here, as in name_unknown
+
+    known = ["--help", *re.findall(r"--[a-z][a-z-]*", parser.format_usage())]  # where that is called -h
+    arguments = itertools.takewhile(lambda argument: argument != "--", sys.argv[1:])
+    for option in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
+        # What has a blank is a value for argparse, and the beginning of a name stands for it.
+        if " " in option or any(name.startswith(option) for name in known):
+            continue
+        near = difflib.get_close_matches(option, known, 1)
+        advice = f"did you mean {near[0]}?" if near else "--help lists those that there are."
+        parser.error(f"there is no option {show_key(option)}; {advice}")
 
 
 def explain_limit(error: Exception) -> str | None:

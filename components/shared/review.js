@@ -429,6 +429,7 @@ function fillFilters() {
 // ---- choosing a class
 
 const numbered = !classes.some((name) => /\d/.test(name)); // else a digit is the beginning of a name
+const letters = new Intl.Collator("en", { sensitivity: "base" }); // by which o finds Ø
 const numberOf = (index) => (classes.length <= 10 ? String((index + 1) % 10) : String(index + 1));
 let matches = []; // positions of the classes that match what was typed
 let marked = 0; // position in matches
@@ -455,7 +456,8 @@ function match() {
   const distance = (name, index) => {
     if (byNumber) return numberOf(index) === typed ? 0 : numberOf(index).startsWith(typed) ? 1 : Infinity;
     const lower = name.toLowerCase();
-    return name === typed ? 0 : lower === low ? 1 : lower.startsWith(low) ? 2 : lower.includes(low) ? 3 : Infinity;
+    if (lower.includes(low)) return name === typed ? 0 : lower === low ? 1 : lower.startsWith(low) ? 2 : 3;
+    return letters.compare(name.normalize().slice(0, typed.length), typed) === 0 ? 4 : Infinity;
   };
   const distances = classes.map(distance);
   matches = classes.map((_, index) => index).filter((index) => distances[index] < Infinity);
@@ -574,6 +576,7 @@ function start() {
     if (!kept && !saved) event.preventDefault();
   });
   $("version").textContent = page.data_version;
+  $("by-number").hidden = !numbered;
   fillFilters();
   recall();
   filter();

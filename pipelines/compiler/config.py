@@ -170,6 +170,12 @@ def load_config(name: str) -> Config:
     if Path(name).is_file() and Path(name).resolve().parent == CONFIGS.resolve():
         path = CONFIGS / Path(name).name
     if path.parent != CONFIGS or not path.is_file():
+        if Path(name).is_file():
+            own = Path(name).stem
+            raise UserError(
+                f"{name}: --config takes the name of a file in {CONFIGS}; copy this one there as {own}.yaml, and give "
+                f"--config {own}."
+            )
         names = sorted(file.stem for file in CONFIGS.glob("*.yaml"))
         raise UserError(f"{path}: no such configuration; there are {', '.join(names)}.")
     content = read_yaml(path)

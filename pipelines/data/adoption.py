@@ -97,6 +97,7 @@ class Plan(NamedTuple):
     figures: Figures | None  # of the next version, for results/, where others are now
     results_obstacle: str  # why git cannot keep results/; empty if it can
     files: list[Path]  # that the commit takes
+    is_adopted: bool  # the folder, its .dvc file and git's HEAD are the next version already
     options: AdoptionOptions
 
     @property
@@ -174,7 +175,9 @@ def make_plan(
         _check_tag(git, options.tag, is_done=head is not None and head.value == upcoming.name)
     if options.push is not None:
         open_remote(repo, folder, options.push or (out.remote if out else None))
-    return Plan(folder, on_disk.name, now, upcoming, changes, figures, obstacle, files, options)
+    versions = {info.value if info else None for info in (out and out.hash_info, head)} | {on_disk.name}
+    is_adopted = versions == {upcoming.name}
+    return Plan(folder, on_disk.name, now, upcoming, changes, figures, obstacle, files, is_adopted, options)
 
 
 def _find_git_root(repo: "Repo", folder: Folder) -> Path:

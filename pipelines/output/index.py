@@ -67,11 +67,12 @@ def write_index(folder: Path, overview: RunOverview, earlier: EarlierFigures | N
     Args:
         folder: of the run, with its reports.
         overview: of the run.
-        earlier: the figures of the run before of that experiment, if there is one; those of other classes are left out.
+        earlier: the figures of the run before of that experiment, if there is one; those of other classes are left out,
+            and all where the run has a comparison of its own, which is the fair one.
     """
     classes = sorted(overview.figures["classes"]) if overview.figures else []
-    if earlier and sorted(earlier.evaluation["classes"]) != classes:
-        earlier = None  # it was about something else
+    if overview.comparison or (earlier and sorted(earlier.evaluation["classes"]) != classes):
+        earlier = None
     style = re.search(r"<style>.*?</style>", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     text = f"""<!doctype html>
 <html lang="en">

@@ -1,5 +1,6 @@
 """The values of a pipeline's parameters: from what the user gave, and from earlier runs."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from components.shared.errors import UserError, cut, name_unknown, shorten
 from pipelines.compiler.contracts import Contract, name_uri, spell_type
+from pipelines.compiler.packages import PIPELINES, build
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import find_constants, find_parameters, list_tasks
+from pipelines.compiler.stages import Stages
 from pipelines.compiler.values import PYTHON_TYPES, check_holdable, check_limits, parse_json
 
 LONGEST = 100_000  # characters as JSON; Linux takes arguments of 128 KiB, and kfp puts the artifacts into the same one
@@ -53,7 +56,7 @@ def check_not_comparison(pipeline: str, name: str) -> None:
 
 
 def check_arguments(
-    pipeline: BaseComponent, arguments: dict[str, Any], *, params: tuple[str, ...], contracts: Mapping[str, Contract]
+    pipeline: BaseComponent, arguments: dict[str, Any], *, params: tuple[str, ...], stages: Stages
 ) -> dict[str, Any]:
     """The arguments and each NAME=VALUE of `params`, as the parameters of the pipeline want them.
 
@@ -61,7 +64,7 @@ def check_arguments(
         pipeline: what is to be run.
         arguments: the values of its parameters that are known without `params`.
         params: what the user gave.
-        contracts: of the stages, whose parameters the pipeline's become.
+        stages: whose parameters the pipeline's become.
 
     Raises:
         UserError: a name is unknown, a value has the wrong type or is not allowed, or one without a default is missing.
@@ -70,7 +73,7 @@ def check_arguments(
     given: dict[str, str] = {}
     for name, text in (_split_param(param, inputs) for param in params):
         if name not in inputs:
-            raise UserError(_explain_unknown(name, pipeline, contracts))
+            raise UserError(_explain_unknown(name, pipeline, stages))
         if name in given:
             raise UserError(f"--param {name}: is there twice, with {cut(given[name])} and {cut(text)}; leave one.")
         given[name] = text
@@ -88,22 +91,26 @@ def check_arguments(
     if missing:
         raise UserError(f"{', '.join(missing)}: no value; give it with --data, or --param NAME=VALUE.")
     defaults = {name: spec.default for name, spec in inputs.items() if spec.optional}
-    _check_limits(pipeline, {**defaults, **arguments}, given=given, contracts=contracts)
+    _check_limits(pipeline, {**defaults, **arguments}, given=given, contracts=stages.contracts)
     return arguments
 
 
 def _split_param(param: str, inputs: Mapping[str, Any]) -> tuple[str, str]:
     name, separator, text = param.partition("=")
+    if not separator and name in inputs:
+        raise UserError(f"--param {name}: has no value; give it as {_show_form(name, inputs)}.")
     if not separator:
-        raise UserError(f"--param {param}: must be NAME=VALUE. The parameters are: {_list_parameters(inputs)}.")
+        known = ", ".join(f"{name} ({spec.type})" for name, spec in inputs.items())
+        raise UserError(f"--param {param}: must be NAME=VALUE. The parameters are: {known}.")
     return name, text
 
 
-def _explain_unknown(name: str, pipeline: BaseComponent, contracts: Mapping[str, Contract]) -> str:
-    """The sentence about a parameter that the pipeline does not have: perhaps one of its stages does."""
-    stages = {task.stage for task in list_tasks(MessageToDict(pipeline.pipeline_spec))} & contracts.keys()
+def _explain_unknown(name: str, pipeline: BaseComponent, stages: Stages) -> str:
+    """The sentence about a parameter that the pipeline does not have: a stage of it may, or another one."""
+    contracts = stages.contracts
+    own = {task.stage for task in list_tasks(MessageToDict(pipeline.pipeline_spec))} & contracts.keys()
     having = sorted(
-        stage for stage in stages if any(port.name == name and port.is_parameter for port in contracts[stage].inputs)
+        stage for stage in own if any(port.name == name and port.is_parameter for port in contracts[stage].inputs)
     )
     if having:
         each = f"`{having[0]}`" if len(having) == 1 else "each of them"
@@ -111,7 +118,18 @@ def _explain_unknown(name: str, pipeline: BaseComponent, contracts: Mapping[str,
             f"--param {name}: {pipeline.name} leaves it to {' and '.join(having)}; set it in the config, as `{name}` "
             f"in `parameters` of {each} in `stages`, or in components/{having[0]}/component.yaml."
         )
+    if pipeline.name in PIPELINES and (other := _find_pipeline(name, stages)):
+        return f"--param {name}: belongs to the pipeline {other}, not to {pipeline.name}; add --pipeline {other}."
     return name_unknown("the parameter", name, pipeline.component_spec.inputs or {})
+
+
+def _find_pipeline(parameter: str, stages: Stages) -> str:
+    """The name of a pipeline that has the parameter; empty if there is none."""
+    for name in PIPELINES:
+        with contextlib.suppress(UserError):  # one that is broken, but was not asked for
+            if parameter in (build(name, stages).component_spec.inputs or {}):
+                return name
+    return ""
 
 
 def _parse_param(name: str, text: str, inputs: Mapping[str, Any]) -> Any:
@@ -121,14 +139,15 @@ def _parse_param(name: str, text: str, inputs: Mapping[str, Any]) -> Any:
         return adapter.validate_python(parse_json(text)) if kind.startswith("Json") else adapter.validate_strings(text)
     except ValueError as error:
         reason = "" if isinstance(error, ValidationError) else f" ({shorten(error)})"  # what is wrong with the JSON
-        known = _list_parameters(inputs)
-        raise UserError(
-            f"--param {name}={cut(text)}: not of type {kind}{reason}. The parameters are: {known}."
-        ) from None
+        advice = f"; give it as {_show_form(name, inputs)}" if kind.startswith("Json") else ""
+        raise UserError(f"--param {name}={cut(text)}: not of type {kind}{reason}{advice}.") from None
 
 
-def _list_parameters(inputs: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} ({spec.type})" for name, spec in inputs.items())
+def _show_form(name: str, inputs: Mapping[str, Any]) -> str:
+    """The option with a value of the parameter's type, as one types it."""
+    forms = {"JsonArray": '["a", "b"]', "JsonObject": '{"a": "b"}'}
+    kind = spell_type(inputs[name].type)
+    return f"--param '{name}={forms[kind]}'" if kind in forms else f"--param {name}=VALUE"
 
 
 def _name_place(parameter: str, given: Mapping[str, str]) -> str:

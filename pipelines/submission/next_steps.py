@@ -1,5 +1,7 @@
 """What to do after a run: which page to open, and which command to type, with the options of that very run."""
 
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -10,6 +12,7 @@ from components.shared.formats.decisions import SETTLED_FILE, name_reviewer
 from pipelines.output.display import Step
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.project import write_command
+from pipelines.output.results import RESULTS, read_data_version
 from pipelines.submission.commands import DEFAULTS, Command, write_option
 from pipelines.submission.request import RunRequest
 
@@ -66,9 +69,31 @@ def _list_commands(ending: Ending, command: Command, *, asks: bool, is_disputed:
     elif is_disputed:
         yield _decide_again(command, *request.decisions, SETTLED_FILE)
     elif ending.state != "succeeded":
-        yield Step("run it again", command=str(command))
+        words = "once the cause is corrected, run it again" if ending.state == "failed" else "run it again"
+        yield Step(words, command=str(command))
     elif request.pipeline in (None, "training") and not request.component and request.data:
+        if files := _list_uncommitted(request):
+            yield Step("commit this version with its figures", command=f"git add {shlex.join(files)} && git commit")
         yield Step("audit the images and try the next version", command=str(command.change(pipeline="improvement")))
+
+
+def _list_uncommitted(request: RunRequest) -> list[str]:
+    """What a commit of the data and its figures takes; nothing where DVC does not track what was measured."""
+    pointer = Path(f"{(request.data or '').rstrip('/')}.dvc")
+    version = read_data_version(RESULTS)
+    if request.rev or not pointer.is_file() or not version or version not in pointer.read_text(encoding="utf-8"):
+        return []
+    files = [str(pointer), str(pointer.with_name(".gitignore")), str(RESULTS)]
+    return [file for file in files if _is_changed(file)]
+
+
+def _is_changed(file: str) -> bool:
+    """Whether git has something to commit there; not where it is not installed, or has no repository."""
+    command = ["git", "status", "--porcelain", "--", file]
+    try:
+        return bool(subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).stdout)
+    except FileNotFoundError:
+        return False
 
 
 def _decide_again(command: Command, *files: str) -> Step:

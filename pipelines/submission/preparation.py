@@ -90,7 +90,7 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
     for param in request.params:
         if (parameter := param.partition("=")[0]) in DATA:
             raise UserError(f"--param {parameter}: --data, --test-data and --rev set it; name the images by these.")
-    arguments = check_arguments(pipeline, arguments, params=request.params, contracts=stages.contracts)
+    arguments = check_arguments(pipeline, arguments, params=request.params, stages=stages)
     _check_deciding_reviewer(arguments, people)
     return PreparedRun(name, stages, pipeline, arguments, data.versions, earlier)
 

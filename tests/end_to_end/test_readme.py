@@ -86,6 +86,8 @@ def test_the_loop_as_one_types_it(project: Path):
         )
         assert result.returncode == 0, f"{command}\n{result.stdout}{result.stderr}"
         said[command] = result.stdout
+    training = next(output for command, output in said.items() if "submit.py" in command)
+    assert "    git add data.dvc .gitignore results && git commit\n" in training
     improvement = next(output for command, output in said.items() if "--pipeline improvement" in command)
     (decided,) = re.findall(r"^ +(python submit\.py .*--decisions .*)$", improvement, re.MULTILINE)
     assert decided == (
@@ -100,13 +102,13 @@ def test_the_loop_as_one_types_it(project: Path):
 
 
 def check_index(project: Path, run: Path) -> None:
-    """The index of the improvement has its reports in order, its command, and the run before."""
+    """The index of the improvement has its reports in order, its command, and what has changed."""
     page = Page(run / "index.html")
-    (before,) = (project / "runs/default").glob("*-training")
     links = page.values("href")
-    assert links[0] == f"../{before.name}/index.html"
     assert links[-2:] == ["run.log", "run.json"]
-    reports = links[1:-2]
+    reports = links[:-2]
+    assert "What has changed" in page.text
+    assert "run before" not in page.text
     before_audit = ["before-validate.html", "before-schema.pbtxt", "before-train.html", "before-evaluate.html"]
     assert reports[:5] == [*before_audit, "audit.html"]
     assert reports[-2:] == ["yardstick.html", "compare.html"]

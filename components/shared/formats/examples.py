@@ -160,6 +160,7 @@ FEATURES = (
     BYTES,
 )
 _FIELDS = tuple(zip(ImageExample._fields, FEATURES, strict=True))
+_ADVICE = "rerun the stage that made it"
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,11 @@ class ExamplesManifest:
     def shards(self) -> list[Shard]:
         """The shards of all splits."""
         return [shard for split in self.splits.values() for shard in split.shards]
+
+    @property
+    def left_out(self) -> list[Quarantined]:
+        """The images of the data that are in no split."""
+        return [*self.quarantined, *(self.made_split.duplicates if self.made_split else [])]
 
     def rehash_shards(self, folder: Path) -> "ExamplesManifest":
         """The manifest of shards with the same images under the same names, but with other bytes."""
@@ -352,15 +358,23 @@ def open_examples(folder: str | Path) -> ExampleSet:
         UserError: the manifest or a shard is missing or differs from its checksum.
     """
     folder = Path(folder)
-    advice = "rerun the stage that made it"
-    manifest = read_document(folder / MANIFEST, ExamplesManifest, advice, check=_check_agreement)
+    manifest = read_examples_manifest(folder)
     for shard in manifest.shards:
         path = folder / shard.name
         if not path.is_file():
-            raise UserError(f"{path}: the shard is missing; {advice}.")
+            raise UserError(f"{path}: the shard is missing; {_ADVICE}.")
         if hash_file(path) != shard.sha256:
-            raise UserError(f"{path}: the shard differs from its checksum; {advice}.")
+            raise UserError(f"{path}: the shard differs from its checksum; {_ADVICE}.")
     return ExampleSet(str(folder), manifest)
+
+
+def read_examples_manifest(folder: Path) -> ExamplesManifest:
+    """The manifest of a folder of shards, whether they are still there or not.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    return read_document(folder / MANIFEST, ExamplesManifest, _ADVICE, check=_check_agreement)
 
 
 def _check_agreement(manifest: ExamplesManifest) -> None:

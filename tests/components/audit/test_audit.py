@@ -28,6 +28,7 @@ from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet,
 from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import write_manifest
 from tests.conftest import ROOT, contents, ingest_folder
+from tests.pages import Page
 from tests.rows import make_augmented, make_issue
 from tests.shards import edit_record, set_text
 
@@ -260,6 +261,42 @@ def test_report_shows_each_kind_with_its_first_images(audit: Path, issues: list[
     first = [issue for issue in issues if "label" in issue["kinds"].split(";")][:5]
     assert re.findall(r'alt="([^"]+)"', gallery) == [issue["filename"] for issue in first]
     assert ("http://" in report.replace("http://www.w3.org", "")) is False
+
+
+def test_captions_say_nothing_twice_and_cards_what_they_count(faulty: Path, tmp_path: Path):
+    examples = open_examples(faulty)
+    name = next(examples.read("train")).filename
+    relabel = {"action": "relabel", "new_label": "v", "prediction": "v", "probability": 0.65}
+    same = "The same picture is v in val/v/3.png."
+    rows = [
+        {**relabel, "kinds": ("label",), "why": "It looks like v, not like i."},
+        {
+            **relabel,
+            "kinds": ("ambiguous",),
+            "action": "look",
+            "why": "It looks like v or something else, hardly like i.",
+        },
+        {**relabel, "kinds": ("conflicting_duplicate",), "action": "look", "why": same},
+        {"kinds": ("conflicting_duplicate", "exact_duplicate"), "action": "look", "why": same},
+        {"kinds": ("blank",), "action": "drop", "why": "There is no ink."},
+        {"kinds": ("outlier",), "action": "look", "why": "It hardly looks like i."},
+        {"kinds": ("exact_duplicate",), "action": "keep_one", "why": "It is val/i/3.png again, byte for byte."},
+    ]
+    issues = [make_issue(filename=name, label="i", **row) for row in rows]
+    write_audit_report(str(tmp_path / "report.html"), examples, issues=issues, warnings=[], gallery_size=5)
+    text = " ".join(Page(tmp_path / "report.html").text.split()).replace(name, "NAME")
+    captions = [
+        "Another label fits better: 1 i → v? 65 % NAME",
+        "No ink, or one plain colour: 1 given i : drop There is no ink. NAME",
+        "No class fits: 1 i, or v? 65 % NAME",
+        "Unlike the other images of their label: 1 given i It hardly looks like i. NAME",
+        f"The same picture under two labels: 2 i, or v? 65 % {same} NAME given i {same} NAME",
+        f"Byte for byte the same: 2 given i {same} NAME given i : keep one of these It is val/i/3.png again, byte for "
+        "byte. NAME",
+    ]
+    assert text.endswith(" ".join(captions))
+    assert "1 to relabel" in text
+    assert "1 duplicates, else fine Above, each image to look at counts once, by what is suggested;" in text
 
 
 def test_review_page_holds_the_guideline_and_the_report_names_the_classes_without_a_section(audit: Path):

@@ -242,6 +242,8 @@ def test_what_is_typed_but_is_no_class_decides_nothing(open_review: Open):
         ([f"class {chr(97 + index)}" for index in range(10)], "0", "class j"),
         ([chr(97 + index) * 3 for index in range(26)], "1 2 Enter", "lll"),
         ([f"n{index}" for index in range(100)], "9 9 Enter", "n99"),
+        (["Ø-ring", "o-rail", "nut"], "o - r i Enter", "Ø-ring"),  # for who has no Ø on the keyboard
+        (["Öse", "nut", "bolt"], "o s Enter", "Öse"),
     ],
 )
 def test_any_class_names(open_review: Open, tmp_path: Path, classes: list[str], keys: str, chosen: str):
@@ -251,6 +253,19 @@ def test_any_class_names(open_review: Open, tmp_path: Path, classes: list[str], 
     assert page.locator("#verdict").text_content() in (f"Decided: relabel to {chosen}", "Decided: keep")
     expected = (1, "keep", "") if chosen == classes[2] else (1, "relabel", chosen)
     assert decisions(save(page, tmp_path / "decisions.csv"), rows, classes) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (CLASSES, "relabel: then the class by number, or by typing, and Enter"),
+        (["10 mm washer", "hex bolt"], "relabel: then the class by typing, and Enter"),
+    ],
+)
+def test_help_speaks_of_numbers_where_classes_have_them(open_review: Open, classes: list[str], said: str):
+    page = open_review([issue(1, label=classes[0], new_label="", prediction="", action="look")], classes)
+    press(page, "?")
+    expect(page.locator("dl.help dd").nth(2)).to_have_text(said, use_inner_text=True)
 
 
 def test_accepting_what_the_audit_suggests(open_review: Open, tmp_path: Path):

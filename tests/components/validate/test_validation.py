@@ -522,6 +522,8 @@ def test_report_says_how_images_without_splits_were_divided(tmp_path: Path) -> N
     made = open_examples(examples).manifest.made_split
     assert made
     page = Page(validate(examples, tmp_path / "out").folder / "report")
+    assert ('<th style="text-align:left">why</th>' in page.source) == bool(made.duplicates)
+    assert '<th style="min-width:190px;text-align:left">val</th>' in page.source, "as the cells below it"
     text = " ".join(page.text.split())
     assert "with a share of 0.2 for val and the seed 0: it stays on its side when others" in text
     assert ("Left out, because the same picture is in val or test" in text) == bool(made.duplicates)

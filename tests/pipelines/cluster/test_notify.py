@@ -253,7 +253,7 @@ def test_a_command_that_does_not_wait_does_not_take_an_address(lab: Lab):
         outcome = lab.submit(*options, "--notify", "https://hooks.example.com/hush")
         assert (outcome.returncode, outcome.stdout) == (2, "")
         said = "--notify goes with --local, --wait or --attach; for other runs, set `notify` in the config"
-        assert outcome.stderr.endswith(f"error: {said}\n")
+        assert outcome.stderr == f"{said}.\n"
         assert "hush" not in outcome.stderr
     assert lab.server.requests == []
 

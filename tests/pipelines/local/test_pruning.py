@@ -313,4 +313,4 @@ def test_options_that_do_not_go_together_are_refused(tmp_path: Path, options: li
     command = [sys.executable, ROOT / "submit.py", *options]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert done.stderr.endswith(f"submit.py: error: {problem}\n")
+    assert done.stderr == f"{problem}.\n"

@@ -106,8 +106,9 @@ def test_an_improvement_begins_with_what_it_changed(folder: Path):
     split = {"verdict": "On 9 val images the accuracy stayed at <1>.", "corrected": {"verdict": "On 8 it went."}}
     comparison = {"splits": {"val": split}, "data": dict.fromkeys(DIFFERENCES, 0) | {"relabelled": 1_234, "dropped": 2}}
     overview = describe_run(folder, RECORD, "e")._replace(comparison={**comparison, "training_length": "Longer."})
-    write_index(folder, overview)
+    write_index(folder, overview, make_earlier(folder))
     page, text = read_page(folder)
+    assert "run before" not in text.lower(), "its own comparison is the fair one"
     assert (
         "What has changed Images: 1,234 relabelled, 2 dropped. "
         "On 9 val images the accuracy stayed at <1>. On 8 it went. Longer. Figures "

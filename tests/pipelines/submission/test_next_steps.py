@@ -1,6 +1,8 @@
 """What a run says to do next, wherever it took place."""
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,33 @@ def test_a_training_leads_to_the_improvement_with_its_own_options(tmp_path: Path
             "--param epochs=2",
         ),
     ]
+
+
+def test_a_training_on_what_dvc_tracks_leads_to_the_commit_of_what_git_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=tests", "-c", "user.email=tests@localhost"]
+    training = SAMPLE.change(data="my data/")
+
+    def list_commits(command: Command = training) -> list[object]:
+        said = dict(list_what_is_said(command, Ending("succeeded", tmp_path, "", "")))
+        return [said[reason] for reason in said if reason == "commit this version with its figures"]
+
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/metrics.json").write_text(json.dumps({"data_version": "0123.dir"}))
+    (tmp_path / "my data.dvc").write_text("outs:\n- md5: 0123.dir\n  path: my data\n")
+    (tmp_path / ".gitignore").write_text("/my data\n")
+    assert list_commits() == [], "git has no repository here"
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    assert list_commits() == ["git add 'my data.dvc' .gitignore results && git commit"]
+    assert list_commits(training.change(data=".")) == list_commits(training.change(data="gs://b/data")) == []
+    assert list_commits(training.change(rev="v1")) == list_commits(training.change(pipeline="improvement")) == []
+    subprocess.run([*git, "add", "my data.dvc", ".gitignore"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "data"], check=True)
+    assert list_commits() == ["git add results && git commit"]
+    (tmp_path / "my data.dvc").write_text("outs:\n- md5: 4567.dir\n  path: my data\n")
+    assert list_commits() == [], "the figures are of another version"
 
 
 def test_an_improvement_leads_to_the_review_and_to_adopt(folder: Path):
@@ -130,7 +159,7 @@ def test_another_failure_leads_to_the_log_and_to_the_same_command(folder: Path, 
     assert list_what_is_said(SAMPLE, Ending(state, folder, curation, "python adopt.py …"))[1:] == [
         ("read what was said", folder / "run.log"),
         (
-            "run it again",
+            "once the cause is corrected, run it again" if state == "failed" else "run it again",
             "python submit.py --local --config sample --data 'my data' --test-data t --param epochs=2",
         ),
     ]
