@@ -1,11 +1,13 @@
 """Kills commands and stages at random moments, and checks what is left: `make test-kill`.
 
-Each trial starts one command several times in the same folder, each time sends a signal to it, to its whole process
-group or to the stage that it runs, at last lets it run to its end, and looks for what must never be:
+Each trial starts one command several times in the same folder, each time sends a signal to it, to its process group,
+as the terminal does, to the server that forks its stages or to the stage that runs, which leads a group of its own, at
+last lets it run to its end, and looks for what must never be:
 
 - lost: something that was there before has changed, or the command, when nobody disturbs it any more, does not give
   what it gives in a fresh folder;
-- half: an output that is neither absent nor whole, or a run that ended by itself without a run.json;
+- half: an output that is neither absent nor whole, a run that ended by itself without a run.json, one that failed
+  without a sentence, or an exit code that calls a success what was none;
 - processes: one that outlives the command;
 - files: temporary files, in the folder for them, which each trial has for itself, or in the run's.
 """
@@ -13,6 +15,7 @@ group or to the stage that it runs, at last lets it run to its end, and looks fo
 import argparse
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -43,13 +46,15 @@ SIGNALS = {
     "SIGINT twice": [signal.SIGINT, signal.SIGINT],
     "SIGHUP": [signal.SIGHUP],
 }
-RECEIVERS = ("command", "group", "stage")
+RECEIVERS = ("command", "group", "server", "stage")
 STAGES = ("ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare")
+COLD = ("training", "ingest", "train")  # are killed with --cold as well, which makes a quarter of the runs
 QUICK = ["--param", "epochs=2"]
 KILLS = 8  # of a trial
 START = 0.2  # seconds in which Python itself starts, and prints a trace of a Ctrl-C that no program can catch
 PAGES = "pages"  # begins the names of what submit.py keeps of a run, besides its artifacts
 PATIENCE = 120  # seconds that a command may take to end after a signal, beside other trials
+SERVER, EXECUTOR = "pipelines.local.fork_server", "kfp.dsl.executor_main"  # modules, in the commands of processes
 
 Files = dict[str, str]  # sha256 by path
 
@@ -68,11 +73,19 @@ class Kill(NamedTuple):
     """When and how a command is killed."""
 
     signals: str
-    receiver: str
+    receivers: tuple[str, ...]  # the first that is there at the moment gets the signals
     moment: float  # 0 is when the command has begun, 1 its end when nobody disturbs it
 
+
+class Outcome(NamedTuple):
+    """What came of a kill."""
+
+    kill: Kill
+    receiver: str  # who got the signals
+    problems: list[str]
+
     def __str__(self) -> str:
-        return f"{self.signals} to the {self.receiver} at {self.moment:.0%}"
+        return f"{self.kill.signals} to {self.receiver} at {self.kill.moment:.0%}"
 
 
 def main() -> None:
@@ -85,22 +98,27 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trials at once (default: a core each)")
     options = parser.parse_args()
     found: Counter[str] = Counter()
+    hit: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="kill-") as folder, ThreadPool(options.jobs) as pool:
         template = prepare(Path(folder) / "template")
         subjects = list_subjects(template)
         names = [options.only] if options.only else list(subjects)
         expected = {name: measure(subjects[name], template, Path(folder) / "undisturbed") for name in names}
 
-        def attempt(trial: tuple[int, str, list[Kill]]) -> list[str]:
+        def attempt(trial: tuple[int, str, list[Kill]]) -> tuple[list[Outcome], list[str]]:
             number, name, kills = trial
-            problems = try_one(kills, subjects[name], template, Path(folder) / f"trial-{number}", *expected[name])
-            print(f"{number:4} {name}: {'; '.join(map(str, kills))}:", "; ".join(problems) or "ok", flush=True)
-            return problems
+            place = Path(folder) / f"trial-{number}"
+            outcomes, problems = try_one(kills, subjects[name], template, place, *expected[name])
+            print(f"{number:4} {name}: {'; '.join(map(str, outcomes))}:", "; ".join(problems) or "ok", flush=True)
+            return outcomes, problems
 
-        for problems in pool.imap_unordered(attempt, draw_trials(options.kills, options.seed, names, subjects)):
+        trials = draw_trials(options.kills, options.seed, names, subjects)
+        for outcomes, problems in pool.imap_unordered(attempt, trials):
+            hit.update(outcome.receiver for outcome in outcomes)
             found.update(problem.split(":")[0] for problem in problems)
+    hits = ", ".join(f"{count} to {receiver}" for receiver, count in hit.most_common())
     counts = ", ".join(f"{found[kind]} {kind}" for kind in ("lost", "half", "processes", "files"))
-    print(f"{options.kills} kills: {counts}")
+    print(f"{options.kills} kills, {hits}: {counts}")
     sys.exit(bool(found))
 
 
@@ -111,7 +129,7 @@ def draw_trials(
     chance = random.Random(seed)
 
     def draw(receivers: tuple[str, ...]) -> Kill:
-        return Kill(chance.choice(list(SIGNALS)), chance.choice(receivers), chance.random())
+        return Kill(chance.choice(list(SIGNALS)), tuple(chance.sample(receivers, len(receivers))), chance.random())
 
     drawn = []
     for number, first in enumerate(range(0, kills, KILLS)):
@@ -170,6 +188,9 @@ def list_subjects(template: Path) -> dict[str, Subject]:
         takes = data if stage == "ingest" else ["--from-run", "runs/default/earlier"]
         command = make_command("submit", *local, "--component", stage, *takes)
         subjects[stage] = Subject(command, list_outputs, False, RECEIVERS)
+    for name in COLD:
+        warm = subjects[name]
+        subjects[f"cold-{name}"] = warm._replace(command=[*warm.command, "--cold"])
     adopt = make_command(
         "adopt", "--data", "data", "--curated", str(curated.relative_to(template)), "--yes", "--commit"
     )
@@ -226,16 +247,17 @@ def measure(subject: Subject, template: Path, folder: Path) -> tuple[Files, floa
 
 def try_one(
     kills: list[Kill], subject: Subject, template: Path, folder: Path, expected: Files, seconds: float
-) -> list[str]:
+) -> tuple[list[Outcome], list[str]]:
     """Kills the command in a new folder, says what is left that should not be, and removes the folder."""
     shutil.copytree(template, folder, symlinks=True)
-    problems = [problem for kill in kills for problem in try_kill(kill, subject, template, folder, expected, seconds)]
+    outcomes = [try_kill(kill, subject, template, folder, expected, seconds) for kill in kills]
+    problems = [problem for outcome in outcomes for problem in outcome.problems]
     problems += find_lost(subject, folder, expected)
     shutil.rmtree(folder)
-    return problems
+    return outcomes, problems
 
 
-def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expected: Files, seconds: float) -> list[str]:
+def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expected: Files, seconds: float) -> Outcome:
     """Kills the command once, and says what is left that should not be."""
     shutil.rmtree(folder / "runs/killed", ignore_errors=True)
     temporary = folder / "temporary"
@@ -251,15 +273,16 @@ def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expecte
             start_new_session=True,
         )
     time.sleep(START + kill.moment * max(seconds - START, 0))
-    is_of_stage = send(SIGNALS[kill.signals], kill.receiver, process)
+    receiver = send(kill, process)
     problems = []
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         problems.append(f"processes: the command goes on after {PATIENCE} s")
     problems += find_processes(process.pid)
-    is_silenced = kill.signals == "SIGKILL" and not is_of_stage  # then submit.py can clean nothing
+    is_silenced = kill.signals == "SIGKILL" and receiver in ("the command", "the group")  # then it can clean nothing
     problems += find_half(folder, subject, before, expected, is_silenced)
+    problems += find_untold(folder, process.returncode)
     left = [*temporary.iterdir(), *(find_drafts(folder) - drafts)]
     problems += [f"files: {path.name}" for path in left if not is_silenced]
     for kept in subject.kept:
@@ -267,26 +290,60 @@ def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expecte
             problems.append(f"lost: {kept} has changed")
     if b"Traceback" in (folder / "said").read_bytes():
         problems.append("half: a trace")
+    outcome = Outcome(kill, receiver, problems)
     if problems:
-        print(kill, (folder / "said").read_text(encoding="utf-8", errors="replace"), sep="\n")
+        print(outcome, (folder / "said").read_text(encoding="utf-8", errors="replace"), sep="\n")
     shutil.rmtree(temporary)
-    return problems
+    return outcome
 
 
-def send(signals: list[signal.Signals], receiver: str, process: subprocess.Popen[bytes]) -> bool:
-    """Sends the signals, a moment apart, and says whether to a stage; before there is one, they go to the command."""
-    stages: list[psutil.Process] = []
-    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-        stages = psutil.Process(process.pid).children()
-        for each in signals:
-            if receiver == "group":
-                os.killpg(process.pid, each)
-            elif receiver == "stage" and stages:
-                stages[0].send_signal(each)
-            else:
-                process.send_signal(each)
+def send(kill: Kill, process: subprocess.Popen[bytes]) -> str:
+    """Sends the signals to the first of the receivers that is there, and says who that was."""
+    there = find_receivers(process)
+    name, receive = next((there[each] for each in kill.receivers if each in there), ("nobody", None))
+    if receive:
+        for number in SIGNALS[kill.signals]:
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):  # it has just ended
+                receive(number)
             time.sleep(0.2)
-    return receiver == "stage" and bool(stages)
+    return name
+
+
+def find_receivers(process: subprocess.Popen[bytes]) -> dict[str, tuple[str, Callable[[int], None]]]:
+    """Who can get a signal now, in words, and how.
+
+    A stage is forked by the server, whose command line it shares, or started by submit.py itself. What else these two
+    start, such as git, is no receiver.
+    """
+    if process.poll() is not None:
+        return {}
+    there: dict[str, tuple[str, Callable[[int], None]]] = {
+        "command": ("the command", process.send_signal),
+        "group": ("the group", lambda number: os.killpg(process.pid, number)),
+    }
+    for child in list_children(psutil.Process(process.pid)):
+        if is_running_module(child, SERVER):
+            there["server"] = ("the server", child.send_signal)
+            for forked in list_children(child):
+                if is_running_module(forked, SERVER):
+                    there["stage"] = ("the forked stage", forked.send_signal)
+        elif is_running_module(child, EXECUTOR):
+            there["stage"] = ("the cold stage", child.send_signal)
+    return there
+
+
+def list_children(parent: psutil.Process) -> list[psutil.Process]:
+    """The children of a process; none when it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return parent.children()
+    return []
+
+
+def is_running_module(process: psutil.Process, module: str) -> bool:
+    """Whether a process was started as `python -m MODULE`, or was forked by one that was."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return ("-m", module) in itertools.pairwise(process.cmdline())
+    return False
 
 
 def find_processes(session: int) -> list[str]:
@@ -338,6 +395,18 @@ def find_half(folder: Path, subject: Subject, before: Files, expected: Files, is
             awaited = {name for name in expected if not (is_silenced and name.startswith(PAGES))}
             if state == "succeeded" and not awaited <= made.keys():
                 problems.append("half: succeeded without outputs")
+    return problems
+
+
+def find_untold(folder: Path, code: int | None) -> list[str]:
+    """Runs that failed and do not say why, or of which the exit code says that they succeeded."""
+    problems = []
+    for path in folder.glob("runs/killed/*/run.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["state"] == "failed" and not any(task.get("message") for task in record["stages"].values()):
+            problems.append("half: failed without a sentence")
+        if code == 0 and record["state"] != "succeeded":
+            problems.append(f"half: exits with 0, but has {record['state']}")
     return problems
 
 
