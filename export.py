@@ -63,7 +63,9 @@ def _export(options: argparse.Namespace) -> None:
         cluster = Cluster(options.config or "gke", runs=options.runs, **read_endpoint(options))
         run = cluster.find_run(options.from_run, options.experiment)
     folder = run.export_issues(options.tool, options.folder, limit=options.limit)
-    print(f"{folder}: what the audit of run {run.name} doubts.")
+    has_audited = any(output == "issues" for _, output in run.outputs)
+    audit = f"of run {run.name} doubts" if has_audited else f"doubts that run {run.name} took from an earlier run"
+    print(f"{folder}: what the audit {audit}.")
     print(f"{NEXT[options.tool].format(folder=folder)}, and give that file to submit.py with --decisions.")
 
 

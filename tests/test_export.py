@@ -206,6 +206,26 @@ def test_a_later_run_with_other_examples_exports_what_was_audited(run: MachineRu
         write_record(run.folder, record)
 
 
+def test_a_run_that_took_an_audit_is_not_said_to_have_audited(run: MachineRun, tmp_path: Path) -> None:
+    record = json.loads((run.folder / "run.json").read_text())
+    write_record(tmp_path / "default/run-02", {**record, "run": "run-02", "pipeline": "single-curate", "stages": {}})
+    options = ("--from-run", tmp_path / "default/run-02")
+    said = export(run, "fiftyone", tmp_path / "set", *options)
+    assert said.startswith(f"{tmp_path / 'set'}: what the audit doubts that run run-02 took from an earlier run.\n")
+
+
+def test_runs_of_another_experiment_are_named(run: MachineRun, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for experiment in ("scans", "notebook"):
+        write_record(runs / experiment / "run-01", json.loads((run.folder / "run.json").read_text()))
+    done = run_python("export.py", "fiftyone", tmp_path / "new", "--local", "--runs", runs)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"{runs}/default: no run succeeded yet; run the pipeline first, or name its --experiment (there are: notebook,"
+        " scans).\n",
+    )
+
+
 def test_images_that_the_examples_have_not_are_named(run: MachineRun, tmp_path: Path) -> None:
     issue = make_issue(filename="train/i/gone.png", kinds=("label",))
     for tool in ("label-studio", "fiftyone"):

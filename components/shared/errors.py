@@ -43,6 +43,10 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 class UserError(Exception):
     """A mistake that the user can fix; its text is the sentence to show."""
 
+    def _render_traceback_(self) -> list[str]:
+        """The lines that IPython shows in place of a stack trace, which says nothing to the user of a notebook."""
+        return [str(self)]
+
 
 def exit_on_user_error(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
     """Decorates the function of a component: a mistake ends the step with exit code 1 and a sentence.

@@ -4,13 +4,14 @@ import contextlib
 import os
 import queue
 import re
+import textwrap
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import keras
 
-from components.shared.errors import cut, shorten, shorten_to_sentence
+from components.shared.errors import shorten, shorten_to_sentence
 from components.shared.formats.training import Epoch, Settings
 
 _SERVER, _RUN = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"  # MLflow's own names, which Kubeflow Pipelines sets for a task
@@ -19,6 +20,7 @@ _QUIET = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with the password, if it has one
 }
 _PATIENCE = 5  # seconds at the end of a training for what the server has not taken yet
+_LENGTH = 200  # characters of a reason: what MLflow says of a folder, which it no longer takes, has more than 100
 _GOES_ON = "the training goes on without it"
 
 
@@ -35,7 +37,9 @@ class EventFiles(keras.callbacks.TensorBoard):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def report_to_mlflow(name: str, data_version: str, settings: Settings) -> Iterator[Callable[[Epoch], None]]:
+def report_to_mlflow(
+    name: str, data_version: str, settings: Settings, artifacts: str
+) -> Iterator[Callable[[Epoch], None]]:
     """Reports a training to the MLflow server that the environment names, if it does.
 
     The run is that of MLFLOW_RUN_ID, or a new one. A thread talks to the server, so that the training waits for it at
@@ -45,6 +49,7 @@ def report_to_mlflow(name: str, data_version: str, settings: Settings) -> Iterat
         name: What a new run is called.
         data_version: Of the examples.
         settings: As training.json has them.
+        artifacts: The folder of what the training writes, which leads back from MLflow to the run.
 
     Yields:
         A function that takes the metrics of an epoch.
@@ -54,7 +59,7 @@ def report_to_mlflow(name: str, data_version: str, settings: Settings) -> Iterat
         return
     rows: queue.SimpleQueue[Epoch | str] = queue.SimpleQueue()
     given_up = threading.Event()
-    arguments = name, _name_parameters(data_version, settings), rows, given_up
+    arguments = name, _name_parameters(data_version, settings), artifacts, rows, given_up
     thread = threading.Thread(target=_report, args=arguments, daemon=True)
     thread.start()
     status = "FAILED"
@@ -93,7 +98,11 @@ def _import_mlflow() -> bool:
 
 
 def _report(
-    name: str, parameters: Mapping[str, object], rows: "queue.SimpleQueue[Epoch | str]", given_up: threading.Event
+    name: str,
+    parameters: Mapping[str, object],
+    artifacts: str,
+    rows: "queue.SimpleQueue[Epoch | str]",
+    given_up: threading.Event,
 ) -> None:
     """Sends the rows as they come, until the status with which the run ends; says nothing once it is given up."""
     import mlflow
@@ -104,13 +113,14 @@ def _report(
         run = mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
         print(f"train: reports to MLflow as {shorten(run.info.run_name)}", flush=True)
         mlflow.log_params(dict(parameters))
+        mlflow.set_tag("artifacts", artifacts)
         while not isinstance(row := rows.get(), str):
             mlflow.log_metrics(_name_metrics(row), step=row["epoch"])
         mlflow.end_run(row)
     except Exception as error:  # whatever it is, it is not the training's
         # The address may have a password.
         text = str(getattr(error, "message", error)).replace(os.environ[_SERVER], "the server")
-        reason = cut(re.sub(r"//\S+@", "//", shorten_to_sentence(text)))
+        reason = textwrap.shorten(re.sub(r"//\S+@", "//", shorten_to_sentence(text)), _LENGTH, placeholder="...")
         if not given_up.is_set():
             print(f"train: the MLflow server of {_SERVER} takes no more figures ({reason}); {_GOES_ON}.", flush=True)
         given_up.set()

@@ -69,10 +69,11 @@ def train_model(
     _compile(model, settings, train)
     described: Settings = {"model": name, **settings.describe()}
     version = examples.manifest.data_version
-    run_name = "/".join(Path(event_files_output).parts[-3:-1])  # here the pipeline with its time, and the task
+    folder = Path(event_files_output).parent
+    run_name = "/".join(folder.parts[-2:])  # here the pipeline with its time, and the task
     with (
         new_directory(event_files_output) as event_files,
-        report_to_mlflow(run_name, version, described) as report_epoch,
+        report_to_mlflow(run_name, version, described, str(folder)) as report_epoch,
     ):
         history = _fit(
             model, train=train, val=val, settings=settings, event_files=event_files, report_epoch=report_epoch

@@ -74,7 +74,7 @@ class Decisions:
 
         Args:
             decision: keep, relabel, drop or skip.
-            new_label: the class, with relabel.
+            new_label: the class, with relabel; that which the image has makes it keep.
 
         Raises:
             UserError: there is no image left, or the decision or the class is none.
@@ -86,6 +86,8 @@ class Decisions:
             raise UserError(f"the decision '{decision}' is unknown; it must be one of {', '.join(WORDS)}.")
         if decision == "relabel" and new_label not in self.classes:
             raise UserError(f"the class '{new_label}' is unknown; the classes are {', '.join(self.classes)}.")
+        if decision == "relabel" and new_label == issue.label:
+            decision = "keep"  # as on the page, since nothing is to change
         self.saved[issue.filename] = SavedDecision(
             sha256=issue.sha256,
             filename=issue.filename,
@@ -132,7 +134,7 @@ class Decisions:
                 return
             image = self._images[issue.filename]
             picture.value, picture.format = image.encoded, image.format
-            label.value = issue.new_label or issue.label
+            label.value = issue.new_label or issue.prediction or issue.label
             words.value = self._describe(issue)
 
         def take(button: Any) -> None:

@@ -53,6 +53,9 @@ Run Python in the project's folder, or put that first on `sys.path`. `make noteb
 pictures; without it, all but those works in the environment of `make setup-tools`.
 
 """
+RETURNS = """\
+What has keys in its table is a dictionary: `run.comparison()["splits"]`. What has attributes is an object:
+`run.issues()[0].filename`."""
 
 
 def main() -> None:
@@ -69,7 +72,10 @@ def write_reference() -> str:
     for module in (machine, cluster, run, show, decide, packages):
         sections.append(f"## {module.__name__}\n\n{_write_text(inspect.getdoc(module) or '')}")
         sections += [_write_section(name, thing) for name, thing in _list_own(module)]
-    sections += ["## What the methods return", *(_write_section(kind.__name__, kind) for kind in RETURNED)]
+    sections += [
+        f"## What the methods return\n\n{RETURNS}",
+        *(_write_section(kind.__name__, kind) for kind in RETURNED),
+    ]
     return "\n\n".join(sections) + "\n"
 
 
@@ -85,19 +91,20 @@ def _write_section(name: str, thing: Any) -> str:
     if inspect.isfunction(thing):
         return f"### {_write_signature(name, thing)}\n\n{_write_text(inspect.getdoc(thing) or '')}"
     parts = [f"### {name}", _write_text(inspect.getdoc(thing) or ""), _write_fields(thing)]
-    if thing in (machine.Machine, cluster.Cluster, decide.Decisions):  # the others are found, and not made
+    if thing in (machine.Machine, cluster.Cluster, show.Gallery, decide.Decisions):  # the others are found, not made
         parts.append(_write_member(name, thing.__init__))
     parts += [_write_member(name, member) for name, member in _list_members(thing)]
     return "\n\n".join(filter(None, parts))
 
 
 def _write_fields(thing: type) -> str:
-    """The fields of a row, a document or a dataclass, as the comments beside them have it."""
+    """The keys of a dictionary, or the attributes of an object, as the comments beside them have it."""
     if not (dataclasses.is_dataclass(thing) or hasattr(thing, "_fields") or is_typeddict(thing)):
         return ""
     fields = re.findall(r"^    (\w+): (.+?)(?: = [^#\n]+?)?(?:  # (.*))?$", inspect.getsource(thing), re.MULTILINE)
     rows = [f"| `{name}` | {_simplify_type(kind)} | {meaning} |" for name, kind, meaning in fields]
-    return "\n".join(["| field | type | meaning |", "| --- | --- | --- |", *rows])
+    access = "key" if is_typeddict(thing) else "attribute"
+    return "\n".join([f"| {access} | type | meaning |", "| --- | --- | --- |", *rows])
 
 
 def _simplify_type(annotation: str) -> str:

@@ -43,22 +43,26 @@ class Gallery:
     Attributes:
         images: those that are shown.
         width: of each, in pixels.
+        is_whole: whether there are no more images than these.
     """
 
     def __init__(self, images: Iterable[ImageExample | TransformedImage], limit: int = 24, width: int = 110) -> None:
-        """Takes the first images.
+        """Takes the first images; if there are more, a line above them says so.
 
         Args:
             images: such as examples.read("train").
             limit: the most that are shown.
             width: of each, in pixels.
         """
-        self.images, self.width = list(itertools.islice(images, limit)), width
+        rest = iter(images)
+        self.images, self.width = list(itertools.islice(rest, limit)), width
+        self.is_whole = next(rest, None) is None
 
     def _repr_html_(self) -> str:
         """The pictures with their captions."""
         figures = "".join(map(self._draw, self.images))
-        return f'<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
+        more = "" if self.is_whole else f"<p>The first {len(self.images)}; there are more.</p>"
+        return f'{more}<div style="display: flex; flex-wrap: wrap; gap: 8px">{figures}</div>'
 
     def _draw(self, image: ImageExample | TransformedImage) -> str:
         if isinstance(image, ImageExample):

@@ -102,7 +102,9 @@ def find_record(runs: Path, experiment: str, name: str) -> RunRecord:
     if name == "latest":
         records = _list_successes(runs, experiment)
         if not records:
-            raise UserError(f"{runs / experiment}: no run succeeded yet; run the pipeline first.")
+            others = [other for other in _list_experiments(runs) if other != experiment]
+            hint = f", or name its --experiment (there are: {', '.join(others)})" if others else ""
+            raise UserError(f"{runs / experiment}: no run succeeded yet; run the pipeline first{hint}.")
         return records[-1]
     candidates = [Path(name) / FILE, runs / experiment / name / FILE]
     for path in candidates:
@@ -194,6 +196,11 @@ def find_last_task(record: RunRecord, stage: str) -> TaskRecord | None:
 
 def _list_successes(runs: Path, experiment: str) -> list[RunRecord]:
     return [record for record in list_records(runs, experiment) if record["state"] == "succeeded"]
+
+
+def _list_experiments(runs: Path) -> list[str]:
+    """The experiments that have runs which have ended."""
+    return sorted(folder.name for folder in runs.glob("*") if _list_paths(runs, folder.name))
 
 
 def _list_paths(runs: Path, experiment: str) -> list[Path]:

@@ -33,8 +33,15 @@ from pipelines.local.record import (
     make_folder,
 )
 from pipelines.local.runner import PACKAGE, check_paths, check_runner, check_texts, read_artifacts, run_package
-from pipelines.output.console import OutputConsole, link_to, print_line
-from pipelines.output.display import print_comparison, print_figures, print_steps, show_progress
+from pipelines.output.console import OutputConsole, print_line
+from pipelines.output.display import (
+    ASKING,
+    print_comparison,
+    print_figures,
+    print_steps,
+    show_progress,
+    show_way_to,
+)
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.index import EarlierFigures, write_index
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
@@ -235,7 +242,7 @@ def _print_outcome(folder: Path, record: RunRecord) -> None:
     console.print(f"{record['state']} after {record['seconds']:.0f} s")
     reports = [path for path in sorted(folder.glob("*.html")) if path.name != INDEX]
     for report in [*reports, *folder.glob("issues.csv"), *folder.glob("*schema.pbtxt")]:
-        is_of_a_stage = report.suffix == ".html" and report.stem not in ("review", "disputed")
+        is_of_a_stage = report.suffix == ".html" and report.stem not in ASKING
         name = f"{report.stem} report" if is_of_a_stage else report.stem
-        console.print(f"{name:<24} {link_to(report)}")
-    console.print(f"{'log':<24} {link_to(folder / 'run.log')}")
+        console.print(f"{name:<24} {show_way_to(report)}")
+    console.print(f"{'log':<24} {show_way_to(folder / 'run.log')}")

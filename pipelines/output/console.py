@@ -13,11 +13,26 @@ class OutputConsole(Console):
 
     def __init__(self, *, markup: bool = True, soft_wrap: bool = True) -> None:
         """Binds stdout now: it is redirected while kfp.local runs."""
-        super().__init__(file=sys.stdout, soft_wrap=soft_wrap, highlight=False, markup=markup, emoji=False)
+        super().__init__(
+            file=sys.stdout,
+            soft_wrap=soft_wrap,
+            highlight=False,
+            markup=markup,
+            emoji=False,
+            # In a notebook rich would make a block of HTML of each line, with links to files, which lead nowhere there.
+            # Lines of plain text are one block.
+            force_jupyter=False,
+            force_terminal=False if is_notebook() else None,
+        )
 
     def on_broken_pipe(self) -> None:
         """Leaves the error to the caller, as `print` does, where rich would end the process."""
         raise  # the BrokenPipeError that rich is handling when it calls this
+
+
+def is_notebook() -> bool:
+    """Whether what is printed stands below a cell of a notebook."""
+    return Console().is_jupyter
 
 
 def print_line(text: str, markup: bool = False) -> None:

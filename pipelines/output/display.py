@@ -1,6 +1,7 @@
 """What a user sees of a run: the stages while it runs, the figures at the end."""
 
 import contextlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from components.shared.formats.comparison import DIFFERENCES, AccuracyChange, Comparison, read_comparison
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
-from pipelines.output.console import OutputConsole, link_to
+from pipelines.output.console import OutputConsole, is_notebook, link_to
 from pipelines.output.live import Progress, show_in_notebook
 
 SYMBOLS = {
@@ -23,6 +24,7 @@ SYMBOLS = {
     "cancelled": "[yellow]■[/]",
     "skipped": "[dim]-[/]",
 }
+ASKING = ("review", "disputed")  # the pages on which a person decides
 
 
 class Step(NamedTuple):
@@ -36,11 +38,11 @@ class Step(NamedTuple):
 @contextlib.contextmanager
 def show_progress(progress: Progress) -> Iterator[None]:
     """Shows the tasks while the block runs: on a terminal or in a notebook live, otherwise with a line per change."""
-    console = OutputConsole(soft_wrap=False)  # its live table must not be wider than the terminal
-    if console.is_jupyter:
+    if is_notebook():
         with show_in_notebook(progress):
             yield
         return
+    console = OutputConsole(soft_wrap=False)  # its live table must not be wider than the terminal
 
     def write_line(task: str) -> str:
         state = progress.states[task]
@@ -94,11 +96,29 @@ def print_comparison(folder: Path) -> None:
 
 
 def print_steps(steps: Iterable[Step]) -> None:
-    """What to do next, a line each."""
-    console = OutputConsole()
-    console.print("\nNext:")
-    for step in steps:
-        console.print(f"  {step.reason}:\n    {link_to(step.page) if step.page else escape(step.command)}")
+    """What to do next, a line each; in a notebook without the commands, which are for a shell."""
+    ways = [
+        f"  {step.reason}:\n    {show_way_to(step.page) if step.page else escape(step.command)}"
+        for step in steps
+        if step.page or not is_notebook()
+    ]
+    if ways:
+        OutputConsole().print("\n".join(["\nNext:", *ways]))
+
+
+def show_way_to(page: Path) -> str:
+    """How to open a page of a run, with rich's markup.
+
+    On a terminal that is a link. In a notebook it is what shows the page below a cell, but not those on which a person
+    decides, since they keep and save the decisions in a browser alone.
+    """
+    if not is_notebook():
+        return link_to(page)
+    if page.suffix != ".html":
+        return escape(os.path.relpath(page))
+    if page.stem in ASKING:
+        return f"{escape(os.path.relpath(page))}, in a browser"
+    return f'run.page("{escape(page.stem)}")'
 
 
 def _draw_figures(content: Evaluation) -> Table:

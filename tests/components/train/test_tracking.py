@@ -46,6 +46,10 @@ class Mlflow(NamedTuple):
         shown = self.get("runs/get", run_id=run)["run"]
         return shown["info"], {each["key"]: each["value"] for each in shown["data"].get("params", [])}
 
+    def read_tag(self, run: str, tag: str) -> str:
+        tags = self.get("runs/get", run_id=run)["run"]["data"]["tags"]
+        return next(str(each["value"]) for each in tags if each["key"] == tag)
+
     def read_curve(self, run: str, metric: str) -> list[tuple[int, float]]:
         """The steps of a metric with their values."""
         points = self.get("metrics/get-history", run_id=run, metric_key=metric)["metrics"]
@@ -111,6 +115,7 @@ def test_run_of_the_environment_gets_the_settings_and_each_epoch(mlflow: Mlflow,
         "data_version": training["data_version"],
         **{f"settings/{name}": str(value) for name, value in training["settings"].items()},
     }
+    assert mlflow.read_tag(run, "artifacts") == str(folder)
     history = read_history(folder / "history")
     assert len(history) == SETTINGS.epochs
     for metric, column in {
@@ -147,7 +152,7 @@ def test_training_without_a_run_begins_one_in_the_experiment(
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", status)
-    with contextlib.suppress(ValueError), report_to_mlflow("turn/train", "v1", {"epochs": 2}) as report_epoch:
+    with contextlib.suppress(ValueError), report_to_mlflow("turn/train", "v1", {"epochs": 2}, "turn") as report_epoch:
         for row in EPOCHS:
             report_epoch(row)
         if error:
@@ -188,7 +193,7 @@ def test_a_run_of_which_the_server_refuses_the_settings_ends_with_its_training(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow.url)
     for version in ("v1", "v2"):
         monkeypatch.setenv("MLFLOW_RUN_ID", run)  # MLflow removes it, so that it is not used twice in a process
-        with report_to_mlflow("turn/train", version, {}) as report_epoch:
+        with report_to_mlflow("turn/train", version, {}, "turn") as report_epoch:
             report_epoch(EPOCHS[0])
         info, parameters = mlflow.read_run(run)
         assert (info["status"], parameters) == ("FINISHED", {"data_version": "v1"})
@@ -201,11 +206,23 @@ def test_an_address_without_a_scheme_is_named(
     address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    with report_to_mlflow("turn/train", "v1", {}) as report_epoch:
+    with report_to_mlflow("turn/train", "v1", {}, "turn") as report_epoch:
         report_epoch(EPOCHS[0])
     assert capsys.readouterr().out == (
         f"train: MLFLOW_TRACKING_URI is no address; begin it with http:// or https://{GOES_ON}"
     )
+
+
+def test_a_folder_which_mlflow_no_longer_takes_is_refused_in_a_whole_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
+    with report_to_mlflow("turn/train", "v1", {}, "turn") as report_epoch:
+        report_epoch(EPOCHS[0])
+    said = capsys.readouterr().out
+    assert said.startswith("train: the MLflow server of MLFLOW_TRACKING_URI takes no more figures (The filesystem ")
+    assert said.endswith(f"will not receive further updates){GOES_ON}")
+    assert "..." not in said
 
 
 def test_server_that_says_nothing_is_waited_for_at_the_end_alone(
@@ -215,7 +232,7 @@ def test_server_that_says_nothing_is_waited_for_at_the_end_alone(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(PATIENCE))
         started = time.monotonic()
-        with report_to_mlflow("turn/train", "v1", {}) as report_epoch:
+        with report_to_mlflow("turn/train", "v1", {}, "turn") as report_epoch:
             for row in EPOCHS:
                 report_epoch(row)
         assert time.monotonic() - started < PATIENCE / 2
@@ -229,7 +246,7 @@ def test_missing_package_is_named(
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setitem(sys.modules, "mlflow", None)
-    with report_to_mlflow("turn/train", "v1", {}) as report_epoch:
+    with report_to_mlflow("turn/train", "v1", {}, "turn") as report_epoch:
         report_epoch(EPOCHS[0])
     assert capsys.readouterr().out == f"train: MLFLOW_TRACKING_URI is set, but mlflow-skinny is not installed{GOES_ON}"
 
@@ -237,7 +254,7 @@ def test_missing_package_is_named(
 def test_without_a_server_mlflow_is_not_imported():
     code = (
         "import sys; from components.train.tracking import report_to_mlflow\n"
-        f"with report_to_mlflow('turn/train', 'v1', {{}}) as report_epoch: report_epoch({EPOCHS[0]!r})\n"
+        f"with report_to_mlflow('turn/train', 'v1', {{}}, 'turn') as report_epoch: report_epoch({EPOCHS[0]!r})\n"
         "print('mlflow' in sys.modules)"
     )
     result = run_python("-c", code)

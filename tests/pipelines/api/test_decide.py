@@ -29,6 +29,11 @@ class Widget:
         button.click()
 
     @property
+    def offered(self) -> str:
+        """The class that the list of classes begins with."""
+        return str(self._choice.children[1].value)
+
+    @property
     def shown(self) -> str:
         return str(self._words.value)
 
@@ -63,6 +68,7 @@ def test_a_button_decides_about_the_image_that_is_shown(run: MachineRun, tmp_pat
         assert each.shown.endswith(f"2 of 3, {names[1]}")
         assert each.picture == encoded[names[1]]
     widget.click("drop")
+    assert other.offered == "x"  # what the audit's networks say, as it suggests nothing
     other.click("relabel", "x")
     assert read(path) == [(names[0], "skip", ""), (names[1], "drop", ""), (names[2], "relabel", "x")]
     assert widget.shown == f"All 3 images have had their turn; {path} has the decisions."
@@ -83,16 +89,25 @@ def test_one_goes_back_to_decide_again(run: MachineRun, tmp_path: Path) -> None:
     assert read(path) == [(decisions.issues[0].filename, "keep", "")]
 
 
+def test_the_label_that_an_image_has_keeps_it(run: MachineRun, tmp_path: Path) -> None:
+    path = tmp_path / "decisions.csv"
+    decisions = Decisions(run, path, limit=2)
+    names, labels = zip(*((issue.filename, issue.label) for issue in decisions.issues), strict=True)
+    decisions.decide("relabel", labels[0])
+    Widget(decisions).click("relabel", labels[1])
+    assert read(path) == [(name, "keep", "") for name in names]
+
+
 def test_a_file_is_continued(run: MachineRun, tmp_path: Path) -> None:
     path = tmp_path / "decisions.csv"
     first = Decisions(run, path, limit=2)
     assert read(path) == []
-    first.decide("relabel", "x")
+    first.decide("relabel", "v")
     again = Decisions(run, path, limit=3)
     assert (again.position, again.saved) == (1, first.saved)
     again.decide("keep")
     names = [issue.filename for issue in again.issues]
-    assert read(path) == [(names[0], "relabel", "x"), (names[1], "keep", "")]
+    assert read(path) == [(names[0], "relabel", "v"), (names[1], "keep", "")]
 
 
 @pytest.mark.parametrize(

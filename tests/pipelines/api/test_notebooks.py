@@ -1,10 +1,12 @@
 """The notebooks from top to bottom, as `make notebook` opens them: this machine, and a cluster that is a stand-in."""
 
+import datetime
+import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import yaml
 from nbclient import NotebookClient
 
+from components.shared.formats.changes import read_changes
 from tests.conftest import ROOT, Folders, copy_project
 from tests.end_to_end.test_end_to_end import CONFIG
 from tests.fakes.kfp_rules import Frame
@@ -27,10 +30,22 @@ def read(path: Path) -> nbformat.NotebookNode:
 
 
 def run(
-    path: Path, folder: Path, *, environment: dict[str, str] | None = None, **parameters: Any
+    path: Path,
+    folder: Path,
+    *,
+    environment: dict[str, str] | None = None,
+    then: Sequence[str] = (),
+    **parameters: Any,
 ) -> nbformat.NotebookNode:
-    """The notebook with its outputs, run in a folder, with other values for its parameters."""
+    """The notebook with its outputs, run in a folder, with other values for its parameters.
+
+    At its end a person goes on: each of `then` is code, or the beginning of a cell of the notebook, which runs again.
+    """
     notebook = read(path)
+    codes = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    for step in then:
+        again = next((code for code in codes if code.startswith(step)), step)
+        notebook.cells.append(nbformat.v4.new_code_cell(again))
     (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
     place = {"metadata": {"path": folder}}
@@ -40,10 +55,19 @@ def run(
 
 
 def find_output(notebook: nbformat.NotebookNode, beginning: str, kind: str = "text/html") -> str:
-    """What the cell that begins so shows."""
-    (cell,) = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.startswith(beginning)]
+    """What the cell that begins so shows, the first time that it is run."""
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.startswith(beginning))
     shown = [output for output in cell.outputs if output.output_type in ("display_data", "execute_result")]
     return "\n".join(str(output["data"][kind]) for output in shown if kind in output["data"])
+
+
+def find_text(notebook: nbformat.NotebookNode, beginning: str) -> str:
+    """What the cell that begins so prints at its end, the first time that it is run: text alone, which is one block."""
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.startswith(beginning))
+    blocks = itertools.groupby(cell.outputs, lambda output: output.get("name"))
+    *_, (name, last) = ((name, "".join(output.get("text", "") for output in group)) for name, group in blocks)
+    assert name == "stdout"
+    return last
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -68,11 +92,17 @@ def test_one_turn_of_the_loop_on_this_machine(tmp_path: Path, tiny: Folders, mon
     shutil.copy(images / "train/x/00.png", images / "train/v/x.png")  # which the audit doubts in any case
     data = {"DATA": str(images), "TEST_DATA": str(tiny.test), "CONFIG": "tiny"}
     (project / "notebooks").mkdir()
-    notebook = run(ROOT / "notebooks/interactive.ipynb", project / "notebooks", **data)
+    again = ["audited = ", "trained = ", "validated = "]  # the later first, so that each continues from a first run
+    decide = ['print(Path(DECISIONS).read_text(), "as nobody decides")', 'decisions.decide("drop")', "curated = "]
+    notebook = run(ROOT / "notebooks/interactive.ipynb", project / "notebooks", then=[*again, *decide], **data)
     names = ["ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "training", "comparison"]
-    folders = sorted((project / "runs/notebook").iterdir())
-    assert [re.sub(r"^[\d-]+-", "", folder.name) for folder in folders] == names
-    records = [json.loads((folder / "run.json").read_text()) for folder in folders]
+    records = [json.loads(path.read_text()) for path in (project / "runs/notebook").glob("*/run.json")]
+    records.sort(key=lambda record: datetime.datetime.fromisoformat(record["started"]))
+    folders = [project / "runs/notebook" / record["run"] for record in records]
+    assert [re.sub(r"^[\d-]+-", "", folder.name) for folder in folders] == [
+        *names,
+        *("audit", "train", "validate", "curate"),
+    ]
     assert {record["state"] for record in records} == {"succeeded"}
 
     curve = find_output(notebook, "trained = ")
@@ -84,13 +114,50 @@ def test_one_turn_of_the_loop_on_this_machine(tmp_path: Path, tiny: Folders, mon
     assert find_output(notebook, "Gallery(examples").count("<figure") == 16
     assert find_output(notebook, "Gallery(transformed").count('src="data:image/png;base64,') == 16
     assert "srcdoc=" in find_output(notebook, "compared.page")
-    decided = (project / "decisions.csv").read_text().splitlines()
-    assert decided[0] == "sha256,filename,label,decision,new_label,decided_at"
-    assert decided[1].split(",")[3] == "skip"
     assert records[6]["stages"]["curate"]["parameters"]["decisions_uris"] == {
         "decisions": str(project / "decisions.csv")
     }
     assert records[7]["arguments"]["data_uri"] == records[6]["artifacts"]["data"]
+
+    # A cell that is run again when all have been takes what it took before.
+    for first, second in zip((records[5], records[3], records[1]), records[9:12], strict=True):
+        ((stage, task),) = first["stages"].items()
+        assert second["stages"][stage]["inputs"] == task["inputs"]
+        assert second["stages"][stage]["made_by"] == first["run"]
+
+    # Running all cells decides nothing; what is decided then reaches curate.
+    header = "sha256,filename,label,decision,new_label,decided_at"
+    assert find_text(notebook, "print(Path(DECISIONS)").split() == [header, "as", "nobody", "decides"]
+    (decided,) = (project / "decisions.csv").read_text().splitlines()[1:]
+    _, filename, _, decision, *_ = decided.split(",")
+    assert decision == "drop"
+    decided_by = [
+        {change.filename for change in read_changes(record["artifacts"]["changes"]) if change.decided_by == "person"}
+        for record in (records[6], records[12])
+    ]
+    assert decided_by == [set(), {filename}]
+
+    # What a stage says at its end is one block of text, without links and commands.
+    said = find_text(notebook, "audited = ")
+    assert re.search(r'^audit report +run\.page\("audit"\)$', said, re.MULTILINE)
+    review = (folders[5] / "review.html").relative_to(project)
+    assert re.search(rf"^review +{review}, in a browser$", said, re.MULTILINE)
+    assert said.endswith('\nNext:\n  look at its pages:\n    run.page("index")\n')
+    assert not re.search(r"file://|python |\x1b", said)
+    assert find_output(notebook, "audited = ").count("<table>") == 1
+
+
+def test_a_mistake_is_a_sentence_without_a_trace(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    (project / "notebooks").mkdir()
+    notebook = nbformat.v4.new_notebook(
+        cells=[*read(ROOT / "notebooks/interactive.ipynb").cells[1:3], nbformat.v4.new_code_cell('Machine("gone")')]
+    )
+    place = {"metadata": {"path": project / "notebooks"}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place, allow_errors=True).execute()
+    (shown,) = notebook.cells[-1].outputs
+    assert (shown.ename, shown.traceback) == ("UserError", [shown.evalue])
+    assert re.fullmatch(r"[^\n]*gone[^\n]*\.", shown.evalue)
 
 
 class Script:

@@ -38,6 +38,13 @@ def test_a_gallery_shows_the_same_images_again() -> None:
     first = gallery._repr_html_()
     assert [f"<b>{name}</b>" in first for name in "abcd"] == [True, True, True, False]
     assert gallery._repr_html_() == first
+    assert first.startswith("<p>The first 3; there are more.</p>")
+
+
+def test_a_gallery_of_all_images_says_nothing_of_more() -> None:
+    pixels = np.zeros((1, 1, 1), np.float32)
+    gallery = Gallery((TransformedImage(pixels, name) for name in "abc"), limit=3)
+    assert gallery._repr_html_().startswith("<div")
 
 
 def test_an_empty_gallery_is_empty() -> None:
