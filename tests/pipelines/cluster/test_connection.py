@@ -1,5 +1,6 @@
 """How `submit.py` comes to the endpoint, and what it says when it does not."""
 
+import contextlib
 import json
 import logging
 import re
@@ -161,17 +162,21 @@ def test_a_server_that_says_nothing_is_noticed_within_one_time_out(monkeypatch: 
     accepted: list[socket.socket] = []
 
     def accept(listening: socket.socket) -> None:
-        while True:
-            accepted.append(listening.accept()[0])
+        with contextlib.suppress(OSError):  # it has been shut down
+            while True:
+                accepted.append(listening.accept()[0])
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=accept, args=(listening,), daemon=True).start()
+        accepting = threading.Thread(target=accept, args=(listening,), daemon=True)
+        accepting.start()
         cluster = Cluster(Config(name="lab"), Endpoint(host=f"http://127.0.0.1:{listening.getsockname()[1]}"))
         start = time.monotonic()
         with pytest.raises(UserError, match=r": no answer for 1 s; check that"):
             cluster.call(lambda client: client.list_experiments(), patience=0.1)
         assert time.monotonic() - start >= 1
         assert len(accepted) == 1
+        listening.shutdown(socket.SHUT_RDWR)  # else the thread would go on with whatever gets its number next
+        accepting.join()
 
 
 def test_asking_changes_nothing_for_the_whole_process():
