@@ -97,6 +97,8 @@ class LocalTarget:
             return replace(run, parameters=task["parameters"], inputs=task["inputs"])
         if stage and (before := record["arguments"].get(FROM_RUN)):
             changed = {task["stage"] for task in record["stages"].values()}
+            if not is_here:  # that run was found by its name among those beside this one
+                before = str(Path(name).resolve().parent / before)
             return inherit_task(run, self.find_run(before, stages, stage), stages.list_affected(*changed))
         return run
 

@@ -88,6 +88,14 @@ def test_a_run_of_another_experiment_is_found_again(tmp_path: Path, stages: Stag
     assert find(tmp_path, stages, "run-02", "train").parameters == {"epochs": 7}
 
 
+def test_a_run_of_another_experiment_continued_from_one_beside_it(tmp_path: Path, stages: Stages):
+    train = make_task("train", {"epochs": 7}, {"transform_graph": "/1/g"}, model="/1/m")
+    leave(tmp_path, "run-01", {"train": train})
+    leave(tmp_path, "run-02", {"audit": make_task("audit", {}, {}, issues="/2/i")}, from_run="run-01")
+    run = LocalTarget(tmp_path, "other", "").find_run(str(tmp_path / "default/run-02"), stages, "train")
+    assert (run.parameters, run.inputs) == (train["parameters"], train["inputs"])
+
+
 def test_nothing_continues_from_a_comparison(tmp_path: Path, stages: Stages):
     leave(tmp_path, "run-01", {"compare": make_task("compare", {}, {}, comparison="/1/c")}, pipeline="comparison")
     with pytest.raises(UserError, match=r"^run run-01: compared two other runs; name one of these"):
