@@ -54,6 +54,7 @@ KILLS = 8  # of a trial
 START = 0.2  # seconds in which Python itself starts, and prints a trace of a Ctrl-C that no program can catch
 PAGES = "pages"  # begins the names of what submit.py keeps of a run, besides its artifacts
 PATIENCE = 120  # seconds that a command may take to end after a signal, beside other trials
+SLOWER = 5  # times as long as undisturbed, which a run may take more if it goes on without the server that was killed
 SERVER, EXECUTOR = "pipelines.local.fork_server", "kfp.dsl.executor_main"  # modules, in the commands of processes
 
 Files = dict[str, str]  # sha256 by path
@@ -275,10 +276,11 @@ def try_kill(kill: Kill, subject: Subject, template: Path, folder: Path, expecte
     time.sleep(START + kill.moment * max(seconds - START, 0))
     receiver = send(kill, process)
     problems = []
+    patience = PATIENCE + SLOWER * seconds
     try:
-        process.wait(PATIENCE)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
-        problems.append(f"processes: the command goes on after {PATIENCE} s")
+        problems.append(f"processes: the command goes on after {patience:.0f} s")
     problems += find_processes(process.pid)
     is_silenced = kill.signals == "SIGKILL" and receiver in ("the command", "the group")  # then it can clean nothing
     problems += find_half(folder, subject, before, expected, is_silenced)
