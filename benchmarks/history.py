@@ -1,6 +1,8 @@
-"""The figures of `make benchmark` over time: a line a commit in history.csv, drawn as history.svg.
+"""The figures of run.py over time: a line for each commit in history.csv, drawn as history.svg.
 
-.venv-stages/bin/python benchmarks/history.py     # draws history.svg from history.csv
+    .venv-stages/bin/python benchmarks/history.py
+
+draws the picture again, in the stages' environment because that has matplotlib.
 """
 
 import csv

@@ -3,7 +3,7 @@
     python benchmarks/run.py [--scales 1 10] [--keep] [--output build/benchmark.json]
 
 Everything is measured in one run and compared as ratios, since machines differ and are noisy. --keep adds a line to
-benchmarks/history.csv and draws benchmarks/history.svg anew.
+benchmarks/history.csv and redraws benchmarks/history.svg.
 """
 
 import argparse
@@ -124,15 +124,16 @@ def time_imports() -> dict[str, float]:
 
 
 def measure_turns(folder: Path, data: Path) -> Figures:
-    """Seconds of the README's commands on the sample, one after another in one folder of runs.
+    """Seconds of the README's commands on the sample, one after another.
 
-    A training where each stage is a new Python; as it is by default; again, when nothing has changed; the improvement,
-    whose first training is there; and the improvement with decisions about ten images.
+    A training in which each stage starts a new Python; then, with a cache of their own: a training as it is by default;
+    the same again, when nothing has changed; the improvement, which takes its first training from the cache; and the
+    improvement with decisions about ten images.
     """
     runs = folder / "turns"
     options = list_options(data)
     improvement = ("--pipeline", "improvement", *options)
-    cold = watch_run(runs, *options, "--cold", "--no-cache", "--experiment", "cold")
+    cold = watch_run(folder / "cold", *options, "--cold")  # elsewhere, so that the next one finds no cache
     training = watch_run(runs, *options)
     again = watch_run(runs, *options)
     improved = watch_run(runs, *improvement)
@@ -222,7 +223,7 @@ def find_cost(stages: Figures, images: dict[str, int], smaller: str, larger: str
 
 def measure_ingest(folder: Path, once: Path, scaled: Path) -> dict[str, float]:
     """Images per second beyond the first sample's, so that start-up does not count; and ratios to the bare loop."""
-    extra = sum(1 for _ in (scaled / "data").rglob("*.png")) - sum(1 for _ in (once / "data").rglob("*.png"))
+    extra = count_images(scaled) - count_images(once)  # both have the same test images
 
     def rate(seconds: Callable[[Path], float]) -> float:
         return extra / (seconds(scaled / "data") - seconds(once / "data"))
@@ -279,7 +280,7 @@ def time_ingest(data: Path, folder: Path, *options: str) -> float:
 
 def measure_train(folder: Path, data: Path) -> dict[str, float]:
     """Steps per second of the train stage and of the plain script, in turns; validation after each epoch included."""
-    run = watch_run(folder / "train", *list_options(data), "--param", "epochs=1")
+    run = watch_run(folder / "stages-1", *list_options(data), "--param", "epochs=1")  # from the cache of measure_stages
     transform = {name: artifact["uri"] for name, artifact in run.record["stages"]["transform"]["artifacts"].items()}
     outputs = {f"{name}_output": str(folder / name) for name in ("model", "history", "event_files", "report")}
     stage = (

@@ -8,8 +8,10 @@ const { rows, classes } = page;
 const getId = (image) => `${image.sha256} ${image.filename}`;
 const rowOf = new Map(rows.map((row, order) => [getId(row), Object.assign(row, { order })]));
 
+const byId = (records) => new Map(records.map((record) => [getId(record), record]));
+
 // id -> a row of the file, also for images that only another audit of this version, or an earlier page, lists
-let decisions = new Map(page.settled.map((record) => [getId(record), record]));
+let decisions = byId(page.settled);
 const past = []; // for undo: [{ row, before: [[id, decision or undefined], ...] }]
 let shown = []; // the rows that pass the filters
 let current = null; // one of them
@@ -106,7 +108,7 @@ function recall() {
   } catch {
     say("The decisions that this browser had stored cannot be read.");
   }
-  decisions = new Map([...page.settled, ...stored].map((record) => [getId(record), record]));
+  decisions = byId([...page.settled, ...stored]);
   saved = stored.length === 0;
 }
 
