@@ -235,10 +235,10 @@ def run_in_stages(code: str, given: Any) -> Any:
 
 
 def copy_project(target: Path) -> Path:
-    """The project as `compile.py` and `submit.py` need it, for tests that edit it."""
+    """The project as `compile.py`, `submit.py` and the notebooks need it, for tests that edit it."""
     for name in ("components", "containers", "models", "pipelines"):
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("compile.py", "submit.py"):
+    for name in ("compile.py", "submit.py", "sample.py"):
         shutil.copy(ROOT / name, target)
     return target
 
