@@ -1,91 +1,183 @@
 """`--runner docker`: each stage in a container of its own image, through kfp's DockerRunner.
 
 kfp's handler of containers mounts nothing but the outputs, leaves those to root, keeps the ended containers, and may
-take a failure for a success (kubeflow/pipelines#13332). The handler here takes its place. The package docker is
-imported inside the functions, because runs without containers start faster without it.
+take a failure for a success (kubeflow/pipelines#13332). The handler here takes its place.
 """
 
 import codecs
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+import secrets
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
+import docker
 import requests
+import urllib3
+from docker.types import Mount
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
-from components.shared.errors import UserError
+from components.shared.errors import STOPS, UserError, shorten
+from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.values import list_texts
-
-if TYPE_CHECKING:
-    from docker import DockerClient
+from pipelines.local.cache import VERSION
 
 READ_ONLY, WRITABLE = "ro", "rw"
+# What Podman takes for the end of a path: in the short form of a mount, and in the long one.
+_ENDS_SHORT, _ENDS_LONG = re.compile(":"), re.compile('[,"]')
+_PATIENCE = 300  # seconds: a Podman without root copies an image before its first container
+# What the client raises when the daemon refuses something, or answers no more; the last of a log that is cut off.
+_FAILURES = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, struct.error)
 
 
-def connect() -> "DockerClient":
+class Daemon(NamedTuple):
+    """A Docker or Podman that answers."""
+
+    client: docker.DockerClient
+    name: str  # Docker or Podman
+    address: str  # as DOCKER_HOST has it
+    platform: str  # such as linux/amd64
+    is_rootless: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.address}"
+
+
+@contextlib.contextmanager
+def connect() -> Iterator[Daemon]:
     """The Docker or Podman of DOCKER_HOST, or else the first whose socket answers.
 
     Raises:
         UserError: none does.
     """
-    import docker
-
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
     sockets = ("/var/run/docker.sock", f"{runtime}/podman/podman.sock", "/run/podman/podman.sock")
     given = os.environ.get("DOCKER_HOST")
-    hosts = [given] if given else [f"unix://{path}" for path in sockets]
-    for host in hosts:
+    tried = []
+    for address in [given] if given else [f"unix://{path}" for path in sockets]:
         try:
-            client = docker.from_env(environment={**os.environ, "DOCKER_HOST": host})
-            client.ping()
-            return client
-        except (docker.errors.DockerException, requests.RequestException):
-            pass
+            daemon = _open(address)
+        except _FAILURES as error:
+            tried.append(f"{address} (Permission denied)" if "Permission denied" in str(error) else address)
+            continue
+        with contextlib.closing(daemon.client):
+            yield daemon
+        return
     raise UserError(
-        f"No Docker or Podman answers at {' or '.join(hosts)}; start one (for Podman: systemctl --user start "
+        f"No Docker or Podman answers at {' or '.join(tried)}; start one (for Podman: systemctl --user start "
         "podman.socket), name another by DOCKER_HOST, or leave out --runner docker."
     )
 
 
+def _open(address: str) -> Daemon:
+    client = docker.from_env(timeout=_PATIENCE, environment={**os.environ, "DOCKER_HOST": address})
+    version, info = client.version(), client.info()
+    is_podman = any(component["Name"] == "Podman Engine" for component in version.get("Components") or ())
+    return Daemon(
+        client,
+        name="Podman" if is_podman else "Docker",
+        address=address,
+        platform=_name_platform(version["Os"], version["Arch"]),
+        is_rootless="name=rootless" in (info.get("SecurityOptions") or ()),
+    )
+
+
+def _name_platform(system: str, architecture: str) -> str:
+    return f"{system}/{architecture}"
+
+
 def check_images(images: Iterable[str]) -> None:
-    """Checks that Docker or Podman answers and has the images.
+    """Checks that Docker or Podman answers, has the images, and can run them.
 
     Raises:
-        UserError: it does not, or one is missing.
+        UserError: it does not, or one is missing, or is for another platform.
     """
-    import docker
-
-    with contextlib.closing(connect()) as client:
+    with connect() as daemon:
         for image in images:
             try:
-                client.images.get(image)
+                found = daemon.client.images.get(image)
             except docker.errors.NotFound:
                 raise UserError(
                     f"{image}: no such image on this machine; build it with `make images`, or pull it."
                 ) from None
+            except _FAILURES as error:
+                raise UserError(
+                    f"{image}: {daemon} does not say whether it has this image ({_find_reason(error)}); see that "
+                    f"`{daemon.name.lower()} image inspect {image}` works."
+                ) from None
+            platform = _name_platform(found.attrs["Os"], found.attrs["Architecture"])
+            if platform != daemon.platform and not _can_start(daemon, image):
+                raise UserError(
+                    f"{image}: this image is for {platform}, and {daemon} cannot run it on {daemon.platform}; build it "
+                    "on this machine with `make images`, or pull the one for this machine."
+                )
+
+
+def _can_start(daemon: Daemon, image: str) -> bool:
+    """Whether a container of the image starts, as one of another platform does where there is an emulator for it."""
+    try:
+        daemon.client.containers.run(image, entrypoint=["python3", "--version"], remove=True)
+    except _FAILURES:
+        return False
+    return True
+
+
+def _find_reason(error: Exception) -> str:
+    return shorten(getattr(error, "explanation", None) or error)
+
+
+def check_mounts(runs: Path, arguments: dict[str, Any]) -> None:
+    """Refuses folders that cannot be mounted.
+
+    Args:
+        runs: the folder of the run's folder.
+        arguments: of the pipeline.
+
+    Raises:
+        UserError: the path of one fits neither form of a mount.
+    """
+    for path in (str(runs.resolve()), *_list_folders(arguments)):
+        if _ENDS_SHORT.search(path) and _ENDS_LONG.search(path):
+            raise UserError(
+                f"{path}: Podman cannot mount a path that has a colon and a comma or quotation mark; move or rename "
+                "it, or leave out --runner docker."
+            )
 
 
 def identify_image(image: str) -> str:
-    """The id of an image, which is a hash of its content."""
-    with contextlib.closing(connect()) as client:
-        return str(client.images.get(image).id)
+    """The id of an image, which is a hash of its content; empty if the daemon does not say."""
+    try:
+        with connect() as daemon:
+            return str(daemon.client.images.get(image).id)
+    except (UserError, *_FAILURES):
+        return ""  # the stage will meet the same, and tell
 
 
 @contextlib.contextmanager
-def start_stages_in_containers(folder: Path, arguments: dict[str, Any]) -> Iterator[None]:
+def start_stages_in_containers(
+    folder: Path, arguments: dict[str, Any], warn: Callable[[str], object]
+) -> Iterator[None]:
     """Lets kfp's DockerRunner start the stages in containers of ours: kfp's leave files that belong to root.
 
     They may write to the folder of the run, and read what the arguments name.
+
+    Args:
+        folder: of the run.
+        arguments: of the pipeline.
+        warn: is given what the user is to know, though no stage fails by it.
     """
-    mounts = dict.fromkeys(_list_folders(arguments), READ_ONLY) | {str(folder): WRITABLE}
+    access = dict.fromkeys(_list_folders(arguments), READ_ONLY) | {str(folder): WRITABLE}
     own = docker_task_handler.DockerTaskHandler
-    with contextlib.closing(connect()) as client:
-        docker_task_handler.DockerTaskHandler = partial(_Container, client, mounts)
+    with connect() as daemon:
+        options = _describe_mounts(access) | _describe_user(daemon)
+        docker_task_handler.DockerTaskHandler = partial(_Container, daemon, folder, options, warn)
         try:
             yield
         finally:
@@ -93,13 +185,44 @@ def start_stages_in_containers(folder: Path, arguments: dict[str, Any]) -> Itera
 
 
 def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:
-    """Lists the folders that arguments name.
+    """Lists the files and folders that arguments name.
 
-    For a version in a DVC remote, STORE/ab/cdef.dir, it is the whole store, since that file only lists the others.
+    For a version in a DVC remote, STORE/ab/cdef.dir, it is the whole store, since that file only lists the others. For
+    a table it is the folder with the images that it names.
     """
     for text in list_texts(arguments):
-        if text.startswith("/") and Path(text).exists():
-            yield str(Path(text).parents[1]) if text.endswith(".dir") else text
+        path = Path(text)
+        if not path.is_absolute():
+            continue
+        if version := VERSION.search(text):
+            yield text[: version.start()]
+        elif path.is_file() and is_table_name(path.name):
+            yield str(path.parent)
+        elif path.exists():
+            yield text
+
+
+def _describe_mounts(access: dict[str, str]) -> dict[str, Any]:
+    """The mounts as the client takes them, each in the form that its path fits.
+
+    Where it fits both, that is the long one: for the short one, what is not there is made, and root owns it.
+    """
+    short = {path: {"bind": path, "mode": mode} for path, mode in access.items() if _ENDS_LONG.search(path)}
+    long = [
+        Mount(path, path, type="bind", read_only=mode == READ_ONLY)
+        for path, mode in access.items()
+        if path not in short
+    ]
+    return {"volumes": short, "mounts": long}
+
+
+def _describe_user(daemon: Daemon) -> dict[str, Any]:
+    """What makes a stage the caller, whoever is the user of its image: it writes to the caller's folder."""
+    caller = f"{os.getuid()}:{os.getgid()}"
+    if not daemon.is_rootless:
+        return {"user": caller, "userns_mode": "host"}
+    # In a container, the caller is root, unless Podman is to keep the number.
+    return {"user": caller, "userns_mode": "keep-id"} if daemon.name == "Podman" else {"user": "0:0"}
 
 
 class _Container:
@@ -107,46 +230,69 @@ class _Container:
 
     def __init__(
         self,
-        client: "DockerClient",
-        mounts: dict[str, str],
+        daemon: Daemon,
+        folder: Path,
+        options: dict[str, Any],
+        warn: Callable[[str], object],
         *,
         image: str,
         full_command: list[str],
         env_vars: dict[str, str],
         **unused: Any,
     ) -> None:
-        self._client, self._mounts, self._image, self._command = client, mounts, image, full_command
-        self._environment = env_vars
+        self._daemon, self._options, self._warn = daemon, options, warn
+        self._image, self._command, self._environment = image, full_command, env_vars
+        executor_input = json.loads(full_command[full_command.index("--executor_input") + 1])
+        self._output = Path(executor_input["outputs"]["outputFile"])
+        self._name = f"{folder.name}-{self._output.parent.name}-{secrets.token_hex(3)}"
+        self._removal = f"{daemon.name.lower()} rm --force {self._name}"
 
     def run(self) -> Status:
         """Runs the stage as the caller's user and prints what it says; nothing of the container is left."""
-        import docker
-
+        code, problem = None, ""
         try:
             code = self._run_container()
         except docker.errors.APIError as error:
-            print(f"{self._image}: its container cannot run: {error.explanation}")
-            return Status.FAILURE
-        output = json.loads(self._command[self._command.index("--executor_input") + 1])["outputs"]["outputFile"]
-        return Status.SUCCESS if code == 0 and Path(output).is_file() else Status.FAILURE
+            problem = f"{self._image}: its container cannot run ({_find_reason(error)})"
+        except _FAILURES:
+            problem = f"{self._daemon} stopped answering while the stage ran"
+        finally:
+            left = self._remove()
+            if left and not problem:
+                self._warn(f"The container {self._name} is not removed ({left}); remove it: `{self._removal}`.")
+        if problem:
+            print(STOPS)
+            print(f"{problem}; once it answers, remove the container: `{self._removal}`." if left else f"{problem}.")
+        return Status.SUCCESS if code == 0 and self._output.is_file() else Status.FAILURE
 
     def _run_container(self) -> int:
-        container = self._client.containers.create(
-            self._image,
-            self._command,
-            user=f"{os.getuid()}:{os.getgid()}",
-            environment=self._environment,
-            userns_mode="keep-id" if self._is_rootless_podman() else None,
-            volumes={path: {"bind": path, "mode": mode} for path, mode in self._mounts.items()},
-        )
-        try:
-            container.start()
-            for text in codecs.iterdecode(container.logs(stream=True, follow=True), "utf-8", "replace"):
-                print(text, end="")
-            return int(container.wait()["StatusCode"])
-        finally:
-            container.remove(force=True)
+        # The end of the block waits for the thread, also after Ctrl-C: a container that is still being made could not
+        # be removed.
+        with ThreadPoolExecutor(1) as thread:
+            container = thread.submit(self._create).result()
+        container.start()
+        for text in codecs.iterdecode(container.logs(stream=True, follow=True), "utf-8", "replace"):
+            print(text, end="")
+        return int(container.wait()["StatusCode"])
 
-    def _is_rootless_podman(self) -> bool:
-        components = self._client.version().get("Components", [])
-        return os.getuid() != 0 and any(component["Name"] == "Podman Engine" for component in components)
+    def _create(self) -> Any:
+        return self._daemon.client.containers.create(
+            self._image,
+            # As on a cluster, where the command takes the place of the image's entry point.
+            entrypoint=self._command[:1],
+            command=self._command[1:],
+            name=self._name,
+            environment=self._environment,
+            security_opt=["label=disable"],  # where SELinux would keep containers from the user's folders
+            **self._options,
+        )
+
+    def _remove(self) -> str:
+        """Removes the container, if there is one; returns why that failed, or nothing."""
+        try:
+            self._daemon.client.api.remove_container(self._name, v=True, force=True)
+        except docker.errors.NotFound:
+            pass
+        except _FAILURES as error:
+            return _find_reason(error)
+        return ""

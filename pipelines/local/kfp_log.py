@@ -42,6 +42,7 @@ class Watcher:
         self.progress: dict[str, str] = {}
         self.made_by: dict[str, str] = {}  # the run that ran each task whose outputs were taken from the cache
         self.lines: dict[str, list[str]] = {task.name: [] for task in tasks}
+        self.warnings: list[str] = []  # what the user is to know, though no task fails by it
         self.on_change: Callable[[str], None] = lambda name: None  # is called with the name of a task
         self.on_success: Callable[[Task], None] = lambda task: None  # likewise, and before
         self._by_name = {task.name: task for task in tasks}

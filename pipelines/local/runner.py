@@ -24,7 +24,7 @@ from pipelines.compiler.spec import Task, find_constants, list_images, list_task
 from pipelines.compiler.values import list_texts
 from pipelines.local.cache import FOLDER as CACHE
 from pipelines.local.cache import OUTPUTS, StageCache, use_cache
-from pipelines.local.containers import check_images, identify_image, start_stages_in_containers
+from pipelines.local.containers import check_images, check_mounts, identify_image, start_stages_in_containers
 from pipelines.local.kfp_log import WatchedLog, Watcher
 from pipelines.local.processes import Interruption, end_new_children, set_environment
 from pipelines.local.record import ArtifactRecord, RunRecord, TaskRecord, write_record
@@ -79,15 +79,22 @@ def check_paths(runs: Path, artifacts: Iterable[str]) -> None:
             )
 
 
-def check_runner(runner: str, pipeline: BaseComponent) -> None:
-    """Checks that the stages' Python, or their images, are there.
+def check_runner(runner: str, pipeline: BaseComponent, runs: Path, arguments: dict[str, Any]) -> None:
+    """Checks that the stages' Python, or their images, are there, and that containers can have their folders.
+
+    Args:
+        runner: `subprocess` or `docker`.
+        pipeline: what is to be run.
+        runs: the folder of the run's folder.
+        arguments: of the pipeline.
 
     Raises:
-        UserError: they are missing.
+        UserError: they are missing, or cannot be mounted.
     """
     if runner == "subprocess":
         find_python()
     else:
+        check_mounts(runs, arguments)
         check_images(list_images(MessageToDict(pipeline.pipeline_spec)))
 
 
@@ -131,7 +138,7 @@ def run_package(
             _make_temporary_folder(folder) as temporary,
             end_new_children(),
             (folder / "run.log").open("wb", buffering=0) as log,
-            _use_kfp_local(folder, arguments, options, Path(temporary)),
+            _use_kfp_local(folder, arguments, options, Path(temporary), warn=watcher.warnings.append),
             use_cache(StageCache(place, experiment, folder, _identify_code(options.runner), watcher.take_taken)),
             interruption.let_through(),
         ):
@@ -176,7 +183,14 @@ def _make_temporary_folder(folder: Path) -> "tempfile.TemporaryDirectory[str]":
 
 
 @contextlib.contextmanager
-def _use_kfp_local(folder: Path, arguments: dict[str, Any], options: LocalOptions, temporary: Path) -> Iterator[None]:
+def _use_kfp_local(
+    folder: Path,
+    arguments: dict[str, Any],
+    options: LocalOptions,
+    temporary: Path,
+    *,
+    warn: Callable[[str], object],
+) -> Iterator[None]:
     """Prepares kfp.local, and all that it takes from this process: its folder, its environment, its Python."""
     with set_environment(temporary), contextlib.chdir(ROOT), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about image names, and what kfp leaves aside here, such as CPU limits
@@ -192,7 +206,7 @@ def _use_kfp_local(folder: Path, arguments: dict[str, Any], options: LocalOption
         )
         with contextlib.ExitStack() as stack:
             if in_containers:
-                stack.enter_context(start_stages_in_containers(folder, arguments))
+                stack.enter_context(start_stages_in_containers(folder, arguments, warn))
             else:
                 python = find_python()
                 stack.enter_context(start_stages_with(python))

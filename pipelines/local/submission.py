@@ -123,7 +123,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> Run
     artifacts = [prepared.arguments.get(name, "") for name in prepared.stages.artifact_parameters]
     check_paths(request.runs / request.experiment, artifacts)
     check_texts(request.runs / request.experiment, prepared.pipeline, prepared.arguments, options.runner)
-    check_runner(options.runner, prepared.pipeline)
+    check_runner(options.runner, prepared.pipeline, request.runs / request.experiment, prepared.arguments)
     kept = prepared.earlier["from run"].artifacts if "from run" in prepared.earlier else {}
     if request.component:
         outdated = prepared.stages.list_affected(request.component)
@@ -161,7 +161,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> Run
         write_index(folder, describe_run(folder, record, request.experiment), earlier)
         problem = _keep_results(folder, record)
     _notify_end(webhook, folder, record)
-    _print_outcome(folder, record)
+    _print_outcome(folder, record, watcher.warnings)
     print_steps(list_steps(_describe_ending(folder, record, request), command))
     if problem:
         raise problem
@@ -231,12 +231,14 @@ def _keep_results(folder: Path, record: RunRecord) -> UserError | None:
     return None
 
 
-def _print_outcome(folder: Path, record: RunRecord) -> None:
+def _print_outcome(folder: Path, record: RunRecord, warnings: list[str]) -> None:
     """Prints the figures and the reports of a run; after a failure, what the stage said."""
     console = OutputConsole()
     for task, content in record["stages"].items():
         if content["state"] == "failed":
             console.print(f"[red]{task} failed:[/] {escape(content.get('message', ''))}")
+    for warning in warnings:
+        console.print(f"[yellow]{escape(warning)}[/]")
     if (folder / evaluation.FILE).is_file():
         print_figures(folder)
     if (folder / comparison.FILE).is_file():
