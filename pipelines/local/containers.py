@@ -145,10 +145,12 @@ def check_mounts(runs: Path, arguments: dict[str, Any]) -> None:
     """
     for path in (str(runs.resolve()), *_list_folders(arguments)):
         if _ENDS_SHORT.search(path) and _ENDS_LONG.search(path):
-            raise UserError(
-                f"{path}: Podman cannot mount a path that has a colon and a comma or quotation mark; move or rename "
-                "it, or leave out --runner docker."
-            )
+            with connect() as daemon:
+                if daemon.name == "Podman":
+                    raise UserError(
+                        f"{path}: Podman cannot mount a path that has a colon and a comma or quotation mark; move or "
+                        "rename it, or leave out --runner docker."
+                    )
 
 
 def identify_image(image: str) -> str:
@@ -176,7 +178,7 @@ def start_stages_in_containers(
     access = dict.fromkeys(_list_folders(arguments), READ_ONLY) | {str(folder): WRITABLE}
     own = docker_task_handler.DockerTaskHandler
     with connect() as daemon:
-        options = _describe_mounts(access) | _describe_user(daemon)
+        options = _describe_mounts(access, daemon) | _describe_user(daemon)
         docker_task_handler.DockerTaskHandler = partial(_Container, daemon, folder, options, warn)
         try:
             yield
@@ -202,12 +204,13 @@ def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:
             yield text
 
 
-def _describe_mounts(access: dict[str, str]) -> dict[str, Any]:
-    """The mounts as the client takes them, each in the form that its path fits.
+def _describe_mounts(access: dict[str, str], daemon: Daemon) -> dict[str, Any]:
+    """The mounts as the client takes them: in the long form, unless Podman would misread a path in it.
 
-    Where it fits both, that is the long one: for the short one, what is not there is made, and root owns it.
+    In the short form, what is not there is made, and root owns it.
     """
-    short = {path: {"bind": path, "mode": mode} for path, mode in access.items() if _ENDS_LONG.search(path)}
+    misread = [path for path in access if daemon.name == "Podman" and _ENDS_LONG.search(path)]
+    short = {path: {"bind": path, "mode": access[path]} for path in misread}
     long = [
         Mount(path, path, type="bind", read_only=mode == READ_ONLY)
         for path, mode in access.items()

@@ -15,17 +15,18 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]  # as Go calls it
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)  # as Go calls it
 BUSYBOX = "/bin/busybox"
 # What an unprivileged sandbox has no means for is left out: systemd's control groups and journal.
 CONTAINERS_CONF = """\
 [containers]
 netns = "host"
+volumes = {volumes}
 default_ulimits = ["nofile=20000:20000", "nproc=1000:1000"]
 [engine]
 runtime = "{runtime}"
@@ -67,7 +68,7 @@ class MissingError(Exception):
 class Podman:
     """Podman and its service, on a unix socket."""
 
-    def __init__(self, home: Path, driver: str, images: str) -> None:
+    def __init__(self, home: Path, driver: str, images: str, volumes: list[str]) -> None:
         """Writes the configuration; nothing runs yet. See `running_podman`.
 
         Raises:
@@ -82,6 +83,7 @@ class Podman:
             raise MissingError(f"{BUSYBOX} is no static program (apt-get install busybox-static)")
         self.home, self.socket = home, home / "podman.sock"
         values = {"home": home, "runtime": runtime, "driver": driver, "images": json.dumps(images) if images else ""}
+        values["volumes"] = json.dumps(volumes)
         for name, text in (("containers.conf", CONTAINERS_CONF), ("storage.conf", STORAGE_CONF)):
             (home / name).write_text(text.format(**values), encoding="utf-8")
         self.environment = {
@@ -93,7 +95,7 @@ class Podman:
     def run(self, *command: str) -> str:
         """What podman prints; a command that fails is an error."""
         done = subprocess.run(
-            ["podman", *command], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=120
+            ["podman", *command], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=600
         )
         if done.returncode:
             raise MissingError(f"podman {command[0]}: {done.stderr.strip()}")
@@ -159,18 +161,21 @@ def is_static(program: Path) -> bool:
 
 
 @contextlib.contextmanager
-def running_podman(home: Path, driver: str = "vfs", images: str = "") -> Iterator[Podman]:
+def running_podman(
+    home: Path, *, driver: str = "vfs", images: str = "", volumes: Iterable[str] = ()
+) -> Iterator[Podman]:
     """A Podman that can run containers here.
 
     Args:
         home: the folder for all that it keeps.
         driver: how it stores images; vfs works everywhere.
         images: the folder of another Podman or Buildah whose images it is to have too, stored in the same way.
+        volumes: what all containers see, FOLDER:PLACE:ro each.
 
     Raises:
         MissingError: there is none.
     """
-    podman = Podman(home, driver, images)
+    podman = Podman(home, driver, images, list(volumes))
     try:
         podman.load("localhost/trial:1")
         podman.run("run", "--rm", "--network=host", "localhost/trial:1", "sh", "-c", "echo works")
@@ -238,6 +243,26 @@ def _add(tar: tarfile.TarFile, path: str, content: bytes) -> None:
     entry = tarfile.TarInfo(path)
     entry.size, entry.mode = len(content), 0o755
     tar.addfile(entry, io.BytesIO(content))
+
+
+def borrow_python(python: str, project: Path) -> tuple[str, list[str]]:
+    """Lets small images run real stages: with a Python of this machine and its packages, which containers see.
+
+    Args:
+        python: its path.
+        project: the folder with the stages' code.
+
+    Returns:
+        What python3 is in the images, and the volumes of Podman.
+    """
+    ask = "import os, sys; print(os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix))"
+    done = subprocess.run([python, "-c", ask], check=True, capture_output=True, text=True)
+    prefix, base = done.stdout.split()
+    settings = "PYTHONPATH=/app HOME=/tmp PYTHONDONTWRITEBYTECODE=1 _KFP_RUNTIME=true TF_CPP_MIN_LOG_LEVEL=2"
+    script = f'#!/bin/sh\ncd /app\nexport {settings}\nexec {prefix}/bin/python "$@"\n'
+    system = [folder for folder in ("/usr", "/lib", "/lib64") if Path(folder).exists()]
+    own = [folder for folder in (prefix, base) if not folder.startswith("/usr/")]
+    return script, [*(f"{folder}:{folder}:ro" for folder in [*system, *own]), f"{project}:/app:ro"]
 
 
 class Answer(NamedTuple):
