@@ -102,7 +102,7 @@ def check_images(images: Iterable[str]) -> None:
     with connect() as daemon:
         for image in images:
             try:
-                found = daemon.client.images.get(image)
+                found = _find_image(daemon, image)
             except docker.errors.NotFound:
                 raise UserError(
                     f"{image}: no such image on this machine; build it with `make images`, or pull it."
@@ -113,17 +113,34 @@ def check_images(images: Iterable[str]) -> None:
                     f"`{daemon.name.lower()} image inspect {image}` works."
                 ) from None
             platform = _name_platform(found.attrs["Os"], found.attrs["Architecture"])
-            if platform != daemon.platform and not _can_start(daemon, image):
+            if platform != daemon.platform and not _can_start(daemon, found):
                 raise UserError(
                     f"{image}: this image is for {platform}, and {daemon} cannot run it on {daemon.platform}; build it "
                     "on this machine with `make images`, or pull the one for this machine."
                 )
 
 
-def _can_start(daemon: Daemon, image: str) -> bool:
+def _find_image(daemon: Daemon, image: str) -> Any:
+    """The image of that name.
+
+    One that Podman has built is localhost/NAME, where it looks for it itself; not so for Docker's clients, to which a
+    bare name is one of Docker Hub.
+
+    Raises:
+        docker.errors.NotFound: there is none.
+    """
+    try:
+        return daemon.client.images.get(image)
+    except docker.errors.NotFound:
+        if daemon.name != "Podman" or "/" in image:
+            raise
+        return daemon.client.images.get(f"localhost/{image}")
+
+
+def _can_start(daemon: Daemon, image: Any) -> bool:
     """Whether a container of the image starts, as one of another platform does where there is an emulator for it."""
     try:
-        daemon.client.containers.run(image, entrypoint=["python3", "--version"], remove=True)
+        daemon.client.containers.run(image.id, entrypoint=["python3", "--version"], remove=True)
     except _FAILURES:
         return False
     return True
@@ -157,7 +174,7 @@ def identify_image(image: str) -> str:
     """The id of an image, which is a hash of its content; empty if the daemon does not say."""
     try:
         with connect() as daemon:
-            return str(daemon.client.images.get(image).id)
+            return str(_find_image(daemon, image).id)
     except (UserError, *_FAILURES):
         return ""  # the stage will meet the same, and tell
 
@@ -280,7 +297,7 @@ class _Container:
 
     def _create(self) -> Any:
         return self._daemon.client.containers.create(
-            self._image,
+            _find_image(self._daemon, self._image).id,
             # As on a cluster, where the command takes the place of the image's entry point.
             entrypoint=self._command[:1],
             command=self._command[1:],

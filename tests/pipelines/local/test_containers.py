@@ -280,6 +280,12 @@ def test_a_container_that_cannot_run_is_told_in_a_sentence(podman: Podman, place
     assert podman.list_containers() == []
 
 
+def test_an_image_that_podman_has_built_is_found_without_a_registry(podman: Podman, place: Place):
+    """As `make images` leaves it: its name is localhost/ingest for Podman alone."""
+    (place.project / "pipelines/config/small.yaml").write_text("tag: small\n")
+    assert succeeded(place.run())
+
+
 def test_missing_image_is_named(podman: Podman, place: Place):
     (place.project / "pipelines/config/small.yaml").write_text("registry: localhost\ntag: of-no-commit\n")
     outcome = place.run()
