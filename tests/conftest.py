@@ -62,7 +62,7 @@ SLOW = {
     "test_sample.py",
     "test_submit.py",
 }
-SLOW_FIXTURES = {"examples", "validated", "transformed", "trained", "gcs_server"}
+SLOW_FIXTURES = {"podman", "examples", "validated", "transformed", "trained", "gcs_server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,8 +29,11 @@ class Buildah:
     def run(self) -> Status:
         self.artifacts.mkdir(exist_ok=True)
         os.chown(self.artifacts, USER, USER)
-        inputs = json.loads(self.command[-1])["inputs"].get("parameterValues", {}).values()
-        folders = [value for value in inputs if isinstance(value, str) and value.startswith("/")]
+        inputs = json.loads(self.command[-1])["inputs"]
+        artifacts = [each["artifacts"][0]["uri"] for each in inputs.get("artifacts", {}).values()]
+        given = [*inputs.get("parameterValues", {}).values(), *artifacts]
+        folders = [value for value in given if isinstance(value, str) and value.startswith("/")]
+        folders = [folder for folder in folders if not Path(folder).is_relative_to(self.artifacts)]
         volumes = [f"{self.artifacts}:{self.artifacts}", *(f"{folder}:{folder}:ro" for folder in folders)]
         container = output_of("buildah", "from", "--pull-never", self.image)
         try:

@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import textwrap
 import time
@@ -25,6 +26,7 @@ import pytest
 import yaml
 
 from tests.conftest import IMAGES, PATIENCE, ROOT, Folders, copy_project, run_in_stages, run_python
+from tests.fakes.podman import MissingError, Podman, borrow_python, running_podman
 
 REAL = ROOT / "../shared/data/roman-numerals"
 STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
@@ -746,6 +748,62 @@ def ask_python(folder: Path, code: str) -> Any:
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     (said,) = [line for line in result.stdout.splitlines() if line.startswith("ANSWER ")]
     return json.loads(said.removeprefix("ANSWER "))
+
+
+@pytest.fixture
+def podman(workplace: Path) -> Iterator[Podman]:
+    """Podman with an image of each stage, which has this machine's Python and packages for it."""
+    script, volumes = borrow_python(os.environ["STAGES_PYTHON"], workplace / "project")
+    with tempfile.TemporaryDirectory(prefix="podman-") as home:
+        try:
+            with running_podman(Path(home), volumes=volumes) as podman:
+                for image in run_python(
+                    "-m", "pipelines.compiler.image_tags", cwd=workplace / "project"
+                ).stdout.split():
+                    podman.load(f"localhost/{image}", script=script)
+                yield podman
+        except MissingError as error:
+            pytest.skip(f"no containers here: {error}")
+
+
+def test_containers_give_the_same_bytes(
+    podman: Podman,
+    training: Run,
+    improvement: Run,
+    workplace: Path,
+    tiny: Folders,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """All but the images themselves is as `--runner docker` has it."""
+    (tmp_path / "project").symlink_to(workplace / "project")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{podman.socket}")
+    data = [*data_options(tiny), "--param", "epochs=2", "--param", "seed=7"]
+    decisions = ["--decisions", improvement.folder.parents[2] / "decisions.csv", "--param", "augment_to=45"]
+    compared = ["--pipeline", "comparison", "--before", training.folder, "--from-run", improvement.folder]
+    turn = ["--pipeline", "improvement", *data, *decisions]
+    comparison = submit(tmp_path, "--config", "tiny", *compared)
+    for options, given in ((data, training), (turn, improvement), (compared, comparison)):
+        run = submit(tmp_path, "--runner", "docker", "--no-cache", "--config", "tiny", *options)
+        assert read_made(run) == read_made(given)
+        assert {path.stat().st_uid for path in run.folder.rglob("*")} == {os.getuid()}
+        assert podman.list_containers() == []
+
+
+def read_made(run: Run) -> dict[str, str]:
+    """The digest of each file by task, output and name, without the place of the run, which the examples name.
+
+    The event files, in which times stand, are left out.
+    """
+    place = re.compile(re.escape(f"{run.folder}/artifacts/").encode() + rb"[^/]+")
+    made: dict[str, str] = {}
+    for task, content in run.summary["stages"].items():
+        for name in content["artifacts"].keys() - {"event_files"}:
+            artifact = run.artifact(task, name)
+            for path in filter(Path.is_file, [artifact, *artifact.rglob("*")]):
+                written = place.sub(b"", path.read_bytes())
+                made[f"{task}/{name}/{path.relative_to(artifact)}"] = hashlib.sha256(written).hexdigest()
+    return made
 
 
 def test_python_opens_what_a_run_has_made(improvement: Run):

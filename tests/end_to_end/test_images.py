@@ -9,19 +9,19 @@ import json
 import os
 import shutil
 import subprocess
-import time
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
-from components.shared.errors import UserError
-from pipelines.local import containers as docker
 from tests.conftest import ROOT, Folders, copy_project, run_in_stages, run_python
 from tests.end_to_end import test_end_to_end as end_to_end
 from tests.end_to_end.test_end_to_end import REAL, Run, image_files, only_run
+from tests.fakes.podman import MissingError, Podman, running_podman
 
 pytestmark = pytest.mark.images
 BASE_IMAGE = ROOT / "../shared/tools/base-image"
@@ -31,6 +31,9 @@ ISOLATION = ["--isolation", "chroot"]
 BUILD_FLAGS = [*ISOLATION, "--network", "host", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
 COMPONENTS = sorted(path.parent.name for path in ROOT.glob("components/*/component.yaml"))
 NEED_BEAM = {"ingest", "validate", "transform"}
+# The options of the runs on the sample.
+TRAINING = ["--param", "epochs=3"]
+IMPROVEMENT = ["--pipeline", "improvement", "--param", "epochs=2", "--param", "augment_to=1100"]
 
 
 class Image(NamedTuple):
@@ -96,17 +99,16 @@ def tiny(request: pytest.FixtureRequest, sample: Folders) -> Folders:
 @pytest.fixture(scope="session")
 def training(workplace: Path, tiny: Folders, sample: Folders) -> Run:
     """A run of the whole pipeline inside the images."""
-    settings = ["--config", "sample", "--param", "epochs=3"] if tiny == sample else ["--param", "epochs=2"]
+    settings = ["--config", "sample", *TRAINING] if tiny == sample else ["--param", "epochs=2"]
     return run_in_images(workplace, workplace, *settings, *end_to_end.data_options(tiny))
 
 
 @pytest.fixture(scope="session")
 def improvement(workplace: Path, sample: Folders) -> Run:
     """A turn of the loop on the sample inside the images; its results/ are not those of the trainings."""
-    settings = ["--config", "sample", "--param", "epochs=2", "--param", "augment_to=1100"]
     folder = workplace / "turn"
     folder.mkdir()
-    return run_in_images(workplace, folder, "--pipeline", "improvement", *settings, *end_to_end.data_options(sample))
+    return run_in_images(workplace, folder, "--config", "sample", *IMPROVEMENT, *end_to_end.data_options(sample))
 
 
 def run_in_images(workplace: Path, folder: Path, *options: Any) -> Run:
@@ -244,31 +246,41 @@ def dvc_version(folder: Path) -> str:
     return hashlib.md5(json.dumps(entries).encode()).hexdigest() + ".dir"
 
 
-def test_docker_runs_a_stage_for_the_user_and_keeps_no_container(
-    images: dict[str, Image], workplace: Path, sample: Folders, tmp_path: Path
+@pytest.fixture(scope="session")
+def podman(images: dict[str, Image]) -> Iterator[Podman]:
+    """Podman, with the images that buildah has built."""
+    store = json.loads(output_of("buildah", "info"))["store"]
+    with tempfile.TemporaryDirectory(prefix="podman-") as home:
+        try:
+            with running_podman(Path(home), driver=store["GraphDriverName"], images=store["GraphRoot"]) as podman:
+                yield podman
+        except MissingError as error:
+            pytest.skip(f"no containers here: {error}")
+
+
+@pytest.mark.parametrize("tiny", ["sample"], indirect=True)
+def test_docker_gives_the_same_bytes_as_the_local_runner(
+    podman: Podman, workplace: Path, training: Run, improvement: Run, sample: Folders, monkeypatch: pytest.MonkeyPatch
 ):
-    try:
-        client = docker.connect()
-    except UserError as error:
-        pytest.skip(str(error))
-    name = images["ingest"].name
-    output_of("buildah", "push", name, f"docker-archive:{tmp_path}/image.tar:{name}")
-    with (tmp_path / "image.tar").open("rb") as file:
-        client.images.load(file)
-    started = int(time.time())
-    containers = {container.id for container in client.containers.list(all=True)}
-    options = ["--local", "--config", "sample", "--runner", "docker", "--experiment", "docker", "--component", "ingest"]
-    script = workplace / "project/submit.py"
-    result = run_python(script, *options, *end_to_end.data_options(sample), cwd=workplace)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{podman.socket}")
+    folder = workplace / "docker"
+    folder.mkdir()
+    compared = ["--pipeline", "comparison", "--before", training.folder, "--from-run", improvement.folder]
+    comparison = run_in_images(workplace, workplace / "turn", "--config", "sample", *compared)
+    data = end_to_end.data_options(sample)
+    for run, options in ((training, [*TRAINING, *data]), (improvement, [*IMPROVEMENT, *data]), (comparison, compared)):
+        again = run_in_docker(workplace, folder, "--config", "sample", *options)
+        assert end_to_end.read_made(again) == end_to_end.read_made(run)
+        assert {path.stat().st_uid for path in again.folder.rglob("*")} == {os.getuid()}
+        assert podman.list_containers() == []
+
+
+def run_in_docker(workplace: Path, folder: Path, *options: Any) -> Run:
+    before = set(folder.glob("runs/[!.]*/*"))
+    command = [workplace / "project/submit.py", "--local", "--runner", "docker", "--no-cache", *options]
+    result = run_python(*command, cwd=folder, timeout=3600)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
-    run = only_run((workplace / "runs/docker").iterdir(), result.stdout)
-    files = Counter(name.split("/")[0] for name in image_files(sample))
-    assert {split: run.metadata("ingest", "examples")[f"{split}_images"] for split in files} == files
-    assert {path.stat().st_uid for path in run.folder.rglob("*")} == {os.getuid()}
-    filters = {"type": "container", "event": "start"}
-    events = client.events(since=started, until=int(time.time()) + 1, decode=True, filters=filters)
-    assert name in [event["from"] for event in events]
-    assert {container.id for container in client.containers.list(all=True)} == containers
+    return only_run(set(folder.glob("runs/[!.]*/*")) - before, result.stdout)
 
 
 def test_stages_pass_their_tests_on_the_python_of_the_images(base: str):

@@ -114,27 +114,16 @@ class Place:
         """What the stage does before it writes its outputs."""
         (self.data / "stage.sh").write_text(script)
 
-    def start(
-        self, *options: Any, prefix: Iterable[str] = (), env: dict[str, str] | None = None
-    ) -> "subprocess.Popen[str]":
-        command = [
-            *prefix,
-            sys.executable,
-            self.project / "submit.py",
-            "--local",
-            "--runner",
-            "docker",
-            "--config",
-            "small",
-        ]
-        command += ["--component", "ingest", "--runs", self.runs, *(options or ("--data", self.data))]
+    def start(self, *options: Any, prefix: Iterable[str] = ()) -> "subprocess.Popen[str]":
+        command = [*prefix, sys.executable, self.project / "submit.py", "--local", "--runner", "docker"]
+        command += ["--config", "small", "--component", "ingest", "--runs", self.runs]
+        command += [*(options or ("--data", self.data))]
         return subprocess.Popen(
             list(map(str, command)),
             cwd=self.runs.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=env,
         )
 
     def finish(self, process: "subprocess.Popen[str]") -> Outcome:
@@ -143,8 +132,8 @@ class Place:
         record = json.loads(records[-1].read_text()) if records else {}
         return Outcome(process.returncode, output, errors, record)
 
-    def run(self, *options: Any, **settings: Any) -> Outcome:
-        return self.finish(self.start(*options, **settings))
+    def run(self, *options: Any, prefix: Iterable[str] = ()) -> Outcome:
+        return self.finish(self.start(*options, prefix=prefix))
 
     def read_log(self) -> str:
         return sorted(self.runs.glob("*/*/run.log"))[-1].read_text()
@@ -179,20 +168,42 @@ def test_a_stage_is_the_caller_whoever_is_the_user_of_its_image(podman: Podman, 
     assert podman.list_containers() == []
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can run a command as somebody else")
-def test_of_a_podman_of_root_somebody_else_is_the_caller_too(proxy: Proxy, home: Path):
-    """As in a group that may use root's socket."""
-    # Who has this one right more may run a Python in root's home, but write only where anybody else may.
-    right = "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"
-    somebody = ["setpriv", "--reuid=4711", "--regid=4712", "--clear-groups", *right]
+@pytest.fixture
+def place_of_another(home: Path) -> Place:
+    """What somebody else than root may use, whom SOMEBODY_ELSE makes of root."""
+    if os.getuid() != 0:
+        pytest.skip("only root can run a command as somebody else")
     folder = Path(tempfile.mkdtemp(dir=home))  # not below pytest's, which is root's alone
     place = Place(folder)
     place.say('echo "ingest: as $(id -u):$(id -g)"')
     for path in [folder, *folder.rglob("*")]:
         os.chown(path, 4711, 4712)
-    assert succeeded(place.run(prefix=somebody, env={**os.environ, "HOME": str(folder)}))
-    assert "ingest: as 4711:4712\n" in place.read_log()
-    assert {path.stat().st_uid for path in place.runs.rglob("*")} == {4711}
+    return place
+
+
+# Who has this one right more may run a Python in root's home, but write only where anybody else may.
+RIGHT = ("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search")
+SOMEBODY_ELSE = ("setpriv", "--reuid=4711", "--regid=4712", "--clear-groups", *RIGHT)
+
+
+def test_of_a_podman_of_root_somebody_else_is_the_caller_too(
+    proxy: Proxy, place_of_another: Place, monkeypatch: pytest.MonkeyPatch
+):
+    """As in a group that may use root's socket."""
+    monkeypatch.setenv("HOME", str(place_of_another.runs.parent))
+    assert succeeded(place_of_another.run(prefix=SOMEBODY_ELSE))
+    assert "ingest: as 4711:4712\n" in place_of_another.read_log()
+    assert {path.stat().st_uid for path in place_of_another.runs.rglob("*")} == {4711}
+
+
+def test_a_socket_that_the_caller_may_not_use_is_said_to_be_so(podman: Podman, place_of_another: Place):
+    podman.socket.chmod(0o600)
+    outcome = place_of_another.run(prefix=SOMEBODY_ELSE)
+    assert (outcome.code, outcome.output) == (1, "")
+    assert outcome.errors == (
+        f"No Docker or Podman answers at unix://{podman.socket} (Permission denied); start one (for Podman: systemctl "
+        "--user start podman.socket), name another by DOCKER_HOST, or leave out --runner docker.\n"
+    )
 
 
 AWKWARD = ["colon: it's a=b 100% $HOME #1 c;d&e", 'comma, "quoted" it\'s a=b 100% $HOME #1 c;d&e']
