@@ -239,6 +239,7 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
     assert {name: value["runtimeValue"]["constant"] for name, value in others.items()} == {
         "test_data_uri": "",  # the curated folder has the test images
         "data_version": "",
+        "test_data_version": "",
         "ignored": [],
         "on_bad_image": "fail",
     }

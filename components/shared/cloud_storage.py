@@ -34,6 +34,10 @@ WRITE = "Storage Object User"
 IF_MISSING = "check the address"
 
 
+class MissingError(UserError):
+    """There is no such bucket, or no such object."""
+
+
 class Address(NamedTuple):
     """A bucket, and an object or a folder in it."""
 
@@ -118,6 +122,7 @@ def explain_errors(shown: str, *, role: str = READ, if_missing: str = IF_MISSING
         if_missing: What to do if the object or the bucket does not exist.
 
     Raises:
+        MissingError: The bucket or the object does not exist.
         UserError: Cloud Storage refused, or could not be reached.
     """
     import requests
@@ -128,7 +133,7 @@ def explain_errors(shown: str, *, role: str = READ, if_missing: str = IF_MISSING
     try:
         yield
     except api.NotFound:
-        reason = f"not found in Cloud Storage; {if_missing}"
+        raise MissingError(f"{shown}: not found in Cloud Storage; {if_missing}.") from None
     except (api.Forbidden, api.Unauthorized) as error:
         reason = f"permission refused ({shorten(error)}); give the account of this run the role {role} on the bucket"
     except DataCorruption:

@@ -38,9 +38,9 @@ class ClusterTarget:
 
     knows_content = False
 
-    def __init__(self, cluster: Cluster, experiment: str) -> None:
-        """Looks for the latest run in the experiment."""
-        self._cluster, self._experiment = cluster, experiment
+    def __init__(self, cluster: Cluster, experiment: str, *, repeats: bool = False) -> None:
+        """Looks for the latest run in the experiment; a recurring run `repeats`."""
+        self._cluster, self._experiment, self.repeats = cluster, experiment, repeats
 
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         """A version in a DVC remote in Cloud Storage."""
@@ -72,7 +72,7 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> V2
         UserError: it cannot be run.
     """
     check_is_for_clusters(cluster.config)
-    prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment))
+    prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment, repeats=bool(options.cron)))
     if forecast := make_forecast(prepared, request):
         print_line(describe_forecast(forecast._replace(seconds=None)))  # which no cluster shares
     submission = _upload(cluster, prepared, request=request, options=options)
