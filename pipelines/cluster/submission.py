@@ -95,6 +95,11 @@ def check_is_for_clusters(config: Config) -> None:
     Raises:
         UserError: it names none, or still those of the template.
     """
+    if config.platform == "vertex":
+        raise UserError(
+            f"{config.path}: is for Vertex AI Pipelines, which has no API of Kubeflow Pipelines; compile the packages "
+            f"with compile.py --config {config.name}, and start them as docs/vertex.md says."
+        )
     check_names_are_filled_in(config)
     if not config.registry and not config.pipeline_root:
         raise UserError(

@@ -246,6 +246,13 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
         ["gke.yaml: still has BUCKET, REGION, PROJECT in place of your names; put them there as docs/gke.md says, or"],
     ),
     (
+        (*DATA, "--config", "vertex"),
+        [
+            "vertex.yaml: is for Vertex AI Pipelines, which has no API of Kubeflow Pipelines; compile the packages "
+            "with compile.py --config vertex, and start them as docs/vertex.md says."
+        ],
+    ),
+    (
         (*DATA, "--config", "sample"),
         ["sample.yaml: has no registry and no pipeline_root, so it is for this machine; add --local, or choose the"],
     ),
