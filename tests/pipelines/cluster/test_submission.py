@@ -86,9 +86,9 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
         ]["display_name"]
         for run in lab.runs()[1:]
     }
-    assert used.pop(("lab", "seed=9")) == version["display_name"]
-    assert len({version["display_name"], *used.values()}) == 3
-    assert packages(lab.server).keys() == {version["display_name"], *used.values()}
+    assert used.pop(("lab", "seed=9")) == uploaded["display_name"]
+    assert len({uploaded["display_name"], *used.values()}) == 3
+    assert packages(lab.server).keys() == {uploaded["display_name"], *used.values()}
     assert cached_stages(packages(lab.server)[used["lab", "nothing"]]) == set()
     assert stored(lab.server, "pipeline") == ["training"]
     assert stored(lab.server, "experiment") == ["Default", "images", "others"]
