@@ -53,8 +53,6 @@ def try_all(cluster: Cluster, request: RunRequest) -> Iterator[checks.Check]:
         return check()
 
     def check_data() -> str:
-        if not request.data:
-            return "not tried; name the images with --data"
         return ", ".join(locate_data(request, ClusterTarget(cluster, request.experiment)).versions)
 
     @cache
@@ -77,7 +75,7 @@ def try_all(cluster: Cluster, request: RunRequest) -> Iterator[checks.Check]:
         "credentials": lambda: check_unless_silent(lambda: checks.check_credentials(cluster)),
         "experiment": lambda: check_unless_silent(lambda: checks.check_experiment(cluster, request.experiment)),
         "bucket": lambda: checks.check_bucket(cluster.config.pipeline_root),
-        "data": check_data,
+        **({"data": check_data} if request.data else {}),
         "images": check_images,
     }
     if kubeconfig.leads_to(cluster):
@@ -92,6 +90,8 @@ def check(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> str
     for name, has_passed, message in try_all(cluster, request):
         has_failed |= not has_passed
         print_line(f"{'[green]✓[/]' if has_passed else '[red]✗[/]'} {name:<12} {escape(message)}", markup=True)
+    if not request.data:
+        print_line(f"· {'data':<12} not tried; name the images with --data")
     if has_failed:
         return "failed"
     needs_data = not (request.data or request.component or request.before)

@@ -58,14 +58,15 @@ def check_endpoint(cluster: Cluster) -> str:
         UserError: it does not answer, it is too old, or in multi-user mode no namespace is named.
     """
     answer = cluster.call(ask_health)
-    version = clean(str(answer.get("tag_name", "unknown")))
+    version = clean(str(answer.get("tag_name", "")))
     numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
     if numbers and not OLDEST <= numbers < (3,):
         raise UserError(f"{cluster.name} runs Kubeflow Pipelines {version}; this project needs 2.3 or a newer 2.x.")
     namespace = cluster.endpoint.user_namespace or cluster.call(lambda client: client.get_user_namespace())
     if answer.get("multi_user") and not namespace:
         raise UserError(f"{cluster.name} is in multi-user mode; name your namespace with --user-namespace.")
-    return f"{cluster.name}: Kubeflow Pipelines {version}, kfp {kfp.__version__} here"
+    server = f"Kubeflow Pipelines {version}" if numbers else "answers, without its version"
+    return f"{cluster.name}: {server}, kfp {kfp.__version__} here"
 
 
 def ask_health(client: Client) -> dict[str, Any]:

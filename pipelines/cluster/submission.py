@@ -40,9 +40,9 @@ class ClusterTarget:
 
     knows_content = False
 
-    def __init__(self, cluster: Cluster, experiment: str) -> None:
-        """Looks for the latest run in the experiment."""
-        self._cluster, self._experiment = cluster, experiment
+    def __init__(self, cluster: Cluster, experiment: str, *, repeats: bool = False) -> None:
+        """Looks for the latest run in the experiment; a recurring run `repeats`."""
+        self._cluster, self._experiment, self.repeats = cluster, experiment, repeats
 
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         """A version in a DVC remote in Cloud Storage."""
@@ -74,7 +74,7 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> V2
         UserError: it cannot be run.
     """
     check_is_for_clusters(cluster.config)
-    prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment))
+    prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment, repeats=bool(options.cron)))
     check_endpoint(cluster)
     if forecast := make_forecast(prepared, request):
         print_line(describe_forecast(forecast._replace(seconds=None)))  # which no cluster shares
@@ -98,6 +98,11 @@ def check_is_for_clusters(config: Config) -> None:
     Raises:
         UserError: it names none, or still those of the template.
     """
+    if config.platform == "vertex":
+        raise UserError(
+            f"{config.path}: is for Vertex AI Pipelines, which has no API of Kubeflow Pipelines; compile the packages "
+            f"with compile.py --config {config.name}, and start them as docs/vertex.md says."
+        )
     check_names_are_filled_in(config)
     if not config.registry and not config.pipeline_root:
         raise UserError(

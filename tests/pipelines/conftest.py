@@ -9,7 +9,7 @@ from tests.conftest import ROOT, copy_project, run_python
 from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket
 from tests.fakes.kfp_server import KfpServer
 from tests.fakes.registry import Registry
-from tests.pipelines.cluster.lab import CLASSES, Lab, clean_environment, commit, git
+from tests.pipelines.cluster.lab import CLASSES, PICTURES, Lab, clean_environment, commit, git
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +25,14 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bucket(gcs_server: str) -> Gcs:
-    """One for all tests: each run has a folder of its own."""
+    """One for all tests: each run has a folder of its own. Beside it, `images` has the data of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(EMULATOR, gcs_server)
-        return open_bucket(gcs_server)
+        gcs = open_bucket(gcs_server)
+    images = gcs.client.create_bucket("images")
+    for name, content in PICTURES.items():
+        images.blob(name).upload_from_string(content)
+    return gcs
 
 
 @pytest.fixture

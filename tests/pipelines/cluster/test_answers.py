@@ -30,7 +30,7 @@ from tests.fakes.gcs import EMULATOR, Gcs
 from tests.fakes.kfp_rules import Frame, Json, progress
 from tests.fakes.kfp_server import API, Fault, KfpServer, Request
 from tests.fakes.registry import open_registry
-from tests.pipelines.cluster.lab import STAGES, Lab, finished, together, until
+from tests.pipelines.cluster.lab import SMILE, STAGES, Lab, finished, together, until
 
 RUN = "01234567-89ab-cdef-0123-456789abcdef"
 HEALTH = {"commit_sha": "unknown", "tag_name": "2.4.0", "multi_user": False}
@@ -136,6 +136,7 @@ LATER = {
 }
 
 IMAGES = RunRequest(experiment="images", config="lab", runs=Path("lost"))
+VERSIONED = "gs://images/dvc/files/md5/01/23456789abcdef0123456789abcdef.dir"  # which nothing has to be asked about
 COMMANDS: dict[str, Callable[[Cluster], Any]] = {
     "list": lambda cluster: actions.list_runs(cluster, IMAGES, ClusterOptions({})),
     "attach latest": lambda cluster: actions.attach(
@@ -143,7 +144,7 @@ COMMANDS: dict[str, Callable[[Cluster], Any]] = {
     ),
     "attach": lambda cluster: actions.attach(cluster, RUN, request=IMAGES, options=ClusterOptions({})),
     "terminate": lambda cluster: actions.terminate(cluster, RUN, request=IMAGES, options=ClusterOptions({})),
-    "data": lambda cluster: start(cluster, data="gs://images/numerals"),
+    "data": lambda cluster: start(cluster, data=VERSIONED),
     "component": lambda cluster: start(cluster, component="train"),
     "delete": lambda cluster: actions.change_schedule(cluster, "nightly", "delete"),
 }
@@ -493,7 +494,7 @@ def test_what_was_before_1970_or_ends_before_it_begins_has_no_duration():
 
 def test_texts_keep_to_what_the_database_of_the_server_holds(lab: Lab):
     """Its characters have three bytes; what is longer it refuses after it has begun the run."""
-    smile = "\N{SLIGHTLY SMILING FACE}"
+    smile = SMILE
     cannot = f"has '{smile}', which the database of Kubeflow Pipelines cannot hold; use another."
     stages = {"ingest": {"parameters": {"classes": ["i", smile]}}}
     configured = lab.configure("smiling", stages=stages)

@@ -16,7 +16,7 @@ from components.shared.errors import UserError
 from pipelines.cluster.checks import check_images, takes_google_token
 from tests.fakes.kfp_rules import Json
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, Request, kubeconfig
-from tests.pipelines.cluster.lab import STAGES, Lab, find_tags, together, until
+from tests.pipelines.cluster.lab import STAGES, Lab, find_tags, together, until, version_of
 
 REGISTRY = Path("/usr/bin/docker-registry")  # Debian's docker-registry
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -64,10 +64,12 @@ def push_image(host: str, name: str, tag: str) -> None:
 
 def lines(printed: str, names: list[str] = NAMES) -> dict[str, str]:
     """What each line says, by its name, with the sign in front."""
-    found = dict(re.findall(r"^[✓✗] (\w+) +(.*)$", printed, re.M))
-    assert list(found) == names, printed
+    found = dict(re.findall(r"^[✓✗·] (\w+) +(.*)$", printed, re.M))
+    tried = re.findall(r"^[✓✗] (\w+)", printed, re.M)
+    assert tried == [name for name in names if name in tried], printed
+    assert sorted(found) == sorted(names), printed
     assert len(printed.partition("\nNext:")[0].splitlines()) == len(names)
-    signs = re.findall(r"^[✓✗]", printed, re.M)
+    signs = re.findall(r"^[✓✗·]", printed, re.M)
     return {name: f"{sign} {text}" for sign, (name, text) in zip(signs, found.items(), strict=True)}
 
 
@@ -106,14 +108,14 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
         "credentials": "✓ accepted",
         "experiment": "✓ images: does not exist yet; the first run makes it",
         "bucket": f"✓ {lab.root}: written, read back, deleted",
-        "data": "✓ gs://images/numerals",
+        "data": f"✓ {version_of('numerals')}",
         "images": "✓ all 5 in the registry",
     }
     assert missing["images"] == (
         f"✗ {registry}/pipelines/evaluate:v2: not in the registry; run: make images push REGISTRY=..."
     )
     assert missing["experiment"] == "✓ default: does not exist yet; the first run makes it"
-    assert missing["data"] == "✓ not tried; name the images with --data"
+    assert missing["data"] == "· not tried; name the images with --data"
     assert [name for name in NAMES if missing[name].startswith("✗")] == ["images"]
     assert elsewhere["bucket"].startswith("✗ gs://no-such-bucket/runs: not found in Cloud Storage")
     assert elsewhere["data"].startswith("✗ .: not in a DVC repository; run `git init` and `dvc init`")

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import ROOT, run_python
 from tests.fakes.kfp_rules import Json
 from tests.fakes.kfp_server import Fault, KfpServer
-from tests.pipelines.cluster.lab import STAGES, Lab, cached_stages, packages, together
+from tests.pipelines.cluster.lab import STAGES, Lab, cached_stages, packages, together, version_of
 
 DATA = ("--data", "gs://images/numerals")
 
@@ -37,24 +37,27 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
         "  wait for it, then fetch its results:",
         f"    {lab.program} --config lab --experiment images --attach {run['run_id']}",
     ]
-    assert re.fullmatch(rf"training-{lab.commit}-\d{{8}}-\d{{6}}-\w+", run["display_name"])
+    version, test_version = version_of("numerals"), version_of("test")
+    assert re.fullmatch(rf"training-{version[:8]}-{lab.commit}-\d{{8}}-\d{{6}}-\w+", run["display_name"])
     assert described(run) == {
-        "data": "gs://images/numerals, gs://images/test",
+        "data": f"{version}, {test_version}",
         "code": lab.commit,
         "config": "lab",
         "overridden": "epochs=3, learning_rate=0.01",
     }
     (body,) = lab.server.bodies("POST", "/runs")
-    (version,) = [v for v in lab.server.stored["pipeline_version"].values() if v["display_name"] != "training"]
+    (uploaded,) = [v for v in lab.server.stored["pipeline_version"].values() if v["display_name"] != "training"]
     assert body == {
         "display_name": run["display_name"],
         "description": run["description"],
         "experiment_id": run["experiment_id"],
-        "pipeline_version_reference": {key: version[key] for key in ("pipeline_id", "pipeline_version_id")},
+        "pipeline_version_reference": {key: uploaded[key] for key in ("pipeline_id", "pipeline_version_id")},
         "runtime_config": {
             "parameters": {
                 "data_uri": "gs://images/numerals",
+                "data_version": version,
                 "test_data_uri": "gs://images/test",
+                "test_data_version": test_version,
                 "epochs": 3,
                 "learning_rate": 0.01,
             },
@@ -64,12 +67,11 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
     }
     assert lab.server.stored["experiment"][run["experiment_id"]]["display_name"] == "images"
     assert stored(lab.server, "pipeline") == ["training"]
-    assert re.fullmatch(r"[0-9a-f]{16}", version["display_name"])
+    assert re.fullmatch(r"[0-9a-f]{16}", uploaded["display_name"])
     (spec,) = packages(lab.server).values()
     images = {name: each["container"]["image"] for name, each in spec["deploymentSpec"]["executors"].items()}
     assert images == {f"exec-{stage}": lab.find_image(stage) for stage in STAGES}
-    # ingest looks for itself what is at an address without a version
-    assert cached_stages(spec) == {"validate", "transform", "train"}
+    assert cached_stages(spec) == set(STAGES) - {"evaluate"}
 
     lab.configure("longer", defaults={"timeout": 60})
     together(
@@ -84,9 +86,9 @@ def test_a_run_is_what_was_asked_for_and_the_version_is_used_again(lab: Lab):
         ]["display_name"]
         for run in lab.runs()[1:]
     }
-    assert used.pop(("lab", "seed=9")) == version["display_name"]
-    assert len({version["display_name"], *used.values()}) == 3
-    assert packages(lab.server).keys() == {version["display_name"], *used.values()}
+    assert used.pop(("lab", "seed=9")) == uploaded["display_name"]
+    assert len({uploaded["display_name"], *used.values()}) == 3
+    assert packages(lab.server).keys() == {uploaded["display_name"], *used.values()}
     assert cached_stages(packages(lab.server)[used["lab", "nothing"]]) == set()
     assert stored(lab.server, "pipeline") == ["training"]
     assert stored(lab.server, "experiment") == ["Default", "images", "others"]
@@ -104,7 +106,7 @@ def test_names_and_descriptions_fit_the_database_of_the_server(lab: Lab):
     (run,) = lab.runs()
     assert re.fullmatch(r"t{100,}-\d{8}-\d{6}-\w{4}", run["display_name"])
     assert (len(run["display_name"]), len(run["description"])) == (128, 255)
-    assert run["description"].startswith("data: gs://images/numerals\n")
+    assert run["description"].startswith(f"data: {version_of('numerals')}\n")
     assert run["description"].endswith("…")
 
 
@@ -130,6 +132,7 @@ def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
     annas = hashlib.sha256((lab.workplace / "anna.csv").read_bytes()).hexdigest()
     assert one == {
         "data_uri": "gs://images/numerals",
+        "data_version": version_of("numerals"),
         "decisions_uris": {"decisions": f"{lab.root}/decisions/{digest}.csv"},
     }
     assert several["decisions_uris"] == {
@@ -144,10 +147,7 @@ def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
     (spec,) = packages(lab.server).values()
     for part in ("before", "after"):
         dag = spec["components"][f"comp-{part}"]["dag"]["tasks"]
-        assert {name for name, task in dag.items() if not task["cachingOptions"]} == {
-            f"{part}-ingest",
-            f"{part}-evaluate",
-        }
+        assert {name for name, task in dag.items() if not task["cachingOptions"]} == {f"{part}-evaluate"}
 
 
 def test_two_at_the_same_moment_share_the_pipeline_and_start_a_run_each(lab: Lab):
@@ -248,6 +248,13 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     (
         ("--check", "--config", "gke"),
         ["gke.yaml: still has BUCKET, REGION, PROJECT in place of your names; put them there as docs/gke.md says, or"],
+    ),
+    (
+        (*DATA, "--config", "vertex"),
+        [
+            "vertex.yaml: is for Vertex AI Pipelines, which has no API of Kubeflow Pipelines; compile the packages "
+            "with compile.py --config vertex, and start them as docs/vertex.md says."
+        ],
     ),
     (
         (*DATA, "--config", "sample"),
