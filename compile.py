@@ -48,10 +48,13 @@ def _compile(options: argparse.Namespace) -> None:
             "submit.py takes it along. For packages that you upload, put it into a bucket and name it there.",
             file=sys.stderr,
         )
-    print(_say_what_is_next(options, sorted(images), has_registry=bool(config.registry)), file=sys.stderr)
+    next_step = _say_what_is_next(
+        options, sorted(images), has_registry=bool(config.registry), for_vertex=config.platform == "vertex"
+    )
+    print(next_step, file=sys.stderr)
 
 
-def _say_what_is_next(options: argparse.Namespace, images: list[str], *, has_registry: bool) -> str:
+def _say_what_is_next(options: argparse.Namespace, images: list[str], *, has_registry: bool, for_vertex: bool) -> str:
     """Whether a cluster can pull the images, and what to do with the packages; stdout has their paths alone."""
     from pipelines.output.project import write_command  # as above
 
@@ -62,10 +65,13 @@ def _say_what_is_next(options: argparse.Namespace, images: list[str], *, has_reg
             "upload them, add --registry REGION-docker.pkg.dev/PROJECT/REPOSITORY, or --config with a configuration "
             f"that has one. A run on this machine needs no package: {run}"
         )
+    training = options.output / "training.yaml"
+    if for_vertex:
+        return f"These packages name images such as {images[0]}. Next: start {training} as docs/vertex.md says."
     check = write_command("submit.py", "--config", str(options.config), "--check")
     submit = f", or let submit.py do it: {check}" if has_registry else ""
     return (
-        f"These packages name images such as {images[0]}. Next: upload {options.output / 'training.yaml'} on the page "
+        f"These packages name images such as {images[0]}. Next: upload {training} on the page "
         f"Pipelines of Kubeflow Pipelines{submit}"
     )
 

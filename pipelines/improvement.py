@@ -25,6 +25,7 @@ def build(stages: Stages) -> BaseComponent:
         data_uri: str,
         test_data_uri: str = "",
         data_version: str = "",
+        test_data_version: str = "",
         ignored: list = [],  # type: ignore[type-arg]  # noqa: B006 (kfp only reads it, and knows no list[str])
         classes: list = data["classes"],  # type: ignore[type-arg]
         val_share: float = data["val_share"],
@@ -59,6 +60,7 @@ def build(stages: Stages) -> BaseComponent:
             data_uri=data_uri,
             test_data_uri=test_data_uri,
             data_version=data_version,
+            test_data_version=test_data_version,
             ignored=ignored,
             classes=classes,
             val_share=val_share,
@@ -89,6 +91,7 @@ def build(stages: Stages) -> BaseComponent:
             data_uri=curate.outputs["data_uri"],
             test_data_uri="",
             data_version="",
+            test_data_version="",
             ignored=[],
             classes=classes,
             val_share=val_share,

@@ -239,6 +239,7 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
     assert {name: value["runtimeValue"]["constant"] for name, value in others.items()} == {
         "test_data_uri": "",  # the curated folder has the test images
         "data_version": "",
+        "test_data_version": "",
         "ignored": [],
         "on_bad_image": "fail",
     }
@@ -424,6 +425,19 @@ def test_packages_for_a_cluster_say_where_they_go(project: Path):
     assert from_option.stderr == f"{upload}Kubeflow Pipelines\n"
 
 
+def test_packages_for_vertex_say_where_they_go(project: Path):
+    vertex = project / "pipelines/config/vertex.yaml"
+    assert refused(project, "--config", "vertex") == (
+        f"{vertex}: still has BUCKET, REGION, PROJECT in place of your names; put them there as docs/vertex.md says, "
+        "or to run on this machine, use submit.py --local.\n"
+    )
+    vertex.write_text(vertex.read_text().replace("BUCKET", "mine").replace("REGION", "eu").replace("PROJECT", "p"))
+    image = "eu-docker.pkg.dev/p/pipelines/audit:v1"
+    assert run_python("compile.py", "--config", "vertex", "--tag", "v1", cwd=project).stderr == (
+        f"These packages name images such as {image}. Next: start build/training.yaml as docs/vertex.md says.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "names"), [((), "BUCKET, REGION, PROJECT"), (("--registry", "eu-docker.pkg.dev/p/r"), "BUCKET")]
 )
@@ -575,6 +589,24 @@ def test_component_without_code_is_one_sentence(project: Path):
         pytest.param("tag: 12e4567", [": tag: must be a string; put it in quotes.\n"], id="tag that is a number"),
         pytest.param("name: mine", [": name: a configuration has the name of its file; leave this out.\n"], id="name"),
         pytest.param("notify: {}", [": notify.secret: is missing.\n"], id="no secret"),
+        *(
+            pytest.param(
+                f"{{platform: vertex, {given}}}",
+                [
+                    f": {place}: is for Kubernetes, and Vertex AI Pipelines does not take it; leave it out, or leave "
+                    "out `platform: vertex`.\n"
+                ],
+                id=f"{place} for Vertex",
+            )
+            for given, place in (
+                ("notify: {secret: x}", "notify"),
+                ("defaults: {requests: {cpu: '1'}}", "defaults.requests"),
+                ("defaults: {image_pull_policy: Always}", "defaults.image_pull_policy"),
+                ("stages: {train: {timeout: 60}}", "stages.train.timeout"),
+                ("stages: {train: {node_selector: {a: b}}}", "stages.train.node_selector"),
+                ("stages: {train: {tolerations: [{key: a}]}}", "stages.train.tolerations"),
+            )
+        ),
         pytest.param(
             "notify: {secret: Pipeline_Webhook}",
             [": notify.secret: is no name of a Kubernetes secret, which has small letters, digits, points and dashes"],

@@ -1,11 +1,16 @@
 """The documents say what is there: links, paths, flags, targets, settings, messages, and the stages' reference."""
 
 import ast
+import base64
+import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 import pytest
@@ -16,6 +21,7 @@ from tests.conftest import ROOT, run_python
 
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 GKE = ROOT / "docs" / "gke.md"
+VERTEX = ROOT / "docs" / "vertex.md"
 STAGES = ["ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare", "notify"]
 SCRIPTS = (
     *("adopt.py", "submit.py", "compile.py", "export.py", "sample.py"),
@@ -114,18 +120,144 @@ def test_troubles_quote_what_the_code_says():
     assert [quote for quote in quotes if quote not in messages()] == []
 
 
-def test_shell_blocks_are_shell():
-    blocks = re.findall(r"^```sh\n(.*?)^```", GKE.read_text(), re.DOTALL | re.MULTILINE)
-    result = subprocess.run(["bash", "-n"], input="\n".join(blocks), capture_output=True, text=True)
+def shell_blocks(document: Path) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", document.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def block_with(text: str) -> str:
+    """The shell block of docs/gke.md that has a text."""
+    (block,) = [block for block in shell_blocks(GKE) if text in block]
+    return block
+
+
+def run_shell(script: str, folder: Path, *search: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a script that ends at the first command that fails; it finds commands in `search` first."""
+    environment = {**os.environ, "PATH": ":".join([*map(str, search), os.environ["PATH"]])}
+    command = ["bash", "-eu", "-o", "pipefail", "-c", script]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("document", [GKE, VERTEX], ids=lambda path: path.name)
+def test_shell_blocks_are_shell(document: Path):
+    script = "\n".join(shell_blocks(document))
+    result = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_shell_blocks_use_variables_that_were_set_before():
-    blocks = re.findall(r"^```sh\n(.*?)^```", GKE.read_text(), re.DOTALL | re.MULTILINE)
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="apt-get install shellcheck")
+@pytest.mark.parametrize("document", [GKE, VERTEX], ids=lambda path: path.name)
+def test_shell_blocks_pass_shellcheck(document: Path):
+    """But for variables without quotes, which have no spaces here, and those that env.sh has."""
+    script = "\n".join(shell_blocks(document))
+    command = ["shellcheck", "--shell=bash", "--exclude=SC1091,SC2086,SC2154", "-"]
+    result = subprocess.run(command, input=script, capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("document", [GKE, VERTEX], ids=lambda path: path.name)
+def test_shell_blocks_use_variables_that_were_set_before(document: Path):
     names = {"1", "2"}  # of a function's arguments
-    for line in "\n".join(blocks).splitlines():
+    for line in "\n".join(shell_blocks(document)).splitlines():
+        if line.startswith(". ./env.sh"):
+            names |= set(re.findall(r"^(\w+)=", block_with("cat > env.sh"), re.MULTILINE))
         assert set(re.findall(r"\$(\w+)", line)) - names == set(), line
         names |= set(re.findall(r"^(?:for )?([A-Za-z]\w*)(?:=| in )", line))
+
+
+def test_the_names_survive_a_new_terminal(tmp_path: Path):
+    assert run_shell(block_with("cat > env.sh"), tmp_path).returncode == 0
+    read = run_shell('. ./env.sh; echo "$REGISTRY $NODES $BUCKET $KFP"', tmp_path)
+    assert read.stdout == (
+        "europe-west4-docker.pkg.dev/my-project/pipelines gke-nodes@my-project.iam.gserviceaccount.com "
+        "my-project-images 2.17.3\n"
+    )
+
+
+# Says what it was asked to do, and knows which accounts there are, as gcloud does: it makes none twice.
+CLOUD = """#!/usr/bin/env bash
+echo "$(basename "$0") $*" >> calls
+account="${4:-}"
+case "$*" in
+  "iam service-accounts describe "*) grep -qx "${account%%@*}" accounts ;;
+  "iam service-accounts create "*)
+    if grep -qx "$account" accounts; then echo "ERROR: Service account $account already exists" >&2; exit 1; fi
+    echo "$account" >> accounts ;;
+esac
+"""
+
+
+def test_accounts_are_made_once_however_often_the_blocks_are_run(tmp_path: Path):
+    for name in ("gcloud", "kubectl"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(CLOUD)
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "accounts").touch()
+    assert run_shell(block_with("cat > env.sh"), tmp_path).returncode == 0
+    nodes, _, _ = block_with("gcloud container clusters create").partition("\n\n")
+    for _ in range(2):
+        done = run_shell(f". ./env.sh\n{nodes}\n{block_with('lend()')}", tmp_path, tmp_path / "bin")
+        assert (done.returncode, done.stderr) == (0, "")
+    calls = (tmp_path / "calls").read_text().splitlines()
+    made = [call for call in calls if "service-accounts create" in call]
+    assert [call.split()[-1] for call in made] == ["gke-nodes", "pipeline-runs", "pipeline-ui"]
+    annotated = [call for call in calls if " annotate " in call]
+    assert (
+        annotated[2:]
+        == annotated[:2]
+        == [
+            f"kubectl -n kubeflow annotate --overwrite serviceaccount {there} "
+            f"iam.gke.io/gcp-service-account={here}@my-project.iam.gserviceaccount.com"
+            for here, there in (("pipeline-runs", "pipeline-runner"), ("pipeline-ui", "ml-pipeline-ui"))
+        ]
+    )
+
+
+@pytest.mark.parametrize("tool", ["gcloud", "kubectl"])
+def test_commands_and_flags_are_those_of_the_tool_itself(tool: str):
+    """Where it is installed, it is asked for its own help on each command; nothing is done."""
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is not installed")
+    script = "\n".join(block for document in (GKE, VERTEX) for block in shell_blocks(document)).replace("\\\n", " ")
+    commands = {
+        command.strip()
+        for line in script.splitlines()
+        for command in re.findall(rf"\b{tool} [^|&>;]+", line.split("  #")[0])
+    }
+    assert len(commands) >= 10
+
+    def find_unknown_flags(command: str) -> list[str]:
+        words = command.replace("-n kubeflow ", "").split()[1:]
+        named = list(takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]*", word), words))
+        asked = subprocess.run([tool, *named, "--help"], capture_output=True, text=True)
+        assert asked.returncode == 0, (command, asked.stderr)
+        flags = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", command))
+        return [f"{command}: {flag}" for flag in sorted(flags) if not re.search(rf"{flag}\b", asked.stdout)]
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sum(pool.map(find_unknown_flags, sorted(commands)), []) == []
+
+
+def test_a_secret_for_a_registry_is_one_that_kubernetes_knows(tmp_path: Path):
+    """kubectl makes it here and sends it nowhere."""
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not installed")
+    auths = {"registry.example.com": {"auth": base64.b64encode(b"me:secret").decode()}}
+    (tmp_path / "registry.json").write_text(json.dumps({"auths": auths}))
+    (tmp_path / "project").mkdir()
+    create = block_with("registry-login").replace("\\\n", " ").splitlines()[1]
+    done = run_shell(f"{create} --dry-run=client --output=json", tmp_path / "project")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert (made["type"], made["metadata"]["name"]) == ("kubernetes.io/dockerconfigjson", "registry-login")
+    assert json.loads(base64.b64decode(made["data"][".dockerconfigjson"])) == {"auths": auths}
+    (patch,) = re.findall(r"--patch '(.*)'", block_with("registry-login"))
+    assert json.loads(patch) == {"imagePullSecrets": [{"name": made["metadata"]["name"]}]}
+
+
+def test_kubeflow_pipelines_is_fetched_with_patience_and_its_large_definitions_on_the_server():
+    block = block_with("MANIFESTS=")
+    urls = re.findall(r'kubectl apply (--server-side )?-k "\$MANIFESTS/([\w/-]+)\?ref=\$KFP&timeout=5m"', block)
+    assert urls == [("--server-side ", "cluster-scoped-resources"), ("", "env/platform-agnostic")]
 
 
 def test_reference_is_what_the_contracts_say_today(tmp_path: Path):

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from components.ingest.sources import BadImage, Child, File, Part, Reader, Source, join_names
 from components.shared import cloud_storage
-from components.shared.formats.names import has_passed_over, is_passed_over
+from components.shared.formats.names import has_passed_over, is_passed_over, lies_in_repository
 
 if TYPE_CHECKING:
     from components.shared.cloud_storage import Client, Object
@@ -52,7 +52,7 @@ class Bucket(Source):
 
     def _list_class(self, part: Part) -> Iterator[File]:
         for found in cloud_storage.list_objects(self.join_address(*part.folders)):
-            if found.name.endswith("/"):
+            if found.name.endswith("/") or lies_in_repository(found.name):
                 continue
             file = self._describe(found, *part.folders)
             if not has_passed_over(found.name):
@@ -63,12 +63,12 @@ class Bucket(Source):
         """Yields what lies around class folders; those that are not passed over are parts of their own."""
         objects, names = cloud_storage.list_folder(self.join_address(*part.folders))
         for found in objects:
-            if found.name:
+            if found.name and not lies_in_repository(found.name):
                 yield self._describe(found, *part.folders)
         for name in names:
             if is_passed_over(name, is_folder=True):
                 for found in cloud_storage.list_objects(self.join_address(*part.folders, name)):
-                    if not found.name.endswith("/"):
+                    if not found.name.endswith("/") and not lies_in_repository(f"{name}/{found.name}"):
                         yield self._describe(found, *part.folders, name)
 
     def _describe(self, found: "Object", *folders: str) -> File:

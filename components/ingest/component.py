@@ -12,6 +12,7 @@ def ingest(
     data_uri: str,
     test_data_uri: str,
     data_version: str,
+    test_data_version: str,
     ignored: list,  # of str; kfp knows no other spelling of a JsonArray
     classes: list,  # of str
     val_share: float,
@@ -35,7 +36,9 @@ def ingest(
             label and perhaps split.
         test_data_uri: The same kinds of address, of a folder whose class folders are the test split; empty if there is
             none, or if the data has a test split.
-        data_version: The DVC version of the data, <md5>.dir; empty computes it from the files.
+        data_version: The DVC version of the data, <md5>.dir; empty computes it from the files. Of a folder in a bucket
+            it is the one that submit.py has found there: if the content is another by now, the step fails.
+        test_data_version: That of test_data_uri, likewise; empty if it is not known.
         ignored: The files and folders of data_uri (split/class/file) and of test_data_uri (test/class/file) on a disk
             that are no part of the data, because DVC ignores them.
         classes: The names of the classes in the order of their labels; empty takes those of the data, 2 before 10 and
@@ -65,6 +68,7 @@ def ingest(
         data_uri,
         test_data_uri=test_data_uri,
         data_version=data_version,
+        test_data_version=test_data_version,
         ignored=ignored,
         classes=classes,
         shares=Shares(val_share, test_share, split_seed),

@@ -15,13 +15,24 @@ from components.ingest.augmented import AugmentedImages
 from components.ingest.division import USUAL_SHARES, Division, Inspected, Shares, check_shares, divide
 from components.ingest.inspection import inspect_files
 from components.ingest.layout import Layout, read_layout
-from components.ingest.pairs import compute_version, merge_pairs
-from components.ingest.shards import OTHERS, UNDIVIDED, BadFile, ShardSettings, WrittenShard, assign_shard, write_shard
+from components.ingest.pairs import merge_pairs
+from components.ingest.shards import (
+    OTHERS,
+    OTHERS_OF_TEST,
+    UNDIVIDED,
+    BadFile,
+    ShardSettings,
+    WrittenShard,
+    assign_shard,
+    write_shard,
+)
 from components.ingest.sources import File, Part, Source
 from components.shared.beam import make_pipeline, make_work_folder, open_local_copy, open_local_target, take
+from components.shared.cloud_storage import is_address
 from components.shared.duplicates import CONTENTS, check_content
 from components.shared.errors import UserError
 from components.shared.files import new_directory
+from components.shared.formats.dvc_manifest import compute_version
 from components.shared.formats.examples import (
     CURATED_SPLITS,
     MANIFEST,
@@ -40,6 +51,8 @@ from components.shared.formats.guideline import copy_guideline
 from components.shared.formats.names import NAME_ADVICE, is_plain_name
 
 DIVISION = "division"  # the file in the work folder that tells how images were divided
+OTHERS_BY_SOURCE = (OTHERS, OTHERS_OF_TEST)  # by the position in Layout.sources
+TEST_PREFIX = "test/"  # of the names of files of the test data
 Listing = tuple[int, list[Part]]  # the position of its source in Layout.sources, and what to list there at once
 ClassKey = tuple[str, str]  # split, perhaps UNDIVIDED, and class
 
@@ -49,6 +62,7 @@ def ingest_data(
     *,
     test_data_uri: str,
     data_version: str,
+    test_data_version: str = "",
     ignored: Sequence[str] = (),
     classes: list[str],
     on_bad_image: str,
@@ -75,19 +89,34 @@ def ingest_data(
     check_content(content)
     layout = read_layout(data_uri, test_data_uri, classes, frozenset(ignored))
     shares = _limit_shares(layout, shares)
-    version = _check_version(layout.data, data_version)
+    version = _check_version("data", layout.data, data_version)
+    test_version = _check_version("test_data", layout.test, test_data_version) if layout.test else ""
+    # What lies in a bucket may have changed since its version was found there.
+    is_computed = not layout.data.version and (not version or is_address(data_uri))
+    is_test_computed = bool(layout.test and not layout.test.version and test_version)
     names = _name_splits(layout, shares)
     with new_directory(output) as folder:
         if layout.has_guideline:
             _take_guideline(layout, folder)
         with make_work_folder(beam_options, folder) as work:
-            settings = _make_settings(layout, bool(version), max_pixels=max_pixels, shards=shards, work=work)
+            settings = _make_settings(
+                layout,
+                is_computed=is_computed,
+                is_test_computed=is_test_computed,
+                max_pixels=max_pixels,
+                shards=shards,
+                work=work,
+            )
             written = _run(
                 layout, settings, shares=shares, content=content, max_images=max_images, beam_options=beam_options
             )
             division = None if layout.is_divided else _read_division(work)
             bad = _collect_bad(written, on_bad_image)
-            version = version or _compute_version(written)
+            if is_computed:
+                version = _settle_version(data_uri, version, _compute_version(written, settings, layout.data))
+            if layout.test and is_test_computed:
+                found = _compute_version(written, settings, layout.test, TEST_PREFIX)
+                _settle_version(test_data_uri, test_version, found)
             splits = {name: _take_split(name, written, classes=layout.classes, folder=folder) for name in names}
             _take_paths(written, folder)
         _check_splits(splits, bad)
@@ -119,11 +148,21 @@ def _check_options(on_bad_image: str, shards: int) -> None:
         raise UserError(f"shards is {shards}; it must be 1 or more.")
 
 
-def _check_version(data: Source, given: str) -> str:
-    """The version of the data as far as it is known before its files are read; else empty."""
+def _check_version(name: str, data: Source, given: str) -> str:
+    """The version of the data, or of the test data, as far as it is known before its files are read; else empty."""
     if data.version and given not in ("", data.version):
-        raise UserError(f"data_version is {given}, but data_uri names {data.version}; leave data_version empty.")
+        raise UserError(f"{name}_version is {given}, but {name}_uri names {data.version}; leave {name}_version empty.")
     return data.version or given
+
+
+def _settle_version(uri: str, given: str, found: str) -> str:
+    """The version of what was read, which must be the one that it had when somebody listed it."""
+    if given not in ("", found):
+        raise UserError(
+            f"{uri}: has changed since this run was asked for, from the data version {given} to {found}; start the run "
+            "again, which looks at what is there then."
+        )
+    return found
 
 
 def _name_splits(layout: Layout, shares: Shares) -> list[str]:
@@ -134,11 +173,14 @@ def _name_splits(layout: Layout, shares: Shares) -> list[str]:
     return [name for name in SPLITS if name in names]
 
 
-def _make_settings(layout: Layout, is_version_known: bool, *, max_pixels: int, shards: int, work: str) -> ShardSettings:
+def _make_settings(
+    layout: Layout, *, is_computed: bool, is_test_computed: bool, max_pixels: int, shards: int, work: str
+) -> ShardSettings:
     # Those that images are divided into come from the data.
     sources = dict.fromkeys((OTHERS, UNDIVIDED, *SPLITS), layout.data)
-    sources |= {split.name: split.source for split in layout.splits}
-    versioned = () if is_version_known else tuple(name for name in SPLITS if sources[name] is layout.data)
+    sources |= dict.fromkeys(("test", OTHERS_OF_TEST), layout.test) if layout.test else {}
+    computed = [layout.data] * is_computed + [layout.test] * is_test_computed
+    versioned = tuple(name for name, source in sources.items() if any(source is one for one in computed))
     return ShardSettings(
         labels={name: label for label, name in enumerate(layout.classes)},
         max_pixels=max_pixels,
@@ -165,10 +207,14 @@ def _run(
         UserError: A worker failed, or the data as listed is refused.
     """
     results = f"{settings.work}/results"
-    listings = _list_parts(layout, bool(settings.versioned))
+    listings = _list_parts(layout, settings)
     addresses = {(split.name, name): split.join_address(name) for split in layout.splits for name in layout.classes}
     with make_pipeline(beam_options) as pipeline:
-        listed = pipeline | "parts" >> beam.Create(listings) | "list" >> beam.FlatMap(_list_part, layout.sources)
+        listed = (
+            pipeline
+            | "parts" >> beam.Create(listings)
+            | "list" >> beam.FlatMap(_list_part, layout.sources, settings.versioned)
+        )
         files = listed | "files" >> beam.Filter(lambda listed: isinstance(listed, File))
         failures = listed | "failures" >> beam.Filter(lambda listed: isinstance(listed, str))
         # The input of the writers, so that no image is read before all are listed and counted.
@@ -274,25 +320,28 @@ def _find_posing(files: PCollection[File], augmented: AugmentedImages) -> PColle
     return problems
 
 
-def _list_parts(layout: Layout, versioned: bool) -> list[Listing]:
-    """What to list: the class folders and, for the data version, what lies around them."""
+def _list_parts(layout: Layout, settings: ShardSettings) -> list[Listing]:
+    """What to list: the class folders and, for a version that is computed, what lies around them."""
     listings = []
     for position, source in enumerate(layout.sources):
         parts = layout.list_parts(source)
-        if versioned and source is layout.data:
+        if OTHERS_BY_SOURCE[position] in settings.versioned:
             parts += [Part(folders) for folders in sorted({part.folders[:-1] for part in parts} | {()})]
         listings += [(position, group) for group in source.group_parts(parts)]
     return listings
 
 
-def _list_part(listing: Listing, sources: list[Source]) -> Iterator[File | str]:
+def _list_part(listing: Listing, sources: list[Source], versioned: Sequence[str]) -> Iterator[File | str]:
     """Yields the files that are listed at once; if they cannot be, the reason."""
     position, parts = listing
+    others = OTHERS_BY_SOURCE[position]
     try:
         for file in sources[position].list_files(parts):
-            if not file.is_image and position:  # the data version is that of the first source
+            if not file.is_image:
+                if others in versioned:
+                    yield file._replace(split="test" if others == OTHERS_OF_TEST else "")
                 continue
-            is_named_badly = file.is_image and not (is_plain_name(file.name) and is_plain_name(file.filename))
+            is_named_badly = not (is_plain_name(file.name) and is_plain_name(file.filename))
             yield file._replace(problem=f"its name {NAME_ADVICE}") if is_named_badly else file
     except UserError as error:
         yield str(error)
@@ -350,13 +399,14 @@ def _read_results(address: str) -> list[WrittenShard]:
     return [WrittenShard.from_json(result) for result in content]
 
 
-def _compute_version(written: list[WrittenShard]) -> str:
+def _compute_version(written: list[WrittenShard], settings: ShardSettings, source: Source, prefix: str = "") -> str:
+    """The version of a source, whose files are named in it without the prefix."""
     with tempfile.TemporaryDirectory() as folder:
         paths = []
-        for address in (shard.md5s for shard in written if shard.md5s):
+        for address in (shard.md5s for shard in written if shard.md5s and settings.sources[shard.split] is source):
             paths.append(Path(folder) / Path(address).name)
             take(address, paths[-1])
-        return compute_version(paths)
+        return compute_version((name.removeprefix(prefix), md5) for name, md5 in merge_pairs(paths))
 
 
 def _take_split(split: str, written: list[WrittenShard], *, classes: list[str], folder: Path) -> SplitInfo:

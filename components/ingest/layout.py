@@ -50,9 +50,14 @@ class Layout(NamedTuple):
     has_guideline: bool  # whether the data have one
 
     @property
+    def test(self) -> Source | None:
+        """The test data, if they come from a place of their own."""
+        return next((split.source for split in self.splits if split.source is not self.data), None)
+
+    @property
     def sources(self) -> list[Source]:
-        """The data set, and where else a split comes from."""
-        return [self.data, *(split.source for split in self.splits if split.source is not self.data)]
+        """The data set, and the test data if they are another one."""
+        return [self.data, self.test] if self.test else [self.data]
 
     @property
     def is_divided(self) -> bool:

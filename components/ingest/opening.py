@@ -6,9 +6,10 @@ from components.ingest.buckets import Bucket
 from components.ingest.folders import Folder
 from components.ingest.sources import Source
 from components.ingest.table import open_table
-from components.ingest.versions import open_version, split_manifest
+from components.ingest.versions import open_version
 from components.shared.cloud_storage import is_address, parse_address
 from components.shared.errors import UserError
+from components.shared.formats.dvc_manifest import split_manifest
 from components.shared.formats.image_table import is_table_name
 
 

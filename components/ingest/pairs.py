@@ -1,6 +1,5 @@
 """Pairs of names in sorted files, which are never all in memory: the md5 of each file, for the data version."""
 
-import hashlib
 import heapq
 import json
 from collections.abc import Iterator
@@ -30,25 +29,6 @@ def merge_pairs(paths: list[Path]) -> Iterator[list[str]]:
             file.writelines(json.dumps(pair) + "\n" for pair in _merge(some))
         paths.append(merged)
     yield from _merge(paths)
-
-
-def compute_version(paths: list[Path]) -> str:
-    """Computes the version that DVC gives a folder: the md5 of its `.dir` manifest, as it stands in the `.dvc` file.
-
-    The manifest has the form of `dvc_data.hashfile.tree.Tree.as_bytes`.
-
-    Args:
-        paths: Files of write_pairs with md5s, which together have all files of the folder.
-
-    Returns:
-        The version: <md5>.dir.
-    """
-    digest = hashlib.md5(b"[", usedforsecurity=False)
-    for position, (name, md5) in enumerate(merge_pairs(paths)):
-        entry = json.dumps({"md5": md5, "relpath": name}, sort_keys=True)
-        digest.update(f"{', ' if position else ''}{entry}".encode())
-    digest.update(b"]")
-    return digest.hexdigest() + ".dir"
 
 
 def _merge(paths: list[Path]) -> Iterator[list[str]]:

@@ -25,6 +25,7 @@ Result = TypeVar("Result")
 Key = tuple[str, int]  # of a shard: its split and number
 UNDIVIDED = ""  # in the place of the split: images whose split is still to be found
 OTHERS = "others"  # in the place of the split: files that count for the data version only
+OTHERS_OF_TEST = "others-of-test"  # likewise for the version of the test data
 FAILED = "failed"  # a file in the work folder that tells other workers that a shard failed, so theirs are not needed
 
 
@@ -34,9 +35,9 @@ class ShardSettings(NamedTuple):
     labels: dict[str, int]  # by class name
     max_pixels: int
     shards: int  # per split
-    versioned: tuple[str, ...]  # the splits whose files count for the data version
+    versioned: tuple[str, ...]  # the splits whose files count for a version that is computed, and OTHERS like these
     work: str  # the folder to write to
-    sources: dict[str, Source]  # by split; OTHERS and UNDIVIDED are among them
+    sources: dict[str, Source]  # by split; OTHERS, perhaps OTHERS_OF_TEST, and UNDIVIDED are among them
     augmented: AugmentedImages
 
     @property
@@ -86,7 +87,8 @@ class _Prepared(NamedTuple):
 
 def assign_shard(file: File, shards: int) -> Key:
     """Chooses the shard by the hash of the name: it is the same on every runner, and the classes are mixed."""
-    return file.split if file.is_image else OTHERS, int.from_bytes(_hash_name(file), "big") * shards >> 256
+    others = OTHERS_OF_TEST if file.split else OTHERS
+    return file.split if file.is_image else others, int.from_bytes(_hash_name(file), "big") * shards >> 256
 
 
 def write_shard(
@@ -109,7 +111,7 @@ def write_shard(
     failed = f"{settings.work}/{FAILED}"
     if refusal or exists(failed):
         return
-    write = _write_hashes if key[0] == OTHERS else _write_images
+    write = _write_hashes if key[0] in (OTHERS, OTHERS_OF_TEST) else _write_images
     try:
         with settings.sources[key[0]].open_reader() as reader:
             written = write(key, sorted(files, key=_hash_name), reader, settings)

@@ -44,8 +44,8 @@ class File(NamedTuple):
 
     name: str  # its path in the data set
     address: str  # a path, or gs://bucket/object
-    split: str = ""  # empty if that is still to be found
-    class_name: str = ""  # empty if it counts for the data version only: it is hidden, or lies beside the images
+    split: str = ""  # empty if that is still to be found, or if it is no image, unless it is one of the test data
+    class_name: str = ""  # empty if it counts for the version only: it is hidden, or lies beside the images
     below: str = ""  # of an image: its path below the class folder
     problem: str = ""  # why it cannot be an image, if that is known before it is read
     md5: str = ""  # of the content, in hex, if known

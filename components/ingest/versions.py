@@ -16,12 +16,11 @@ import ijson
 
 from components.ingest.sources import DEPTH, Child, File, Part, Reader, Source, join_names
 from components.shared.errors import UserError
+from components.shared.formats.dvc_manifest import read_version
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.manifest import FILE
 from components.shared.formats.names import has_passed_over, is_passed_over
 
-# DVC 3 keeps it below <remote>/files/md5; what DVC 2 made stays where it was, directly below <remote>.
-MANIFEST = re.compile(r"(.+/[0-9a-f]{2}/[0-9a-f]{30}\.dir)(?:/(.+))?", re.DOTALL)  # and the path of a table in it
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -78,12 +77,6 @@ def _has_no_stray(children: dict[str, Child]) -> bool:
     return all(child.is_folder or child.name == GUIDELINE for child in children.values())
 
 
-def split_manifest(uri: str) -> tuple[str, str] | None:
-    """The address of a folder's manifest in a DVC remote and a path in that folder, if that is what an address is."""
-    found = MANIFEST.fullmatch(uri)
-    return (found[1], found[2] or "") if found else None
-
-
 def open_version(uri: str, prefix: str, store: Source) -> Version:
     """Reads a manifest once, to know the folders of the version.
 
@@ -112,7 +105,7 @@ def open_version(uri: str, prefix: str, store: Source) -> Version:
             if is_hidden:
                 break
     listed = {path: sorted(children.values()) for path, children in folders.items()}
-    return Version(uri, prefix, _parse_version(uri), listed, store)
+    return Version(uri, prefix, read_version(uri), listed, store)
 
 
 def read_manifest(uri: str, store: Source) -> Iterator[tuple[str, str]]:
@@ -145,12 +138,8 @@ def read_manifest(uri: str, store: Source) -> Iterator[tuple[str, str]]:
             raise UserError(f"{uri}: not a DVC manifest ({' '.join(str(error).split())}).") from None
     if not previous:
         raise UserError(f"{uri}: not a DVC manifest, or one without files.")
-    if f"{hashed.digest.hexdigest()}.dir" != _parse_version(uri):
+    if f"{hashed.digest.hexdigest()}.dir" != read_version(uri):
         raise UserError(f"{uri}: differs from the md5 in its name; push the data again.")
-
-
-def _parse_version(uri: str) -> str:
-    return "".join(uri.split("/")[-2:])
 
 
 def _parse_entries(events: Iterator[tuple[str, Any]]) -> Iterator[Any]:

@@ -13,9 +13,11 @@ from components.shared.errors import UserError
 from components.shared.files import hash_file
 from pipelines.cluster import runs, waiting
 from pipelines.cluster.artifacts import read_execution
+from pipelines.cluster.checks import check_endpoint
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results, link_to_run, locate_folder
+from pipelines.cluster.start_checks import check_start
 from pipelines.compiler.code_version import find_commit
 from pipelines.compiler.config import Config, check_names_are_filled_in
 from pipelines.compiler.image_tags import is_fixed
@@ -38,9 +40,9 @@ class ClusterTarget:
 
     knows_content = False
 
-    def __init__(self, cluster: Cluster, experiment: str) -> None:
-        """Looks for the latest run in the experiment."""
-        self._cluster, self._experiment = cluster, experiment
+    def __init__(self, cluster: Cluster, experiment: str, *, repeats: bool = False) -> None:
+        """Looks for the latest run in the experiment; a recurring run `repeats`."""
+        self._cluster, self._experiment, self.repeats = cluster, experiment, repeats
 
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         """A version in a DVC remote in Cloud Storage."""
@@ -72,7 +74,8 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> V2
         UserError: it cannot be run.
     """
     check_is_for_clusters(cluster.config)
-    prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment))
+    prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment, repeats=bool(options.cron)))
+    check_endpoint(cluster)
     if forecast := make_forecast(prepared, request):
         print_line(describe_forecast(forecast._replace(seconds=None)))  # which no cluster shares
     submission = _upload(cluster, prepared, request=request, options=options)
@@ -95,6 +98,11 @@ def check_is_for_clusters(config: Config) -> None:
     Raises:
         UserError: it names none, or still those of the template.
     """
+    if config.platform == "vertex":
+        raise UserError(
+            f"{config.path}: is for Vertex AI Pipelines, which has no API of Kubeflow Pipelines; compile the packages "
+            f"with compile.py --config {config.name}, and start them as docs/vertex.md says."
+        )
     check_names_are_filled_in(config)
     if not config.registry and not config.pipeline_root:
         raise UserError(
@@ -175,8 +183,10 @@ def _upload(
         runs.check_characters(str(cluster.config.path), [spec, cluster.config.pipeline_root])
         for name, value in prepared.arguments.items():
             runs.check_characters(f"the parameter {name}", value)
-        if not options.force:
-            check_tags(list_images(spec))
+        images = [] if options.force else list_images(spec)
+        check_tags(images)
+        for doubt in check_start(cluster.config.pipeline_root, images, prepared, request):
+            print_line(f"not checked: {doubt}")
         version = runs.name_version(package)
         for reviewer, file in name_reviewers(request.decisions).items():
             if not is_address(file):

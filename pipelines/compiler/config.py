@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError, describe_validation
@@ -78,11 +78,17 @@ class StageConfig(Strict):
     caching: bool = Field(default=True, strict=True)
 
 
+# What becomes a document for Kubernetes in a package, beside the pipeline, or means its containers: Vertex AI Pipelines
+# refuses a package of two documents, and takes no requests.
+_FOR_KUBERNETES = ("requests", "node_selector", "tolerations", "timeout", "image_pull_policy")
+
+
 class Endpoint(Strict):
     """The address of Kubeflow Pipelines, and the credentials for it.
 
     Without a host, the kubeconfig is used. A host on googleusercontent.com (the inverse proxy) gets a token of your
-    Google credentials, a host behind IAP one for its `client_id`, and any other host the token in `token_file`.
+    Google credentials, a host behind IAP one for its `client_id`, and any other host the token in `token_file` and the
+    headers in `header_file`.
     """
 
     host: str = Field(default="", description="its address, https://...; empty: the cluster of the kubeconfig")
@@ -91,6 +97,10 @@ class Endpoint(Strict):
     kube_context: str = Field(default="", description="the context of the kubeconfig; empty: the current one")
     client_id: str = Field(default="", description="the OAuth client id of IAP")
     token_file: str = Field(default="", description="a file with a bearer token, which may be replaced during --wait")
+    header_file: str = Field(
+        default="",
+        description="a file with headers for every request, such as the Cookie of a login, each as NAME: VALUE",
+    )
     ca_file: str = Field(default="", description="the certificate authority of the host's certificate")
     ui: str = Field(default="", description="the address of its web pages, if it is not the host")
 
@@ -121,6 +131,7 @@ class Config(Strict):
     """A file in pipelines/config."""
 
     name: str  # that of its file, without .yaml
+    platform: Literal["kubernetes", "vertex"] = "kubernetes"  # what the packages are for; vertex: docs/vertex.md
     endpoint: Endpoint = Endpoint()
     pipeline_root: str = ""  # where a cluster keeps artifacts: gs://BUCKET/FOLDER
     service_account: str = ""  # the Kubernetes service account of the runs
@@ -134,6 +145,21 @@ class Config(Strict):
     notify: Notify | None = None  # whom each run on a cluster tells how it ended; None: nobody
     defaults: StageConfig = StageConfig()  # for every stage
     stages: dict[str, StageConfig] = {}  # by stage, what differs from `defaults`
+
+    @model_validator(mode="after")
+    def _check_platform(self) -> Self:
+        """Refuses for Vertex AI Pipelines what only Kubernetes understands."""
+        if self.platform == "vertex":
+            stages = {"defaults": self.defaults, **{f"stages.{name}": stage for name, stage in self.stages.items()}}
+            given = [f"{place}.{field}" for place, stage in stages.items() for field in stage.model_fields_set]
+            refused = [name for name in given if name.endswith(_FOR_KUBERNETES)]
+            refused += ["notify"] if self.notify else []
+            if refused:
+                raise ValueError(
+                    f"{min(refused)}: is for Kubernetes, and Vertex AI Pipelines does not take it; leave it out, or "
+                    "leave out `platform: vertex`"
+                )
+        return self
 
     @property
     def path(self) -> Path:
@@ -201,8 +227,9 @@ def check_names_are_filled_in(config: Config, registry: str | None = None) -> No
     own = config if registry is None else config.model_copy(update={"registry": registry})
     texts = own.model_dump_json(exclude={"name", "defaults", "stages"})
     if placeholders := dict.fromkeys(_PLACEHOLDER.findall(texts)):
+        page = "docs/vertex.md" if config.platform == "vertex" else "docs/gke.md"
         raise UserError(
-            f"{config.path}: still has {', '.join(placeholders)} in place of your names; put them there as docs/gke.md "
+            f"{config.path}: still has {', '.join(placeholders)} in place of your names; put them there as {page} "
             "says, or to run on this machine, use submit.py --local."
         )
 

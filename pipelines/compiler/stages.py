@@ -19,7 +19,7 @@ from pipelines.compiler.values import check_limits, check_value, show
 _REGISTRY = r"[A-Za-z0-9._-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)*/?"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 
-NVIDIA = "nvidia.com/gpu"  # whose libraries `make images GPU=1` builds in
+NVIDIA = "nvidia"  # whose libraries `make images GPU=1` builds in: nvidia.com/gpu, or NVIDIA_TESLA_T4 on Vertex
 COMPONENTS = Path(__file__).parents[2] / "components"
 
 
@@ -116,7 +116,7 @@ class Stages:
         if re.search(r"[/:@]", image):
             return image
         accelerator = self.config.get_stage(stage).accelerator
-        for_gpu = accelerator is not None and accelerator.type == NVIDIA
+        for_gpu = accelerator is not None and accelerator.type.lower().startswith(NVIDIA)
         try:
             tag = self.tag or find_tag(image, for_gpu=for_gpu)
         except UserError as error:  # it cannot be built yet, which only a cluster minds

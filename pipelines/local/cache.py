@@ -28,15 +28,15 @@ from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError
 from components.shared.files import hash_file, lock_folder, new_directory, new_file
 from components.shared.formats.documents import read_document, write_document
+from components.shared.formats.dvc_manifest import read_version
 from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.spec import FUNCTION
 from pipelines.output.project import ROOT
-from pipelines.submission.preparation import DATA
+from pipelines.submission.preparation import DATA, VERSIONS
 
 FOLDER = ".stage_cache"  # in the folder of the runs
 OUTPUTS = "executor_output.json"  # in which kfp's executor describes the outputs of a task
 FORMAT = 1  # of the entries; another number makes those that are there useless
-VERSION = re.compile(r"/[0-9a-f]{2}/[0-9a-f]{30}\.dir(/|$)")  # of DVC, in an address; a path of a table may follow
 
 
 class TakenTask(NamedTuple):
@@ -176,7 +176,12 @@ class StageCache:
         code = self._identify_code(call.stage, call.image)
         if not code:
             raise _UnknownContentError
-        arguments = {name: self._describe(name, value) for name, value in call.arguments.items()}
+        # What lies at an address is known by the version that goes with it, from which ingest takes nothing else.
+        known = {uri for uri, version in VERSIONS.items() if call.arguments.get(version)}
+        arguments = {
+            name: value if name in known and is_address(value) else self._describe(name, value)
+            for name, value in call.arguments.items()
+        }
         return _hash_text([FORMAT, code, call.command, arguments])
 
     def _describe(self, name: str, value: Any) -> Any:
@@ -228,7 +233,7 @@ def _hash_address(text: str) -> str:
     elsewhere an address that tells all.
     """
     if is_address(text):
-        if not VERSION.search(text):
+        if not read_version(text):
             raise _UnknownContentError
         return ""
     path = ROOT / text  # where the stages run

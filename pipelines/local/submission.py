@@ -58,6 +58,7 @@ class LocalTarget:
     """This machine, as preparation.Target describes it."""
 
     knows_content = True
+    repeats = False
 
     def __init__(self, runs: Path, experiment: str, dvc_remote: str) -> None:
         """Looks for earlier runs in runs/<experiment>, and for data versions in the DVC remote."""

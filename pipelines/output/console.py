@@ -2,10 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
+
+Item = TypeVar("Item")
 
 
 class OutputConsole(Console):
@@ -38,6 +42,19 @@ def is_notebook() -> bool:
 def print_line(text: str, markup: bool = False) -> None:
     """A line, or several, never broken by the width of the terminal."""
     OutputConsole(markup=markup).print(text)
+
+
+def count_on_terminal(items: Iterable[Item], shown: str) -> Iterator[Item]:
+    """Passes items on; on a terminal, a line says meanwhile how many there were."""
+    console = OutputConsole()
+    if not console.is_terminal:
+        yield from items
+        return
+    with console.status(escape(shown)) as status:
+        for number, item in enumerate(items, start=1):
+            if number % 1000 == 0:
+                status.update(escape(f"{shown}: {number:,}"))
+            yield item
 
 
 def link_to(path: Path, shown: str = "") -> str:

@@ -14,16 +14,19 @@ from kfp.dsl.base_component import BaseComponent
 from components.shared.cloud_storage import is_address, parse_address
 from components.shared.errors import UserError
 from components.shared.formats.decisions import check_deciding_reviewer, check_decisions, name_reviewer
+from components.shared.formats.dvc_manifest import read_version
 from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
 from pipelines.compiler.stages import Stages
+from pipelines.data.bucket_version import find_version
 from pipelines.data.dvc_version import DataVersion
 from pipelines.submission.arguments import EarlierRun, address_artifacts, check_arguments, repeat_stage
 from pipelines.submission.images import list_classes
 from pipelines.submission.request import RunRequest
 
+VERSIONS = {"data_uri": "data_version", "test_data_uri": "test_data_version"}  # the parameter that has that of each
 # The parameters that tell ingest where the images are, and which of the files there are none.
-DATA = ("data_uri", "test_data_uri", "data_version", "ignored")
+DATA = (*VERSIONS, *VERSIONS.values(), "ignored")
 # The parameters of the pipeline `comparison`, without _uri, and the artifacts of the earlier and of the later run.
 BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
 AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
@@ -33,6 +36,7 @@ class Target(Protocol):
     """Where runs take place: this machine, or a cluster."""
 
     knows_content: bool  # whether its cache knows files by their content, and not by their address alone
+    repeats: bool  # whether the run is one of many, each of which reads what lies at an address then
 
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         """The address at which ingest finds a data set there, and its version if that is known before the run."""
@@ -114,6 +118,8 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
     if request.test_data:
         located = _locate(request.test_data, None, target)
         arguments["test_data_uri"] = located.uri
+        if located.version:
+            arguments["test_data_version"] = located.version
         versions.append(located.version or located.uri)
         ignored += [f"test/{name}" for name in located.ignored]
     if ignored:
@@ -122,11 +128,13 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
 
 
 def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
-    """An address in Cloud Storage is the same everywhere; which version is there is not known before the run."""
-    if is_address(data):
-        parse_address(data)  # raises what is wrong with it
-        return DataVersion(data, "")
-    return target.locate_folder(Path(data), rev)
+    """An address in Cloud Storage is the same everywhere; which version is there, its listing tells."""
+    if not is_address(data):
+        return target.locate_folder(Path(data), rev)
+    parse_address(data)  # raises what is wrong with it
+    if target.repeats or read_version(data):
+        return DataVersion(data, read_version(data))
+    return find_version(data)
 
 
 def _list_classes(request: RunRequest, data: LocatedData) -> list[str]:
@@ -137,14 +145,18 @@ def _list_classes(request: RunRequest, data: LocatedData) -> list[str]:
 
 
 def _look_again(arguments: dict[str, Any], request: RunRequest, target: Target) -> dict[str, Any]:
-    """The arguments of the data for an ingest that is repeated: what is ignored in folders here may have changed."""
+    """The arguments of the data for an ingest that is repeated: what is in folders and buckets may have changed."""
 
-    def find_folder(name: str) -> str | None:
+    def find_place(name: str) -> str | None:
         uri = str(arguments.get(name, ""))
-        return uri if uri and Path(uri).is_dir() else None
+        return uri if uri and (is_address(uri) or Path(uri).is_dir()) else None
 
-    again = replace(request, data=find_folder("data_uri"), test_data=find_folder("test_data_uri"))
-    return {"ignored": [], **locate_data(again, target).arguments} if again.data or again.test_data else {}
+    again = replace(request, data=find_place("data_uri"), test_data=find_place("test_data_uri"))
+    if not (again.data or again.test_data):
+        return {}
+    looked = locate_data(again, target).arguments
+    old = {version: "" for uri, version in VERSIONS.items() if uri in looked and version in arguments}
+    return {"ignored": [], **old, **looked}
 
 
 def name_reviewers(files: Iterable[str]) -> dict[str, str]:

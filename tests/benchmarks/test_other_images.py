@@ -23,7 +23,8 @@ from benchmarks.other_images import (
     measure,
     write_set,
 )
-from components.ingest.pairs import compute_version, write_pairs
+from components.ingest.pairs import merge_pairs, write_pairs
+from components.shared.formats.dvc_manifest import compute_version
 from components.shared.formats.examples import open_examples, read_paths
 from components.shared.formats.issues import write_issues
 from components.shared.formats.manifest import CuratedImage, write_manifest
@@ -129,7 +130,7 @@ def version_of(data: Path, pairs: Path) -> str:
     write_pairs(
         [(path.relative_to(data).as_posix(), hashlib.md5(path.read_bytes()).hexdigest()) for path in files], pairs
     )
-    return compute_version([pairs])
+    return compute_version(merge_pairs([pairs]))
 
 
 def curate(data: Path, target: Path) -> None:

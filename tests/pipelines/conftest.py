@@ -8,7 +8,8 @@ import yaml
 from tests.conftest import ROOT, copy_project, run_python
 from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket
 from tests.fakes.kfp_server import KfpServer
-from tests.pipelines.cluster.lab import CLASSES, Lab, clean_environment, commit, git
+from tests.fakes.registry import Registry
+from tests.pipelines.cluster.lab import CLASSES, PICTURES, Lab, clean_environment, commit, git
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +25,14 @@ def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bucket(gcs_server: str) -> Gcs:
-    """One for all tests: each run has a folder of its own."""
+    """One for all tests: each run has a folder of its own. Beside it, `images` has the data of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(EMULATOR, gcs_server)
-        return open_bucket(gcs_server)
+        gcs = open_bucket(gcs_server)
+    images = gcs.client.create_bucket("images")
+    for name, content in PICTURES.items():
+        images.blob(name).upload_from_string(content)
+    return gcs
 
 
 @pytest.fixture
@@ -37,10 +42,17 @@ def server() -> Iterator[KfpServer]:
 
 
 @pytest.fixture
-def lab(committed: Path, bucket: Gcs, server: KfpServer, tmp_path: Path) -> Lab:
+def image_registry() -> Iterator[Registry]:
+    registry = Registry()
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def lab(committed: Path, bucket: Gcs, server: KfpServer, image_registry: Registry, tmp_path: Path) -> Lab:
     config = {
         "pipeline_root": f"{bucket.uri}/runs",
-        "registry": "registry.example/pipelines",
+        "registry": f"{image_registry.host}/pipelines",
         "service_account": "lab-runner",
         "stages": {"ingest": {"parameters": {"classes": CLASSES}}, "evaluate": {"caching": False}},
     }
@@ -48,4 +60,4 @@ def lab(committed: Path, bucket: Gcs, server: KfpServer, tmp_path: Path) -> Lab:
     workplace = tmp_path / "workplace"
     workplace.mkdir()
     environment = clean_environment(tmp_path, {EMULATOR: bucket.url, **HANGS_WITHOUT})
-    return Lab(committed, server, bucket, workplace, environment)
+    return Lab(committed, server, bucket, workplace, environment, image_registry)

@@ -76,3 +76,11 @@ def _make_natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
 def belongs_to_repository(name: str, *, is_folder: bool) -> bool:
     """Whether a file or folder of this name is of git, Mercurial or DVC itself, which DVC never takes for data."""
     return name == ".git" or (is_folder and name in (".hg", ".dvc"))
+
+
+def lies_in_repository(path: str) -> bool:
+    """Whether a file belongs to a repository, or a folder of its path does."""
+    *folders, name = path.split("/")
+    return belongs_to_repository(name, is_folder=False) or any(
+        belongs_to_repository(folder, is_folder=True) for folder in folders
+    )

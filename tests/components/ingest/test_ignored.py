@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from components.ingest.opening import open_source
-from components.ingest.pairs import compute_version, write_pairs
+from components.ingest.pairs import merge_pairs, write_pairs
 from components.ingest.sources import Part, Source
+from components.shared.formats.dvc_manifest import compute_version
 from pipelines.data.ignored import list_ignored
 
 NAMES = st.sampled_from(["a.png", "b.png", "b.txt", ".DS_Store", "._a.png", "b c.png", "[a].png", "#a.png", "Ä.png"])
@@ -77,7 +78,7 @@ def list_files(data: Path) -> tuple[str, list[str]]:
     with source.open_reader() as reader:
         md5s = [(file.name, reader.hash(file)) for file in source.list_files(parts)]
     write_pairs(md5s, data.parent.parent / "md5s")
-    return compute_version([data.parent.parent / "md5s"]), sorted(name for name, md5 in md5s if md5)
+    return compute_version(merge_pairs([data.parent.parent / "md5s"])), sorted(name for name, md5 in md5s if md5)
 
 
 def list_visible_folders(source: Source, *folders: str) -> list[str]:

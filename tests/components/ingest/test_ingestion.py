@@ -37,6 +37,7 @@ def ingest(folders: Folders, output: Path, **changed: Any) -> ExamplesManifest:
         "data_uri": str(folders.data),
         "test_data_uri": str(folders.test),
         "data_version": "",
+        "test_data_version": "",
         "ignored": [],
         "classes": [],
         "on_bad_image": "fail",

@@ -23,10 +23,11 @@ from pyarrow import parquet
 from components.ingest.division import Inspected, Shares, check_shares, divide
 from components.ingest.folders import Folder
 from components.ingest.ingestion import ingest_data
-from components.ingest.pairs import compute_version, write_pairs
+from components.ingest.pairs import merge_pairs, write_pairs
 from components.ingest.table import read_table
 from components.shared.duplicates import fingerprint
 from components.shared.errors import UserError
+from components.shared.formats.dvc_manifest import compute_version
 from components.shared.formats.examples import ExamplesManifest, open_examples, read_paths
 from components.shared.formats.names import is_passed_over, sort_classes
 from tests.components.ingest.test_sources import push
@@ -88,7 +89,7 @@ def version_of(data: Path, names: list[str] | None = None) -> str:
     paths = [data / name for name in names] if names else [path for path in data.rglob("*") if path.is_file()]
     pairs = [(path.relative_to(data).as_posix(), hashlib.md5(path.read_bytes()).hexdigest()) for path in paths]
     write_pairs(pairs, data.parent / "pairs")
-    return compute_version([data.parent / "pairs"])
+    return compute_version(merge_pairs([data.parent / "pairs"]))
 
 
 # --- without splits ----------------------------------------------------------------------------

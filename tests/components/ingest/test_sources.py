@@ -30,6 +30,8 @@ from components.ingest.sources import BadImage, File, Part
 from components.shared.errors import UserError
 from components.shared.formats.examples import ExamplesManifest, open_examples
 from components.shared.formats.manifest import write_manifest
+from pipelines.data.bucket_version import find_version
+from tests.components.ingest.test_ingestion import version_of
 from tests.conftest import BEAM, CLASSES, PATIENCE, PROCESSES, Folders, contents, copy_folders, ends_soon, run_killed
 from tests.fakes.gcs import EMULATOR, Gcs
 from tests.rows import make_augmented
@@ -42,6 +44,7 @@ def ingest(data: str, output: Path, **changed: Any) -> ExamplesManifest:
     options = {
         "test_data_uri": "",
         "data_version": "",
+        "test_data_version": "",
         "classes": [],
         "on_bad_image": "fail",
         "max_images": 10_000,
@@ -647,6 +650,57 @@ def test_cap_is_checked_before_an_image_is_read(
         assert "max_images allows 10: remove" in refused(uri, tmp_path, max_images=10)
     assert paths
     assert not list(filter(reads_image, paths))
+
+
+def test_bucket_that_is_still_what_it_was_keeps_its_version(local: Everywhere, gcs: Gcs, tmp_path: Path) -> None:
+    """As submit.py passes the versions of both when the test split lies elsewhere."""
+    data = shutil.copytree(local.folder, tmp_path / "data")
+    shutil.move(data / "test", tmp_path / "test")
+    (tmp_path / "test" / ".cache").mkdir()
+    for name in (".cache/a", "README", f"{CLASSES[0]}/.DS_Store"):
+        (tmp_path / "test" / name).write_text("of the version, and no image")
+    uris = gcs.upload(data, "data"), gcs.upload(tmp_path / "test", "test")
+    given = [find_version(uri).version for uri in uris]
+    assert given == [version_of(folder) for folder in (data, tmp_path / "test")]
+    options = dict(zip(("data_version", "test_data_version"), given, strict=True))
+    manifest = ingest(uris[0], tmp_path / "examples", test_data_uri=uris[1], **options)
+    assert manifest.data_version == given[0]
+    assert manifest.splits == open_examples(local.examples).manifest.splits
+
+
+@pytest.mark.parametrize("kind", ["an image more", "another picture", "a hidden file", "one file less"])
+@pytest.mark.parametrize("name", ["data", "test_data"])
+def test_bucket_that_has_changed_since_it_was_listed_is_refused(
+    name: str, kind: str, local: Everywhere, gcs: Gcs, tmp_path: Path
+) -> None:
+    data = shutil.copytree(local.folder, tmp_path / "data")
+    shutil.move(data / "test", tmp_path / "test")
+    (tmp_path / "test" / "README").write_text("beside the images")
+    uris = {"data": gcs.upload(data, "data"), "test_data": gcs.upload(tmp_path / "test", "test")}
+    given = {f"{each}_version": find_version(uri).version for each, uri in uris.items()}
+    folder = "data/val" if name == "data" else "test"
+    picture = (local.folder / "val/x/01.png").read_bytes()
+    if kind == "one file less":
+        gcs.bucket.blob("data/about.txt" if name == "data" else "test/README").delete()
+    else:
+        file = {"an image more": "v/99.png", "another picture": "v/00.png", "a hidden file": ".cache/a"}[kind]
+        gcs.bucket.blob(f"{folder}/{file}").upload_from_string(picture)
+    now = find_version(uris[name]).version
+    assert now != given[f"{name}_version"]
+    assert refused(uris["data"], tmp_path, test_data_uri=uris["test_data"], **given) == (
+        f"{uris[name]}: has changed since this run was asked for, from the data version {given[f'{name}_version']} to "
+        f"{now}; start the run again, which looks at what is there then."
+    )
+
+
+def test_repositories_in_a_bucket_are_no_part_of_the_data(local: Everywhere, gcs: Gcs, tmp_path: Path) -> None:
+    uri = gcs.upload(local.folder, "data")
+    version = find_version(uri).version
+    for name in (".git/HEAD", ".dvc/config", "train/.hg/a", "train/i/.git/HEAD", "val/i/.git", ".hidden/.git/HEAD"):
+        gcs.bucket.blob(f"data/{name}").upload_from_string("of a repository")
+    assert find_version(uri).version == version
+    assert ingest(uri, tmp_path / "examples", data_version=version).data_version == version
+    assert_same_examples(tmp_path / "examples", local)
 
 
 # --- killed ------------------------------------------------------------------------------------

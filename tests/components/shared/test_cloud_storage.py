@@ -117,6 +117,22 @@ def test_written_object_is_there(folder: Path, gcs: Gcs) -> None:
     assert [found.name for found in cloud_storage.list_objects(gcs.uri)] == ["x/a.txt"], "what was tried is removed"
 
 
+def test_what_lies_at_an_address_is_an_object_or_a_folder(gcs: Gcs) -> None:
+    gcs.bucket.blob("run/train/model").upload_from_string("a")
+    for name, there in {
+        "": True,
+        "/run": True,
+        "/run/train/": True,
+        "/run/train/model": True,
+        "/run/tra": False,
+    }.items():
+        assert cloud_storage.lies_at(f"{gcs.uri}{name}", timeout=20) is there
+    with pytest.raises(
+        cloud_storage.MissingError, match="^gs://no-such-bucket/a: not found in Cloud Storage; check the"
+    ):
+        cloud_storage.lies_at("gs://no-such-bucket/a", timeout=20)
+
+
 def raise_forbidden() -> None:
     from google.api_core.exceptions import Forbidden
 

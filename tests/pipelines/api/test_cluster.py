@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tests.fakes.kfp_rules import Frame
-from tests.pipelines.cluster.lab import Lab, evaluation
+from tests.pipelines.cluster.lab import Lab, evaluation, version_of
 from tests.pipelines.cluster.test_waiting import HISTORY, leave_results
 
 DONE = Frame("SUCCEEDED", dict.fromkeys(("ingest", "validate", "transform", "train", "evaluate"), "SUCCEEDED"))
@@ -43,7 +43,8 @@ def test_a_run_is_started_waited_for_and_opened(lab: Lab) -> None:
     )
     (run,) = lab.runs()
     assert started == [run["display_name"], "mine", f"{lab.server.url}/#/runs/details/{run['run_id']}"]
-    assert run["runtime_config"]["parameters"] == {"data_uri": "gs://images/numerals", "epochs": 3}
+    data = {"data_uri": "gs://images/numerals", "data_version": version_of("numerals")}
+    assert run["runtime_config"]["parameters"] == {**data, "epochs": 3}
     leave_results(lab, run, "1.dir")
     found = ask(
         lab,
@@ -94,7 +95,7 @@ def test_checks_are_rows(lab: Lab) -> None:
     checks = ask(lab, "answer(cluster.check(data='gs://images/numerals'))")
     assert [name for name, *_ in checks] == ["endpoint", "credentials", "experiment", "bucket", "data", "images"]
     assert checks[1] == ["credentials", True, "accepted"]
-    assert checks[4] == ["data", True, "gs://images/numerals"]
+    assert checks[4] == ["data", True, version_of("numerals")]
 
 
 def test_a_recurring_run_is_made_paused_and_deleted(lab: Lab) -> None:
@@ -147,8 +148,8 @@ def test_mistakes_are_the_sentences_of_the_command_line(lab: Lab) -> None:
         "minutes is 0; it must be above 0.",
         f"run one: has no pages in runs/default/{run['run_id']}; `wait` fetches those of a cluster's run.",
         "the change 'stop' does not exist. There are: delete, pause, resume.",
-        "the setting of the endpoint 'hots' does not exist. Did you mean host? There are: ca_file, client_id, host, "
-        "kube_context, namespace, token_file, ui, user_namespace.",
+        "the setting of the endpoint 'hots' does not exist. Did you mean host? There are: ca_file, client_id, "
+        "header_file, host, kube_context, namespace, token_file, ui, user_namespace.",
     ]
     assert said[:3] == [
         "--rev goes with --data, the folder it is a version of.",

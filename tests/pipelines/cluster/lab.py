@@ -1,5 +1,6 @@
 """What the tests of a cluster have: the project as somebody committed it, a server, a bucket, a folder to work in."""
 
+import hashlib
 import json
 import os
 import re
@@ -15,12 +16,14 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from components.shared.formats.dvc_manifest import compute_version
 from tests.components.shared.formats.test_comparison import COMPARISON
 from tests.conftest import PATIENCE, contents
 from tests.fakes.evaluation import split_metrics
 from tests.fakes.gcs import Gcs
 from tests.fakes.kfp_rules import Frame, Json
 from tests.fakes.kfp_server import KfpServer
+from tests.fakes.registry import Registry
 
 STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
 TURN = [
@@ -33,6 +36,14 @@ TURN = [
 TURN_FRAMES = [f"{task.partition('-')[0]}/{task}" if "-" in task else task for task in TURN]
 CLASSES = ["i", "v", "x"]
 RUNNING = "^/runs/[^/]+$"  # the request that a waiting submit.py makes
+
+# What lies in the bucket `images`, a data set in each of its folders.
+SMILE = "\N{SLIGHTLY SMILING FACE}"
+PICTURES = {
+    f"{folder}/{name}": f"{folder} {name}".encode()
+    for folder in ("numerals", "test", "others", SMILE)
+    for name in ("i/0.png", "v/0.png", "x/.hidden")
+}
 
 SINGLE: dict[str, Json] = {"train": {"transformed_examples_uri": "gs://b/x", "transform_graph_uri": "gs://b/g"}}
 
@@ -54,6 +65,7 @@ class Lab(NamedTuple):
     gcs: Gcs
     workplace: Path  # where submit.py is called, and leaves results/
     environment: dict[str, str]
+    registry: Registry
 
     @property
     def root(self) -> str:
@@ -65,7 +77,7 @@ class Lab(NamedTuple):
         return git(self.project, "rev-parse", "--short=12", "HEAD")
 
     def find_image(self, stage: str) -> str:
-        return f"registry.example/pipelines/{stage}:{find_tags(self.project)[stage]}"
+        return f"{self.registry.host}/pipelines/{stage}:{find_tags(self.project)[stage]}"
 
     @property
     def program(self) -> str:
@@ -146,6 +158,13 @@ class Lab(NamedTuple):
             self.gcs.bucket.blob("/".join([path, *file])).upload_from_string(output if content is None else content)
             uris[name] = f"{self.gcs.uri}/{path}"
         return uris
+
+
+def version_of(folder: str) -> str:
+    """The version of a folder of the bucket `images`; tests/pipelines/data compares such ones with DVC's."""
+    names = sorted(name for name in PICTURES if name.startswith(f"{folder}/"))
+    files = [(name.removeprefix(f"{folder}/"), hashlib.md5(PICTURES[name]).hexdigest()) for name in names]
+    return compute_version(files)
 
 
 def finished(process: Process) -> Outcome:

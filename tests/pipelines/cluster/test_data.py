@@ -1,4 +1,4 @@
-"""`submit.py --data FOLDER`: a version of a folder that DVC tracks, read by the cluster from the DVC remote."""
+"""`submit.py --data`: a version of a folder that DVC tracks, read from the DVC remote, or a folder in a bucket."""
 
 import json
 import re
@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.gcs import Gcs
-from tests.pipelines.cluster.lab import STAGES, Lab, cached_stages, commit, git, packages, together
+from tests.fakes.kfp_rules import Frame, Json
+from tests.pipelines.cluster.lab import (
+    PICTURES,
+    STAGES,
+    Lab,
+    cached_stages,
+    commit,
+    git,
+    packages,
+    together,
+    version_of,
+)
+
+DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +49,72 @@ def home(tmp_path_factory: pytest.TempPathFactory, bucket: Gcs) -> Iterator[Path
             commit(root, tag)
             git(root, "tag", tag)
         yield root
+
+
+def parameters(lab: Lab) -> Json:
+    """Those of the newest run."""
+    return lab.runs()[-1]["runtime_config"]["parameters"]
+
+
+def test_a_folder_in_the_bucket_has_the_version_of_its_content(lab: Lab):
+    """Two runs on the same images have equal arguments, so that Kubeflow Pipelines may take ingest from its cache."""
+    data, test = f"{lab.root}/numerals", f"{lab.root}/test"
+    for name, content in PICTURES.items():
+        lab.gcs.bucket.blob(f"runs/{name}").upload_from_string(content)
+    asked = ("--data", data, "--test-data", test)
+    for _ in range(2):
+        lab.done(*asked)
+    first, second = lab.runs()
+    assert first["runtime_config"] == second["runtime_config"]
+    assert first["pipeline_version_reference"] == second["pipeline_version_reference"]
+    assert parameters(lab) == {
+        "data_uri": data,
+        "data_version": version_of("numerals"),
+        "test_data_uri": test,
+        "test_data_version": version_of("test"),
+    }
+    (spec,) = packages(lab.server).values()
+    assert cached_stages(spec) == set(STAGES) - {"evaluate"}
+    ingest = spec["root"]["dag"]["tasks"]["ingest"]["inputs"]["parameters"]
+    for name in parameters(lab):
+        assert ingest[name] == {"componentInputParameter": name}
+
+    checked = lab.submit("--check", *asked).stdout
+    assert re.search(rf"^✓ data +{version_of('numerals')}, {version_of('test')}$", checked, re.M)
+
+    lab.gcs.bucket.blob("runs/test/i/0.png").upload_from_string("another picture")
+    lab.done(*asked)
+    assert parameters(lab)["data_version"] == version_of("numerals")
+    assert parameters(lab)["test_data_version"] not in ("", version_of("test"))
+
+    # Ingest alone looks again, as it does for a folder on this machine.
+    run = lab.begin("earlier", DONE, data_uri=data, data_version="0123.dir", test_data_uri=test)
+    lab.server.script = DONE
+    lab.done("--component", "ingest", "--from-run", run["run_id"])
+    again = {name: parameters(lab)[name] for name in ("data_uri", "data_version", "test_data_uri")}
+    assert again == {"data_uri": data, "data_version": version_of("numerals"), "test_data_uri": test}
+
+
+def test_a_folder_without_a_version_is_read_each_time(lab: Lab):
+    """The objects of a recurring run are those that are there when it comes; those of a table may be anywhere."""
+    lab.done("--data", "gs://images/numerals", "--recurring", "nightly", "--cron", "0 30 2 * * *")
+    (made,) = lab.server.stored["recurring_run"].values()
+    assert made["runtime_config"]["parameters"] == {"data_uri": "gs://images/numerals"}
+    table = lab.done("--data", "gs://images/numerals.csv")
+    assert table.splitlines()[0] == (
+        "gs://images/numerals.csv: the images of a table may lie anywhere. So the data have no version before the run, "
+        "and ingest is not taken from the cache."
+    )
+    assert parameters(lab) == {"data_uri": "gs://images/numerals.csv"}
+    for spec in packages(lab.server).values():
+        assert cached_stages(spec) == set(STAGES) - {"ingest", "evaluate"}
+
+
+def test_a_place_in_the_bucket_where_nothing_lies_starts_no_run(lab: Lab):
+    lost = "nothing lies there in Cloud Storage; give the address of a folder of images."
+    assert lab.refused("--data", "gs://images/lost") == f"gs://images/lost: {lost}"
+    test = lab.refused("--data", "gs://images/numerals", "--test-data", "gs://images/lost")
+    assert test == f"gs://images/lost: {lost}"
 
 
 def version(home: Path, rev: str) -> str:
@@ -86,8 +165,8 @@ def test_a_version_is_named_to_the_cluster_by_its_manifest_in_the_bucket(lab: La
     (home / "data/train/i/v3.png").unlink()
     commit(home, "v2 again")
     assert lab.done(*data, "--test-data", home / "data").startswith("Trains on about 2 images, 100 epochs.\n")
-    parameters = lab.runs()[-1]["runtime_config"]["parameters"]
-    assert parameters["data_version"] == version(home, "v2")
-    assert parameters["test_data_uri"] == parameters["data_uri"]
+    given = parameters(lab)
+    assert given["data_version"] == given["test_data_version"] == version(home, "v2")
+    assert given["test_data_uri"] == given["data_uri"]
     (home / "data/train/i/v1.png").write_text("changed")
     assert "differs from data.dvc" in lab.refused(*data)

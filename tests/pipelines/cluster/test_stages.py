@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 
 from tests.fakes.kfp_rules import Frame, Json
-from tests.pipelines.cluster.lab import STAGES, TURN_FRAMES, Lab, together
+from tests.pipelines.cluster.lab import STAGES, TURN_FRAMES, Lab, together, version_of
 
 DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
 INGESTED = ("ingest/examples/examples.json",)
@@ -90,7 +90,7 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     # its parameters too
     assert arguments(lab, again) == {**arguments(lab, trained), "seed": 7, "from_run": trained["run_id"]}
     others = [arguments(lab, run) for run in lab.runs()[-3:] if run is not again]
-    assert {"data_uri": "gs://images/others"} in others
+    assert {"data_uri": "gs://images/others", "data_version": version_of("others")} in others
     assert {"examples_uri": written["examples"], "from_run": first["run_id"]} in others
 
 

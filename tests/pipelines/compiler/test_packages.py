@@ -67,11 +67,14 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """A configuration, and the folder that `python compile.py --config` writes for it."""
     output = tmp_path_factory.mktemp("build")
     project = ROOT
-    if request.param in ("full", "gke"):
+    if request.param in ("full", "gke", "vertex"):
         project = copy_project(tmp_path_factory.mktemp("copy") / "project")
         (project / "pipelines" / "config" / "full.yaml").write_text(FULL)
-        gke = project / "pipelines" / "config" / "gke.yaml"
-        gke.write_text(re.sub("PROJECT|BUCKET|REGION", lambda name: f"our-{name[0].lower()}", gke.read_text()))
+        for name in ("gke", "vertex"):
+            config = project / "pipelines" / "config" / f"{name}.yaml"
+            config.write_text(
+                re.sub("PROJECT|BUCKET|REGION", lambda name: f"our-{name[0].lower()}", config.read_text())
+            )
     options = ("--config", request.param, "--tag", TAG, "--output", output)
     result = run_python("compile.py", *options, cwd=project)
     assert result.returncode == 0, result.stderr

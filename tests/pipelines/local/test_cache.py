@@ -282,6 +282,19 @@ def test_what_changed_while_the_stage_ran_is_not_kept(workshop: Workshop):
         pytest.param(lambda shop: shop.parameters.update(data_uri=f"gs://b/{VERSION}"), True, id="a version"),
         pytest.param(lambda shop: shop.parameters.update(data_uri=f"gs://b/{VERSION}/t.csv"), True, id="its table"),
         pytest.param(lambda shop: shop.parameters.update(data_uri="gs://b/numerals.dir"), False, id="a like name"),
+        pytest.param(
+            lambda shop: shop.parameters.update(data_uri="gs://b/data", data_version="1.dir"), True, id="with a version"
+        ),
+        pytest.param(
+            lambda shop: shop.parameters.update(test_data_uri="gs://b/test", data_version="1.dir"),
+            False,
+            id="with another's version",
+        ),
+        pytest.param(
+            lambda shop: shop.parameters.update(test_data_uri="gs://b/test", test_data_version="1.dir"),
+            True,
+            id="a test split with its version",
+        ),
         pytest.param(lambda shop: shop.parameters.update(data_uri="no/such/folder"), False, id="nothing there"),
         pytest.param(lambda shop: shutil.rmtree(shop.examples), False, id="an artifact that is gone"),
         pytest.param(lambda shop: shop.parameters.update(data_uri=str(shop.decisions)), False, id="a table"),

@@ -1,6 +1,8 @@
 import errno
 import os
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from components.shared.formats.comparison import write_comparison
 from pipelines.compiler.spec import Task
 from pipelines.local.kfp_log import Watcher
-from pipelines.output.console import OutputConsole
+from pipelines.output.console import OutputConsole, count_on_terminal
 from pipelines.output.display import print_comparison, show_progress
 from tests.components.shared.formats.test_comparison import COMPARISON
 
@@ -39,6 +41,25 @@ def test_what_cannot_be_printed_is_the_error_that_print_raises(spoil, code, monk
     spoil(monkeypatch)
     with pytest.raises(OSError, match=f"Errno {code}]"):
         OutputConsole().print("x")
+
+
+def test_a_long_listing_shows_how_far_it_is_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def list_slowly() -> Iterator[int]:
+        for number in range(100_000):
+            if number == 42_500:
+                time.sleep(0.5)  # in which the line is drawn again
+            yield number
+
+    assert list(count_on_terminal(list_slowly(), "listing gs://images")) == list(range(100_000))
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert list(count_on_terminal(list_slowly(), "listing gs://images")) == list(range(100_000))
+    shown, errors = capsys.readouterr()
+    assert errors == ""
+    assert "listing gs://images: 42,000" in shown
+    assert shown.endswith("\x1b[2K"), "the line is gone at the end"
 
 
 def test_a_comparison_shows_corrected_images_in_a_row_of_their_own(

@@ -36,8 +36,8 @@ RUNS = {
 class Place:
     """Where a data set that is called versioned has a version."""
 
-    def __init__(self, *, knows_content: bool = False) -> None:
-        self.knows_content = knows_content
+    def __init__(self, *, knows_content: bool = False, repeats: bool = False) -> None:
+        self.knows_content, self.repeats = knows_content, repeats
 
     def locate_folder(self, folder: Path, rev: str | None) -> DataVersion:
         return DataVersion(f"/here/{folder}/{rev}", VERSIONED if folder.name == "versioned" else "")
@@ -262,12 +262,14 @@ def test_schema_that_is_not_there_is_named(config: Config):
 
 
 def test_an_address_in_cloud_storage_is_the_same_everywhere(config: Config):
-    uris = {"data": "gs://images/data", "test_data": "gs://images/test"}
+    uris = {"data": "gs://images/data", "test_data": f"gs://images/dvc/files/md5/{VERSIONED[:2]}/{VERSIONED[2:]}"}
     decisions = ("gs://images/decisions.csv", "gs://images/a/decisions-anna.csv")
-    run = prepared(config, pipeline="improvement", decisions=decisions, **uris)
+    asked = RunRequest("default", "local", pipeline="improvement", decisions=decisions, **uris)
+    run = prepare(asked, config, Place(repeats=True))
     located = dict(zip(("decisions", "anna"), decisions, strict=True))
-    assert run.arguments == {f"{name}_uri": uri for name, uri in uris.items()} | {"decisions_uris": located}
-    assert run.versions == ["gs://images/data", "gs://images/test"]
+    named = {f"{name}_uri": uri for name, uri in uris.items()} | {"test_data_version": VERSIONED}
+    assert run.arguments == {**named, "decisions_uris": located}
+    assert run.versions == ["gs://images/data", VERSIONED]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""The version that DVC would give a folder in Cloud Storage: its listing tells it, and no image is read."""
+
+from components.shared.cloud_storage import MissingError, Object, list_objects
+from components.shared.errors import UserError
+from components.shared.formats.dvc_manifest import compute_version
+from components.shared.formats.image_table import is_table_name
+from components.shared.formats.names import lies_in_repository
+from pipelines.data.dvc_version import DataVersion
+from pipelines.output.console import count_on_terminal, print_line
+
+
+def find_version(uri: str) -> DataVersion:
+    """The version of the images at an address as they are now.
+
+    Ingest is told of it, and fails if what it reads is another one. Where the listing does not tell the version, one
+    line says why; the run does without, and ingest is not taken from the cache.
+
+    Args:
+        uri: the address of a folder, or of a table.
+
+    Returns:
+        The address and the version, which may be empty.
+
+    Raises:
+        UserError: there is no such bucket, or nothing at the address.
+    """
+    if is_table_name(uri):
+        return _do_without(uri, f"{uri}: the images of a table may lie anywhere.")
+    try:
+        files = _list_files(uri)
+    except MissingError:
+        raise
+    except UserError as error:  # the account of the run may read what this one may not
+        return _do_without(uri, str(error))
+    if not files:
+        raise UserError(f"{uri}: nothing lies there in Cloud Storage; give the address of a folder of images.")
+    if obstacle := _find_obstacle(files):
+        return _do_without(uri, obstacle)
+    return DataVersion(uri, compute_version(sorted((found.name, found.md5) for found in files)))
+
+
+def _list_files(uri: str) -> list[Object]:
+    """What DVC would take for data: neither the objects that stand for folders, nor what repositories keep."""
+    listed = count_on_terminal(list_objects(uri), f"listing {uri}")
+    return [found for found in listed if not found.name.endswith("/") and not lies_in_repository(found.name)]
+
+
+def _find_obstacle(files: list[Object]) -> str:
+    """Why the files have no version that is known before they are read; empty if they have one."""
+    for found in files:
+        if any(part in ("", ".", "..") for part in found.name.split("/")):
+            return f"{found.address}: no folder of a disk, whose versions DVC makes, can hold a file of this name."
+    composite = [found.address for found in files if not found.md5]
+    if not composite:
+        return ""
+    others = f" and {len(composite) - 1:,} more" if len(composite) > 1 else ""
+    return f"{composite[0]}{others}: Cloud Storage has no md5 of composite objects, which were uploaded in parts."
+
+
+def _do_without(uri: str, reason: str) -> DataVersion:
+    print_line(f"{reason} So the data have no version before the run, and ingest is not taken from the cache.")
+    return DataVersion(uri, "")
