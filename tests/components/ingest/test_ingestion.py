@@ -193,7 +193,7 @@ def test_metadata_has_figures_of_at_most_100_classes(classes: int, tmp_path: Pat
     division = (0.2, 0.0, 0, "auto")
     limits = ("fail", 10_000, MAX_PIXELS)
     summary = Markdown(uri=str(tmp_path / "summary"))
-    ingest_step(str(tmp_path / "data"), "", "1.dir", [], [], *division, *limits, 1, BEAM, examples, summary)
+    ingest_step(str(tmp_path / "data"), "", "1.dir", "", [], [], *division, *limits, 1, BEAM, examples, summary)
     counts = {f"class-{number}": 1 for number in range(classes)}
     assert read_manifest(tmp_path / "examples").splits["train"].classes == counts
     figures = {"data_version": "1.dir", "quarantined": 0, "train_images": classes, "val_images": classes}

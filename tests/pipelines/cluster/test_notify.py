@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.gcs import unanswered_port
 from tests.fakes.kfp_rules import Frame, Json, progress, tasks_in_order
 from tests.fakes.webhook import PATH, Webhook, open_webhook
-from tests.pipelines.cluster.lab import STAGES, Lab, Outcome, evaluation
+from tests.pipelines.cluster.lab import STAGES, Lab, Outcome, evaluation, version_of
 
 DATA = ("--data", "gs://images/numerals")
 NOTIFY = {"notify": {"secret": "pipeline-webhook"}, "endpoint": {"ui": "https://kfp.example.com/"}}
@@ -94,7 +94,7 @@ def test_a_success_is_told(lab: Lab, webhook: Webhook, told: str, tmp_path: Path
     done = run_exit_task(lab, run, {"pipeline-webhook": {"url": webhook.url}}, tmp_path)
     assert done.returncode == 0, done.stderr
     assert webhook.texts == [f"{run['display_name']}: succeeded, {link(run)}"]
-    assert run["display_name"].startswith(f"training-{lab.commit}-")
+    assert run["display_name"].startswith(f"training-{version_of('numerals')[:8]}-{lab.commit}-")
 
 
 def test_a_failure_in_a_part_of_the_pipeline_is_told_with_its_task(
