@@ -187,7 +187,9 @@ def _add_cluster_options(parser: argparse.ArgumentParser) -> None:
     cluster.add_argument("--wait", action="store_true", help="show the run until it ends, then fetch its results")
     cluster.add_argument("--timeout", type=minutes, metavar="MINUTES", help="wait no longer than this")
     cluster.add_argument(
-        "--force", action="store_true", help="allow images whose tag may come to stand for other code, such as latest"
+        "--force",
+        action="store_true",
+        help="allow images that the registry lacks, or whose tag may come to stand for other code, such as latest",
     )
     action = cluster.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="test everything that a run needs, but start nothing")

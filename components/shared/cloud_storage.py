@@ -34,6 +34,10 @@ WRITE = "Storage Object User"
 IF_MISSING = "check the address"
 
 
+class MissingError(UserError):
+    """There is no such bucket, or no such object."""
+
+
 class Address(NamedTuple):
     """A bucket, and an object or a folder in it."""
 
@@ -118,6 +122,7 @@ def explain_errors(shown: str, *, role: str = READ, if_missing: str = IF_MISSING
         if_missing: What to do if the object or the bucket does not exist.
 
     Raises:
+        MissingError: The bucket or the object does not exist.
         UserError: Cloud Storage refused, or could not be reached.
     """
     import requests
@@ -128,7 +133,7 @@ def explain_errors(shown: str, *, role: str = READ, if_missing: str = IF_MISSING
     try:
         yield
     except api.NotFound:
-        reason = f"not found in Cloud Storage; {if_missing}"
+        raise MissingError(f"{shown}: not found in Cloud Storage; {if_missing}.") from None
     except (api.Forbidden, api.Unauthorized) as error:
         reason = f"permission refused ({shorten(error)}); give the account of this run the role {role} on the bucket"
     except DataCorruption:
@@ -206,6 +211,27 @@ def exists(uri: str, shown: str, *, timeout: float, endpoint: str = "", token: s
 
     with open_client(shown, endpoint=endpoint, token=token) as client, explain_errors(shown):
         return bool(_get_blob(client, uri).exists(timeout=timeout, retry=DEFAULT_RETRY.with_timeout(timeout)))
+
+
+def lies_at(uri: str, *, timeout: float) -> bool:
+    """Whether there is an object at the address or below it.
+
+    Args:
+        uri: The address.
+        timeout: Seconds for which each of two requests is repeated.
+
+    Raises:
+        MissingError: The bucket does not exist.
+        UserError: Cloud Storage refuses to tell, or cannot be reached.
+    """
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    bucket, name = parse_address(uri)
+    patience: Any = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
+    with open_client(uri) as client, explain_errors(uri):
+        prefix = name and f"{name}/"
+        below = client.list_blobs(bucket, prefix=prefix, max_results=1, fields="items(name)", **patience)
+        return any(True for _ in below) or bool(name and _get_blob(client, uri).exists(**patience))
 
 
 @contextlib.contextmanager

@@ -60,7 +60,7 @@ class Cluster:
         """Compiles, uploads and starts a run.
 
         Args:
-            force: take images whose tag may come to stand for other code.
+            force: take images that the registry lacks, or whose tag may come to stand for other code.
             options: what to run, on what; see RunOptions.
 
         Returns:

@@ -6,6 +6,7 @@ Each returns a final state, from which the exit code follows.
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from kfp_server_api import V2beta1Run
@@ -13,12 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from components.shared.errors import UserError
-from pipelines.cluster import checks, runs, waiting
+from pipelines.cluster import checks, kubeconfig, kubernetes_checks, runs, waiting
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.submission import ClusterTarget, check_tags, wait_for_results
 from pipelines.compiler.config import check_names_are_filled_in
 from pipelines.compiler.packages import build, choose_package, write_package
-from pipelines.compiler.spec import list_images, read_spec
+from pipelines.compiler.spec import Spec, list_images, list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.output.console import OutputConsole, print_line
 from pipelines.output.display import Step, print_steps
@@ -56,13 +57,20 @@ def try_all(cluster: Cluster, request: RunRequest) -> Iterator[checks.Check]:
             return "not tried; name the images with --data"
         return ", ".join(locate_data(request, ClusterTarget(cluster, request.experiment)).versions)
 
-    def check_images() -> str:
+    @cache
+    def compile_pipeline() -> Spec:
         with tempfile.TemporaryDirectory() as temporary:
             package = Path(temporary, "pipeline.yaml")
             write_package(build(choose_package(request.pipeline, None, stages), stages), package)
-            images = list_images(read_spec(package))
+            return read_spec(package)
+
+    def check_images() -> str:
+        images = list_images(compile_pipeline())
         check_tags(images)
         return checks.check_images(images)
+
+    def check_requests() -> str:
+        return kubernetes_checks.check_requests(cluster, {task.stage for task in list_tasks(compile_pipeline())})
 
     steps: dict[str, Callable[[], str]] = {
         "endpoint": check_endpoint,
@@ -72,6 +80,9 @@ def try_all(cluster: Cluster, request: RunRequest) -> Iterator[checks.Check]:
         "data": check_data,
         "images": check_images,
     }
+    if kubeconfig.leads_to(cluster):
+        steps["requests"] = lambda: check_unless_silent(check_requests)
+        steps["retries"] = lambda: check_unless_silent(lambda: kubernetes_checks.check_retries(cluster))
     yield from checks.run_checks(steps)
 
 

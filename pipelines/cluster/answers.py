@@ -1,12 +1,14 @@
 """What an answer of the server must be: each is read in bounded time and checked here, where it arrives."""
 
 import datetime
+import errno
 import io
 import json
 import re
 import time
 from dataclasses import dataclass, field
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import kfp_server_api.models
@@ -39,7 +41,9 @@ IDS = ("experiment_id", "pipeline_id", "pipeline_version_id", "recurring_run_id"
 ID = re.compile(r"\w[\w.-]*", re.ASCII)
 PYTHON_TYPES = {"str": str, "int": int, "bool": bool, "datetime": str}
 LATE = "it did not come to its end in time"
-SHORTEST_TOKEN = 16  # characters with the word Bearer in front
+SHORTEST_TOKEN = 10  # characters; a shorter one may be a part of any word
+SECRET = ("authorization", "cookie")  # headers
+HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([!-~]([ -~]*[!-~])?)[ \t]*")  # as RFC 9110 has it, in ASCII
 Heard = tuple[BaseHTTPResponse, bytes]  # an answer and its content
 
 
@@ -57,6 +61,7 @@ class Talk:
 
     end: float = float("inf")  # when, by time.monotonic(), somebody wants to wait no longer
     tokens: set[str] = field(default_factory=set)  # those that were sent
+    header_file: str = ""  # with headers that every request has; somebody may replace it at any time
 
     def blot(self, text: str) -> str:
         """The text without the tokens that were sent."""
@@ -86,13 +91,16 @@ class Pool:
 
         Raises:
             UserError: a token would go where others can read it.
+            OSError: the file of the headers has none, perhaps because it is being replaced.
             WrongAnswer: the answer is too long or too slow.
             urllib3.exceptions.HTTPError: there is no answer, or it is cut short.
         """
-        for token in [value for name, value in headers.items() if name.lower() == "authorization"]:
-            check_private(url)
-            if len(token) > SHORTEST_TOKEN:  # a shorter one may be a part of any word
-                self._talk.tokens.add(token.split()[-1])
+        own = read_headers(Path(self._talk.header_file)) if self._talk.header_file else {}
+        named = {name.lower() for name in own}
+        for name, value in (*headers.items(), *own.items()):
+            if name.lower() in (*SECRET, *named):
+                check_private(url)
+                self._talk.tokens |= set(_list_tokens(name, value))
         left = max(self._talk.end - time.monotonic(), 1)
         silence = min(SILENCE, left)
         end = time.monotonic() + min(LONGEST, left)
@@ -101,10 +109,10 @@ class Pool:
             response = self._pool.request(
                 method,
                 url,
-                headers=headers,
+                headers={name: value for name, value in headers.items() if name.lower() not in named} | own,
                 preload_content=False,
                 timeout=Timeout(connect=silence, read=silence),
-                retries=RETRIES,
+                retries=RETRIES.new(remove_headers_on_redirect=[*Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT, *own]),
                 **options,
             )
             return response, _read(response, end)
@@ -122,6 +130,28 @@ class Pool:
             reason=response.reason,
             preload_content=False,
         )
+
+
+def read_headers(path: Path) -> dict[str, str]:
+    """The headers in a file that has one on each line, such as `Cookie: oauth2_proxy_kubeflow=...`.
+
+    Raises:
+        OSError: it cannot be read, or has something else.
+    """
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    found = [HEADER.fullmatch(line) for line in lines]
+    if not found or None in found:
+        raise OSError(errno.EINVAL, "each line must be NAME: VALUE" if found else "it is empty", str(path))
+    return {header[1]: header[2] for header in found if header}
+
+
+def _list_tokens(name: str, value: str) -> list[str]:
+    """What nobody may read in a header; one that names a person by an address of mail is no secret."""
+    if name.lower() not in SECRET and "@" in value:
+        return []
+    is_cookie = name.lower() == "cookie"
+    parts = [part.partition("=")[2] for part in value.split(";")] if is_cookie else value.split()[-1:]
+    return [token for token in parts if len(token) >= SHORTEST_TOKEN]
 
 
 def guard(client: ApiClient, talk: Talk) -> None:

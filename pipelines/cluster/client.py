@@ -119,7 +119,7 @@ def connect(settings: Endpoint, talk: Talk) -> Client:
     if not settings.host:
         _check_kubeconfig(settings)
         return Client(None, talk, kube_context=settings.kube_context or None, **options)
-    if settings.token_file or settings.client_id or is_inverse_proxy(settings):
+    if settings.token_file or settings.header_file or settings.client_id or is_inverse_proxy(settings):
         check_private(settings.host)  # before somebody is asked for a token that could not be sent
     if settings.client_id:
         options["existing_token"] = _fetch_iap_token(settings.client_id)

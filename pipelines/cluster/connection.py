@@ -67,7 +67,7 @@ class Cluster:
         self.endpoint = settings
         self.name = settings.host or "the kubeconfig's cluster"
         self._client: Client | None = None
-        self._talk = Talk()
+        self._talk = Talk(header_file=settings.header_file)
 
     @contextlib.contextmanager
     def within(self, seconds: float | None) -> Iterator[None]:
@@ -154,7 +154,7 @@ def _check(settings: dict[str, str]) -> None:
         raise UserError(f"--host {host}: is no address ({shorten(error)}).") from None
     if user is not None:
         raise UserError(f"--host: leave out the user name and password; {advise(Endpoint(host=address.scheme))}")
-    for flag, field in (("--token-file", "token_file"), ("--ca-file", "ca_file")):
+    for flag, field in (("--token-file", "token_file"), ("--header-file", "header_file"), ("--ca-file", "ca_file")):
         path = settings[field]
         if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
             raise UserError(f"{flag} {path}: no such file, or it cannot be read.")

@@ -5,7 +5,7 @@ import json
 import re
 
 from urllib3 import Retry
-from urllib3.exceptions import IncompleteRead, InvalidHeader, ProtocolError
+from urllib3.exceptions import ConnectTimeoutError, IncompleteRead, InvalidHeader, NewConnectionError, ProtocolError
 from urllib3.exceptions import TimeoutError as Silence
 
 from components.shared.errors import shorten
@@ -14,6 +14,19 @@ from pipelines.cluster.client import is_inverse_proxy
 from pipelines.compiler.config import Endpoint
 
 LONGEST_MESSAGE = 500  # characters of what the server says
+# What a server with users says of one whom it knows, but who may not do it, and of one whom it does not know.
+DENIED = re.compile(
+    r"User '(?P<user>[^']*)' is not authorized .*?Namespace:(?P<namespace>[^,]*),Verb:(?P<verb>[^,]*),"
+    r".*?Resource:(?P<resource>[^,]*),"
+)
+DENIED_BY_KUBERNETES = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]*)"'
+    r'(?:.*? in the namespace "(?P<namespace>[^"]*)")?'
+)
+PERMISSION = re.compile(r"requires one of \[[^\]]*\]")  # which GKE adds
+NO_IDENTITY = "no user identity header"
+WHO = "say who you are, by --header-file or --token-file."
+SERVICE = 'services "ml-pipeline'  # what Kubernetes has not found
 
 
 def explain(error: Exception, settings: Endpoint) -> str:
@@ -26,32 +39,72 @@ def explain(error: Exception, settings: Endpoint) -> str:
     if isinstance(error, WrongAnswer):
         return f"{host}: the answer is not one of Kubeflow Pipelines ({error}); check that --host or KFP_HOST is right."
     if not status:
-        return _explain_silence(error, host)
-    message = _read_message(error)
+        return _explain_silence(error, settings)
+    message = _limit(_read_message(error))
     if status == 401:
-        return f"{host}: the credentials are not accepted (401); {advise(settings)}"
+        said = f"401: {message}" if is_own_refusal(error) else "401"  # a page of a proxy says no more than that
+        advice = WHO if NO_IDENTITY in message else advise(settings)
+        return f"{host}: the credentials are not accepted ({said}); {advice}"
     if status == 403:
-        return f"{host}: not allowed (403): {message}; ask whoever runs the cluster for the role."
+        return f"{host}: not allowed (403): {_describe_denied(_read_message(error), settings)}"
     if status == 404:
-        return f"{host}: not found (404): {message}; check that this is the address of Kubeflow Pipelines."
+        return f"{host}: not found (404): {message}; {_advise_where(message, settings)}"
     if seconds := read_retry_after(error):
         return f"{host}: answered {status}: {message}; it asks you to come back in {seconds:.0f} seconds."
     return f"{host}: answered {status}: {message}; if it happens again, ask whoever runs the cluster."
 
 
+def _describe_denied(message: str, settings: Endpoint) -> str:
+    """Who one is to the server, and what that person may not do, where it says so."""
+    role = "ask whoever runs the cluster for the role"
+    denied = DENIED.search(message) or DENIED_BY_KUBERNETES.search(message)
+    if not denied:
+        return f"{_limit(message)}; {role}."
+    user, verb, resource, namespace = (denied[name] for name in ("user", "verb", "resource", "namespace"))
+    place = f" in the namespace {namespace}" if namespace else ""
+    other = (
+        ", or name a namespace of yours with --user-namespace" if namespace not in (None, settings.namespace) else ""
+    )
+    needed = f" ({needs[0]})" if (needs := PERMISSION.search(message)) else ""
+    return f"you are {user} there, who may not {verb} {resource}{place}{needed}; {role}{other}."
+
+
+def _advise_where(message: str, settings: Endpoint) -> str:
+    """What to do where something is not found; Kubernetes names the service that it looked for."""
+    if SERVICE in message:
+        return (
+            f"Kubeflow Pipelines is not in its namespace {settings.namespace}; name another with --namespace or "
+            "--kube-context, or its address with --host."
+        )
+    return "check that this is the address of Kubeflow Pipelines."
+
+
 def is_own_refusal(error: Exception) -> bool:
-    """Whether a refusal is that of Kubeflow Pipelines, which is JSON, and not that of a proxy in front of it."""
+    """Whether a refusal is that of Kubeflow Pipelines, and not that of a proxy in front of it, or of Kubernetes."""
     try:
-        read_object(getattr(error, "body", None) or "", "")
+        content = read_object(getattr(error, "body", None) or "", "")
     except WrongAnswer:
         return False
-    return True
+    return content.get("kind") != "Status"  # as Kubernetes calls what it says itself
 
 
-def _explain_silence(error: Exception, host: str) -> str:
+def has_done_nothing(error: Exception) -> bool:
+    """Whether a request that failed may be repeated because it surely has done nothing.
+
+    It did not arrive, it was refused, or the server asks to be asked again.
+    """
+    if status := getattr(error, "status", None):
+        was_refused = 400 <= status < 500 and status not in (408, 409)  # these may come of what it has done
+        return was_refused or (status == 503 and read_retry_after(error) is not None)
+    return isinstance(getattr(error, "reason", None) or error, (ConnectTimeoutError, NewConnectionError))
+
+
+def _explain_silence(error: Exception, settings: Endpoint) -> str:
     """What it means that there is no answer."""
+    host = settings.host or "the kubeconfig's cluster"
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: cannot be read ({error.strerror}); put a fresh token there."
+        what = "header" if error.filename == settings.header_file else "token"
+        return f"{error.filename}: cannot be read ({error.strerror}); put a fresh {what} there."
     cause = getattr(error, "reason", None) or error
     is_cut = any(isinstance(part, IncompleteRead) for part in cause.args)
     reason = shorten(cause.args[-1] if isinstance(cause, ProtocolError) else cause)
@@ -77,13 +130,15 @@ def advise(settings: Endpoint) -> str:
     """What to do when the credentials are not accepted."""
     if settings.token_file:
         return f"put a fresh token into {settings.token_file}."
+    if settings.header_file:
+        return f"put a fresh header into {settings.header_file}."
     if settings.client_id:
         return "does your account have the role IAP-secured Web App User, and is --client-id right?"
     if not settings.host:
         return "run: gcloud container clusters get-credentials CLUSTER"
     if is_inverse_proxy(settings):
         return "run: gcloud auth application-default login"
-    return "give --token-file, --client-id (IAP), or leave out --host to use the kubeconfig."
+    return "give --token-file, --header-file, --client-id (IAP), or leave out --host to use the kubeconfig."
 
 
 def _read_message(error: Exception) -> str:
@@ -92,7 +147,10 @@ def _read_message(error: Exception) -> str:
     text = body.decode(errors="replace") if isinstance(body, bytes) else str(body)
     try:
         content = json.loads(text)
-        message = shorten(next(filter(None, map(content.get, ("message", "error", "error_message"))), text))
-        return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
+        return shorten(next(filter(None, map(content.get, ("message", "error", "error_message"))), text))
     except (ValueError, AttributeError, RecursionError):
         return str(getattr(error, "reason", "")) or "no reason given"
+
+
+def _limit(message: str) -> str:
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"

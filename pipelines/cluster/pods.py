@@ -5,14 +5,12 @@ import re
 import shlex
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
 
 from kfp_server_api import V2beta1Run
-from kfp_server_api.exceptions import ApiException
 
 from components.shared.errors import UserError, shorten
-from pipelines.cluster.answers import WrongAnswer, read_object
 from pipelines.cluster.connection import Cluster
+from pipelines.cluster.kubeconfig import leads_to, list_pods
 
 LABEL = "pipeline/runid"  # of each pod of a run
 NODE = "workflows.argoproj.io/node-name"  # an annotation, such as WORKFLOW.root.before(0).before-train(0).executor(0)
@@ -45,37 +43,16 @@ def explain_end(cluster: Cluster, run: V2beta1Run, task: str) -> str:
 
 def _list_pods(cluster: Cluster, run: V2beta1Run, task: str) -> list[Pod]:
     """The pods of a task, or of all, the oldest first; none where Kubernetes cannot be asked."""
-    try:
-        pods = _ask(cluster, str(run.run_id)).get("items") or []
+    if not leads_to(cluster):
+        return []
+    namespace = cluster.endpoint.user_namespace or cluster.endpoint.namespace
+    with contextlib.suppress(UserError, AttributeError, KeyError, TypeError):  # or it is not Kubernetes that answers
+        pods = list_pods(cluster, namespace, f"{LABEL}={run.run_id}")
         return sorted(
             (pod for pod in pods if not task or {task, f"{task}-driver"} & set(_list_steps(pod))),
             key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")),
         )
-    except (AttributeError, KeyError, TypeError):  # it is not Kubernetes that answers
-        return []
-
-
-def _ask(cluster: Cluster, run_id: str) -> dict[str, Any]:
-    """The pods of a run as Kubernetes lists them, through the kubeconfig by which the run itself is asked for."""
-    if cluster.endpoint.host:
-        return {}
-    namespace = cluster.endpoint.user_namespace or cluster.endpoint.namespace
-
-    def ask(client: Any) -> dict[str, Any]:
-        api = client.runs.api_client
-        answer = api.call_api(
-            f"/api/v1/namespaces/{quote(namespace)}/pods",
-            "GET",
-            query_params=[("labelSelector", f"{LABEL}={run_id}")],
-            auth_settings=["Bearer"],
-            _preload_content=False,
-            _host=api.configuration.host.partition("/api/v1/namespaces/")[0],
-        )
-        return read_object(answer.data, "")
-
-    with contextlib.suppress(UserError, ApiException, WrongAnswer):
-        return cluster.call(ask, patience=0)
-    return {}
+    return []
 
 
 def _list_steps(pod: Pod) -> list[str]:
@@ -86,7 +63,7 @@ def _list_steps(pod: Pod) -> list[str]:
 
 def _list_waits(pod: Pod) -> Iterator[str]:
     """Yields why a pod that has not begun does not."""
-    status = pod["status"]
+    status = pod.get("status") or {}
     if status.get("phase") != "Pending":
         return
     for condition in status.get("conditions") or []:
@@ -100,7 +77,7 @@ def _list_waits(pod: Pod) -> Iterator[str]:
 
 def _describe_end(pod: Pod) -> str:
     """Why a pod was ended; empty if its own program ended."""
-    status = pod["status"]
+    status = pod.get("status") or {}
     if status.get("phase") == "Failed" and status.get("reason"):
         return _join(status)
     for container in status.get("containerStatuses") or []:

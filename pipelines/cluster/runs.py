@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -20,10 +21,13 @@ from kfp_server_api import (
     V2beta1RuntimeConfig,
 )
 from kfp_server_api.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from components.shared.errors import UserError
 from pipelines.cluster.answers import WrongAnswer
 from pipelines.cluster.connection import Cluster
+from pipelines.cluster.cron import check_cron
+from pipelines.cluster.failures import has_done_nothing
 from pipelines.output.console import print_line
 
 # What the server's database holds. The server refuses what is longer only after it has started the run.
@@ -34,6 +38,8 @@ PAGE, LARGEST_PAGE = 20, 200  # runs; the latter is the most that the server sen
 SETTLING = 2  # seconds in which a server ends what it was asked for by a request whose answer was lost
 GOING = ("PENDING", "RUNNING", "PAUSED")  # states of runs that can be ended
 OTHER_RUN = "it tells of another run than that which was asked for"
+# Which of kubectl's options show the run of each workflow, whose own name the server makes up.
+WORKFLOW_NAMES = r"custom-columns=NAME:.metadata.name,RUN:.metadata.annotations.pipelines\.kubeflow\.org/run_name"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -76,10 +82,8 @@ def check_names(experiment: str, recurring: str | None, cron: str | None) -> Non
     _check_name("--experiment", experiment)
     if recurring:
         _check_name("--recurring", recurring)
-    if cron and len(cron.split()) != 6:
-        raise UserError(
-            f"--cron '{cron}': needs six fields, seconds first, such as '0 30 2 * * *' for 2:30 every night."
-        )
+    if cron:
+        check_cron(cron)
 
 
 def check_characters(where: str, content: object) -> None:
@@ -157,53 +161,73 @@ def start(cluster: Cluster, submission: Submission) -> V2beta1Run:
     def start_once(client: Any) -> Any:
         return _check_made(client.runs.run_service_create_run(body), submission.name)
 
-    return _make_once(
-        cluster,
-        find_started,
-        start_once,
-        f"the run {submission.name} may have started all the same, so look with --list before you start another",
-    )
+    doubt = _doubt(cluster, f"the run {submission.name} may have started", "workflows", "-o", WORKFLOW_NAMES)
+    return _make_once(cluster, find_started, start_once, doubt)
 
 
-def _make_once(cluster: Cluster, find_made: Callable[[Any], Any], make: Callable[[Any], Any], warning: str) -> Any:
-    """Makes what would be there twice if a request were repeated whose answer was lost.
+def _make_once(cluster: Cluster, find_made: Callable[[Any], Any], make: Callable[[Any], Any], doubt: str) -> Any:
+    """Makes what would be there twice if a request were repeated that has arrived.
+
+    So it is repeated only where it surely has not, or where the server asks for that. The server of Kubeflow Pipelines
+    fails after it has begun a run, and then no list shows what goes on.
 
     Args:
         cluster: where.
-        find_made: looks for what an earlier request has made.
+        find_made: looks for what the request has made, should its answer be lost.
         make: makes it.
-        warning: what to say when nobody knows whether it was made.
+        doubt: what to say when nobody knows whether it was made.
 
     Raises:
         UserError: it was refused, or perhaps it was made.
     """
-    may_be_there = False
+    is_in_doubt = False
 
     def make_once(client: Any) -> Any:
-        nonlocal may_be_there
-        if may_be_there:
-            time.sleep(SETTLING)
-        if found := find_made(client):
-            return found
-        may_be_there = True
+        nonlocal is_in_doubt
+        is_in_doubt = True
         try:
             return make(client)
-        except ApiException as error:
-            may_be_there = not error.status or error.status >= 500
-            if error.status == 500:  # the server fails after it has begun, and then there is nothing to be found
-                raise UserError(cluster.explain(error)) from None
+        except (ApiException, HTTPError, WrongAnswer) as error:
+            is_in_doubt = not has_done_nothing(error)
+            if is_in_doubt:
+                raise _LostAnswerError(cluster.explain(error)) from None
             raise
 
     try:
-        return cluster.call(make_once)
-    except UserError as error:
-        if may_be_there:
-            raise UserError(f"{str(error).rstrip('.')}; {warning}.") from None
-        raise
+        try:
+            return cluster.call(make_once)
+        except _LostAnswerError as lost:
+            said = str(lost)
+        time.sleep(SETTLING)
+        with contextlib.suppress(UserError):  # it cannot be looked for either
+            if found := cluster.call(find_made):
+                return found
     except KeyboardInterrupt:
-        if may_be_there:
-            print_line(f"\ninterrupted; {warning}.")
+        if is_in_doubt:
+            print_line(f"\ninterrupted; {doubt}.")
         raise
+    raise UserError(f"{said.rstrip('.')}; {doubt}.")
+
+
+class _LostAnswerError(Exception):
+    """A request has perhaps done what it asks for; the text says what came instead of an answer."""
+
+
+def _doubt(cluster: Cluster, made: str, kind: str, *output: str) -> str:
+    """What to say of something that was perhaps made though no list shows it, and how to see and end it.
+
+    Args:
+        cluster: where.
+        made: that it was made, with its name.
+        kind: of the resource of Kubernetes that it is there.
+        output: the options with which kubectl shows what it is called there.
+    """
+    context = ("--context", cluster.endpoint.kube_context) if cluster.endpoint.kube_context else ()
+    kubectl = ("kubectl", *context, "-n", cluster.endpoint.user_namespace or cluster.endpoint.namespace)
+    return (
+        f"{made} all the same, even if no list shows it: `{shlex.join([*kubectl, 'get', kind, *output])}` shows it, "
+        f"and `{shlex.join([*kubectl, 'delete', kind])} NAME` ends it; look there before you try again"
+    )
 
 
 def _check_made(made: Any, name: str) -> Any:
@@ -235,6 +259,7 @@ def find(cluster: Cluster, name: str, experiment: str, *, succeeded: bool = Fals
     Raises:
         UserError: there is none.
     """
+    check_characters("the name of the run", name)
     if UUID.fullmatch(name):
         run = find_by_id(cluster, name)
         if not run:
@@ -381,8 +406,8 @@ def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1Recu
         )
         return _check_made(made, submission.name)
 
-    warning = f"the recurring run {submission.name} may be there all the same; the same command again replaces it"
-    run = _make_once(cluster, find_made, make, warning)
+    doubt = _doubt(cluster, f"the recurring run {submission.name} may have been made", "scheduledworkflows")
+    run = _make_once(cluster, find_made, make, doubt)
     for old in earlier:
         _change(cluster, old, "delete")
     return run

@@ -13,10 +13,12 @@ from components.shared.errors import UserError
 from components.shared.files import hash_file
 from pipelines.cluster import runs, waiting
 from pipelines.cluster.artifacts import read_execution
+from pipelines.cluster.checks import check_endpoint
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results, link_to_run, locate_folder
 from pipelines.cluster.stage_failures import StageFailure, explain_failures
+from pipelines.cluster.start_checks import check_start
 from pipelines.compiler.code_version import find_commit
 from pipelines.compiler.config import Config, check_names_are_filled_in
 from pipelines.compiler.image_tags import is_fixed
@@ -74,6 +76,7 @@ def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> V2
     """
     check_is_for_clusters(cluster.config)
     prepared = prepare(request, cluster.config, ClusterTarget(cluster, request.experiment))
+    check_endpoint(cluster)
     if forecast := make_forecast(prepared, request):
         print_line(describe_forecast(forecast._replace(seconds=None)))  # which no cluster shares
     submission = _upload(cluster, prepared, request=request, options=options)
@@ -188,8 +191,10 @@ def _upload(
         runs.check_characters(str(cluster.config.path), [spec, cluster.config.pipeline_root])
         for name, value in prepared.arguments.items():
             runs.check_characters(f"the parameter {name}", value)
-        if not options.force:
-            check_tags(list_images(spec))
+        images = [] if options.force else list_images(spec)
+        check_tags(images)
+        for doubt in check_start(cluster.config.pipeline_root, images, prepared, request):
+            print_line(f"not checked: {doubt}")
         version = runs.name_version(package)
         for reviewer, file in name_reviewers(request.decisions).items():
             if not is_address(file):

@@ -82,7 +82,8 @@ class Endpoint(Strict):
     """The address of Kubeflow Pipelines, and the credentials for it.
 
     Without a host, the kubeconfig is used. A host on googleusercontent.com (the inverse proxy) gets a token of your
-    Google credentials, a host behind IAP one for its `client_id`, and any other host the token in `token_file`.
+    Google credentials, a host behind IAP one for its `client_id`, and any other host the token in `token_file` and the
+    headers in `header_file`.
     """
 
     host: str = Field(default="", description="its address, https://...; empty: the cluster of the kubeconfig")
@@ -91,6 +92,10 @@ class Endpoint(Strict):
     kube_context: str = Field(default="", description="the context of the kubeconfig; empty: the current one")
     client_id: str = Field(default="", description="the OAuth client id of IAP")
     token_file: str = Field(default="", description="a file with a bearer token, which may be replaced during --wait")
+    header_file: str = Field(
+        default="",
+        description="a file with headers for every request, such as the Cookie of a login, each as NAME: VALUE",
+    )
     ca_file: str = Field(default="", description="the certificate authority of the host's certificate")
     ui: str = Field(default="", description="the address of its web pages, if it is not the host")
 

@@ -73,7 +73,7 @@ class ClusterOptions:
     """How a run takes place on a cluster."""
 
     endpoint: dict[str, str]  # fields of Endpoint that were given as flags
-    force: bool = False  # take images whose tag may come to stand for other code
+    force: bool = False  # take images that the registry lacks, or whose tag may come to stand for other code
     wait: bool = False
     timeout: float | None = None  # minutes
     recurring: str | None = None  # the name of the recurring run to make

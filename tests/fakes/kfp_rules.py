@@ -113,11 +113,30 @@ def check_texts(content: Any, name: int = 128) -> None:
 
     Of a run it says so when the run's workflow has begun, hence a 500.
     """
-    for field, longest in (("display_name", name), ("description", 255)):
+    for field, column, longest in (("display_name", "DisplayName", name), ("description", "Description", 255)):
         if isinstance(content, dict) and len(content.get(field) or "") > longest:
-            raise Refusal(500, f"Data too long for column '{field}'")
-    if max(json.dumps(content, ensure_ascii=False)) > "\uffff":
-        raise Refusal(500, "Incorrect string value for column")
+            raise Refusal(500, f"Internal error: Error 1406 (22001): Data too long for column '{column}' at row 1")
+    check_collation(json.dumps(content, ensure_ascii=False))
+
+
+def check_collation(text: str) -> None:
+    """What the database compares and stores has no characters of four bytes."""
+    if max(text, default="") > "\uffff":
+        raise Refusal(500, "Internal error: Error 1267 (HY000): Illegal mix of collations for operation '='")
+
+
+def is_cron(text: str) -> bool:
+    """Whether robfig/cron reads it: seconds first; the day of the week may be missing."""
+    if re.fullmatch(r"@\w+( \w+)?", text):
+        return True
+    bounds = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
+    fields = text.split()
+    return len(fields) in (5, 6) and all(
+        re.fullmatch(r"([*?]|\w+)(-\w+)?(/[1-9]\d*)?", part)
+        and all(low <= int(number) <= high for number in re.findall(r"\b\d+\b", part.partition("/")[0]))
+        for field, (low, high) in zip(fields, bounds, strict=False)
+        for part in field.split(",")
+    )
 
 
 def check_parameters(spec: Json, given: Json) -> None:
@@ -165,6 +184,7 @@ def page_of(kind: str, name: str, items: list[Json], query: dict[str, str]) -> J
 
 
 def _filtered(kind: str, items: list[Json], text: str) -> list[Json]:
+    check_collation(unquote_plus(text))
     # The real server decodes the filter once more than HTTP does: a plus sign in a name becomes a space.
     for predicate in json.loads(unquote_plus(text)).get("predicates", []) if text else []:
         values = [value for key, value in predicate.items() if re.fullmatch(r"[a-z]+(_v|V)alues?", key)]

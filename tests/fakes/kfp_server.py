@@ -34,6 +34,7 @@ from tests.fakes.kfp_rules import (
     check_model,
     check_parameters,
     check_texts,
+    is_cron,
     page_of,
     parsed_specs,
     progress,
@@ -60,6 +61,7 @@ class Fault(NamedTuple):
     body: bytes | None = None  # the answer to send instead of the right one
     headers: tuple[tuple[str, str], ...] = ()  # more of them
     done: bool = False  # what was asked for is done all the same
+    away: float = 0  # seconds: before the answer the server ends, and comes back after these
     cut: str = ""  # "request": the connection ends in the middle of the body; "answer": of the answer, when all is done
     seconds: float = 0  # before the answer
     meeting: threading.Barrier | None = None  # before the answer, for others that have asked too
@@ -96,6 +98,10 @@ class KfpServer:
         self.multi_user = multi_user
         self.prefix = prefix
         self.token: str | None = None  # the bearer token that every request needs
+        # With users: the namespaces in which each may do all. A proxy in front knows some by what stands in a header.
+        self.users: dict[str, set[str]] = {}
+        self.logins: dict[str, str] = {}
+        self.kubernetes: dict[str, Json | int] = {}  # what Kubernetes has at a path; a status is a refusal
         self.faults: list[Fault] = []  # each meets the first request that fits, and only that
         self.requests: list[Request] = []
         self.script: list[Frame] | None = None  # of the runs to come, a frame per get; None: each task succeeds
@@ -131,6 +137,72 @@ class KfpServer:
         self._http.shutdown()
         self._http.server_close()
 
+    def go_away(self, seconds: float) -> None:
+        """Ends, and comes back on the same port after some time."""
+        port = self._http.server_port
+        self._http.shutdown()
+        self._http.server_close()
+
+        def come_back() -> None:
+            time.sleep(seconds)
+            self._http = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+            self._http.stand_in = self  # type: ignore[attr-defined]
+            self._http.serve_forever(0.02)
+
+        threading.Thread(target=come_back, daemon=True).start()
+
+    def check_user(self, request: Request, headers: Any) -> None:
+        """Refuses whom it does not know, and who may not do this in the namespace that it is about."""
+        known = (
+            headers.get("kubeflow-userid"),
+            *map(self.logins.get, (headers.get("Authorization"), headers.get("Cookie"))),
+        )
+        user = next(filter(None, known), None)
+        if not user:
+            raise Refusal(401, "Request header error: there is no user identity header.")
+        collection, _, key = request.path.strip("/").partition("/")
+        body = request.body if isinstance(request.body, dict) else {}
+        named = {
+            **request.query,
+            **body,
+            **self.stored.get(COLLECTIONS.get(collection, ""), {}).get(key.partition(":")[0], {}),
+        }
+        namespace = self._namespace(named)
+        if namespace and namespace not in self.users.get(user, ()):
+            verb = {"GET": "get" if key else "list", "POST": key.partition(":")[2] or "create"}.get(
+                request.method, "delete"
+            )
+            attributes = (
+                f"Namespace:{namespace},Verb:{verb},Group:pipelines.kubeflow.org,Version:v1beta1,Resource:{collection}"
+            )
+            raise Refusal(
+                403,
+                f"Failed to authorize with API: PermissionDenied: User '{user}' is not authorized with reason:  "
+                f"(request: &ResourceAttributes{{{attributes},Subresource:,Name:,}}): Unauthorized access",
+            )
+
+    def ask_kubernetes(self, path: str, query: dict[str, str]) -> tuple[int, Json]:
+        """What Kubernetes itself answers."""
+        if path.endswith("/pods"):
+            label, _, value = query["labelSelector"].partition("=")
+            return 200, {"items": [pod for pod in self.pods if pod["metadata"]["labels"].get(label) == value]}
+        found = next((there for known, there in self.kubernetes.items() if path.startswith(known)), 404)
+        if not isinstance(found, int):
+            return 200, found
+        named = re.search(r"/namespaces/([^/]+)/([^/]+)/([^/:]+)", path)
+        namespace, kind, name = named.groups() if named else ("", path.rpartition("/")[2], "")
+        what = f'{kind} "{name}"'
+        right = f"{kind}/proxy" if "/proxy" in path else kind
+        verb = "get" if name else "list"
+        place = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
+        message = {
+            404: f"{what} not found",
+            403: f'{what} is forbidden: User "anna@example.com" cannot {verb} resource "{right}" in API group "" '
+            f'{place}: requires one of ["container.{right.replace("/", ".")}"] permission(s).',
+        }
+        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": found}
+        return found, {**status, "message": message[found], "reason": {403: "Forbidden", 404: "NotFound"}[found]}
+
     def bodies(self, method: str, path: str) -> list[Any]:
         """The bodies of the requests to exactly that path below /apis/v2beta1, first to last."""
         return [request.body for request in self.requests if (request.method, request.path) == (method, path)]
@@ -144,11 +216,6 @@ class KfpServer:
                 with self.lock:
                     return getattr(self, name)(request, *map(unquote, match.groups()))
         raise Refusal(404, "Not Found")
-
-    def list_pods(self, request: Request) -> Json:
-        """As Kubernetes lists those with a label."""
-        name, _, value = request.query["labelSelector"].partition("=")
-        return {"kind": "PodList", "items": [pod for pod in self.pods if pod["metadata"]["labels"].get(name) == value]}
 
     def trigger(self, recurring: Json) -> Json:
         """The run that a recurring run makes when its time has come, named as Kubernetes names it."""
@@ -269,9 +336,10 @@ class KfpServer:
         if not 1 <= int(body.get("max_concurrency", 0)) <= 10:
             raise Refusal(400, "Max concurrency of a recurring run must be at least 1 and at most 10")
         cron = body.get("trigger", {}).get("cron_schedule", {}).get("cron")
-        # Its first field is the seconds; the day of the week may be missing: robfig/cron reads it so.
-        if cron is not None and not re.fullmatch(r"@\w+( \w+)?|([\w*?/,-]+ ){4,5}[\w*?/,-]+", cron):
-            raise Refusal(400, f"Schedule cron is not a supported format. Error: {cron}")
+        if cron is not None and not is_cron(cron):
+            raise Refusal(
+                400, f"Schedule cron is not a supported format(https://godoc.org/github.com/robfig/cron). Error: {cron}"
+            )
         _, fields = self._submission(body)
         self.workflows.append(fields["display_name"])
         check_texts(body)
@@ -418,10 +486,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut == "request":
             return self._hang_up()
         request = Request(self.command, path, dict(parse_qsl(url.query)), self._content(body))
+        if prefix != server.prefix and url.path.startswith("/api/v1/"):
+            status, said = server.ask_kubernetes(url.path, request.query)
+            return self._send(status, json.dumps(said).encode(), fault)
         server.requests.append(request)
-        if url.path.endswith("/pods") and not found:
-            fault = Fault("", "", body=json.dumps(server.list_pods(request)).encode())
-        elif not found or prefix != server.prefix:
+        if not found or prefix != server.prefix:
             fault = Fault("", "", status=404)
         if fault.done:
             self._answer(server, request, 0)
@@ -429,6 +498,9 @@ class _Handler(BaseHTTPRequestHandler):
             status, answer = self._answer(server, request, fault.status)
         else:
             status, answer = fault.status or 200, fault.body
+        if fault.away:
+            server.go_away(fault.away)
+            fault = fault._replace(headers=(*fault.headers, ("Connection", "close")))
         time.sleep(fault.seconds)
         if fault.meeting:
             with contextlib.suppress(threading.BrokenBarrierError):  # the test sees that it is broken
@@ -457,6 +529,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if server.token is not None and self.headers.get("Authorization") != f"Bearer {server.token}":
                 raise Refusal(401, "Request header error: there is no valid bearer token.")
+            if server.users and request.path != "/healthz":
+                server.check_user(request, self.headers)
             if status >= 500:
                 return status, HTML
             if status:

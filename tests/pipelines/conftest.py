@@ -8,6 +8,7 @@ import yaml
 from tests.conftest import ROOT, copy_project, run_python
 from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket
 from tests.fakes.kfp_server import KfpServer
+from tests.fakes.registry import Registry
 from tests.pipelines.cluster.lab import CLASSES, Lab, clean_environment, commit, git
 
 
@@ -37,10 +38,17 @@ def server() -> Iterator[KfpServer]:
 
 
 @pytest.fixture
-def lab(committed: Path, bucket: Gcs, server: KfpServer, tmp_path: Path) -> Lab:
+def image_registry() -> Iterator[Registry]:
+    registry = Registry()
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def lab(committed: Path, bucket: Gcs, server: KfpServer, image_registry: Registry, tmp_path: Path) -> Lab:
     config = {
         "pipeline_root": f"{bucket.uri}/runs",
-        "registry": "registry.example/pipelines",
+        "registry": f"{image_registry.host}/pipelines",
         "service_account": "lab-runner",
         "stages": {"ingest": {"parameters": {"classes": CLASSES}}, "evaluate": {"caching": False}},
     }
@@ -48,4 +56,4 @@ def lab(committed: Path, bucket: Gcs, server: KfpServer, tmp_path: Path) -> Lab:
     workplace = tmp_path / "workplace"
     workplace.mkdir()
     environment = clean_environment(tmp_path, {EMULATOR: bucket.url, **HANGS_WITHOUT})
-    return Lab(committed, server, bucket, workplace, environment)
+    return Lab(committed, server, bucket, workplace, environment, image_registry)

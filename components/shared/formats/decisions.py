@@ -174,13 +174,16 @@ def read_saved_decisions(path: Path) -> list[SavedDecision]:
     return [parse_row(SavedDecision, row, place=f"{path}, line {line}", advice=advice) for line, row in rows]
 
 
-def check_decisions(path: str | Path, classes: Collection[str] = (), *, reviewer: str = "") -> list[str]:
+def check_decisions(
+    path: str | Path, classes: Collection[str] = (), *, reviewer: str = "", shown: str = ""
+) -> list[str]:
     """Checks each row by itself, before the images are known.
 
     Args:
         path: The file, as read_decisions takes it.
         classes: The names that a decision may give, if they are known.
         reviewer: The person after whom the file is named.
+        shown: What messages call the file, if not by its path.
 
     Returns:
         The names of the people who decided, as read_decisions has them.
@@ -189,7 +192,7 @@ def check_decisions(path: str | Path, classes: Collection[str] = (), *, reviewer
         UserError: The file is none that read_decisions takes, or a decision is none of WORDS, or lacks its class or has
             another.
     """
-    people = _group_by_person(_read_file(Path(path), str(path), classes), reviewer)
+    people = _group_by_person(_read_file(Path(path), shown or str(path), classes), reviewer)
     for row in (row for rows in people.values() for row in rows):
         _, cell = _read_choice(row)
         if classes:

@@ -147,8 +147,8 @@ def test_mistakes_are_the_sentences_of_the_command_line(lab: Lab) -> None:
         "minutes is 0; it must be above 0.",
         f"run one: has no pages in runs/default/{run['run_id']}; `wait` fetches those of a cluster's run.",
         "the change 'stop' does not exist. There are: delete, pause, resume.",
-        "the setting of the endpoint 'hots' does not exist. Did you mean host? There are: ca_file, client_id, host, "
-        "kube_context, namespace, token_file, ui, user_namespace.",
+        "the setting of the endpoint 'hots' does not exist. Did you mean host? There are: ca_file, client_id, "
+        "header_file, host, kube_context, namespace, token_file, ui, user_namespace.",
     ]
     assert said[:3] == [
         "--rev goes with --data, the folder it is a version of.",

@@ -21,6 +21,7 @@ from tests.fakes.evaluation import split_metrics
 from tests.fakes.gcs import Gcs
 from tests.fakes.kfp_rules import Frame, Json
 from tests.fakes.kfp_server import KfpServer
+from tests.fakes.registry import Registry
 
 STAGES = ["ingest", "validate", "transform", "train", "evaluate"]
 TURN = [
@@ -56,6 +57,7 @@ class Lab(NamedTuple):
     gcs: Gcs
     workplace: Path  # where submit.py is called, and leaves results/
     environment: dict[str, str]
+    registry: Registry
 
     @property
     def root(self) -> str:
@@ -67,7 +69,7 @@ class Lab(NamedTuple):
         return git(self.project, "rev-parse", "--short=12", "HEAD")
 
     def find_image(self, stage: str) -> str:
-        return f"registry.example/pipelines/{stage}:{find_tags(self.project)[stage]}"
+        return f"{self.registry.host}/pipelines/{stage}:{find_tags(self.project)[stage]}"
 
     @property
     def program(self) -> str:

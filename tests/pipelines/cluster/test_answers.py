@@ -26,9 +26,10 @@ from pipelines.cluster.connection import Cluster
 from pipelines.cluster.submission import submit
 from pipelines.compiler.config import Config, Endpoint
 from pipelines.submission.request import ClusterOptions, RunRequest
-from tests.fakes.gcs import EMULATOR
+from tests.fakes.gcs import EMULATOR, Gcs
 from tests.fakes.kfp_rules import Frame, Json, progress
 from tests.fakes.kfp_server import API, Fault, KfpServer, Request
+from tests.fakes.registry import open_registry
 from tests.pipelines.cluster.lab import STAGES, Lab, finished, together, until
 
 RUN = "01234567-89ab-cdef-0123-456789abcdef"
@@ -36,7 +37,7 @@ HEALTH = {"commit_sha": "unknown", "tag_name": "2.4.0", "multi_user": False}
 LOGIN = b"<!doctype html><title>\n Sign in &amp; go on\x1b[2J</title><form>login</form>"
 RIGHT = "check that --host or KFP_HOST is right."
 FORWARD = "check that the port-forward is running and that --host or KFP_HOST is right."
-CREDENTIALS = "give --token-file, --client-id (IAP), or leave out --host to use the kubeconfig."
+CREDENTIALS = "give --token-file, --header-file, --client-id (IAP), or leave out --host to use the kubeconfig."
 AGAIN = "if it happens again, ask whoever runs the cluster."
 
 
@@ -202,13 +203,16 @@ def serve(wrong: Wrong, healthy: bool) -> Iterator[str]:
 
 
 def make_cluster(url: str) -> Cluster:
-    config = Config(name="lab", registry="registry.example/pipelines", tag="v1", pipeline_root="gs://lab/runs")
+    config = Config(name="lab", registry=f"{open_registry().host}/pipelines", tag="v1", pipeline_root="gs://lab/runs")
     return Cluster(config, Endpoint(host=url))
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that what would take a minute takes a second."""
+def hasty(monkeypatch: pytest.MonkeyPatch, bucket: Gcs) -> None:
+    """So that what would take a minute takes a second; the bucket of make_cluster is there."""
+    monkeypatch.setenv(EMULATOR, bucket.url)
+    if not bucket.client.bucket("lab").exists():
+        bucket.client.create_bucket("lab")
     monkeypatch.setattr(connection, "PATIENCE", 0)
     monkeypatch.setattr(answers, "SILENCE", 1)
     monkeypatch.setattr(answers, "LONGEST", 1)
@@ -300,35 +304,99 @@ def test_a_run_whose_answer_was_lost_is_found_and_not_started_again(lab: Lab, fa
     assert lab.server.faults == []
 
 
-def test_a_run_of_which_nobody_knows_whether_it_started_is_said_to_be_so(lab: Lab):
+WORKFLOWS = (
+    "`kubectl -n kubeflow get workflows -o 'custom-columns=NAME:.metadata.name,"
+    r"RUN:.metadata.annotations.pipelines\.kubeflow\.org/run_name'` shows it, and "
+    "`kubectl -n kubeflow delete workflows NAME` ends it; look there before you try again"
+)
+SCHEDULES = (
+    "`kubectl -n kubeflow get scheduledworkflows` shows it, and "
+    "`kubectl -n kubeflow delete scheduledworkflows NAME` ends it; look there before you try again"
+)
+DOUBTFUL = {
+    "answered 500: Internal Server Error; if it happens again, ask whoever runs the cluster": [
+        Fault("POST", "^/{}$", 500)
+    ],
+    "answered 502: Bad Gateway; if it happens again, ask whoever runs the cluster": [Fault("POST", "^/{}$", 502)],
+    "answered 503: Service Unavailable; if it happens again, ask whoever runs the cluster": [
+        Fault("POST", "^/{}$", 503)
+    ],
+    "answered 504: Gateway Timeout; if it happens again, ask whoever runs the cluster": [
+        Fault("POST", "^/{}$", 504, done=True),
+        *[Fault("GET", "^/{}$", 503)] * 20,  # when it looks for what it has made
+    ],
+    "answered 408: Refused on purpose; if it happens again, ask whoever runs the cluster": [
+        Fault("POST", "^/{}$", 408)
+    ],
+}
+
+
+@pytest.mark.parametrize("said", DOUBTFUL)
+def test_a_run_of_which_nobody_knows_whether_it_started_is_said_to_be_so(said: str, lab: Lab):
     """The server fails with 500 after it has begun the run, which is in no list then."""
-    cases = {
-        "answered 500: Internal Server Error; if it happens again, ask whoever runs the cluster": [
-            Fault("POST", "^/{}$", 500)
-        ],
-        "answered 503: Service Unavailable; if it happens again, ask whoever runs the cluster": [
-            Fault("POST", "^/{}$", 504, done=True),
-            *[Fault("GET", "^/{}$", 503)] * 20,
-        ],
-    }
     data = ("--data", "gs://images/numerals")
-    for said, faults in cases.items():
-        for path, options in (("runs", data), ("recurringruns", (*data, "--recurring", "n", "--cron", "0 0 3 * * *"))):
-            # a recurring run of that name is looked for before it is made
-            first = [Fault("GET", "^/recurringruns$")] if path == "recurringruns" else []
-            looked = [Fault("GET", f"^/{path}$")]
-            planned = [fault._replace(path=fault.path.format(path)) for fault in faults]
-            lab.server.faults = [*first, *looked, *planned]
-            asked = len(lab.server.bodies("POST", f"/{path}"))
-            outcome = lab.submit(*options)
-            (body,) = lab.server.bodies("POST", f"/{path}")[asked:]
-            assert (outcome.returncode, outcome.stdout) == (1, "")
-            warning = {
-                "runs": f"the run {body['display_name']} may have started all the same, so look with --list before "
-                "you start another",
-                "recurringruns": "the recurring run n may be there all the same; the same command again replaces it",
-            }
-            assert outcome.stderr == f"{lab.server.url}: {said}; {warning[path]}.\n"
+    for path, options in (("runs", data), ("recurringruns", (*data, "--recurring", "n", "--cron", "0 0 3 * * *"))):
+        # a recurring run of that name is looked for before it is made
+        first = [Fault("GET", "^/recurringruns$")] if path == "recurringruns" else []
+        lab.server.faults = [*first, *(fault._replace(path=fault.path.format(path)) for fault in DOUBTFUL[said])]
+        asked = len(lab.server.bodies("POST", f"/{path}"))
+        outcome = lab.submit(*options)
+        (body,) = lab.server.bodies("POST", f"/{path}")[asked:]
+        assert (outcome.returncode, outcome.stdout) == (1, "")
+        doubt = {
+            "runs": f"the run {body['display_name']} may have started all the same, even if no list shows it: "
+            f"{WORKFLOWS}",
+            "recurringruns": f"the recurring run n may have been made all the same, even if no list shows it: "
+            f"{SCHEDULES}",
+        }
+        assert outcome.stderr == f"{lab.server.url}: {said}; {doubt[path]}.\n"
+
+
+def test_a_connection_that_is_cut_while_a_run_is_started_leaves_it_in_doubt(lab: Lab):
+    lab.server.faults.append(Fault("POST", "^/runs$", cut="request"))
+    outcome = lab.submit("--data", "gs://images/numerals")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    assert outcome.stderr.startswith(f"{lab.server.url}: no answer (")
+    assert outcome.stderr.endswith(f" may have started all the same, even if no list shows it: {WORKFLOWS}.\n")
+    assert lab.server.workflows == []
+
+
+def test_a_run_that_the_database_refuses_has_begun_once_and_is_not_begun_again(lab: Lab):
+    """Of a description that is too long the server says so after it has begun the workflow, which no list shows."""
+    cluster = make_cluster(lab.server.url)
+    package = lab.project / "build/training.yaml"
+    version = runs.find_or_upload(cluster, pipeline="training", package=package, version="v1")
+    arguments = {"data_uri": "gs://images/numerals"}
+    asked = runs.Submission("a run", "x" * 276, "images", version, arguments, "gs://lab/runs", "")
+    with pytest.raises(UserError) as raised:
+        runs.start(cluster, asked)
+    assert str(raised.value) == (
+        f"{lab.server.url}: answered 500: Internal error: Error 1406 (22001): Data too long for column 'Description' "
+        f"at row 1; {AGAIN.rstrip('.')}; the run a run may have started all the same, even if no list shows it: "
+        f"{WORKFLOWS}."
+    )
+    assert (lab.server.workflows, lab.runs()) == (["a run"], [])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault("POST", "^/{}$", 429), id="429"),
+        pytest.param(Fault("POST", "^/{}$", 503, headers=(("Retry-After", "1"),)), id="503 with Retry-After"),
+        pytest.param(Fault("POST", "^/{}$", 401), id="401"),
+        pytest.param(Fault("POST", "^/experiments$", away=1), id="connection refused"),
+    ],
+)
+def test_a_request_that_has_surely_started_nothing_is_repeated(lab: Lab, fault: Fault):
+    data = ("--data", "gs://images/numerals")
+    nightly = ("--recurring", "n", "--cron", "0 0 3 * * *")
+    for path, options in (("runs", data), ("recurringruns", (*data, *nightly))):
+        lab.server.faults.append(fault._replace(path=fault.path.format(path)))
+        lab.done(*options, "--experiment", f"of {path}")
+        assert lab.server.faults == []
+    assert len(lab.runs()) == 1
+    assert len(lab.server.stored["recurring_run"]) == 1
+    assert lab.server.workflows == [lab.runs()[0]["display_name"], "n"]
 
 
 def test_a_refusal_to_start_a_run_is_not_said_to_be_in_doubt(lab: Lab):
@@ -346,7 +414,7 @@ def test_ctrl_c_while_the_run_is_started_says_that_it_may_have(lab: Lab):
     outcome = finished(process)
     assert (outcome.returncode, outcome.stderr) == (130, "")
     (name,) = lab.server.workflows
-    said = f"the run {name} may have started all the same, so look with --list before you start another."
+    said = f"the run {name} may have started all the same, even if no list shows it: {WORKFLOWS}."
     assert outcome.stdout.strip() == f"interrupted; {said}"
 
 

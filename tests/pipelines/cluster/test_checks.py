@@ -15,7 +15,7 @@ import requests
 from components.shared.errors import UserError
 from pipelines.cluster.checks import check_images, takes_google_token
 from tests.fakes.kfp_rules import Json
-from tests.fakes.kfp_server import Fault, KfpServer, Request
+from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, Request, kubeconfig
 from tests.pipelines.cluster.lab import STAGES, Lab, find_tags, together, until
 
 REGISTRY = Path("/usr/bin/docker-registry")  # Debian's docker-registry
@@ -62,11 +62,11 @@ def push_image(host: str, name: str, tag: str) -> None:
     requests.put(address, json=manifest, headers={"Content-Type": MANIFEST}, timeout=10).raise_for_status()
 
 
-def lines(printed: str) -> dict[str, str]:
+def lines(printed: str, names: list[str] = NAMES) -> dict[str, str]:
     """What each line says, by its name, with the sign in front."""
     found = dict(re.findall(r"^[✓✗] (\w+) +(.*)$", printed, re.M))
-    assert list(found) == NAMES, printed
-    assert len(printed.partition("\nNext:")[0].splitlines()) == len(NAMES)
+    assert list(found) == names, printed
+    assert len(printed.partition("\nNext:")[0].splitlines()) == len(names)
     signs = re.findall(r"^[✓✗]", printed, re.M)
     return {name: f"{sign} {text}" for sign, (name, text) in zip(signs, found.items(), strict=True)}
 
@@ -142,10 +142,11 @@ def test_each_line_tells_of_the_endpoint_what_is_wrong_with_it(lab: Lab, closed_
             lambda: failed(lab, "--token-file", token),
             lambda: failed(lab, "--host", closed),
             lambda: failed(lab, "--host", shared.url),
-            lambda: failed(lab, "--host", shared.url, "--user-namespace", "team"),
+            lambda: lines(lab.done("--check", "--host", shared.url, "--user-namespace", "team")),
             lambda: failed(lab, "--host", old.url),
         )
-    fresh = f"✗ {lab.server.url}: the credentials are not accepted (401); put a fresh token into {token}."
+    unknown = "401: Request header error: there is no valid bearer token"
+    fresh = f"✗ {lab.server.url}: the credentials are not accepted ({unknown}); put a fresh token into {token}."
     assert refused["credentials"] == refused["experiment"] == fresh
     for name in ("endpoint", "credentials", "experiment"):
         assert away[name].startswith(f"✗ {closed}: no answer (")
@@ -167,6 +168,8 @@ def answer_always(status: int, kind: str) -> ThreadingHTTPServer:
             self.send_header("Content-Type", kind)
             self.end_headers()
 
+        do_GET = do_HEAD
+
         def log_message(self, *_: Any) -> None:
             pass
 
@@ -179,6 +182,7 @@ def answer_always(status: int, kind: str) -> ThreadingHTTPServer:
     ("status", "kind", "said"),
     [
         (200, "text/html; charset=utf-8", "what answers is no registry of images (text/html); is `registry` in the "),
+        (404, "text/html", "what answers is no registry of images (text/html); is `registry` in the "),
         (503, "text/html", "the registry answers 503; try again, or ask whoever runs it."),
         (429, "application/json", "the registry answers 429; try again, or ask whoever runs it."),
     ],
@@ -199,3 +203,90 @@ def test_googles_token_goes_to_googles_registries_alone():
     for host in ("kfp.example#.gcr.io", "kfp.example?.gcr.io", "gcr.io@kfp.example", "kfp.example\\.gcr.io"):
         with pytest.raises(UserError, match=r"is no host of a registry; correct `registry` in the config\."):
             check_images([f"{host}/pipelines/train:v1"])
+
+
+CONFIG_MAP = "/api/v1/namespaces/kubeflow/configmaps/workflow-controller-configmap"
+# As Kubeflow Pipelines 2.17 is published.
+DEFAULTS = """spec:
+  templateDefaults:
+    retryStrategy:
+      limit: '2'
+      retryPolicy: OnError
+"""
+AS_SAID = "as often as `retries` says"
+
+
+def describe_node(cpu: str, provider: str, **labels: str) -> Json:
+    allocatable = {"cpu": cpu, "memory": "6Gi"}
+    spec = {"providerID": provider} if provider else {}
+    return {"metadata": {"name": "node", "labels": labels}, "spec": spec, "status": {"allocatable": allocatable}}
+
+
+def test_with_a_kubeconfig_kubernetes_is_asked_too(lab: Lab, tmp_path: Path):
+    """What `retries` means there, and whether a node has as many CPUs as a stage asks for."""
+    defaults = {"node_selector": {"pool": "stages"}}
+    larger = lab.configure("larger", defaults=defaults, stages={"train": {"requests": {"cpu": "3500m"}}})
+    names = [*NAMES, "requests", "retries"]
+    with KfpServer(prefix=KUBE_PROXY, folder=tmp_path) as server:
+        environment = {"KFP_HOST": "", "KUBECONFIG": str(kubeconfig(server, tmp_path / "kubeconfig"))}
+
+        def check(nodes: list[Json] | int, config_map: Json | int) -> tuple[int, str, str]:
+            listed = nodes if isinstance(nodes, int) else {"kind": "NodeList", "apiVersion": "v1", "items": nodes}
+            server.kubernetes = {"/api/v1/nodes": listed, CONFIG_MAP: config_map}
+            outcome = lab.submit("--check", "--config", larger, **environment)
+            said = lines(outcome.stdout, names)
+            return outcome.returncode, said["requests"], said["retries"]
+
+        small = describe_node("1930m", "gce://project/zone/node", pool="stages")
+        large = describe_node("4", "gce://project/zone/node", pool="stages")
+        own = describe_node("2", "kind://docker/kind/kind-control-plane", pool="stages")
+        other = describe_node("8", "gce://project/zone/node", pool="others")
+        data = {"workflowDefaults": DEFAULTS, "artifactRepository": "archiveLogs: true\n"}
+        published = {"kind": "ConfigMap", "apiVersion": "v1", "data": data}
+        always = {"data": {"workflowDefaults": DEFAULTS.replace("OnError", "Always")}}
+        transient = {"data": {"workflowDefaults": DEFAULTS.replace("OnError", "OnTransientError")}}
+        fits = "✓ each stage has a node that is large enough"
+        needs = "train: `requests` has 3.5 CPUs, and the largest node"
+        assert check([small, large], published) == (
+            0,
+            fits,
+            f"✓ a pod that is lost is started again {AS_SAID}, and 2 times where that is 0; a stage that ends with an "
+            "error is not (retryPolicy OnError in workflow-controller-configmap)",
+        )
+        assert check([small, other], {"data": {"executor": "imagePullPolicy: IfNotPresent\n"}}) == (
+            0,
+            f"✓ {needs} 1.93 now; a pool of the cluster must bring one",
+            f"✓ a stage that ends with an error is started again {AS_SAID}; a pod that is deleted is not (no "
+            "templateDefaults in workflow-controller-configmap)",
+        )
+        path = lab.project / "pipelines/config/larger.yaml"
+        assert check([own], always) == (
+            1,
+            f"✗ {needs} 2 now; change that in {path}, or add a node.",
+            f"✓ a pod that is lost or ends with an error is started again {AS_SAID}, and 2 times where that is 0 "
+            "(retryPolicy Always in workflow-controller-configmap)",
+        )
+        status, requests_said, retries_said = check([other], transient)
+        assert status == 0
+        assert requests_said == (
+            f"✓ {', '.join(sorted(STAGES))}: no node has the labels of `node_selector` now; a pool of the cluster must "
+            "bring one"
+        )
+        assert retries_said == "✓ not known: workflow-controller-configmap has the retryPolicy OnTransientError"
+        status, requests_said, retries_said = check(403, 403)
+        assert status == 0
+        assert requests_said == (
+            "✓ not known: the kubeconfig's cluster: not allowed (403): you are anna@example.com there, who may not "
+            'list nodes (requires one of ["container.nodes"]); ask whoever runs the cluster for the role'
+        )
+        assert retries_said == (
+            "✓ not known: the kubeconfig's cluster: not allowed (403): you are anna@example.com there, who may not get "
+            'configmaps in the namespace kubeflow (requires one of ["container.configmaps"]); ask whoever runs the '
+            "cluster for the role"
+        )
+        status, requests_said, retries_said = check([large], 404)
+        assert (status, requests_said) == (0, fits)
+        assert retries_said == (
+            '✓ not known: the kubeconfig\'s cluster: not found (404): configmaps "workflow-controller-configmap" not '
+            "found; check that this is the address of Kubeflow Pipelines"
+        )

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,9 +23,9 @@ from components.shared.hosts import check_private
 from pipelines.cluster import answers
 from pipelines.cluster.connection import Cluster
 from pipelines.compiler.config import Config, Endpoint
-from tests.fakes.kfp_rules import Frame
+from tests.fakes.kfp_rules import Frame, progress
 from tests.fakes.kfp_server import API, KUBE_PROXY, Fault, KfpServer, kubeconfig
-from tests.pipelines.cluster.lab import Lab, together
+from tests.pipelines.cluster.lab import STAGES, Lab, together
 
 IN_CLUSTER = "ml-pipeline.kubeflow.svc.cluster.local:8888/apis"  # kfp's own address there, without a scheme
 
@@ -123,8 +124,11 @@ def test_what_keeps_it_away_is_one_sentence(lab: Lab, closed_port: int, tmp_path
                 ("--list", "--host", lab.server.url + "/pipeline"),
                 r".*: not found \(404\): .*address of Kubeflow Pipelines\.",
             ),
-            (here, r".*: the credentials are not accepted \(401\); give --token-file, --client-id \(IAP\), .*"),
-            ((*here, "--token-file", token), rf".*\(401\); put a fresh token into {token}\."),
+            (
+                here,
+                r".*: the credentials are not accepted \(401: .* bearer token\); give --token-file, --header-file, .*",
+            ),
+            ((*here, "--token-file", token), rf".*\(401: .* bearer token\); put a fresh token into {token}\."),
             (
                 ("--list", "--host", "http://kfp.example", "--token-file", token),
                 r"http://kfp\.example: a token would be sent unencrypted; give an address that begins with https\.",
@@ -294,7 +298,10 @@ def test_a_token_is_not_taken_along_to_where_an_answer_leads(lab: Lab, tmp_path:
         target = (("Location", f"{other.url}{API}/experiments"),)
         lab.server.faults += [Fault("GET", "^/experiments$", 302, body=b"", headers=target)] * 20
         said = lab.refused("--list", "--token-file", token)
-    assert said == f"{lab.server.url}: the credentials are not accepted (401); put a fresh token into {token}."
+    assert said == (
+        f"{lab.server.url}: the credentials are not accepted (401: Request header error: there is no valid bearer "
+        f"token); put a fresh token into {token}."
+    )
 
 
 @pytest.mark.parametrize(
@@ -324,10 +331,118 @@ def test_files_and_addresses_that_cannot_be_used_are_named(lab: Lab, tmp_path: P
     assert listed.startswith("no endpoint: neither --host nor a kubeconfig (")
     assert user == (
         "--host: leave out the user name and password; "
-        "give --token-file, --client-id (IAP), or leave out --host to use the kubeconfig."
+        "give --token-file, --header-file, --client-id (IAP), or leave out --host to use the kubeconfig."
     )
     assert port.startswith("--host https://kfp.example:port: is no address (")
     assert own == (
         f"{context}: cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
         "repair or delete it."
+    )
+
+
+WHO = "anna@example.com"
+COOKIE = "oauth2_proxy_kubeflow=djEuYWJjZGVmZ2hpamtsbW5vcA; other=1"
+
+
+@pytest.fixture
+def shared() -> Iterator[KfpServer]:
+    """A server with users, behind a proxy that knows one by the cookie of a login, or by a token."""
+    with KfpServer(multi_user=True) as server:
+        server.users = {WHO: {"team"}}
+        server.logins = {COOKIE: WHO, f"Bearer {TOKEN}": WHO}
+        yield server
+
+
+def test_a_server_with_users_is_told_who_one_is(lab: Lab, shared: KfpServer, tmp_path: Path):
+    header, cookie, token = tmp_path / "header", tmp_path / "cookie", tmp_path / "token"
+    header.write_text(f"\nkubeflow-userid: {WHO}\n")
+    cookie.write_text(f"Cookie: {COOKIE}")
+    token.write_text(TOKEN)
+    here = ("--list", "--host", shared.url, "--user-namespace", "team")
+    listed = together(
+        lambda: lab.done(*here, "--header-file", header),
+        lambda: lab.done(*here, KFP_HEADER_FILE=str(cookie)),
+        lambda: lab.done(*here, "--token-file", token),
+    )
+    assert listed == ["experiment default: no runs yet\n"] * 3
+
+
+def test_a_server_with_users_says_who_one_is_and_what_is_missing(lab: Lab, shared: KfpServer, tmp_path: Path):
+    header = tmp_path / "header"
+    header.write_text(f"kubeflow-userid: {WHO}\n")
+    data = ("--data", "gs://images/numerals")
+    here = ("--host", shared.url, "--user-namespace")
+    nobody, stranger, runs = together(
+        lambda: lab.refused("--list", *here, "team"),
+        lambda: lab.refused("--list", *here, "others", "--header-file", header),
+        lambda: lab.refused(*data, *here, "others", "--header-file", header),
+    )
+    assert nobody == (
+        f"{shared.url}: the credentials are not accepted (401: Request header error: there is no user identity "
+        "header); say who you are, by --header-file or --token-file."
+    )
+    assert stranger == (
+        f"{shared.url}: not allowed (403): you are {WHO} there, who may not list experiments in the namespace others; "
+        "ask whoever runs the cluster for the role, or name a namespace of yours with --user-namespace."
+    )
+    assert runs.startswith(f"{shared.url}: not allowed (403): you are {WHO} there, who may not list ")
+    lab.done(*data, *here, "team", "--header-file", header)
+    (experiment,) = shared.stored["experiment"].values()
+    assert experiment["namespace"] == "team"
+
+
+def test_kubernetes_says_who_one_is_and_what_is_missing(lab: Lab, tmp_path: Path):
+    with KfpServer(folder=tmp_path) as server:
+        server.kubernetes = {KUBE_PROXY: 403}
+        path = kubeconfig(server, tmp_path / "kubeconfig")
+        said = lab.refused("--list", KFP_HOST="", KUBECONFIG=str(path))
+    assert said == (
+        f"the kubeconfig's cluster: not allowed (403): you are {WHO} there, who may not get services/proxy in the "
+        'namespace kubeflow (requires one of ["container.services.proxy"]); ask whoever runs the cluster for the role.'
+    )
+
+
+def test_what_authenticates_is_in_no_parameter_no_label_and_no_log(lab: Lab, shared: KfpServer, tmp_path: Path):
+    cookie, token = tmp_path / "cookie", tmp_path / "token"
+    cookie.write_text(f"Cookie: {COOKIE}\nX-Auth-Token: {TOKEN[::-1]}\n")
+    token.write_text(TOKEN)
+    shared.script = progress(STAGES, failed="ingest")
+    flags = ("--host", shared.url, "--user-namespace", "team", "--token-file", token, "--header-file", cookie)
+    outcome = lab.submit("--data", "gs://images/numerals", "--wait", *flags)
+    shared.faults.append(Fault("GET", "^/experiments$", 403, body=f'{{"message": "no {COOKIE}"}}'.encode()))
+    refused = lab.refused("--list", *flags)
+    role = "ask whoever runs the cluster for the role."
+    assert refused == f"{shared.url}: not allowed (403): no oauth2_proxy_kubeflow=[token]; other=1; {role}"
+    written = [path.read_bytes().decode(errors="replace") for path in lab.workplace.rglob("*") if path.is_file()]
+    told = [*map(repr, shared.requests), *written, outcome.stdout, outcome.stderr]
+    assert any(str(token) in text for text in written)  # the command of the run, which names the file
+    for secret in (TOKEN, TOKEN[::-1], COOKIE.split("; ")[0].partition("=")[2]):
+        assert [text for text in told if secret in text] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [("", "it is empty"), ("kubeflow-userid", "each line must be NAME: VALUE"), ("a b: c", "each line must be")],
+)
+def test_a_file_without_headers_is_named(lab: Lab, tmp_path: Path, content: str, problem: str):
+    header = tmp_path / "header"
+    header.write_text(content)
+    said = lab.refused("--list", "--header-file", header)
+    assert said.startswith(f"{header}: cannot be read ({problem}")
+    assert said.endswith("); put a fresh header there.")
+    lost = lab.refused("--list", "--header-file", tmp_path / "lost")
+    assert lost == f"--header-file {tmp_path / 'lost'}: no such file, or it cannot be read."
+
+
+def test_headers_are_neither_sent_unencrypted_nor_taken_along(lab: Lab, shared: KfpServer, tmp_path: Path):
+    header = tmp_path / "header"
+    header.write_text(f"kubeflow-userid: {WHO}\n")
+    assert lab.refused("--list", "--host", "http://kfp.example", "--header-file", header) == (
+        "http://kfp.example: a token would be sent unencrypted; give an address that begins with https."
+    )
+    target = (("Location", f"{shared.url}{API}/experiments"),)
+    lab.server.faults += [Fault("GET", "^/experiments$", 302, body=b"", headers=target)] * 20
+    assert lab.refused("--list", "--header-file", header) == (
+        f"{lab.server.url}: the credentials are not accepted (401: Request header error: there is no user identity "
+        "header); say who you are, by --header-file or --token-file."
     )

@@ -58,8 +58,15 @@ def test_a_recurring_run_lives_by_its_name(lab: Lab):
 def test_what_the_server_refuses_leaves_the_earlier_one(lab: Lab):
     lab.done(*DATA, *NIGHTLY, "--cron", "0 30 2 * * *")
     before = recurring(lab)
-    outcome = lab.submit(*DATA, *NIGHTLY, "--cron", "0 30 2 * * *!")
-    assert outcome.returncode == 1
-    assert outcome.stderr.startswith(f"{lab.server.url}: answered 400: Schedule cron is not a supported format.")
-    assert outcome.stderr.count("\n") == 1
+    lab.server.faults.append(Fault("POST", "^/recurringruns$", 400))
+    outcome = lab.submit(*DATA, *NIGHTLY, "--cron", "0 30 2 * * *")
+    assert (outcome.returncode, outcome.stdout) == (1, "")
+    again = "if it happens again, ask whoever runs the cluster."
+    assert outcome.stderr == f"{lab.server.url}: answered 400: Refused on purpose; {again}\n"
     assert recurring(lab) == before
+
+
+def test_times_that_cannot_be_are_refused_before_anything_is_uploaded(lab: Lab):
+    for cron in ("0 30 2 * * *!", "0 0 0 31 2 *"):
+        assert lab.refused(*DATA, *NIGHTLY, "--cron", cron).startswith(f"--cron '{cron}': ")
+    assert lab.server.requests == []

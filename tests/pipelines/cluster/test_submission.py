@@ -97,7 +97,9 @@ def test_names_and_descriptions_fit_the_database_of_the_server(lab: Lab):
     project = shutil.copytree(lab.project, lab.workplace.parent / "long")
     text = (project / "pipelines/training.py").read_text(encoding="utf-8")
     (project / "pipelines/long.py").write_text(text.replace('name=part or "training"', f'name="{"t" * 120}"'))
-    long = ("--pipeline", "long", "--param", f"curated_schema_uri=gs://images/{'t' * 300}")
+    name = "/".join(["t" * 150] * 2)
+    lab.gcs.bucket.blob(name).upload_from_string("feature {}\n")
+    long = ("--pipeline", "long", "--param", f"curated_schema_uri={lab.gcs.uri}/{name}")
     lab._replace(project=project).done(*DATA, *long)
     (run,) = lab.runs()
     assert re.fullmatch(r"t{100,}-\d{8}-\d{6}-\w{4}", run["display_name"])
@@ -119,7 +121,9 @@ def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
     (lab.workplace / "decisions.csv").write_text("sha256,filename,label,decision,new_label,decided_at\n")
     chosen = ("--pipeline", "improvement", *DATA)
     (lab.workplace / "anna.csv").write_text("sha256;filename;label;decision;new_label\n")
-    for files in (["decisions.csv"], ["gs://images/decisions.csv", "anna.csv"]):
+    in_bucket = f"{lab.gcs.uri}/decisions.csv"
+    lab.gcs.bucket.blob("decisions.csv").upload_from_filename(str(lab.workplace / "decisions.csv"))
+    for files in (["decisions.csv"], [in_bucket, "anna.csv"]):
         lab.done(*chosen, *(word for file in files for word in ("--decisions", file)))
     one, several = [run["runtime_config"]["parameters"] for run in lab.runs()]
     digest = hashlib.sha256((lab.workplace / "decisions.csv").read_bytes()).hexdigest()
@@ -129,7 +133,7 @@ def test_an_improvement_takes_decisions_that_go_to_the_bucket(lab: Lab):
         "decisions_uris": {"decisions": f"{lab.root}/decisions/{digest}.csv"},
     }
     assert several["decisions_uris"] == {
-        "decisions": "gs://images/decisions.csv",
+        "decisions": in_bucket,
         "anna": f"{lab.root}/decisions/{annas}.csv",
     }
     for name, file in ((digest, "decisions.csv"), (annas, "anna.csv")):
@@ -168,7 +172,7 @@ def test_two_at_the_same_moment_share_the_pipeline_and_start_a_run_each(lab: Lab
                     Fault("POST", "/upload$", cut=cut),
                     Fault("POST", "/upload_version$", cut=cut),
                     Fault("POST", "/experiments$", cut=cut),
-                    Fault("POST", "/runs$", cut=cut),
+                    *([Fault("POST", "/runs$", cut=cut)] if cut == "answer" else []),  # else nobody knows
                 ],
                 id=f"cut in the {cut}",
             )
@@ -200,9 +204,9 @@ def test_only_images_that_are_named_for_ever_are_taken(lab: Lab):
     refusals = together(lambda: lab.refused(*DATA, "--config", "newest"), lambda: without.refused(*DATA))
     for message, image in zip(refusals, ("evaluate:latest", "evaluate"), strict=True):
         assert message == (
-            f"registry.example/pipelines/{image}: has no tag that stands for one version of the code, which Kubeflow "
-            "Pipelines' cache needs; name another tag in the config, component.yaml or --tag (without one, an image "
-            "that `make images` can build gets its own), or insist with --force."
+            f"{lab.registry.host}/pipelines/{image}: has no tag that stands for one version of the code, which "
+            "Kubeflow Pipelines' cache needs; name another tag in the config, component.yaml or --tag (without one, an "
+            "image that `make images` can build gets its own), or insist with --force."
         )
     assert lab.server.stored["pipeline"] == {}
 
@@ -257,6 +261,10 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
     (
         (*DATA, "--recurring", "nightly", "--cron", "0 3 * * *"),
         ["--cron '0 3 * * *': needs six fields, seconds first", "0 30 2 * * *"],
+    ),
+    (
+        (*DATA, "--recurring", "nightly", "--cron", "0 61 2 * * *"),
+        ["--cron '0 61 2 * * *': '61' is none of the minutes, 0 to 59; six fields, seconds first, such as"],
     ),
 ]
 

@@ -1,0 +1,83 @@
+"""What Kubernetes itself says of a cluster to which the kubeconfig leads: settings, nodes, and the pods of a run."""
+
+from decimal import Decimal
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from kubernetes.utils.quantity import parse_quantity
+
+from components.shared.errors import UserError
+from pipelines.cluster.answers import read_object
+from pipelines.cluster.client import Client
+from pipelines.cluster.connection import Cluster
+
+NODES = 500  # that are asked for
+CLOUDS = ("gce", "aws", "azure")  # as the names of their machines begin
+
+
+class Node(NamedTuple):
+    """A machine of the cluster."""
+
+    labels: dict[str, str]
+    cpu: Decimal  # that pods may have
+    is_of_cloud: bool  # so that there may be more and other ones in a minute
+
+
+def leads_to(cluster: Cluster) -> bool:
+    """Whether the kubeconfig leads to the cluster of an endpoint; of a host nobody knows which cluster that is of."""
+    return not cluster.endpoint.host
+
+
+def read_config_map(cluster: Cluster, name: str) -> dict[str, str]:
+    """The data of a ConfigMap in the namespace of Kubeflow Pipelines.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = f"/api/v1/namespaces/{quote(cluster.endpoint.namespace)}/configmaps/{quote(name)}"
+    data = _ask(cluster, path).get("data") or {}
+    return data if isinstance(data, dict) else {}
+
+
+def list_nodes(cluster: Cluster) -> list[Node]:
+    """The nodes that pods may come to, of a very large cluster some of them.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    listed = _ask(cluster, f"/api/v1/nodes?limit={NODES}").get("items") or []
+    try:
+        return [_read_node(node) for node in listed if not node["spec"].get("unschedulable")]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{cluster.name}: what it says of its nodes is not what Kubernetes says.") from None
+
+
+def list_pods(cluster: Cluster, namespace: str, label: str) -> list[dict[str, Any]]:
+    """The pods that have a label, NAME=VALUE, as Kubernetes has them in JSON.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    return _ask(cluster, f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={quote(label)}").get("items") or []
+
+
+def _read_node(node: dict[str, Any]) -> Node:
+    provider = str(node["spec"].get("providerID", "")).partition("://")[0]
+    labels = dict(node["metadata"].get("labels") or {})
+    return Node(labels, parse_quantity(node["status"]["allocatable"]["cpu"]), provider in CLOUDS)
+
+
+def _ask(cluster: Cluster, path: str) -> dict[str, Any]:
+    """What Kubernetes has at a path, with the credentials with which Kubeflow Pipelines is asked.
+
+    Raises:
+        UserError: there is no answer, or a refusal.
+    """
+
+    def ask(client: Client) -> dict[str, Any]:
+        api = client.runs.api_client
+        host = api.configuration.host.partition("/api/v1/namespaces/")[0]
+        answer = api.call_api(path, "GET", auth_settings=["Bearer"], _preload_content=False, _host=host)
+        return read_object(answer.data, "")
+
+    return cluster.call(ask, patience=0)
