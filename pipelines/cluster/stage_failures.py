@@ -14,13 +14,12 @@ from kfp_server_api.exceptions import ApiException
 
 from components.shared.cloud_storage import fetch_object, list_objects
 from components.shared.errors import UserError, blot, clean
-from pipelines.cluster.artifacts import Execution
+from pipelines.cluster.artifacts import LOG, Execution
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.nodes import TaskNodes, find_nodes
 from pipelines.cluster.pods import explain_end
 from pipelines.output.last_words import find_last_lines, find_sentence
 
-LOG = re.compile(r"[^/]+/executor-logs(?:-(\d+))?")  # below the folder of the task
 ANSI = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 TAIL = 2**20  # bytes of a log that are read
 
@@ -29,7 +28,7 @@ class Log(NamedTuple):
     """What an attempt of a task printed."""
 
     text: str
-    attempt: int
+    attempt: int  # its number, from 1
     address: str = ""  # of the object that has it, if it was read there
 
 
@@ -59,26 +58,25 @@ def explain_failures(cluster: Cluster, execution: Execution, failed: list[str]) 
     stages = {task.name: task.stage for task in execution.tasks}
     failures = []
     for task in failed:
-        log = _fetch_log(execution, task) or _ask_log(cluster, execution, task, nodes[task])
+        kept = _fetch_log(execution, task)
+        is_last = kept and kept.attempt >= len(nodes[task].attempts)  # a pod that is killed does not keep its log
+        log = kept if is_last else _ask_log(cluster, execution, task, nodes[task])
         lines = [ANSI.sub("", line).strip() for line in log.text.splitlines()] if log else []
         sentence = find_sentence([line for line in lines if line])
         reason = sentence or explain_end(cluster, execution.run, task)
         last_lines = "" if sentence else find_last_lines(lines, stage=stages[task], log="its log")
         attempt = max(nodes[task].attempt, log.attempt if log else 1)
-        failures.append(
-            StageFailure(
-                task, _make_printable(reason), _make_printable(last_lines), attempt, log.address if log else ""
-            )
-        )
+        address = log.address if log else ""
+        failures.append(StageFailure(task, _make_printable(reason), _make_printable(last_lines), attempt, address))
     return failures
 
 
 def _fetch_log(execution: Execution, task: str) -> Log | None:
-    """What the last attempt of a task printed, from beside its outputs; None if nothing is there."""
+    """What the last attempt of a task that kept its log printed, from beside its outputs; None if none did."""
     folder = f"{execution.folder}/{task}"
     with contextlib.suppress(UserError), tempfile.TemporaryDirectory() as temporary:
-        logs = [(found.updated, found.address, LOG.fullmatch(found.name)) for found in list_objects(folder)]
-        kept = [(updated, address, int(match[1] or 0)) for updated, address, match in logs if match]
+        logs = [(found, LOG.fullmatch(found.name.partition("/")[2])) for found in list_objects(folder)]
+        kept = [(found.updated, found.address, int(match[1] or 0)) for found, match in logs if match]
         if kept:
             _, address, number = max(kept)
             path = Path(temporary, "log")

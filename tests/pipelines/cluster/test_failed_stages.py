@@ -89,6 +89,18 @@ def test_without_a_log_in_the_bucket_the_server_is_asked_for_that_of_the_pod(lab
         assert told(outcome) == [f"{said}: {SENTENCE}", f"its log is at {link(lab, run)}"]
 
 
+def test_what_an_earlier_attempt_said_is_not_taken_for_the_reason(lab: Lab):
+    run = began(lab, "trial", "FAILED(1)")  # its second attempt was killed, so that its log was not kept
+    lab.leave(run, "ingest/executor-logs-0", content=FAILED)
+    assert told(lab.submit("--attach", "trial")) == [f"ingest failed at attempt 2; its log is at {link(lab, run)}"]
+    outputs = json.dumps({"uri": f"gs://b/runs/p/{run['run_id']}/ingest/0123/examples"})
+    lab.server.logs[pod_of(run, "ingest", 1)] = LOG.replace("{}", outputs) + "half a li\n"
+    assert told(lab.submit("--attach", "trial")) == [
+        "ingest failed at attempt 2: half a li",
+        f"its log is at {link(lab, run)}",
+    ]
+
+
 def test_of_a_stage_without_a_sentence_the_last_lines_are_told_and_of_one_without_words_where_its_log_is(lab: Lab):
     traced, killed, silent = (began(lab, name) for name in ("traced", "killed", "silent"))
     places = [
