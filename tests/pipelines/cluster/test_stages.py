@@ -184,6 +184,22 @@ def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
     )
 
 
+def test_of_a_run_that_failed_only_what_its_stages_finished_is_taken(lab: Lab):
+    """A pod that is lost while it uploads leaves a part, and what never ran took nothing from the cache."""
+    older = lab.begin("older", DONE, "others")
+    lab.leave(older, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    cut = {**dict.fromkeys(STAGES[:3], "SUCCEEDED"), "train": "FAILED(2)", "evaluate": "OMITTED"}
+    run = lab.begin("cut", [Frame("FAILED", cut)], "images")
+    written = lab.leave(run, *INGESTED, *VALIDATED, *TRANSFORMED, TRAINED[0])
+    missing = (
+        "run cut has no artifact 'model' that is up to date; run the stage that makes it, or name a run that has it."
+    )
+    assert lab.refused("--component", "evaluate", "--from-run", "cut") == missing
+    lab.server.script = DONE
+    stage(lab, "train", "--from-run", "cut")()
+    assert arguments(lab, lab.runs()[-1])["transformed_examples_uri"] == written["transformed_examples"]
+
+
 def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
     """KFP takes from its cache what a task of the same image, parameters and inputs wrote.
 
