@@ -12,11 +12,12 @@ from urllib.parse import SplitResult, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener, getproxies
 
 from components.shared.deadlines import TooLate, run_within
-from components.shared.errors import UserError, clean
+from components.shared.errors import UserError, clean, shorten
 from components.shared.hosts import check_private
 
 VARIABLE = "WEBHOOK"  # in which the task of a pipeline that tells of its end finds the address
 SECONDS = 10  # within which a webhook must have answered
+LONGEST = 300  # characters of a reason
 SECRET = "the address of a webhook, which is as good as a password,"
 
 
@@ -35,16 +36,20 @@ def check_webhook(address: str) -> None:
     check_private(address, SECRET)
 
 
-def describe_end(run: str, state: str, *, failed: str = "", link: str = "") -> str:
+def describe_end(run: str, state: str, *, failed: str = "", reason: str = "", link: str = "") -> str:
     """The line that says how a run ended.
 
     Args:
         run: its name.
         state: what became of it, such as succeeded.
         failed: the task that failed first; empty if none did, or if that is not known.
+        reason: why it did, if that is known.
         link: the address of a page about the run; empty if there is none.
     """
-    return f"{clean(run)}: {state}{f' in {failed}' if failed else ''}{f', {link}' if link else ''}"
+    why = shorten(reason)
+    why = why if len(why) <= LONGEST else f"{why[: LONGEST - 1]}…"
+    place = f" in {failed}{f': {why}' if why else ''}" if failed else ""
+    return f"{clean(run)}: {state}{place}{f', {link}' if link else ''}"
 
 
 def send(webhook: str, text: str) -> None:

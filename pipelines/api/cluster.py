@@ -202,9 +202,8 @@ class ClusterRun(Run):
         """See Run."""
         tasks = self._execution.tasks
         stages = {task.name: task.stage for task in tasks}
-        states = waiting.read_task_states(self._run, tasks)
         progress = waiting.read_progress(self._run, tasks)
-        return [Task(name, stages[name], states[name], seconds) for name, (_, seconds) in progress.items()]
+        return [Task(name, stages[name], how.state, how.seconds) for name, how in progress.items()]
 
     @cached_property
     def outputs(self) -> dict[tuple[str, str], str]:

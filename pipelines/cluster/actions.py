@@ -125,9 +125,10 @@ def list_runs(cluster: Cluster, request: RunRequest, options: ClusterOptions) ->
 
 
 def attach(cluster: Cluster, name: str, *, request: RunRequest, options: ClusterOptions, webhook: str = "") -> str:
-    """Waits for a run as wait_for_results does."""
+    """Waits for a run as wait_for_results does; its pages go where those of its own experiment are."""
     with cluster.within(options.limit):
         run = runs.find(cluster, name, request.experiment)
+        request = replace(request, experiment=runs.name_experiment(cluster, run, request.experiment))
     return wait_for_results(cluster, run, request=request, options=options, webhook=webhook)
 
 
@@ -144,9 +145,10 @@ def terminate(cluster: Cluster, name: str, *, request: RunRequest, options: Clus
         UserError: it has ended already.
     """
     run = runs.find(cluster, name, request.experiment)
+    if run.state not in waiting.FINAL:
+        run = runs.terminate(cluster, run)
     if run.state in waiting.FINAL:
         raise UserError(f"run {run.display_name}: has ended already ({waiting.read_state(run)}).")
-    runs.terminate(cluster, run.run_id)
     print_line(f"terminating {run.display_name}")
     attach = write_action(request, options, "--attach", str(run.run_id))
     print_steps([Step("see it end, and fetch the pages of what has succeeded", command=attach)])

@@ -13,10 +13,12 @@ from components.shared.cloud_storage import list_objects
 from components.shared.errors import UserError
 from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster
+from pipelines.cluster.nodes import TaskNodes, find_nodes
 from pipelines.compiler.spec import Spec, Task, find_component, find_dag, find_executor, find_sources, list_tasks
 
 # What the functions of pipelines.compiler.spec raise on a spec whose parts name what is not there, or themselves.
 BROKEN = (KeyError, IndexError, ValueError, RecursionError)
+LOG = re.compile(r"executor-logs(?:-(\d+))?")  # what an attempt printed, beside its outputs; the first one is number 0
 Uris = dict[tuple[str, str], str]  # by the name of a task, and of its output
 
 
@@ -24,9 +26,13 @@ class Execution(NamedTuple):
     """A run, and the pipeline as it was when the run was started."""
 
     run: V2beta1Run
-    pipeline: str
     spec: Spec
     folder: str  # the folder in Cloud Storage to which its tasks wrote
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline in its YAML; people may upload that under another one."""
+        return str(self.spec["pipelineInfo"]["name"])
 
     @property
     def tasks(self) -> list[Task]:
@@ -34,62 +40,77 @@ class Execution(NamedTuple):
         return list_tasks(self.spec)
 
     @property
-    def makers(self) -> list[Task]:
-        """The tasks that make artifacts."""
-        return [
-            task
-            for task in self.tasks
-            if find_component(self.spec, find_dag(self.spec, task.parts), task.name).get("outputDefinitions")
-        ]
+    def outputs(self) -> dict[str, list[str]]:
+        """The names of the artifacts that each task makes; tasks that make none are left out."""
+        components = {
+            task.name: find_component(self.spec, find_dag(self.spec, task.parts), task.name) for task in self.tasks
+        }
+        declared = {
+            task: [*component.get("outputDefinitions", {}).get("artifacts", {})]
+            for task, component in components.items()
+        }
+        return {task: names for task, names in declared.items() if names}
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters that the run was started with."""
         return (self.run.runtime_config and self.run.runtime_config.parameters) or {}
 
+    def list_cached(self, uris: Uris) -> list[str]:
+        """The tasks that took their outputs from the cache, where `uris` are those that were found.
+
+        A run of which the server does not tell its tasks took what it has not written.
+        """
+        nodes = find_nodes(self.run, self.tasks)
+        wrote = {task for (task, _), uri in uris.items() if uri.startswith(f"{self.folder}/")}
+        return [task for task in self.outputs if task not in wrote and not has_run(nodes.get(task))]
+
+
+def has_run(nodes: TaskNodes | None) -> bool:
+    """Whether the server says that a container of the task ran; of a cached one none did."""
+    return bool(nodes and nodes.containers and not nodes.is_cached)
+
 
 def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
     """The run with its pipeline.
 
     Raises:
-        UserError: the run's pipeline was not uploaded, or is not one.
+        UserError: the server does not say what its pipeline was, or it is none.
     """
-    version = run.pipeline_version_reference
-    if not (version and version.pipeline_id):
-        raise UserError(f"run {run.display_name}: was not started from an uploaded pipeline.")
-    pipeline = cluster.call(lambda client: client.get_pipeline(version.pipeline_id)).display_name
-    uploaded = cluster.call(
-        lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id)
-    )
-    spec = _check_spec(uploaded.pipeline_spec)
+    spec = _read_spec(cluster, run)
     if not spec:
         raise UserError(f"run {run.display_name}: its pipeline is not one that Kubeflow Pipelines can have run.")
-    return _make_execution(cluster, run, pipeline=pipeline, spec=spec)
+    return _make_execution(cluster, run, spec)
 
 
 def find_artifacts(cluster: Cluster, execution: Execution, tasks: Collection[str] | None = None) -> Uris:
     """Finds what the run's tasks wrote or took from the cache, in the order of the tasks; what is gone is left out.
 
-    The server does not record where cached artifacts come from. KFP reuses only outputs of a task in the same pipeline
-    with the same container, parameters and inputs, so the newest such task wrote them.
+    The server does not record where cached artifacts come from. KFP reuses only outputs of a task with the same
+    container, parameters and inputs, in a pipeline whose YAML has the same name, so the newest such task wrote them.
 
     Args:
         cluster: where the run is.
         execution: the run.
         tasks: those to look at, which have succeeded; None stands for all.
     """
-    names = [task.name for task in execution.makers if tasks is None or task.name in tasks]
+    names = [name for name in execution.outputs if tasks is None or name in tasks]
     uris = {output: uri for output, uri in _find_written(execution).items() if output[0] in names}
-    wrote = {task for task, _ in uris}
     own = _describe_works(execution)
-    cached = {name: own[name] for name in names if name not in wrote}
+    cached = {name: own[name] for name in execution.list_cached(uris) if name in names}
     for earlier in _list_earlier(cluster, execution) if cached else ():
-        works = _describe_works(earlier)
-        twins = {name: twin for name in cached for twin, work in works.items() if work == cached[name]}
+        works, nodes = _describe_works(earlier), find_nodes(earlier.run, earlier.tasks)
+        twins = {
+            name: twin
+            for name in cached
+            for twin, work in works.items()
+            if work == cached[name] and _may_have_written(nodes.get(twin))
+        }
         outputs = _find_written(earlier) if twins else {}
         for name, twin in twins.items():
-            if left := {(name, output): uri for (task, output), uri in outputs.items() if task == twin}:
-                uris |= left
+            left = {(name, output): uri for (task, output), uri in outputs.items() if task == twin}
+            uris |= left
+            if left or has_run(nodes.get(twin)):  # or it was written there, and is gone
                 del cached[name]
         if not cached:
             break
@@ -110,49 +131,69 @@ def list_written(folder: str) -> Uris:
     written = []
     for item in list_objects(folder, if_missing="check pipeline_root in the config"):
         task, *attempt = item.name.split("/")[:3]
-        if len(attempt) == 2:
+        if len(attempt) == 2 and not LOG.fullmatch(attempt[1]):
             written.append((item.updated, (task, attempt[1]), f"{folder.rstrip('/')}/{task}/{'/'.join(attempt)}"))
     return {output: uri for _, output, uri in sorted(written)}
 
 
-def _make_execution(cluster: Cluster, run: V2beta1Run, *, pipeline: str, spec: Spec) -> Execution:
+def _make_execution(cluster: Cluster, run: V2beta1Run, spec: Spec) -> Execution:
     root = (run.runtime_config and run.runtime_config.pipeline_root) or cluster.config.pipeline_root
-    return Execution(run, pipeline, spec, f"{root.rstrip('/')}/{pipeline}/{run.run_id}")
+    return Execution(run, spec, f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{run.run_id}")
 
 
 def _find_written(execution: Execution) -> Uris:
     """Lists the outputs of tasks, without those of importers."""
-    names = {task.name for task in execution.tasks}
-    return {output: uri for output, uri in list_written(execution.folder).items() if output[0] in names}
+    outputs = execution.outputs
+    return {(task, name): uri for (task, name), uri in list_written(execution.folder).items() if task in outputs}
+
+
+def _may_have_written(nodes: TaskNodes | None) -> bool:
+    """Whether a task may have written what another one took from the cache: it succeeded, and took nothing itself."""
+    if not nodes or not nodes.task:
+        return True  # the server does not tell
+    return nodes.task.state == "SUCCEEDED" and not nodes.is_cached
 
 
 def _list_earlier(cluster: Cluster, execution: Execution) -> Iterator[Execution]:
-    """The pipeline's runs before this one, of the newest of all pipelines, as many as one page has, newest first."""
-    versions: dict[str, Spec | None] = {}
+    """The runs before this one of pipelines of this name, of the newest of all as many as a page has, newest first."""
+    known: dict[str, Spec | None] = {}
     for run in runs.list_newest(cluster, None, count=runs.LARGEST_PAGE):
-        version = run.pipeline_version_reference
-        is_same = version and version.pipeline_id == execution.run.pipeline_version_reference.pipeline_id
-        if is_same and run.created_at < execution.run.created_at:
-            key = version.pipeline_version_id
-            if key not in versions:
-                versions[key] = _read_spec(cluster, version.pipeline_id, key)
-            if spec := versions[key]:
-                yield _make_execution(cluster, run, pipeline=execution.pipeline, spec=spec)
+        if run.created_at < execution.run.created_at:
+            version = run.pipeline_version_reference
+            key = version.pipeline_version_id if version else run.run_id
+            if key not in known:
+                known[key] = _read_spec(cluster, run, expected=(404,))
+            spec = known[key]
+            if spec and spec["pipelineInfo"]["name"] == execution.pipeline:
+                yield _make_execution(cluster, run, spec)
 
 
-def _read_spec(cluster: Cluster, pipeline_id: str, version_id: str) -> Spec | None:
-    """The spec of an uploaded version; None for one that somebody has deleted, or that is none."""
+def _read_spec(cluster: Cluster, run: V2beta1Run, *, expected: tuple[int, ...] = ()) -> Spec | None:
+    """The pipeline of a run, of an uploaded version or brought along; None if it is none.
+
+    Args:
+        cluster: where the run is.
+        run: the run.
+        expected: the statuses with which the server may refuse; then there is none.
+    """
+    version = run.pipeline_version_reference
+    if not (version and version.pipeline_id):
+        return _check_spec(run.pipeline_spec)
     try:
-        version = cluster.call(lambda client: client.get_pipeline_version(pipeline_id, version_id), expected=(404,))
-    except ApiException:
+        uploaded = cluster.call(
+            lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id),
+            expected=expected,
+        )
+    except ApiException:  # somebody has deleted it
         return None
-    return _check_spec(version.pipeline_spec)
+    return _check_spec(uploaded.pipeline_spec)
 
 
 def _check_spec(content: Any) -> Spec | None:
     """What a server has as a pipeline's spec, as protobuf writes it; None if it is none."""
-    if isinstance(content, dict):
-        content = content.get("pipeline_spec", content)  # beside it may be what Kubernetes alone is told
+    if not isinstance(content, dict):
+        return None
+    content = content.get("pipeline_spec", content)  # beside it may be what Kubernetes alone is told
     try:
         spec: Spec = json_format.MessageToDict(
             json_format.ParseDict(content, PipelineSpec(), ignore_unknown_fields=True)
@@ -161,10 +202,10 @@ def _check_spec(content: Any) -> Spec | None:
             spec["deploymentSpec"], PipelineDeploymentConfig(), ignore_unknown_fields=True
         )
         spec["deploymentSpec"] = json_format.MessageToDict(executors)
-        tasks = list_tasks(spec)
+        names = [spec["pipelineInfo"]["name"], *(task.name for task in list_tasks(spec))]
     except (json_format.ParseError, *BROKEN):
         return None
-    return spec if all(re.fullmatch(r"[\w-]+", task.name) for task in tasks) else None
+    return spec if all(re.fullmatch(r"[\w-]+", name) for name in names) else None
 
 
 def _describe_works(execution: Execution) -> dict[str, object]:

@@ -6,8 +6,18 @@ from kfp_server_api import V2beta1Run
 
 from components.shared.errors import UserError
 from pipelines.cluster import runs
-from pipelines.cluster.artifacts import BROKEN, Execution, Uris, find_artifacts, list_written, read_execution
+from pipelines.cluster.artifacts import (
+    BROKEN,
+    Execution,
+    Uris,
+    find_artifacts,
+    has_run,
+    list_written,
+    read_execution,
+)
 from pipelines.cluster.connection import Cluster
+from pipelines.cluster.nodes import find_nodes
+from pipelines.cluster.waiting import read_task_states
 from pipelines.compiler.single_stage import FROM_RUN
 from pipelines.compiler.spec import Task, find_parameters, find_sources, is_own
 from pipelines.compiler.stages import Stages
@@ -29,12 +39,16 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
     """
     execution = read_execution(cluster, run)
     check_not_comparison(execution.pipeline, run.display_name)
-    uris = find_artifacts(cluster, execution)
+    states = read_task_states(run, execution.tasks)
+    ended_well = None if run.state == "SUCCEEDED" else [name for name, state in states.items() if state == "succeeded"]
+    uris = find_artifacts(cluster, execution, ended_well)
     earlier = runs.find_by_id(cluster, str(execution.parameters.get(FROM_RUN, "")))
     before = describe_run(cluster, earlier, stages=stages, stage=stage) if earlier else None
     outdated = stages.list_affected(*(task.stage for task in execution.tasks if task.is_own))
+    lost = _find_lost(execution, uris)
     artifacts = _name_artifacts(execution, uris=uris, stages=stages, before=before, outdated=outdated)
-    described = EarlierRun(run.run_id, run.display_name, artifacts, {}, {})
+    artifacts = {name: uri for name, uri in artifacts.items() if name not in lost}
+    described = EarlierRun(run.run_id, run.display_name, artifacts, {}, {}, lost)
     task = _find_last_task(execution, stage)
     if not task:
         return inherit_task(described, before, outdated) if before else described
@@ -75,6 +89,22 @@ def _name_artifacts(
             if any(is_own(task, stage) for stage in stages.contracts)
         }
     return {name: uri for name, uri in earlier.items() if name not in outdated} | made | taken
+
+
+def _find_lost(execution: Execution, uris: Uris) -> dict[str, str]:
+    """Where each artifact should be that the run wrote, by what the server says, but that is not there.
+
+    If several have one name, the last counts.
+    """
+    nodes, states = find_nodes(execution.run, execution.tasks), read_task_states(execution.run, execution.tasks)
+    wrote = {task for task, _ in uris}
+    lost: dict[str, str] = {}
+    for task in (task for task in execution.tasks if task.is_own and states[task.name] == "succeeded"):
+        for output in execution.outputs.get(task.name, []):
+            lost.pop(output, None)
+            if task.name not in wrote and has_run(nodes.get(task.name)):
+                lost[output] = f"{execution.folder}/{task.name}"
+    return lost
 
 
 def _find_last_task(execution: Execution, stage: str | None) -> Task | None:

@@ -16,6 +16,7 @@ from components.shared.formats.examples import MANIFEST, ExamplesManifest
 from pipelines.cluster import runs, waiting
 from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, read_execution
 from pipelines.cluster.connection import Cluster
+from pipelines.cluster.stage_failures import StageFailure
 from pipelines.compiler.spec import Task
 from pipelines.output.display import print_comparison, print_figures, print_steps
 from pipelines.output.index import FILE as INDEX
@@ -35,6 +36,7 @@ class EndedRun(NamedTuple):
     folder: Path  # on this machine, for its pages
     request: RunRequest  # whose experiment and folder of runs it belongs to; it may have asked for --attach alone
     command: Command | None  # that started the run, if it was started from this machine
+    failures: list[StageFailure]
 
 
 def locate_folder(request: RunRequest, run: V2beta1Run) -> Path:
@@ -42,7 +44,9 @@ def locate_folder(request: RunRequest, run: V2beta1Run) -> Path:
     return request.runs / request.experiment / str(run.run_id)
 
 
-def fetch_results(cluster: Cluster, execution: Execution, *, state: str, request: RunRequest) -> None:
+def fetch_results(
+    cluster: Cluster, execution: Execution, *, state: str, request: RunRequest, failures: list[StageFailure]
+) -> None:
     """Shows and keeps what a run has made: of a success its figures, of any run its reports, with a first page.
 
     Args:
@@ -50,6 +54,7 @@ def fetch_results(cluster: Cluster, execution: Execution, *, state: str, request
         execution: the run, which has ended.
         state: how it ended.
         request: whose experiment and folder of runs it belongs to.
+        failures: of its tasks.
 
     Raises:
         UserError: what it has made cannot be found.
@@ -57,7 +62,7 @@ def fetch_results(cluster: Cluster, execution: Execution, *, state: str, request
     folder = locate_folder(request, execution.run)
     tasks = waiting.read_task_states(execution.run, execution.tasks)
     uris = find_made(cluster, execution, state)
-    ended = EndedRun(execution, state, uris, folder, request, read_command(folder))
+    ended = EndedRun(execution, state, uris, folder, request, read_command(folder), failures)
     figures = _show_figures(ended) if state == "succeeded" else None
     compared = ended.uris.get(("compare", "comparison")) if state == "succeeded" else None
     comparison = _show_comparison(compared) if compared else None
@@ -90,10 +95,10 @@ def _find_evaluate(execution: Execution) -> Task | None:
 
 def _keep_results(execution: Execution, uris: Uris, evaluate: Task) -> Evaluation:
     if (evaluate.name, "evaluation") not in uris:
-        raise UserError(
-            f"{execution.folder}: no evaluation; the stage came from the cache of an earlier run that is gone. "
-            "Run again with --no-cache."
-        )
+        place, reason = f"{execution.folder}/{evaluate.name}", "the stage has succeeded, but it is not there"
+        if evaluate.name in execution.list_cached(uris):
+            place, reason = execution.folder, "the stage came from the cache of an earlier run that is gone"
+        raise UserError(f"{place}: no evaluation; {reason}. Run again with --no-cache.")
     trainings = [task.name for task in execution.tasks if task.stage == "train" and task.parts == evaluate.parts]
     with tempfile.TemporaryDirectory() as temporary:
         evaluation = fetch(uris[evaluate.name, "evaluation"], Path(temporary, "evaluation"))
@@ -136,11 +141,9 @@ def _keep_report(uri: str, path: Path) -> bool:
 
 
 def _tell_cached(execution: Execution, uris: Uris) -> None:
-    made = {task for (task, _), uri in uris.items() if uri.startswith(execution.folder)}
-    cached = [task.name for task in execution.makers if task.name not in made]
-    if cached:
+    if cached := execution.list_cached(uris):
         print(f"from the cache: {', '.join(cached)}")
-    lost = set(cached) - {task for task, _ in uris}
+    lost = execution.outputs.keys() - {task for task, _ in uris}
     if lost:
         print(f"no artifacts found, so no reports of: {', '.join(sorted(lost))}")
 
@@ -154,7 +157,7 @@ def _describe_run(
         pipeline=ended.execution.pipeline,
         run=run.display_name,
         end=f"started {run.created_at:%Y-%m-%d %H:%M} UTC, {ended.state} after {took or 0:,.0f} s",
-        failures=dict.fromkeys(waiting.list_failed(run, tasks), "its log is on the page that is named last."),
+        failures={failure.task: _write_said(failure) for failure in ended.failures},
         origin={
             "experiment": ended.request.experiment,
             "images": str(parameters.get("data_uri", "")),
@@ -173,6 +176,12 @@ def _describe_run(
         comparison=comparison,
         details={"Logs, parameters and artifacts are at": link_to_run(cluster, run)},
     )
+
+
+def _write_said(failure: StageFailure) -> str:
+    if not failure.said:
+        return "its log is on the page that is named last."
+    return f"{failure.said}{f' ({failure.again.strip()})' if failure.again else ''}"
 
 
 def _list_versions(ended: EndedRun, figures: Evaluation | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What Kubernetes itself says of a cluster to which the kubeconfig leads: its settings, and how large its nodes are."""
+"""What Kubernetes itself says of a cluster to which the kubeconfig leads: settings, nodes, and the pods of a run."""
 
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -50,6 +50,15 @@ def list_nodes(cluster: Cluster) -> list[Node]:
         return [_read_node(node) for node in listed if not node["spec"].get("unschedulable")]
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{cluster.name}: what it says of its nodes is not what Kubernetes says.") from None
+
+
+def list_pods(cluster: Cluster, namespace: str, label: str) -> list[dict[str, Any]]:
+    """The pods that have a label, NAME=VALUE, as Kubernetes has them in JSON.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    return _ask(cluster, f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={quote(label)}").get("items") or []
 
 
 def _read_node(node: dict[str, Any]) -> Node:

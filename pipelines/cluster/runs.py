@@ -36,6 +36,7 @@ VERSION_DIGITS = 16  # hexadecimal, of a SHA-256
 UNSTORABLE = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")  # emoji and the like, which take four bytes
 PAGE, LARGEST_PAGE = 20, 200  # runs; the latter is the most that the server sends
 SETTLING = 2  # seconds in which a server ends what it was asked for by a request whose answer was lost
+GOING = ("PENDING", "RUNNING", "PAUSED")  # states of runs that can be ended
 OTHER_RUN = "it tells of another run than that which was asked for"
 # Which of kubectl's options show the run of each workflow, whose own name the server makes up.
 WORKFLOW_NAMES = r"custom-columns=NAME:.metadata.name,RUN:.metadata.annotations.pipelines\.kubeflow\.org/run_name"
@@ -289,6 +290,23 @@ def find_by_id(cluster: Cluster, run_id: str) -> V2beta1Run | None:
         return None
 
 
+def name_experiment(cluster: Cluster, run: V2beta1Run, asked: str) -> str:
+    """The name of the experiment that a run is in, as it was asked for if it means the same one.
+
+    It becomes the name of a folder, and other people name experiments too: where it cannot, it is the id.
+    """
+    if not run.experiment_id:
+        return asked
+    try:
+        experiment = cluster.call(lambda client: client.get_experiment(run.experiment_id), expected=(404,))
+    except ApiException:  # somebody has deleted it
+        return asked
+    if _is_named(experiment, asked):
+        return asked
+    is_folder = re.fullmatch(r"(?!\.\.?$)[^/\\]+", experiment.display_name)
+    return str(experiment.display_name if is_folder else experiment.experiment_id)
+
+
 def list_newest(cluster: Cluster, experiment: str | None, *, count: int = PAGE) -> list[V2beta1Run]:
     """The newest runs of an experiment, or of all, newest first."""
     return list(itertools.islice(iterate_newest(cluster, experiment, page_size=count), count))
@@ -338,19 +356,26 @@ def _iterate_pages(
         seen.add(token)
 
 
-def terminate(cluster: Cluster, run_id: str) -> None:
-    """Asks for the end of a run."""
+def terminate(cluster: Cluster, run: V2beta1Run) -> V2beta1Run:
+    """Asks for the end of a run; returns it, as it is now if it has begun to end by itself."""
     was_asked = False
 
     def terminate_once(client: Any) -> None:
         """Looks first when it has asked already: the server refuses to end what ends."""
         nonlocal was_asked
-        if was_asked and client.get_run(run_id).state not in ("PENDING", "RUNNING", "PAUSED"):
+        if was_asked and client.get_run(run.run_id).state not in GOING:
             return
         was_asked = True
-        client.terminate_run(run_id)
+        client.terminate_run(run.run_id)
 
-    cluster.call(terminate_once)
+    try:
+        cluster.call(terminate_once, expected=(400,))
+    except ApiException as error:
+        now = read(cluster, run.run_id)
+        if now.state in GOING:
+            raise UserError(cluster.explain(error)) from None
+        return now
+    return run
 
 
 def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1RecurringRun:

@@ -17,6 +17,7 @@ from pipelines.cluster.checks import check_endpoint
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results, link_to_run, locate_folder
+from pipelines.cluster.stage_failures import StageFailure, explain_failures
 from pipelines.cluster.start_checks import check_start
 from pipelines.compiler.code_version import find_commit
 from pipelines.compiler.config import Config, check_names_are_filled_in
@@ -157,19 +158,31 @@ def wait_for_results(
     except NoAnswerYetError:
         notify_end(webhook, run.display_name, "its server does not answer any more", link=link)
         raise
-    failed = waiting.list_failed(run, tasks)
-    notify_end(webhook, run.display_name, state, failed=failed[0] if failed and state == "failed" else "", link=link)
-    for name in failed:
-        print_line(f"{name} failed; its log is at {link}")
+    execution = execution._replace(run=run)
+    with cluster.within(options.limit):
+        failures = explain_failures(cluster, execution, waiting.list_failed(run, tasks))
+    first = failures[0] if failures and state == "failed" else None
+    failed, reason = (first.task, first.reason) if first else ("", "")
+    notify_end(webhook, run.display_name, state, failed=failed, reason=reason, link=link)
+    for failure in failures:
+        print_line(_write_failure(failure, link))
     took = waiting.measure_seconds(run.created_at, run.finished_at)
     print_line(f"{state} after {took or 0:.0f} s")
     try:
-        fetch_results(cluster, execution._replace(run=run), state=state, request=request)
+        fetch_results(cluster, execution, state=state, request=request, failures=failures)
     except UserError as error:
         if state == "succeeded":
             raise
         print_line(f"no page of this run, because what it made cannot be fetched: {error}")
     return state
+
+
+def _write_failure(failure: StageFailure, link: str) -> str:
+    """What a task that failed said, and where the rest of it is."""
+    places = " and ".join(filter(None, (failure.log, link)))
+    if not failure.said:
+        return f"{failure.task} failed{failure.again}; its log is at {places}"
+    return f"{failure.task} failed{failure.again}: {failure.said}\nits log is at {places}"
 
 
 def _upload(

@@ -4,14 +4,17 @@ import contextlib
 import datetime
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfp_server_api import V2beta1Run
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 
 from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
+from pipelines.cluster.nodes import TaskNodes, find_nodes, has_ended
+from pipelines.cluster.pods import explain_wait
 from pipelines.compiler.spec import Task
 from pipelines.output.console import OutputConsole
 from pipelines.output.display import write_task
@@ -19,10 +22,20 @@ from pipelines.output.display import write_task
 FINAL = {"SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
 STATES = {**FINAL, "PENDING": "waiting", "RUNNING": "running", "CANCELING": "cancelling", "PAUSED": "paused"}
 PATIENCE = 600  # seconds without an answer
+SETTLING = 10  # seconds in which the server learns how the last tasks ended, after it has learned that of the run
+LONG = 60  # seconds after which it is worth a look why a pod still waits
 
 
 class StillRunning(Exception):
     """The time to wait is over; the run continues."""
+
+
+class TaskProgress(NamedTuple):
+    """How a task goes."""
+
+    state: str  # in one word
+    seconds: float | None = None  # that it took, or has taken so far; None if it has not begun
+    attempt: int = 1  # the number of the last one
 
 
 def wait_for_run(
@@ -30,17 +43,20 @@ def wait_for_run(
 ) -> tuple[V2beta1Run, str]:
     """The run when it has ended, and how: succeeded, failed, cancelled or skipped.
 
-    Meanwhile it shows the tasks, on a terminal in a live table, otherwise with a line per change.
+    Meanwhile it shows the tasks, on a terminal in a live table, otherwise with a line per change; and once why a task
+    waits for long.
 
     Raises:
         StillRunning: `limit` seconds are over.
         UserError: the endpoint gave no answer for ten minutes.
     """
     end = time.monotonic() + limit if limit else float("inf")
-    shown: dict[str, str] = {}
-    pause = 0.5
+    settled = float("inf")  # when the end of its tasks is not waited for any longer
+    shown: dict[str, TaskProgress] = {}
+    explained: set[str] = set()
     was_cancelled = False
-    with _display([task.name for task in tasks]) as show, cluster.within(limit):
+    pause = 0.5
+    with _display([task.name for task in tasks]) as (show, tell), cluster.within(limit):
         while True:
             asked = time.monotonic()
             try:
@@ -52,43 +68,46 @@ def wait_for_run(
             now = read_progress(run, tasks)
             show(now)
             was_cancelled |= read_state(run) in ("cancelling", "cancelled")
-            if run.state in FINAL:  # not every server's history says that it was cancelled
-                return run, "cancelled" if was_cancelled and run.state == "FAILED" else read_state(run)
-            states = {name: state for name, (state, _) in now.items()}
-            pause = 0.5 if states != shown else min(1.5 * pause, 5)
+            if run.state in FINAL:
+                settled = min(settled, time.monotonic() + SETTLING, end)
+                if _is_settled(run, tasks) or time.monotonic() >= settled:
+                    # not every server's history says that it was cancelled
+                    return run, "cancelled" if was_cancelled and run.state == "FAILED" else read_state(run)
+            else:
+                for task in _list_stuck(run, tasks):
+                    if task not in explained:
+                        explained.add(task)
+                        tell(explain_wait(cluster, run, task))
+            states = {name: progress._replace(seconds=None) for name, progress in now.items()}
+            pause = 0.5 if states != shown or run.state in FINAL else min(1.5 * pause, 5)
             shown = states
-            if time.monotonic() + pause > end:
+            if time.monotonic() + pause > end and run.state not in FINAL:
                 raise StillRunning
             time.sleep(pause)
 
 
 def read_state(run: V2beta1Run) -> str:
     """The run's state in one word; servers may call a run failed that was cancelled."""
-    if run.state == "FAILED" and any(status.state == "CANCELING" for status in run.state_history or []):
+    if run.state == "FAILED" and _list_cancellations(run):
         return "cancelled"
     return STATES.get(run.state, "waiting")
 
 
 def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
-    """The tasks that failed, themselves or their drivers; only their logs say why."""
-    nodes, drivers = _find_nodes(run, tasks), _find_nodes(run, tasks, "-driver")
-    failed = {name for found in (nodes, drivers) for name, node in found.items() if node.state == "FAILED"}
-    return [task.name for task in tasks if task.name in failed]
+    """The tasks that failed, themselves or their drivers, and not because somebody ended the run."""
+    return [name for name, state in read_task_states(run, tasks).items() if state == "failed"]
 
 
-def read_progress(run: V2beta1Run, tasks: list[Task]) -> dict[str, tuple[str, float | None]]:
-    """The state and the seconds of each task, in the order in which they began."""
-    found = {
-        name: (STATES.get(node.state, "waiting"), measure_seconds(node.start_time or node.create_time, node.end_time))
-        for name, node in _find_nodes(run, tasks).items()
-    }
-    return found | {task.name: ("waiting", None) for task in tasks if task.name not in found}
+def read_progress(run: V2beta1Run, tasks: list[Task]) -> dict[str, TaskProgress]:
+    """How each task goes, in the order in which they began."""
+    found = {name: _describe_progress(run, nodes) for name, nodes in find_nodes(run, tasks).items()}
+    return found | {task.name: TaskProgress("waiting") for task in tasks if task.name not in found}
 
 
 def read_task_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, str]:
-    """The state of each task in one word; one whose driver failed has failed."""
-    states = {name: state for name, (state, _) in read_progress(run, tasks).items()}
-    return states | dict.fromkeys(list_failed(run, tasks), "failed")
+    """The state of each task in one word, in the order of the pipeline."""
+    progress = read_progress(run, tasks)
+    return {task.name: progress[task.name].state for task in tasks}
 
 
 def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
@@ -103,35 +122,88 @@ def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | No
     return max((end - start).total_seconds(), 0)
 
 
-def _find_nodes(run: V2beta1Run, tasks: list[Task], suffix: str = "") -> dict[str, Any]:
-    """What the server says of each task that has begun, or of its driver; the earliest first.
+def _describe_progress(run: V2beta1Run, nodes: TaskNodes) -> TaskProgress:
+    """How a task goes; one whose driver failed has failed, and one whose pod waits is waiting."""
+    ends = [node for node in (nodes.task, nodes.driver) if node and node.state == "FAILED"]
+    state = STATES.get(nodes.task.state, "waiting") if nodes.task else "waiting"
+    if ends:
+        state = "cancelled" if _was_cut_off(run, ends[0]) else "failed"
+    elif state == "running" and nodes.waiting:
+        state = "waiting"
+    node = nodes.task
+    seconds = measure_seconds(node.start_time or node.create_time, node.end_time) if node and node.state else None
+    return TaskProgress(state, seconds, nodes.attempt)
 
-    Beside these it has the workflow itself, nodes around those of the tasks, and one for each attempt: the last counts.
-    """
-    names = {f"{task.name}{suffix}": task.name for task in tasks}
-    nodes = sorted((run.run_details and run.run_details.task_details) or [], key=_rank_start)
-    return {names[node.display_name]: node for node in nodes if node.display_name in names}
+
+def _was_cut_off(run: V2beta1Run, node: Any) -> bool:
+    """Whether a node that counts as failed was ended because somebody ended the run."""
+    if cancellations := _list_cancellations(run):
+        return not has_ended(node) or node.end_time >= cancellations[0]
+    return bool(run.state == "CANCELED")
 
 
-def _rank_start(node: Any) -> tuple[bool, str]:
-    return not node.start_time or node.start_time.year <= 1970, str(node.start_time)
+def _list_cancellations(run: V2beta1Run) -> list[datetime.datetime]:
+    """When somebody ended the run."""
+    history = run.state_history or []
+    return [status.update_time for status in history if status.state == "CANCELING" and status.update_time]
+
+
+def _is_settled(run: V2beta1Run, tasks: list[Task]) -> bool:
+    """Whether the server knows how the tasks of a run ended that has ended."""
+    nodes = find_nodes(run, tasks)
+    if run.state == "SUCCEEDED":
+        return len(nodes) == len(tasks) and not any(_goes_on(each.task) for each in nodes.values())
+    states = read_task_states(run, tasks).values()
+    return not any(_goes_on(each.task) for each in nodes.values()) and (
+        run.state != "FAILED" or any(state in ("failed", "cancelled") for state in states)
+    )
+
+
+def _goes_on(node: Any) -> bool:
+    return node is None or STATES.get(node.state) in ("waiting", "running", "cancelling")
+
+
+def _list_stuck(run: V2beta1Run, tasks: list[Task]) -> list[str]:
+    """The tasks whose pods have waited for long; an empty name if it is that of the run itself."""
+    found = find_nodes(run, tasks)
+    if not found:
+        nodes = (run.run_details and run.run_details.task_details) or []
+        return [""] if any(_waits_long(node) for node in nodes if node.state == "PENDING") else []
+    return [name for name, nodes in found.items() if nodes.waiting and _waits_long(nodes.waiting)]
+
+
+def _waits_long(node: Any) -> bool:
+    return (measure_seconds(node.start_time, None) or 0) > LONG
 
 
 @contextlib.contextmanager
-def _display(stages: list[str]) -> Iterator[Callable[[dict[str, tuple[str, float | None]]], None]]:
+def _display(tasks: list[str]) -> Iterator[tuple[Callable[[dict[str, TaskProgress]], None], Callable[[str], None]]]:
+    """Yields a function that shows how the tasks go, and one that says something else."""
     console = OutputConsole()
-    shown = dict.fromkeys(stages, "waiting")
+    shown = dict.fromkeys(tasks, TaskProgress("waiting"))
 
-    def print_changes(tasks: dict[str, tuple[str, float | None]]) -> None:
-        for stage, (state, seconds) in tasks.items():
-            if shown[stage] != state:
-                shown[stage] = state
-                console.print(write_task(stage, state, seconds))
+    def tell(line: str) -> None:
+        console.print(escape(line))
+
+    def print_changes(progress: dict[str, TaskProgress]) -> None:
+        for task, now in progress.items():
+            before, shown[task] = shown[task], now
+            if (before.state, before.attempt) != (now.state, now.attempt):
+                console.print(_write_progress(task, now))
 
     if not console.is_terminal:
-        yield print_changes
+        yield print_changes, tell
         return
     with Live(console=console, auto_refresh=False) as live:
-        yield lambda tasks: live.update(
-            Group(*(write_task(stage, state, seconds) for stage, (state, seconds) in tasks.items())), refresh=True
+        yield (
+            lambda progress: live.update(
+                Group(*(_write_progress(task, now) for task, now in progress.items())), refresh=True
+            ),
+            tell,
         )
+
+
+def _write_progress(task: str, progress: TaskProgress) -> str:
+    """The line of a task, with rich's markup."""
+    again = f"attempt {progress.attempt}" if progress.attempt > 1 else ""
+    return write_task(task, progress.state, progress.seconds, progress=again)

@@ -7,21 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from components.shared.errors import STOPS
 from pipelines.compiler.spec import Task
 from pipelines.local.cache import TakenTask
+from pipelines.output.last_words import find_last_lines, find_sentence
 
 _ANSI = re.compile(r"\x1b\[\d+m")
 _EXECUTING = re.compile(r"Executing task '(.+)'$")
 _FINISHED = re.compile(r"Task '(.+)' finished with status (\w+)$")
 _EXECUTOR_INPUT = "Got executor_input:"  # followed by JSON
-# Lines that are not a stage's own last words: kfp's, TensorFlow's, and the dump of the executor's input.
-_LOGGED = r"\d{4}-\d\d-\d\d |\d\d:\d\d:\d\d\.\d{3} - |(WARNING|[IWE]0000|To enable the following)"
-_NOISE = re.compile(rf"$|[\[{{}}\"\]]|{_LOGGED}")
-_NOISE_AFTER_SENTENCE = re.compile(_LOGGED)
-_TRACE = "Traceback (most recent call last):"
-_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Failure)\b")  # how Python ends a trace
-_LAST_WORDS = 30  # lines
 
 
 class ExecutorInput(NamedTuple):
@@ -96,14 +89,8 @@ class Watcher:
     def find_last_words(self, name: str) -> str:
         """The sentence with which a task failed; without one, the error of its trace, or its last lines."""
         stage, lines = self._by_name[name].stage, self.lines[name]
-        if STOPS in lines:
-            sentence = lines[len(lines) - lines[::-1].index(STOPS) :]
-            return "\n".join(line for line in sentence if not _NOISE_AFTER_SENTENCE.match(line))
-        words = [line for line in lines if not _NOISE.match(line) and not line.startswith(f"{stage}: ")]
-        if _TRACE in words:
-            error = max((number for number, line in enumerate(words) if _ERROR.match(line)), default=-1)
-            words = [f"unexpected, run.log has the trace: {words[error]}", *words[error:][1:]]
-        return "\n".join(words[-_LAST_WORDS:]) or "it ended without a word, as if killed; see run.log."
+        words = find_sentence(lines) or find_last_lines(lines, stage=stage, log="run.log")
+        return words or "it ended without a word, as if killed; see run.log."
 
     def _change(self, name: str, state: str) -> None:
         self.states[name] = state

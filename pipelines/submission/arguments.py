@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -30,6 +30,7 @@ class EarlierRun:
     artifacts: dict[str, str]  # the URI of each of its artifacts, by the name of the output
     parameters: dict[str, Any]  # of its last task of the stage that is to be repeated
     inputs: dict[str, str]  # the URIs of the artifacts that this task took
+    lost: dict[str, str] = field(default_factory=dict)  # where an artifact of the run was that is gone
 
 
 def inherit_task(run: EarlierRun, before: EarlierRun, changed: set[str]) -> EarlierRun:
@@ -228,6 +229,11 @@ def address_artifacts(names: dict[str, str], run: EarlierRun) -> dict[str, str]:
     """
     available = run.artifacts | run.inputs
     for artifact in names.values():
+        if artifact in run.lost:
+            raise UserError(
+                f"run {run.name}: its artifact '{artifact}' is not at {run.lost[artifact]}, where the run wrote it; "
+                "run the stage that makes it with --no-cache, or name a run that has it."
+            )
         if artifact not in available:
             raise UserError(
                 f"run {run.name} has no artifact '{artifact}' that is up to date; run the stage that makes it, or name "

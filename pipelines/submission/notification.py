@@ -9,7 +9,7 @@ from components.shared.webhook import describe_end, send
 from pipelines.output.console import print_line
 
 
-def notify_end(webhook: str, run: str, state: str, *, failed: str = "", link: str = "") -> None:
+def notify_end(webhook: str, run: str, state: str, *, failed: str = "", reason: str = "", link: str = "") -> None:
     """Sends the line, if there is a webhook; what goes wrong is printed, and changes nothing else.
 
     Args:
@@ -17,11 +17,12 @@ def notify_end(webhook: str, run: str, state: str, *, failed: str = "", link: st
         run: the name of the run.
         state: what became of it.
         failed: the task that failed first; empty if none did.
+        reason: why it did, if that is known.
         link: the address of the run's page; empty if there is none.
     """
     if not webhook:
         return
     try:
-        send(webhook, describe_end(run, state, failed=failed, link=link))
+        send(webhook, describe_end(run, state, failed=failed, reason=reason, link=link))
     except UserError as error:
         print_line(str(error))

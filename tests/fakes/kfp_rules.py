@@ -1,6 +1,7 @@
 """What the API server of Kubeflow Pipelines 2.x refuses, how it lists, and what it tells of a run: plain functions."""
 
 import base64
+import datetime
 import json
 import operator
 import re
@@ -31,7 +32,8 @@ class Frame(NamedTuple):
     """What a poll sees: the state of the run, and of the tasks that have begun; in a part PART, the task PART/TASK.
 
     A part may be within another one, PART/PART/TASK.
-    A task may also be CACHED, or OMITTED because one before it failed.
+    A task may also be CACHED, or OMITTED because one before it failed. A task that is PENDING waits for its image or a
+    node; at its second attempt it is RUNNING(1), and so on.
     """
 
     state: str
@@ -47,7 +49,8 @@ class Refusal(Exception):
 def progress(tasks: list[str], failed: str = "", cached: tuple[str, ...] = (), exit_task: str = "") -> list[Frame]:
     """The frames of a run whose tasks come one after another, up to success or to the failure of one.
 
-    The exit task comes last, whatever becomes of the others; only then the run has ended.
+    The exit task comes last, whatever becomes of the others; only then the run has ended. The server knows that a
+    moment before it knows how the last task ended.
     """
     frames, done, state = [Frame("PENDING")], dict[str, str](), "SUCCEEDED"
     for task in tasks:
@@ -59,7 +62,7 @@ def progress(tasks: list[str], failed: str = "", cached: tuple[str, ...] = (), e
     if exit_task:
         frames.append(Frame("RUNNING", {**done, exit_task: "RUNNING"}))
         done = {**done, exit_task: "SUCCEEDED"}
-    return [*frames, Frame(state, done)]
+    return [*frames, Frame(state, frames[-1].tasks), Frame(state, done)]
 
 
 def require(value: str | None, message: str) -> str:
@@ -206,54 +209,120 @@ def _field(kind: str, key: str) -> str:
     return {"name": "display_name", "id": f"{kind}_id"}.get(key, key)
 
 
-def _nodes(workflow: str, frame: Frame) -> Iterator[tuple[str, str, str]]:
-    """Key, display name and state of each node of the Argo workflow: per task a driver, the task, and its container.
+class _Node(NamedTuple):
+    """One of the Argo workflow."""
 
-    A part of the pipeline has a driver and a node too; its tasks' names do not say that they are in it.
+    key: str  # of which its id is made
+    name: str
+    state: str
+    task: str = ""  # of the Frame, that it belongs to
+
+
+def _nodes(workflow: str, frame: Frame) -> Iterator[_Node]:
+    """The nodes: per task a driver, the task with its only attempt, and its container with each attempt of that.
+
+    A part of the pipeline has a driver and a node too; its tasks' names do not say that they are in it. What a task
+    leaves for the cache is listed with the nodes, but has no name and no state.
     """
-    yield from (("", workflow, frame.state), ("root-driver", "root-driver", "SUCCEEDED"), ("root", "root", frame.state))
+    yield _Node("", workflow, frame.state)
+    yield _Node("root-driver", "root-driver", "SUCCEEDED")
+    yield _Node("root", "root", frame.state)
     steps = [task.split("/") for task in frame.tasks]
     for part in dict.fromkeys("/".join(names[:end]) for names in steps for end in range(1, len(names))):
-        states = {state for task, state in frame.tasks.items() if task.startswith(f"{part}/")}
+        states = {_split(state)[0] for task, state in frame.tasks.items() if task.startswith(f"{part}/")}
         name = part.rpartition("/")[2]
-        yield f"{part}-driver", f"{name}-driver", "SUCCEEDED"
-        yield part, name, next((state for state in ("FAILED", "RUNNING") if state in states), "SUCCEEDED")
-    for task, state in frame.tasks.items():
+        yield _Node(f"{part}-driver", f"{name}-driver", "SUCCEEDED")
+        yield _Node(part, name, next((state for state in ("FAILED", "RUNNING") if state in states), "SUCCEEDED"))
+    for task, shown in frame.tasks.items():
+        state, attempt = _split(shown)
         name = task.rpartition("/")[2]
-        yield f"{task}-driver", f"{name}-driver", "OMITTED" if state == "OMITTED" else "SUCCEEDED"
-        yield task, name, "SUCCEEDED" if state == "CACHED" else state
+        own = {"CACHED": "SUCCEEDED", "PENDING": "RUNNING"}.get(state, state)
+        yield _Node(f"{task}-driver", f"{name}-driver", "OMITTED" if state == "OMITTED" else "SUCCEEDED", task)
+        yield _Node(task, name, own, task)
         if state != "OMITTED":
-            yield f"{task}.executor", "executor", "SKIPPED" if state == "CACHED" else state
+            yield _Node(f"{task}(0)", f"{name}(0)", own, task)
+            yield _Node(f"{task}.executor", "executor", "SKIPPED" if state == "CACHED" else own, task)
+        if state not in ("OMITTED", "CACHED"):
+            for lost in range(attempt):
+                yield _Node(_attempt_key(task, lost), f"executor({lost})", "FAILED", task)
+            yield _Node(_attempt_key(task, attempt), f"executor({attempt})", state, task)
+        if state == "SUCCEEDED":
+            yield _Node(f"{task}.cache", "", "", task)
+
+
+def _split(state: str) -> tuple[str, int]:
+    """The state of a task in a Frame without the number of its attempt, and that number."""
+    word, _, attempt = state.rstrip(")").partition("(")
+    return word, int(attempt or 0)
+
+
+def _attempt_key(task: str, attempt: int) -> str:
+    return f"{task}.executor({attempt})"
+
+
+def workflow_of(run: Json) -> str:
+    """The name of the run's workflow."""
+    return f"{re.sub('[^a-z0-9]+', '-', run['display_name'].lower())}-{run['run_id'][:5]}"
+
+
+def pod_of(run: Json, task: str, attempt: int = 0) -> str:
+    """The name of the pod in which an attempt of a task ran, named as in a Frame."""
+    return _id(workflow_of(run), _attempt_key(task, attempt))
+
+
+def _id(workflow: str, key: str) -> str:
+    return f"{workflow}-{zlib.crc32(key.encode())}" if key else workflow
+
+
+def _after(nodes: list[_Node], number: int) -> list[_Node]:
+    """The nodes that come after one: after a container all its attempts, of which only the last leads on."""
+    node, rest = nodes[number], [other for other in nodes[number + 1 :] if other.name]
+    attempts = [other for other in rest if other.task == node.task and other.name.startswith("executor(")]
+    if node.name == "executor":
+        return attempts or rest[:1]
+    is_over = not node.name or (node.name.startswith("executor(") and attempts)
+    return [] if is_over else rest[:1]
 
 
 def task_details(run: Json, frame: Frame, now: str) -> list[Json]:
     """The nodes by their ids, which have no order that means something.
 
-    As in the real server's answers a node has no error and no pod's name, but the name of the one that comes after it,
-    and one that was omitted has no state.
+    As in the real server's answers a node has no error and no pod's name, but the names of those that come after it,
+    and one that was omitted has no state. Of tasks that a frame is the first to have, one began after another.
     """
     before = {task["task_id"]: task for task in run.get("run_details", {}).get("task_details", [])}
-    workflow = f"{re.sub('[^a-z0-9]+', '-', run['display_name'].lower())}-{run['run_id'][:5]}"
+    workflow = workflow_of(run)
     nodes = list(_nodes(workflow, frame))
-    ids = [f"{workflow}-{zlib.crc32(key.encode())}" if key else workflow for key, _, _ in nodes]
+    task_ids = [str(uuid.uuid5(uuid.UUID(run["run_id"]), node.key)) for node in nodes]
+    new = list(dict.fromkeys(node.task for node, task_id in zip(nodes, task_ids, strict=True) if task_id not in before))
     details = {}
-    for number, (key, name, state) in enumerate(nodes):
-        task_id = str(uuid.uuid5(uuid.UUID(run["run_id"]), key))
-        known = before.get(task_id, {"start_time": now, "end_time": NEVER, "state_history": []})
-        ends = state in ENDED and known["end_time"] == NEVER
+    for number, (node, task_id) in enumerate(zip(nodes, task_ids, strict=True)):
+        start = _earlier(now, 10 * (len(new) - 1 - new.index(node.task))) if node.task in new else now
+        known = before.get(task_id, {"start_time": start, "end_time": NEVER, "state_history": []})
+        is_at_once = task_id not in before and _split(frame.tasks.get(node.task, ""))[0] == "CACHED"
+        end = known["end_time"] if known["end_time"] != NEVER else known["start_time"] if is_at_once else now
         detail = {
             "run_id": run["run_id"],
             "task_id": task_id,
-            "display_name": name,
+            "display_name": node.name,
             "create_time": run["created_at"],
             "start_time": known["start_time"],
-            "end_time": now if ends else known["end_time"],
-            "state": state,
-            "state_history": with_state(known["state_history"], state, now),
-            "child_tasks": [{"pod_name": node} for node in ids[number + 1 : number + 2]],
+            "end_time": end if node.state in ENDED or not node.state else NEVER,
+            "state": node.state,
+            "state_history": with_state(known.get("state_history", []), node.state, now),
+            "child_tasks": [{"pod_name": _id(workflow, other.key)} for other in _after(nodes, number)],
         }
-        details[ids[number]] = detail if state != "OMITTED" else {k: v for k, v in detail.items() if "state" not in k}
+        if node.state == "OMITTED":
+            detail = {key: value for key, value in detail.items() if "state" not in key}
+        if not node.name:
+            detail = {key: value for key, value in detail.items() if key.endswith(("_id", "_time"))}
+        details[_id(workflow, node.key)] = detail
     return [details[node] for node in sorted(details)]
+
+
+def _earlier(moment: str, seconds: int) -> str:
+    then = datetime.datetime.fromisoformat(moment) - datetime.timedelta(seconds=seconds)
+    return then.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def with_state(history: list[Json], state: str, now: str) -> list[Json]:

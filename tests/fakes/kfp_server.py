@@ -45,6 +45,7 @@ from tests.fakes.kfp_rules import (
 )
 
 API = "/apis/v2beta1"
+LOGS = "/apis/v1alpha1/runs"  # no newer version has an address for them
 KUBE_PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
 COLLECTIONS = {"pipelines": "pipeline", "experiments": "experiment", "runs": "run", "recurringruns": "recurring_run"}
 GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13}
@@ -104,10 +105,13 @@ class KfpServer:
         self.faults: list[Fault] = []  # each meets the first request that fits, and only that
         self.requests: list[Request] = []
         self.script: list[Frame] | None = None  # of the runs to come, a frame per get; None: each task succeeds
-        self.terminated_as = "CANCELED"  # FAILED with servers that repeat what Argo says
+        self.terminated_as = "FAILED"  # what Argo says, which 2.17 repeats; CANCELED with others
         self.stored: dict[str, dict[str, Json]] = {k: {} for k in [*COLLECTIONS.values(), "pipeline_version"]}
-        self.specs: dict[str, Json] = {}  # the pipeline specs by the id of their version
+        self.specs: dict[str, Json] = {}  # the pipeline specs by the id of their version, and of each run
         self.scripts: dict[str, Iterator[Frame]] = {}  # by the id of the run
+        self.shown: dict[str, Frame] = {}  # the last one of each, likewise
+        self.logs: dict[str, str] = {}  # by the name of the pod, while it or its archive is there
+        self.pods: list[Json] = []  # what Kubernetes says of those of every run, which a kubeconfig may ask
         self.workflows: list[str] = []  # the names of runs that Kubernetes was told of, stored or not
         self._clock = itertools.count(int(time.time()) - 60)  # a second per event: the order is never in doubt
         self.lock = threading.Lock()
@@ -177,8 +181,11 @@ class KfpServer:
                 f"(request: &ResourceAttributes{{{attributes},Subresource:,Name:,}}): Unauthorized access",
             )
 
-    def ask_kubernetes(self, path: str) -> tuple[int, Json]:
+    def ask_kubernetes(self, path: str, query: dict[str, str]) -> tuple[int, Json]:
         """What Kubernetes itself answers."""
+        if path.endswith("/pods"):
+            label, _, value = query["labelSelector"].partition("=")
+            return 200, {"items": [pod for pod in self.pods if pod["metadata"]["labels"].get(label) == value]}
         found = next((there for known, there in self.kubernetes.items() if path.startswith(known)), 404)
         if not isinstance(found, int):
             return 200, found
@@ -200,7 +207,7 @@ class KfpServer:
         """The bodies of the requests to exactly that path below /apis/v2beta1, first to last."""
         return [request.body for request in self.requests if (request.method, request.path) == (method, path)]
 
-    def answer(self, request: Request) -> Json:
+    def answer(self, request: Request) -> Any:
         for method, pattern, model, name in ROUTES:
             match = pattern.fullmatch(request.path)
             if match and method == request.method:
@@ -219,7 +226,7 @@ class KfpServer:
 
     @route("GET", "/healthz")
     def healthz(self, _: Request) -> Json:
-        return {"commit_sha": "unknown", "tag_name": "2.4.0", "multi_user": self.multi_user}
+        return {"commit_sha": "unknown", "tag_name": "2.17.0", "multi_user": self.multi_user}
 
     @route("GET", "/pipelines/{id}/versions")
     def list_versions(self, request: Request, pipeline_id: str) -> Json:
@@ -299,6 +306,7 @@ class KfpServer:
         run = self._new("run", **fields, storage_state="AVAILABLE", state="PENDING", finished_at=NEVER)
         run["state_history"] = [{"update_time": run["created_at"], "state": "PENDING"}]
         run["scheduled_at"] = run["created_at"]
+        self.specs[run["run_id"]] = spec
         self.scripts[run["run_id"]] = iter(self.script or progress(tasks_in_order(spec)))
         self._advance(run)
         return run
@@ -309,8 +317,18 @@ class KfpServer:
         if run["state"] not in ("PENDING", "RUNNING", "PAUSED"):
             raise Refusal(400, f"Failed to terminate a run {run_id}. Row not found")
         run["state"] = "CANCELING"
-        self.scripts[run_id] = iter([Frame("CANCELING"), Frame(self.terminated_as)])
+        going = self.shown[run_id].tasks
+        cut = {task: state if state in (*ENDED, "CACHED") else "FAILED" for task, state in going.items()}
+        ended = {**dict.fromkeys(tasks_in_order(self.specs[run_id]), "OMITTED"), **cut} if cut else {}
+        self.scripts[run_id] = iter([Frame("CANCELING", going), Frame(self.terminated_as, ended)])
         return {}
+
+    @route("GET", "/logs/{id}/nodes/{pod}/log")
+    def read_log(self, _: Request, run_id: str, pod: str) -> str:
+        self._get("run", run_id)
+        if pod not in self.logs:
+            raise Refusal(500, f'Failed to read the log: pods "{pod}" not found')
+        return self.logs[pod]
 
     @route("POST", "/recurringruns", "V2beta1RecurringRun")
     def create_recurring_run(self, request: Request) -> Json:
@@ -423,6 +441,7 @@ class KfpServer:
         frame = next(self.scripts[run["run_id"]], None)
         if frame is None:
             return
+        self.shown[run["run_id"]] = frame
         now = self._now()
         run["state_history"] = with_state(run["state_history"], frame.state, now)
         run["state"] = frame.state
@@ -459,17 +478,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server: KfpServer = self.server.stand_in  # type: ignore[attr-defined]
         url = urlsplit(self.path)
-        prefix, found, path = url.path.replace("//", "/").partition(
-            API
-        )  # //: so kfp.Client asks a kubeconfig's cluster
+        address = url.path.replace("//", "/")  # //: so kfp.Client asks a kubeconfig's cluster
+        prefix, found, path = address.replace(LOGS, f"{API}/logs").partition(API)
         fault = self._fault(server, path)
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length // 2 if fault.cut == "request" else length)
         if fault.cut == "request":
             return self._hang_up()
         request = Request(self.command, path, dict(parse_qsl(url.query)), self._content(body))
-        if prefix != server.prefix and url.path.startswith("/api/v1/") and not url.path.endswith("/pods"):
-            status, said = server.ask_kubernetes(url.path)
+        if prefix != server.prefix and url.path.startswith("/api/v1/"):
+            status, said = server.ask_kubernetes(url.path, request.query)
             return self._send(status, json.dumps(said).encode(), fault)
         server.requests.append(request)
         if not found or prefix != server.prefix:
@@ -517,12 +535,13 @@ class _Handler(BaseHTTPRequestHandler):
                 return status, HTML
             if status:
                 raise Refusal(status, "Not Found" if status == 404 else "Refused on purpose.")
-            return 200, json.dumps(server.answer(request)).encode()
+            answer = server.answer(request)
+            return 200, (answer if isinstance(answer, str) else json.dumps(answer)).encode()
         except Refusal as refusal:
             message, code = str(refusal), GRPC_CODES.get(refusal.status, 2)
             detail = {"@type": "type.googleapis.com/google.rpc.Status", "code": code, "message": message}
             error: Json = {"error": message, "code": code, "message": message, "details": [detail]}
-            if "/upload" in request.path:
+            if "/upload" in request.path or "/logs/" in request.path:
                 error = {"error_message": message, "error_details": message}
             return refusal.status, json.dumps(error).encode()
 
@@ -531,7 +550,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in fault.headers:
             self.send_header(name, value)
-        self.send_header("Content-Type", "text/html" if answer == HTML else "application/json")
+        kind = "application/json" if answer[:1] in (b"{", b"[") else "text/plain"
+        self.send_header("Content-Type", "text/html" if answer == HTML else kind)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer[: len(answer) // 2] if cut else answer)

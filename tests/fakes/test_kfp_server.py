@@ -12,7 +12,7 @@ from kfp import compiler, dsl
 from kfp.client import Client
 from kfp_server_api import ApiException
 
-from tests.fakes.kfp_rules import Frame, progress
+from tests.fakes.kfp_rules import Frame, pod_of, progress
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
 
 TASKS = ["first", "second"]
@@ -120,14 +120,17 @@ def test_a_run_goes_on_with_each_poll(server: KfpServer, client: Client, package
     assert states == [
         ("RUNNING", {"first": "RUNNING"}),
         ("RUNNING", {"first": "SUCCEEDED", "second": "RUNNING"}),
-        *[done] * 3,
+        ("SUCCEEDED", {"first": "SUCCEEDED", "second": "RUNNING"}),  # what it says of the run comes first
+        *[done] * 2,
     ]
     assert [entry.state for entry in run.state_history] == ["PENDING", "RUNNING", "SUCCEEDED"]
     assert run.finished_at > run.created_at
-    names = sorted(task.display_name for task in tasks)
+    names = sorted(task.display_name for task in tasks if task.display_name)
     drivers = ["first-driver", "root", "root-driver", "second-driver"]
     workflow = f"a-run-{run.run_id[:5]}"
-    assert names == sorted([*TASKS, *drivers, "executor", "executor", workflow])
+    containers = ["executor", "executor(0)"] * len(TASKS)
+    assert names == sorted([*TASKS, *(f"{task}(0)" for task in TASKS), *drivers, *containers, workflow])
+    assert [task.state for task in tasks if not task.display_name] == [None] * len(TASKS)  # kept for the cache
     assert all(task.end_time > task.start_time for task in tasks if task.display_name in TASKS)
     (first,) = [task for task in tasks if task.display_name == "first"]
     assert [entry.state for entry in first.state_history] == ["RUNNING", "SUCCEEDED"]
@@ -136,7 +139,7 @@ def test_a_run_goes_on_with_each_poll(server: KfpServer, client: Client, package
 def test_a_task_may_fail_or_come_from_the_cache(server: KfpServer, client: Client, package: str):
     server.script = progress([*TASKS, "third"], failed="second", cached=("first",))
     run_id = start_run(client, package).run_id
-    for _ in range(3):
+    for _ in range(4):
         run = client.get_run(run_id)
     assert run.state == "FAILED"
     tasks = {task.display_name: task.state for task in run.run_details.task_details if task.display_name != "executor"}
@@ -146,6 +149,36 @@ def test_a_task_may_fail_or_come_from_the_cache(server: KfpServer, client: Clien
     assert sorted(executors) == ["FAILED", "SKIPPED"]
 
 
+def test_a_task_may_wait_for_its_pod_and_be_tried_again(server: KfpServer, client: Client, package: str):
+    states = ["PENDING", "RUNNING", "PENDING(1)", "RUNNING(1)"]
+    server.script = [Frame("RUNNING", {"first": state}) for state in states]
+    server.script.append(Frame("FAILED", {"first": "FAILED(1)", "second": "OMITTED"}))
+    run_id = start_run(client, package).run_id
+    server.logs[pod_of(server.stored["run"][run_id], "first", 1)] = "what it said"
+    seen = []
+    for _ in states:
+        nodes = client.get_run(run_id).run_details.task_details
+        found = {node.display_name: node.state for node in nodes}
+        seen.append(
+            [found[name] for name in ("first", "first(0)", "executor", "executor(0)")] + [found.get("executor(1)")]
+        )
+    assert seen == [
+        ["RUNNING", "RUNNING", "RUNNING", "RUNNING", None],
+        ["RUNNING", "RUNNING", "RUNNING", "FAILED", "PENDING"],
+        ["RUNNING", "RUNNING", "RUNNING", "FAILED", "RUNNING"],
+        ["FAILED", "FAILED", "FAILED", "FAILED", "FAILED"],
+    ]
+    (container,) = [node for node in nodes if node.display_name == "executor"]
+    pods = [child.pod_name for child in container.child_tasks]
+    pool = urllib3.PoolManager()
+    answers = [pool.request("GET", f"{server.url}/apis/v1alpha1/runs/{run_id}/nodes/{pod}/log") for pod in pods]
+    assert [(answer.status, answer.headers["Content-Type"]) for answer in answers] == [
+        (500, "application/json"),
+        (200, "text/plain"),
+    ]
+    assert answers[1].data == b"what it said"
+
+
 @pytest.mark.parametrize("end", ["CANCELED", "FAILED"])
 def test_a_terminated_run_ends(server: KfpServer, client: Client, package: str, end: str):
     server.script, server.terminated_as = [Frame("PENDING"), Frame("RUNNING", {"first": "RUNNING"})], end
@@ -153,6 +186,8 @@ def test_a_terminated_run_ends(server: KfpServer, client: Client, package: str, 
     assert [client.get_run(run_id).state for _ in range(3)] == ["RUNNING"] * 3
     client.terminate_run(run_id)
     assert [client.get_run(run_id).state for _ in range(3)] == ["CANCELING", end, end]
+    tasks = {task.display_name: task.state for task in client.get_run(run_id).run_details.task_details}
+    assert (tasks["first"], tasks["second"]) == ("FAILED", None)
     with refused(400):
         client.terminate_run(run_id)
 

@@ -37,6 +37,16 @@ def refusal(address: str) -> str:
         ),
         ({"state": "failed", "failed": "before-train"}, "nightly: failed in before-train"),
         ({"state": "failed", "failed": "train", "link": "https://kfp/1"}, "nightly: failed in train, https://kfp/1"),
+        (
+            {
+                "state": "failed",
+                "failed": "train",
+                "reason": "a/b.png is no image.\nRemove it.",
+                "link": "https://kfp/1",
+            },
+            "nightly: failed in train: a/b.png is no image. Remove it, https://kfp/1",
+        ),
+        ({"state": "failed", "failed": "train", "reason": "x" * 999}, f"nightly: failed in train: {'x' * 299}…"),
     ],
 )
 def test_the_end_of_a_run_is_one_line(given: dict[str, str], line: str):

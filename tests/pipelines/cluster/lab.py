@@ -36,6 +36,8 @@ TURN = [
 TURN_FRAMES = [f"{task.partition('-')[0]}/{task}" if "-" in task else task for task in TURN]
 CLASSES = ["i", "v", "x"]
 RUNNING = "^/runs/[^/]+$"  # the request that a waiting submit.py makes
+# What a stage prints that says nothing, with the addresses of its inputs and outputs.
+LOG = "[KFP Executor 2026-11-22 14:05:00,000 INFO]: Got executor_input:\n{}\n"
 
 # What lies in the bucket `images`, a data set in each of its folders.
 SMILE = "\N{SLIGHTLY SMILING FACE}"
@@ -126,14 +128,18 @@ class Lab(NamedTuple):
         experiment: str = "default",
         single: str = "",
         pipeline: str = "training",
+        uploaded_as: str = "",
         **given: Any,
     ) -> Json:
-        """Starts a run that goes as the script says, as somebody else did before, with the parameters `given`."""
+        """Starts a run that goes as the script says, as somebody else did before, with the parameters `given`.
+
+        The pipeline is that of its YAML, unless it was `uploaded_as` another one.
+        """
         from kfp.client import Client
 
         client = Client(host=self.server.url)
         package = self.project / (f"build/components/{single}.yaml" if single else f"build/{pipeline}.yaml")
-        pipeline = f"single-{single}" if single else pipeline
+        pipeline = uploaded_as or (f"single-{single}" if single else pipeline)
         self.server.script = script
         experiment_id = client.create_experiment(experiment).experiment_id
         pipeline_id = client.get_pipeline_id(pipeline) or client.upload_pipeline(str(package), pipeline).pipeline_id
@@ -148,13 +154,18 @@ class Lab(NamedTuple):
         return list(self.server.stored["run"].values())
 
     def leave(self, run: Json, *outputs: str, content: str | None = None) -> dict[str, str]:
-        """Puts something at each TASK/OUTPUT, or TASK/OUTPUT/FILE, of the run; returns the URIs of the outputs."""
+        """Puts something at each TASK/OUTPUT, or TASK/OUTPUT/FILE, of the run; returns the URIs of the outputs.
+
+        Beside the outputs of a task is its log, as KFP keeps it.
+        """
         uris = {}
-        pipeline_id = run["pipeline_version_reference"]["pipeline_id"]
-        pipeline = self.server.stored["pipeline"][pipeline_id]["display_name"]
+        folder = f"runs/{self.server.specs[run['run_id']]['pipelineInfo']['name']}/{run['run_id']}"
+        attempts = {task: str(uuid.uuid4()) for task in dict.fromkeys(output.split("/")[0] for output in outputs)}
+        for task, attempt in attempts.items():
+            self.gcs.bucket.blob(f"{folder}/{task}/{attempt}/executor-logs-0").upload_from_string(LOG)
         for output in outputs:
             task, name, *file = output.split("/")
-            path = f"runs/{pipeline}/{run['run_id']}/{task}/{uuid.uuid4()}/{name}"
+            path = f"{folder}/{task}/{attempts[task]}/{name}"
             self.gcs.bucket.blob("/".join([path, *file])).upload_from_string(output if content is None else content)
             uris[name] = f"{self.gcs.uri}/{path}"
         return uris

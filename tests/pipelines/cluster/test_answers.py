@@ -578,6 +578,7 @@ def test_an_answer_that_is_changed_in_one_place_ends_in_no_trace(
     monkeypatch.setenv(EMULATOR, lab.gcs.url)
     monkeypatch.setattr(answers, "LARGEST", 10**7)
     monkeypatch.setattr(runs, "SETTLING", 0)
+    monkeypatch.setattr(waiting, "SETTLING", 0)
     command = CHANGED[name]
     with ChangingServer() as server:
         lab = lab._replace(server=server)

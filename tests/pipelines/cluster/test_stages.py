@@ -15,6 +15,11 @@ EVALUATED = ("evaluate/evaluation/evaluation.json", "evaluate/predictions")
 TRAINED = ("train/model/saved_model.pb", "train/history")
 
 
+def done(*cached: str) -> list[Frame]:
+    """The success of a training which took these stages from the cache."""
+    return [Frame("SUCCEEDED", {stage: "CACHED" if stage in cached else "SUCCEEDED" for stage in STAGES})]
+
+
 def arguments(lab: Lab, body: Json) -> Json:
     assert body["runtime_config"]["pipeline_root"] == lab.root
     return body["runtime_config"]["parameters"]
@@ -106,8 +111,14 @@ def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
     lab.leave(lost, *of("before", *EVALUATED))  # not the ingestion of before
     lab.leave(lost, "audit/issues", "curate/changes", *of("after", *INGESTED))
     # Another turn on the same images: KFP does again only what the decisions change.
+    cached = dict.fromkeys([*(task for task in TURN_FRAMES if task.startswith("before/")), "audit"], "CACHED")
+    cached["before/before-evaluate"] = "SUCCEEDED"
     decided = lab.begin(
-        "decided", done, "images", pipeline="improvement", decisions_uris={"anna": "gs://b/decisions.csv"}
+        "decided",
+        [Frame("SUCCEEDED", {**dict.fromkeys(TURN_FRAMES, "SUCCEEDED"), **cached})],
+        "images",
+        pipeline="improvement",
+        decisions_uris={"anna": "gs://b/decisions.csv"},
     )
     judged = lab.leave(decided, *of("before", *EVALUATED))
     lab.leave(decided, "curate/data/manifest.csv", *of("after", *INGESTED, *EVALUATED, *TRAINED))
@@ -154,7 +165,7 @@ def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
 def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
     earlier = lab.begin("earlier", DONE, "others", epochs=7)
     lab.leave(earlier, *INGESTED, *VALIDATED, *TRAINED)
-    run = lab.begin("lost", DONE, "images")
+    run = lab.begin("lost", done("validate", "transform", "train"), "images")
     lab.leave(run, *INGESTED)
     lost = lab.configure("lost", pipeline_root="gs://no-such-bucket/runs")
     elsewhere = lab.begin("elsewhere", DONE, "others")
@@ -173,17 +184,40 @@ def test_a_stage_whose_artifacts_the_earlier_run_lacks_is_refused(lab: Lab):
     )
 
 
+def test_of_a_run_that_failed_only_what_its_stages_finished_is_taken(lab: Lab):
+    """A pod that is lost while it uploads leaves a part, and what never ran took nothing from the cache."""
+    older = lab.begin("older", DONE, "others")
+    lab.leave(older, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    cut = {**dict.fromkeys(STAGES[:3], "SUCCEEDED"), "train": "FAILED(2)", "evaluate": "OMITTED"}
+    run = lab.begin("cut", [Frame("FAILED", cut)], "images")
+    written = lab.leave(run, *INGESTED, *VALIDATED, *TRANSFORMED, TRAINED[0])
+    missing = (
+        "run cut has no artifact 'model' that is up to date; run the stage that makes it, or name a run that has it."
+    )
+    assert lab.refused("--component", "evaluate", "--from-run", "cut") == missing
+    lab.server.script = DONE
+    stage(lab, "train", "--from-run", "cut")()
+    assert arguments(lab, lab.runs()[-1])["transformed_examples_uri"] == written["transformed_examples"]
+
+
 def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
-    """KFP takes from its cache what a task of the same image, parameters and inputs wrote."""
+    """KFP takes from its cache what a task of the same image, parameters and inputs wrote.
+
+    It knows a pipeline by the name in its YAML.
+    """
     first = lab.begin("first", DONE, "others")
     written = lab.leave(first, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
     other = lab.begin("other data", DONE, "others", data_version="4567.dir")
     lab.leave(other, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
-    longer = lab.begin("longer", DONE, "images", epochs=7)
+    longer = lab.begin("longer", done("ingest", "validate", "transform"), "images", epochs=7)
     better = lab.leave(longer, *TRAINED, *EVALUATED)
+    broken = lab.begin(
+        "broken", [Frame("FAILED", {**dict.fromkeys(STAGES[:3], "CACHED"), "train": "FAILED"})], "others"
+    )
+    lab.leave(broken, "train/executor-logs-0")
     gone = lab.begin("gone", DONE, "images")
     gone["pipeline_version_reference"]["pipeline_version_id"] = str(uuid.uuid4())  # was deleted since
-    again = lab.begin("again", DONE, "images")
+    again = lab.begin("again", done(*STAGES[:4]), "images", uploaded_as="numerals-2e54")
     lab.leave(again, *EVALUATED)
     lab.server.script = DONE
     together(*(stage(lab, "evaluate", "--from-run", run["run_id"]) for run in (longer, again)))
@@ -204,3 +238,47 @@ def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
         "--component", "evaluate", "--from-run", newest(lab)[0]["display_name"], "--experiment", "images"
     )
     assert "has no artifact 'model' that is up to date; run the stage that makes it" in outcome.stderr
+
+
+def test_a_run_of_an_uploaded_yaml_is_known_by_the_name_in_it_and_not_by_that_of_the_upload(lab: Lab):
+    first = lab.begin("first", DONE, "images")
+    older = lab.leave(first, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    given = {f"{name}_uri": older[name] for name in ("transformed_examples", "transform_graph")}
+    trained = [Frame("SUCCEEDED", {"train": "SUCCEEDED"})]
+    by_hand = lab.begin("by hand", trained, "images", single="train", uploaded_as="train-7d1e", epochs=9, **given)
+    better = lab.leave(by_hand, *TRAINED)
+    clone = {**given, "from_run": first["run_id"]}
+    lost = lab.begin("lost", trained, "images", single="train", uploaded_as="train-7d1e", epochs=8, **clone)
+    lab.server.script = DONE
+    stage(lab, "evaluate", "--from-run", by_hand["run_id"])()
+    assert arguments(lab, lab.runs()[-1]) == {
+        "from_run": by_hand["run_id"],
+        "examples_uri": older["examples"],
+        "model_uri": better["model"],
+    }
+    # Not the older model, though its address can be found.
+    assert lab.refused("--component", "evaluate", "--from-run", "lost") == (
+        f"run lost: its artifact 'model' is not at {lab.root}/single-train/{lost['run_id']}/train, where the run wrote "
+        "it; run the stage that makes it with --no-cache, or name a run that has it."
+    )
+
+
+def test_a_run_whose_pipeline_was_never_uploaded_is_as_good_as_others(lab: Lab):
+    from kfp.client import Client
+
+    lab.server.script = DONE
+    client = Client(host=lab.server.url)
+    package, parameters = lab.project / "build/training.yaml", {"data_uri": "gs://images/numerals"}
+    experiment = client.create_experiment("images").experiment_id
+    begun = client.run_pipeline(
+        experiment, "from a notebook", str(package), params=parameters, pipeline_root=lab.root, enable_caching=True
+    )
+    run = lab.server.stored["run"][begun.run_id]
+    assert "pipeline_version_reference" not in run
+    written = lab.leave(run, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    stage(lab, "evaluate", "--from-run", run["run_id"])()
+    assert arguments(lab, lab.runs()[-1]) == {
+        "from_run": run["run_id"],
+        "examples_uri": written["examples"],
+        "model_uri": written["model"],
+    }

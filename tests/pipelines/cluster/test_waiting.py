@@ -81,6 +81,7 @@ def test_wait_shows_each_stage_and_fetches_the_results(lab: Lab):
         yield Frame("RUNNING", {"ingest": "CACHED"})
         yield Frame("RUNNING", {"ingest": "CACHED", "validate": "RUNNING"})
         done = {"ingest": "CACHED", "validate": "SUCCEEDED"}
+        yield Frame("RUNNING", {**done, "transform": "PENDING"})
         yield Frame("RUNNING", {**done, "transform": "RUNNING", "train": "PENDING"})
         figures.append(leave_results(lab, lab.runs()[0], "4567.dir"))
         lab.leave(lab.runs()[0], "validate/statistics", "transform/transform_graph")
@@ -115,7 +116,8 @@ def test_what_came_from_the_cache_is_fetched_from_the_run_that_made_it(lab: Lab)
     first = lab.begin("first", done, "others")
     lab.leave(first, "ingest/examples", "validate/report", "train/report")
     lab.leave(first, "train/history", content=HISTORY)
-    again = lab.begin("again", done)
+    cached = dict.fromkeys(("ingest", "validate", "train"), "CACHED")
+    again = lab.begin("again", [Frame("SUCCEEDED", {**dict.fromkeys(STAGES, "SUCCEEDED"), **cached})])
     figures = evaluation("0123.dir")
     lab.leave(again, "transform/transform_graph", "evaluate/report")
     lab.leave(again, "evaluate/evaluation/evaluation.json", content=json.dumps(figures))
@@ -293,7 +295,7 @@ def test_what_people_disagree_about_has_its_page_and_is_asked_again(lab: Lab):
     asked = RunRequest("images", "lab", pipeline="improvement", data="my data", decisions=("anna.csv", "ben.csv"))
     keep_command(folder, Command(asked, ClusterOptions({"host": lab.server.url})))
     lab.leave(run, "audit/review", "curate/disputed", "curate/data/manifest.csv")
-    outcome = lab.submit("--attach", "disputed", "--experiment", "images")
+    outcome = lab.submit("--attach", "disputed")
     assert (outcome.returncode, outcome.stderr) == (1, "")
     shown = f"runs/images/{run['run_id']}"
     said = outcome.stdout[outcome.stdout.index(f"reports in {shown}/") :].splitlines()
@@ -368,8 +370,8 @@ def test_a_failure_in_a_part_of_the_pipeline_is_told_from_that_in_another(lab: L
 
 def test_a_terminal_shows_a_live_table(lab: Lab):
     """FORCE_COLOR makes rich take the pipe for a terminal."""
-    pending, running, failed = progress(["train"], failed="train")
-    lab.begin("trial", [pending] * 3 + [running] * 2 + [failed], single="train")
+    pending, running, *failed = progress(["train"], failed="train")
+    lab.begin("trial", [pending] * 3 + [running] * 2 + failed, single="train")
     outcome = lab.submit("--attach", "trial", FORCE_COLOR="1", TERM="xterm-256color")
     assert outcome.returncode == 1
     assert "\x1b[" in outcome.stdout
@@ -389,7 +391,7 @@ def test_every_end_has_its_code_by_id_name_or_latest(lab: Lab):
     done = dict.fromkeys(STAGES, "SUCCEEDED")
     one = lab.begin("alone", [Frame("SUCCEEDED", {"train": "SUCCEEDED"})], single="train")
     lab.leave(one, "train/model")
-    cached = lab.begin("no results", [Frame("SUCCEEDED", done)], "images")
+    cached = lab.begin("no results", [Frame("SUCCEEDED", {**done, "evaluate": "CACHED"})], "images")
     lab.begin("first try", [Frame("CANCELED", {"ingest": "SUCCEEDED"})], "others")  # the newest of that name
     lab.begin("third", [Frame("SKIPPED")], "images")
     ends = together(
@@ -409,9 +411,12 @@ def test_every_end_has_its_code_by_id_name_or_latest(lab: Lab):
     assert all(re.fullmatch(r"\w+ after \d+ s", said[-1]) for said in shown)
     assert re.fullmatch(rf"{lab.root}/training/{cached['run_id']}: no evaluation; .* --no-cache\.\n", empty.stderr)
     assert [path.name for path in lab.workplace.iterdir()] == ["runs"]  # of none of them results
-    for end, run_id in ((by_id, failed["run_id"]), (alone, one["run_id"])):
-        assert end.stdout.endswith(f"\nNext:\n  look at its pages:\n    runs/default/{run_id}/index.html\n")
-        assert (lab.workplace / f"runs/default/{run_id}/index.html").is_file()
+    for end, page in (
+        (by_id, f"runs/images/{failed['run_id']}/index.html"),  # where the pages of its own experiment are
+        (alone, f"runs/default/{one['run_id']}/index.html"),
+    ):
+        assert end.stdout.endswith(f"\nNext:\n  look at its pages:\n    {page}\n")
+        assert (lab.workplace / page).is_file()
 
 
 @pytest.mark.parametrize("end", ["CANCELED", "FAILED"])
@@ -430,7 +435,16 @@ def test_a_run_that_is_terminated_ends_as_cancelled_for_who_waits(lab: Lab, end:
     outcome = finished(waiting)
     assert (outcome.returncode, outcome.stderr) == (3, "")
     assert re.search(r"^cancelled after \d+ s$", outcome.stdout, re.M)
-    assert "run trial: has ended already" in lab.refused("--terminate", "trial")
+    again = lab.submit("--attach", "trial")
+    assert (again.returncode, again.stderr) == (3, "")
+    for said in (outcome.stdout, again.stdout):
+        shown = re.findall(r"^\S (\w+) +(\w+) ", said, re.M)
+        assert shown == [("ingest", "running"), ("ingest", "cancelled")][-len(shown) :]
+        assert "failed" not in said
+    page = Page(lab.workplace / f"runs/default/{run['run_id']}/index.html").text
+    assert "cancelled after" in page
+    assert "failed" not in page
+    assert lab.refused("--terminate", "trial") == "run trial: has ended already (cancelled)."
 
 
 def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):

@@ -1,0 +1,116 @@
+"""The nodes that Kubeflow Pipelines lists for a run: which of them are a task, its driver, and its attempts.
+
+A task X has several: X-driver prepares it, X and X(0) stand for it, `executor` for its container, and executor(0),
+executor(1) and so on for the attempts of that. Those of the containers do not say whose they are, which follows from
+when they began. Others have neither a name nor a state.
+"""
+
+import datetime
+import re
+from typing import Any, NamedTuple
+
+from kfp_server_api import V2beta1Run
+
+from pipelines.compiler.spec import Task
+
+CONTAINER = re.compile(r"executor(\(\d+\))?")
+
+
+class TaskNodes(NamedTuple):
+    """The nodes of a task that has begun."""
+
+    task: Any  # None while the driver prepares it
+    runs: list[Any]  # what stands for it beside that, one per time that it was tried as a whole
+    driver: Any  # None where there is none
+    containers: list[Any]
+
+    @property
+    def attempts(self) -> list[Any]:
+        """One node per attempt, the first one first; of a cached task one that was skipped."""
+        numbered = [node for node in self.containers if node.display_name != "executor"]
+        return sorted(numbered, key=lambda node: int(node.display_name[len("executor(") : -1])) or self.containers
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt that is the last so far.
+
+        A container whose pod was lost begins a new attempt, or goes back from running to waiting.
+        """
+        return max(len(self.attempts), 1) + sum(map(_count_restarts, self.attempts))
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether its outputs were taken from the cache."""
+        return any(node.state == "SKIPPED" for node in self.containers)
+
+    @property
+    def waiting(self) -> Any:
+        """The node whose pod waits for its image or for a room on a machine; None if there is none."""
+        last = (self.attempts or [self.driver])[-1]
+        return last if last and last.state == "PENDING" else None
+
+
+def find_nodes(run: V2beta1Run, tasks: list[Task]) -> dict[str, TaskNodes]:
+    """The nodes of each task that has begun, the earliest first."""
+    nodes = [node for node in (run.run_details and run.run_details.task_details) or [] if node.display_name]
+    nodes.sort(key=_rank_start)
+    named = {node.display_name: node for node in nodes}
+    found = {
+        name: TaskNodes(named.get(name), _find_runs(name, nodes), named.get(f"{name}-driver"), [])
+        for name in dict.fromkeys(node.display_name.removesuffix("-driver") for node in nodes)
+        if name in {task.name for task in tasks}
+    }
+    for node in nodes:
+        if CONTAINER.fullmatch(node.display_name) and has_begun(node):
+            owner = _find_owner(node, list(found.values()))
+            if owner:
+                owner.containers.append(node)
+    return found
+
+
+def _find_runs(name: str, nodes: list[Any]) -> list[Any]:
+    return [node for node in nodes if re.fullmatch(rf"{re.escape(name)}\(\d+\)", node.display_name)]
+
+
+def has_begun(node: Any) -> bool:
+    """Whether a node has a time at which it began; the server writes year 1970 or earlier for `not yet`."""
+    return bool(node.start_time and node.start_time.year > 1970)
+
+
+def has_ended(node: Any) -> bool:
+    """Whether a node has a time at which it ended."""
+    return bool(node.end_time and node.end_time.year > 1970)
+
+
+def _find_owner(container: Any, candidates: list[TaskNodes]) -> TaskNodes | None:
+    """The task whose container a node is: of those that were going on when it began, the one that began last."""
+    possible = [
+        nodes
+        for nodes in candidates
+        if nodes.task
+        and has_begun(nodes.task)
+        and nodes.task.start_time <= container.start_time
+        and (not has_ended(nodes.task) or container.start_time <= nodes.task.end_time)
+        and container.display_name not in [other.display_name for other in nodes.containers]
+    ]
+    return max(
+        possible,
+        key=lambda nodes: (nodes.task.start_time, -abs(_find_end(nodes.task) - _find_end(container))),
+        default=None,
+    )
+
+
+def _find_end(node: Any) -> datetime.datetime:
+    """When a node ended; now, if it has not."""
+    return node.end_time if has_ended(node) else datetime.datetime.now(datetime.UTC)
+
+
+def _count_restarts(attempt: Any) -> int:
+    """How often an attempt has begun again."""
+    states = [status.state for status in attempt.state_history or []]
+    runs = states.count("RUNNING")
+    return max(runs - 1, 0) + (runs > 0 and attempt.state == "PENDING")
+
+
+def _rank_start(node: Any) -> tuple[bool, str]:
+    return not has_begun(node), str(node.start_time)
