@@ -25,9 +25,9 @@ from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
 from components.shared.errors import STOPS, UserError, shorten
+from components.shared.formats.dvc_manifest import split_manifest
 from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.values import list_texts
-from pipelines.local.cache import VERSION
 
 READ_ONLY, WRITABLE = "ro", "rw"
 # What Podman takes for the end of a path: in the short form of a mount, and in the long one.
@@ -213,8 +213,8 @@ def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:
         path = Path(text)
         if not path.is_absolute():
             continue
-        if version := VERSION.search(text):
-            yield text[: version.start()]
+        if manifest := split_manifest(text):
+            yield str(Path(manifest[0]).parents[1])
         elif path.is_file() and is_table_name(path.name):
             yield str(path.parent)
         elif path.exists():
