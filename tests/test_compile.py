@@ -204,7 +204,8 @@ def test_parameters_of_pipelines_are_described_by_what_takes_them(pipelines):
         f"curate: {describe('curate', 'seed')}"
     )
     model = describe("evaluate", "model")
-    assert comparison["model_uri"] == f"The URI of model. {model}"
+    example = "gs://BUCKET/runs/PIPELINE/RUN/TASK/ATTEMPT/OUTPUT"
+    assert comparison["model_uri"] == f"The URI of model, such as {example}. {model}"
     for stage in STAGES:
         parameters = pipelines[stage]["root"]["inputDefinitions"]["parameters"]
         assert all(parameter.get("description") for parameter in parameters.values()), stage

@@ -8,6 +8,9 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import ComponentSpec, PipelineSpec, Pip
 
 from pipelines.compiler.contracts import Contract
 
+# The page of the task that made an artifact shows its URI, which a person pastes into the form of a new run.
+EXAMPLE = "gs://BUCKET/runs/PIPELINE/RUN/TASK/ATTEMPT/OUTPUT"
+
 
 def describe_ports(component: YamlComponent, contract: Contract) -> None:
     """Gives each input and output of a component its description in component.yaml."""
@@ -53,7 +56,7 @@ def _list_taken(spec: PipelineSpec, pipeline: ComponentSpec) -> Iterator[tuple[s
         for port, artifact in sorted(tasks[name].inputs.artifacts.items()):
             producer = artifact.task_output_artifact.producer_task
             if producer in tasks and (outer := _find_imported(spec, tasks[producer])):
-                yield name, outer, f"The URI of {port}. {taken.artifacts[port].description}"
+                yield name, outer, f"The URI of {port}, such as {EXAMPLE}. {taken.artifacts[port].description}"
 
 
 def _find_imported(spec: PipelineSpec, task: PipelineTaskSpec) -> str:
