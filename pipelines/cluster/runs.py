@@ -23,11 +23,12 @@ from kfp_server_api import (
 from kfp_server_api.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.shared.errors import UserError
+from components.shared.errors import UserError, quote
 from pipelines.cluster.answers import WrongAnswer
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.cron import check_cron
 from pipelines.cluster.failures import has_done_nothing
+from pipelines.compiler.values import list_texts
 from pipelines.output.console import print_line
 
 # What the server's database holds. The server refuses what is longer only after it has started the run.
@@ -92,10 +93,11 @@ def check_characters(where: str, content: object) -> None:
     Raises:
         UserError: a character cannot be stored; `where` says where it stands.
     """
-    if found := UNSTORABLE.search(json.dumps(content, ensure_ascii=False, default=str)):
-        raise UserError(
-            f"{where}: has '{found[0]}', which the database of Kubeflow Pipelines cannot hold; use another."
-        )
+    for text in list_texts(content):
+        if found := UNSTORABLE.search(text):
+            raise UserError(
+                f"{where}: has {quote(found[0])}, which the database of Kubeflow Pipelines cannot hold; use another."
+            )
 
 
 def describe(text: str) -> str:
@@ -389,7 +391,8 @@ def schedule(cluster: Cluster, submission: Submission, cron: str) -> V2beta1Recu
 
     def find_made(client: Any) -> Any:
         listed = _list_recurring(cluster, submission.name, "", LARGEST_PAGE, client).recurring_runs or []
-        return next((run for run in listed if run.recurring_run_id not in earlier), None)
+        made = (run for run in listed if run.recurring_run_id not in earlier)
+        return next((run for run in made if _is_named(run, submission.name)), None)
 
     def make(client: Any) -> Any:
         made = client.create_recurring_run(

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from components.shared.cloud_storage import MissingError, is_address, lies_at, open_local_copy, parse_address
 from components.shared.errors import UserError
 from components.shared.formats.decisions import check_decisions
+from components.shared.formats.dvc_manifest import split_manifest
+from components.shared.formats.image_table import is_table_name
 from pipelines.cluster.checks import CannotTellError, check_images, check_root, find_missing
-from pipelines.submission.preparation import PreparedRun, choose_schema, name_reviewers
+from pipelines.submission.preparation import VERSIONS, PreparedRun, choose_schema, name_reviewers
 from pipelines.submission.request import RunRequest
 
 TIMEOUT = 10  # seconds for Cloud Storage
@@ -33,6 +35,7 @@ def check_start(root: str, images: list[str], prepared: PreparedRun, request: Ru
     steps: list[Callable[[], object]] = [
         lambda: check_bucket_exists(root),
         lambda: check_artifacts(list_addresses(prepared, request)),
+        lambda: check_data(prepared.arguments),
         *(lambda uri=uri, reviewer=reviewer: check_decisions_at(uri, reviewer) for reviewer, uri in named.items()),
     ]
     if images:
@@ -72,6 +75,20 @@ def check_artifacts(addresses: Mapping[str, str]) -> None:
             raise UserError(
                 f"{name}: nothing lies at {uri} in Cloud Storage; give the address of what a run has left there."
             )
+
+
+def check_data(arguments: Mapping[str, object]) -> None:
+    """Looks for the tables and the manifests of versions that the run is to read; a folder has been listed before.
+
+    Raises:
+        CannotTellError: Cloud Storage cannot be asked.
+        UserError: one is not there.
+    """
+    named = filter(is_address, (str(arguments.get(name, "")) for name in VERSIONS))
+    manifests = {uri: split_manifest(uri) for uri in named}
+    files = [found[0] if found else uri for uri, found in manifests.items() if found or is_table_name(uri)]
+    for file in find_missing(_lies_at, files):
+        raise UserError(f"{file}: nothing lies there in Cloud Storage; name images that are there by --data.")
 
 
 def check_decisions_at(uri: str, reviewer: str) -> None:

@@ -17,13 +17,15 @@ from pipelines.cluster.checks import check_endpoint
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.earlier import describe_run
 from pipelines.cluster.fetching import fetch_results, link_to_run, locate_folder
+from pipelines.cluster.kubeconfig import leads_to
+from pipelines.cluster.kubernetes_checks import check_requests
 from pipelines.cluster.stage_failures import StageFailure, explain_failures
 from pipelines.cluster.start_checks import check_start
 from pipelines.compiler.code_version import find_commit
 from pipelines.compiler.config import Config, check_names_are_filled_in
 from pipelines.compiler.image_tags import is_fixed
 from pipelines.compiler.packages import write_package
-from pipelines.compiler.spec import list_images, read_spec
+from pipelines.compiler.spec import list_images, list_tasks, read_spec
 from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.output.console import print_line
@@ -196,6 +198,8 @@ def _upload(
         runs.check_characters(str(cluster.config.path), [spec, cluster.config.pipeline_root])
         for name, value in prepared.arguments.items():
             runs.check_characters(f"the parameter {name}", value)
+        if leads_to(cluster):
+            check_requests(cluster, {task.stage for task in list_tasks(spec)})
         images = [] if options.force else list_images(spec)
         check_tags(images)
         for doubt in check_start(cluster.config.pipeline_root, images, prepared, request):

@@ -73,15 +73,16 @@ def prepare(request: RunRequest, config: Config, target: Target) -> PreparedRun:
         UserError: something that is asked for does not exist, does not fit, or is missing.
     """
     data = locate_data(request, target)
-    stages = Stages(_choose_caching(request, config, target, data.versions))
+    stages = Stages(config)
     name = choose_package(request.pipeline, request.component, stages)
-    pipeline = build(name, stages)
     if data.arguments and request.component not in (None, "ingest"):
         raise UserError(f"--data is for pipelines and ingest; {name} takes the artifacts of an earlier run.")
     earlier = _find_earlier_runs(request, stages, target)
     arguments = {**_go_on_from(request, stages, earlier), **data.arguments}
     if request.component == "ingest" and not request.data:
         arguments |= _look_again(arguments, request, target)
+    stages = Stages(_choose_caching(request, config, target, arguments))
+    pipeline = build(name, stages)
     people: dict[str, list[str]] = {}
     if request.decisions:
         files = name_reviewers(request.decisions)
@@ -261,11 +262,11 @@ def locate_file(file: str, kind: str, target: Target) -> str:
     return file if is_address(file) else target.locate_file(Path(file), kind)
 
 
-def _choose_caching(request: RunRequest, config: Config, target: Target, versions: list[str]) -> Config:
-    """A cache that knows data by their address alone must not have what ingest made of one that names no version."""
+def _choose_caching(request: RunRequest, config: Config, target: Target, arguments: Mapping[str, Any]) -> Config:
+    """A cache that knows data by their address alone must not have what ingest made of one without a version."""
     if request.no_cache:
         return config.disable_cache()
-    is_versioned = versions and all(version.endswith(".dir") for version in versions)
+    is_versioned = all(arguments.get(version) for uri, version in VERSIONS.items() if arguments.get(uri))
     return config if is_versioned or target.knows_content else config.disable_cache("ingest")
 
 

@@ -268,6 +268,9 @@ def test_with_a_kubeconfig_kubernetes_is_asked_too(lab: Lab, tmp_path: Path):
             f"✓ a pod that is lost or ends with an error is started again {AS_SAID}, and 2 times where that is 0 "
             "(retryPolicy Always in workflow-controller-configmap)",
         )
+        refused = lab.refused("--data", "gs://images/numerals", "--config", larger, **environment)
+        assert refused == f"{needs} 2 now; change that in {path}, or add a node."
+        assert [request.method for request in server.requests if request.method != "GET"] == []
         status, requests_said, retries_said = check([other], transient)
         assert status == 0
         assert requests_said == (

@@ -93,6 +93,8 @@ def test_a_folder_in_the_bucket_has_the_version_of_its_content(lab: Lab):
     lab.done("--component", "ingest", "--from-run", run["run_id"])
     again = {name: parameters(lab)[name] for name in ("data_uri", "data_version", "test_data_uri")}
     assert again == {"data_uri": data, "data_version": version_of("numerals"), "test_data_uri": test}
+    repeated = [spec for spec in packages(lab.server).values() if spec["pipelineInfo"]["name"] == "single-ingest"]
+    assert [cached_stages(spec) for spec in repeated] == [{"ingest"}]
 
 
 def test_a_folder_without_a_version_is_read_each_time(lab: Lab):
@@ -100,6 +102,8 @@ def test_a_folder_without_a_version_is_read_each_time(lab: Lab):
     lab.done("--data", "gs://images/numerals", "--recurring", "nightly", "--cron", "0 30 2 * * *")
     (made,) = lab.server.stored["recurring_run"].values()
     assert made["runtime_config"]["parameters"] == {"data_uri": "gs://images/numerals"}
+    lab.done("--data", "gs://images/photos.dir", "--recurring", "weekly", "--cron", "0 30 2 * * 1")
+    lab.gcs.client.bucket("images").blob("numerals.csv").upload_from_string("path,label\n")
     table = lab.done("--data", "gs://images/numerals.csv")
     assert table.splitlines()[0] == (
         "gs://images/numerals.csv: the images of a table may lie anywhere. So the data have no version before the run, "
@@ -115,6 +119,12 @@ def test_a_place_in_the_bucket_where_nothing_lies_starts_no_run(lab: Lab):
     assert lab.refused("--data", "gs://images/lost") == f"gs://images/lost: {lost}"
     test = lab.refused("--data", "gs://images/numerals", "--test-data", "gs://images/lost")
     assert test == f"gs://images/lost: {lost}"
+    named = "nothing lies there in Cloud Storage; name images that are there by --data."
+    version = f"gs://images/files/md5/01/{'2' * 30}.dir"
+    assert lab.refused("--data", version) == f"{version}: {named}"
+    table = lab.submit("--data", "gs://images/lost.csv")
+    assert (table.returncode, table.stderr) == (1, f"gs://images/lost.csv: {named}\n")
+    assert lab.runs() == []
 
 
 def version(home: Path, rev: str) -> str:
