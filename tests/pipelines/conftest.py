@@ -9,7 +9,7 @@ from tests.conftest import ROOT, copy_project, run_python
 from tests.fakes.gcs import EMULATOR, HANGS_WITHOUT, Gcs, open_bucket
 from tests.fakes.kfp_server import KfpServer
 from tests.fakes.registry import Registry
-from tests.pipelines.cluster.lab import CLASSES, PICTURES, Lab, clean_environment, commit, git
+from tests.pipelines.cluster.lab import CLASSES, MANIFEST, PICTURES, Lab, clean_environment, commit, git
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def bucket(gcs_server: str) -> Gcs:
         patch.setenv(EMULATOR, gcs_server)
         gcs = open_bucket(gcs_server)
     images = gcs.client.create_bucket("images")
-    for name, content in PICTURES.items():
+    for name, content in {**PICTURES, MANIFEST: b"[]"}.items():
         images.blob(name).upload_from_string(content)
     return gcs
 

@@ -46,6 +46,8 @@ PICTURES = {
     for folder in ("numerals", "test", "others", SMILE)
     for name in ("i/0.png", "v/0.png", "x/.hidden")
 }
+MANIFEST = "dvc/files/md5/01/23456789abcdef0123456789abcdef.dir"  # lies there too; submit.py does not read it
+VERSIONED = f"gs://images/{MANIFEST}"
 
 SINGLE: dict[str, Json] = {"train": {"transformed_examples_uri": "gs://b/x", "transform_graph_uri": "gs://b/g"}}
 

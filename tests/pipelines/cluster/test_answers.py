@@ -30,7 +30,7 @@ from tests.fakes.gcs import EMULATOR, Gcs
 from tests.fakes.kfp_rules import Frame, Json, progress
 from tests.fakes.kfp_server import API, Fault, KfpServer, Request
 from tests.fakes.registry import open_registry
-from tests.pipelines.cluster.lab import SMILE, STAGES, Lab, finished, together, until
+from tests.pipelines.cluster.lab import SMILE, STAGES, VERSIONED, Lab, finished, together, until
 
 RUN = "01234567-89ab-cdef-0123-456789abcdef"
 HEALTH = {"commit_sha": "unknown", "tag_name": "2.4.0", "multi_user": False}
@@ -136,7 +136,6 @@ LATER = {
 }
 
 IMAGES = RunRequest(experiment="images", config="lab", runs=Path("lost"))
-VERSIONED = "gs://images/dvc/files/md5/01/23456789abcdef0123456789abcdef.dir"  # which nothing has to be asked about
 COMMANDS: dict[str, Callable[[Cluster], Any]] = {
     "list": lambda cluster: actions.list_runs(cluster, IMAGES, ClusterOptions({})),
     "attach latest": lambda cluster: actions.attach(
