@@ -102,7 +102,7 @@ def test_each_line_passes_or_says_what_to_do(lab: Lab, registry: str, closed_por
     assert printed.endswith(f"\nNext:\n  start the run, and wait for it:\n    {start}\n")
     passed = lines(printed)
     assert re.fullmatch(
-        rf"✓ {lab.server.url}: Kubeflow Pipelines 2\.4\.0, kfp 2\.\d+\.\d+ here", passed.pop("endpoint")
+        rf"✓ {lab.server.url}: Kubeflow Pipelines 2\.17\.0, kfp 2\.\d+\.\d+ here", passed.pop("endpoint")
     )
     assert passed == {
         "credentials": "✓ accepted",
