@@ -193,9 +193,9 @@ def test_accounts_are_made_once_however_often_the_blocks_are_run(tmp_path: Path)
         (tmp_path / "bin" / name).chmod(0o755)
     (tmp_path / "accounts").touch()
     assert run_shell(block_with("cat > env.sh"), tmp_path).returncode == 0
-    nodes, _, _ = block_with("gcloud container clusters create").partition("\n\n")
     for _ in range(2):
-        done = run_shell(f". ./env.sh\n{nodes}\n{block_with('lend()')}", tmp_path, tmp_path / "bin")
+        blocks = f"{block_with('create gke-nodes')}\n{block_with('lend()')}"
+        done = run_shell(f". ./env.sh\n{blocks}", tmp_path, tmp_path / "bin")
         assert (done.returncode, done.stderr) == (0, "")
     calls = (tmp_path / "calls").read_text().splitlines()
     made = [call for call in calls if "service-accounts create" in call]
