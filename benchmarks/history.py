@@ -16,8 +16,8 @@ STAGES = ("ingest", "validate", "transform", "evaluate")
 COLUMNS = (
     *("commit", "date", "cores"),
     *(f"{turn}_seconds" for turn in TURNS),
-    *(f"{stage}_ms" for stage in STAGES),  # per image, beyond what a stage takes on the sample
-    "decoding_ms",  # the bound: a loop that reads and decodes
+    *(f"{stage}_cpu_ms" for stage in STAGES),  # per image, beyond what a stage takes on the sample
+    "decoding_cpu_ms",  # the bound: a loop that reads and decodes
     *("train_to_plain_script", "share_without_fit"),
 )
 
@@ -43,10 +43,10 @@ def draw() -> None:
     turns, images = figure.subplots(1, 2)
     for axes, names, unit in (
         (turns, [f"{turn}_seconds" for turn in TURNS], "seconds"),
-        (images, [*(f"{stage}_ms" for stage in STAGES), "decoding_ms"], "ms"),
+        (images, [*(f"{stage}_cpu_ms" for stage in STAGES), "decoding_cpu_ms"], "ms of CPU"),
     ):
         for name in names:
-            label = name.rpartition("_")[0].replace("_", " ")
+            label = name.removesuffix("_seconds").removesuffix("_cpu_ms").replace("_", " ")
             axes.plot(commits, [float(line[name]) for line in lines], "o-", label=label, markersize=3)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(unit)

@@ -75,7 +75,7 @@ def measure(folder: Path, scales: list[int]) -> Figures:
     }
     if scaled != once:
         figures["ingest"] = measure_ingest(folder, once, scaled)
-        figures["ms_per_image"] = {
+        figures["cpu_ms_per_image"] = {
             **find_cost(stages, counts, f"{scales[0]}x", f"{scales[1]}x"),
             "decoding": round(1000 / figures["ingest"]["bare_loop_decoding_images_per_second"], 3),
         }
@@ -85,11 +85,11 @@ def measure(folder: Path, scales: list[int]) -> Figures:
 
 def make_line(figures: Figures) -> dict[str, str | float]:
     """The line of history.csv."""
-    turns, cost = figures["turns"], figures["ms_per_image"]
+    turns, cost = figures["turns"], figures["cpu_ms_per_image"]
     return {
         **{name: figures[name] for name in ("commit", "date", "cores")},
         **{f"{turn}_seconds": turns[turn] for turn in history.TURNS},
-        **{f"{stage}_ms": cost[stage] for stage in (*history.STAGES, "decoding")},
+        **{f"{stage}_cpu_ms": cost[stage] for stage in (*history.STAGES, "decoding")},
         "train_to_plain_script": figures["train"]["to_plain_script"],
         "share_without_fit": turns["share_without_fit"],
     }
@@ -213,10 +213,13 @@ def find_slopes(stages: Figures, images: dict[str, int], smaller: str, larger: s
 
 
 def find_cost(stages: Figures, images: dict[str, int], smaller: str, larger: str) -> dict[str, float]:
-    """The milliseconds that each further image takes in each stage."""
+    """The CPU milliseconds that each further image takes in each stage.
+
+    Not wall time: the first stages of a small run wait for what the fork server still imports.
+    """
     further = images[larger] - images[smaller]
     return {
-        name: round((task["seconds"] - stages[smaller][name]["seconds"]) / further * 1000, 3)
+        name: round((task["cpu_seconds"] - stages[smaller][name]["cpu_seconds"]) / further * 1000, 3)
         for name, task in stages[larger].items()
     }
 

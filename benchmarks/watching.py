@@ -28,18 +28,19 @@ class Watched:
     epochs: list[float] = field(default_factory=list)  # when each ended, by time.perf_counter
 
 
-def watch_run(runs: Path, *arguments: str | Path) -> Watched:
+def watch_run(runs: Path, *arguments: str | Path, project: Path = ROOT) -> Watched:
     """Runs `submit.py --local` with these arguments, and measures it.
 
     Args:
         runs: The folder of the runs, in which nothing else runs.
         arguments: Of submit.py, beside --local and --runs.
+        project: The folder of the submit.py.
 
     Raises:
         UserError: The run failed.
     """
     earlier = set(runs.glob("[!.]*/*"))
-    command = [sys.executable, "-u", str(ROOT / "submit.py"), "--local", "--runs", str(runs), *map(str, arguments)]
+    command = [sys.executable, "-u", str(project / "submit.py"), "--local", "--runs", str(runs), *map(str, arguments)]
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=runs.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     watcher = _Watcher(process, runs)
