@@ -263,6 +263,22 @@ def test_a_run_of_an_uploaded_yaml_is_known_by_the_name_in_it_and_not_by_that_of
     )
 
 
+def test_an_artifact_that_was_deleted_is_not_taken_from_an_earlier_task_of_the_run(lab: Lab):
+    """Of the task that wrote it something may still be there."""
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN_FRAMES, "SUCCEEDED"))]
+    run = lab.begin("turn", done, pipeline="improvement")
+    lab.leave(run, *of("before", *INGESTED, *TRAINED, *EVALUATED))
+    lab.leave(run, *of("after", *INGESTED, *EVALUATED), "after-train/report")
+    lab.leave(lab.begin("first", DONE), *INGESTED, *TRAINED, *EVALUATED)
+    lab.server.script = DONE
+    lost = (
+        f"run turn: its artifact 'model' is not at {lab.root}/improvement/{run['run_id']}/after-train, where the run "
+        "wrote it; run the stage that makes it with --no-cache, or name a run that has it."
+    )
+    assert lab.refused("--component", "evaluate", "--from-run", "turn") == lost
+    assert lab.refused("--pipeline", "comparison", "--before", "first", "--from-run", "turn") == lost
+
+
 def test_a_run_whose_pipeline_was_never_uploaded_is_as_good_as_others(lab: Lab):
     from kfp.client import Client
 
