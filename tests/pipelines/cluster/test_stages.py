@@ -279,6 +279,21 @@ def test_an_artifact_that_was_deleted_is_not_taken_from_an_earlier_task_of_the_r
     assert lab.refused("--pipeline", "comparison", "--before", "first", "--from-run", "turn") == lost
 
 
+def test_what_a_stage_took_is_taken_again_though_a_later_artifact_of_that_name_was_deleted(lab: Lab):
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN_FRAMES, "SUCCEEDED"))]
+    run = lab.begin("turn", done, "images", pipeline="improvement")
+    before = lab.leave(run, *of("before", *INGESTED, *EVALUATED), "audit/issues")
+    lab.leave(run, *of("after", *EVALUATED))
+    lab.server.script = DONE
+    stage(lab, "curate", "--from-run", "turn")()
+    assert arguments(lab, lab.runs()[-1]) == {
+        "from_run": run["run_id"],
+        "examples_uri": before["examples"],
+        "issues_uri": before["issues"],
+        "predictions_uri": before["predictions"],
+    }
+
+
 def test_a_run_whose_pipeline_was_never_uploaded_is_as_good_as_others(lab: Lab):
     from kfp.client import Client
 
