@@ -94,6 +94,8 @@ def test_what_an_earlier_attempt_said_is_not_taken_for_the_reason(lab: Lab):
     lab.leave(run, "ingest/executor-logs-0", content=FAILED)
     assert told(lab.submit("--attach", "trial")) == [f"ingest failed at attempt 2; its log is at {link(lab, run)}"]
     outputs = json.dumps({"uri": f"gs://b/runs/p/{run['run_id']}/ingest/0123/examples"})
+    lab.server.logs[pod_of(run, "ingest", 0)] = FAILED.replace("{}", outputs)
+    assert told(lab.submit("--attach", "trial")) == [f"ingest failed at attempt 2; its log is at {link(lab, run)}"]
     lab.server.logs[pod_of(run, "ingest", 1)] = LOG.replace("{}", outputs) + "half a li\n"
     assert told(lab.submit("--attach", "trial")) == [
         "ingest failed at attempt 2: half a li",
@@ -152,6 +154,7 @@ def test_what_only_kubernetes_knows_of_a_failure_is_told_where_the_kubeconfig_le
         pod(runs[0], "validate", phase="Succeeded"),
         pod(runs[0], "ingest", phase="Failed", containerStatuses=large),
         pod(runs[1], "ingest", phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+        pod(runs[2], "ingest", phase="Failed", containerStatuses=large),  # of the attempt before
         pod(runs[2], "ingest", phase="Failed", containerStatuses=itself),
     ]
     lab.server.prefix = KUBE_PROXY
