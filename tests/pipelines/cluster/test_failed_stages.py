@@ -253,6 +253,24 @@ def test_a_pod_that_is_lost_in_any_stage_and_phase_is_told_and_the_run_goes_on(l
     assert "from the cache" not in printed
 
 
+def test_a_new_attempt_belongs_to_the_task_whose_pod_was_lost_and_not_to_one_that_began_meanwhile(lab: Lab):
+    going = {"before/before-train": "RUNNING"}
+    both = {**going, "audit": "RUNNING"}
+    lost = {**both, "before/before-train": "RUNNING(1)"}
+    frames = [Frame("RUNNING", tasks) for tasks in (going, both, both, lost)]
+    end = Frame("FAILED", {**lost, "audit": "SUCCEEDED", "before/before-train": "FAILED(1)"})
+    lab.begin("trial", [*frames, end], pipeline="improvement")
+    outcome = lab.submit("--attach", "trial")
+    shown = re.findall(r"^\S ([\w-]+) +(\w+) *(?:[\d.]+ s)? *(attempt \d)?$", outcome.stdout, re.M)
+    assert shown[-3:] == [
+        ("before-train", "running", "attempt 2"),
+        ("before-train", "failed", "attempt 2"),
+        ("audit", "succeeded", ""),
+    ]
+    assert ("audit", "running", "") in shown
+    assert told(outcome)[0].startswith("before-train failed at attempt 2; its log is at ")
+
+
 def test_the_tasks_of_a_run_that_has_just_ended_are_waited_for(lab: Lab):
     done = dict.fromkeys(STAGES, "SUCCEEDED")
     omitted = dict.fromkeys(STAGES[2:], "OMITTED")
