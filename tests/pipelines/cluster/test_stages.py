@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 
 from tests.fakes.kfp_rules import Frame, Json
+from tests.fakes.kfp_server import Fault
 from tests.pipelines.cluster.lab import STAGES, TURN_FRAMES, Lab, together, version_of
 
 DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
@@ -238,6 +239,21 @@ def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
         "--component", "evaluate", "--from-run", newest(lab)[0]["display_name"], "--experiment", "images"
     )
     assert "has no artifact 'model' that is up to date; run the stage that makes it" in outcome.stderr
+
+
+def test_pipelines_that_cannot_be_read_are_passed_over_in_the_search_for_what_came_from_the_cache(lab: Lab):
+    first = lab.begin("first", DONE)
+    written = lab.leave(first, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    refusals = {"hidden": (403, None), "damaged": (500, b'{"error": "no manifest", "code": 13}')}
+    for name, (status, body) in refusals.items():
+        version = lab.begin(name, DONE, single="train", uploaded_as=name)["pipeline_version_reference"]
+        path = f"/versions/{version['pipeline_version_id']}$"
+        lab.server.faults.append(Fault("GET", path, status, body=body))
+    lab.leave(lab.begin("again", done(*STAGES[:4])), *EVALUATED)
+    lab.server.script = DONE
+    lab.done("--component", "evaluate", "--from-run", "again")
+    assert lab.server.faults == []
+    assert arguments(lab, lab.runs()[-1])["model_uri"] == written["model"]
 
 
 def test_a_run_of_an_uploaded_yaml_is_known_by_the_name_in_it_and_not_by_that_of_the_upload(lab: Lab):
