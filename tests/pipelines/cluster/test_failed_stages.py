@@ -16,6 +16,7 @@ from tests.fakes.webhook import open_webhook
 from tests.pages import Page
 from tests.pipelines.cluster.lab import (
     LOG,
+    RUNNING,
     STAGES,
     TURN_FRAMES,
     Lab,
@@ -285,6 +286,26 @@ def test_the_tasks_of_a_run_that_has_just_ended_are_waited_for(lab: Lab):
     assert shown[-2:] == [("▶", "evaluate"), ("✓", "evaluate")]
     assert [line[:2] for line in outcome.stdout.splitlines() if "validate  " in line] == ["▶ ", "✗ "]
     assert told(outcome)[0].startswith("validate failed; its log is at ")
+
+
+def test_an_end_that_is_known_is_told_though_the_server_goes_away(lab: Lab):
+    def script() -> Iterator[Frame]:
+        yield from [Frame("RUNNING", {"ingest": "RUNNING"})] * 4
+        lab.server.faults += [Fault("GET", RUNNING, 503)] * 5
+        yield Frame("FAILED", {"ingest": "FAILED", "validate": "RUNNING"})
+
+    run = lab.begin("trial", script())
+    outcome = lab.submit("--attach", run["run_id"])
+    assert told(outcome) == [f"ingest failed; its log is at {link(lab, run)}"]
+    assert len(lab.server.faults) == 4
+
+
+def test_a_run_of_which_only_a_driver_failed_has_ended_at_once(lab: Lab):
+    run = lab.begin("trial", [Frame("FAILED")])
+    times = dict.fromkeys(("start_time", "end_time"), "2026-11-22T14:05:00Z")
+    run["run_details"] = {"task_details": [{"display_name": "ingest-driver", "state": "FAILED", **times}]}
+    assert told(lab.submit("--attach", "trial")) == [f"ingest failed; its log is at {link(lab, run)}"]
+    assert asked(lab.server, run) < 5
 
 
 def test_a_stage_that_failed_before_the_run_was_ended_is_told_from_those_that_were_cut_off(lab: Lab):
