@@ -111,7 +111,8 @@ class Cluster:
         Raises:
             UserError: there is none.
         """
-        return self._open(runs.find(self._connection, name, experiment), experiment)
+        run = runs.find(self._connection, name, experiment)
+        return self._open(run, runs.name_experiment(self._connection, run, experiment))
 
     def _request(self, options: RunOptions) -> RunRequest:
         request = make_request(options, config=self.config, runs=self.runs)

@@ -162,7 +162,7 @@ def _list_earlier(cluster: Cluster, execution: Execution) -> Iterator[Execution]
             version = run.pipeline_version_reference
             key = version.pipeline_version_id if version else run.run_id
             if key not in known:
-                known[key] = _read_spec(cluster, run, expected=(404,))
+                known[key] = _read_spec(cluster, run, expected=(403, 404, 500))  # it may be somebody else's
             spec = known[key]
             if spec and spec["pipelineInfo"]["name"] == execution.pipeline:
                 yield _make_execution(cluster, run, spec)
@@ -184,7 +184,7 @@ def _read_spec(cluster: Cluster, run: V2beta1Run, *, expected: tuple[int, ...] =
             lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id),
             expected=expected,
         )
-    except ApiException:  # somebody has deleted it
+    except ApiException:  # somebody has deleted it, or hides it
         return None
     return _check_spec(uploaded.pipeline_spec)
 

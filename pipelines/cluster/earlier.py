@@ -45,7 +45,7 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
     earlier = runs.find_by_id(cluster, str(execution.parameters.get(FROM_RUN, "")))
     before = describe_run(cluster, earlier, stages=stages, stage=stage) if earlier else None
     outdated = stages.list_affected(*(task.stage for task in execution.tasks if task.is_own))
-    lost = _find_lost(execution, uris)
+    lost = _find_lost(execution, uris, stages)
     artifacts = _name_artifacts(execution, uris=uris, stages=stages, before=before, outdated=outdated)
     artifacts = {name: uri for name, uri in artifacts.items() if name not in lost}
     described = EarlierRun(run.run_id, run.display_name, artifacts, {}, {}, lost)
@@ -91,18 +91,19 @@ def _name_artifacts(
     return {name: uri for name, uri in earlier.items() if name not in outdated} | made | taken
 
 
-def _find_lost(execution: Execution, uris: Uris) -> dict[str, str]:
+def _find_lost(execution: Execution, uris: Uris, stages: Stages) -> dict[str, str]:
     """Where each artifact should be that the run wrote, by what the server says, but that is not there.
 
-    If several have one name, the last counts.
+    If several have one name, the last counts. Only artifacts that some stage takes are looked for: of others, such as
+    metrics, not each has an object.
     """
     nodes, states = find_nodes(execution.run, execution.tasks), read_task_states(execution.run, execution.tasks)
-    wrote = {task for task, _ in uris}
+    taken = stages.artifact_parameters.values()
     lost: dict[str, str] = {}
     for task in (task for task in execution.tasks if task.is_own and states[task.name] == "succeeded"):
-        for output in execution.outputs.get(task.name, []):
+        for output in (output for output in execution.outputs.get(task.name, []) if output in taken):
             lost.pop(output, None)
-            if task.name not in wrote and has_run(nodes.get(task.name)):
+            if (task.name, output) not in uris and has_run(nodes.get(task.name)):
                 lost[output] = f"{execution.folder}/{task.name}"
     return lost
 

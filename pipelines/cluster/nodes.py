@@ -2,7 +2,7 @@
 
 A task X has several: X-driver prepares it, X and X(0) stand for it, `executor` for its container, and executor(0),
 executor(1) and so on for the attempts of that. Those of the containers do not say whose they are, which follows from
-when they began. Others have neither a name nor a state.
+when they began, and from which attempt had ended then. Others have neither a name nor a state.
 """
 
 import datetime
@@ -13,7 +13,7 @@ from kfp_server_api import V2beta1Run
 
 from pipelines.compiler.spec import Task
 
-CONTAINER = re.compile(r"executor(\(\d+\))?")
+CONTAINER = re.compile(r"executor(?:\((\d+)\))?")
 
 
 class TaskNodes(NamedTuple):
@@ -28,7 +28,7 @@ class TaskNodes(NamedTuple):
     def attempts(self) -> list[Any]:
         """One node per attempt, the first one first; of a cached task one that was skipped."""
         numbered = [node for node in self.containers if node.display_name != "executor"]
-        return sorted(numbered, key=lambda node: int(node.display_name[len("executor(") : -1])) or self.containers
+        return sorted(numbered, key=_read_number) or self.containers
 
     @property
     def attempt(self) -> int:
@@ -60,16 +60,22 @@ def find_nodes(run: V2beta1Run, tasks: list[Task]) -> dict[str, TaskNodes]:
         for name in dict.fromkeys(node.display_name.removesuffix("-driver") for node in nodes)
         if name in {task.name for task in tasks}
     }
-    for node in nodes:
-        if CONTAINER.fullmatch(node.display_name) and has_begun(node):
-            owner = _find_owner(node, list(found.values()))
-            if owner:
-                owner.containers.append(node)
+    containers = [node for node in nodes if CONTAINER.fullmatch(node.display_name) and has_begun(node)]
+    for node in sorted(containers, key=_read_number):  # an attempt after the one before, to find the task by that
+        owner = _find_owner(node, list(found.values()))
+        if owner:
+            owner.containers.append(node)
     return found
 
 
 def _find_runs(name: str, nodes: list[Any]) -> list[Any]:
     return [node for node in nodes if re.fullmatch(rf"{re.escape(name)}\(\d+\)", node.display_name)]
+
+
+def _read_number(container: Any) -> int:
+    """The number of the attempt that a node is, from 0; that of the container as a whole has none, which is 0 too."""
+    match = CONTAINER.fullmatch(container.display_name)
+    return int(match[1] or 0) if match else 0
 
 
 def has_begun(node: Any) -> bool:
@@ -92,11 +98,21 @@ def _find_owner(container: Any, candidates: list[TaskNodes]) -> TaskNodes | None
         and nodes.task.start_time <= container.start_time
         and (not has_ended(nodes.task) or container.start_time <= nodes.task.end_time)
         and container.display_name not in [other.display_name for other in nodes.containers]
+        and _may_follow(container, nodes.containers)
     ]
     return max(
         possible,
         key=lambda nodes: (nodes.task.start_time, -abs(_find_end(nodes.task) - _find_end(container))),
         default=None,
+    )
+
+
+def _may_follow(container: Any, others: list[Any]) -> bool:
+    """Whether a node is a first attempt, or the one before it is among the others and had ended when it began."""
+    number = _read_number(container)
+    return number == 0 or any(
+        other.display_name == f"executor({number - 1})" and has_ended(other) and other.end_time <= container.start_time
+        for other in others
     )
 
 

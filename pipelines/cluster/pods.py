@@ -38,7 +38,8 @@ def explain_wait(cluster: Cluster, run: V2beta1Run, task: str) -> str:
 
 def explain_end(cluster: Cluster, run: V2beta1Run, task: str) -> str:
     """Why Kubernetes ended the last pod of a task; empty if it did not, or cannot be asked."""
-    return next((reason for pod in reversed(_list_pods(cluster, run, task)) if (reason := _describe_end(pod))), "")
+    pods = _list_pods(cluster, run, task)
+    return _describe_end(pods[-1]) if pods else ""
 
 
 def _list_pods(cluster: Cluster, run: V2beta1Run, task: str) -> list[Pod]:

@@ -115,13 +115,15 @@ def _ask_pod(cluster: Cluster, run_id: str, pod: str) -> str:
 
 
 def _list_pods(nodes: TaskNodes) -> Iterator[str]:
-    """Yields what may be the pods of a task's attempts, the last one first.
+    """Yields what may be the pod of a task's last attempt.
 
-    A node does not have its own name, but the names of those that come after it.
+    A node does not have its own name, but the names of those that come after it. Those of a container with numbered
+    attempts are its attempts; what an earlier one of them printed is not what the last one did.
     """
+    is_numbered = any(node.display_name != "executor" for node in nodes.containers)
     parents = [node for node in nodes.containers if node.display_name == "executor"] + [*nodes.runs, nodes.task]
     names = [child.pod_name for node in parents if node for child in reversed(node.child_tasks or [])]
-    yield from dict.fromkeys(filter(None, names))
+    yield from dict.fromkeys(filter(None, names[:1] if is_numbered else names))
 
 
 def _read_tail(path: Path) -> str:

@@ -55,16 +55,20 @@ def wait_for_run(
     shown: dict[str, TaskProgress] = {}
     explained: set[str] = set()
     was_cancelled = False
+    run: Any = None
     pause = 0.5
     with _display([task.name for task in tasks]) as (show, tell), cluster.within(limit):
         while True:
             asked = time.monotonic()
+            is_over = bool(run and run.state in FINAL)
             try:
-                run = runs.read(cluster, run_id, patience=PATIENCE)
+                run = runs.read(cluster, run_id, patience=0 if is_over else PATIENCE)
             except NoAnswerYetError:
-                if asked + PATIENCE > end:
+                if not is_over and asked + PATIENCE > end:
                     raise StillRunning from None
-                raise
+                if not is_over:
+                    raise
+                settled = asked  # what is known has to do
             now = read_progress(run, tasks)
             show(now)
             was_cancelled |= read_state(run) in ("cancelling", "cancelled")
@@ -152,15 +156,18 @@ def _is_settled(run: V2beta1Run, tasks: list[Task]) -> bool:
     """Whether the server knows how the tasks of a run ended that has ended."""
     nodes = find_nodes(run, tasks)
     if run.state == "SUCCEEDED":
-        return len(nodes) == len(tasks) and not any(_goes_on(each.task) for each in nodes.values())
+        return len(nodes) == len(tasks) and not any(map(_goes_on, nodes.values()))
     states = read_task_states(run, tasks).values()
-    return not any(_goes_on(each.task) for each in nodes.values()) and (
+    return not any(map(_goes_on, nodes.values())) and (
         run.state != "FAILED" or any(state in ("failed", "cancelled") for state in states)
     )
 
 
-def _goes_on(node: Any) -> bool:
-    return node is None or STATES.get(node.state) in ("waiting", "running", "cancelling")
+def _goes_on(nodes: TaskNodes) -> bool:
+    """Whether a task is still to end; one whose driver failed does not begin."""
+    if not nodes.task:
+        return not (nodes.driver and nodes.driver.state == "FAILED")
+    return STATES.get(nodes.task.state) in ("waiting", "running", "cancelling")
 
 
 def _list_stuck(run: V2beta1Run, tasks: list[Task]) -> list[str]:

@@ -229,7 +229,7 @@ def address_artifacts(names: dict[str, str], run: EarlierRun) -> dict[str, str]:
     """
     available = run.artifacts | run.inputs
     for artifact in names.values():
-        if artifact in run.lost:
+        if artifact in run.lost and artifact not in run.inputs:
             raise UserError(
                 f"run {run.name}: its artifact '{artifact}' is not at {run.lost[artifact]}, where the run wrote it; "
                 "run the stage that makes it with --no-cache, or name a run that has it."

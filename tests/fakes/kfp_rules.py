@@ -288,7 +288,8 @@ def task_details(run: Json, frame: Frame, now: str) -> list[Json]:
     """The nodes by their ids, which have no order that means something.
 
     As in the real server's answers a node has no error and no pod's name, but the names of those that come after it,
-    and one that was omitted has no state. Of tasks that a frame is the first to have, one began after another.
+    and one that was omitted has no state. Of tasks that a frame is the first to have, one began after another, and
+    so did their attempts.
     """
     before = {task["task_id"]: task for task in run.get("run_details", {}).get("task_details", [])}
     workflow = workflow_of(run)
@@ -299,7 +300,9 @@ def task_details(run: Json, frame: Frame, now: str) -> list[Json]:
     for number, (node, task_id) in enumerate(zip(nodes, task_ids, strict=True)):
         start = _earlier(now, 10 * (len(new) - 1 - new.index(node.task))) if node.task in new else now
         known = before.get(task_id, {"start_time": start, "end_time": NEVER, "state_history": []})
-        is_at_once = task_id not in before and _split(frame.tasks.get(node.task, ""))[0] == "CACHED"
+        shown, attempt = _split(frame.tasks.get(node.task, ""))
+        was_lost = node.name.startswith("executor(") and node.name != f"executor({attempt})"
+        is_at_once = task_id not in before and (shown == "CACHED" or was_lost)
         end = known["end_time"] if known["end_time"] != NEVER else known["start_time"] if is_at_once else now
         detail = {
             "run_id": run["run_id"],

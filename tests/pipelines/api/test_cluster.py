@@ -61,6 +61,12 @@ def test_a_run_is_started_waited_for_and_opened(lab: Lab) -> None:
     assert found == ["succeeded", "succeeded", "training", tasks, [epoch], "1.dir", ["index"]]
 
 
+def test_a_run_that_is_found_by_its_id_has_its_pages_with_its_experiment(lab: Lab) -> None:
+    run = lab.begin("one", [DONE], "mine")
+    found = ask(lab, f"run = cluster.find_run({run['run_id']!r}); answer([run.experiment, str(run.folder)])")
+    assert found == ["mine", f"runs/mine/{run['run_id']}"]
+
+
 def test_what_is_fetched_once_is_kept(lab: Lab) -> None:
     run = lab.begin("one", [DONE])
     uris = lab.leave(run, "evaluate/evaluation/evaluation.json", content=json.dumps(evaluation("1.dir")))

@@ -16,6 +16,7 @@ from tests.fakes.webhook import open_webhook
 from tests.pages import Page
 from tests.pipelines.cluster.lab import (
     LOG,
+    RUNNING,
     STAGES,
     TURN_FRAMES,
     Lab,
@@ -94,6 +95,8 @@ def test_what_an_earlier_attempt_said_is_not_taken_for_the_reason(lab: Lab):
     lab.leave(run, "ingest/executor-logs-0", content=FAILED)
     assert told(lab.submit("--attach", "trial")) == [f"ingest failed at attempt 2; its log is at {link(lab, run)}"]
     outputs = json.dumps({"uri": f"gs://b/runs/p/{run['run_id']}/ingest/0123/examples"})
+    lab.server.logs[pod_of(run, "ingest", 0)] = FAILED.replace("{}", outputs)
+    assert told(lab.submit("--attach", "trial")) == [f"ingest failed at attempt 2; its log is at {link(lab, run)}"]
     lab.server.logs[pod_of(run, "ingest", 1)] = LOG.replace("{}", outputs) + "half a li\n"
     assert told(lab.submit("--attach", "trial")) == [
         "ingest failed at attempt 2: half a li",
@@ -152,6 +155,7 @@ def test_what_only_kubernetes_knows_of_a_failure_is_told_where_the_kubeconfig_le
         pod(runs[0], "validate", phase="Succeeded"),
         pod(runs[0], "ingest", phase="Failed", containerStatuses=large),
         pod(runs[1], "ingest", phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
+        pod(runs[2], "ingest", phase="Failed", containerStatuses=large),  # of the attempt before
         pod(runs[2], "ingest", phase="Failed", containerStatuses=itself),
     ]
     lab.server.prefix = KUBE_PROXY
@@ -250,6 +254,24 @@ def test_a_pod_that_is_lost_in_any_stage_and_phase_is_told_and_the_run_goes_on(l
     assert "from the cache" not in printed
 
 
+def test_a_new_attempt_belongs_to_the_task_whose_pod_was_lost_and_not_to_one_that_began_meanwhile(lab: Lab):
+    going = {"before/before-train": "RUNNING"}
+    both = {**going, "audit": "RUNNING"}
+    lost = {**both, "before/before-train": "RUNNING(1)"}
+    frames = [Frame("RUNNING", tasks) for tasks in (going, both, both, lost)]
+    end = Frame("FAILED", {**lost, "audit": "SUCCEEDED", "before/before-train": "FAILED(1)"})
+    lab.begin("trial", [*frames, end], pipeline="improvement")
+    outcome = lab.submit("--attach", "trial")
+    shown = re.findall(r"^\S ([\w-]+) +(\w+) *(?:[\d.]+ s)? *(attempt \d)?$", outcome.stdout, re.M)
+    assert shown[-3:] == [
+        ("before-train", "running", "attempt 2"),
+        ("before-train", "failed", "attempt 2"),
+        ("audit", "succeeded", ""),
+    ]
+    assert ("audit", "running", "") in shown
+    assert told(outcome)[0].startswith("before-train failed at attempt 2; its log is at ")
+
+
 def test_the_tasks_of_a_run_that_has_just_ended_are_waited_for(lab: Lab):
     done = dict.fromkeys(STAGES, "SUCCEEDED")
     omitted = dict.fromkeys(STAGES[2:], "OMITTED")
@@ -264,6 +286,26 @@ def test_the_tasks_of_a_run_that_has_just_ended_are_waited_for(lab: Lab):
     assert shown[-2:] == [("▶", "evaluate"), ("✓", "evaluate")]
     assert [line[:2] for line in outcome.stdout.splitlines() if "validate  " in line] == ["▶ ", "✗ "]
     assert told(outcome)[0].startswith("validate failed; its log is at ")
+
+
+def test_an_end_that_is_known_is_told_though_the_server_goes_away(lab: Lab):
+    def script() -> Iterator[Frame]:
+        yield from [Frame("RUNNING", {"ingest": "RUNNING"})] * 4
+        lab.server.faults += [Fault("GET", RUNNING, 503)] * 5
+        yield Frame("FAILED", {"ingest": "FAILED", "validate": "RUNNING"})
+
+    run = lab.begin("trial", script())
+    outcome = lab.submit("--attach", run["run_id"])
+    assert told(outcome) == [f"ingest failed; its log is at {link(lab, run)}"]
+    assert len(lab.server.faults) == 4
+
+
+def test_a_run_of_which_only_a_driver_failed_has_ended_at_once(lab: Lab):
+    run = lab.begin("trial", [Frame("FAILED")])
+    times = dict.fromkeys(("start_time", "end_time"), "2026-11-22T14:05:00Z")
+    run["run_details"] = {"task_details": [{"display_name": "ingest-driver", "state": "FAILED", **times}]}
+    assert told(lab.submit("--attach", "trial")) == [f"ingest failed; its log is at {link(lab, run)}"]
+    assert asked(lab.server, run) < 5
 
 
 def test_a_stage_that_failed_before_the_run_was_ended_is_told_from_those_that_were_cut_off(lab: Lab):

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable
 
 from tests.fakes.kfp_rules import Frame, Json
+from tests.fakes.kfp_server import Fault
 from tests.pipelines.cluster.lab import STAGES, TURN_FRAMES, Lab, together, version_of
 
 DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
@@ -240,6 +241,21 @@ def test_what_the_earlier_run_took_from_the_cache_is_found(lab: Lab):
     assert "has no artifact 'model' that is up to date; run the stage that makes it" in outcome.stderr
 
 
+def test_pipelines_that_cannot_be_read_are_passed_over_in_the_search_for_what_came_from_the_cache(lab: Lab):
+    first = lab.begin("first", DONE)
+    written = lab.leave(first, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
+    refusals = {"hidden": (403, None), "damaged": (500, b'{"error": "no manifest", "code": 13}')}
+    for name, (status, body) in refusals.items():
+        version = lab.begin(name, DONE, single="train", uploaded_as=name)["pipeline_version_reference"]
+        path = f"/versions/{version['pipeline_version_id']}$"
+        lab.server.faults.append(Fault("GET", path, status, body=body))
+    lab.leave(lab.begin("again", done(*STAGES[:4])), *EVALUATED)
+    lab.server.script = DONE
+    lab.done("--component", "evaluate", "--from-run", "again")
+    assert lab.server.faults == []
+    assert arguments(lab, lab.runs()[-1])["model_uri"] == written["model"]
+
+
 def test_a_run_of_an_uploaded_yaml_is_known_by_the_name_in_it_and_not_by_that_of_the_upload(lab: Lab):
     first = lab.begin("first", DONE, "images")
     older = lab.leave(first, *INGESTED, *VALIDATED, *TRANSFORMED, *TRAINED)
@@ -261,6 +277,37 @@ def test_a_run_of_an_uploaded_yaml_is_known_by_the_name_in_it_and_not_by_that_of
         f"run lost: its artifact 'model' is not at {lab.root}/single-train/{lost['run_id']}/train, where the run wrote "
         "it; run the stage that makes it with --no-cache, or name a run that has it."
     )
+
+
+def test_an_artifact_that_was_deleted_is_not_taken_from_an_earlier_task_of_the_run(lab: Lab):
+    """Of the task that wrote it something may still be there."""
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN_FRAMES, "SUCCEEDED"))]
+    run = lab.begin("turn", done, pipeline="improvement")
+    lab.leave(run, *of("before", *INGESTED, *TRAINED, *EVALUATED))
+    lab.leave(run, *of("after", *INGESTED, *EVALUATED), "after-train/report")
+    lab.leave(lab.begin("first", DONE), *INGESTED, *TRAINED, *EVALUATED)
+    lab.server.script = DONE
+    lost = (
+        f"run turn: its artifact 'model' is not at {lab.root}/improvement/{run['run_id']}/after-train, where the run "
+        "wrote it; run the stage that makes it with --no-cache, or name a run that has it."
+    )
+    assert lab.refused("--component", "evaluate", "--from-run", "turn") == lost
+    assert lab.refused("--pipeline", "comparison", "--before", "first", "--from-run", "turn") == lost
+
+
+def test_what_a_stage_took_is_taken_again_though_a_later_artifact_of_that_name_was_deleted(lab: Lab):
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN_FRAMES, "SUCCEEDED"))]
+    run = lab.begin("turn", done, "images", pipeline="improvement")
+    before = lab.leave(run, *of("before", *INGESTED, *EVALUATED), "audit/issues")
+    lab.leave(run, *of("after", *EVALUATED))
+    lab.server.script = DONE
+    stage(lab, "curate", "--from-run", "turn")()
+    assert arguments(lab, lab.runs()[-1]) == {
+        "from_run": run["run_id"],
+        "examples_uri": before["examples"],
+        "issues_uri": before["issues"],
+        "predictions_uri": before["predictions"],
+    }
 
 
 def test_a_run_whose_pipeline_was_never_uploaded_is_as_good_as_others(lab: Lab):
