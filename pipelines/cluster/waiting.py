@@ -53,7 +53,7 @@ def wait_for_run(
     end = time.monotonic() + limit if limit else float("inf")
     settled = float("inf")  # when the end of its tasks is not waited for any longer
     shown: dict[str, TaskProgress] = {}
-    explained: set[str] = set()
+    explained: set[tuple[str, int]] = set()
     was_cancelled = False
     run: Any = None
     pause = 0.5
@@ -78,9 +78,9 @@ def wait_for_run(
                     # not every server's history says that it was cancelled
                     return run, "cancelled" if was_cancelled and run.state == "FAILED" else read_state(run)
             else:
-                for task in _list_stuck(run, tasks):
-                    if task not in explained:
-                        explained.add(task)
+                for task, attempt in _list_stuck(run, tasks):
+                    if (task, attempt) not in explained:
+                        explained.add((task, attempt))
                         tell(explain_wait(cluster, run, task))
             states = {name: progress._replace(seconds=None) for name, progress in now.items()}
             pause = 0.5 if states != shown or run.state in FINAL else min(1.5 * pause, 5)
@@ -170,17 +170,19 @@ def _goes_on(nodes: TaskNodes) -> bool:
     return STATES.get(nodes.task.state) in ("waiting", "running", "cancelling")
 
 
-def _list_stuck(run: V2beta1Run, tasks: list[Task]) -> list[str]:
-    """The tasks whose pods have waited for long; an empty name if it is that of the run itself."""
+def _list_stuck(run: V2beta1Run, tasks: list[Task]) -> list[tuple[str, int]]:
+    """The tasks whose pods have waited for long, with their attempts; an empty name if it is that of the run itself."""
     found = find_nodes(run, tasks)
     if not found:
         nodes = (run.run_details and run.run_details.task_details) or []
-        return [""] if any(_waits_long(node) for node in nodes if node.state == "PENDING") else []
-    return [name for name, nodes in found.items() if nodes.waiting and _waits_long(nodes.waiting)]
+        return [("", 1)] if any(_waits_long(node) for node in nodes if node.state == "PENDING") else []
+    return [(name, nodes.attempt) for name, nodes in found.items() if nodes.waiting and _waits_long(nodes.waiting)]
 
 
 def _waits_long(node: Any) -> bool:
-    return (measure_seconds(node.start_time, None) or 0) > LONG
+    """Whether a node has waited for long; one whose pod was lost may have begun to wait again."""
+    waits = [status.update_time for status in node.state_history or [] if status.state == "PENDING"]
+    return (measure_seconds(waits[-1] if waits else node.start_time, None) or 0) > LONG
 
 
 @contextlib.contextmanager

@@ -178,11 +178,18 @@ WAITING = [Frame("RUNNING", {"ingest": "PENDING"})] * 60
 
 def test_a_pod_that_waits_for_long_is_looked_into(kubernetes: tuple[Lab, dict[str, str]]):
     lab, environment = kubernetes
-    runs = [lab.begin(name, WAITING) for name in ("no image", "no room", "nobody knows")]
-    began = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=2)
-    for run in runs:
+    runs = [lab.begin(name, WAITING) for name in ("no image", "no room", "nobody knows", "waits again")]
+    again = runs.pop()
+    now = datetime.datetime.now(datetime.UTC)
+    began, lost = (f"{now - datetime.timedelta(minutes=ago):%Y-%m-%dT%H:%M:%SZ}" for ago in (2, 0))
+    for run in (*runs, again):
         for node in run["run_details"]["task_details"]:
-            node["start_time"] = f"{began:%Y-%m-%dT%H:%M:%SZ}"
+            node["start_time"] = began
+            for status in node["state_history"]:
+                status["update_time"] = began
+            if run is again:  # its pod was lost a moment ago
+                states = [{"update_time": began, "state": "RUNNING"}, {"update_time": lost, "state": "PENDING"}]
+                node["state_history"] += states if node["state"] == "PENDING" else []
     image = {"reason": "ImagePullBackOff", "message": 'Back-off pulling "registry.example/ingest:1"'}
     room = {"reason": "Unschedulable", "message": "0/3 nodes are available: 3 Insufficient cpu."}
     lab.server.pods += [
@@ -190,18 +197,18 @@ def test_a_pod_that_waits_for_long_is_looked_into(kubernetes: tuple[Lab, dict[st
         pod(runs[1], "ingest", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", **room}]),
     ]
     runs.append(lab.begin("no node", [Frame("RUNNING")] * 60))  # of which no task has begun
-    start = {"start_time": f"{began:%Y-%m-%dT%H:%M:%SZ}", "display_name": "root-driver", "state": "PENDING"}
+    start = {"start_time": began, "display_name": "root-driver", "state": "PENDING"}
     runs[3]["run_details"] = {"task_details": [start]}
     lab.server.pods.append(
         pod(runs[3], "root-driver", phase="Pending", conditions=lab.server.pods[1]["status"]["conditions"])
     )
     lab.server.prefix = KUBE_PROXY
-    names = [run["run_id"] for run in runs]
+    names = [run["run_id"] for run in (*runs, again)]
     outcomes = together(
         *(partial(lab.submit, "--attach", name, "--timeout", "0.05", **environment) for name in names),
     )
     said = [[line for line in outcome.stdout.splitlines() if " has waited " in line] for outcome in outcomes]
-    assert [outcome.returncode for outcome in outcomes] == [124] * 4
+    assert [outcome.returncode for outcome in outcomes] == [124] * 5
     command = f"kubectl -n kubeflow describe pods -l pipeline/runid={runs[2]['run_id']}"
     assert said == [
         ['ingest has waited for more than a minute: ImagePullBackOff: Back-off pulling "registry.example/ingest:1"'],
@@ -211,6 +218,7 @@ def test_a_pod_that_waits_for_long_is_looked_into(kubernetes: tuple[Lab, dict[st
             f"prints says why: {command}"
         ],
         ["the run has waited for more than a minute: Unschedulable: 0/3 nodes are available: 3 Insufficient cpu"],
+        [],
     ]
     assert not any("▶" in outcome.stdout for outcome in outcomes)
 
