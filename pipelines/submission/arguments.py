@@ -30,7 +30,7 @@ class EarlierRun:
     artifacts: dict[str, str]  # the URI of each of its artifacts, by the name of the output
     parameters: dict[str, Any]  # of its last task of the stage that is to be repeated
     inputs: dict[str, str]  # the URIs of the artifacts that this task took
-    lost: dict[str, str] = field(default_factory=dict)  # where an artifact of the run was that is gone
+    lost: dict[str, str] = field(default_factory=dict)  # where an artifact that is gone should be, and why there
 
 
 def inherit_task(run: EarlierRun, before: EarlierRun, changed: set[str]) -> EarlierRun:
@@ -231,7 +231,7 @@ def address_artifacts(names: dict[str, str], run: EarlierRun) -> dict[str, str]:
     for artifact in names.values():
         if artifact in run.lost and artifact not in run.inputs:
             raise UserError(
-                f"run {run.name}: its artifact '{artifact}' is not at {run.lost[artifact]}, where the run wrote it; "
+                f"run {run.name}: its artifact '{artifact}' is not at {run.lost[artifact]}; "
                 "run the stage that makes it with --no-cache, or name a run that has it."
             )
         if artifact not in available:

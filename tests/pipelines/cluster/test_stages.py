@@ -277,6 +277,11 @@ def test_a_run_of_an_uploaded_yaml_is_known_by_the_name_in_it_and_not_by_that_of
         f"run lost: its artifact 'model' is not at {lab.root}/single-train/{lost['run_id']}/train, where the run wrote "
         "it; run the stage that makes it with --no-cache, or name a run that has it."
     )
+    del lost["runtime_config"]["pipeline_root"]  # as that of a run which the plain client has started
+    assert lab.refused("--component", "evaluate", "--from-run", "lost") == (
+        f"run lost: its artifact 'model' is not at {lab.root}/single-train/{lost['run_id']}/train, by the config's "
+        "pipeline_root, as the run names none; run the stage that makes it with --no-cache, or name a run that has it."
+    )
 
 
 def test_an_artifact_that_was_deleted_is_not_taken_from_an_earlier_task_of_the_run(lab: Lab):
