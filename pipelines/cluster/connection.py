@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 import ssl
 import time
 import warnings
@@ -124,6 +125,12 @@ class Cluster:
     def explain(self, error: Exception) -> str:
         """What a failure means, and what to do: a sentence that a terminal can show, without a token."""
         return clean(blot(self._talk.blot(explain(error, self.endpoint))))
+
+    def write_kubectl(self, *words: str) -> str:
+        """A command of kubectl about the namespace in which the runs are."""
+        context = ("--context", self.endpoint.kube_context) if self.endpoint.kube_context else ()
+        namespace = self.endpoint.user_namespace or self.endpoint.namespace
+        return shlex.join(["kubectl", *context, "-n", namespace, *words])
 
     def link_to(self, page: str) -> str:
         """The address of a page of Kubeflow Pipelines, such as runs/details/ID."""

@@ -73,7 +73,7 @@ def _find_runs(name: str, nodes: list[Any]) -> list[Any]:
 
 
 def _read_number(container: Any) -> int:
-    """The number of the attempt that a node is, from 0; that of the container as a whole has none, which is 0 too."""
+    """The number of the attempt that a node stands for, from 0; also 0 for the container as a whole."""
     match = CONTAINER.fullmatch(container.display_name)
     return int(match[1] or 0) if match else 0
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,12 +26,10 @@ def explain_wait(cluster: Cluster, run: V2beta1Run, task: str) -> str:
     reasons = [reason for pod in _list_pods(cluster, run, task) for reason in _list_waits(pod)]
     if reasons:
         return f"{name} has waited for more than a minute: {reasons[-1]}"
-    endpoint = cluster.endpoint
-    context = ["--context", endpoint.kube_context] if endpoint.kube_context else []
-    command = ["kubectl", *context, "-n", endpoint.user_namespace or endpoint.namespace, "describe", "pods"]
+    command = cluster.write_kubectl("describe", "pods", "-l", f"{LABEL}={run.run_id}")
     return (
         f"{name} has waited for its image or for a room on a node for more than a minute; the end of what this prints "
-        f"says why: {shlex.join([*command, '-l', f'{LABEL}={run.run_id}'])}"
+        f"says why: {command}"
     )
 
 

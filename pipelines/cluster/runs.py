@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -224,11 +223,9 @@ def _doubt(cluster: Cluster, made: str, kind: str, *output: str) -> str:
         kind: of the resource of Kubernetes that it is there.
         output: the options with which kubectl shows what it is called there.
     """
-    context = ("--context", cluster.endpoint.kube_context) if cluster.endpoint.kube_context else ()
-    kubectl = ("kubectl", *context, "-n", cluster.endpoint.user_namespace or cluster.endpoint.namespace)
     return (
-        f"{made} all the same, even if no list shows it: `{shlex.join([*kubectl, 'get', kind, *output])}` shows it, "
-        f"and `{shlex.join([*kubectl, 'delete', kind])} NAME` ends it; look there before you try again"
+        f"{made} all the same, even if no list shows it: `{cluster.write_kubectl('get', kind, *output)}` shows it, "
+        f"and `{cluster.write_kubectl('delete', kind)} NAME` ends it; look there before you try again"
     )
 
 

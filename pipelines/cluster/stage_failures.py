@@ -88,7 +88,7 @@ def _fetch_log(execution: Execution, task: str) -> Log | None:
 def _ask_log(cluster: Cluster, execution: Execution, task: str, nodes: TaskNodes) -> Log | None:
     """What the last attempt of a task printed, from Kubeflow Pipelines, which has it from the pod or its archive."""
     place = f"/{execution.run.run_id}/{task}/"  # of an output, in what kfp's executor prints of its inputs and outputs
-    for pod in _list_pods(nodes):
+    for pod in _list_pod_names(nodes):
         text = _ask_pod(cluster, str(execution.run.run_id), pod)
         if text and (place in text or "executor_input" not in text):
             return Log(text[-TAIL:], nodes.attempt)
@@ -114,7 +114,7 @@ def _ask_pod(cluster: Cluster, run_id: str, pod: str) -> str:
     return ""
 
 
-def _list_pods(nodes: TaskNodes) -> Iterator[str]:
+def _list_pod_names(nodes: TaskNodes) -> Iterator[str]:
     """Yields what may be the pod of a task's last attempt.
 
     A node does not have its own name, but the names of those that come after it. Those of a container with numbered

@@ -22,7 +22,7 @@ from pipelines.output.display import write_task
 FINAL = {"SUCCEEDED": "succeeded", "FAILED": "failed", "CANCELED": "cancelled", "SKIPPED": "skipped"}
 STATES = {**FINAL, "PENDING": "waiting", "RUNNING": "running", "CANCELING": "cancelling", "PAUSED": "paused"}
 PATIENCE = 600  # seconds without an answer
-SETTLING = 10  # seconds in which the server learns how the last tasks ended, after it has learned that of the run
+SETTLING = 10  # seconds; the server records the end of a run before the ends of its last tasks
 LONG = 60  # seconds after which it is worth a look why a pod still waits
 
 
@@ -64,9 +64,9 @@ def wait_for_run(
             try:
                 run = runs.read(cluster, run_id, patience=0 if is_over else PATIENCE)
             except NoAnswerYetError:
-                if not is_over and asked + PATIENCE > end:
-                    raise StillRunning from None
                 if not is_over:
+                    if asked + PATIENCE > end:
+                        raise StillRunning from None
                     raise
                 settled = asked  # what is known has to do
             now = read_progress(run, tasks)
@@ -171,7 +171,7 @@ def _goes_on(nodes: TaskNodes) -> bool:
 
 
 def _list_stuck(run: V2beta1Run, tasks: list[Task]) -> list[tuple[str, int]]:
-    """The tasks whose pods have waited for long, with their attempts; an empty name if it is that of the run itself."""
+    """The tasks whose pods have waited for long, and at which attempt; the name is empty if the run itself waits."""
     found = find_nodes(run, tasks)
     if not found:
         nodes = (run.run_details and run.run_details.task_details) or []
