@@ -28,6 +28,8 @@ def curate(
     hard_weight: float,
     flips: dict,
     content: str,
+    ink_variation: str,
+    ink_tones: float,
     seed: int,
     data: Output[Dataset],
     data_uri: OutputPath(str),  # type: ignore[valid-type]
@@ -61,6 +63,8 @@ def curate(
         hard_weight: How much more is made of what the model gets wrong on val; 0 treats all images alike.
         flips: For each class, the directions in which its images may be flipped.
         content: What the images are, ink or pictures, which are changed in other ways; auto lets them tell.
+        ink_variation: How far the copies of ink are changed: mild or strong.
+        ink_tones: The share of the copies of ink that get tones of their own for paper and ink.
         seed: The seed of the augmentation.
         data: The folder of the new version, with manifest.csv.
         data_uri: The address of data, for a pipeline that takes its data by address.
@@ -88,7 +92,9 @@ def curate(
         voting=Voting(disagreement, normalize_name(deciding_reviewer)),
         policy=Policy(policy_splits, relabel_confidence, drop_confidence, doubt_confidence, duplicates, most_dropped),
         cleaning=cleaning,
-        augmentation=Augmentation(max_images, augment_times, augment_to, hard_weight, flips, content, seed),
+        augmentation=Augmentation(
+            max_images, augment_times, augment_to, hard_weight, flips, content, ink_variation, ink_tones, seed
+        ),
     )
     log_metrics(metrics, counts)
     Path(data_uri).write_text(data.uri, encoding="utf-8")

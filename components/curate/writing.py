@@ -124,7 +124,7 @@ def _write_target(
     rows = [_write_file(folder, target.filename, content, source=image, label=label, operations=steps, seed=None)]
     directions = augmentation.flips.get(label, [])
     for number, filename in enumerate(target.copies, start=1):
-        drawn = draw_operations([augmentation.seed, int(image.sha256, 16), number], directions, augmentation.content)
+        drawn = draw_operations([augmentation.seed, int(image.sha256, 16), number], directions, augmentation)
         content, operations = _encode_png(apply_operations(picture, drawn)), [*steps, *drawn]
         row = _write_file(
             folder, filename, content, source=image, label=label, operations=operations, seed=augmentation.seed

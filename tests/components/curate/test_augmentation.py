@@ -6,14 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.curate import augmentation as au
 from components.curate.augmentation import Augmentation, apply_operations, check_augmentation, draw_operations
 from components.shared.errors import UserError
 from sample import draw_page
 
 BOTH = ["horizontal", "vertical"]
 SEEDS = [[1, 2**255 + number, number] for number in range(200)]
-GOOD = Augmentation(10_000, 5.0, 10_000, 1.0, {"i": ["horizontal"]}, "auto", 1)
+GOOD = Augmentation(10_000, 5.0, 10_000, 1.0, {"i": ["horizontal"]}, "auto", "mild", 0.0, 1)
+STRONG = GOOD._replace(content="ink", ink_variation="strong")
+MILD = STRONG._replace(ink_variation="mild")
+TONES = MILD._replace(ink_tones=1.0)
+PICTURES = GOOD._replace(content="pictures")
+EACH_OF_INK = pytest.mark.parametrize("augmentation", [MILD, STRONG, TONES], ids=["mild", "strong", "tones"])
 
 
 def page(name: str = "vi", number: int = 0) -> np.ndarray:
@@ -45,35 +49,80 @@ def box(picture: np.ndarray) -> tuple[int, int, int, int]:
 # --- what is drawn -----------------------------------------------------------------------------
 
 
-def test_same_seed_draws_the_same_and_another_draws_other() -> None:
-    assert draw_operations(SEEDS[0], BOTH, "ink") == draw_operations(SEEDS[0], BOTH, "ink")
-    texts = {json.dumps(draw_operations(seed, BOTH, "ink")) for seed in SEEDS}
+@EACH_OF_INK
+def test_same_seed_draws_the_same_and_another_draws_other(augmentation: Augmentation) -> None:
+    assert draw_operations(SEEDS[0], BOTH, augmentation) == draw_operations(SEEDS[0], BOTH, augmentation)
+    texts = {json.dumps(draw_operations(seed, BOTH, augmentation)) for seed in SEEDS}
     assert len(texts) == len(SEEDS)
 
 
-def test_what_is_drawn_stays_within_its_limits_and_uses_them() -> None:
-    found = [{step["operation"]: step for step in draw_operations(seed, [], "ink")} for seed in SEEDS]
+def draw_all(augmentation: Augmentation) -> dict[tuple[str, str], np.ndarray]:
+    """By operation and parameter, what each of SEEDS draws."""
+    drawn = [{step["operation"]: step for step in draw_operations(seed, [], augmentation)} for seed in SEEDS]
+    names = [(operation, name) for operation, step in drawn[0].items() for name in step if name != "operation"]
+    return {(operation, name): np.array([steps[operation][name] for steps in drawn]) for operation, name in names}
+
+
+def assert_uses(values: np.ndarray, low: float, high: float) -> None:
+    """That values keep to limits, and come near to both."""
+    assert low - 1e-4 <= values.min() < low + 0.25 * (high - low)
+    assert high + 1e-4 >= values.max() > high - 0.25 * (high - low)
+
+
+BRIGHTNESS = {("brightness", "contrast"): (0.85, 1), ("brightness", "brightness"): (0, 20)}
+
+
+def test_what_is_drawn_for_mild_copies_stays_within_its_limits_and_uses_them() -> None:
+    drawn = draw_all(MILD)
+    limits = {
+        ("vary", "rotation"): (-8, 8),
+        ("vary", "shear"): (-0.1, 0.1),
+        ("vary", "stretch"): (1 / 1.16, 1.16),
+        ("elastic", "deviation"): (0, 0.01),
+        **BRIGHTNESS,
+    }
+    for name, (low, high) in limits.items():
+        assert_uses(drawn[name], low, high)
+    scales = np.log(drawn["vary", "scale"])
+    assert (scales.mean(), scales.std()) == (pytest.approx(0, abs=0.03), pytest.approx(0.12, rel=0.2))
+    shifts = drawn["vary", "shift"]
+    assert shifts.shape == (len(SEEDS), 2)
+    assert (shifts.mean(), shifts.std()) == (pytest.approx(0, abs=0.02), pytest.approx(0.1, rel=0.2))
+    rest = {("reduce", "longest_side"), ("vary", "scale"), ("vary", "shift"), ("elastic", "seed")}
+    assert set(drawn) == set(limits) | rest  # above all, no flip and no other pen
+
+
+def test_what_is_drawn_for_strong_copies_stays_within_its_limits_and_uses_them() -> None:
+    drawn = draw_all(STRONG)
     limits = {
         ("affine", "rotation"): (-20, 20),
-        ("affine", "shear"): (-au.SHEAR, au.SHEAR),
-        ("affine", "stretch"): (1 / au.STRETCH, au.STRETCH),
-        ("affine", "size"): au.SIZES,
-        ("elastic", "deviation"): (0, au.ELASTIC),
-        ("stroke", "width"): (au.STROKES[0], au.STROKES[2]),
-        ("brightness", "contrast"): (au.CONTRAST, 1),
-        ("brightness", "brightness"): (0, au.LIGHTER),
+        ("affine", "shear"): (-0.25, 0.25),
+        ("affine", "stretch"): (1 / 1.35, 1.35),
+        ("affine", "size"): (0.3, 0.95),
+        ("elastic", "deviation"): (0, 0.02),
+        ("stroke", "width"): (0.025, 0.09),
+        **BRIGHTNESS,
     }
-    for (operation, name), (low, high) in limits.items():
-        values = np.array([steps[operation][name] for steps in found])
-        assert low - 1e-4 <= values.min() < low + 0.25 * (high - low)
-        assert high + 1e-4 >= values.max() > high - 0.25 * (high - low)
-    turns = np.abs([steps["affine"]["rotation"] for steps in found])
-    assert np.mean(turns < 10) > 0.65  # three quarters of a triangle, half of a rectangle
-    places = np.array([steps["affine"]["place"] for steps in found])
+    for name, (low, high) in limits.items():
+        assert_uses(drawn[name], low, high)
+    assert np.mean(np.abs(drawn["affine", "rotation"]) < 10) > 0.65  # three quarters of a triangle, half of a rectangle
+    places = drawn["affine", "place"]
     assert places.shape == (len(SEEDS), 2)
     assert -1 <= places.min() < -0.9 < 0.9 < places.max() <= 1
     assert abs(np.corrcoef(places.T)[0, 1]) < 0.3
-    assert all("flip" not in steps for steps in found)
+
+
+def test_copies_in_tones_have_paper_of_white_to_gray_and_ink_that_stands_out() -> None:
+    drawn = draw_all(TONES)
+    paper, ink = drawn["tones", "paper"], drawn["tones", "ink"]
+    assert_uses(paper, 140 / 255, 1)
+    assert ink.min() < 0.05
+    assert (paper - ink).min() > 0.349
+    assert not any(operation == "brightness" for operation, _ in drawn)
+    some = TONES._replace(ink_tones=0.7)
+    names = [[step["operation"] for step in draw_operations(seed, [], some)] for seed in SEEDS]
+    assert 0.6 < np.mean(["tones" in steps for steps in names]) < 0.8
+    assert all(("tones" in steps) != ("brightness" in steps) for steps in names)
 
 
 @pytest.mark.parametrize("directions", [["horizontal"], BOTH])
@@ -81,7 +130,7 @@ def test_flips_are_as_allowed_in_half_of_the_pictures(directions: list[str]) -> 
     flips = [
         step["direction"]
         for seed in SEEDS
-        for step in draw_operations(seed, directions, "ink")
+        for step in draw_operations(seed, directions, MILD)
         if step["operation"] == "flip"
     ]
     assert set(flips) == set(directions)
@@ -92,29 +141,39 @@ def test_flips_are_as_allowed_in_half_of_the_pictures(directions: list[str]) -> 
 # --- what is done ------------------------------------------------------------------------------
 
 
-def test_operations_read_from_the_manifest_give_the_same_picture() -> None:
+@EACH_OF_INK
+def test_operations_read_from_the_manifest_give_the_same_picture(augmentation: Augmentation) -> None:
     for seed in SEEDS[:10]:
-        operations = draw_operations(seed, BOTH, "ink")
+        operations = draw_operations(seed, BOTH, augmentation)
         again = apply_operations(page(), json.loads(json.dumps(operations)))
         np.testing.assert_array_equal(apply_operations(page(), operations), again)
         assert not np.array_equal(again, page())
 
 
-def test_gray_stays_gray_and_colour_stays_colour_of_the_same_size() -> None:
+@EACH_OF_INK
+def test_gray_stays_gray_and_colour_stays_colour_of_the_same_size(augmentation: Augmentation) -> None:
     gray = page()
     colour = np.stack([gray, gray // 2 + 100, gray], axis=-1)
     for seed in SEEDS[:5]:
         for picture in (gray, colour):
-            changed = apply_operations(picture, draw_operations(seed, [], "ink"))
+            changed = apply_operations(picture, draw_operations(seed, [], augmentation))
             assert (changed.shape, changed.dtype) == (picture.shape, np.uint8)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([None, 3]), st.integers(0, 2**31), st.integers(0, 255))
-def test_whatever_picture_can_be_augmented(height: int, width: int, channels: int | None, seed: int, most: int) -> None:
-    shape = (height, width) if channels is None else (height, width, channels)
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])),
+    seed=st.integers(0, 2**31),
+    most=st.integers(0, 255),
+    augmentation=st.sampled_from([MILD, STRONG, TONES]),
+)
+def test_whatever_picture_can_be_augmented(
+    shape: tuple[int, int, int], seed: int, most: int, augmentation: Augmentation
+) -> None:
     picture = np.random.default_rng(seed).integers(0, most + 1, shape, np.uint8)
-    assert apply_operations(picture, draw_operations([seed, 0, 1], BOTH, "ink")).shape == shape
+    picture = picture[..., 0] if shape[2] == 1 else picture
+    changed = apply_operations(picture, draw_operations([seed, 0, 1], BOTH, augmentation))
+    assert (changed.shape, changed.dtype) == (picture.shape, np.uint8)
 
 
 def test_flips_are_mirrors() -> None:
@@ -135,6 +194,36 @@ def test_affine_turns_stretches_and_places_the_ink() -> None:
     corner = box(affine(bar(), size=0.3, place=[0.5, -1.0]))
     assert (corner[0] + corner[2]) / 2 == pytest.approx(60 + 0.5 * (120 - 6) / 2, abs=2)
     assert corner[1] == pytest.approx(0, abs=2)
+
+
+def vary(picture: np.ndarray, **changed: Any) -> np.ndarray:
+    neutral = {"rotation": 0.0, "shear": 0.0, "stretch": 1.0, "scale": 1.0, "shift": [0.0, 0.0]}
+    return only(picture, "vary", **{**neutral, **changed})
+
+
+def test_ink_keeps_its_size_and_place_but_for_what_is_drawn() -> None:
+    corner = affine(bar(), size=0.3, place=[-0.6, 0.4])
+    for picture in (corner, *(page("viii", number) for number in range(5))):
+        np.testing.assert_allclose(vary(picture), picture, atol=1)
+    left, top, right, bottom = box(corner)
+    larger = box(vary(corner, scale=1.2))
+    assert larger[3] - larger[1] == pytest.approx(1.2 * (bottom - top), abs=2)
+    shifted = box(vary(corner, shift=[0.1, -0.1]))
+    assert shifted[0] - left == pytest.approx(0.1 * (120 - (right - left)), abs=1.5)
+    assert shifted[1] - top == pytest.approx(-0.1 * (100 - (bottom - top)), abs=1.5)
+    turned = box(vary(corner, rotation=90.0))
+    assert (turned[2] - turned[0]) / 120 == pytest.approx((bottom - top) / 100, abs=0.03)
+
+
+@pytest.mark.parametrize("shift", [[-9.0, 0.0], [9.0, 0.0], [0.0, -9.0], [9.0, 9.0]])
+def test_ink_neither_outgrows_its_picture_nor_leaves_it(shift: list[float]) -> None:
+    for number in range(5):
+        picture = page("viii", number)
+        assert ink(vary(picture, shift=shift)) > 0.85 * ink(picture)
+        left, top, right, bottom = box(vary(picture, scale=9.0, shift=shift))
+        height, width = picture.shape
+        assert max((right - left) / width, (bottom - top) / height) > 0.9
+        assert ink(vary(picture, scale=9.0, shift=shift)) > 0.85 * ink(vary(picture, scale=9.0))
 
 
 @pytest.mark.parametrize("size", [0.3, 0.6, 0.95])
@@ -221,6 +310,21 @@ def test_brightness_moves_the_paper_and_contrast_the_ink() -> None:
     assert changed[4, 4].tolist() == [140, 90, 140]
 
 
+def test_tones_are_those_of_paper_and_ink_whichever_is_lighter() -> None:
+    for picture, turn in ((bar(), 0), (255 - bar(), 255)):
+        changed = abs(turn - only(picture, "tones", paper=0.6, ink=0.2).astype(int))
+        assert set(np.unique(changed)) == {153, 51}
+    faded = np.where(bar() > 100, 240, 200).astype(np.uint8)
+    assert set(np.unique(only(faded, "tones", paper=0.6, ink=0.0))) == {153, 113}  # the 40 tones apart that they were
+    empty = np.full((9, 9), 250, np.uint8)
+    assert set(np.unique(only(empty, "tones", paper=0.6, ink=0.2))) == {153}
+    colour = np.full((9, 9, 3), (250, 200, 150), np.uint8)
+    colour[4, 4] = (50, 0, 150)
+    changed = only(colour, "tones", paper=0.8, ink=0.4)  # from 200 apart to 102
+    assert changed[0, 0].tolist() == [254, 204, 154]
+    assert changed[4, 4].tolist() == [152, 102, 154]
+
+
 # --- pictures that are not ink ------------------------------------------------------------------
 
 
@@ -233,7 +337,7 @@ def photograph() -> np.ndarray:
 def test_pictures_are_changed_otherwise_than_ink() -> None:
     for picture in (photograph(), photograph()[..., 0]):
         for seed in SEEDS:
-            operations = draw_operations(seed, ["horizontal"], "pictures")
+            operations = draw_operations(seed, ["horizontal"], PICTURES)
             names = [step["operation"] for step in operations if step["operation"] != "flip"]
             assert names == ["reduce", "rotate", "window", "light", "colour"]
             changed = apply_operations(picture, operations)
@@ -294,6 +398,9 @@ def test_large_pictures_become_smaller() -> None:
         ({"hard_weight": -0.5}, "hard_weight is -0.5; it must be from 0 to 1,000,000"),
         ({"hard_weight": 1e308}, r"hard_weight is 1e\+308; it must be from 0 to 1,000,000"),
         ({"hard_weight": float("nan")}, "hard_weight is nan; it must be from 0 to 1,000,000"),
+        ({"ink_variation": "wild"}, "ink_variation is 'wild'; it must be mild or strong"),
+        ({"ink_tones": 1.5}, "ink_tones is 1.5; it must be from 0 to 1"),
+        ({"ink_tones": float("nan")}, "ink_tones is nan; it must be from 0 to 1"),
         ({"seed": -1}, "seed is -1; it must be from 0 to 2147483647"),
         ({"flips": {"x": "vertical"}}, "flips has 'vertical' for x; it must be a list of horizontal and vertical"),
         ({"flips": {"x": ["up"]}}, r"flips has \['up'\] for x; it must be a list"),

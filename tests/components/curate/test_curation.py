@@ -42,7 +42,7 @@ EVIL = """<script>alert('1')<|script> & "quoted".png"""
 LONG = f"train/v/{'ä' * 125}.png"  # 254 bytes
 LEFT = "train/x/00.augmented-1.png"
 POLICY = Policy(["train"], 0.9, 0.9, 2.0, "drop")
-AUGMENTATION = Augmentation(10_000, 5.0, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, "auto", 1)
+AUGMENTATION = Augmentation(10_000, 5.0, 75, 1.0, {"x": ["horizontal", "vertical"], "none": []}, "auto", "mild", 0.0, 1)
 VOTING = Voting("majority", "")
 OUTPUTS = ("data", "changes", "disputed", "report")
 
@@ -612,7 +612,7 @@ def test_manifest_tells_how_to_make_each_image_again(inputs: Inputs, tmp_path: P
         np.testing.assert_array_equal(decoded(found.images[filename]), again)
 
 
-@pytest.mark.parametrize(("content", "operation"), [("auto", "stroke"), ("ink", "stroke"), ("pictures", "colour")])
+@pytest.mark.parametrize(("content", "operation"), [("auto", "vary"), ("ink", "vary"), ("pictures", "colour")])
 def test_pictures_are_augmented_otherwise_than_ink(
     inputs: Inputs, tmp_path: Path, content: str, operation: str
 ) -> None:
