@@ -10,8 +10,6 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
-import tensorflow as tf
-
 from components.ingest.augmented import AugmentedImages
 from components.ingest.image import read_image
 from components.ingest.pairs import write_pairs
@@ -20,6 +18,7 @@ from components.shared.beam import exists, open_local_target
 from components.shared.errors import UserError
 from components.shared.files import hash_file
 from components.shared.formats.examples import serialize_example
+from components.shared.formats.tfrecord import write_record
 
 Result = TypeVar("Result")
 Key = tuple[str, int]  # of a shard: its split and number
@@ -131,14 +130,14 @@ def _write_images(key: Key, files: list[File], reader: Reader, settings: ShardSe
     _check_names(files)
     with open_local_target(address) as path:
         # Around the threads and not in them, where Python cannot switch warnings off.
-        with tf.io.TFRecordWriter(str(path)) as writer, warnings.catch_warnings():
+        with path.open("wb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own, softer limits of size; max_pixels decides here
             prepare = partial(_prepare, reader=reader, versioned=versioned, settings=settings)
             for prepared in map_in_threads(prepare, files, reader.threads):
                 name = prepared.file.name
                 md5s.append((name, prepared.md5))
                 if prepared.record:
-                    writer.write(prepared.record)
+                    write_record(file, prepared.record)
                     classes[prepared.file.class_name] += 1
                     paths.append((prepared.file.filename, name))
                 else:

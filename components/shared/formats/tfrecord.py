@@ -1,20 +1,21 @@
 """TFRecord files and the tf.train.Example in them, without TensorFlow, which the tools do not have.
 
-A record is its length (uint64, little-endian), a checksum of that, its bytes, and a checksum of these
-(https://www.tensorflow.org/tutorials/load_data/tfrecord). The checksums are passed over: the shards of examples are
-known by their sha256, and what cannot be read as the message that it should be is refused.
+A record is its length (uint64, little-endian), a checksum of that, its bytes, and a checksum of these, each a masked
+CRC32C (https://www.tensorflow.org/tutorials/load_data/tfrecord). A reader passes over the checksums: the shards of
+examples are known by their sha256, and what cannot be read as the message that it should be is refused.
 """
 
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from components.shared.files import open_regular
 
-_LENGTH, _CHECKSUM = struct.Struct("<Q"), 4  # bytes of a checksum
+_LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
+_MASK = 0xA282EAD8  # of https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/lib/hash/crc32c.h
 _FIELD = descriptor_pb2.FieldDescriptorProto
 # The kinds of values that a feature has, with their fields' numbers and types:
 # https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/example/feature.proto
@@ -39,11 +40,24 @@ def read_records(path: str | Path) -> Iterator[bytes]:
         while beginning := file.read(_LENGTH.size):
             if len(beginning) != _LENGTH.size:
                 raise EOFError
-            take(_CHECKSUM)
+            take(_CHECKSUM.size)
             (length,) = _LENGTH.unpack(beginning)
             record = take(length)
-            take(_CHECKSUM)
+            take(_CHECKSUM.size)
             yield record
+
+
+def write_record(file: BinaryIO, record: bytes) -> None:
+    """Adds a record to a TFRecord file, as TensorFlow's writer does without compression."""
+    length = _LENGTH.pack(len(record))
+    file.write(length + _mask_checksum(length) + record + _mask_checksum(record))
+
+
+def _mask_checksum(content: bytes) -> bytes:
+    import google_crc32c  # here, since the stages that only read have none
+
+    checksum = google_crc32c.value(content)
+    return _CHECKSUM.pack(((checksum >> 15 | checksum << 17) + _MASK) & 0xFFFFFFFF)
 
 
 def _make_example_type() -> Any:

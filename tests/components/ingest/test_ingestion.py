@@ -6,6 +6,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,14 +27,14 @@ from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, ExamplesManifest, ImageExample, open_examples, parse_example
 from components.shared.formats.manifest import write_manifest
-from tests.conftest import BEAM, CLASSES, IMAGES, PROCESSES, Folders, contents, ends_soon, run_killed
+from tests.conftest import BEAM, CLASSES, IMAGES, PROCESSES, ROOT, Folders, contents, ends_soon, run_killed
 from tests.rows import make_augmented
 
 MAX_PIXELS = 1_000_000
 
 
-def ingest(folders: Folders, output: Path, **changed: Any) -> ExamplesManifest:
-    options = {
+def make_arguments(folders: Folders, output: Path, **changed: Any) -> dict[str, Any]:
+    arguments = {
         "data_uri": str(folders.data),
         "test_data_uri": str(folders.test),
         "data_version": "",
@@ -46,8 +47,12 @@ def ingest(folders: Folders, output: Path, **changed: Any) -> ExamplesManifest:
         "shards": 2,
         "beam_options": BEAM,
     }
-    assert changed.keys() <= options.keys()
-    return ingest_data(**{**options, **changed}, output=str(output))
+    assert changed.keys() <= arguments.keys()
+    return {**arguments, **changed, "output": str(output)}
+
+
+def ingest(folders: Folders, output: Path, **changed: Any) -> ExamplesManifest:
+    return ingest_data(**make_arguments(folders, output, **changed))
 
 
 def image_files(folders: Folders) -> dict[str, Path]:
@@ -134,6 +139,15 @@ def test_classes_are_mixed_within_each_shard(tiny: Folders, plain: Path) -> None
     for shard in read_manifest(plain).splits["train"].shards:
         found = {example.class_name for example in read_shard(plain / shard.name)}
         assert found == set(CLASSES)
+
+
+def test_whole_pngs_need_no_tensorflow(tiny: Folders, plain: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from components.ingest.ingestion import ingest_data\n"
+        f"ingest_data(**{make_arguments(tiny, tmp_path / 'examples')!r}); assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    assert contents(tmp_path / "examples") == contents(plain)
 
 
 RUNNERS = {
