@@ -25,7 +25,7 @@ import numpy as np  # noqa: E402
 
 from components.audit.audit import AuditInput, audit_images  # noqa: E402
 from components.audit.cross_validation import AuditSettings  # noqa: E402
-from components.audit.pictures import is_plain, make_views  # noqa: E402
+from components.audit.pictures import count_parts, is_plain, make_views  # noqa: E402
 from components.audit.ranking import AuditedImage  # noqa: E402
 from components.shared.duplicates import fingerprint, is_ink_on_paper  # noqa: E402
 from components.shared.formats.examples import CopyOrder  # noqa: E402
@@ -136,6 +136,7 @@ def run_audit(pictures: list[Picture], settings: AuditSettings) -> list[Issue]:
             split=picture.filename.split("/")[0],
             label=classes.index(picture.label),
             blank=not print_.ink_height if ink else is_plain(shown),
+            parts=count_parts(shown) if ink else 0,
             copy_order=CopyOrder(0, False, 0),
         )
         for picture, shown, print_ in zip(pictures, decoded, fingerprints, strict=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.audit.cross_validation import AuditSettings, judge_images
-from components.audit.pictures import is_plain, make_views
+from components.audit.pictures import count_parts, is_plain, make_views
 from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
 from components.shared.duplicates import (
@@ -219,7 +219,10 @@ def read_images(examples: ExampleSet, content: str) -> AuditInput:
     images, views = [], []
     for (split, example, picture), print_ in zip(_decode_audited(examples), fingerprints, strict=True):
         blank = not print_.ink_height if ink else is_plain(picture)
-        images.append(AuditedImage(example.sha256, example.filename, split, example.label, blank, example.copy_order))
+        parts = count_parts(picture) if ink else 0
+        images.append(
+            AuditedImage(example.sha256, example.filename, split, example.label, blank, parts, example.copy_order)
+        )
         views.append(make_views(picture, ink=ink))
     return AuditInput(images, np.stack(views), fingerprints, ink)
 

@@ -20,12 +20,14 @@ SURE = 0.6  # from this probability on, a prediction is suggested as the new lab
 LOST = 0.4  # a prediction with a smaller probability says nothing: perhaps the image is of no class
 STRANGE = 0.1  # share of the images that are farther from their own class than one that gets a new label may be from it
 ODD = 0.05  # share of the images that are called outliers, if their label is doubted too
+PARTS = 6.0  # ink in fewer parts, as count_parts counts them, is whole: a viii whose dots stand apart has about five
+FRAGMENTED = 1.5  # times as many parts as the usual image of its label has make an image fragmented
 
 
 class Tier(IntEnum):
     """What comes before what."""
 
-    SURE = 0  # blank, or one picture with two labels
+    SURE = 0  # blank, fragmented, or one picture with two labels
     DOUBTED = 1
     COPY = 2
     GOOD = 3
@@ -39,6 +41,7 @@ class AuditedImage(NamedTuple):
     split: str
     label: int  # 0-based position in the classes
     blank: bool
+    parts: float  # of its ink, as count_parts counts them; 0 if it is no ink on paper
     copy_order: CopyOrder
 
 
@@ -53,6 +56,7 @@ class JudgedImage(NamedTuple):
     outlier_score: float  # likewise
     duplicate_score: float
     odd: bool  # whether it is unlike those of its label
+    fragmented: bool  # whether its ink is in far more parts than theirs
     strange: bool  # whether it is unlike those of the class that it is taken for
     group: int  # of its duplicates
     twins: list[AuditedImage]  # its duplicates without itself
@@ -111,6 +115,7 @@ def _judge(
     quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
     odd = verdict.distance >= np.nanquantile(verdict.distance, 1 - ODD)
     strange = verdict.guess_distance > np.nanquantile(verdict.distance, 1 - STRANGE)
+    fragmented = find_fragmented(images)
     numbers = [int(number) for number in duplicates.groups]
     groups: defaultdict[int, list[AuditedImage]] = defaultdict(list)
     for image, number in zip(images, numbers, strict=True):
@@ -125,6 +130,7 @@ def _judge(
             outlier_score=float(strangeness[place]),
             duplicate_score=float(duplicates.likeness[place]),
             odd=bool(odd[place]),
+            fragmented=bool(fragmented[place]),
             strange=bool(strange[place]),
             group=number,
             twins=[other for other in groups[number] if other is not image],
@@ -152,12 +158,28 @@ def score_images(labels: NDArray[np.int64], verdict: Verdict) -> tuple[NDArray[n
     return quality, ranks
 
 
+def find_fragmented(images: list[AuditedImage]) -> NDArray[np.bool_]:
+    """Finds the images whose ink is in many parts, and in far more than is usual for their label.
+
+    People discard them even where they can be read: broken or faded strokes, dust, several drawings, a cut page.
+
+    Args:
+        images: All images.
+
+    Returns:
+        bool [images].
+    """
+    labels, parts = np.array([image.label for image in images]), np.array([image.parts for image in images])
+    usual = {label: np.median(parts[labels == label]) for label in np.unique(labels)}
+    return parts >= np.maximum(PARTS, FRAGMENTED * np.array([usual[label] for label in labels]))
+
+
 def _doubt(judged: JudgedImage) -> float:
     return 1 - judged.label_score + UNLIKE * judged.outlier_score
 
 
 def _tier(issue: Issue) -> Tier:
-    if {"blank", "conflicting_duplicate"} & set(issue.kinds):
+    if {"blank", "fragmented", "conflicting_duplicate"} & set(issue.kinds):
         return Tier.SURE
     if {"label", "ambiguous", "outlier"} & set(issue.kinds):
         return Tier.DOUBTED
@@ -182,13 +204,16 @@ def _suspect(judged: JudgedImage, classes: list[str], *, ink: bool) -> Suspicion
         other = next(twin for twin in judged.twins if twin.label != judged.image.label)
         why = f"The same picture is {classes[other.label]} in {other.filename}."
         return Suspicion(kinds, "look", suggested, 1 - given, why)
+    parts = f"Its ink is in about {judged.image.parts:.0f} parts."
     if doubted:
         why = f"It looks like {guess} or something else, hardly like {label}."
         if guess == label:
             why = f"It hardly looks like {label}."
         elif judged.strange:
             why = f"It hardly looks like {label}, and is unlike the images of {guess}, too."
-        return Suspicion(kinds, "look", suggested, 1 - given, why)
+        return Suspicion(kinds, "look", suggested, 1 - given, f"{why} {parts}" if judged.fragmented else why)
+    if judged.fragmented:
+        return Suspicion(kinds, "look", "", 1 - given, parts)
     if judged.twins:
         same = ", apart from its place on the page" if ink else ""
         if "exact_duplicate" in kinds:
@@ -202,6 +227,7 @@ def _list_kinds(judged: JudgedImage, *, doubted: bool, taken_for_another: bool, 
     doubted = doubted and not image.blank
     applies = {
         "blank": image.blank,
+        "fragmented": judged.fragmented,
         "label": doubted and taken_for_another,
         "ambiguous": doubted and lost,
         "outlier": doubted and judged.odd,

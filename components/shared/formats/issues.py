@@ -13,6 +13,7 @@ from components.shared.formats.tables import OptionalInt, parse_row, read_rows, 
 KINDS = {
     "label": "Another label fits better",
     "blank": "No ink, or one plain colour",
+    "fragmented": "Ink in many parts: broken strokes, dust, or more than one drawing",
     "ambiguous": "No class fits",
     "outlier": "Unlike the other images of their label",
     "conflicting_duplicate": "The same picture under two labels",
