@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
+from pipelines.compiler.code_version import find_commit
 from tests.conftest import ROOT, Folders, copy_project, run_in_stages, run_python
 from tests.end_to_end import test_end_to_end as end_to_end
 from tests.end_to_end.test_end_to_end import REAL, Run, image_files, only_run
@@ -141,7 +142,7 @@ def test_image_says_what_it_is_and_runs_as_nobody(images: dict[str, Image], stag
     config = images[stage].config
     assert config["User"] == "65532:65532"
     assert config["Labels"]["org.opencontainers.image.title"] == stage
-    assert config["Labels"]["org.opencontainers.image.revision"] == TAG
+    assert config["Labels"]["org.opencontainers.image.revision"] == find_commit()
     assert "PYTHONPATH=/app" in config["Env"]
 
 
