@@ -99,8 +99,8 @@ def _find_lost(execution: Execution, uris: Uris, stages: Stages) -> dict[str, st
     """
     nodes, states = find_nodes(execution.run, execution.tasks), read_task_states(execution.run, execution.tasks)
     taken = stages.artifact_parameters.values()
-    named = execution.run.runtime_config and execution.run.runtime_config.pipeline_root
-    source = "where the run wrote it" if named else "by the config's pipeline_root, as the run names none"
+    is_known = execution.is_folder_known
+    source = "where the run wrote it" if is_known else "by the config's pipeline_root, as the run names none"
     lost: dict[str, str] = {}
     for task in (task for task in execution.tasks if task.is_own and states[task.name] == "succeeded"):
         for output in (output for output in execution.outputs.get(task.name, []) if output in taken):

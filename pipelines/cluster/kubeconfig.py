@@ -28,14 +28,13 @@ def leads_to(cluster: Cluster) -> bool:
     return not cluster.endpoint.host
 
 
-def read_config_map(cluster: Cluster, name: str) -> dict[str, str]:
-    """The data of a ConfigMap in the namespace of Kubeflow Pipelines.
+def read_config_map(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
+    """The data of a ConfigMap.
 
     Raises:
         UserError: it cannot be read.
     """
-    path = f"/api/v1/namespaces/{quote(cluster.endpoint.namespace)}/configmaps/{quote(name)}"
-    data = _ask(cluster, path).get("data") or {}
+    data = _ask(cluster, f"/api/v1/namespaces/{quote(namespace)}/configmaps/{quote(name)}").get("data") or {}
     return data if isinstance(data, dict) else {}
 
 
@@ -52,13 +51,14 @@ def list_nodes(cluster: Cluster) -> list[Node]:
         raise UserError(f"{cluster.name}: what it says of its nodes is not what Kubernetes says.") from None
 
 
-def list_pods(cluster: Cluster, namespace: str, label: str) -> list[dict[str, Any]]:
-    """The pods that have a label, NAME=VALUE, as Kubernetes has them in JSON.
+def list_pods(cluster: Cluster, label: str) -> list[dict[str, Any]]:
+    """The pods of runs that have a label, NAME=VALUE, as Kubernetes has them in JSON.
 
     Raises:
         UserError: they cannot be read.
     """
-    return _ask(cluster, f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={quote(label)}").get("items") or []
+    path = f"/api/v1/namespaces/{quote(cluster.namespace)}/pods?labelSelector={quote(label)}"
+    return _ask(cluster, path).get("items") or []
 
 
 def _read_node(node: dict[str, Any]) -> Node:

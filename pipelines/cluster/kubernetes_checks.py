@@ -23,7 +23,7 @@ POLICIES = {
 def check_retries(cluster: Cluster) -> str:
     """What the cluster tries again; that one may not know it is no failure."""
     try:
-        return describe_retries(read_config_map(cluster, CONFIG_MAP))
+        return describe_retries(read_config_map(cluster, cluster.endpoint.namespace, CONFIG_MAP))
     except UserError as error:
         return f"not known: {str(error).rstrip('.')}"
 

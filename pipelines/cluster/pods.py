@@ -43,9 +43,8 @@ def _list_pods(cluster: Cluster, run: V2beta1Run, task: str) -> list[Pod]:
     """The pods of a task, or of all, the oldest first; none where Kubernetes cannot be asked."""
     if not leads_to(cluster):
         return []
-    namespace = cluster.endpoint.user_namespace or cluster.endpoint.namespace
     with contextlib.suppress(UserError, AttributeError, KeyError, TypeError):  # or it is not Kubernetes that answers
-        pods = list_pods(cluster, namespace, f"{LABEL}={run.run_id}")
+        pods = list_pods(cluster, f"{LABEL}={run.run_id}")
         return sorted(
             (pod for pod in pods if not task or {task, f"{task}-driver"} & set(_list_steps(pod))),
             key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")),
