@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
-from pipelines.cluster.nodes import TaskNodes, find_nodes, has_ended
+from pipelines.cluster.nodes import TaskNodes, find_end, find_nodes, has_ended
 from pipelines.cluster.pods import explain_wait
 from pipelines.compiler.spec import Task
 from pipelines.output.console import OutputConsole
@@ -98,8 +98,10 @@ def read_state(run: V2beta1Run) -> str:
 
 
 def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
-    """The tasks that failed, themselves or their drivers, and not because somebody ended the run."""
-    return [name for name, state in read_task_states(run, tasks).items() if state == "failed"]
+    """The tasks that failed, themselves or their drivers, and not because somebody ended the run, first to last."""
+    failures = {name: nodes.failure for name, nodes in find_nodes(run, tasks).items()}
+    failed = [name for name, state in read_task_states(run, tasks).items() if state == "failed"]
+    return sorted(failed, key=lambda name: find_end(failures[name]))
 
 
 def read_progress(run: V2beta1Run, tasks: list[Task]) -> dict[str, TaskProgress]:
@@ -128,10 +130,9 @@ def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | No
 
 def _describe_progress(run: V2beta1Run, nodes: TaskNodes) -> TaskProgress:
     """How a task goes; one whose driver failed has failed, and one whose pod waits is waiting."""
-    ends = [node for node in (nodes.task, nodes.driver) if node and node.state == "FAILED"]
     state = STATES.get(nodes.task.state, "waiting") if nodes.task else "waiting"
-    if ends:
-        state = "cancelled" if _was_cut_off(run, ends[0]) else "failed"
+    if nodes.failure:
+        state = "cancelled" if _was_cut_off(run, nodes.failure) else "failed"
     elif state == "running" and nodes.waiting:
         state = "waiting"
     node = nodes.task
@@ -166,7 +167,7 @@ def _is_settled(run: V2beta1Run, tasks: list[Task]) -> bool:
 def _goes_on(nodes: TaskNodes) -> bool:
     """Whether a task is still to end; one whose driver failed does not begin."""
     if not nodes.task:
-        return not (nodes.driver and nodes.driver.state == "FAILED")
+        return not nodes.failure
     return STATES.get(nodes.task.state) in ("waiting", "running", "cancelling")
 
 

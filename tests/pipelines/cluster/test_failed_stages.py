@@ -336,6 +336,24 @@ def test_a_stage_that_failed_before_the_run_was_ended_is_told_from_those_that_we
     assert re.search(r"^cancelled after \d+ s$", outcome.stdout, re.M)
 
 
+def test_the_stage_that_failed_first_is_told_first_whatever_its_place_in_the_pipeline(lab: Lab):
+    train, evaluate = "before/before-train", "before/before-evaluate"
+    going = {train: "RUNNING", evaluate: "RUNNING", "audit": "RUNNING"}
+    frames = [
+        Frame("RUNNING", going),
+        Frame("RUNNING", {**going, "audit": "FAILED"}),
+        Frame("RUNNING", {**going, "audit": "FAILED", evaluate: "FAILED"}),
+        Frame("FAILED", {**dict.fromkeys(TURN_FRAMES, "OMITTED"), **dict.fromkeys(going, "FAILED")}),
+    ]
+    run = lab.begin("trial", frames, pipeline="improvement")
+    with open_webhook() as webhook:
+        outcome = lab.submit("--attach", "trial", "--notify", webhook.url)
+        assert webhook.texts == [f"trial: failed in audit, {link(lab, run)}"]
+    assert told(outcome) == [
+        f"{name} failed; its log is at {link(lab, run)}" for name in ("audit", "before-evaluate", "before-train")
+    ]
+
+
 def test_a_run_that_ends_by_itself_just_before_it_is_ended_is_not_said_to_be_ended(lab: Lab):
     running, ended = Frame("RUNNING", {"ingest": "RUNNING"}), Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))
     lab.begin("trial", [running, running, ended])
