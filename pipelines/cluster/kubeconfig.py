@@ -57,7 +57,20 @@ def list_pods(cluster: Cluster, label: str) -> list[dict[str, Any]]:
     Raises:
         UserError: they cannot be read.
     """
-    path = f"/api/v1/namespaces/{quote(cluster.namespace)}/pods?labelSelector={quote(label)}"
+    return _list_labelled(cluster, "/api/v1", "pods", label)
+
+
+def list_workflows(cluster: Cluster, label: str) -> list[dict[str, Any]]:
+    """The workflows of runs that have a label, NAME=VALUE, as Kubernetes has them in JSON.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    return _list_labelled(cluster, "/apis/argoproj.io/v1alpha1", "workflows", label)
+
+
+def _list_labelled(cluster: Cluster, version: str, kind: str, label: str) -> list[dict[str, Any]]:
+    path = f"{version}/namespaces/{quote(cluster.namespace)}/{kind}?labelSelector={quote(label)}"
     return _ask(cluster, path).get("items") or []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.shared.errors import STOPS
-from tests.fakes.kfp_rules import Frame, Json, ended, pod_of, pod_status, progress
+from tests.fakes.kfp_rules import Frame, Json, ended, pod_of, pod_status, progress, workflow_of
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
 from tests.fakes.webhook import open_webhook
 from tests.pages import Page
@@ -173,17 +173,61 @@ def test_what_only_kubernetes_knows_of_a_failure_is_told_where_the_kubeconfig_le
             f"its log is at {place} and {links[0]}",
         ],
         ["ingest failed: Evicted: The node was low on resource: memory", f"its log is at {links[1]}"],
-        [
-            "ingest failed: DeadlineExceeded: Pod was active on the node longer than the specified deadline",
-            f"its log is at {links[2]}",
-        ],
+        [f"ingest failed: {TOO_LATE}", f"its log is at {links[2]}"],
         [f"ingest failed at attempt 2; its log is at {links[3]}"],
     ]
 
 
 TOO_LARGE = (
-    "it needed more memory than it may have (OOMKilled); raise its `limits` in the config, or give it less to do at once"
+    "it needed more memory than it may have (OOMKilled); raise its `limits` in the config, or give it less to do at "
+    "once"
 )
+TOO_LATE = "it took longer than its `timeout` (DeadlineExceeded); raise that in the config"
+
+
+def test_of_a_pod_that_is_gone_the_workflow_says_why_it_was_ended_until_that_goes_too(
+    kubernetes: tuple[Lab, dict[str, str]], tmp_path: Path
+):
+    lab, environment = kubernetes
+    cluster = lab.server.kubernetes
+    cluster.users["hers"] = "anna@example.com"
+    cluster.rights["anna@example.com"] = {"kubeflow": {"services/proxy", "pods"}}
+    hers = {**environment, "KUBECONFIG": str(kubeconfig(lab.server, tmp_path / "hers", token="hers"))}
+    deleted = "its pod was deleted, perhaps with its node; start the run again, and what was done comes from the cache"
+    messages = {
+        "too slow": (LATE["message"], TOO_LATE),
+        "too large": ("main: OOMKilled (exit code 137)", TOO_LARGE),
+        "lost": ("pod deleted", deleted),
+        "evicted": (EVICTED["message"], "The node was low on resource: memory"),
+        "by itself": ("main: Error (exit code 1)", ""),
+        "long ago": (LATE["message"], ""),
+        "not hers": (LATE["message"], ""),
+    }
+    runs = {name: began(lab, name, "FAILED(1)") for name in messages}
+    for name, run in runs.items():
+        workflow, last = cluster.get("Workflow", workflow_of(run)), find_pod(lab, run, attempt=1)
+        workflow["status"]["nodes"][pod_of(run, "ingest", 1)]["message"] = messages[name][0]
+        cluster.delete(last)
+        if name == "long ago":
+            cluster.delete(workflow)
+        if name == "evicted":  # the pod of the attempt before is still there
+            before = {NODE: last["metadata"]["annotations"][NODE].replace("(1)", "(0)")}
+            large = pod_status("Failed", main=ended("OOMKilled", 137))
+            labels = last["metadata"]["labels"]
+            cluster.put("Pod", pod_of(run, "ingest"), labels=labels, annotations=before, status=large)
+    lab.server.prefix = KUBE_PROXY
+    outcomes = together(
+        *(
+            partial(lab.submit, "--attach", run["run_id"], **(hers if name == "not hers" else environment))
+            for name, run in runs.items()
+        )
+    )
+    for (name, run), outcome in zip(runs.items(), outcomes, strict=True):
+        link, said = f"http://localhost:8080/#/runs/details/{run['run_id']}", messages[name][1]
+        expected = [f"ingest failed at attempt 2: {said}", f"its log is at {link}"]
+        assert told(outcome) == (expected if said else [f"ingest failed at attempt 2; its log is at {link}"])
+
+
 WAITING = [Frame("RUNNING", {"ingest": "PENDING"})] * 60
 
 
