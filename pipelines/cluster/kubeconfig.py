@@ -15,7 +15,7 @@ NODES = 500  # that are asked for
 CLOUDS = ("gce", "aws", "azure")  # as the names of their machines begin
 
 
-class Node(NamedTuple):
+class ClusterNode(NamedTuple):
     """A machine of the cluster."""
 
     labels: dict[str, str]
@@ -38,7 +38,7 @@ def read_config_map(cluster: Cluster, namespace: str, name: str) -> dict[str, st
     return data if isinstance(data, dict) else {}
 
 
-def list_nodes(cluster: Cluster) -> list[Node]:
+def list_cluster_nodes(cluster: Cluster) -> list[ClusterNode]:
     """The nodes that pods may come to, of a very large cluster some of them.
 
     Raises:
@@ -46,7 +46,7 @@ def list_nodes(cluster: Cluster) -> list[Node]:
     """
     listed = _ask(cluster, f"/api/v1/nodes?limit={NODES}").get("items") or []
     try:
-        return [_read_node(node) for node in listed if not node["spec"].get("unschedulable")]
+        return [_read_cluster_node(node) for node in listed if not node["spec"].get("unschedulable")]
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{cluster.name}: what it says of its nodes is not what Kubernetes says.") from None
 
@@ -74,10 +74,10 @@ def _list_labelled(cluster: Cluster, version: str, kind: str, label: str) -> lis
     return _ask(cluster, path).get("items") or []
 
 
-def _read_node(node: dict[str, Any]) -> Node:
+def _read_cluster_node(node: dict[str, Any]) -> ClusterNode:
     provider = str(node["spec"].get("providerID", "")).partition("://")[0]
     labels = dict(node["metadata"].get("labels") or {})
-    return Node(labels, parse_quantity(node["status"]["allocatable"]["cpu"]), provider in CLOUDS)
+    return ClusterNode(labels, parse_quantity(node["status"]["allocatable"]["cpu"]), provider in CLOUDS)
 
 
 def _ask(cluster: Cluster, path: str) -> dict[str, Any]:
