@@ -85,13 +85,18 @@ def _read_number(container: Any) -> int:
 
 
 def has_begun(node: Any) -> bool:
-    """Whether a node has a time at which it began; the server writes year 1970 or earlier for `not yet`."""
-    return bool(node.start_time and node.start_time.year > 1970)
+    """Whether a node has a time at which it began."""
+    return has_come(node.start_time)
 
 
 def has_ended(node: Any) -> bool:
     """Whether a node has a time at which it ended."""
-    return bool(node.end_time and node.end_time.year > 1970)
+    return has_come(node.end_time)
+
+
+def has_come(moment: datetime.datetime | None) -> bool:
+    """Whether a time is one; the server writes year 1970 or earlier for `not yet`."""
+    return bool(moment and moment.year > 1970)
 
 
 def _find_owner(container: Any, candidates: list[TaskNodes]) -> TaskNodes | None:
