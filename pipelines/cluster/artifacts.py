@@ -16,6 +16,7 @@ from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.kubeconfig import leads_to, read_config_map
 from pipelines.cluster.nodes import TaskNodes, find_nodes
+from pipelines.cluster.waiting import read_task_states
 from pipelines.compiler.spec import Spec, Task, find_component, find_dag, find_executor, find_sources, list_tasks
 
 # What the functions of pipelines.compiler.spec raise on a spec whose parts name what is not there, or themselves.
@@ -86,6 +87,13 @@ def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
     if not spec:
         raise UserError(f"run {run.display_name}: its pipeline is not one that Kubeflow Pipelines can have run.")
     return _make_execution(cluster, run, spec)
+
+
+def find_made(cluster: Cluster, execution: Execution) -> Uris:
+    """The artifacts of a run; where that has not succeeded as a whole, those of its tasks that have."""
+    states = read_task_states(execution.run, execution.tasks)
+    succeeded = [name for name, state in states.items() if state == "succeeded"]
+    return find_artifacts(cluster, execution, None if execution.run.state == "SUCCEEDED" else succeeded)
 
 
 def find_artifacts(cluster: Cluster, execution: Execution, tasks: Collection[str] | None = None) -> Uris:
