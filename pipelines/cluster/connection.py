@@ -124,8 +124,13 @@ class Cluster:
 
     @property
     def namespace(self) -> str:
-        """The namespace of Kubernetes in which the runs are."""
-        return self.endpoint.user_namespace or self.endpoint.namespace
+        """The namespace of Kubernetes in which the runs are; of a server with users that of the user.
+
+        kfp may have kept it in a file of its own, which is nothing to a server without users.
+        """
+        client = self._client
+        kept = client.get_user_namespace() if client and client.health["multi_user"] else ""
+        return self.endpoint.user_namespace or kept or self.endpoint.namespace
 
     def explain(self, error: Exception) -> str:
         """What a failure means, and what to do: a sentence that a terminal can show, without a token."""

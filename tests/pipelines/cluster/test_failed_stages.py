@@ -228,6 +228,25 @@ def test_of_a_pod_that_is_gone_the_workflow_says_why_it_was_ended_until_that_goe
         assert told(outcome) == (expected if said else [f"ingest failed at attempt 2; its log is at {link}"])
 
 
+@pytest.mark.parametrize("way", ["--user-namespace", "kept by kfp"])
+def test_the_pods_of_a_user_are_looked_for_in_the_namespace_of_that_user(lab: Lab, tmp_path: Path, way: str):
+    options = ("--user-namespace", "team") if way == "--user-namespace" else ()
+    if not options:
+        (tmp_path / ".config/kfp").mkdir(parents=True)
+        (tmp_path / ".config/kfp/context.json").write_text('{"namespace": "team"}')
+    with KfpServer(multi_user=True, prefix=KUBE_PROXY, folder=tmp_path) as server:
+        lab = lab._replace(server=server)
+        path = kubeconfig(server, tmp_path / "kubeconfig")
+        environment = {"KFP_HOST": "", "KUBECONFIG": str(path)}
+        server.script = [Frame("FAILED", {"ingest": "FAILED", **dict.fromkeys(STAGES[1:], "OMITTED")})]
+        lab.done("--data", "gs://images/numerals", *options, **environment)
+        (run,) = lab.runs()
+        pod = server.kubernetes.get("Pod", pod_of(run, "ingest"), "team")
+        pod["status"] = pod_status("Failed", main=ended("ContainerStatusUnknown", 137), **EVICTED)
+        outcome = lab.submit("--attach", run["run_id"], *options, **environment)
+    assert told(outcome)[0] == "ingest failed: Evicted: The node was low on resource: memory"
+
+
 WAITING = [Frame("RUNNING", {"ingest": "PENDING"})] * 60
 
 
