@@ -1,11 +1,13 @@
 """The commands that `submit.py` prints do what it says when they are typed as they stand."""
 
+import json
 import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,18 @@ import pytest
 from tests.conftest import PATIENCE
 from tests.fakes.kfp_rules import STARTING, Frame, pod_of, pod_status, progress
 from tests.fakes.kfp_server import KUBE_PROXY, RUN_NAME, Fault, KfpServer, kubeconfig
-from tests.pipelines.cluster.lab import STAGES, Lab, asked, begin_earlier, finished, minutes_ago, until
+from tests.pipelines.cluster.lab import (
+    STAGES,
+    TURN_FRAMES,
+    Lab,
+    asked,
+    begin_earlier,
+    comparison,
+    evaluation,
+    finished,
+    minutes_ago,
+    until,
+)
 
 RUNS_FOR_EVER = [Frame("RUNNING", {"ingest": "RUNNING"})]
 DATA_FLAG = "--data gs://images/numerals"
@@ -83,6 +96,45 @@ def test_each_command_that_is_printed_works_as_it_stands(lab: Lab, remote: tuple
         assert (outcome.returncode, outcome.stderr) == (1, ""), outcome
         assert commands(outcome.stdout) == [again]
         assert len(lab.runs()) == number
+
+
+def test_what_comes_next_after_a_success_works_as_it_stands(lab: Lab, remote: tuple[str | Path, ...]):
+    """After a training the turn of the loop, and after that the same with what somebody has decided."""
+
+    def succeed(tasks: list[str], outputs: dict[str, str]) -> Iterator[Frame]:
+        yield Frame("RUNNING", {tasks[0]: "RUNNING"})
+        for output, content in outputs.items():
+            lab.leave(lab.runs()[-1], output, content=content)
+        yield Frame("SUCCEEDED", dict.fromkeys(tasks, "SUCCEEDED"))
+
+    flags = shlex.join(map(str, remote))
+    project = f"{lab.program} --config lab --experiment 'my images' --runs 'my runs'"
+    figures = json.dumps(evaluation("0123.dir"))
+    lab.server.script = succeed(STAGES, {"evaluate/evaluation/evaluation.json": figures})
+    printed = lab.done(*DATA, *remote, "--wait", KFP_HOST="")
+    turn = f"{project} --pipeline improvement {DATA_FLAG} {flags} --wait"
+    assert commands(printed) == [turn]
+
+    outputs = {f"{task}/evaluation/evaluation.json": figures for task in ("after-evaluate", "yardstick")}
+    outputs |= {"compare/comparison/comparison.json": json.dumps(comparison())}
+    lab.server.script = succeed(
+        TURN_FRAMES, {**outputs, "audit/review": "review", "curate/data/manifest.csv": "filename"}
+    )
+    outcome = type_in(lab, turn)
+    assert (outcome.returncode, outcome.stderr) == (0, ""), outcome
+    again, adopt = commands(outcome.stdout)
+    assert again == turn.replace(f" {flags}", f" --decisions decisions.csv {flags}")
+    adoption = f"{lab.program.replace('submit.py', 'adopt.py')} --data data --new --experiment 'my images'"
+    assert adopt.startswith(f"{adoption} --runs 'my runs' --curated {lab.root}/improvement/{lab.runs()[-1]['run_id']}/")
+
+    decided = "sha256,filename,label,decision,new_label,decided_at"
+    (lab.workplace / "decisions.csv").write_text(f"{decided}\n{'0' * 64},train/i/a.png,i,keep,,\n")
+    lab.server.script = progress(TURN_FRAMES, failed="curate")[-1:]
+    outcome = type_in(lab, again)
+    assert (outcome.returncode, outcome.stderr) == (1, ""), outcome
+    assert commands(outcome.stdout) == [again]
+    assert list(lab.runs()[-1]["runtime_config"]["parameters"]["decisions_uris"]) == ["decisions"]
+    assert len(lab.runs()) == 3
 
 
 def test_kubernetes_404_is_none_of_kubeflow_pipelines(lab: Lab, tmp_path: Path):
