@@ -161,7 +161,7 @@ def _read_default_root(cluster: Cluster) -> str:
     if not leads_to(cluster):
         return ""
     try:
-        return read_config_map(cluster, cluster.namespace, LAUNCHER).get("defaultPipelineRoot") or DEFAULT_ROOT
+        return str(read_config_map(cluster, cluster.namespace, LAUNCHER).get("defaultPipelineRoot") or DEFAULT_ROOT)
     except UserError:
         return ""
 

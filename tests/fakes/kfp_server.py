@@ -510,7 +510,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         address = url.path.replace("//", "/")  # //: so kfp.Client asks a kubeconfig's cluster
         prefix, found, path = address.replace(LOGS, f"{API}/logs").partition(API)
-        fault = self._fault(server, path if found else address)
+        fault = self._fault(server, path)
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length // 2 if fault.cut == "request" else length)
         if fault.cut == "request":

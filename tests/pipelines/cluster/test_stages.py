@@ -347,8 +347,11 @@ def test_what_a_run_without_a_root_left_is_looked_for_where_the_cluster_puts_it(
         run = lab.begin("plain", DONE)
         lab.leave(run, *INGESTED, *TRAINED)  # of another run, as it were
         del run["runtime_config"]["pipeline_root"]
+        lab.leave(lab.begin("cached", done(*STAGES[:4])), *EVALUATED)
         lab.server.script, server.prefix = DONE, KUBE_PROXY
 
+        cached = lab.refused("--component", "evaluate", "--from-run", "cached", **environment)
+        assert cached.startswith("run cached has no artifact 'model' that is up to date; ")
         inside = f"minio://mlpipeline/v2/artifacts/training/{run['run_id']}"
         assert lab.refused(*evaluate, **environment) == (
             f"run plain: its outputs lie at {inside}, which is not in Cloud Storage; start it with a pipeline_root, "
