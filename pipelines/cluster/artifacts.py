@@ -33,7 +33,7 @@ class Execution(NamedTuple):
     run: V2beta1Run
     spec: Spec
     folder: str  # the folder in Cloud Storage to which its tasks wrote
-    is_folder_known: bool  # to the server or the cluster; else it is below the config's root, as those of its runs are
+    is_folder_known: bool  # by the run or the cluster; else it is taken to be below the root of the config
 
     @property
     def pipeline(self) -> str:
