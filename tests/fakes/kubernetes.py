@@ -82,7 +82,7 @@ class Kubernetes:
         return self.objects[-1]
 
     def list(self, kind: str, namespace: str | None = None, *, labels: str = "", fields: str = "") -> list[Json]:
-        """The objects of a kind, of those that lie in a namespace its own or those of all, by selectors."""
+        """The objects of a kind in a namespace, or in all, that the selectors choose."""
         return [
             each
             for each in self.objects
