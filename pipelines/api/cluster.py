@@ -14,11 +14,11 @@ from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
 from pipelines.cluster import actions, runs, waiting
-from pipelines.cluster.artifacts import Execution, read_execution
+from pipelines.cluster.artifacts import Execution, find_made, read_execution
 from pipelines.cluster.checks import Check
 from pipelines.cluster.connection import Cluster as Connection
 from pipelines.cluster.connection import open_cluster
-from pipelines.cluster.fetching import find_made, link_to_run, locate_folder
+from pipelines.cluster.fetching import link_to_run, locate_folder
 from pipelines.cluster.submission import submit, wait_for_results
 from pipelines.compiler.contracts import name_uri
 from pipelines.submission.request import (
@@ -209,7 +209,7 @@ class ClusterRun(Run):
     @cached_property
     def outputs(self) -> dict[tuple[str, str], str]:
         """See Run."""
-        return find_made(self._connection, self._execution._replace(run=self._run), self.state)
+        return find_made(self._connection, self._execution._replace(run=self._run))
 
     def find_output(self, output: str) -> str | None:
         """See Run."""

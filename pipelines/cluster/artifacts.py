@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from google.protobuf import json_format
@@ -9,15 +10,19 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, Pipeli
 from kfp_server_api import V2beta1Run
 from kfp_server_api.exceptions import ApiException
 
-from components.shared.cloud_storage import list_objects
+from components.shared.cloud_storage import is_address, list_objects
 from components.shared.errors import UserError
 from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster
+from pipelines.cluster.kubeconfig import leads_to, read_config_map
 from pipelines.cluster.nodes import TaskNodes, find_nodes
+from pipelines.cluster.waiting import read_task_states
 from pipelines.compiler.spec import Spec, Task, find_component, find_dag, find_executor, find_sources, list_tasks
 
 # What the functions of pipelines.compiler.spec raise on a spec whose parts name what is not there, or themselves.
 BROKEN = (KeyError, IndexError, ValueError, RecursionError)
+LAUNCHER = "kfp-launcher"  # the ConfigMap with the root of the runs that have none of their own
+DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"  # if that has none
 LOG = re.compile(r"executor-logs(?:-(\d+))?")  # what an attempt printed, beside its outputs; the first one is number 0
 Uris = dict[tuple[str, str], str]  # by the name of a task, and of its output
 
@@ -28,6 +33,7 @@ class Execution(NamedTuple):
     run: V2beta1Run
     spec: Spec
     folder: str  # the folder in Cloud Storage to which its tasks wrote
+    is_folder_known: bool  # by the run or the cluster; else it is taken to be below the root of the config
 
     @property
     def pipeline(self) -> str:
@@ -83,6 +89,13 @@ def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
     return _make_execution(cluster, run, spec)
 
 
+def find_made(cluster: Cluster, execution: Execution) -> Uris:
+    """The artifacts of a run; where that has not succeeded as a whole, those of its tasks that have."""
+    states = read_task_states(execution.run, execution.tasks)
+    succeeded = [name for name, state in states.items() if state == "succeeded"]
+    return find_artifacts(cluster, execution, None if execution.run.state == "SUCCEEDED" else succeeded)
+
+
 def find_artifacts(cluster: Cluster, execution: Execution, tasks: Collection[str] | None = None) -> Uris:
     """Finds what the run's tasks wrote or took from the cache, in the order of the tasks; what is gone is left out.
 
@@ -106,7 +119,7 @@ def find_artifacts(cluster: Cluster, execution: Execution, tasks: Collection[str
             for twin, work in works.items()
             if work == cached[name] and _may_have_written(nodes.get(twin))
         }
-        outputs = _find_written(earlier) if twins else {}
+        outputs = _find_written(earlier) if twins and is_address(earlier.folder) else {}
         for name, twin in twins.items():
             left = {(name, output): uri for (task, output), uri in outputs.items() if task == twin}
             uris |= left
@@ -137,12 +150,33 @@ def list_written(folder: str) -> Uris:
 
 
 def _make_execution(cluster: Cluster, run: V2beta1Run, spec: Spec) -> Execution:
-    root = (run.runtime_config and run.runtime_config.pipeline_root) or cluster.config.pipeline_root
-    return Execution(run, spec, f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{run.run_id}")
+    known = (run.runtime_config and run.runtime_config.pipeline_root) or _read_default_root(cluster)
+    root = known or cluster.config.pipeline_root
+    return Execution(run, spec, f"{root.rstrip('/')}/{spec['pipelineInfo']['name']}/{run.run_id}", bool(known))
+
+
+@cache  # it is asked for of each earlier run
+def _read_default_root(cluster: Cluster) -> str:
+    """The root of the runs that have none of their own; empty where one may not know it."""
+    if not leads_to(cluster):
+        return ""
+    try:
+        return str(read_config_map(cluster, cluster.namespace, LAUNCHER).get("defaultPipelineRoot") or DEFAULT_ROOT)
+    except UserError:
+        return ""
 
 
 def _find_written(execution: Execution) -> Uris:
-    """Lists the outputs of tasks, without those of importers."""
+    """Lists the outputs of tasks, without those of importers.
+
+    Raises:
+        UserError: they lie elsewhere than in Cloud Storage, or the bucket cannot be listed.
+    """
+    if not is_address(execution.folder):
+        raise UserError(
+            f"run {execution.run.display_name}: its outputs lie at {execution.folder}, which is not in Cloud Storage; "
+            "start it with a pipeline_root, which is gs://BUCKET/FOLDER."
+        )
     outputs = execution.outputs
     return {(task, name): uri for (task, name), uri in list_written(execution.folder).items() if task in outputs}
 

@@ -122,15 +122,24 @@ class Cluster:
             time.sleep(wait)
             pause = min(2 * pause, 15)
 
+    @property
+    def namespace(self) -> str:
+        """The namespace of Kubernetes in which the runs are; of a server with users that of the user.
+
+        kfp may have kept it in a file of its own, which is nothing to a server without users.
+        """
+        client = self._client
+        kept = client.get_user_namespace() if client and client.health["multi_user"] else ""
+        return self.endpoint.user_namespace or kept or self.endpoint.namespace
+
     def explain(self, error: Exception) -> str:
         """What a failure means, and what to do: a sentence that a terminal can show, without a token."""
         return clean(blot(self._talk.blot(explain(error, self.endpoint))))
 
     def write_kubectl(self, *words: str) -> str:
-        """A command of kubectl about the namespace in which the runs are."""
+        """A command of kubectl about the runs."""
         context = ("--context", self.endpoint.kube_context) if self.endpoint.kube_context else ()
-        namespace = self.endpoint.user_namespace or self.endpoint.namespace
-        return shlex.join(["kubectl", *context, "-n", namespace, *words])
+        return shlex.join(["kubectl", *context, "-n", self.namespace, *words])
 
     def link_to(self, page: str) -> str:
         """The address of a page of Kubeflow Pipelines, such as runs/details/ID."""

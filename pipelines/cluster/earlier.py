@@ -10,7 +10,7 @@ from pipelines.cluster.artifacts import (
     BROKEN,
     Execution,
     Uris,
-    find_artifacts,
+    find_made,
     has_run,
     list_written,
     read_execution,
@@ -39,9 +39,7 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
     """
     execution = read_execution(cluster, run)
     check_not_comparison(execution.pipeline, run.display_name)
-    states = read_task_states(run, execution.tasks)
-    ended_well = None if run.state == "SUCCEEDED" else [name for name, state in states.items() if state == "succeeded"]
-    uris = find_artifacts(cluster, execution, ended_well)
+    uris = find_made(cluster, execution)
     earlier = runs.find_by_id(cluster, str(execution.parameters.get(FROM_RUN, "")))
     before = describe_run(cluster, earlier, stages=stages, stage=stage) if earlier else None
     outdated = stages.list_affected(*(task.stage for task in execution.tasks if task.is_own))
@@ -99,8 +97,8 @@ def _find_lost(execution: Execution, uris: Uris, stages: Stages) -> dict[str, st
     """
     nodes, states = find_nodes(execution.run, execution.tasks), read_task_states(execution.run, execution.tasks)
     taken = stages.artifact_parameters.values()
-    named = execution.run.runtime_config and execution.run.runtime_config.pipeline_root
-    source = "where the run wrote it" if named else "by the config's pipeline_root, as the run names none"
+    is_known = execution.is_folder_known
+    source = "where the run wrote it" if is_known else "by the config's pipeline_root, as the run names none"
     lost: dict[str, str] = {}
     for task in (task for task in execution.tasks if task.is_own and states[task.name] == "succeeded"):
         for output in (output for output in execution.outputs.get(task.name, []) if output in taken):

@@ -14,7 +14,7 @@ from components.shared.formats.documents import read_document
 from components.shared.formats.evaluation import Evaluation, read_evaluation
 from components.shared.formats.examples import MANIFEST, ExamplesManifest
 from pipelines.cluster import runs, waiting
-from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, read_execution
+from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, find_made, read_execution
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.stage_failures import StageFailure
 from pipelines.compiler.spec import Task
@@ -61,7 +61,7 @@ def fetch_results(
     """
     folder = locate_folder(request, execution.run)
     tasks = waiting.read_task_states(execution.run, execution.tasks)
-    uris = find_made(cluster, execution, state)
+    uris = find_made(cluster, execution)
     ended = EndedRun(execution, state, uris, folder, request, read_command(folder), failures)
     figures = _show_figures(ended) if state == "succeeded" else None
     compared = ended.uris.get(("compare", "comparison")) if state == "succeeded" else None
@@ -72,13 +72,6 @@ def fetch_results(
     earlier = _find_measured_before(cluster, execution.run, request) if figures else None
     write_index(folder, _describe_run(cluster, ended, figures, comparison), earlier)
     print_steps(list_steps(_describe_ending(ended, tasks), ended.command))
-
-
-def find_made(cluster: Cluster, execution: Execution, state: str) -> Uris:
-    """The artifacts of a run; where that has not succeeded as a whole, of those of its tasks that have."""
-    tasks = waiting.read_task_states(execution.run, execution.tasks)
-    made = None if state == "succeeded" else [name for name, task in tasks.items() if task == "succeeded"]
-    return find_artifacts(cluster, execution, made)
 
 
 def _show_figures(ended: EndedRun) -> Evaluation | None:
@@ -181,7 +174,7 @@ def _describe_run(
 def _write_said(failure: StageFailure) -> str:
     if not failure.said:
         return "its log is on the page that is named last."
-    return f"{failure.said}{f' ({failure.again.strip()})' if failure.again else ''}"
+    return f"{failure.said}{f' ({failure.again})' if failure.again else ''}"
 
 
 def _list_versions(ended: EndedRun, figures: Evaluation | None) -> list[str]:

@@ -15,7 +15,7 @@ NODES = 500  # that are asked for
 CLOUDS = ("gce", "aws", "azure")  # as the names of their machines begin
 
 
-class Node(NamedTuple):
+class ClusterNode(NamedTuple):
     """A machine of the cluster."""
 
     labels: dict[str, str]
@@ -28,18 +28,17 @@ def leads_to(cluster: Cluster) -> bool:
     return not cluster.endpoint.host
 
 
-def read_config_map(cluster: Cluster, name: str) -> dict[str, str]:
-    """The data of a ConfigMap in the namespace of Kubeflow Pipelines.
+def read_config_map(cluster: Cluster, namespace: str, name: str) -> dict[str, str]:
+    """The data of a ConfigMap.
 
     Raises:
         UserError: it cannot be read.
     """
-    path = f"/api/v1/namespaces/{quote(cluster.endpoint.namespace)}/configmaps/{quote(name)}"
-    data = _ask(cluster, path).get("data") or {}
+    data = _ask(cluster, f"/api/v1/namespaces/{quote(namespace)}/configmaps/{quote(name)}").get("data") or {}
     return data if isinstance(data, dict) else {}
 
 
-def list_nodes(cluster: Cluster) -> list[Node]:
+def list_cluster_nodes(cluster: Cluster) -> list[ClusterNode]:
     """The nodes that pods may come to, of a very large cluster some of them.
 
     Raises:
@@ -47,24 +46,38 @@ def list_nodes(cluster: Cluster) -> list[Node]:
     """
     listed = _ask(cluster, f"/api/v1/nodes?limit={NODES}").get("items") or []
     try:
-        return [_read_node(node) for node in listed if not node["spec"].get("unschedulable")]
+        return [_read_cluster_node(node) for node in listed if not node["spec"].get("unschedulable")]
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{cluster.name}: what it says of its nodes is not what Kubernetes says.") from None
 
 
-def list_pods(cluster: Cluster, namespace: str, label: str) -> list[dict[str, Any]]:
-    """The pods that have a label, NAME=VALUE, as Kubernetes has them in JSON.
+def list_pods(cluster: Cluster, label: str) -> list[dict[str, Any]]:
+    """The pods of runs that have a label, NAME=VALUE, as Kubernetes has them in JSON.
 
     Raises:
         UserError: they cannot be read.
     """
-    return _ask(cluster, f"/api/v1/namespaces/{quote(namespace)}/pods?labelSelector={quote(label)}").get("items") or []
+    return _list_labelled(cluster, "/api/v1", "pods", label)
 
 
-def _read_node(node: dict[str, Any]) -> Node:
+def list_workflows(cluster: Cluster, label: str) -> list[dict[str, Any]]:
+    """The workflows of runs that have a label, NAME=VALUE, as Kubernetes has them in JSON.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    return _list_labelled(cluster, "/apis/argoproj.io/v1alpha1", "workflows", label)
+
+
+def _list_labelled(cluster: Cluster, version: str, kind: str, label: str) -> list[dict[str, Any]]:
+    path = f"{version}/namespaces/{quote(cluster.namespace)}/{kind}?labelSelector={quote(label)}"
+    return _ask(cluster, path).get("items") or []
+
+
+def _read_cluster_node(node: dict[str, Any]) -> ClusterNode:
     provider = str(node["spec"].get("providerID", "")).partition("://")[0]
     labels = dict(node["metadata"].get("labels") or {})
-    return Node(labels, parse_quantity(node["status"]["allocatable"]["cpu"]), provider in CLOUDS)
+    return ClusterNode(labels, parse_quantity(node["status"]["allocatable"]["cpu"]), provider in CLOUDS)
 
 
 def _ask(cluster: Cluster, path: str) -> dict[str, Any]:

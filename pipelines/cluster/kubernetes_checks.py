@@ -8,7 +8,7 @@ from kubernetes.utils.quantity import parse_quantity
 
 from components.shared.errors import UserError
 from pipelines.cluster.connection import Cluster
-from pipelines.cluster.kubeconfig import Node, list_nodes, read_config_map
+from pipelines.cluster.kubeconfig import ClusterNode, list_cluster_nodes, read_config_map
 from pipelines.compiler.config import StageConfig
 
 CONFIG_MAP = "workflow-controller-configmap"  # of the Argo that Kubeflow Pipelines brings along
@@ -23,7 +23,7 @@ POLICIES = {
 def check_retries(cluster: Cluster) -> str:
     """What the cluster tries again; that one may not know it is no failure."""
     try:
-        return describe_retries(read_config_map(cluster, CONFIG_MAP))
+        return describe_retries(read_config_map(cluster, cluster.endpoint.namespace, CONFIG_MAP))
     except UserError as error:
         return f"not known: {str(error).rstrip('.')}"
 
@@ -63,7 +63,7 @@ def check_requests(cluster: Cluster, stages: Iterable[str]) -> str:
         UserError: no node has as many, and no cloud brings a larger one.
     """
     try:
-        nodes = list_nodes(cluster)
+        nodes = list_cluster_nodes(cluster)
     except UserError as error:
         return f"not known: {str(error).rstrip('.')}"
     misfits: dict[str, list[str]] = {}
@@ -78,7 +78,7 @@ def check_requests(cluster: Cluster, stages: Iterable[str]) -> str:
     raise UserError(f"{said}; change that in {cluster.config.path}, or add a node.")
 
 
-def _describe_misfit(stage: StageConfig, nodes: list[Node]) -> str:
+def _describe_misfit(stage: StageConfig, nodes: list[ClusterNode]) -> str:
     """What a stage asks for that no node has; empty if one has it."""
     chosen = [node.cpu for node in nodes if stage.node_selector.items() <= node.labels.items()]
     if not chosen:

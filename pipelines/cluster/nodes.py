@@ -39,6 +39,12 @@ class TaskNodes(NamedTuple):
         return max(len(self.attempts), 1) + sum(map(_count_restarts, self.attempts))
 
     @property
+    def failure(self) -> Any:
+        """The node with which it failed, its driver's or its own; None if it has not."""
+        ends = [node for node in (self.task, self.driver) if node and node.state == "FAILED"]
+        return ends[0] if ends else None
+
+    @property
     def is_cached(self) -> bool:
         """Whether its outputs were taken from the cache."""
         return any(node.state == "SKIPPED" for node in self.containers)
@@ -79,13 +85,18 @@ def _read_number(container: Any) -> int:
 
 
 def has_begun(node: Any) -> bool:
-    """Whether a node has a time at which it began; the server writes year 1970 or earlier for `not yet`."""
-    return bool(node.start_time and node.start_time.year > 1970)
+    """Whether a node has a time at which it began."""
+    return has_come(node.start_time)
 
 
 def has_ended(node: Any) -> bool:
     """Whether a node has a time at which it ended."""
-    return bool(node.end_time and node.end_time.year > 1970)
+    return has_come(node.end_time)
+
+
+def has_come(moment: datetime.datetime | None) -> bool:
+    """Whether a time is one; the server writes year 1970 or earlier for `not yet`."""
+    return bool(moment and moment.year > 1970)
 
 
 def _find_owner(container: Any, candidates: list[TaskNodes]) -> TaskNodes | None:
@@ -102,7 +113,7 @@ def _find_owner(container: Any, candidates: list[TaskNodes]) -> TaskNodes | None
     ]
     return max(
         possible,
-        key=lambda nodes: (nodes.task.start_time, -abs(_find_end(nodes.task) - _find_end(container))),
+        key=lambda nodes: (nodes.task.start_time, -abs(find_end(nodes.task) - find_end(container))),
         default=None,
     )
 
@@ -116,7 +127,7 @@ def _may_follow(container: Any, others: list[Any]) -> bool:
     )
 
 
-def _find_end(node: Any) -> datetime.datetime:
+def find_end(node: Any) -> datetime.datetime:
     """When a node ended; now, if it has not."""
     return node.end_time if has_ended(node) else datetime.datetime.now(datetime.UTC)
 

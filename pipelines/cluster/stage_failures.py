@@ -4,13 +4,10 @@ The fields of Kubeflow Pipelines' API for that are empty.
 """
 
 import contextlib
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from kfp_server_api.exceptions import ApiException
 
 from components.shared.cloud_storage import fetch_object, list_objects
 from components.shared.errors import UserError, blot, clean
@@ -18,9 +15,8 @@ from pipelines.cluster.artifacts import LOG, Execution
 from pipelines.cluster.connection import Cluster
 from pipelines.cluster.nodes import TaskNodes, find_nodes
 from pipelines.cluster.pods import explain_end
-from pipelines.output.last_words import find_last_lines, find_sentence
+from pipelines.output.last_words import ESCAPES, find_last_lines, find_sentence
 
-ANSI = re.compile(r"\x1b\[[\d;]*[A-Za-z]")
 TAIL = 2**20  # bytes of a log that are read
 
 
@@ -48,8 +44,8 @@ class StageFailure(NamedTuple):
 
     @property
     def again(self) -> str:
-        """Which attempt it was, to be put behind the word `failed`, if it was not the first."""
-        return f" at attempt {self.attempt}" if self.attempt > 1 else ""
+        """Which attempt it was, if it was not the first; else empty."""
+        return f"at attempt {self.attempt}" if self.attempt > 1 else ""
 
 
 def explain_failures(cluster: Cluster, execution: Execution, failed: list[str]) -> list[StageFailure]:
@@ -61,7 +57,7 @@ def explain_failures(cluster: Cluster, execution: Execution, failed: list[str]) 
         kept = _fetch_log(execution, task)
         is_last = kept and kept.attempt >= len(nodes[task].attempts)  # a pod that is killed does not keep its log
         log = kept if is_last else _ask_log(cluster, execution, task, nodes[task])
-        lines = [ANSI.sub("", line).strip() for line in log.text.splitlines()] if log else []
+        lines = [ESCAPES.sub("", line).strip() for line in log.text.splitlines()] if log else []
         sentence = find_sentence([line for line in lines if line])
         reason = sentence or explain_end(cluster, execution.run, task)
         last_lines = "" if sentence else find_last_lines(lines, stage=stages[task], log="its log")
@@ -109,8 +105,8 @@ def _ask_pod(cluster: Cluster, run_id: str, pod: str) -> str:
         text: str = answer.data.decode(errors="replace")
         return "" if text.lstrip().startswith("<") else text  # the page of a proxy
 
-    with contextlib.suppress(ApiException, UserError):
-        return cluster.call(ask, patience=0, expected=(400, 403, 404, 500))
+    with contextlib.suppress(UserError):
+        return cluster.call(ask, patience=0)
     return ""
 
 

@@ -1,7 +1,7 @@
 """What is looked for before anything is sent, because the run would fail without it minutes later."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from components.shared.cloud_storage import MissingError, is_address, lies_at, open_local_copy, parse_address
@@ -99,12 +99,8 @@ def check_decisions_at(uri: str, reviewer: str) -> None:
         UserError: there is none, or a row says nothing clear.
     """
     with contextlib.ExitStack() as stack:
-        try:
+        with _take_for_doubt():
             path = stack.enter_context(open_local_copy(uri))
-        except MissingError:
-            raise
-        except UserError as error:
-            raise CannotTellError(str(error)) from None
         check_decisions(path, reviewer=reviewer, shown=uri)
 
 
@@ -117,17 +113,26 @@ def check_bucket_exists(root: str) -> None:
     """
     check_root(root)
     try:
-        lies_at(root, timeout=TIMEOUT)
+        with _take_for_doubt():
+            lies_at(root, timeout=TIMEOUT)
     except MissingError:
         raise UserError(f"{root}: not found in Cloud Storage; check pipeline_root in the config.") from None
-    except UserError as error:
-        raise CannotTellError(str(error)) from None
 
 
 def _lies_at(uri: str) -> bool:
     try:
-        return lies_at(uri, timeout=TIMEOUT)
+        with _take_for_doubt():
+            return lies_at(uri, timeout=TIMEOUT)
     except MissingError:
         return False
+
+
+@contextlib.contextmanager
+def _take_for_doubt() -> Iterator[None]:
+    """Turns what Cloud Storage says into a CannotTellError, but for that something is missing there."""
+    try:
+        yield
+    except MissingError:
+        raise
     except UserError as error:
         raise CannotTellError(str(error)) from None

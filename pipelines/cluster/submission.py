@@ -182,9 +182,8 @@ def wait_for_results(
 def _write_failure(failure: StageFailure, link: str) -> str:
     """What a task that failed said, and where the rest of it is."""
     places = " and ".join(filter(None, (failure.log, link)))
-    if not failure.said:
-        return f"{failure.task} failed{failure.again}; its log is at {places}"
-    return f"{failure.task} failed{failure.again}: {failure.said}\nits log is at {places}"
+    what = " ".join(filter(None, (failure.task, "failed", failure.again)))
+    return f"{what}: {failure.said}\nits log is at {places}" if failure.said else f"{what}; its log is at {places}"
 
 
 def _upload(

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from pipelines.cluster import runs
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
-from pipelines.cluster.nodes import TaskNodes, find_nodes, has_ended
+from pipelines.cluster.nodes import TaskNodes, find_end, find_nodes, has_come, has_ended
 from pipelines.cluster.pods import explain_wait
 from pipelines.compiler.spec import Task
 from pipelines.output.console import OutputConsole
@@ -69,16 +69,17 @@ def wait_for_run(
                         raise StillRunning from None
                     raise
                 settled = asked  # what is known has to do
-            now = read_progress(run, tasks)
+            nodes = find_nodes(run, tasks)
+            now = _describe_tasks(run, nodes, tasks)
             show(now)
             was_cancelled |= read_state(run) in ("cancelling", "cancelled")
             if run.state in FINAL:
                 settled = min(settled, time.monotonic() + SETTLING, end)
-                if _is_settled(run, tasks) or time.monotonic() >= settled:
+                if _is_settled(run, nodes, now) or time.monotonic() >= settled:
                     # not every server's history says that it was cancelled
                     return run, "cancelled" if was_cancelled and run.state == "FAILED" else read_state(run)
             else:
-                for task, attempt in _list_stuck(run, tasks):
+                for task, attempt in _list_stuck(run, nodes):
                     if (task, attempt) not in explained:
                         explained.add((task, attempt))
                         tell(explain_wait(cluster, run, task))
@@ -98,14 +99,16 @@ def read_state(run: V2beta1Run) -> str:
 
 
 def list_failed(run: V2beta1Run, tasks: list[Task]) -> list[str]:
-    """The tasks that failed, themselves or their drivers, and not because somebody ended the run."""
-    return [name for name, state in read_task_states(run, tasks).items() if state == "failed"]
+    """The tasks that failed, themselves or their drivers, and not because somebody ended the run, first to last."""
+    nodes = find_nodes(run, tasks)
+    progress = _describe_tasks(run, nodes, tasks)
+    failed = [task.name for task in tasks if progress[task.name].state == "failed"]
+    return sorted(failed, key=lambda name: find_end(nodes[name].failure))
 
 
 def read_progress(run: V2beta1Run, tasks: list[Task]) -> dict[str, TaskProgress]:
     """How each task goes, in the order in which they began."""
-    found = {name: _describe_progress(run, nodes) for name, nodes in find_nodes(run, tasks).items()}
-    return found | {task.name: TaskProgress("waiting") for task in tasks if task.name not in found}
+    return _describe_tasks(run, find_nodes(run, tasks), tasks)
 
 
 def read_task_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, str]:
@@ -115,23 +118,26 @@ def read_task_states(run: V2beta1Run, tasks: list[Task]) -> dict[str, str]:
 
 
 def measure_seconds(start: datetime.datetime | None, end: datetime.datetime | None) -> float | None:
-    """How long something took, or has taken so far; the server writes year 1970 or earlier for `not yet`.
+    """How long something took, or has taken so far; None if it has not begun.
 
     What began a moment ago by a server's clock that goes before this machine's has taken no time.
     """
-    if not start or start.year <= 1970:
+    if not (start and has_come(start)):
         return None
-    if not end or end.year <= 1970:
-        end = datetime.datetime.now(datetime.UTC)
-    return max((end - start).total_seconds(), 0)
+    last = end if end and has_come(end) else datetime.datetime.now(datetime.UTC)
+    return max((last - start).total_seconds(), 0)
+
+
+def _describe_tasks(run: V2beta1Run, nodes: dict[str, TaskNodes], tasks: list[Task]) -> dict[str, TaskProgress]:
+    found = {name: _describe_progress(run, each) for name, each in nodes.items()}
+    return found | {task.name: TaskProgress("waiting") for task in tasks if task.name not in found}
 
 
 def _describe_progress(run: V2beta1Run, nodes: TaskNodes) -> TaskProgress:
     """How a task goes; one whose driver failed has failed, and one whose pod waits is waiting."""
-    ends = [node for node in (nodes.task, nodes.driver) if node and node.state == "FAILED"]
     state = STATES.get(nodes.task.state, "waiting") if nodes.task else "waiting"
-    if ends:
-        state = "cancelled" if _was_cut_off(run, ends[0]) else "failed"
+    if nodes.failure:
+        state = "cancelled" if _was_cut_off(run, nodes.failure) else "failed"
     elif state == "running" and nodes.waiting:
         state = "waiting"
     node = nodes.task
@@ -152,31 +158,28 @@ def _list_cancellations(run: V2beta1Run) -> list[datetime.datetime]:
     return [status.update_time for status in history if status.state == "CANCELING" and status.update_time]
 
 
-def _is_settled(run: V2beta1Run, tasks: list[Task]) -> bool:
-    """Whether the server knows how the tasks of a run ended that has ended."""
-    nodes = find_nodes(run, tasks)
+def _is_settled(run: V2beta1Run, nodes: dict[str, TaskNodes], progress: dict[str, TaskProgress]) -> bool:
+    """Whether the server knows how all tasks, of which `progress` tells, ended of a run that has ended."""
+    if any(map(_goes_on, nodes.values())):
+        return False
     if run.state == "SUCCEEDED":
-        return len(nodes) == len(tasks) and not any(map(_goes_on, nodes.values()))
-    states = read_task_states(run, tasks).values()
-    return not any(map(_goes_on, nodes.values())) and (
-        run.state != "FAILED" or any(state in ("failed", "cancelled") for state in states)
-    )
+        return len(nodes) == len(progress)
+    return run.state != "FAILED" or any(task.state in ("failed", "cancelled") for task in progress.values())
 
 
 def _goes_on(nodes: TaskNodes) -> bool:
     """Whether a task is still to end; one whose driver failed does not begin."""
     if not nodes.task:
-        return not (nodes.driver and nodes.driver.state == "FAILED")
+        return not nodes.failure
     return STATES.get(nodes.task.state) in ("waiting", "running", "cancelling")
 
 
-def _list_stuck(run: V2beta1Run, tasks: list[Task]) -> list[tuple[str, int]]:
+def _list_stuck(run: V2beta1Run, nodes: dict[str, TaskNodes]) -> list[tuple[str, int]]:
     """The tasks whose pods have waited for long, and at which attempt; the name is empty if the run itself waits."""
-    found = find_nodes(run, tasks)
-    if not found:
-        nodes = (run.run_details and run.run_details.task_details) or []
-        return [("", 1)] if any(_waits_long(node) for node in nodes if node.state == "PENDING") else []
-    return [(name, nodes.attempt) for name, nodes in found.items() if nodes.waiting and _waits_long(nodes.waiting)]
+    if not nodes:
+        all_nodes = (run.run_details and run.run_details.task_details) or []
+        return [("", 1)] if any(_waits_long(node) for node in all_nodes if node.state == "PENDING") else []
+    return [(name, each.attempt) for name, each in nodes.items() if each.waiting and _waits_long(each.waiting)]
 
 
 def _waits_long(node: Any) -> bool:

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 
 from pipelines.compiler.spec import Task
 from pipelines.local.cache import TakenTask
-from pipelines.output.last_words import find_last_lines, find_sentence
+from pipelines.output.last_words import ESCAPES, find_last_lines, find_sentence
 
-_ANSI = re.compile(r"\x1b\[\d+m")
 _EXECUTING = re.compile(r"Executing task '(.+)'$")
 _FINISHED = re.compile(r"Task '(.+)' finished with status (\w+)$")
 _EXECUTOR_INPUT = "Got executor_input:"  # followed by JSON
@@ -111,7 +110,7 @@ class WatchedLog(io.TextIOBase):
         """Takes what is printed; a line counts when it is complete."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
-            line = _ANSI.sub("", line).rstrip()
+            line = ESCAPES.sub("", line).rstrip()
             self._keep(line)
             self._watcher.take_line(line.strip())
         return len(text)

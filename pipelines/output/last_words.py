@@ -4,6 +4,7 @@ import re
 
 from components.shared.errors import STOPS
 
+ESCAPES = re.compile(r"\x1b\[[\d;]*[A-Za-z]")  # colours, and what else a terminal obeys
 # Lines that are not a stage's own last words: kfp's, Kubernetes', TensorFlow's, and the dump of the executor's input.
 _LOGGED = (
     r"\d{4}-\d\d-\d\d |\d\d:\d\d:\d\d\.\d{3} - |(WARNING|[IWE]0000|To enable the following)"

@@ -294,7 +294,7 @@ def task_details(run: Json, frame: Frame, now: str) -> list[Json]:
     before = {task["task_id"]: task for task in run.get("run_details", {}).get("task_details", [])}
     workflow = workflow_of(run)
     nodes = list(_nodes(workflow, frame))
-    task_ids = [str(uuid.uuid5(uuid.UUID(run["run_id"]), node.key)) for node in nodes]
+    task_ids = [_task_id(run, node) for node in nodes]
     new = list(dict.fromkeys(node.task for node, task_id in zip(nodes, task_ids, strict=True) if task_id not in before))
     details = {}
     for number, (node, task_id) in enumerate(zip(nodes, task_ids, strict=True)):
@@ -321,6 +321,88 @@ def task_details(run: Json, frame: Frame, now: str) -> list[Json]:
             detail = {key: value for key, value in detail.items() if key.endswith(("_id", "_time"))}
         details[_id(workflow, node.key)] = detail
     return [details[node] for node in sorted(details)]
+
+
+PHASES = {"SUCCEEDED": "Succeeded", "FAILED": "Failed", "CANCELED": "Failed", "CANCELING": "Running"}
+
+
+def workflow_status(run: Json, frame: Frame) -> Json:
+    """What Argo says of the workflow of a run: its phase, and its nodes by their ids."""
+    details = {detail["task_id"]: detail for detail in run["run_details"]["task_details"]}
+    workflow, nodes = workflow_of(run), {}
+    for node in _nodes(workflow, frame):
+        if not node.name:
+            continue  # is none of Argo's
+        detail, key = details[_task_id(run, node)], _id(workflow, node.key)
+        is_pod = node.name.endswith("-driver") or node.name.startswith("executor(")
+        nodes[key] = {
+            "id": key,
+            "name": _path(workflow, node.key),
+            "displayName": node.name,
+            "type": "Pod" if is_pod else "DAG" if node.name.endswith(")") or node.name == "root" else "Retry",
+            "phase": PHASES.get(node.state, node.state.capitalize()),
+            "startedAt": detail["start_time"],
+            "finishedAt": None if detail["end_time"] == NEVER else detail["end_time"],
+        }
+        if node.state == "FAILED":
+            was_lost = (
+                node.name.startswith("executor(") and node.name != f"executor({_split(frame.tasks[node.task])[1]})"
+            )
+            said = "pod deleted" if was_lost else "main: Error (exit code 1)"
+            nodes[key] |= {"message": said if is_pod else "child failed", "phase": "Error" if was_lost else "Failed"}
+    return {"phase": PHASES.get(frame.state, frame.state.capitalize()), "nodes": nodes}
+
+
+def _path(workflow: str, key: str) -> str:
+    """The name of a node, with the number of the attempt of each that it is in; so is each tried again by default."""
+    task, _, container = key.partition(".")
+    outer = [workflow] if task.startswith("root") or not key else [workflow, "root"]
+    *parts, last = [*outer, *filter(None, [*task.split("/"), container])]
+    return ".".join([*(f"{part}(0)" for part in parts), last])
+
+
+def workflow_pods(run: Json, nodes: Json) -> dict[str, Json]:
+    """The fields of the pods of a workflow, by their names, by its nodes; a lost one is gone."""
+    pods = {}
+    for key, node in nodes.items():
+        if node["type"] == "Pod" and node["phase"] in POD_STATUSES:
+            annotations = {"workflows.argoproj.io/node-name": node["name"], "workflows.argoproj.io/node-id": key}
+            containers = [{"name": name, "image": "registry.example/image:1"} for name in ("main", "wait")]
+            pods[key] = {
+                "labels": {"pipeline/runid": run["run_id"], "workflows.argoproj.io/workflow": workflow_of(run)},
+                "annotations": annotations,
+                "spec": {"containers": containers, "restartPolicy": "Never"},
+                "status": POD_STATUSES[node["phase"]],
+            }
+    return pods
+
+
+def pod_status(phase: str, *, main: Json, wait: Json | None = None, **fields: Any) -> Json:
+    """What Kubernetes says of a pod of Argo, of the containers of which one is in the state `main`."""
+    states = {"main": main, "wait": wait or main}
+    containers = [
+        {"name": name, "state": state, "ready": False, "restartCount": 0, "image": "", "imageID": ""}
+        for name, state in states.items()
+    ]
+    return {"phase": phase, "containerStatuses": containers, **fields}
+
+
+def ended(reason: str, code: int) -> Json:
+    """The state of a container that has ended."""
+    return {"terminated": {"reason": reason, "exitCode": code}}
+
+
+STARTING: Json = {"waiting": {"reason": "PodInitializing"}}
+POD_STATUSES = {
+    "Pending": pod_status("Pending", main=STARTING, conditions=[{"type": "PodScheduled", "status": "True"}]),
+    "Running": pod_status("Running", main={"running": {"startedAt": NEVER}}),
+    "Succeeded": pod_status("Succeeded", main=ended("Completed", 0)),
+    "Failed": pod_status("Failed", main=ended("Error", 1), wait=ended("Completed", 0)),
+}
+
+
+def _task_id(run: Json, node: _Node) -> str:
+    return str(uuid.uuid5(uuid.UUID(run["run_id"]), node.key))
 
 
 def _earlier(moment: str, seconds: int) -> str:

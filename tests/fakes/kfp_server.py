@@ -42,13 +42,26 @@ from tests.fakes.kfp_rules import (
     task_details,
     tasks_in_order,
     with_state,
+    workflow_of,
+    workflow_pods,
+    workflow_status,
 )
+from tests.fakes.kubernetes import ADMIN, NAMESPACE, Kubernetes
 
 API = "/apis/v2beta1"
 LOGS = "/apis/v1alpha1/runs"  # no newer version has an address for them
-KUBE_PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
+KUBE_PROXY = f"/api/v1/namespaces/{NAMESPACE}/services/ml-pipeline:http/proxy"
+KUBERNETES = re.compile(r"/(api|apis|openapi|version)\b")  # what Kubernetes itself answers
 COLLECTIONS = {"pipelines": "pipeline", "experiments": "experiment", "runs": "run", "recurringruns": "recurring_run"}
 GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13}
+LAUNCHER = "kfp-launcher"  # the ConfigMap with the root of the runs that have none of their own
+WORKFLOW_DEFAULTS = """spec:
+  templateDefaults:
+    retryStrategy:
+      limit: '2'
+      retryPolicy: OnError
+"""
+RUN_NAME = "pipelines.kubeflow.org/run_name"  # an annotation
 HTML = b"<html><head><title>Error</title></head><body>The upstream server is unavailable.</body></html>"
 
 
@@ -101,7 +114,10 @@ class KfpServer:
         # With users: the namespaces in which each may do all. A proxy in front knows some by what stands in a header.
         self.users: dict[str, set[str]] = {}
         self.logins: dict[str, str] = {}
-        self.kubernetes: dict[str, Json | int] = {}  # what Kubernetes has at a path; a status is a refusal
+        self.kubernetes = Kubernetes()  # with the workflow and the pods of each run, and settings as they are published
+        self.kubernetes.put("ConfigMap", "workflow-controller-configmap", data={"workflowDefaults": WORKFLOW_DEFAULTS})
+        self.kubernetes.put("ConfigMap", LAUNCHER, data={"defaultPipelineRoot": ""})
+        self.kubernetes.put("Node", "node", spec={}, status={"allocatable": {"cpu": "8", "memory": "32Gi"}})
         self.faults: list[Fault] = []  # each meets the first request that fits, and only that
         self.requests: list[Request] = []
         self.script: list[Frame] | None = None  # of the runs to come, a frame per get; None: each task succeeds
@@ -111,8 +127,6 @@ class KfpServer:
         self.scripts: dict[str, Iterator[Frame]] = {}  # by the id of the run
         self.shown: dict[str, Frame] = {}  # the last one of each, likewise
         self.logs: dict[str, str] = {}  # by the name of the pod, while it or its archive is there
-        self.pods: list[Json] = []  # what Kubernetes says of those of every run, which a kubeconfig may ask
-        self.workflows: list[str] = []  # the names of runs that Kubernetes was told of, stored or not
         self._clock = itertools.count(int(time.time()) - 60)  # a second per event: the order is never in doubt
         self.lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -181,27 +195,20 @@ class KfpServer:
                 f"(request: &ResourceAttributes{{{attributes},Subresource:,Name:,}}): Unauthorized access",
             )
 
-    def ask_kubernetes(self, path: str, query: dict[str, str]) -> tuple[int, Json]:
-        """What Kubernetes itself answers."""
-        if path.endswith("/pods"):
-            label, _, value = query["labelSelector"].partition("=")
-            return 200, {"items": [pod for pod in self.pods if pod["metadata"]["labels"].get(label) == value]}
-        found = next((there for known, there in self.kubernetes.items() if path.startswith(known)), 404)
-        if not isinstance(found, int):
-            return 200, found
-        named = re.search(r"/namespaces/([^/]+)/([^/]+)/([^/:]+)", path)
-        namespace, kind, name = named.groups() if named else ("", path.rpartition("/")[2], "")
-        what = f'{kind} "{name}"'
-        right = f"{kind}/proxy" if "/proxy" in path else kind
-        verb = "get" if name else "list"
-        place = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
-        message = {
-            404: f"{what} not found",
-            403: f'{what} is forbidden: User "anna@example.com" cannot {verb} resource "{right}" in API group "" '
-            f'{place}: requires one of ["container.{right.replace("/", ".")}"] permission(s).',
-        }
-        status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": found}
-        return found, {**status, "message": message[found], "reason": {403: "Forbidden", 404: "NotFound"}[found]}
+    @property
+    def workflows(self) -> list[str]:
+        """The names of the runs and recurring runs that Kubernetes was told of, stored or not."""
+        told = [each for each in self.kubernetes.objects if each["kind"] in ("Workflow", "ScheduledWorkflow")]
+        return [each["metadata"]["annotations"][RUN_NAME] for each in told]
+
+    def find_root(self, run: Json) -> str:
+        """Below what the outputs of a run lie; the root in its package is nothing to the server."""
+        own = run.get("runtime_config", {}).get("pipeline_root")
+        settings = self.kubernetes.list(
+            "ConfigMap", self._namespace(run) or NAMESPACE, fields=f"metadata.name={LAUNCHER}"
+        )
+        default = settings[0]["data"].get("defaultPipelineRoot") if settings else ""
+        return own or default or "minio://mlpipeline/v2/artifacts"
 
     def bodies(self, method: str, path: str) -> list[Any]:
         """The bodies of the requests to exactly that path below /apis/v2beta1, first to last."""
@@ -301,9 +308,10 @@ class KfpServer:
     @route("POST", "/runs", "V2beta1Run")
     def create_run(self, request: Request) -> Json:
         spec, fields = self._submission(request.body)
-        self.workflows.append(fields["display_name"])
+        run_id = str(uuid.uuid4())
+        self._tell_kubernetes("Workflow", workflow_of({**fields, "run_id": run_id}), fields, run_id)
         check_texts(request.body)
-        run = self._new("run", **fields, storage_state="AVAILABLE", state="PENDING", finished_at=NEVER)
+        run = self._new("run", run_id, **fields, storage_state="AVAILABLE", state="PENDING", finished_at=NEVER)
         run["state_history"] = [{"update_time": run["created_at"], "state": "PENDING"}]
         run["scheduled_at"] = run["created_at"]
         self.specs[run["run_id"]] = spec
@@ -341,10 +349,10 @@ class KfpServer:
                 400, f"Schedule cron is not a supported format(https://godoc.org/github.com/robfig/cron). Error: {cron}"
             )
         _, fields = self._submission(body)
-        self.workflows.append(fields["display_name"])
+        self._tell_kubernetes("ScheduledWorkflow", f"scheduled-{uuid.uuid4().hex[:5]}", fields)
         check_texts(body)
         fields |= {key: body.get(key) for key in ("trigger", "no_catchup", "mode")}
-        fields["namespace"] = self._namespace(fields) or "kubeflow"  # that of the scheduled workflow
+        fields["namespace"] = self._namespace(fields) or NAMESPACE  # that of the scheduled workflow
         status = {"ENABLE": "ENABLED"}.get(body.get("mode"), "DISABLED")
         return self._new("recurring_run", **fields, max_concurrency=str(body["max_concurrency"]), status=status)
 
@@ -374,11 +382,17 @@ class KfpServer:
             raise Refusal(404, f"{kind.title().replace('_', '')} {key} not found.")
         return self.stored[kind][key]
 
-    def _new(self, kind: str, **fields: Any) -> Json:
+    def _tell_kubernetes(self, kind: str, name: str, fields: Json, run_id: str = "") -> None:
+        labels = {"pipeline/runid": run_id} if run_id else {}
+        annotations = {RUN_NAME: fields["display_name"]}
+        namespace = self._namespace(fields) or NAMESPACE
+        self.kubernetes.put(kind, name, namespace=namespace, labels=labels, annotations=annotations)
+
+    def _new(self, kind: str, key: str = "", **fields: Any) -> Json:
         """Stores it without its empty fields, which answers leave out."""
         own = {name: value for name, value in fields.items() if value not in (None, "", False, {}, [])}
         check_texts(own, 127 if kind == "pipeline_version" else 128)
-        key = str(uuid.uuid4())
+        key = key or str(uuid.uuid4())
         self.stored[kind][key] = {f"{kind}_id": key, **own, "created_at": self._now()}
         return self.stored[kind][key]
 
@@ -448,6 +462,22 @@ class KfpServer:
         run["finished_at"] = now if frame.state in ENDED else NEVER
         if frame.tasks:
             run["run_details"] = {"task_details": task_details(run, frame, now)}
+            self._advance_workflow(run, frame)
+
+    def _advance_workflow(self, run: Json, frame: Frame) -> None:
+        """What Kubernetes has of the run: its workflow, and the pods of that."""
+        name, namespace = workflow_of(run), self._namespace(run) or NAMESPACE
+        workflow = self.kubernetes.get("Workflow", name, namespace)
+        before = workflow.get("status", {}).get("nodes", {})
+        workflow["status"] = workflow_status(run, frame)
+        pods = workflow_pods(run, workflow["status"]["nodes"])
+        for key, node in workflow["status"]["nodes"].items():
+            if key in pods and before.get(key, {}).get("phase") != node["phase"]:
+                self.kubernetes.put("Pod", key, namespace=namespace, **pods[key])
+        gone = [
+            pod for pod in self.kubernetes.list("Pod", namespace) if pod["metadata"]["name"] in before.keys() - pods
+        ]
+        self.kubernetes.delete(*gone)
 
 
 def _uploaded(request: Request) -> tuple[list[Json], str | None]:
@@ -460,13 +490,13 @@ def _uploaded(request: Request) -> tuple[list[Json], str | None]:
     return parsed_specs(documents), request.query.get("display_name") or request.query.get("name")
 
 
-def kubeconfig(server: KfpServer, path: Path) -> Path:
+def kubeconfig(server: KfpServer, path: Path, *, token: str = ADMIN, context: str = "test") -> Path:
     """Writes a kubeconfig of a cluster in which the server is that of Kubeflow Pipelines; its prefix is KUBE_PROXY."""
     cluster = {"server": server.url} | ({"certificate-authority": str(server.ca_file)} if server.ca_file else {})
-    parts = {"cluster": cluster, "user": {"token": server.token or ""}, "context": {"cluster": "test", "user": "test"}}
-    content = {f"{kind}s": [{"name": "test", kind: part}] for kind, part in parts.items()}
+    parts = {"cluster": cluster, "user": {"token": token}, "context": {"cluster": context, "user": context}}
+    content = {f"{kind}s": [{"name": context, kind: part}] for kind, part in parts.items()}
     path.write_text(
-        yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "test", **content}), encoding="utf-8"
+        yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": context, **content}), encoding="utf-8"
     )
     return path
 
@@ -486,9 +516,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut == "request":
             return self._hang_up()
         request = Request(self.command, path, dict(parse_qsl(url.query)), self._content(body))
-        if prefix != server.prefix and url.path.startswith("/api/v1/"):
-            status, said = server.ask_kubernetes(url.path, request.query)
-            return self._send(status, json.dumps(said).encode(), fault)
+        if refused := self._ask_kubernetes(server, address, request, is_passed_on=prefix == server.prefix):
+            return self._send(*refused, fault)
         server.requests.append(request)
         if not found or prefix != server.prefix:
             fault = Fault("", "", status=404)
@@ -508,6 +537,18 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(status, answer, fault)
 
     do_POST = do_DELETE = do_GET
+
+    def _ask_kubernetes(
+        self, server: KfpServer, address: str, request: Request, *, is_passed_on: bool
+    ) -> tuple[int, bytes] | None:
+        """What Kubernetes says; None if the request is for Kubeflow Pipelines, and may go there."""
+        who = self.headers.get("Authorization")
+        if server.prefix == KUBE_PROXY and is_passed_on:
+            return server.kubernetes.check_proxy(request.method, address, who)
+        if not KUBERNETES.match(address) or (is_passed_on and request.path):
+            return None
+        with server.lock:
+            return server.kubernetes.answer(request.method, address, request.query, who)
 
     def _fault(self, server: KfpServer, path: str) -> Fault:
         with server.lock:  # or two requests at the same moment might meet one fault

@@ -13,7 +13,8 @@ from kfp.client import Client
 from kfp_server_api import ApiException
 
 from tests.fakes.kfp_rules import Frame, pod_of, progress
-from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
+from tests.fakes.kfp_server import KUBE_PROXY, LAUNCHER, Fault, KfpServer, kubeconfig
+from tests.fakes.kubernetes import ANONYMOUS, NAMESPACE
 
 TASKS = ["first", "second"]
 
@@ -355,7 +356,9 @@ def test_through_the_proxy_of_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.M
     import kubernetes
 
     with KfpServer(prefix=KUBE_PROXY, folder=tmp_path) as server:
-        path = kubeconfig(server, tmp_path / "kubeconfig")
+        # With a token kfp's own client forgets the path of the proxy.
+        path = kubeconfig(server, tmp_path / "kubeconfig", token="")
+        server.kubernetes.rights[ANONYMOUS] = {NAMESPACE: {"services/proxy"}}
         monkeypatch.setattr(kubernetes.config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(path))
         assert Client().list_experiments().total_size == 1
         client = Client(host=f"{server.url}/elsewhere", ssl_ca_cert=str(server.ca_file), namespace="team")
@@ -397,3 +400,53 @@ def test_requests_are_kept(server: KfpServer, client: Client, package: str):
     assert run["runtime_config"] == {"parameters": {"text": "x"}}
     (upload,) = [request for request in server.requests if request.path == "/pipelines/upload"]
     assert upload.query == {"name": "training"}
+
+
+def test_kubernetes_has_the_workflow_of_a_run_and_its_pods(server: KfpServer, client: Client, package: str):
+    """A pod that was lost is gone, and the workflow says so; of a part of the pipeline the names lead to the task."""
+    frames = [
+        Frame("RUNNING", {"first": "RUNNING", "part/second": "PENDING"}),
+        Frame("FAILED", {"first": "FAILED(1)", "part/second": "SUCCEEDED"}),
+    ]
+    server.script = frames
+    run_id = start_run(client, package).run_id
+    run = server.stored["run"][run_id]
+    (workflow,) = server.kubernetes.list("Workflow", NAMESPACE, labels=f"pipeline/runid={run_id}")
+    assert workflow["metadata"]["annotations"] == {"pipelines.kubeflow.org/run_name": "a run"}
+
+    def list_pods() -> dict[str, str]:
+        pods = server.kubernetes.list("Pod", NAMESPACE, labels=f"pipeline/runid={run_id}")
+        names = {pod["metadata"]["annotations"]["workflows.argoproj.io/node-name"]: pod for pod in pods}
+        return {name.partition(".")[2]: pod["status"]["phase"] for name, pod in names.items() if "executor" in name}
+
+    assert list_pods() == {
+        "root(0).first(0).executor(0)": "Running",
+        "root(0).part(0).second(0).executor(0)": "Pending",
+    }
+    assert workflow["status"]["phase"] == "Running"
+    client.get_run(run_id)
+    assert list_pods() == {
+        "root(0).first(0).executor(1)": "Failed",
+        "root(0).part(0).second(0).executor(0)": "Succeeded",
+    }
+    nodes = workflow["status"]["nodes"]
+    said = {attempt: nodes[pod_of(run, "first", attempt)] for attempt in (0, 1)}
+    assert [(node["type"], node["phase"], node["message"]) for node in said.values()] == [
+        ("Pod", "Error", "pod deleted"),
+        ("Pod", "Failed", "main: Error (exit code 1)"),
+    ]
+    assert workflow["status"]["phase"] == "Failed"
+
+
+def test_the_root_of_a_run_is_its_own_or_that_of_the_cluster_but_not_that_of_its_package(
+    server: KfpServer, client: Client, package: str, tmp_path: Path
+):
+    content = Path(package).read_text(encoding="utf-8")
+    with_root = tmp_path / "package.yaml"
+    with_root.write_text(f"defaultPipelineRoot: gs://bucket/package\n{content}", encoding="utf-8")
+    runs = [start_run(client, str(with_root), **options) for options in ({}, {"pipeline_root": "gs://bucket/own"})]
+    plain, own = (server.stored["run"][run.run_id] for run in runs)
+    assert server.find_root(own) == "gs://bucket/own"
+    assert server.find_root(plain) == "minio://mlpipeline/v2/artifacts"
+    server.kubernetes.put("ConfigMap", LAUNCHER, data={"defaultPipelineRoot": "gs://bucket/cluster"})
+    assert (server.find_root(own), server.find_root(plain)) == ("gs://bucket/own", "gs://bucket/cluster")

@@ -1,5 +1,6 @@
 """What the tests of a cluster have: the project as somebody committed it, a server, a bucket, a folder to work in."""
 
+import datetime
 import hashlib
 import json
 import os
@@ -139,7 +140,8 @@ class Lab(NamedTuple):
         """
         from kfp.client import Client
 
-        client = Client(host=self.server.url)
+        authority = str(self.server.ca_file) if self.server.ca_file else None
+        client = Client(host=self.server.url, ssl_ca_cert=authority)
         package = self.project / (f"build/components/{single}.yaml" if single else f"build/{pipeline}.yaml")
         pipeline = uploaded_as or (f"single-{single}" if single else pipeline)
         self.server.script = script
@@ -161,7 +163,10 @@ class Lab(NamedTuple):
         Beside the outputs of a task is its log, as KFP keeps it.
         """
         uris = {}
-        folder = f"runs/{self.server.specs[run['run_id']]['pipelineInfo']['name']}/{run['run_id']}"
+        bucket, root = self.gcs.uri, self.server.find_root(run)
+        assert root.startswith(f"{bucket}/")
+        pipeline = self.server.specs[run["run_id"]]["pipelineInfo"]["name"]
+        folder = f"{root.removeprefix(f'{bucket}/').rstrip('/')}/{pipeline}/{run['run_id']}"
         attempts = {task: str(uuid.uuid4()) for task in dict.fromkeys(output.split("/")[0] for output in outputs)}
         for task, attempt in attempts.items():
             self.gcs.bucket.blob(f"{folder}/{task}/{attempt}/executor-logs-0").upload_from_string(LOG)
@@ -204,6 +209,20 @@ def until(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
 def asked(server: KfpServer, run: Json) -> int:
     """How often somebody asked how the run goes."""
     return sum(request.path == f"/runs/{run['run_id']}" for request in server.requests)
+
+
+def minutes_ago(number: int) -> str:
+    """That moment, as the server writes it."""
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=number)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def begin_earlier(run: Json, moment: str) -> None:
+    """Makes all that a run does have begun at that moment."""
+    for node in run["run_details"]["task_details"]:
+        node["start_time"] = moment
+        for status in node["state_history"]:
+            status["update_time"] = moment
 
 
 def packages(server: KfpServer) -> dict[str, Json]:

@@ -15,7 +15,8 @@ import requests
 from components.shared.errors import UserError
 from pipelines.cluster.checks import check_images, takes_google_token
 from tests.fakes.kfp_rules import Json
-from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, Request, kubeconfig
+from tests.fakes.kfp_server import KUBE_PROXY, WORKFLOW_DEFAULTS, Fault, KfpServer, Request, kubeconfig
+from tests.fakes.kubernetes import EVERY
 from tests.pipelines.cluster.lab import STAGES, Lab, find_tags, together, until, version_of
 
 REGISTRY = Path("/usr/bin/docker-registry")  # Debian's docker-registry
@@ -207,21 +208,13 @@ def test_googles_token_goes_to_googles_registries_alone():
             check_images([f"{host}/pipelines/train:v1"])
 
 
-CONFIG_MAP = "/api/v1/namespaces/kubeflow/configmaps/workflow-controller-configmap"
-# As Kubeflow Pipelines 2.17 is published.
-DEFAULTS = """spec:
-  templateDefaults:
-    retryStrategy:
-      limit: '2'
-      retryPolicy: OnError
-"""
 AS_SAID = "as often as `retries` says"
 
 
-def describe_node(cpu: str, provider: str, **labels: str) -> Json:
+def put_node(server: KfpServer, cpu: str, provider: str, **labels: str) -> None:
     allocatable = {"cpu": cpu, "memory": "6Gi"}
     spec = {"providerID": provider} if provider else {}
-    return {"metadata": {"name": "node", "labels": labels}, "spec": spec, "status": {"allocatable": allocatable}}
+    server.kubernetes.put("Node", f"node-{cpu}", labels=labels, spec=spec, status={"allocatable": allocatable})
 
 
 def test_with_a_kubeconfig_kubernetes_is_asked_too(lab: Lab, tmp_path: Path):
@@ -230,23 +223,27 @@ def test_with_a_kubeconfig_kubernetes_is_asked_too(lab: Lab, tmp_path: Path):
     larger = lab.configure("larger", defaults=defaults, stages={"train": {"requests": {"cpu": "3500m"}}})
     names = [*NAMES, "requests", "retries"]
     with KfpServer(prefix=KUBE_PROXY, folder=tmp_path) as server:
-        environment = {"KFP_HOST": "", "KUBECONFIG": str(kubeconfig(server, tmp_path / "kubeconfig"))}
+        path = kubeconfig(server, tmp_path / "kubeconfig")
+        environment = {"KFP_HOST": "", "KUBECONFIG": str(path)}
+        small = ("1930m", "gce://project/zone/node", "stages")
+        large = ("4", "gce://project/zone/node", "stages")
+        own = ("2", "kind://docker/kind/kind-control-plane", "stages")
+        other = ("8", "gce://project/zone/node", "others")
 
-        def check(nodes: list[Json] | int, config_map: Json | int) -> tuple[int, str, str]:
-            listed = nodes if isinstance(nodes, int) else {"kind": "NodeList", "apiVersion": "v1", "items": nodes}
-            server.kubernetes = {"/api/v1/nodes": listed, CONFIG_MAP: config_map}
+        def check(nodes: list[tuple[str, str, str]], config_map: dict[str, str] | None) -> tuple[int, str, str]:
+            kubernetes = server.kubernetes
+            kubernetes.delete(*kubernetes.list("Node"), *kubernetes.list("ConfigMap"))
+            for cpu, provider, pool in nodes:
+                put_node(server, cpu, provider, pool=pool)
+            if config_map is not None:
+                kubernetes.put("ConfigMap", "workflow-controller-configmap", data=config_map)
             outcome = lab.submit("--check", "--config", larger, **environment)
             said = lines(outcome.stdout, names)
             return outcome.returncode, said["requests"], said["retries"]
 
-        small = describe_node("1930m", "gce://project/zone/node", pool="stages")
-        large = describe_node("4", "gce://project/zone/node", pool="stages")
-        own = describe_node("2", "kind://docker/kind/kind-control-plane", pool="stages")
-        other = describe_node("8", "gce://project/zone/node", pool="others")
-        data = {"workflowDefaults": DEFAULTS, "artifactRepository": "archiveLogs: true\n"}
-        published = {"kind": "ConfigMap", "apiVersion": "v1", "data": data}
-        always = {"data": {"workflowDefaults": DEFAULTS.replace("OnError", "Always")}}
-        transient = {"data": {"workflowDefaults": DEFAULTS.replace("OnError", "OnTransientError")}}
+        published = {"workflowDefaults": WORKFLOW_DEFAULTS, "artifactRepository": "archiveLogs: true\n"}
+        always = {"workflowDefaults": WORKFLOW_DEFAULTS.replace("OnError", "Always")}
+        transient = {"workflowDefaults": WORKFLOW_DEFAULTS.replace("OnError", "OnTransientError")}
         fits = "✓ each stage has a node that is large enough"
         needs = "train: `requests` has 3.5 CPUs, and the largest node"
         assert check([small, large], published) == (
@@ -255,21 +252,21 @@ def test_with_a_kubeconfig_kubernetes_is_asked_too(lab: Lab, tmp_path: Path):
             f"✓ a pod that is lost is started again {AS_SAID}, and 2 times where that is 0; a stage that ends with an "
             "error is not (retryPolicy OnError in workflow-controller-configmap)",
         )
-        assert check([small, other], {"data": {"executor": "imagePullPolicy: IfNotPresent\n"}}) == (
+        assert check([small, other], {"executor": "imagePullPolicy: IfNotPresent\n"}) == (
             0,
             f"✓ {needs} 1.93 now; a pool of the cluster must bring one",
             f"✓ a stage that ends with an error is started again {AS_SAID}; a pod that is deleted is not (no "
             "templateDefaults in workflow-controller-configmap)",
         )
-        path = lab.project / "pipelines/config/larger.yaml"
+        config = lab.project / "pipelines/config/larger.yaml"
         assert check([own], always) == (
             1,
-            f"✗ {needs} 2 now; change that in {path}, or add a node.",
+            f"✗ {needs} 2 now; change that in {config}, or add a node.",
             f"✓ a pod that is lost or ends with an error is started again {AS_SAID}, and 2 times where that is 0 "
             "(retryPolicy Always in workflow-controller-configmap)",
         )
         refused = lab.refused("--data", "gs://images/numerals", "--config", larger, **environment)
-        assert refused == f"{needs} 2 now; change that in {path}, or add a node."
+        assert refused == f"{needs} 2 now; change that in {config}, or add a node."
         assert [request.method for request in server.requests if request.method != "GET"] == []
         status, requests_said, retries_said = check([other], transient)
         assert status == 0
@@ -278,18 +275,22 @@ def test_with_a_kubeconfig_kubernetes_is_asked_too(lab: Lab, tmp_path: Path):
             "bring one"
         )
         assert retries_said == "✓ not known: workflow-controller-configmap has the retryPolicy OnTransientError"
-        status, requests_said, retries_said = check(403, 403)
+        server.kubernetes.users["hers"] = "anna@example.com"
+        server.kubernetes.rights["anna@example.com"] = {"kubeflow": {"services/proxy"}, "team": {EVERY}}
+        kubeconfig(server, path, token="hers")
+        status, requests_said, retries_said = check([large], published)
         assert status == 0
         assert requests_said == (
             "✓ not known: the kubeconfig's cluster: not allowed (403): you are anna@example.com there, who may not "
-            'list nodes (requires one of ["container.nodes"]); ask whoever runs the cluster for the role'
+            'list nodes (requires one of ["container.nodes.list"]); ask whoever runs the cluster for the role'
         )
         assert retries_said == (
             "✓ not known: the kubeconfig's cluster: not allowed (403): you are anna@example.com there, who may not get "
-            'configmaps in the namespace kubeflow (requires one of ["container.configmaps"]); ask whoever runs the '
+            'configmaps in the namespace kubeflow (requires one of ["container.configmaps.get"]); ask whoever runs the '
             "cluster for the role"
         )
-        status, requests_said, retries_said = check([large], 404)
+        kubeconfig(server, path)
+        status, requests_said, retries_said = check([large], None)
         assert (status, requests_said) == (0, fits)
         assert retries_said == (
             '✓ not known: the kubeconfig\'s cluster: not found (404): configmaps "workflow-controller-configmap" not '

@@ -25,6 +25,7 @@ from pipelines.cluster.connection import Cluster
 from pipelines.compiler.config import Config, Endpoint
 from tests.fakes.kfp_rules import Frame, progress
 from tests.fakes.kfp_server import API, KUBE_PROXY, Fault, KfpServer, kubeconfig
+from tests.fakes.kubernetes import EVERY
 from tests.pipelines.cluster.lab import STAGES, Lab, together
 
 IN_CLUSTER = "ml-pipeline.kubeflow.svc.cluster.local:8888/apis"  # kfp's own address there, without a scheme
@@ -65,7 +66,6 @@ def test_by_tls_with_its_own_authority(lab: Lab, tmp_path: Path):
 def test_through_the_kubeconfig_of_the_cluster(lab: Lab, tmp_path: Path):
     """Without a host; the second one comes to no server, and says what to do."""
     with KfpServer(prefix=KUBE_PROXY, folder=tmp_path) as server:
-        server.token = "secret"
         path = kubeconfig(server, tmp_path / "kubeconfig")
         data = ("--data", "gs://images/numerals")
         printed, none, context = together(
@@ -241,8 +241,7 @@ def test_a_token_goes_to_nobody_who_could_be_overheard(address: str):
 
 
 def test_the_token_of_a_kubeconfig_is_not_sent_unencrypted(lab: Lab, tmp_path: Path):
-    lab.server.token = TOKEN
-    path = kubeconfig(lab.server, tmp_path / "kubeconfig")
+    path = kubeconfig(lab.server, tmp_path / "kubeconfig", token=TOKEN)
     path.write_text(path.read_text().replace("127.0.0.1", "kfp.example"))
     port = lab.server.url.rpartition(":")[2]
     assert lab.refused("--list", KFP_HOST="", KUBECONFIG=str(path)) == (
@@ -392,10 +391,19 @@ def test_a_server_with_users_says_who_one_is_and_what_is_missing(lab: Lab, share
 
 
 def test_kubernetes_says_who_one_is_and_what_is_missing(lab: Lab, tmp_path: Path):
-    with KfpServer(folder=tmp_path) as server:
-        server.kubernetes = {KUBE_PROXY: 403}
-        path = kubeconfig(server, tmp_path / "kubeconfig")
+    with KfpServer(prefix=KUBE_PROXY, folder=tmp_path) as server:
+        server.kubernetes.users[TOKEN] = WHO
+        path = kubeconfig(server, tmp_path / "kubeconfig", token=TOKEN)
         said = lab.refused("--list", KFP_HOST="", KUBECONFIG=str(path))
+        server.kubernetes.rights[WHO] = {"team": {EVERY}}
+        assert lab.refused("--list", KFP_HOST="", KUBECONFIG=str(path)) == said
+        server.kubernetes.rights[WHO] = {"kubeflow": {"services/proxy"}}
+        assert lab.done("--list", KFP_HOST="", KUBECONFIG=str(path)) == "experiment default: no runs yet\n"
+        server.kubernetes.users = {}  # the token has expired
+        assert lab.refused("--list", KFP_HOST="", KUBECONFIG=str(path)) == (
+            "the kubeconfig's cluster: the credentials are not accepted (401); run: gcloud container clusters "
+            "get-credentials CLUSTER"
+        )
     assert said == (
         f"the kubeconfig's cluster: not allowed (403): you are {WHO} there, who may not get services/proxy in the "
         'namespace kubeflow (requires one of ["container.services.proxy"]); ask whoever runs the cluster for the role.'

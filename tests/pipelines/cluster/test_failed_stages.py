@@ -1,6 +1,5 @@
 """What is told of a stage that failed, is tried again, waits for long or was ended by somebody."""
 
-import datetime
 import json
 import re
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from components.shared.errors import STOPS
-from tests.fakes.kfp_rules import Frame, Json, pod_of, progress
+from tests.fakes.kfp_rules import Frame, Json, ended, pod_of, pod_status, progress, workflow_of
 from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
 from tests.fakes.webhook import open_webhook
 from tests.pages import Page
@@ -22,8 +21,10 @@ from tests.pipelines.cluster.lab import (
     Lab,
     Outcome,
     asked,
+    begin_earlier,
     evaluation,
     finished,
+    minutes_ago,
     together,
     until,
 )
@@ -133,44 +134,117 @@ def kubernetes(lab: Lab, tmp_path: Path) -> Iterator[tuple[Lab, dict[str, str]]]
         yield lab._replace(server=server), {"KFP_HOST": "", "KUBECONFIG": str(path)}
 
 
-def pod(run: Json, task: str, **status: object) -> Json:
-    """What Kubernetes says of the pod of a task."""
-    metadata = {
-        "labels": {"pipeline/runid": run["run_id"]},
-        "annotations": {"workflows.argoproj.io/node-name": f"trial-x7k2p(0).root(0).{task}(0).executor(0)"},
-        "creationTimestamp": "2026-11-22T14:05:00Z",
-    }
-    return {"metadata": metadata, "status": status}
+def find_pod(lab: Lab, run: Json, task: str = "ingest", attempt: int = 0) -> Json:
+    """What Kubernetes has of the pod of an attempt."""
+    return lab.server.kubernetes.get("Pod", pod_of(run, task, attempt))
+
+
+NODE = "workflows.argoproj.io/node-name"  # an annotation
+LATE = {"reason": "DeadlineExceeded", "message": "Pod was active on the node longer than the specified deadline"}
+EVICTED = {"reason": "Evicted", "message": "The node was low on resource: memory."}
 
 
 def test_what_only_kubernetes_knows_of_a_failure_is_told_where_the_kubeconfig_leads_there(
     kubernetes: tuple[Lab, dict[str, str]],
 ):
     lab, environment = kubernetes
-    runs = [began(lab, name) for name in ("too large", "moved", "by itself")]
+    runs = [began(lab, name) for name in ("too large", "moved", "too slow")]
+    runs.append(began(lab, "by itself", "FAILED(1)"))
     place = lab.leave(runs[0], "ingest/executor-logs-0", content=f"{LOG}half a li\n")["executor-logs-0"]
-    ends = [{"reason": "OOMKilled", "exitCode": 137}, {"reason": "Error", "exitCode": 1}]
-    large, itself = ([{"name": "main", "state": {"terminated": end}}] for end in ends)
-    lab.server.pods += [
-        pod(runs[0], "validate", phase="Succeeded"),
-        pod(runs[0], "ingest", phase="Failed", containerStatuses=large),
-        pod(runs[1], "ingest", phase="Failed", reason="Evicted", message="The node was low on resource: memory."),
-        pod(runs[2], "ingest", phase="Failed", containerStatuses=large),  # of the attempt before
-        pod(runs[2], "ingest", phase="Failed", containerStatuses=itself),
-    ]
+    find_pod(lab, runs[0])["status"] = pod_status("Failed", main=ended("OOMKilled", 137), wait=ended("Error", 1))
+    find_pod(lab, runs[1])["status"] = pod_status("Failed", main=ended("ContainerStatusUnknown", 137), **EVICTED)
+    find_pod(lab, runs[2])["status"] = pod_status("Failed", main=ended("Error", 143), **LATE)
+    last = find_pod(lab, runs[3], attempt=1)["metadata"]
+    before = lab.server.kubernetes.put(  # the pod of the attempt before
+        "Pod",
+        pod_of(runs[3], "ingest"),
+        labels=last["labels"],
+        annotations={NODE: last["annotations"][NODE].replace("(1)", "(0)")},
+        status=pod_status("Failed", main=ended("ContainerStatusUnknown", 137), **EVICTED),
+    )
+    before["metadata"]["creationTimestamp"] = "2026-11-22T14:05:00Z"
     lab.server.prefix = KUBE_PROXY
     outcomes = together(*(partial(lab.submit, "--attach", run["run_id"], **environment) for run in runs))
     links = [f"http://localhost:8080/#/runs/details/{run['run_id']}" for run in runs]
-    advice = "raise its `limits` in the config, or give it less to do at once"
     assert [told(outcome) for outcome in outcomes] == [
         [
-            f"ingest failed: it needed more memory than it may have (OOMKilled); {advice}",
+            f"ingest failed: {TOO_LARGE}",
             "half a li",
             f"its log is at {place} and {links[0]}",
         ],
         ["ingest failed: Evicted: The node was low on resource: memory", f"its log is at {links[1]}"],
-        [f"ingest failed; its log is at {links[2]}"],
+        [f"ingest failed: {TOO_LATE}", f"its log is at {links[2]}"],
+        [f"ingest failed at attempt 2; its log is at {links[3]}"],
     ]
+
+
+TOO_LARGE = (
+    "it needed more memory than it may have (OOMKilled); raise its `limits` in the config, or give it less to do at "
+    "once"
+)
+TOO_LATE = "it took longer than its `timeout` (DeadlineExceeded); raise that in the config"
+
+
+def test_of_a_pod_that_is_gone_the_workflow_says_why_it_was_ended_until_that_goes_too(
+    kubernetes: tuple[Lab, dict[str, str]], tmp_path: Path
+):
+    lab, environment = kubernetes
+    cluster = lab.server.kubernetes
+    cluster.users["hers"] = "anna@example.com"
+    cluster.rights["anna@example.com"] = {"kubeflow": {"services/proxy", "pods"}}
+    hers = {**environment, "KUBECONFIG": str(kubeconfig(lab.server, tmp_path / "hers", token="hers"))}
+    deleted = "its pod was deleted, perhaps with its node; start the run again, and what was done comes from the cache"
+    messages = {
+        "too slow": (LATE["message"], TOO_LATE),
+        "too large": ("main: OOMKilled (exit code 137)", TOO_LARGE),
+        "lost": ("pod deleted", deleted),
+        "evicted": (EVICTED["message"], "The node was low on resource: memory"),
+        "by itself": ("main: Error (exit code 1)", ""),
+        "long ago": (LATE["message"], ""),
+        "not hers": (LATE["message"], ""),
+    }
+    runs = {name: began(lab, name, "FAILED(1)") for name in messages}
+    for name, run in runs.items():
+        workflow, last = cluster.get("Workflow", workflow_of(run)), find_pod(lab, run, attempt=1)
+        workflow["status"]["nodes"][pod_of(run, "ingest", 1)]["message"] = messages[name][0]
+        cluster.delete(last)
+        if name == "long ago":
+            cluster.delete(workflow)
+        if name == "evicted":  # the pod of the attempt before is still there
+            before = {NODE: last["metadata"]["annotations"][NODE].replace("(1)", "(0)")}
+            large = pod_status("Failed", main=ended("OOMKilled", 137))
+            labels = last["metadata"]["labels"]
+            cluster.put("Pod", pod_of(run, "ingest"), labels=labels, annotations=before, status=large)
+    lab.server.prefix = KUBE_PROXY
+    outcomes = together(
+        *(
+            partial(lab.submit, "--attach", run["run_id"], **(hers if name == "not hers" else environment))
+            for name, run in runs.items()
+        )
+    )
+    for (name, run), outcome in zip(runs.items(), outcomes, strict=True):
+        link, said = f"http://localhost:8080/#/runs/details/{run['run_id']}", messages[name][1]
+        expected = [f"ingest failed at attempt 2: {said}", f"its log is at {link}"]
+        assert told(outcome) == (expected if said else [f"ingest failed at attempt 2; its log is at {link}"])
+
+
+@pytest.mark.parametrize("way", ["--user-namespace", "kept by kfp"])
+def test_the_pods_of_a_user_are_looked_for_in_the_namespace_of_that_user(lab: Lab, tmp_path: Path, way: str):
+    options = ("--user-namespace", "team") if way == "--user-namespace" else ()
+    if not options:
+        (tmp_path / ".config/kfp").mkdir(parents=True)
+        (tmp_path / ".config/kfp/context.json").write_text('{"namespace": "team"}')
+    with KfpServer(multi_user=True, prefix=KUBE_PROXY, folder=tmp_path) as server:
+        lab = lab._replace(server=server)
+        path = kubeconfig(server, tmp_path / "kubeconfig")
+        environment = {"KFP_HOST": "", "KUBECONFIG": str(path)}
+        server.script = [Frame("FAILED", {"ingest": "FAILED", **dict.fromkeys(STAGES[1:], "OMITTED")})]
+        lab.done("--data", "gs://images/numerals", *options, **environment)
+        (run,) = lab.runs()
+        pod = server.kubernetes.get("Pod", pod_of(run, "ingest"), "team")
+        pod["status"] = pod_status("Failed", main=ended("ContainerStatusUnknown", 137), **EVICTED)
+        outcome = lab.submit("--attach", run["run_id"], *options, **environment)
+    assert told(outcome)[0] == "ingest failed: Evicted: The node was low on resource: memory"
 
 
 WAITING = [Frame("RUNNING", {"ingest": "PENDING"})] * 60
@@ -180,27 +254,23 @@ def test_a_pod_that_waits_for_long_is_looked_into(kubernetes: tuple[Lab, dict[st
     lab, environment = kubernetes
     runs = [lab.begin(name, WAITING) for name in ("no image", "no room", "nobody knows", "waits again")]
     again = runs.pop()
-    now = datetime.datetime.now(datetime.UTC)
-    began, lost = (f"{now - datetime.timedelta(minutes=ago):%Y-%m-%dT%H:%M:%SZ}" for ago in (2, 0))
+    began, lost = (minutes_ago(number) for number in (2, 0))
     for run in (*runs, again):
-        for node in run["run_details"]["task_details"]:
-            node["start_time"] = began
-            for status in node["state_history"]:
-                status["update_time"] = began
-            if run is again:  # its pod was lost a moment ago
-                states = [{"update_time": began, "state": "RUNNING"}, {"update_time": lost, "state": "PENDING"}]
-                node["state_history"] += states if node["state"] == "PENDING" else []
-    image = {"reason": "ImagePullBackOff", "message": 'Back-off pulling "registry.example/ingest:1"'}
+        begin_earlier(run, began)
+    for node in again["run_details"]["task_details"]:  # its pod was lost a moment ago
+        states = [{"update_time": began, "state": "RUNNING"}, {"update_time": lost, "state": "PENDING"}]
+        node["state_history"] += states if node["state"] == "PENDING" else []
+    image = {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling "registry.example/ingest:1"'}}
     room = {"reason": "Unschedulable", "message": "0/3 nodes are available: 3 Insufficient cpu."}
-    lab.server.pods += [
-        pod(runs[0], "ingest", phase="Pending", containerStatuses=[{"name": "main", "state": {"waiting": image}}]),
-        pod(runs[1], "ingest", phase="Pending", conditions=[{"type": "PodScheduled", "status": "False", **room}]),
-    ]
+    unscheduled = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", **room}]}
+    find_pod(lab, runs[0])["status"] = pod_status("Pending", main=image, wait={"running": {"startedAt": began}})
+    find_pod(lab, runs[1])["status"] = unscheduled
     runs.append(lab.begin("no node", [Frame("RUNNING")] * 60))  # of which no task has begun
     start = {"start_time": began, "display_name": "root-driver", "state": "PENDING"}
     runs[3]["run_details"] = {"task_details": [start]}
-    lab.server.pods.append(
-        pod(runs[3], "root-driver", phase="Pending", conditions=lab.server.pods[1]["status"]["conditions"])
+    labels = {"pipeline/runid": runs[3]["run_id"]}
+    lab.server.kubernetes.put(
+        "Pod", "no-node", labels=labels, annotations={NODE: "no-node(0).root-driver"}, status=unscheduled
     )
     lab.server.prefix = KUBE_PROXY
     names = [run["run_id"] for run in (*runs, again)]
@@ -327,6 +397,24 @@ def test_a_stage_that_failed_before_the_run_was_ended_is_told_from_those_that_we
     assert re.findall(r"^(\S+) failed", outcome.stdout, re.M) == ["audit"]
     assert re.search(r"^■ before-train +cancelled", outcome.stdout, re.M)
     assert re.search(r"^cancelled after \d+ s$", outcome.stdout, re.M)
+
+
+def test_the_stage_that_failed_first_is_told_first_whatever_its_place_in_the_pipeline(lab: Lab):
+    train, evaluate = "before/before-train", "before/before-evaluate"
+    going = {train: "RUNNING", evaluate: "RUNNING", "audit": "RUNNING"}
+    frames = [
+        Frame("RUNNING", going),
+        Frame("RUNNING", {**going, "audit": "FAILED"}),
+        Frame("RUNNING", {**going, "audit": "FAILED", evaluate: "FAILED"}),
+        Frame("FAILED", {**dict.fromkeys(TURN_FRAMES, "OMITTED"), **dict.fromkeys(going, "FAILED")}),
+    ]
+    run = lab.begin("trial", frames, pipeline="improvement")
+    with open_webhook() as webhook:
+        outcome = lab.submit("--attach", "trial", "--notify", webhook.url)
+        assert webhook.texts == [f"trial: failed in audit, {link(lab, run)}"]
+    assert told(outcome) == [
+        f"{name} failed; its log is at {link(lab, run)}" for name in ("audit", "before-evaluate", "before-train")
+    ]
 
 
 def test_a_run_that_ends_by_itself_just_before_it_is_ended_is_not_said_to_be_ended(lab: Lab):

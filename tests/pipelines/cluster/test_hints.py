@@ -7,22 +7,30 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests.conftest import PATIENCE
-from tests.fakes.kfp_rules import Frame, Json, progress
-from tests.fakes.kfp_server import KUBE_PROXY, Fault, KfpServer, kubeconfig
-from tests.pipelines.cluster.lab import STAGES, Lab, asked, finished, until
+from tests.fakes.kfp_rules import STARTING, Frame, pod_of, pod_status, progress
+from tests.fakes.kfp_server import KUBE_PROXY, RUN_NAME, Fault, KfpServer, kubeconfig
+from tests.pipelines.cluster.lab import (
+    STAGES,
+    TURN_FRAMES,
+    Lab,
+    asked,
+    begin_earlier,
+    comparison,
+    evaluation,
+    finished,
+    minutes_ago,
+    until,
+)
 
 RUNS_FOR_EVER = [Frame("RUNNING", {"ingest": "RUNNING"})]
-DATA = ("--data", "gs://images/numerals", "--experiment", "my images", "--runs", "my runs")
+DATA_FLAG = "--data gs://images/numerals"
+DATA = (*DATA_FLAG.split(), "--experiment", "my images", "--runs", "my runs")
 NIGHTLY = ("--recurring", "nightly", "--cron", "0 30 2 * * *")
 
 
@@ -47,7 +55,7 @@ def remote(lab: Lab, tmp_path: Path) -> tuple[str | Path, ...]:
     header.write_text("kubeflow-userid: anna@example.com\n")
     lab.server.token, lab.server.multi_user = "0123456789abcdef-secret", True
     lab.server.users = {"anna@example.com": {"team"}}
-    flags = ("--host", lab.server.url, "--token-file", token, "--header-file", header, "--user-namespace", "team")
+    flags = ("--host", lab.server.url, "--user-namespace", "team", "--token-file", token, "--header-file", header)
     return (*flags, "--ui", "https://ui.example")
 
 
@@ -64,25 +72,68 @@ def test_each_command_that_is_printed_works_as_it_stands(lab: Lab, remote: tuple
     process.send_signal(signal.SIGINT)
     stopped = finished(process).stdout
     checked = lab.done("--check", *DATA, *remote, KFP_HOST="")
-    waits = [command for said in (started, listed, late, stopped) for command in commands(said)]
-    assert len(waits) == 4
-    assert [*commands(recurring), *commands(checked)] != []
+    flags = shlex.join(map(str, remote))
+    project = f"{lab.program} --config lab --experiment 'my images' --runs 'my runs'"
+    wait, again = f"{project} {flags} --attach {run['run_id']}", f"{project} {DATA_FLAG} {flags} --wait"
+    assert commands(started) == commands(late) == commands(stopped) == [wait]
+    assert commands(listed) == [f"{project} {flags} --attach latest"]
+    assert commands(recurring) == [f"{project} {flags} --list"]
+    assert commands(checked) == [again]
 
     shown = type_in(lab, commands(recurring)[0])
     assert (shown.returncode, shown.stderr) == (0, "")
     assert run["display_name"] in shown.stdout
 
     terminated = lab.done("--terminate", run["run_id"], *DATA[2:], *remote, KFP_HOST="")
-    for command in [*waits, *commands(terminated)]:
+    assert commands(terminated) == [wait]
+    for command in (wait, *commands(listed)):
         outcome = type_in(lab, command)
         assert (outcome.returncode, outcome.stderr) == (3, ""), (command, outcome)
 
     lab.server.script = progress(STAGES, failed="ingest")
-    outcome = type_in(lab, commands(checked)[0])
+    for number in (2, 3):
+        outcome = type_in(lab, again)
+        assert (outcome.returncode, outcome.stderr) == (1, ""), outcome
+        assert commands(outcome.stdout) == [again]
+        assert len(lab.runs()) == number
+
+
+def test_what_comes_next_after_a_success_works_as_it_stands(lab: Lab, remote: tuple[str | Path, ...]):
+    """After a training the turn of the loop, and after that the same with what somebody has decided."""
+
+    def succeed(tasks: list[str], outputs: dict[str, str]) -> Iterator[Frame]:
+        yield Frame("RUNNING", {tasks[0]: "RUNNING"})
+        for output, content in outputs.items():
+            lab.leave(lab.runs()[-1], output, content=content)
+        yield Frame("SUCCEEDED", dict.fromkeys(tasks, "SUCCEEDED"))
+
+    flags = shlex.join(map(str, remote))
+    project = f"{lab.program} --config lab --experiment 'my images' --runs 'my runs'"
+    figures = json.dumps(evaluation("0123.dir"))
+    lab.server.script = succeed(STAGES, {"evaluate/evaluation/evaluation.json": figures})
+    printed = lab.done(*DATA, *remote, "--wait", KFP_HOST="")
+    turn = f"{project} --pipeline improvement {DATA_FLAG} {flags} --wait"
+    assert commands(printed) == [turn]
+
+    outputs = {f"{task}/evaluation/evaluation.json": figures for task in ("after-evaluate", "yardstick")}
+    outputs |= {"compare/comparison/comparison.json": json.dumps(comparison())}
+    lab.server.script = succeed(
+        TURN_FRAMES, {**outputs, "audit/review": "review", "curate/data/manifest.csv": "filename"}
+    )
+    outcome = type_in(lab, turn)
+    assert (outcome.returncode, outcome.stderr) == (0, ""), outcome
+    again, adopt = commands(outcome.stdout)
+    assert again == turn.replace(f" {flags}", f" --decisions decisions.csv {flags}")
+    adoption = f"{lab.program.replace('submit.py', 'adopt.py')} --data data --new --experiment 'my images'"
+    assert adopt.startswith(f"{adoption} --runs 'my runs' --curated {lab.root}/improvement/{lab.runs()[-1]['run_id']}/")
+
+    decided = "sha256,filename,label,decision,new_label,decided_at"
+    (lab.workplace / "decisions.csv").write_text(f"{decided}\n{'0' * 64},train/i/a.png,i,keep,,\n")
+    lab.server.script = progress(TURN_FRAMES, failed="curate")[-1:]
+    outcome = type_in(lab, again)
     assert (outcome.returncode, outcome.stderr) == (1, ""), outcome
-    assert len(lab.runs()) == 2
-    (again,) = [command for command in commands(outcome.stdout) if "submit.py" in command]
-    assert type_in(lab, again).returncode == 1
+    assert commands(outcome.stdout) == [again]
+    assert list(lab.runs()[-1]["runtime_config"]["parameters"]["decisions_uris"]) == ["decisions"]
     assert len(lab.runs()) == 3
 
 
@@ -103,88 +154,59 @@ def test_kubernetes_404_is_none_of_kubeflow_pipelines(lab: Lab, tmp_path: Path):
     assert said == f"run {run}: there is no such run; --list shows the newest."
 
 
-GROUPS = {
-    "argoproj.io/v1alpha1": ("workflows", "Workflow"),
-    "kubeflow.org/v1beta1": ("scheduledworkflows", "ScheduledWorkflow"),
-}
+needs_kubectl = pytest.mark.skipif(
+    not shutil.which("kubectl"), reason="there is no kubectl; kubernetes.io/docs/tasks/tools says where to get it"
+)
 
 
-class Kubernetes(BaseHTTPRequestHandler):
-    """As much of Kubernetes as kubectl needs to list and delete what its server has at each path."""
-
-    def do_GET(self) -> None:
-        path = urlsplit(self.path).path
-        if path == "/api":
-            return self.answer({"kind": "APIVersions", "versions": ["v1"]})
-        if path == "/apis":
-            groups = [
-                {"name": name.partition("/")[0], "versions": [version], "preferredVersion": version}
-                for name in GROUPS
-                for version in [{"groupVersion": name, "version": name.partition("/")[2]}]
-            ]
-            return self.answer({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
-        group = path.removeprefix("/apis/")
-        if group in GROUPS or path == "/api/v1":
-            plural, kind = GROUPS.get(group, ("pods", "Pod"))
-            verbs = {"namespaced": True, "verbs": ["get", "list", "delete"]}
-            resources = [{"name": plural, "singularName": kind.lower(), "kind": kind, **verbs}]
-            version = group if group in GROUPS else "v1"
-            return self.answer({"kind": "APIResourceList", "groupVersion": version, "resources": resources})
-        objects: dict[str, Json] = self.server.objects  # type: ignore[attr-defined]
-        if path in objects:
-            return self.answer(objects[path])
-        items = [each for place, each in objects.items() if place.rpartition("/")[0] == path]
-        if items:
-            return self.answer(
-                {"kind": f"{items[0]['kind']}List", "apiVersion": items[0]["apiVersion"], "items": items}
-            )
-        return self.answer({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404}, 404)
-
-    def do_DELETE(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        del self.server.objects[urlsplit(self.path).path]  # type: ignore[attr-defined]
-        self.answer({"kind": "Status", "apiVersion": "v1", "status": "Success"})
-
-    def answer(self, content: Json, status: int = 200) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+def run_kubectl(lab: Lab, command: str, path: Path) -> str:
+    """What a command of kubectl prints, with the kubeconfig at that path."""
+    environment = {**lab.environment, "KUBECONFIG": str(path)}
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
 
 
-@pytest.mark.skipif(not shutil.which("kubectl"), reason="there is no kubectl")
+@needs_kubectl
 def test_kubectl_shows_and_ends_what_is_perhaps_there(lab: Lab, tmp_path: Path):
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Kubernetes)
-    threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
-    cluster = {"cluster": {"server": f"http://127.0.0.1:{http.server_port}"}, "name": "test"}
-    context = {"context": {"cluster": "test", "user": "test"}, "name": "the context"}
-    content = {"clusters": [cluster], "contexts": [context], "users": [{"name": "test", "user": {}}]}
-    (tmp_path / "kubeconfig").write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **content}))
     data = ("--data", "gs://images/numerals", "--kube-context", "the context")
-    kinds = {"runs": ("argoproj.io/v1alpha1", ()), "recurringruns": ("kubeflow.org/v1beta1", NIGHTLY)}
-    for path, (group, options) in kinds.items():
-        lab.server.faults = [Fault("POST", f"^/{path}$", 500)]
-        said = lab.submit(*data, *options).stderr
-        name = lab.server.bodies("POST", f"/{path}")[-1]["display_name"]
-        plural, kind = GROUPS[group]
-        place = f"/apis/{group}/namespaces/kubeflow/{plural}/training-x7k2p"
-        annotations = {"pipelines.kubeflow.org/run_name": name}
-        metadata = {"name": "training-x7k2p", "namespace": "kubeflow", "uid": "1", "annotations": annotations}
-        http.objects = {place: {"kind": kind, "apiVersion": group, "metadata": metadata}}  # type: ignore[attr-defined]
-        show, end = re.findall(r"`(kubectl [^`]+)`", said)
-        environment = {**lab.environment, "KUBECONFIG": str(tmp_path / "kubeconfig")}
-        run = partial(subprocess.run, shell=True, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-        shown = run(show)
-        assert (shown.returncode, shown.stderr) == (0, ""), shown
-        assert shown.stdout.split()[0] == "NAME"
-        assert "training-x7k2p" in shown.stdout
-        assert path == "recurringruns" or name in shown.stdout
-        ended = run(end.replace(" NAME", " training-x7k2p"))
-        assert (ended.returncode, ended.stderr) == (0, ""), ended
-        assert http.objects == {}  # type: ignore[attr-defined]
-    http.shutdown()
+    kinds = {"runs": ("Workflow", ()), "recurringruns": ("ScheduledWorkflow", NIGHTLY)}
+    with KfpServer(prefix=KUBE_PROXY, folder=tmp_path) as server:
+        path = kubeconfig(server, tmp_path / "kubeconfig", context="the context")
+        lab = lab._replace(server=server)
+        for collection, (kind, options) in kinds.items():
+            server.faults = [Fault("POST", f"^/{collection}$", 500)]
+            said = lab.submit(*data, *options, KFP_HOST="", KUBECONFIG=str(path)).stderr
+            name = server.bodies("POST", f"/{collection}")[-1]["display_name"]
+            server.kubernetes.put(kind, "training-x7k2p", annotations={RUN_NAME: name})
+            server.kubernetes.put(kind, "training-others", namespace="others", annotations={RUN_NAME: name})
+            show, end = re.findall(r"`(kubectl [^`]+)`", said)
+            heading, *shown = run_kubectl(lab, show, path).splitlines()
+            if kind == "Workflow":
+                assert (heading.split(), [row.split() for row in shown]) == (
+                    ["NAME", "RUN"],
+                    [["training-x7k2p", name]],
+                )
+            else:
+                assert [row.split()[0] for row in (heading, *shown)] == ["NAME", "training-x7k2p"]
+            run_kubectl(lab, end.replace(" NAME", " training-x7k2p"), path)
+            assert [each["metadata"]["name"] for each in server.kubernetes.list(kind)] == ["training-others"]
+
+
+@needs_kubectl
+def test_kubectl_tells_why_a_stage_waits(lab: Lab, tmp_path: Path):
+    """Where submit.py is given an address it does not know which kubeconfig is that of the cluster."""
+    with KfpServer(folder=tmp_path) as server:
+        lab = lab._replace(server=server)
+        environment = {"KFP_CA_FILE": str(server.ca_file)}
+        run, other = (lab.begin(name, [Frame("RUNNING", {"ingest": "PENDING"})] * 20) for name in ("trial", "other"))
+        begin_earlier(run, minutes_ago(2))
+        image = {"waiting": {"reason": "ImagePullBackOff", "message": 'Back-off pulling "registry.example/ingest:1"'}}
+        server.kubernetes.get("Pod", pod_of(run, "ingest"))["status"] = pod_status("Pending", main=image, wait=STARTING)
+        said = lab.submit("--attach", "trial", "--timeout", "0.02", **environment).stdout
+        (command,) = re.findall(r"the end of what this prints says why: (.*)", said)
+        shown = run_kubectl(lab, command, kubeconfig(server, tmp_path / "kubeconfig"))
+    assert re.findall(r"^ +Reason: +(ImagePullBackOff)$", shown, re.M) == ["ImagePullBackOff"]
+    names = re.findall(r"^Name: +(\S+)$", shown, re.M)
+    assert pod_of(run, "ingest") in names
+    assert pod_of(other, "ingest") not in names

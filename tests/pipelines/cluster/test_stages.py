@@ -3,9 +3,10 @@
 import re
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.fakes.kfp_rules import Frame, Json
-from tests.fakes.kfp_server import Fault
+from tests.fakes.kfp_server import KUBE_PROXY, LAUNCHER, Fault, KfpServer, kubeconfig
 from tests.pipelines.cluster.lab import STAGES, TURN_FRAMES, Lab, together, version_of
 
 DONE = [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))]
@@ -334,3 +335,49 @@ def test_a_run_whose_pipeline_was_never_uploaded_is_as_good_as_others(lab: Lab):
         "examples_uri": written["examples"],
         "model_uri": written["model"],
     }
+
+
+def test_what_a_run_without_a_root_left_is_looked_for_where_the_cluster_puts_it(lab: Lab, tmp_path: Path):
+    """As a run has none that the plain client started; the ConfigMap kfp-launcher of its namespace says where."""
+    with KfpServer(folder=tmp_path) as server:
+        lab = lab._replace(server=server)
+        path = kubeconfig(server, tmp_path / "kubeconfig")
+        environment = {"KFP_HOST": "", "KUBECONFIG": str(path)}
+        evaluate = ("--component", "evaluate", "--from-run", "plain")
+        run = lab.begin("plain", DONE)
+        lab.leave(run, *INGESTED, *TRAINED)  # of another run, as it were
+        del run["runtime_config"]["pipeline_root"]
+        lab.leave(lab.begin("cached", done(*STAGES[:4])), *EVALUATED)
+        lab.server.script, server.prefix = DONE, KUBE_PROXY
+
+        cached = lab.refused("--component", "evaluate", "--from-run", "cached", **environment)
+        assert cached.startswith("run cached has no artifact 'model' that is up to date; ")
+        inside = f"minio://mlpipeline/v2/artifacts/training/{run['run_id']}"
+        assert lab.refused(*evaluate, **environment) == (
+            f"run plain: its outputs lie at {inside}, which is not in Cloud Storage; start it with a pipeline_root, "
+            "which is gs://BUCKET/FOLDER."
+        )
+        server.kubernetes.put("ConfigMap", LAUNCHER, namespace="others", data={"defaultPipelineRoot": lab.root})
+        server.kubernetes.put("ConfigMap", LAUNCHER, data={"defaultPipelineRoot": f"{lab.gcs.uri}/cluster/"})
+        lost = f"{lab.gcs.uri}/cluster/training/{run['run_id']}/train, where the run wrote it"
+        assert lab.refused(*evaluate, **environment) == (
+            f"run plain: its artifact 'model' is not at {lost}; run the stage that makes it with --no-cache, or name a "
+            "run that has it."
+        )
+        written = lab.leave(run, *INGESTED, *TRAINED)
+        lab.done(*evaluate, **environment)
+        assert arguments(lab, lab.runs()[-1]) == {
+            "from_run": run["run_id"],
+            "examples_uri": written["examples"],
+            "model_uri": written["model"],
+        }
+        # Who may not read it is told where the outputs were looked for.
+        server.kubernetes.users["hers"] = "anna@example.com"
+        server.kubernetes.rights["anna@example.com"] = {"kubeflow": {"services/proxy"}}
+        kubeconfig(server, path, token="hers")
+        lab.gcs.bucket.delete_blobs(list(lab.gcs.bucket.list_blobs(prefix=f"runs/training/{run['run_id']}/train")))
+        assert lab.refused(*evaluate, **environment) == (
+            f"run plain: its artifact 'model' is not at {lab.root}/training/{run['run_id']}/train, by the config's "
+            "pipeline_root, as the run names none; run the stage that makes it with --no-cache, or name a run that has "
+            "it."
+        )

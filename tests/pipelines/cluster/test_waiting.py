@@ -477,7 +477,8 @@ def test_wait_goes_through_lost_answers_and_expired_tokens(lab: Lab, way: str, t
         finish = threading.Event()
         server.prefix, prefix = "", server.prefix  # the run is begun without a proxy
         run = lab.begin("trial", going_on(finish, Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))))
-        server.prefix, server.token = prefix, "one"
+        server.prefix = prefix
+        accept(server, "one")
         figures = leave_results(lab, run, "89ab.dir")
         waiting = lab.start("--attach", run["run_id"], **environment)
         path = f"/runs/{run['run_id']}$"
@@ -488,14 +489,22 @@ def test_wait_goes_through_lost_answers_and_expired_tokens(lab: Lab, way: str, t
             token.write_text("one\n")
         server.faults += [Fault("GET", path, 503), Fault("GET", path, cut="answer"), Fault("GET", path, cut="request")]
         until(lambda: not server.faults)
-        server.token = "two"
-        before = len(server.requests)
-        until(lambda: len(server.requests) > before + 1)  # refused
+        accept(server, "two")
+        before = len(server.requests) + len(server.kubernetes.requests)
+        until(lambda: len(server.requests) + len(server.kubernetes.requests) > before + 1)  # refused
         token.write_text("two\n")
         finish.set()
         outcome = finished(waiting)
         assert (outcome.returncode, outcome.stderr) == (0, "")
         check_results(lab.workplace / "results", figures)
+
+
+def accept(server: KfpServer, token: str) -> None:
+    """From now on the server takes this token alone; that of a kubeconfig goes no further than to Kubernetes."""
+    if server.prefix:
+        server.kubernetes.users = {token: "admin"}
+    else:
+        server.token = token
 
 
 def with_command(server: KfpServer, path: Path, token: Path) -> Path:
