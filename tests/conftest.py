@@ -50,6 +50,7 @@ SLOW = {
     "fakes",
     "cluster",
     "test_adopt.py",
+    "test_commands.py",
     "test_compile.py",
     "test_contributing.py",
     "test_dvc_version.py",
@@ -218,8 +219,12 @@ def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = PATIEN
     """Runs a script of the project as a user does, and captures what it prints."""
     import subprocess
 
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    from tests.commands import run_command
+
+    words = list(map(str, arguments))
+    if words[0].endswith(".py"):
+        return run_command(words, folder=cwd, environment=os.environ, timeout=timeout)
+    return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
 def run_in_stages(code: str, given: Any) -> Any:
