@@ -23,9 +23,10 @@ notebook: stages-python .venv/notebook .venv-stages/ready ## set up and open Jup
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/interactive.ipynb $(JUPYTER_FLAGS)
 
 # The stages' tests begin with the longest, so that no core waits at the end. Both halves run, even if the first fails.
+# The tools' tests often wait, for a server or for time to pass, so that the cores have work for one process more.
 test: stages-python .venv/dev .venv-stages/ready ## set up and run the tests
 	failed=0; \
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TOOLS_TESTS) || failed=1; \
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) --numprocesses $$(($$(nproc) + 1)) $(TOOLS_TESTS) || failed=1; \
 	$(STAGES_BIN)/python -m pytest $(PYTEST_FLAGS) $(STAGES_TESTS) || failed=1; \
 	exit $$failed
 

@@ -25,6 +25,8 @@ for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CO
     os.environ.pop(name, None)
 for name in [name for name in os.environ if name.startswith("MLFLOW_")]:  # no server hears of their trainings
     del os.environ[name]
+# A command would compile all of the project's modules again, each time that it is started.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # The same examples in each run, and no limit of time, which a busy machine would exceed. `make fuzz` takes other ones.
 settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fuzz", settings.get_profile("suite"), derandomize=False, max_examples=500, database=None)
@@ -50,6 +52,7 @@ SLOW = {
     "fakes",
     "cluster",
     "test_adopt.py",
+    "test_commands.py",
     "test_compile.py",
     "test_contributing.py",
     "test_dvc_version.py",
@@ -218,8 +221,12 @@ def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = PATIEN
     """Runs a script of the project as a user does, and captures what it prints."""
     import subprocess
 
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    from tests.commands import run_command
+
+    words = list(map(str, arguments))
+    if words[0].endswith(".py"):
+        return run_command(words, folder=cwd, environment=os.environ, timeout=timeout)
+    return subprocess.run([sys.executable, *words], cwd=cwd, capture_output=True, text=True, timeout=timeout)
 
 
 def run_in_stages(code: str, given: Any) -> Any:
@@ -237,7 +244,8 @@ def run_in_stages(code: str, given: Any) -> Any:
 def copy_project(target: Path) -> Path:
     """The project as `compile.py`, `submit.py` and the notebooks need it, for tests that edit it."""
     for name in ("components", "containers", "models", "pipelines"):
-        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+        # What is compiled goes with it, but for files that a command is just writing.
+        shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("*.pyc.*"))
     for name in ("compile.py", "submit.py", "sample.py"):
         shutil.copy(ROOT / name, target)
     return target

@@ -13,7 +13,7 @@ import secrets
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,8 +67,7 @@ def connect() -> Iterator[Daemon]:
         except _FAILURES as error:
             tried.append(f"{address} (Permission denied)" if "Permission denied" in str(error) else address)
             continue
-        with contextlib.closing(daemon.client):
-            yield daemon
+        yield daemon
         return
     raise UserError(
         f"No Docker or Podman answers at {' or '.join(tried)}; start one (for Podman: systemctl --user start "
@@ -77,6 +76,14 @@ def connect() -> Iterator[Daemon]:
 
 
 def _open(address: str) -> Daemon:
+    daemon = _ask(address)
+    daemon.client.ping()  # it may have gone since
+    return daemon
+
+
+@cache
+def _ask(address: str) -> Daemon:
+    """What answers there, asked once: Podman takes a second, since it looks up what has installed its programs."""
     client = docker.from_env(timeout=_PATIENCE, environment={**os.environ, "DOCKER_HOST": address})
     version, info = client.version(), client.info()
     is_podman = any(component["Name"] == "Podman Engine" for component in version.get("Components") or ())

@@ -36,6 +36,7 @@ from tests.shards import edit_record, set_text
 CLASSES = ["i", "v", "x"]
 OUTPUTS = {"issues_output": "issues.csv", "review_output": "review.html", "report_output": "report.html"}
 SETTINGS = AuditSettings(folds=2, repeats=1, epochs=40, seed=1)
+BRIEF = SETTINGS._replace(epochs=1)
 FAULTS = {
     "train/v/flipped.png": "x",
     "train/x/flipped.png": "v",
@@ -84,6 +85,14 @@ def audit(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def issues(audit: Path) -> list[dict[str, str]]:
     return read(audit / "issues.csv")
+
+
+@pytest.fixture(scope="module")
+def brief(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes | None]:
+    """What an audit of one epoch writes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        return contents(run_audit(faulty, BRIEF, tmp_path_factory.mktemp("brief")))
 
 
 def run_audit(examples: Path, settings: AuditSettings, folder: Path, content: str = "auto") -> Path:
@@ -482,17 +491,17 @@ def test_a_killed_audit_continues_in_the_next_run(
     assert not list_kept_folds(tmp_path)
 
 
-def test_one_core_gives_the_same(faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_one_core_gives_the_same(
+    faulty: Path, brief: dict[str, bytes | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    settings = SETTINGS._replace(epochs=1)
-    every_core = run_audit(faulty, settings, tmp_path / "every core")
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        one_core = run_audit(faulty, settings, tmp_path / "one core")
+        one_core = run_audit(faulty, BRIEF, tmp_path / "one core")
     finally:
         os.sched_setaffinity(0, cores)
-    assert contents(one_core) == contents(every_core)
+    assert contents(one_core) == brief
 
 
 def list_kept_folds(home: Path) -> list[Path]:
@@ -500,18 +509,17 @@ def list_kept_folds(home: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("home", ["a file", "none"])
-def test_an_audit_needs_no_home(home: str, faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_audit_needs_no_home(
+    home: str, faulty: Path, brief: dict[str, bytes | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """It only keeps finished folds there."""
-    settings = SETTINGS._replace(epochs=1)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    whole = run_audit(faulty, settings, tmp_path / "whole")
     (tmp_path / "file").touch()
     if home == "none":
         monkeypatch.delenv("HOME")
         monkeypatch.setattr(os, "getuid", lambda: 2**31 - 2)  # a user who is not in /etc/passwd
     else:
         monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    assert contents(run_audit(faulty, settings, tmp_path / "homeless")) == contents(whole)
+    assert contents(run_audit(faulty, BRIEF, tmp_path / "homeless")) == brief
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path):

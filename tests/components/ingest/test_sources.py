@@ -177,20 +177,14 @@ class Pushed(NamedTuple):
 def push(folder: Path, repo: Path, remote: str, endpoint: str = "") -> Pushed:
     """`dvc add` and `dvc push` of a copy of the folder."""
     shutil.copytree(folder, repo / "data")
+    commands = ["init -q", f"remote add -q -d R {remote}", "add -q data", "push -q"]
+    if endpoint:
+        commands.insert(2, f"remote modify R endpointurl {endpoint}")
     # A process has one Cloud Storage emulator for gcsfs, and the cache of other repositories is none of ours.
     environment = {**os.environ, "DVC_SITE_CACHE_DIR": str(repo / "site"), "DVC_NO_ANALYTICS": "1"}
-
-    def dvc(*arguments: str) -> str:
-        command = [sys.executable, "-W", "ignore", "-m", *arguments]
-        return subprocess.run(command, cwd=repo, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-
+    code = "import sys; from dvc.cli import main; sys.exit(any(main(command.split()) for command in sys.argv[1:]))"
     subprocess.run(["git", "init", "-q", repo], check=True)
-    dvc("dvc", "init", "-q")
-    dvc("dvc", "remote", "add", "-q", "-d", "R", remote)
-    if endpoint:
-        dvc("dvc", "remote", "modify", "R", "endpointurl", endpoint)
-    dvc("dvc", "add", "-q", "data")
-    dvc("dvc", "push", "-q")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, *commands], cwd=repo, env=environment, check=True)
     version = yaml.safe_load((repo / "data.dvc").read_text())["outs"][0]["md5"]
     return Pushed(f"{remote}/files/md5/{version[:2]}/{version[2:]}", version, remote)
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from components.shared.formats.dvc_manifest import compute_version
+from tests.commands import run_command
 from tests.components.shared.formats.test_comparison import COMPARISON
 from tests.conftest import PATIENCE, contents
 from tests.fakes.evaluation import split_metrics
@@ -90,16 +91,22 @@ class Lab(NamedTuple):
         return f"python {os.path.relpath(self.project / 'submit.py', self.workplace)}"
 
     def start(self, *options: str | Path, **environment: str) -> Process:
-        command = [sys.executable, self.project / "submit.py", *options]
-        if "--config" not in options and "--local" not in options:
-            command += ["--config", "lab"]
+        command = [sys.executable, *self._complete(options)]
         pipes: Any = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        environment = {**self.environment, "KFP_HOST": self.server.url, **environment}
-        environment = {name: value for name, value in environment.items() if value}
-        return subprocess.Popen(list(map(str, command)), cwd=self.workplace, env=environment, **pipes)
+        return subprocess.Popen(command, cwd=self.workplace, env=self._complete_environment(environment), **pipes)
 
     def submit(self, *options: str | Path, **environment: str) -> Outcome:
-        return finished(self.start(*options, **environment))
+        complete = self._complete_environment(environment)
+        return run_command(self._complete(options), folder=self.workplace, environment=complete, timeout=PATIENCE)
+
+    def _complete(self, options: Iterable[str | Path]) -> list[str]:
+        words = list(map(str, options))
+        config = [] if "--config" in words or "--local" in words else ["--config", "lab"]
+        return [str(self.project / "submit.py"), *words, *config]
+
+    def _complete_environment(self, environment: dict[str, str]) -> dict[str, str]:
+        complete = {**self.environment, "KFP_HOST": self.server.url, **environment}
+        return {name: value for name, value in complete.items() if value}
 
     def done(self, *options: str | Path, **environment: str) -> str:
         """What submit.py prints on its way to success."""

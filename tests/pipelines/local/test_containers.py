@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ from kfp.local.docker_task_handler import DockerTaskHandler
 from components.shared.errors import STOPS, UserError
 from pipelines.local.containers import _Container, check_images
 from pipelines.local.processes import STOPPING
-from tests.conftest import PATIENCE, copy_project
+from tests.conftest import PATIENCE, copy_project, run_python
 from tests.fakes.podman import ARCHITECTURE, STAGE, Answer, MissingError, Podman, Proxy, running_podman
 
 IMAGE = "localhost/ingest:small"
@@ -115,25 +115,27 @@ class Place:
         (self.data / "stage.sh").write_text(script)
 
     def start(self, *options: Any, prefix: Iterable[str] = ()) -> "subprocess.Popen[str]":
-        command = [*prefix, sys.executable, self.project / "submit.py", "--local", "--runner", "docker"]
-        command += ["--config", "small", "--component", "ingest", "--runs", self.runs]
-        command += [*(options or ("--data", self.data))]
-        return subprocess.Popen(
-            list(map(str, command)),
-            cwd=self.runs.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = list(map(str, [*prefix, sys.executable, *self._complete(options)]))
+        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=self.runs.parent, **pipes)
 
     def finish(self, process: "subprocess.Popen[str]") -> Outcome:
         output, errors = process.communicate(timeout=PATIENCE)
-        records = sorted(self.runs.glob("*/*/run.json"))
-        record = json.loads(records[-1].read_text()) if records else {}
-        return Outcome(process.returncode, output, errors, record)
+        return self._describe(process.returncode, output, errors)
 
     def run(self, *options: Any, prefix: Iterable[str] = ()) -> Outcome:
-        return self.finish(self.start(*options, prefix=prefix))
+        if prefix:
+            return self.finish(self.start(*options, prefix=prefix))
+        done = run_python(*self._complete(options), cwd=self.runs.parent)
+        return self._describe(done.returncode, done.stdout, done.stderr)
+
+    def _complete(self, options: Sequence[Any]) -> list[Any]:
+        which = ["--local", "--runner", "docker", "--config", "small", "--component", "ingest", "--runs", self.runs]
+        return [self.project / "submit.py", *which, *(options or ("--data", self.data))]
+
+    def _describe(self, code: int, output: str, errors: str) -> Outcome:
+        records = sorted(self.runs.glob("*/*/run.json"))
+        return Outcome(code, output, errors, json.loads(records[-1].read_text()) if records else {})
 
     def read_log(self) -> str:
         return sorted(self.runs.glob("*/*/run.log"))[-1].read_text()

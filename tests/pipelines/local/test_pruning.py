@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from pipelines.local.cache import FOLDER
 from pipelines.local.pruning import SETTLED
 from pipelines.local.record import RunRecord, write_record
 from pipelines.output.project import ROOT
-from tests.conftest import contents, run_killed
+from tests.conftest import contents, run_killed, run_python
 
 START = datetime(2026, 11, 30, tzinfo=UTC)
 SIZE = 1_000_000  # bytes of each run's model
@@ -66,8 +65,7 @@ class Runs:
         return folder
 
     def prune(self, *options: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, str(ROOT / "submit.py"), "--local", "--prune", *options]
-        return subprocess.run(command, cwd=self.home, capture_output=True, text=True, timeout=60)
+        return run_python(ROOT / "submit.py", "--local", "--prune", *options, cwd=self.home)
 
     def list_names(self, experiment: str = "default") -> list[str]:
         return sorted(path.name for path in (self.folder / experiment).iterdir())
@@ -310,7 +308,6 @@ def test_what_was_killed_is_finished_the_next_time(runs: Runs):
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path, options: list[str], problem: str):
-    command = [sys.executable, ROOT / "submit.py", *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = run_python(ROOT / "submit.py", *options, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == f"{problem}.\n"
