@@ -100,7 +100,10 @@ def has_come(moment: datetime.datetime | None) -> bool:
 
 
 def _find_owner(container: Any, candidates: list[TaskNodes]) -> TaskNodes | None:
-    """The task whose container a node is: of those that were going on when it began, the one that began last."""
+    """The task whose container a node is: of those that were going on when it began, the one that began last.
+
+    Of tasks that began at once it is the one that ended with the container; while they go on, nobody knows which.
+    """
     possible = [
         nodes
         for nodes in candidates
@@ -111,11 +114,11 @@ def _find_owner(container: Any, candidates: list[TaskNodes]) -> TaskNodes | None
         and container.display_name not in [other.display_name for other in nodes.containers]
         and _may_follow(container, nodes.containers)
     ]
-    return max(
-        possible,
-        key=lambda nodes: (nodes.task.start_time, -abs(find_end(nodes.task) - find_end(container))),
-        default=None,
-    )
+    latest = max((nodes.task.start_time for nodes in possible), default=None)
+    last = [nodes for nodes in possible if nodes.task.start_time == latest]
+    if len(last) > 1 and has_ended(container):
+        return min(last, key=lambda nodes: abs(find_end(nodes.task) - container.end_time))
+    return last[0] if len(last) == 1 else None
 
 
 def _may_follow(container: Any, others: list[Any]) -> bool:

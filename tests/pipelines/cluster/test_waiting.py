@@ -447,6 +447,19 @@ def test_a_run_that_is_terminated_ends_as_cancelled_for_who_waits(lab: Lab, end:
     assert lab.refused("--terminate", "trial") == "run trial: has ended already (cancelled)."
 
 
+def test_of_tasks_that_began_at_once_nobody_says_whose_container_waits(lab: Lab):
+    begun = {**dict.fromkeys(TURN, "SUCCEEDED"), "after/after-evaluate": "RUNNING", "yardstick": "PENDING"}
+    run = lab.begin("trial", [Frame("RUNNING", begun)], pipeline="improvement")
+    lab.submit("--list")  # which the server needs, to be at its frame
+    nodes = run["run_details"]["task_details"]
+    both = [node for node in nodes if node.get("state") in ("RUNNING", "PENDING")]
+    for node in both:
+        node["start_time"] = max(node["start_time"] for node in both)
+    said = lab.submit("--attach", "trial", "--timeout", "0.2").stdout.splitlines()
+    told = [line.split()[:3] for line in said if "after-evaluate" in line or "yardstick" in line]
+    assert told == [["▶", "after-evaluate", "running"], ["▶", "yardstick", "running"]]
+
+
 def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):
     limited, stopped = lab.begin("one", [RUNNING]), lab.begin("two", [RUNNING])
     interrupted = lab.start("--attach", "two")
