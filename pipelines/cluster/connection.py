@@ -20,6 +20,7 @@ from components.shared.errors import UserError, blot, clean, name_unknown, short
 from pipelines.cluster.answers import Talk, WebPage, WrongAnswer
 from pipelines.cluster.client import Client, connect
 from pipelines.cluster.failures import advise, explain, is_own_refusal, read_retry_after
+from pipelines.cluster.kubeconfig_login import PluginFailed
 from pipelines.compiler.config import Config, Endpoint, load_config, validate
 
 Answer = TypeVar("Answer")
@@ -108,7 +109,8 @@ class Cluster:
                 with _silence():
                     self._client = self._client or connect(self.endpoint, self._talk)
                     return request(self._client)
-            except (ApiException, HTTPError, WrongAnswer, OSError) as error:  # OSError: its token's file is replaced
+            # An OSError is that the file of the token is being replaced.
+            except (ApiException, HTTPError, WrongAnswer, PluginFailed, OSError) as error:
                 status = getattr(error, "status", None)
                 if status in expected and self._client and is_own_refusal(error):
                     raise

@@ -11,6 +11,7 @@ from urllib3.exceptions import TimeoutError as Silence
 from components.shared.errors import shorten
 from pipelines.cluster.answers import WebPage, WrongAnswer, read_object
 from pipelines.cluster.client import is_inverse_proxy
+from pipelines.cluster.kubeconfig_login import PluginFailed
 from pipelines.compiler.config import Endpoint
 
 LONGEST_MESSAGE = 500  # characters of what the server says
@@ -38,6 +39,8 @@ def explain(error: Exception, settings: Endpoint) -> str:
         return f"{host}: a web page{title} came instead of an answer, such as that of a login; {advise(settings)}"
     if isinstance(error, WrongAnswer):
         return f"{host}: the answer is not one of Kubeflow Pipelines ({error}); check that --host or KFP_HOST is right."
+    if isinstance(error, PluginFailed):
+        return str(error)
     if not status:
         return _explain_silence(error, settings)
     message = _limit(_read_message(error))

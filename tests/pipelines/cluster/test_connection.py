@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import re
 import socket
 import threading
@@ -446,3 +447,69 @@ def test_headers_are_neither_sent_unencrypted_nor_taken_along(lab: Lab, shared: 
         f"{lab.server.url}: the credentials are not accepted (401: Request header error: there is no user identity "
         "header); say who you are, by --header-file or --token-file."
     )
+
+
+def by_plugin(path: Path, command: str, *args: str, server: object = "http://127.0.0.1:1", **more: str) -> Path:
+    """Writes a kubeconfig whose user logs in by a command."""
+    version = {"apiVersion": "client.authentication.k8s.io/v1beta1", "interactiveMode": "Never"}
+    return by_user(path, {"exec": {**version, "command": command, "args": [*args], **more}}, server)
+
+
+def by_user(path: Path, user: dict[str, Any], server: object = "http://127.0.0.1:1") -> Path:
+    parts = {"cluster": {"server": server}, "user": user, "context": {"cluster": "test", "user": "test"}}
+    content: dict[str, Any] = {f"{kind}s": [{"name": "test", kind: part}] for kind, part in parts.items()}
+    content |= {"apiVersion": "v1", "kind": "Config", "current-context": "test"}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_a_plugin_of_the_kubeconfig_that_hangs_is_named_and_ended(lab: Lab, tmp_path: Path):
+    script = f"echo $$ > '{tmp_path}/process'; exec sleep 300"
+    path = by_plugin(tmp_path / "kubeconfig", "/bin/sh", "-c", script)
+    run = "01234567-89ab-cdef-0123-456789abcdef"
+    start = time.monotonic()
+    said = lab.refused("--attach", run, "--timeout", "0.05", KFP_HOST="", KUBECONFIG=str(path))
+    assert time.monotonic() - start < 40
+    assert said == (
+        "the plugin sh, by which the kubeconfig logs in, has given no answer for 3 s; `kubectl cluster-info` shows "
+        "whether it works."
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "process").read_text()), 0)
+
+
+def test_a_plugin_of_the_kubeconfig_that_gives_no_token_is_named_with_what_it_says(lab: Lab, tmp_path: Path):
+    plugin = partial(by_plugin, server=lab.server.url)
+    failing = plugin(tmp_path / "failing", "sh", "-c", "echo 'your login has expired' >&2; exit 1")
+    missing = plugin(tmp_path / "missing", "gke-auth", installHint="Install gke-auth by gcloud.")
+    unnamed = plugin(tmp_path / "unnamed", "gke-auth")
+    talking = plugin(tmp_path / "talking", "echo", "a secret")
+    listing = partial(lab.refused, "--list", KFP_HOST="")
+    said = together(
+        *(partial(listing, KUBECONFIG=str(path)) for path in (failing, missing, unnamed, talking)),
+    )
+    check = "`kubectl cluster-info` shows whether it works."
+    missed = "the plugin gke-auth, by which the kubeconfig logs in, cannot be started (No such file or directory)"
+    assert said == [
+        f"the plugin sh, by which the kubeconfig logs in, failed (your login has expired); {check}",
+        f"{missed}; Install gke-auth by gcloud.",
+        f"{missed}; install it, or put it on the PATH.",
+        f"the plugin echo, by which the kubeconfig logs in, has printed no token; {check}",
+    ]
+    assert lab.server.requests == []
+
+
+def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(lab: Lab, tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    google = by_user(tmp_path / "google", {"auth-provider": {"name": "gcp"}}, lab.server.url)
+    number = by_user(tmp_path / "number", {"token": TOKEN}, 5)
+    listing = partial(lab.refused, "--list", KFP_HOST="")
+    said = together(*(partial(listing, KUBECONFIG=str(path)) for path in (google, number, tmp_path / "folder")))
+    beginning = "no endpoint: neither --host nor a kubeconfig ("
+    end = "); for a GKE cluster: gcloud container clusters get-credentials CLUSTER."
+    for sentence, problem in zip(
+        said,
+        ("Your default credentials were not found. .*", "'int' object .*", f".*Is a directory: '{tmp_path}/folder'"),
+        strict=True,
+    ):
+        assert re.fullmatch(f"{re.escape(beginning)}{problem}{re.escape(end)}", sentence), sentence
