@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from components.shared.errors import UserError
 from components.shared.hosts import check_private
 from pipelines.cluster import answers
-from pipelines.cluster.connection import Cluster
+from pipelines.cluster.connection import Cluster, choose_endpoint
 from pipelines.compiler.config import Config, Endpoint
 from tests.fakes.kfp_rules import Frame, progress
 from tests.fakes.kfp_server import API, KUBE_PROXY, Fault, KfpServer, kubeconfig
@@ -433,6 +433,37 @@ def test_a_file_without_headers_is_named(lab: Lab, tmp_path: Path, content: str,
     assert said.endswith("); put a fresh header there.")
     lost = lab.refused("--list", "--header-file", tmp_path / "lost")
     assert lost == f"--header-file {tmp_path / 'lost'}: no such file, or it cannot be read."
+
+
+def test_a_file_of_headers_is_looked_into_before_anything_is_asked(tmp_path: Path):
+    header = tmp_path / "header"
+    own = (
+        "Host: a",
+        "content-length: 5",
+        "Content-Type: text/plain",
+        "Transfer-Encoding: chunked",
+        "Connection: close",
+    )
+    twice = "Cookie: a=1\ncookie: b=2"
+    sentences = {
+        "Cookie": f"{header}: cannot be read (each line must be NAME: VALUE); put a fresh header there.",
+        twice: f"{header}: has cookie twice; write one line (with `; ` between the values of a Cookie).",
+    }
+    for line in own:
+        name = line.partition(":")[0]
+        sentences[line] = f"{header}: has {name}, which each request sets for itself; leave that line out."
+    for content, sentence in sentences.items():
+        header.write_text(content)
+        with pytest.raises(UserError) as refused:
+            choose_endpoint(Config(name="lab"), {"header_file": str(header)})
+        assert str(refused.value) == sentence
+
+
+def test_a_file_of_headers_from_windows_is_read(lab: Lab, shared: KfpServer, tmp_path: Path):
+    header = tmp_path / "header"
+    header.write_bytes(f"\ufeffkubeflow-userid: {WHO}\r\n".encode())
+    here = ("--list", "--host", shared.url, "--user-namespace", "team")
+    assert lab.done(*here, "--header-file", header) == "experiment default: no runs yet\n"
 
 
 def test_headers_are_neither_sent_unencrypted_nor_taken_along(lab: Lab, shared: KfpServer, tmp_path: Path):
