@@ -530,6 +530,18 @@ def test_a_plugin_of_the_kubeconfig_that_gives_no_token_is_named_with_what_it_sa
     assert lab.server.requests == []
 
 
+def test_a_server_of_the_kubeconfig_that_is_not_there_has_nothing_to_do_with_a_port_forward(
+    lab: Lab, closed_port: int, tmp_path: Path
+):
+    path = by_user(tmp_path / "kubeconfig", {}, f"http://127.0.0.1:{closed_port}")
+    said = lab.refused("--list", KFP_HOST="", KUBECONFIG=str(path))
+    assert re.fullmatch(
+        r"the kubeconfig's cluster: no answer \(.*refused\); check that `kubectl cluster-info` works and that the "
+        r"context of the kubeconfig is right\.",
+        said,
+    )
+
+
 def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(lab: Lab, tmp_path: Path):
     (tmp_path / "folder").mkdir()
     google = by_user(tmp_path / "google", {"auth-provider": {"name": "gcp"}}, lab.server.url)
