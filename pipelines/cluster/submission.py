@@ -158,8 +158,10 @@ def wait_for_results(
         notify_end(webhook, run.display_name, f"not finished after {timeout:g} minutes", link=link)
         print_line(f"not finished after {timeout:g} minutes; the run continues. To keep waiting: {command}")
         return "timeout"
-    except KeyboardInterrupt:
+    except runs.STOPPED as stop:
         print_line(f"\nthe run continues. To keep waiting: {command}")
+        if isinstance(stop, SystemExit):
+            raise
         return "interrupted"
     except NoAnswerYetError:
         notify_end(webhook, run.display_name, "its server does not answer any more", link=link)

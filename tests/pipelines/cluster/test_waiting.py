@@ -498,6 +498,17 @@ def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):
     assert [request.path for request in lab.server.requests if request.path.endswith(":terminate")] == []
 
 
+def test_a_wait_that_a_machine_ends_says_that_the_run_continues(lab: Lab):
+    run = lab.begin("trial", [RUNNING])
+    process = lab.start("--attach", "trial")
+    until(lambda: asked(lab.server, run) > 1)
+    process.send_signal(signal.SIGTERM)
+    outcome = finished(process)
+    assert (outcome.returncode, outcome.stderr) == (143, "")
+    attach = f"{lab.program} --config lab --attach {run['run_id']}"
+    assert outcome.stdout.splitlines()[-1] == f"the run continues. To keep waiting: {attach}"
+
+
 @pytest.mark.parametrize("way", ["token file", "kubeconfig"])
 def test_wait_goes_through_lost_answers_and_expired_tokens(lab: Lab, way: str, tmp_path: Path):
     """A kubeconfig gets its tokens from a command, as that of a GKE cluster does."""
