@@ -1,5 +1,7 @@
 """What an answer of the server must be: each is read in bounded time and checked here, where it arrives."""
 
+import base64
+import contextlib
 import datetime
 import errno
 import io
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import kfp_server_api.models
 from kfp_server_api import ApiClient
@@ -67,7 +70,7 @@ class Talk:
 
     def blot(self, text: str) -> str:
         """The text without the tokens that were sent."""
-        for token in self.tokens:
+        for token in sorted(self.tokens, key=len, reverse=True):  # of one, another may be a part
             text = text.replace(token, BLOT)
         return text
 
@@ -161,8 +164,14 @@ def _list_tokens(name: str, value: str) -> list[str]:
     if name.lower() not in SECRET and "@" in value:
         return []
     is_cookie = name.lower() == "cookie"
-    parts = [part.partition("=")[2] for part in value.split(";")] if is_cookie else value.split()[-1:]
-    return [token for token in parts if len(token) >= SHORTEST_TOKEN]
+    parts = [part.partition("=")[2].strip() for part in value.split(";")] if is_cookie else value.split()[-1:]
+    bare = [part.strip('"') for part in parts]
+    tokens = [*bare, *map(unquote, bare)]  # the latter as a server that has read them may say them
+    if value.lower().startswith("basic "):
+        with contextlib.suppress(ValueError):
+            login = base64.b64decode(bare[0]).decode()
+            tokens += [login, login.partition(":")[2]]
+    return [token for token in tokens if len(token) >= SHORTEST_TOKEN]
 
 
 def guard(client: ApiClient, talk: Talk) -> None:

@@ -422,6 +422,24 @@ def test_what_authenticates_is_in_no_parameter_no_label_and_no_log(lab: Lab, sha
 
 
 @pytest.mark.parametrize(
+    ("header", "said", "shown"),
+    [
+        ("Cookie: a=abc%2Bdefghij%3Dklm", "abc+defghij=klm or abc%2Bdefghij%3Dklm", "[token] or [token]"),
+        ('Cookie: b="quoted-secret-value"', "quoted-secret-value", "[token]"),
+        ("Authorization: Basic YW5uYTpwYXNzd29yZHM=", "anna:passwords, and passwords", "[token], and passwords"),
+        ("Authorization: Basic YW5uYTpsb25nIHBhc3N3b3Jk", "anna's long password", "anna's [token]"),
+    ],
+)
+def test_what_a_server_has_read_of_a_secret_is_not_shown(lab: Lab, tmp_path: Path, header: str, said: str, shown: str):
+    path = tmp_path / "header"
+    path.write_text(header)
+    lab.server.faults.append(Fault("GET", "^/experiments$", 403, body=json.dumps({"message": said}).encode()))
+    assert lab.refused("--list", "--header-file", path) == (
+        f"{lab.server.url}: not allowed (403): {shown}; ask whoever runs the cluster for the role."
+    )
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [("", "it is empty"), ("kubeflow-userid", "each line must be NAME: VALUE"), ("a b: c", "each line must be")],
 )
