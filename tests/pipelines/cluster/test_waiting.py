@@ -419,6 +419,16 @@ def test_every_end_has_its_code_by_id_name_or_latest(lab: Lab):
         assert (lab.workplace / page).is_file()
 
 
+def test_a_success_of_which_the_server_tells_no_stages_is_not_said_to_be_of_the_cache(lab: Lab):
+    run = lab.begin("trial", [Frame("SUCCEEDED")])
+    outcome = lab.submit("--attach", "trial")
+    assert outcome.returncode == 1
+    assert outcome.stderr == (
+        f"{lab.root}/training/{run['run_id']}: no evaluation; it is not there, and the server does not say whether the "
+        "stage ran or came from the cache. Run again with --no-cache.\n"
+    )
+
+
 def test_a_run_whose_pipeline_was_deleted_is_waited_for_without_its_stages(lab: Lab):
     done, running = Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED")), Frame("RUNNING", {"ingest": "RUNNING"})
     good = lab.begin("good", [running, done])
