@@ -1,5 +1,7 @@
 """What an answer of the server must be: each is read in bounded time and checked here, where it arrives."""
 
+import base64
+import contextlib
 import datetime
 import errno
 import io
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import kfp_server_api.models
 from kfp_server_api import ApiClient
@@ -17,7 +20,7 @@ from urllib3 import HTTPResponse, PoolManager, Retry, Timeout
 from urllib3.response import BaseHTTPResponse
 
 from components.shared.deadlines import TooLate, run_within
-from components.shared.errors import BLOT, clean
+from components.shared.errors import BLOT, UserError, clean
 from components.shared.hosts import check_private
 
 SILENCE = 30  # seconds without a word after which a connection counts as lost
@@ -43,6 +46,8 @@ PYTHON_TYPES = {"str": str, "int": int, "bool": bool, "datetime": str}
 LATE = "it did not come to its end in time"
 SHORTEST_TOKEN = 10  # characters; a shorter one may be a part of any word
 SECRET = ("authorization", "cookie")  # headers
+# Headers that each request sets for itself, and by which it can be read; of all that begin with Content- likewise.
+OWN = ("accept-encoding", "connection", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade")
 HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([!-~]([ -~]*[!-~])?)[ \t]*")  # as RFC 9110 has it, in ASCII
 Heard = tuple[BaseHTTPResponse, bytes]  # an answer and its content
 
@@ -65,7 +70,7 @@ class Talk:
 
     def blot(self, text: str) -> str:
         """The text without the tokens that were sent."""
-        for token in self.tokens:
+        for token in sorted(self.tokens, key=len, reverse=True):  # of one, another may be a part
             text = text.replace(token, BLOT)
         return text
 
@@ -137,12 +142,21 @@ def read_headers(path: Path) -> dict[str, str]:
 
     Raises:
         OSError: it cannot be read, or has something else.
+        UserError: it has a header twice, or one that is not for a person to set.
     """
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    # Of utf-8-sig, because editors on Windows begin a file with a mark.
+    lines = [line for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if line.strip()]
     found = [HEADER.fullmatch(line) for line in lines]
     if not found or None in found:
         raise OSError(errno.EINVAL, "each line must be NAME: VALUE" if found else "it is empty", str(path))
-    return {header[1]: header[2] for header in found if header}
+    headers: dict[str, str] = {}
+    for name, value in ((header[1], header[2]) for header in found if header):
+        if name.lower() in OWN or name.lower().startswith("content-"):
+            raise UserError(f"{path}: has {name}, which each request sets for itself; leave that line out.")
+        if name.lower() in map(str.lower, headers):
+            raise UserError(f"{path}: has {name} twice; write one line (with `; ` between the values of a Cookie).")
+        headers[name] = value
+    return headers
 
 
 def _list_tokens(name: str, value: str) -> list[str]:
@@ -150,8 +164,14 @@ def _list_tokens(name: str, value: str) -> list[str]:
     if name.lower() not in SECRET and "@" in value:
         return []
     is_cookie = name.lower() == "cookie"
-    parts = [part.partition("=")[2] for part in value.split(";")] if is_cookie else value.split()[-1:]
-    return [token for token in parts if len(token) >= SHORTEST_TOKEN]
+    parts = [part.partition("=")[2].strip() for part in value.split(";")] if is_cookie else value.split()[-1:]
+    bare = [part.strip('"') for part in parts]
+    tokens = [*bare, *map(unquote, bare)]  # the latter as a server that has read them may say them
+    if value.lower().startswith("basic "):
+        with contextlib.suppress(ValueError):
+            login = base64.b64decode(bare[0]).decode()
+            tokens += [login, login.partition(":")[2]]
+    return [token for token in tokens if len(token) >= SHORTEST_TOKEN]
 
 
 def guard(client: ApiClient, talk: Talk) -> None:

@@ -27,6 +27,10 @@ LOG = re.compile(r"executor-logs(?:-(\d+))?")  # what an attempt printed, beside
 Uris = dict[tuple[str, str], str]  # by the name of a task, and of its output
 
 
+class PipelineDeleted(UserError):
+    """The server has a run, but not the pipeline that was run."""
+
+
 class Execution(NamedTuple):
     """A run, and the pipeline as it was when the run was started."""
 
@@ -81,9 +85,18 @@ def read_execution(cluster: Cluster, run: V2beta1Run) -> Execution:
     """The run with its pipeline.
 
     Raises:
+        PipelineDeleted: somebody has deleted the pipeline, or the version of it that was run.
         UserError: the server does not say what its pipeline was, or it is none.
     """
-    spec = _read_spec(cluster, run)
+    if not (_find_version(run) or run.pipeline_spec):
+        raise UserError(f"run {run.display_name}: the server does not say which version of which pipeline it ran.")
+    try:
+        spec = _read_spec(cluster, run, expected=(404,))
+    except ApiException:
+        raise PipelineDeleted(
+            f"run {run.display_name}: somebody has deleted its pipeline, or the version of it that was run, so nobody "
+            "knows its stages any more; choose another run, or start it again."
+        ) from None
     if not spec:
         raise UserError(f"run {run.display_name}: its pipeline is not one that Kubeflow Pipelines can have run.")
     return _make_execution(cluster, run, spec)
@@ -193,34 +206,43 @@ def _list_earlier(cluster: Cluster, execution: Execution) -> Iterator[Execution]
     known: dict[str, Spec | None] = {}
     for run in runs.list_newest(cluster, None, count=runs.LARGEST_PAGE):
         if run.created_at < execution.run.created_at:
-            version = run.pipeline_version_reference
+            version = _find_version(run)
             key = version.pipeline_version_id if version else run.run_id
             if key not in known:
-                known[key] = _read_spec(cluster, run, expected=(403, 404, 500))  # it may be somebody else's
+                try:
+                    known[key] = _read_spec(cluster, run, expected=(403, 404, 500))
+                except ApiException:  # it is somebody else's, or deleted
+                    known[key] = None
             spec = known[key]
             if spec and spec["pipelineInfo"]["name"] == execution.pipeline:
                 yield _make_execution(cluster, run, spec)
 
 
-def _read_spec(cluster: Cluster, run: V2beta1Run, *, expected: tuple[int, ...] = ()) -> Spec | None:
+def _read_spec(cluster: Cluster, run: V2beta1Run, *, expected: tuple[int, ...]) -> Spec | None:
     """The pipeline of a run, of an uploaded version or brought along; None if it is none.
 
     Args:
         cluster: where the run is.
         run: the run.
-        expected: the statuses with which the server may refuse; then there is none.
+        expected: the statuses of refusals that the caller deals with.
+
+    Raises:
+        kfp_server_api.ApiException: a refusal with an `expected` status.
     """
-    version = run.pipeline_version_reference
-    if not (version and version.pipeline_id):
+    version = _find_version(run)
+    if not version:
         return _check_spec(run.pipeline_spec)
-    try:
-        uploaded = cluster.call(
-            lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id),
-            expected=expected,
-        )
-    except ApiException:  # somebody has deleted it, or hides it
-        return None
+    uploaded = cluster.call(
+        lambda client: client.get_pipeline_version(version.pipeline_id, version.pipeline_version_id),
+        expected=expected,
+    )
     return _check_spec(uploaded.pipeline_spec)
+
+
+def _find_version(run: V2beta1Run) -> Any:
+    """The ids of the version that was run; None if the server does not say both."""
+    version = run.pipeline_version_reference
+    return version if version and version.pipeline_id and version.pipeline_version_id else None
 
 
 def _check_spec(content: Any) -> Spec | None:

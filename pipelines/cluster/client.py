@@ -13,31 +13,30 @@ from google.auth.exceptions import GoogleAuthError
 from kfp.client.auth import get_auth_token, get_gcp_access_token
 from kfp.client.token_credentials_base import TokenCredentialsBase
 from kfp_server_api import V2beta1GetHealthzResponse
-from kubernetes.client import Configuration
-from kubernetes.config import ConfigException, load_kube_config
-from yaml import YAMLError
 
 from components.shared.errors import UserError, shorten
 from components.shared.hosts import check_private
 from pipelines.cluster.answers import Talk, check_content, guard, read_object
+from pipelines.cluster.kubeconfig_login import Kubeconfig, read_kubeconfig
 from pipelines.compiler.config import Endpoint
 
 
 class Client(kfp.Client):  # type: ignore[misc]
     """A client of kfp whose answers are checked, and which goes to the given address alone."""
 
-    def __init__(self, host: str | None, talk: Talk, **options: Any) -> None:
+    def __init__(self, host: str | None, talk: Talk, kubeconfig: Kubeconfig | None = None, **options: Any) -> None:
         """Asks the server what it is before anything else, because an empty list looks the same from any server.
 
         Args:
-            host: the address; None for the kubeconfig's.
+            host: the address; None for the kubeconfig's, or that inside a cluster.
             talk: what its requests have in common.
+            kubeconfig: which has the address.
             options: those of kfp.Client.
 
         Raises:
             WrongAnswer: it is not Kubeflow Pipelines.
         """
-        self._address, self._talk = host, talk
+        self._address, self._talk, self._kubeconfig = host, talk, kubeconfig
         self._is_guarded = False
         self.health: dict[str, Any] = {}
         super().__init__(host, **options)
@@ -49,7 +48,11 @@ class Client(kfp.Client):  # type: ignore[misc]
 
         The addresses and OAuth clients that kfp would take from variables of its own are left out.
         """
-        config = super()._load_config(self._address, None, namespace, None, None, *settings)
+        address = self._kubeconfig.host if self._kubeconfig else self._address  # kfp would read a kubeconfig itself
+        config = super()._load_config(address, None, namespace, None, None, *settings)
+        if self._kubeconfig:
+            self._kubeconfig.put_into(config)
+            config.host = f"{config.host}/{self._KUBE_PROXY_PATH.format(namespace)}"
         host, refresh = config.host, config.refresh_api_key_hook
         if refresh:
 
@@ -108,6 +111,7 @@ def connect(settings: Endpoint, talk: Talk) -> Client:
 
     Raises:
         UserError: the credentials that the settings ask for are not there, or would go where others can read them.
+        PluginFailed: the kubeconfig's plugin gives no token.
         WrongAnswer: it is not Kubeflow Pipelines.
         kfp_server_api.ApiException: the server refuses.
         urllib3.exceptions.HTTPError: there is no answer.
@@ -117,8 +121,8 @@ def connect(settings: Endpoint, talk: Talk) -> Client:
     if settings.token_file:
         options["credentials"] = TokenFile(settings.token_file)
     if not settings.host:
-        _check_kubeconfig(settings)
-        return Client(None, talk, kube_context=settings.kube_context or None, **options)
+        kubeconfig = None if _is_in_cluster() else read_kubeconfig(settings.kube_context, talk)
+        return Client(None, talk, kubeconfig, **options)
     if settings.token_file or settings.header_file or settings.client_id or is_inverse_proxy(settings):
         check_private(settings.host)  # before somebody is asked for a token that could not be sent
     if settings.client_id:
@@ -150,17 +154,9 @@ def _check_context() -> None:
         raise UserError(f"{path}: has no namespace; repair or delete it.")
 
 
-def _check_kubeconfig(settings: Endpoint) -> None:
-    """Checks that there is a kubeconfig: kfp.Client only prints that there is none, and uses a default address."""
-    if Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists():
-        return  # inside a cluster
-    try:
-        load_kube_config(client_configuration=Configuration(), context=settings.kube_context or None)
-    except (ConfigException, TypeError, ValueError, YAMLError) as error:
-        raise UserError(
-            f"no endpoint: neither --host nor a kubeconfig ({shorten(error)}); "
-            "for a GKE cluster: gcloud container clusters get-credentials CLUSTER."
-        ) from None
+def _is_in_cluster() -> bool:
+    """Whether this runs in a cluster, where kfp.Client knows the address and the login."""
+    return Path("/var/run/secrets/kubernetes.io/serviceaccount/token").exists()
 
 
 def _fetch_google_token() -> str:

@@ -9,6 +9,7 @@ import ssl
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -17,9 +18,10 @@ from kfp_server_api.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from components.shared.errors import UserError, blot, clean, name_unknown, shorten
-from pipelines.cluster.answers import Talk, WebPage, WrongAnswer
+from pipelines.cluster.answers import Talk, WebPage, WrongAnswer, read_headers
 from pipelines.cluster.client import Client, connect
 from pipelines.cluster.failures import advise, explain, is_own_refusal, read_retry_after
+from pipelines.cluster.kubeconfig_login import PluginFailed
 from pipelines.compiler.config import Config, Endpoint, load_config, validate
 
 Answer = TypeVar("Answer")
@@ -108,7 +110,8 @@ class Cluster:
                 with _silence():
                     self._client = self._client or connect(self.endpoint, self._talk)
                     return request(self._client)
-            except (ApiException, HTTPError, WrongAnswer, OSError) as error:  # OSError: its token's file is replaced
+            # An OSError is that the file of the token is being replaced.
+            except (ApiException, HTTPError, WrongAnswer, PluginFailed, OSError) as error:
                 status = getattr(error, "status", None)
                 if status in expected and self._client and is_own_refusal(error):
                     raise
@@ -174,6 +177,11 @@ def _check(settings: dict[str, str]) -> None:
         path = settings[field]
         if path and not (os.path.isfile(path) and os.access(path, os.R_OK)):
             raise UserError(f"{flag} {path}: no such file, or it cannot be read.")
+    if settings["header_file"]:
+        try:
+            read_headers(Path(settings["header_file"]))
+        except OSError as error:
+            raise UserError(explain(error, Endpoint(header_file=settings["header_file"]))) from None
     try:
         ssl.create_default_context(cafile=settings["ca_file"] or None)
     except ssl.SSLError:

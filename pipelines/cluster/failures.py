@@ -11,6 +11,7 @@ from urllib3.exceptions import TimeoutError as Silence
 from components.shared.errors import shorten
 from pipelines.cluster.answers import WebPage, WrongAnswer, read_object
 from pipelines.cluster.client import is_inverse_proxy
+from pipelines.cluster.kubeconfig_login import PluginFailed
 from pipelines.compiler.config import Endpoint
 
 LONGEST_MESSAGE = 500  # characters of what the server says
@@ -37,7 +38,9 @@ def explain(error: Exception, settings: Endpoint) -> str:
         title = f" ('{error}')" if str(error) else ""
         return f"{host}: a web page{title} came instead of an answer, such as that of a login; {advise(settings)}"
     if isinstance(error, WrongAnswer):
-        return f"{host}: the answer is not one of Kubeflow Pipelines ({error}); check that --host or KFP_HOST is right."
+        return f"{host}: the answer is not one of Kubeflow Pipelines ({error}); {_advise_address(settings)}"
+    if isinstance(error, PluginFailed):
+        return str(error)
     if not status:
         return _explain_silence(error, settings)
     message = _limit(_read_message(error))
@@ -110,12 +113,18 @@ def _explain_silence(error: Exception, settings: Endpoint) -> str:
     reason = shorten(cause.args[-1] if isinstance(cause, ProtocolError) else cause)
     if "CERTIFICATE_VERIFY_FAILED" in reason:
         return f"{host}: its certificate is not trusted; name its authority with --ca-file or KFP_CA_FILE."
-    hint = "check that the port-forward is running and that --host or KFP_HOST is right."
+    hint = _advise_address(settings, "the port-forward is running" if settings.host else "`kubectl cluster-info` works")
     if is_cut:
         return f"{host}: the answer was cut short; {hint}"
     if isinstance(cause, Silence) and (seconds := re.search(r"timeout=([\d.]+)", reason)):
         return f"{host}: no answer for {float(seconds[1]):.0f} s; {hint}"
     return f"{host}: no answer ({reason.split(': ', 1)[-1]}); {hint}"
+
+
+def _advise_address(settings: Endpoint, other: str = "") -> str:
+    """What to do when something else, or nothing, is at the address; `other` is to be checked before that."""
+    address = "--host or KFP_HOST" if settings.host else "the context of the kubeconfig"
+    return f"check that {f'{other} and that ' if other else ''}{address} is right."
 
 
 def read_retry_after(error: Exception) -> float | None:

@@ -16,6 +16,7 @@ from components.shared.formats.examples import MANIFEST, ExamplesManifest
 from pipelines.cluster import runs, waiting
 from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, find_made, read_execution
 from pipelines.cluster.connection import Cluster
+from pipelines.cluster.nodes import find_nodes
 from pipelines.cluster.stage_failures import StageFailure
 from pipelines.compiler.spec import Task
 from pipelines.output.display import print_comparison, print_figures, print_steps
@@ -91,6 +92,8 @@ def _keep_results(execution: Execution, uris: Uris, evaluate: Task) -> Evaluatio
         place, reason = f"{execution.folder}/{evaluate.name}", "the stage has succeeded, but it is not there"
         if evaluate.name in execution.list_cached(uris):
             place, reason = execution.folder, "the stage came from the cache of an earlier run that is gone"
+        if evaluate.name not in find_nodes(execution.run, execution.tasks):
+            reason = "it is not there, and the server does not say whether the stage ran or came from the cache"
         raise UserError(f"{place}: no evaluation; {reason}. Run again with --no-cache.")
     trainings = [task.name for task in execution.tasks if task.stage == "train" and task.parts == evaluate.parts]
     with tempfile.TemporaryDirectory() as temporary:

@@ -37,6 +37,7 @@ UNSTORABLE = re.compile("[\0\ud800-\udfff\U00010000-\U0010ffff]")  # emoji and t
 PAGE, LARGEST_PAGE = 20, 200  # runs; the latter is the most that the server sends
 SETTLING = 2  # seconds in which a server ends what it was asked for by a request whose answer was lost
 GOING = ("PENDING", "RUNNING", "PAUSED")  # states of runs that can be ended
+STOPPED = (KeyboardInterrupt, SystemExit)  # by Ctrl-C, SIGTERM or SIGHUP
 OTHER_RUN = "it tells of another run than that which was asked for"
 # Which of kubectl's options show the run of each workflow, whose own name the server makes up.
 WORKFLOW_NAMES = r"custom-columns=NAME:.metadata.name,RUN:.metadata.annotations.pipelines\.kubeflow\.org/run_name"
@@ -203,7 +204,7 @@ def _make_once(cluster: Cluster, find_made: Callable[[Any], Any], make: Callable
         with contextlib.suppress(UserError):  # it cannot be looked for either
             if found := cluster.call(find_made):
                 return found
-    except KeyboardInterrupt:
+    except STOPPED:
         if is_in_doubt:
             print_line(f"\ninterrupted; {doubt}.")
         raise
@@ -369,6 +370,10 @@ def terminate(cluster: Cluster, run: V2beta1Run) -> V2beta1Run:
 
     try:
         cluster.call(terminate_once, expected=(400,))
+    except STOPPED:
+        if was_asked:
+            print_line(f"\ninterrupted; the run {run.display_name} may end all the same: --list shows its state.")
+        raise
     except ApiException as error:
         now = read(cluster, run.run_id)
         if now.state in GOING:

@@ -12,7 +12,7 @@ from components.shared.cloud_storage import is_address, upload
 from components.shared.errors import UserError
 from components.shared.files import hash_file
 from pipelines.cluster import runs, waiting
-from pipelines.cluster.artifacts import read_execution
+from pipelines.cluster.artifacts import Execution, PipelineDeleted, read_execution
 from pipelines.cluster.checks import check_endpoint
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.earlier import describe_run
@@ -145,24 +145,32 @@ def wait_for_results(
         The final state, or timeout, or interrupted.
     """
     command, timeout = write_action(request, options, "--attach", str(run.run_id)), options.timeout
+    execution: Execution | None = None
     with cluster.within(options.limit):
-        execution = read_execution(cluster, run)
-    tasks, link = execution.tasks, link_to_run(cluster, run)
+        try:
+            execution = read_execution(cluster, run)
+        except PipelineDeleted:
+            print_line(f"waiting for {run.display_name}, whose stages cannot be shown: its pipeline was deleted")
+    tasks, link = execution.tasks if execution else [], link_to_run(cluster, run)
     try:
         run, state = waiting.wait_for_run(cluster, run.run_id, tasks=tasks, limit=options.limit)
     except waiting.StillRunning:
         notify_end(webhook, run.display_name, f"not finished after {timeout:g} minutes", link=link)
         print_line(f"not finished after {timeout:g} minutes; the run continues. To keep waiting: {command}")
         return "timeout"
-    except KeyboardInterrupt:
+    except runs.STOPPED as stop:
         print_line(f"\nthe run continues. To keep waiting: {command}")
+        if isinstance(stop, SystemExit):
+            raise
         return "interrupted"
     except NoAnswerYetError:
         notify_end(webhook, run.display_name, "its server does not answer any more", link=link)
         raise
-    execution = execution._replace(run=run)
-    with cluster.within(options.limit):
-        failures = explain_failures(cluster, execution, waiting.list_failed(run, tasks))
+    failures: list[StageFailure] = []
+    if execution:
+        execution = execution._replace(run=run)
+        with cluster.within(options.limit):
+            failures = explain_failures(cluster, execution, waiting.list_failed(run, tasks))
     first = failures[0] if failures and state == "failed" else None
     failed, reason = (first.task, first.reason) if first else ("", "")
     notify_end(webhook, run.display_name, state, failed=failed, reason=reason, link=link)
@@ -171,6 +179,7 @@ def wait_for_results(
     took = waiting.measure_seconds(run.created_at, run.finished_at)
     print_line(f"{state} after {took or 0:.0f} s")
     try:
+        execution = execution or read_execution(cluster, run)
         fetch_results(cluster, execution, state=state, request=request, failures=failures)
     except UserError as error:
         if state == "succeeded":

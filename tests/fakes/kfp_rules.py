@@ -126,7 +126,7 @@ def check_collation(text: str) -> None:
 
 
 def is_cron(text: str) -> bool:
-    """Whether robfig/cron reads it: seconds first; the day of the week may be missing."""
+    """Whether robfig/cron reads it: seconds first; the day of the week may be missing, and items of a list be empty."""
     if re.fullmatch(r"@\w+( \w+)?", text):
         return True
     bounds = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
@@ -135,7 +135,7 @@ def is_cron(text: str) -> bool:
         re.fullmatch(r"([*?]|\w+)(-\w+)?(/[1-9]\d*)?", part)
         and all(low <= int(number) <= high for number in re.findall(r"\b\d+\b", part.partition("/")[0]))
         for field, (low, high) in zip(fields, bounds, strict=False)
-        for part in field.split(",")
+        for part in filter(None, field.split(","))
     )
 
 

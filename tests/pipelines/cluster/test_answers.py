@@ -406,16 +406,29 @@ def test_a_refusal_to_start_a_run_is_not_said_to_be_in_doubt(lab: Lab):
     assert lab.server.workflows == []
 
 
-def test_ctrl_c_while_the_run_is_started_says_that_it_may_have(lab: Lab):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_run_is_started_says_that_it_may_have(lab: Lab, number: signal.Signals, code: int):
     lab.server.faults.append(Fault("POST", "^/runs$", seconds=20))
     process = lab.start("--data", "gs://images/numerals")
     until(lambda: lab.server.workflows)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     outcome = finished(process)
-    assert (outcome.returncode, outcome.stderr) == (130, "")
+    assert (outcome.returncode, outcome.stderr) == (code, "")
     (name,) = lab.server.workflows
     said = f"the run {name} may have started all the same, even if no list shows it: {WORKFLOWS}."
     assert outcome.stdout.strip() == f"interrupted; {said}"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_run_is_ended_says_that_it_may_end(lab: Lab, number: signal.Signals, code: int):
+    lab.begin("trial", [Frame("RUNNING", {"ingest": "RUNNING"})])
+    lab.server.faults.append(Fault("POST", ":terminate$", seconds=20))
+    process = lab.start("--terminate", "trial")
+    until(lambda: not lab.server.faults)
+    process.send_signal(number)
+    outcome = finished(process)
+    assert (outcome.returncode, outcome.stderr) == (code, "")
+    assert outcome.stdout == "\ninterrupted; the run trial may end all the same: --list shows its state.\n"
 
 
 def test_what_is_ended_or_deleted_by_a_request_whose_answer_was_lost_is_no_failure(lab: Lab):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import re
 import socket
 import threading
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from components.shared.errors import UserError
 from components.shared.hosts import check_private
 from pipelines.cluster import answers
-from pipelines.cluster.connection import Cluster
+from pipelines.cluster.connection import Cluster, choose_endpoint
 from pipelines.compiler.config import Config, Endpoint
 from tests.fakes.kfp_rules import Frame, progress
 from tests.fakes.kfp_server import API, KUBE_PROXY, Fault, KfpServer, kubeconfig
@@ -429,6 +430,24 @@ def test_what_authenticates_is_in_no_parameter_no_label_and_no_log(lab: Lab, sha
 
 
 @pytest.mark.parametrize(
+    ("header", "said", "shown"),
+    [
+        ("Cookie: a=abc%2Bdefghij%3Dklm", "abc+defghij=klm or abc%2Bdefghij%3Dklm", "[token] or [token]"),
+        ('Cookie: b="quoted-secret-value"', "quoted-secret-value", "[token]"),
+        ("Authorization: Basic YW5uYTpwYXNzd29yZHM=", "anna:passwords, and passwords", "[token], and passwords"),
+        ("Authorization: Basic YW5uYTpsb25nIHBhc3N3b3Jk", "anna's long password", "anna's [token]"),
+    ],
+)
+def test_what_a_server_has_read_of_a_secret_is_not_shown(lab: Lab, tmp_path: Path, header: str, said: str, shown: str):
+    path = tmp_path / "header"
+    path.write_text(header)
+    lab.server.faults.append(Fault("GET", "^/experiments$", 403, body=json.dumps({"message": said}).encode()))
+    assert lab.refused("--list", "--header-file", path) == (
+        f"{lab.server.url}: not allowed (403): {shown}; ask whoever runs the cluster for the role."
+    )
+
+
+@pytest.mark.parametrize(
     ("content", "problem"),
     [("", "it is empty"), ("kubeflow-userid", "each line must be NAME: VALUE"), ("a b: c", "each line must be")],
 )
@@ -440,6 +459,37 @@ def test_a_file_without_headers_is_named(lab: Lab, tmp_path: Path, content: str,
     assert said.endswith("); put a fresh header there.")
     lost = lab.refused("--list", "--header-file", tmp_path / "lost")
     assert lost == f"--header-file {tmp_path / 'lost'}: no such file, or it cannot be read."
+
+
+def test_a_file_of_headers_is_looked_into_before_anything_is_asked(tmp_path: Path):
+    header = tmp_path / "header"
+    own = (
+        "Host: a",
+        "content-length: 5",
+        "Content-Type: text/plain",
+        "Transfer-Encoding: chunked",
+        "Connection: close",
+    )
+    twice = "Cookie: a=1\ncookie: b=2"
+    sentences = {
+        "Cookie": f"{header}: cannot be read (each line must be NAME: VALUE); put a fresh header there.",
+        twice: f"{header}: has cookie twice; write one line (with `; ` between the values of a Cookie).",
+    }
+    for line in own:
+        name = line.partition(":")[0]
+        sentences[line] = f"{header}: has {name}, which each request sets for itself; leave that line out."
+    for content, sentence in sentences.items():
+        header.write_text(content)
+        with pytest.raises(UserError) as refused:
+            choose_endpoint(Config(name="lab"), {"header_file": str(header)})
+        assert str(refused.value) == sentence
+
+
+def test_a_file_of_headers_from_windows_is_read(lab: Lab, shared: KfpServer, tmp_path: Path):
+    header = tmp_path / "header"
+    header.write_bytes(f"\ufeffkubeflow-userid: {WHO}\r\n".encode())
+    here = ("--list", "--host", shared.url, "--user-namespace", "team")
+    assert lab.done(*here, "--header-file", header) == "experiment default: no runs yet\n"
 
 
 def test_headers_are_neither_sent_unencrypted_nor_taken_along(lab: Lab, shared: KfpServer, tmp_path: Path):
@@ -454,3 +504,81 @@ def test_headers_are_neither_sent_unencrypted_nor_taken_along(lab: Lab, shared: 
         f"{lab.server.url}: the credentials are not accepted (401: Request header error: there is no user identity "
         "header); say who you are, by --header-file or --token-file."
     )
+
+
+def by_plugin(path: Path, command: str, *args: str, server: object = "http://127.0.0.1:1", **more: str) -> Path:
+    """Writes a kubeconfig whose user logs in by a command."""
+    version = {"apiVersion": "client.authentication.k8s.io/v1beta1", "interactiveMode": "Never"}
+    return by_user(path, {"exec": {**version, "command": command, "args": [*args], **more}}, server)
+
+
+def by_user(path: Path, user: dict[str, Any], server: object = "http://127.0.0.1:1") -> Path:
+    parts = {"cluster": {"server": server}, "user": user, "context": {"cluster": "test", "user": "test"}}
+    content: dict[str, Any] = {f"{kind}s": [{"name": "test", kind: part}] for kind, part in parts.items()}
+    content |= {"apiVersion": "v1", "kind": "Config", "current-context": "test"}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_a_plugin_of_the_kubeconfig_that_hangs_is_named_and_ended(lab: Lab, tmp_path: Path):
+    script = f"echo $$ > '{tmp_path}/process'; exec sleep 300"
+    path = by_plugin(tmp_path / "kubeconfig", "/bin/sh", "-c", script)
+    run = "01234567-89ab-cdef-0123-456789abcdef"
+    start = time.monotonic()
+    said = lab.refused("--attach", run, "--timeout", "0.05", KFP_HOST="", KUBECONFIG=str(path))
+    assert time.monotonic() - start < 40
+    assert said == (
+        "the plugin sh, by which the kubeconfig logs in, has given no answer for 3 s; `kubectl cluster-info` shows "
+        "whether it works."
+    )
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "process").read_text()), 0)
+
+
+def test_a_plugin_of_the_kubeconfig_that_gives_no_token_is_named_with_what_it_says(lab: Lab, tmp_path: Path):
+    plugin = partial(by_plugin, server=lab.server.url)
+    failing = plugin(tmp_path / "failing", "sh", "-c", "echo 'your login has expired' >&2; exit 1")
+    missing = plugin(tmp_path / "missing", "gke-auth", installHint="Install gke-auth by gcloud.")
+    unnamed = plugin(tmp_path / "unnamed", "gke-auth")
+    talking = plugin(tmp_path / "talking", "echo", "a secret")
+    listing = partial(lab.refused, "--list", KFP_HOST="")
+    said = together(
+        *(partial(listing, KUBECONFIG=str(path)) for path in (failing, missing, unnamed, talking)),
+    )
+    check = "`kubectl cluster-info` shows whether it works."
+    missed = "the plugin gke-auth, by which the kubeconfig logs in, cannot be started (No such file or directory)"
+    assert said == [
+        f"the plugin sh, by which the kubeconfig logs in, failed (your login has expired); {check}",
+        f"{missed}; Install gke-auth by gcloud.",
+        f"{missed}; install it, or put it on the PATH.",
+        f"the plugin echo, by which the kubeconfig logs in, has printed no token; {check}",
+    ]
+    assert lab.server.requests == []
+
+
+def test_a_server_of_the_kubeconfig_that_is_not_there_has_nothing_to_do_with_a_port_forward(
+    lab: Lab, closed_port: int, tmp_path: Path
+):
+    path = by_user(tmp_path / "kubeconfig", {}, f"http://127.0.0.1:{closed_port}")
+    said = lab.refused("--list", KFP_HOST="", KUBECONFIG=str(path))
+    assert re.fullmatch(
+        r"the kubeconfig's cluster: no answer \(.*refused\); check that `kubectl cluster-info` works and that the "
+        r"context of the kubeconfig is right\.",
+        said,
+    )
+
+
+def test_a_kubeconfig_that_cannot_be_used_is_one_sentence(lab: Lab, tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    google = by_user(tmp_path / "google", {"auth-provider": {"name": "gcp"}}, lab.server.url)
+    number = by_user(tmp_path / "number", {"token": TOKEN}, 5)
+    listing = partial(lab.refused, "--list", KFP_HOST="")
+    said = together(*(partial(listing, KUBECONFIG=str(path)) for path in (google, number, tmp_path / "folder")))
+    beginning = "no endpoint: neither --host nor a kubeconfig ("
+    end = "); for a GKE cluster: gcloud container clusters get-credentials CLUSTER."
+    for sentence, problem in zip(
+        said,
+        ("Your default credentials were not found. .*", "'int' object .*", f".*Is a directory: '{tmp_path}/folder'"),
+        strict=True,
+    ):
+        assert re.fullmatch(f"{re.escape(beginning)}{problem}{re.escape(end)}", sentence), sentence

@@ -17,6 +17,7 @@ FORM = "six fields, seconds first, such as '0 30 2 * * *' for 2:30 every night."
         "0 0 4 * * 0",
         "0 0 4 * * SUN",
         "0 0 0 1,15 * mon-fri",
+        "0 0 0 1,,2 * *",
         "0 0-30/5 8-18 * jan-mar,dec 1-5",
         "0 5/15 * * * *",
         "0 0 0 29 2 *",

@@ -419,6 +419,50 @@ def test_every_end_has_its_code_by_id_name_or_latest(lab: Lab):
         assert (lab.workplace / page).is_file()
 
 
+def test_a_success_of_which_the_server_tells_no_stages_is_not_said_to_be_of_the_cache(lab: Lab):
+    run = lab.begin("trial", [Frame("SUCCEEDED")])
+    outcome = lab.submit("--attach", "trial")
+    assert outcome.returncode == 1
+    assert outcome.stderr == (
+        f"{lab.root}/training/{run['run_id']}: no evaluation; it is not there, and the server does not say whether the "
+        "stage ran or came from the cache. Run again with --no-cache.\n"
+    )
+
+
+def test_a_run_whose_pipeline_was_deleted_is_waited_for_without_its_stages(lab: Lab):
+    done, running = Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED")), Frame("RUNNING", {"ingest": "RUNNING"})
+    good = lab.begin("good", [running, done])
+    bad = lab.begin("bad", [running, *progress(STAGES, failed="train")[-1:]])
+    lab.server.stored["pipeline_version"].clear()
+    attached, failed, single = together(
+        lambda: lab.submit("--attach", "good"),
+        lambda: lab.submit("--attach", "bad"),
+        lambda: lab.refused("--component", "evaluate", "--from-run", good["run_id"]),
+    )
+    waiting = "waiting for {}, whose stages cannot be shown: its pipeline was deleted"
+    deleted = (
+        "run {}: somebody has deleted its pipeline, or the version of it that was run, so nobody knows its stages any "
+        "more; choose another run, or start it again."
+    )
+    assert (attached.returncode, attached.stderr) == (1, deleted.format("good") + "\n")
+    assert re.fullmatch(rf"{waiting.format('good')}\nsucceeded after \d+ s\n", attached.stdout)
+    assert (failed.returncode, failed.stderr) == (1, "")
+    no_page = "no page of this run, because what it made cannot be fetched: "
+    assert re.fullmatch(
+        rf"{waiting.format('bad')}\nfailed after \d+ s\n{no_page}{re.escape(deleted.format('bad'))}\n", failed.stdout
+    )
+    assert single == deleted.format("good")
+    assert lab.server.stored["run"].keys() == {good["run_id"], bad["run_id"]}
+
+
+def test_a_run_of_which_only_the_pipeline_is_named_is_one_sentence(lab: Lab):
+    run = lab.begin("trial", [Frame("SUCCEEDED", dict.fromkeys(STAGES, "SUCCEEDED"))])
+    run["pipeline_version_reference"].pop("pipeline_version_id")
+    assert lab.refused("--attach", run["run_id"]) == (
+        "run trial: the server does not say which version of which pipeline it ran."
+    )
+
+
 @pytest.mark.parametrize("end", ["CANCELED", "FAILED"])
 def test_a_run_that_is_terminated_ends_as_cancelled_for_who_waits(lab: Lab, end: str):
     lab.server.terminated_as = end  # FAILED: what the server says when it repeats Argo
@@ -475,6 +519,17 @@ def test_a_wait_past_its_limit_and_ctrl_c_leave_the_run_alone(lab: Lab):
     assert outcome.stdout.splitlines()[-1] == f"the run continues. {again} {stopped['run_id']}"
     assert [run["state"] for run in lab.runs()] == ["RUNNING", "RUNNING"]
     assert [request.path for request in lab.server.requests if request.path.endswith(":terminate")] == []
+
+
+def test_a_wait_that_a_machine_ends_says_that_the_run_continues(lab: Lab):
+    run = lab.begin("trial", [RUNNING])
+    process = lab.start("--attach", "trial")
+    until(lambda: asked(lab.server, run) > 1)
+    process.send_signal(signal.SIGTERM)
+    outcome = finished(process)
+    assert (outcome.returncode, outcome.stderr) == (143, "")
+    attach = f"{lab.program} --config lab --attach {run['run_id']}"
+    assert outcome.stdout.splitlines()[-1] == f"the run continues. To keep waiting: {attach}"
 
 
 @pytest.mark.parametrize("way", ["token file", "kubeconfig"])
