@@ -9,6 +9,7 @@ from pipelines.cluster import runs
 from pipelines.cluster.artifacts import (
     BROKEN,
     Execution,
+    PipelineDeleted,
     Uris,
     find_made,
     has_run,
@@ -40,8 +41,7 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
     execution = read_execution(cluster, run)
     check_not_comparison(execution.pipeline, run.display_name)
     uris = find_made(cluster, execution)
-    earlier = runs.find_by_id(cluster, str(execution.parameters.get(FROM_RUN, "")))
-    before = describe_run(cluster, earlier, stages=stages, stage=stage) if earlier else None
+    before = _describe_before(cluster, execution, stages=stages, stage=stage)
     outdated = stages.list_affected(*(task.stage for task in execution.tasks if task.is_own))
     lost = _find_lost(execution, uris, stages)
     artifacts = _name_artifacts(execution, uris=uris, stages=stages, before=before, outdated=outdated)
@@ -61,6 +61,15 @@ def describe_run(cluster: Cluster, run: V2beta1Run, *, stages: Stages, stage: st
             artifacts.pop(port, None)
     taken = {port: uri for port, uri in inputs.items() if uri}
     return replace(described, parameters=parameters, inputs=taken)
+
+
+def _describe_before(cluster: Cluster, execution: Execution, *, stages: Stages, stage: str | None) -> EarlierRun | None:
+    """The run that it continued from; None if there is none, or if that or its pipeline has been deleted."""
+    run = runs.find_by_id(cluster, str(execution.parameters.get(FROM_RUN, "")))
+    try:
+        return describe_run(cluster, run, stages=stages, stage=stage) if run else None
+    except PipelineDeleted:
+        return None
 
 
 def _name_artifacts(

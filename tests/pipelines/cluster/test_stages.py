@@ -100,6 +100,11 @@ def test_a_stage_runs_on_what_an_earlier_run_left_and_the_next_on_that(lab: Lab)
     assert {"data_uri": "gs://images/others", "data_version": version_of("others")} in others
     assert {"examples_uri": written["examples"], "from_run": first["run_id"]} in others
 
+    version = first["pipeline_version_reference"]["pipeline_version_id"]
+    del lab.server.stored["pipeline_version"][version]  # of the run that the clone continued from
+    stage(lab, "evaluate", "--from-run", "clone")()
+    assert arguments(lab, lab.runs()[-1])["examples_uri"] == written["examples"]
+
 
 def test_a_stage_of_an_improvement_runs_on_what_it_ran_on_then(lab: Lab):
     """Both trainings leave artifacts of the same names."""
