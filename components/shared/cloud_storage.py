@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SCHEME = "gs://"
 ADDRESS = re.compile(r"gs://([^/]+)/*(.*?)/*", re.DOTALL)
+BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 CONNECTIONS = 10  # that a client keeps open, so that many objects are read at once
 CHUNK = 2**20  # bytes of an object that are read at once
 
@@ -72,6 +73,11 @@ def parse_address(uri: str) -> Address:
     matched = ADDRESS.fullmatch(uri)
     if not matched:
         raise UserError(f"{uri or repr(uri)}: names no bucket; write gs://BUCKET/FOLDER.")
+    if not BUCKET.fullmatch(matched[1]):
+        raise UserError(
+            f"{uri}: no bucket has the name {matched[1]}, since they consist of small letters, digits, dashes, "
+            "underscores and dots, with a letter or digit at both ends; check the address."
+        )
     return Address(matched[1], matched[2])
 
 

@@ -124,6 +124,8 @@ def test_a_place_in_the_bucket_where_nothing_lies_starts_no_run(lab: Lab):
     assert lab.refused("--data", version) == f"{version}: {named}"
     table = lab.submit("--data", "gs://images/lost.csv")
     assert (table.returncode, table.stderr) == (1, f"gs://images/lost.csv: {named}\n")
+    impossible = lab.refused("--data", "gs://Images/numerals")
+    assert impossible.startswith("gs://Images/numerals: no bucket has the name Images, since they consist of small ")
     assert lab.runs() == []
 
 
