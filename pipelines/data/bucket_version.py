@@ -8,6 +8,8 @@ from components.shared.formats.names import lies_in_repository
 from pipelines.data.dvc_version import DataVersion
 from pipelines.output.console import count_on_terminal, print_line
 
+TIMEOUT = 10  # seconds for each request to Cloud Storage; the run does without an answer
+
 
 def find_version(uri: str) -> DataVersion:
     """The version of the images at an address as they are now.
@@ -41,7 +43,7 @@ def find_version(uri: str) -> DataVersion:
 
 def _list_files(uri: str) -> list[Object]:
     """What DVC would take for data: neither the objects that stand for folders, nor what repositories keep."""
-    listed = count_on_terminal(list_objects(uri), f"listing {uri}")
+    listed = count_on_terminal(list_objects(uri, timeout=TIMEOUT), f"listing {uri}")
     return [found for found in listed if not found.name.endswith("/") and not lies_in_repository(found.name)]
 
 
