@@ -32,7 +32,8 @@ from pipelines.compiler.values import list_texts
 READ_ONLY, WRITABLE = "ro", "rw"
 # What Podman takes for the end of a path: in the short form of a mount, and in the long one.
 _ENDS_SHORT, _ENDS_LONG = re.compile(":"), re.compile('[,"]')
-_PATIENCE = 300  # seconds: a Podman without root copies an image before its first container
+_ANSWER = 20  # seconds in which a daemon tells what it is
+_PATIENCE = 300  # seconds for all else: a Podman without root copies an image before its first container
 # What the client raises when the daemon refuses something, or answers no more; the last of a log that is cut off.
 _FAILURES = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, struct.error)
 
@@ -65,7 +66,8 @@ def connect() -> Iterator[Daemon]:
         try:
             daemon = _open(address)
         except _FAILURES as error:
-            tried.append(f"{address} (Permission denied)" if "Permission denied" in str(error) else address)
+            reason = _explain_silence(error)
+            tried.append(f"{address} ({reason})" if reason else address)
             continue
         with contextlib.closing(daemon.client):
             yield daemon
@@ -76,9 +78,18 @@ def connect() -> Iterator[Daemon]:
     )
 
 
+def _explain_silence(error: Exception) -> str:
+    """Why no daemon answers; empty if nobody is there."""
+    if "Permission denied" in str(error):
+        return "Permission denied"
+    cause = error.__cause__ or error  # the client's own error is about what its first request raised
+    return f"no answer within {_ANSWER} seconds" if isinstance(cause, requests.Timeout) else ""
+
+
 def _open(address: str) -> Daemon:
-    client = docker.from_env(timeout=_PATIENCE, environment={**os.environ, "DOCKER_HOST": address})
+    client = docker.from_env(timeout=_ANSWER, environment={**os.environ, "DOCKER_HOST": address})
     version, info = client.version(), client.info()
+    client.api.timeout = _PATIENCE
     is_podman = any(component["Name"] == "Podman Engine" for component in version.get("Components") or ())
     return Daemon(
         client,
