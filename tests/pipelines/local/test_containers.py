@@ -108,6 +108,57 @@ def test_a_daemon_that_does_not_answer_is_not_waited_for_as_long_as_for_a_contai
     )
 
 
+OTHER = "it answers something else than Docker does"
+VERSION: dict[str, Any] = ANSWERS["/version"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"/version": "<html>"}, OTHER),
+        ({"/version": {}}, OTHER),
+        ({"/version": []}, OTHER),
+        ({"/version": {**VERSION, "Os": None}}, f"{OTHER}: Os: is None, but should be a valid string"),
+        ({"/version": {**VERSION, "Components": [{}]}}, f"{OTHER}: Components.0.Name: is missing"),
+        (
+            {"/version": {**VERSION, "ApiVersion": "1.1"}},
+            "API versions below 1.24 are no longer supported by this library",
+        ),
+        ({"/info": []}, f"{OTHER}: is no JSON object"),
+        ({"/info": "<html>"}, OTHER),
+    ],
+)
+def test_a_server_that_is_no_docker_is_told_with_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str
+):
+    with answering(monkeypatch, {**ANSWERS, **changes}) as address, pytest.raises(UserError) as raised:
+        check_images(["train:x"])
+    assert str(raised.value).startswith(f"No Docker or Podman answers at {address} ({reason}); start one (for Podman: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({}, f"{OTHER}: Id: is missing"),
+        ([], f"{OTHER}: is no JSON object"),
+        ({"Id": "sha256:0", "Os": "linux"}, f"{OTHER}: Architecture: is missing"),
+        ("<html>", "Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_a_daemon_that_does_not_say_what_an_image_is_is_told(
+    monkeypatch: pytest.MonkeyPatch, answer: object, reason: str
+):
+    with answering(monkeypatch, ANSWERS):
+        check_images(["train:x"])
+    other = {**ANSWERS, "/images/train:x/json": answer}
+    with answering(monkeypatch, other) as address, pytest.raises(UserError) as raised:
+        check_images(["train:x"])
+    assert str(raised.value) == (
+        f"train:x: Docker at {address} does not say whether it has this image ({reason}); see that "
+        "`docker image inspect train:x` works."
+    )
+
+
 def test_ours_takes_what_kfp_gives_its_handler():
     given = inspect.signature(DockerTaskHandler).parameters
     assert set(given) == {"image", "full_command", "pipeline_root", "runner", "env_vars"}
