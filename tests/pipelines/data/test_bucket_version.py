@@ -163,7 +163,11 @@ def test_a_hundred_thousand_images_are_listed_a_thousand_at_once_and_none_is_rea
 
 
 def test_where_nothing_lies_no_run_is_started(gcs: Gcs):
+    gcs.bucket.blob("train/i/0.png").upload_from_string("a picture")
+    empty = gcs.client.create_bucket(f"{gcs.bucket.name}-empty")
     for uri, says in (
+        (f"{gcs.uri}/train/i/0.png", "is an object and no folder; give the address of a folder of images."),
+        (f"gs://{empty.name}", "nothing lies there in Cloud Storage; give the address of a folder of images."),
         (f"{gcs.uri}/lost", "nothing lies there in Cloud Storage; give the address of a folder of images."),
         ("gs://no-such-bucket/data", "not found in Cloud Storage; check the address."),
     ):
