@@ -20,8 +20,9 @@ def main() -> None:
         if options.notify:
             _check_webhook(options.notify)
         if options.prune:
-            _prune(options)
+            _prune(options)  # of any experiment: earlier versions of this code took paths for names
             return
+        _check_experiment(options.experiment)
         state = _run_here(options) if options.local else _run_on_cluster(options)
         sys.exit(EXIT_CODES[state])
 
@@ -30,6 +31,12 @@ def _check_webhook(address: str) -> None:
     from components.shared.webhook import check_webhook  # here, so that --help is quick
 
     check_webhook(address)
+
+
+def _check_experiment(name: str) -> None:
+    from pipelines.submission.request import check_experiment  # as above
+
+    check_experiment(name)
 
 
 def _prune(options: argparse.Namespace) -> None:

@@ -804,6 +804,13 @@ def test_as_a_user_runs_it(place: Place):
     assert refused.stderr == ("lost: no such run in runs/default; give the name or the folder of an earlier run.\n")
 
 
+def test_an_experiment_that_has_no_folder_among_the_runs_is_refused(place: Place, refused: Callable[..., str]):
+    assert refused("--experiment", "../default") == (
+        "--experiment '../default': its runs go into a folder of this name, and no folder can have it; give a name "
+        "without slashes and of at most 255 bytes, such as numerals."
+    )
+
+
 # --- refused -----------------------------------------------------------------------------------
 
 

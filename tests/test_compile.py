@@ -608,6 +608,37 @@ def test_component_without_code_is_one_sentence(project: Path):
                 ("stages: {train: {tolerations: [{key: a}]}}", "stages.train.tolerations"),
             )
         ),
+        *(
+            pytest.param(f"{{platform: vertex, {given}}}", [f": {said}.\n"], id=f"Vertex has no {given}")
+            for given, said in (
+                (
+                    "stages: {train: {limits: {cpu: '97'}}}",
+                    "stages.train.limits.cpu: is 97, but a machine of Vertex AI Pipelines has at most 96 CPUs",
+                ),
+                (
+                    "defaults: {limits: {cpu: 96001m}}",
+                    "defaults.limits.cpu: is 96001m, but a machine of Vertex AI Pipelines has at most 96 CPUs",
+                ),
+                *(
+                    (
+                        f"stages: {{train: {{limits: {{memory: {memory}}}}}}}",
+                        f"stages.train.limits.memory: is {memory}, but a machine of Vertex AI Pipelines has at most "
+                        "624G",
+                    )
+                    for memory in ("700G", "582Gi", "1T")
+                ),
+                (
+                    "stages: {train: {accelerator: {type: nvidia-tesla-t4}}}",
+                    "stages.train.accelerator.type: is 'nvidia-tesla-t4', but Vertex AI Pipelines has names of its "
+                    "own, such as NVIDIA_TESLA_T4",
+                ),
+                (
+                    "pipeline_root: s3://b",
+                    "pipeline_root: is 's3://b', but Vertex AI Pipelines keeps artifacts in Cloud Storage alone; write "
+                    "gs://BUCKET/FOLDER",
+                ),
+            )
+        ),
         pytest.param(
             "notify: {secret: Pipeline_Webhook}",
             [": notify.secret: is no name of a Kubernetes secret, which has small letters, digits, points and dashes"],

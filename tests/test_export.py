@@ -226,6 +226,18 @@ def test_runs_of_another_experiment_are_named(run: MachineRun, tmp_path: Path) -
     )
 
 
+def test_an_experiment_that_has_no_folder_among_the_runs_is_refused(run: MachineRun, tmp_path: Path) -> None:
+    runs = ("--runs", run.folder.parents[1])
+    for place in (("--local",), ("--host", "http://127.0.0.1:1")):
+        options = (*place, *runs, "--experiment", f"x/../{run.experiment}")
+        done = run_python("export.py", "fiftyone", tmp_path / "new", *options)
+        assert (done.returncode, done.stderr) == (
+            1,
+            f"--experiment 'x/../{run.experiment}': its runs go into a folder of this name, and no folder can have it; "
+            "give a name without slashes and of at most 255 bytes, such as numerals.\n",
+        )
+
+
 def test_images_that_the_examples_have_not_are_named(run: MachineRun, tmp_path: Path) -> None:
     issue = make_issue(filename="train/i/gone.png", kinds=("label",))
     for tool in ("label-studio", "fiftyone"):

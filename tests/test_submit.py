@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from components.shared.errors import cut
 from tests.conftest import ROOT, run_python
 
 PARAMETERS = (
@@ -159,6 +160,17 @@ def test_runs_among_the_images_are_refused(workplace: Path) -> None:
             "--data images --experiment {{$}}",
             ["runs/{{$}}: kfp.local cannot handle paths and names that contain '{{$'; move or rename it.\n"],
             id="experiment that kfp replaces",
+        ),
+        *(
+            pytest.param(
+                f"--data images --experiment={name}",
+                [
+                    f"--experiment {cut(repr(name))}: its runs go into a folder of this name, and no folder can have "
+                    "it; give a name without slashes and of at most 255 bytes, such as numerals.\n"
+                ],
+                id=f"experiment {cut(name)}",
+            )
+            for name in ("..", ".", "../../out", "/out", "a/b", "a/", "a\\b", "x" * 256, "ü" * 128)
         ),
         *(
             pytest.param(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SCHEME = "gs://"
 ADDRESS = re.compile(r"gs://([^/]+)/*(.*?)/*", re.DOTALL)
+BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
 CONNECTIONS = 10  # that a client keeps open, so that many objects are read at once
 CHUNK = 2**20  # bytes of an object that are read at once
 
@@ -72,6 +73,11 @@ def parse_address(uri: str) -> Address:
     matched = ADDRESS.fullmatch(uri)
     if not matched:
         raise UserError(f"{uri or repr(uri)}: names no bucket; write gs://BUCKET/FOLDER.")
+    if not BUCKET.fullmatch(matched[1]):
+        raise UserError(
+            f"{uri}: no bucket has the name {matched[1]}, since they consist of small letters, digits, dashes, "
+            "underscores and dots, with a letter or digit at both ends; check the address."
+        )
     return Address(matched[1], matched[2])
 
 
@@ -143,6 +149,8 @@ def explain_errors(shown: str, *, role: str = READ, if_missing: str = IF_MISSING
             f"no Google credentials ({shorten(error)}); run `gcloud auth application-default login`, or give the stage"
             " a service account"
         )
+    except (api.RetryError, requests.ConnectionError, requests.Timeout) as error:
+        reason = f"Cloud Storage does not answer ({_find_first_cause(error)}); check the network and the address"
     except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, OSError, ValueError) as error:
         reason = f"Cloud Storage cannot be used ({shorten(error)}); check the address and run again"
     else:
@@ -150,14 +158,33 @@ def explain_errors(shown: str, *, role: str = READ, if_missing: str = IF_MISSING
     raise UserError(f"{shown}: {reason}.")
 
 
-def list_objects(uri: str, *, if_missing: str = IF_MISSING) -> Iterator[Object]:
+def _find_first_cause(error: BaseException) -> str:
+    """What the system or the server said, such as Connection refused, and not what each library made of that."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return shorten(getattr(error, "strerror", None) or error)
+
+
+def _set_patience(seconds: float) -> dict[str, Any]:
+    """The options of a request that is repeated for so long, and not for the library's two minutes."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return {"timeout": seconds, "retry": DEFAULT_RETRY.with_timeout(seconds)}
+
+
+def list_objects(uri: str, *, if_missing: str = IF_MISSING, timeout: float | None = None) -> Iterator[Object]:
     """Yields all objects below a folder, sorted by name; nothing if there is no such folder.
+
+    Args:
+        uri: The address of the folder.
+        if_missing: What to do if the bucket does not exist.
+        timeout: Seconds for which each request is repeated, one for some thousand objects; None takes the library's.
 
     Raises:
         UserError: The bucket does not exist or cannot be listed.
     """
     with open_client(uri) as client, explain_errors(uri, if_missing=if_missing):
-        for blob in _list(client, uri):
+        for blob in _list(client, uri, **(_set_patience(timeout) if timeout else {})):
             found = _describe(blob, uri)
             if found.name:
                 yield found
@@ -178,10 +205,10 @@ def list_folder(uri: str) -> tuple[list[Object], list[str]]:
         return objects, [prefix.split("/")[-2] for prefix in blobs.prefixes]
 
 
-def _list(client: "Client", uri: str, delimiter: str | None = None) -> Any:  # HTTPIterator
+def _list(client: "Client", uri: str, **options: Any) -> Any:  # HTTPIterator
     bucket, name = parse_address(uri)
     fields = "items(name,generation,md5Hash,updated),prefixes,nextPageToken"
-    return client.list_blobs(bucket, prefix=name and f"{name}/", delimiter=delimiter, fields=fields, page_size=5000)
+    return client.list_blobs(bucket, prefix=name and f"{name}/", fields=fields, page_size=5000, **options)
 
 
 def _describe(blob: "Blob", uri: str) -> Object:
@@ -207,10 +234,8 @@ def exists(uri: str, shown: str, *, timeout: float, endpoint: str = "", token: s
     Raises:
         UserError: Cloud Storage refuses to tell, or does not answer in time.
     """
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
     with open_client(shown, endpoint=endpoint, token=token) as client, explain_errors(shown):
-        return bool(_get_blob(client, uri).exists(timeout=timeout, retry=DEFAULT_RETRY.with_timeout(timeout)))
+        return bool(_get_blob(client, uri).exists(**_set_patience(timeout)))
 
 
 def lies_at(uri: str, *, timeout: float) -> bool:
@@ -224,10 +249,8 @@ def lies_at(uri: str, *, timeout: float) -> bool:
         MissingError: The bucket does not exist.
         UserError: Cloud Storage refuses to tell, or cannot be reached.
     """
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
     bucket, name = parse_address(uri)
-    patience: Any = {"timeout": timeout, "retry": DEFAULT_RETRY.with_timeout(timeout)}
+    patience = _set_patience(timeout)
     with open_client(uri) as client, explain_errors(uri):
         prefix = name and f"{name}/"
         below = client.list_blobs(bucket, prefix=prefix, max_results=1, fields="items(name)", **patience)

@@ -26,6 +26,7 @@ from pipelines.submission.request import (
     ClusterOptions,
     RunOptions,
     RunRequest,
+    check_experiment,
     make_request,
 )
 
@@ -103,6 +104,7 @@ class Cluster:
 
     def list_runs(self, experiment: str = "default") -> list["ClusterRun"]:
         """The newest runs of an experiment, the newest first."""
+        check_experiment(experiment)
         return [self._open(run, experiment) for run in runs.list_newest(self._connection, experiment)]
 
     def find_run(self, name: str = LATEST, experiment: str = "default") -> "ClusterRun":
@@ -111,6 +113,7 @@ class Cluster:
         Raises:
             UserError: there is none.
         """
+        check_experiment(experiment)
         run = runs.find(self._connection, name, experiment)
         return self._open(run, runs.name_experiment(self._connection, run, experiment))
 

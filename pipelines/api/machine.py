@@ -21,7 +21,15 @@ from components.shared.webhook import check_webhook
 from pipelines.api.run import Run, Task
 from pipelines.compiler.config import load_config
 from pipelines.local.record import FILE, RunRecord, find_last_task, find_maker, find_record, list_records
-from pipelines.submission.request import LATEST, RUNNERS, LocalOptions, Runner, RunOptions, make_request
+from pipelines.submission.request import (
+    LATEST,
+    RUNNERS,
+    LocalOptions,
+    Runner,
+    RunOptions,
+    check_experiment,
+    make_request,
+)
 
 
 class Machine:
@@ -77,6 +85,7 @@ class Machine:
 
     def list_runs(self, experiment: str = "default") -> list["MachineRun"]:
         """The runs of an experiment, the newest first."""
+        check_experiment(experiment)
         records = reversed(list_records(self.runs, experiment))
         return [MachineRun(record, experiment, self.runs / experiment / record["run"]) for record in records]
 
@@ -86,6 +95,7 @@ class Machine:
         Raises:
             UserError: there is none.
         """
+        check_experiment(experiment)
         record = find_record(self.runs, experiment, name)
         is_folder = Path(name, FILE).is_file() and name != LATEST
         return MachineRun(record, experiment, Path(name) if is_folder else self.runs / experiment / record["run"])

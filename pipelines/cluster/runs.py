@@ -29,6 +29,7 @@ from pipelines.cluster.cron import check_cron
 from pipelines.cluster.failures import has_done_nothing
 from pipelines.compiler.values import list_texts
 from pipelines.output.console import print_line
+from pipelines.submission.request import is_folder_name
 
 # What the server's database holds. The server refuses what is longer only after it has started the run.
 NAME_LENGTH, DESCRIPTION_LENGTH = 128, 255
@@ -303,8 +304,8 @@ def name_experiment(cluster: Cluster, run: V2beta1Run, asked: str) -> str:
         return asked
     if _is_named(experiment, asked):
         return asked
-    is_folder = re.fullmatch(r"(?!\.\.?$)[^/\\]+", experiment.display_name)
-    return str(experiment.display_name if is_folder else experiment.experiment_id)
+    is_usable = is_folder_name(experiment.display_name)
+    return str(experiment.display_name if is_usable else experiment.experiment_id)
 
 
 def list_newest(cluster: Cluster, experiment: str | None, *, count: int = PAGE) -> list[V2beta1Run]:

@@ -1,13 +1,14 @@
 """One small typed configuration per environment: `pipelines/config/*.yaml`."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from components.shared.cloud_storage import is_address
-from components.shared.errors import UserError, describe_validation
+from components.shared.errors import UserError, describe_validation, quote
 from pipelines.compiler.yaml_files import read_yaml
 
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
@@ -83,6 +84,32 @@ class StageConfig(Strict):
 _FOR_KUBERNETES = ("requests", "node_selector", "tolerations", "timeout", "image_pull_policy")
 
 
+# What its largest machine has, in CPUs and bytes, and how the names of what it puts beside them begin.
+_VERTEX_CPUS, _VERTEX_MEMORY = 96, 624 * 10**9
+_VERTEX_ACCELERATOR = re.compile(r"(NVIDIA|TPU)_[A-Z0-9_]+")
+_DECIMAL = {"m": 1e-3, "": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+
+
+def _find_too_much_for_vertex(stage: StageConfig) -> Iterator[str]:
+    """What of a stage's settings no machine of Vertex AI Pipelines has, a field and the reason each."""
+    if (cpu := stage.limits.cpu) and _read_quantity(cpu) > _VERTEX_CPUS:
+        yield f"limits.cpu: is {cpu}, but a machine of Vertex AI Pipelines has at most {_VERTEX_CPUS} CPUs"
+    if (memory := stage.limits.memory) and _read_quantity(memory) > _VERTEX_MEMORY:
+        yield f"limits.memory: is {memory}, but a machine of Vertex AI Pipelines has at most 624G"
+    if stage.accelerator and not _VERTEX_ACCELERATOR.fullmatch(stage.accelerator.type):
+        yield (
+            f"accelerator.type: is {quote(stage.accelerator.type)}, but Vertex AI Pipelines has names of its own, such "
+            "as NVIDIA_TESLA_T4"
+        )
+
+
+def _read_quantity(text: str) -> float:
+    """The number that Kubernetes means by 500m or 16Gi."""
+    number = text.rstrip("mKMGTPEi")
+    return float(number) * (_DECIMAL | _BINARY)[text.removeprefix(number)]
+
+
 class Endpoint(Strict):
     """The address of Kubeflow Pipelines, and the credentials for it.
 
@@ -148,7 +175,7 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _check_platform(self) -> Self:
-        """Refuses for Vertex AI Pipelines what only Kubernetes understands."""
+        """Refuses for Vertex AI Pipelines what only Kubernetes understands, and what no machine there has."""
         if self.platform == "vertex":
             stages = {"defaults": self.defaults, **{f"stages.{name}": stage for name, stage in self.stages.items()}}
             given = [f"{place}.{field}" for place, stage in stages.items() for field in stage.model_fields_set]
@@ -158,6 +185,16 @@ class Config(Strict):
                 raise ValueError(
                     f"{min(refused)}: is for Kubernetes, and Vertex AI Pipelines does not take it; leave it out, or "
                     "leave out `platform: vertex`"
+                )
+            too_much = [
+                f"{place}.{what}" for place, stage in stages.items() for what in _find_too_much_for_vertex(stage)
+            ]
+            if too_much:
+                raise ValueError(min(too_much))
+            if self.pipeline_root and not is_address(self.pipeline_root):
+                raise ValueError(
+                    f"pipeline_root: is {quote(self.pipeline_root)}, but Vertex AI Pipelines keeps artifacts in Cloud "
+                    "Storage alone; write gs://BUCKET/FOLDER"
                 )
         return self
 

@@ -1,12 +1,16 @@
 """The version that DVC would give a folder in Cloud Storage: its listing tells it, and no image is read."""
 
-from components.shared.cloud_storage import MissingError, Object, list_objects
+import contextlib
+
+from components.shared.cloud_storage import MissingError, Object, exists, list_objects, parse_address
 from components.shared.errors import UserError
 from components.shared.formats.dvc_manifest import compute_version
 from components.shared.formats.image_table import is_table_name
 from components.shared.formats.names import lies_in_repository
 from pipelines.data.dvc_version import DataVersion
 from pipelines.output.console import count_on_terminal, print_line
+
+TIMEOUT = 10  # seconds for each request to Cloud Storage; the run does without an answer
 
 
 def find_version(uri: str) -> DataVersion:
@@ -33,7 +37,8 @@ def find_version(uri: str) -> DataVersion:
     except UserError as error:  # the account of the run may read what this one may not
         return _do_without(uri, str(error))
     if not files:
-        raise UserError(f"{uri}: nothing lies there in Cloud Storage; give the address of a folder of images.")
+        found = "is an object and no folder" if _is_object(uri) else "nothing lies there in Cloud Storage"
+        raise UserError(f"{uri}: {found}; give the address of a folder of images.")
     if obstacle := _find_obstacle(files):
         return _do_without(uri, obstacle)
     return DataVersion(uri, compute_version(sorted((found.name, found.md5) for found in files)))
@@ -41,8 +46,15 @@ def find_version(uri: str) -> DataVersion:
 
 def _list_files(uri: str) -> list[Object]:
     """What DVC would take for data: neither the objects that stand for folders, nor what repositories keep."""
-    listed = count_on_terminal(list_objects(uri), f"listing {uri}")
+    listed = count_on_terminal(list_objects(uri, timeout=TIMEOUT), f"listing {uri}")
     return [found for found in listed if not found.name.endswith("/") and not lies_in_repository(found.name)]
+
+
+def _is_object(uri: str) -> bool:
+    """Whether there is an object at the address itself, as far as Cloud Storage tells."""
+    with contextlib.suppress(UserError):
+        return bool(parse_address(uri).name) and exists(uri, uri, timeout=TIMEOUT)
+    return False
 
 
 def _find_obstacle(files: list[Object]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import docker
 import requests
@@ -23,8 +23,9 @@ import urllib3
 from docker.types import Mount
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
+from pydantic import BaseModel, ValidationError
 
-from components.shared.errors import STOPS, UserError, shorten
+from components.shared.errors import STOPS, UserError, describe_validation, shorten
 from components.shared.formats.dvc_manifest import split_manifest
 from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.values import list_texts
@@ -32,9 +33,36 @@ from pipelines.compiler.values import list_texts
 READ_ONLY, WRITABLE = "ro", "rw"
 # What Podman takes for the end of a path: in the short form of a mount, and in the long one.
 _ENDS_SHORT, _ENDS_LONG = re.compile(":"), re.compile('[,"]')
-_PATIENCE = 300  # seconds: a Podman without root copies an image before its first container
+_ANSWER = 20  # seconds in which a daemon tells what it is
+_PATIENCE = 300  # seconds for all else: a Podman without root copies an image before its first container
+_OTHER_ANSWER, _PROBLEMS = "it answers something else than Docker does", {"model_type": "is no JSON object"}
 # What the client raises when the daemon refuses something, or answers no more; the last of a log that is cut off.
 _FAILURES = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, struct.error)
+
+
+class _Component(BaseModel):
+    Name: str
+
+
+class _Version(BaseModel):
+    """What a daemon says of itself, as its API has it; so are the names of the fields here and below."""
+
+    Os: str
+    Arch: str
+    Components: list[_Component] | None = None
+
+
+class _Info(BaseModel):
+    SecurityOptions: list[str] | None = None
+
+
+class _Image(BaseModel):
+    Id: str
+    Os: str
+    Architecture: str
+
+
+_AnyAnswer = TypeVar("_AnyAnswer", bound=BaseModel)
 
 
 class Daemon(NamedTuple):
@@ -65,7 +93,8 @@ def connect() -> Iterator[Daemon]:
         try:
             daemon = _open(address)
         except _FAILURES as error:
-            tried.append(f"{address} (Permission denied)" if "Permission denied" in str(error) else address)
+            reason = _explain_silence(error)
+            tried.append(f"{address} ({reason})" if reason else address)
             continue
         yield daemon
         return
@@ -75,29 +104,51 @@ def connect() -> Iterator[Daemon]:
     )
 
 
+def _explain_silence(error: Exception) -> str:
+    """Why no daemon answers; empty if nobody is there."""
+    if "Permission denied" in str(error):
+        return "Permission denied"
+    cause = error.__cause__ or error  # the client's own error is about what its first request raised
+    if isinstance(cause, requests.Timeout):
+        return f"no answer within {_ANSWER} seconds"
+    if isinstance(cause, requests.ConnectionError):
+        return ""
+    return _find_reason(cause) if isinstance(cause, docker.errors.DockerException) else _OTHER_ANSWER
+
+
 def _open(address: str) -> Daemon:
     daemon = _ask(address)
+    daemon.client.api.timeout = _ANSWER
     daemon.client.ping()  # it may have gone since
+    daemon.client.api.timeout = _PATIENCE
     return daemon
 
 
 @cache
 def _ask(address: str) -> Daemon:
     """What answers there, asked once: Podman takes a second, since it looks up what has installed its programs."""
-    client = docker.from_env(timeout=_PATIENCE, environment={**os.environ, "DOCKER_HOST": address})
-    version, info = client.version(), client.info()
-    is_podman = any(component["Name"] == "Podman Engine" for component in version.get("Components") or ())
+    client = docker.from_env(timeout=_ANSWER, environment={**os.environ, "DOCKER_HOST": address})
+    version, info = _read(_Version, client.version()), _read(_Info, client.info())
+    is_podman = any(component.Name == "Podman Engine" for component in version.Components or ())
     return Daemon(
         client,
         name="Podman" if is_podman else "Docker",
         address=address,
-        platform=_name_platform(version["Os"], version["Arch"]),
-        is_rootless="name=rootless" in (info.get("SecurityOptions") or ()),
+        platform=f"{version.Os}/{version.Arch}",
+        is_rootless="name=rootless" in (info.SecurityOptions or ()),
     )
 
 
-def _name_platform(system: str, architecture: str) -> str:
-    return f"{system}/{architecture}"
+def _read(kind: type[_AnyAnswer], answer: Any) -> _AnyAnswer:
+    """An answer of the daemon, of which the client itself checks nothing.
+
+    Raises:
+        docker.errors.DockerException: no Docker or Podman answers like this.
+    """
+    try:
+        return kind.model_validate(answer)
+    except ValidationError as error:
+        raise docker.errors.DockerException(f"{_OTHER_ANSWER}: {describe_validation(error, _PROBLEMS)}") from None
 
 
 def check_images(images: Iterable[str]) -> None:
@@ -119,7 +170,7 @@ def check_images(images: Iterable[str]) -> None:
                     f"{image}: {daemon} does not say whether it has this image ({_find_reason(error)}); see that "
                     f"`{daemon.name.lower()} image inspect {image}` works."
                 ) from None
-            platform = _name_platform(found.attrs["Os"], found.attrs["Architecture"])
+            platform = f"{found.Os}/{found.Architecture}"
             if platform != daemon.platform and not _can_start(daemon, found):
                 raise UserError(
                     f"{image}: this image is for {platform}, and {daemon} cannot run it on {daemon.platform}; build it "
@@ -127,7 +178,7 @@ def check_images(images: Iterable[str]) -> None:
                 )
 
 
-def _find_image(daemon: Daemon, image: str) -> Any:
+def _find_image(daemon: Daemon, image: str) -> _Image:
     """The image of that name.
 
     One that Podman has built is localhost/NAME, where it looks for it itself; not so for Docker's clients, to which a
@@ -137,17 +188,17 @@ def _find_image(daemon: Daemon, image: str) -> Any:
         docker.errors.NotFound: there is none.
     """
     try:
-        return daemon.client.images.get(image)
+        return _read(_Image, daemon.client.api.inspect_image(image))
     except docker.errors.NotFound:
         if daemon.name != "Podman" or "/" in image:
             raise
-        return daemon.client.images.get(f"localhost/{image}")
+        return _read(_Image, daemon.client.api.inspect_image(f"localhost/{image}"))
 
 
-def _can_start(daemon: Daemon, image: Any) -> bool:
+def _can_start(daemon: Daemon, image: _Image) -> bool:
     """Whether a container of the image starts, as one of another platform does where there is an emulator for it."""
     try:
-        daemon.client.containers.run(image.id, entrypoint=["python3", "--version"], remove=True)
+        daemon.client.containers.run(image.Id, entrypoint=["python3", "--version"], remove=True)
     except _FAILURES:
         return False
     return True
@@ -181,7 +232,7 @@ def identify_image(image: str) -> str:
     """The id of an image, which is a hash of its content; empty if the daemon does not say."""
     try:
         with connect() as daemon:
-            return str(_find_image(daemon, image).id)
+            return _find_image(daemon, image).Id
     except (UserError, *_FAILURES):
         return ""  # the stage will meet the same, and tell
 
@@ -304,7 +355,7 @@ class _Container:
 
     def _create(self) -> Any:
         return self._daemon.client.containers.create(
-            _find_image(self._daemon, self._image).id,
+            _find_image(self._daemon, self._image).Id,
             # As on a cluster, where the command takes the place of the image's entry point.
             entrypoint=self._command[:1],
             command=self._command[1:],

@@ -15,6 +15,7 @@ from components.shared.cloud_storage import is_address, parse_address
 from components.shared.errors import UserError
 from components.shared.formats.decisions import check_deciding_reviewer, check_decisions, name_reviewer
 from components.shared.formats.dvc_manifest import read_version
+from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.config import Config
 from pipelines.compiler.packages import build, choose_package
 from pipelines.compiler.stages import Stages
@@ -131,11 +132,17 @@ def locate_data(request: RunRequest, target: Target) -> LocatedData:
 def _locate(data: str, rev: str | None, target: Target) -> DataVersion:
     """An address in Cloud Storage is the same everywhere; which version is there, its listing tells."""
     if not is_address(data):
+        if "://" in data:
+            raise UserError(
+                f"{data}: the images are read from folders and from Cloud Storage; give gs://BUCKET/FOLDER."
+            )
         return target.locate_folder(Path(data), rev)
-    parse_address(data)  # raises what is wrong with it
-    if target.repeats or read_version(data):
-        return DataVersion(data, read_version(data))
-    return find_version(data)
+    uri = str(parse_address(data))  # without the slashes that mean nothing, for the cache takes it as it is
+    if data.endswith("/") and is_table_name(uri):
+        uri += "/"  # which tells a folder of this name from a table
+    if target.repeats or read_version(uri):
+        return DataVersion(uri, read_version(uri))
+    return find_version(uri)
 
 
 def _list_classes(request: RunRequest, data: LocatedData) -> list[str]:

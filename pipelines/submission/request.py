@@ -1,17 +1,19 @@
 """What a person asks to run, on the command line or in Python."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict, get_args
 
 from components.shared.cloud_storage import is_address
-from components.shared.errors import UserError, name_unknown
+from components.shared.errors import UserError, name_unknown, quote
 
 LATEST = "latest"  # in place of a run's name
 Runner = Literal["subprocess", "docker"]
 RUNNERS: tuple[Runner, ...] = get_args(Runner)
+LONGEST_NAME = 255  # bytes of the name of a file or folder
 
 
 class NamedRun(Protocol):
@@ -89,7 +91,8 @@ def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
     """The request with these options, to be run with this configuration and this folder of runs.
 
     Raises:
-        UserError: there is no such option, or the options contradict each other.
+        UserError: there is no such option, the options contradict each other, or the experiment has no name for a
+            folder.
     """
     for name in options.keys() - RunOptions.__annotations__.keys():
         raise UserError(name_unknown("the option", name, RunOptions.__annotations__))
@@ -108,7 +111,27 @@ def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
     request = RunRequest(**{"experiment": "default", **fields}, config=config, runs=runs)
     if problem := find_contradiction(request):
         raise UserError(f"{problem}.")
+    check_experiment(request.experiment)
     return request
+
+
+def check_experiment(name: str) -> None:
+    """Checks that an experiment of this name can have a folder of its own among the runs.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not is_folder_name(name):
+        raise UserError(
+            f"--experiment {quote(name)}: its runs go into a folder of this name, and no folder can have it; give a "
+            f"name without slashes and of at most {LONGEST_NAME} bytes, such as numerals."
+        )
+
+
+def is_folder_name(name: str) -> bool:
+    """Whether a folder can have this name in any other: it is neither a path nor too long."""
+    is_one_part = re.fullmatch(r"(?!\.\.?$)[^/\\\0]+", name) is not None
+    return is_one_part and len(name.encode(errors="surrogatepass")) <= LONGEST_NAME
 
 
 def _write_param(name: str, value: Any) -> str:

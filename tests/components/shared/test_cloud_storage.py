@@ -55,6 +55,16 @@ def test_wrong_address_is_refused(uri: str) -> None:
         cloud_storage.parse_address(uri)
 
 
+@pytest.mark.parametrize("bucket", ["Bad_Bucket!", "Images", "images ", "-images", "images.", "bücket", "a\nb"])
+def test_a_name_that_no_bucket_can_have_is_refused(bucket: str) -> None:
+    with pytest.raises(UserError) as raised:
+        cloud_storage.parse_address(f"gs://{bucket}/x")
+    assert str(raised.value) == (
+        f"gs://{bucket}/x: no bucket has the name {bucket}, since they consist of small letters, digits, dashes, "
+        "underscores and dots, with a letter or digit at both ends; check the address."
+    )
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("a.txt", "b/c.txt", "b/d/e.txt"):

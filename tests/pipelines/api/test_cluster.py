@@ -61,6 +61,12 @@ def test_a_run_is_started_waited_for_and_opened(lab: Lab) -> None:
     assert found == ["succeeded", "succeeded", "training", tasks, [epoch], "1.dir", ["index"]]
 
 
+def test_pages_are_in_a_folder_of_the_experiment_or_of_its_id_if_no_folder_can_have_its_name(lab: Lab) -> None:
+    run = lab.begin("one", [DONE], "ü" * 128)  # 256 bytes
+    found = ask(lab, f"run = cluster.find_run({run['run_id']!r}); answer([run.experiment, str(run.folder)])")
+    assert found == [run["experiment_id"], f"runs/{run['experiment_id']}/{run['run_id']}"]
+
+
 def test_a_run_that_is_found_by_its_id_has_its_pages_with_its_experiment(lab: Lab) -> None:
     run = lab.begin("one", [DONE], "mine")
     found = ask(lab, f"run = cluster.find_run({run['run_id']!r}); answer([run.experiment, str(run.folder)])")
@@ -141,6 +147,7 @@ def test_mistakes_are_the_sentences_of_the_command_line(lab: Lab) -> None:
             lambda: cluster.find_run("one").wait(minutes=0),
             lambda: cluster.find_run("one").page(),
             lambda: cluster.change_schedule("nightly", "stop"),
+            lambda: cluster.list_runs(".."),
             lambda: Cluster("lab", hots="https://kfp.example"),
         ):
             try:
@@ -154,6 +161,8 @@ def test_mistakes_are_the_sentences_of_the_command_line(lab: Lab) -> None:
         "minutes is 0; it must be above 0.",
         f"run one: has no pages in runs/default/{run['run_id']}; `wait` fetches those of a cluster's run.",
         "the change 'stop' does not exist. There are: delete, pause, resume.",
+        "--experiment '..': its runs go into a folder of this name, and no folder can have it; give a name without "
+        "slashes and of at most 255 bytes, such as numerals.",
         "the setting of the endpoint 'hots' does not exist. Did you mean host? There are: ca_file, client_id, "
         "header_file, host, kube_context, namespace, token_file, ui, user_namespace.",
     ]

@@ -135,6 +135,10 @@ def test_a_page_is_shown_in_a_frame_of_its_own(machine: Machine) -> None:
             {"data": ".", "decisions": "x.csv"},
             "--decisions goes with --pipeline improvement or --component curate.",
         ),
+        (
+            {"data": "images", "experiment": "../out"},
+            "--experiment '../out': its runs go into a folder of this name, and",
+        ),
         ({"data": "images", "params": {"epochs": 0}}, "--param epochs=0: epochs is 0; it must be 1 or more."),
     ],
 )
@@ -147,6 +151,14 @@ def test_what_cannot_be_run_is_an_exception_with_the_sentence_of_the_command_lin
         Machine().start(**options)  # type: ignore[arg-type]
     assert sentence in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+def test_runs_outside_of_the_folder_of_the_runs_are_not_looked_for(machine: Machine) -> None:
+    for ask in (machine.list_runs, lambda experiment: machine.find_run("run-01", experiment)):
+        with pytest.raises(
+            UserError, match=r"^--experiment 'x/../default': its runs go into a folder of this name, and"
+        ):
+            ask("x/../default")
 
 
 def test_a_damaged_record_is_named(machine: Machine, tmp_path: Path) -> None:

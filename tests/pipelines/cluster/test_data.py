@@ -79,6 +79,10 @@ def test_a_folder_in_the_bucket_has_the_version_of_its_content(lab: Lab):
     for name in parameters(lab):
         assert ingest[name] == {"componentInputParameter": name}
 
+    awkward = f"{lab.gcs.uri}//runs/numerals//"  # the same folder, with the slashes of somebody's variables
+    lab.done("--data", awkward, "--test-data", f"{test}/")
+    assert parameters(lab) == first["runtime_config"]["parameters"]
+
     checked = lab.submit("--check", *asked).stdout
     assert re.search(rf"^✓ data +{version_of('numerals')}, {version_of('test')}$", checked, re.M)
 
@@ -124,6 +128,14 @@ def test_a_place_in_the_bucket_where_nothing_lies_starts_no_run(lab: Lab):
     assert lab.refused("--data", version) == f"{version}: {named}"
     table = lab.submit("--data", "gs://images/lost.csv")
     assert (table.returncode, table.stderr) == (1, f"gs://images/lost.csv: {named}\n")
+    said = "the images are read from folders and from Cloud Storage; give gs://BUCKET/FOLDER."
+    assert lab.refused("--data", "s3://images/numerals") == f"s3://images/numerals: {said}"
+    assert lab.refused("--data", "gs://images/numerals", "--test-data", "http://x/y") == f"http://x/y: {said}"
+    assert lab.refused("--data", "gs://images/numerals/i/0.png") == (
+        "gs://images/numerals/i/0.png: is an object and no folder; give the address of a folder of images."
+    )
+    impossible = lab.refused("--data", "gs://Images/numerals")
+    assert impossible.startswith("gs://Images/numerals: no bucket has the name Images, since they consist of small ")
     assert lab.runs() == []
 
 

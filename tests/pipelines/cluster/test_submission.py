@@ -261,6 +261,13 @@ MISTAKES: list[tuple[tuple[str, ...], list[str]]] = [
         ["sample.yaml: has no registry and no pipeline_root, so it is for this machine; add --local, or choose the"],
     ),
     ((*DATA, "--experiment", "a+b"), ["--experiment 'a+b'", "without + and %"]),
+    *(
+        (
+            (*options, "--experiment", name),
+            ["its runs go into a folder of this name, and no folder can have it; give a"],
+        )
+        for options, name in ((DATA, ".."), (("--list",), "a/b"), (("--attach", "latest"), "ü" * 128))
+    ),
     ((*DATA, "--experiment", "a" * 129), ["must not be longer than 128 characters"]),
     (("--component", "train"), ["run latest: there is none in experiment default"]),
     (("--component", "train", "--from-run", "lost"), ["run lost: there is no run of that name"]),

@@ -89,6 +89,18 @@ def test_executors_are_containers_and_importers_with_machines_that_there_are(pac
     assert found == {"NVIDIA_TESLA_T4"}
 
 
+def test_the_largest_machine_and_any_accelerator_are_taken():
+    for limits, accelerator in (
+        ({"cpu": "96", "memory": "624G"}, "NVIDIA_H100_80GB"),
+        ({"cpu": "95.5", "memory": "581Gi"}, "TPU_V5_LITEPOD"),
+        ({"cpu": "500m", "memory": "624000000000"}, "NVIDIA_L4"),
+    ):
+        stages = {"train": {"limits": limits, "accelerator": {"type": accelerator}}}
+        config = Config.model_validate({"name": "vertex", "platform": "vertex", "stages": stages})
+        assert config.stages["train"].limits.model_dump() == limits
+    assert Config.model_validate({"name": "lab", "stages": {"train": {"limits": {"cpu": "200"}}}})
+
+
 def test_a_gpu_has_the_image_that_is_made_for_one(vertex: Config):
     def name_images(config: Config) -> set[str]:
         return set(list_images(MessageToDict(build("training", Stages(config)).pipeline_spec)))

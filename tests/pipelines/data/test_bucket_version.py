@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,7 +21,7 @@ from components.shared.formats.dvc_manifest import compute_version
 from pipelines.data import bucket_version
 from pipelines.data.bucket_version import find_version
 from pipelines.data.dvc_version import DataVersion
-from tests.fakes.gcs import EMULATOR, Gcs
+from tests.fakes.gcs import EMULATOR, Gcs, unanswered_port
 
 FILES = (
     *("train/i/0.png", "train/i/Zwölf & one.png", "train/i/a/0.png", "train/v/0.png", "val/i/0.png", "val/v/0.png"),
@@ -162,7 +163,11 @@ def test_a_hundred_thousand_images_are_listed_a_thousand_at_once_and_none_is_rea
 
 
 def test_where_nothing_lies_no_run_is_started(gcs: Gcs):
+    gcs.bucket.blob("train/i/0.png").upload_from_string("a picture")
+    empty = gcs.client.create_bucket(f"{gcs.bucket.name}-empty")
     for uri, says in (
+        (f"{gcs.uri}/train/i/0.png", "is an object and no folder; give the address of a folder of images."),
+        (f"gs://{empty.name}", "nothing lies there in Cloud Storage; give the address of a folder of images."),
         (f"{gcs.uri}/lost", "nothing lies there in Cloud Storage; give the address of a folder of images."),
         ("gs://no-such-bucket/data", "not found in Cloud Storage; check the address."),
     ):
@@ -176,9 +181,26 @@ def test_who_may_not_list_the_images_may_start_a_run_on_them(
 ):
     """As the account of the run may be another one."""
 
-    def refuse(uri: str) -> None:
+    def refuse(uri: str, **_: float) -> None:
         raise UserError(f"{uri}: permission refused.")
 
     monkeypatch.setattr(bucket_version, "list_objects", refuse)
     assert find_version("gs://images/numerals") == DataVersion("gs://images/numerals", "")
     assert capsys.readouterr().out == f"gs://images/numerals: permission refused. {WITHOUT}"
+
+
+def test_a_cloud_storage_that_does_not_answer_is_not_waited_for_as_long_as_the_library_would(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Which is two minutes."""
+    assert bucket_version.TIMEOUT == 10
+    monkeypatch.setattr(bucket_version, "TIMEOUT", 1)
+    began = time.monotonic()
+    with unanswered_port() as port:
+        monkeypatch.setenv(EMULATOR, f"http://127.0.0.1:{port}")
+        assert find_version("gs://images/numerals") == DataVersion("gs://images/numerals", "")
+    assert time.monotonic() - began < 60
+    assert capsys.readouterr().out == (
+        "gs://images/numerals: Cloud Storage does not answer (Connection refused); check the network and the address. "
+        f"{WITHOUT}"
+    )

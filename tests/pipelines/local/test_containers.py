@@ -3,6 +3,7 @@
 A run of ingest alone does what stage.sh in its data says, and writes outputs that nobody reads.
 """
 
+import contextlib
 import inspect
 import json
 import os
@@ -13,8 +14,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +26,8 @@ import yaml
 from kfp.local.docker_task_handler import DockerTaskHandler
 
 from components.shared.errors import STOPS, UserError
-from pipelines.local.containers import _Container, check_images
+from pipelines.local import containers
+from pipelines.local.containers import _Container, check_images, connect
 from pipelines.local.processes import STOPPING
 from tests.conftest import PATIENCE, copy_project, run_python
 from tests.fakes.podman import ARCHITECTURE, STAGE, Answer, MissingError, Podman, Proxy, running_podman
@@ -47,6 +51,112 @@ def test_without_docker_every_place_of_a_socket_is_named(monkeypatch: pytest.Mon
         check_images(["train:x"])
     for place in ("/var/run/docker.sock", f"{tmp_path}/podman/podman.sock", "/run/podman/podman.sock"):
         assert f"unix://{place}" in str(raised.value)
+
+
+ANSWERS: dict[str, Any] = {  # of a Docker, by the end of the request's path
+    "/version": {
+        "Version": "29.1.0",
+        "ApiVersion": "1.52",
+        "Os": "linux",
+        "Arch": ARCHITECTURE,
+        "Components": [{"Name": "Engine"}],
+    },
+    "/info": {"SecurityOptions": []},
+    "/images/train:x/json": {"Id": "sha256:0", "Os": "linux", "Architecture": ARCHITECTURE},
+}
+
+
+@contextlib.contextmanager
+def answering(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], *, delay: float = 0) -> Iterator[str]:
+    """A server that submit.py takes for Docker, with answers as JSON, or as they are if they are text."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            time.sleep(delay if self.path.endswith("/version") else 0)
+            found = [answer for path, answer in answers.items() if self.path.endswith(path)]
+            body = (found[0] if isinstance(found[0], str) else json.dumps(found[0])).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(OSError):  # nobody waits any more
+                self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    address = f"tcp://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("DOCKER_HOST", address)
+    try:
+        yield address
+    finally:
+        server.shutdown()
+
+
+def test_a_daemon_that_does_not_answer_is_not_waited_for_as_long_as_for_a_container(monkeypatch: pytest.MonkeyPatch):
+    assert (containers._ANSWER, containers._PATIENCE) == (20, 300)
+    monkeypatch.setattr(containers, "_ANSWER", 1)
+    with answering(monkeypatch, ANSWERS) as address, connect() as daemon:
+        assert (str(daemon), daemon.client.api.timeout) == (f"Docker at {address}", 300)
+    with answering(monkeypatch, ANSWERS, delay=30) as address, pytest.raises(UserError) as raised:
+        check_images(["train:x"])
+    assert str(raised.value) == (
+        f"No Docker or Podman answers at {address} (no answer within 1 seconds); start one (for Podman: systemctl "
+        "--user start podman.socket), name another by DOCKER_HOST, or leave out --runner docker."
+    )
+
+
+OTHER = "it answers something else than Docker does"
+VERSION: dict[str, Any] = ANSWERS["/version"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"/version": "<html>"}, OTHER),
+        ({"/version": {}}, OTHER),
+        ({"/version": []}, OTHER),
+        ({"/version": {**VERSION, "Os": None}}, f"{OTHER}: Os: is None, but should be a valid string"),
+        ({"/version": {**VERSION, "Components": [{}]}}, f"{OTHER}: Components.0.Name: is missing"),
+        (
+            {"/version": {**VERSION, "ApiVersion": "1.1"}},
+            "API versions below 1.24 are no longer supported by this library",
+        ),
+        ({"/info": []}, f"{OTHER}: is no JSON object"),
+        ({"/info": "<html>"}, OTHER),
+    ],
+)
+def test_a_server_that_is_no_docker_is_told_with_what_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str
+):
+    with answering(monkeypatch, {**ANSWERS, **changes}) as address, pytest.raises(UserError) as raised:
+        check_images(["train:x"])
+    assert str(raised.value).startswith(f"No Docker or Podman answers at {address} ({reason}); start one (for Podman: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({}, f"{OTHER}: Id: is missing"),
+        ([], f"{OTHER}: is no JSON object"),
+        ({"Id": "sha256:0", "Os": "linux"}, f"{OTHER}: Architecture: is missing"),
+        ("<html>", "Expecting value: line 1 column 1 (char 0)"),
+    ],
+)
+def test_a_daemon_that_does_not_say_what_an_image_is_is_told(
+    monkeypatch: pytest.MonkeyPatch, answer: object, reason: str
+):
+    with answering(monkeypatch, ANSWERS):
+        check_images(["train:x"])
+    other = {**ANSWERS, "/images/train:x/json": answer}
+    with answering(monkeypatch, other) as address, pytest.raises(UserError) as raised:
+        check_images(["train:x"])
+    assert str(raised.value) == (
+        f"train:x: Docker at {address} does not say whether it has this image ({reason}); see that "
+        "`docker image inspect train:x` works."
+    )
 
 
 def test_ours_takes_what_kfp_gives_its_handler():

@@ -273,11 +273,28 @@ def test_an_address_in_cloud_storage_is_the_same_everywhere(config: Config):
 
 
 @pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("gs://images//data", "gs://images/data"),
+        ("gs://images/data//", "gs://images/data"),
+        ("gs://images/", "gs://images"),
+        ("gs://images//data.csv", "gs://images/data.csv"),
+        ("gs://images/data.csv//", "gs://images/data.csv/"),  # a folder
+    ],
+)
+def test_slashes_that_mean_nothing_make_no_other_address(config: Config, typed: str, meant: str):
+    """By which the cache would take the same images for others."""
+    asked = RunRequest("default", "local", data=typed, test_data=typed)
+    assert prepare(asked, config, Place(repeats=True)).arguments == {"data_uri": meant, "test_data_uri": meant}
+
+
+@pytest.mark.parametrize(
     ("asked", "message"),
     [
         ({"component": "trian", "data": "folder"}, "the component 'trian' does not exist. Did you mean train?"),
         ({"pipeline": "impr", "data": "folder"}, "the pipeline 'impr' does not exist."),
         ({}, "data_uri: no value; give it with --data"),
+        ({"data": "s3://b/x"}, "s3://b/x: the images are read from folders and from Cloud Storage; give gs://BUCKET/"),
         ({"component": "train", "from_run": "one"}, "run one has no artifact 'transformed_examples'"),
         ({"pipeline": "comparison", "before": "one", "from_run": "two"}, "run one has no artifact 'predictions'"),
     ],
