@@ -1,4 +1,4 @@
-"""The training report: the curves."""
+"""The training report: the curves, and whether they have come to rest."""
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -6,6 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from components.shared.formats.training import Epoch, Training
 from components.shared.report import render_svg, write_report
+from components.train.convergence import describe_rise
 
 
 def write_training_report(output: str, history: list[Epoch], training: Training) -> None:
@@ -22,7 +23,7 @@ def write_training_report(output: str, history: list[Epoch], training: Training)
         "loss": ([row["loss"] for row in history], [row["val_loss"] for row in history]),
     }
     plots = [_plot_curves(name, epochs, *pair, best_epoch=training["best_epoch"]) for name, pair in curves.items()]
-    write_report(output, "train/report.html.j2", training=training, plots=plots)
+    write_report(output, "train/report.html.j2", training=training, rise=describe_rise(history), plots=plots)
 
 
 def _plot_curves(name: str, epochs: list[int], train: list[float], val: list[float], *, best_epoch: int) -> Markup:

@@ -17,6 +17,7 @@ from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_m
 from components.shared.formats.examples import ExampleSet, open_examples
 from components.shared.formats.training import Epoch, Progress, Settings, Training, write_history, write_training
 from components.shared.formats.transformed import read_model_name
+from components.train.convergence import describe_rise
 from components.train.report import write_training_report
 from components.train.serving import export_model
 from components.train.settings import TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
@@ -78,6 +79,8 @@ def train_model(
         history = _fit(
             model, train=train, val=val, settings=settings, event_files=event_files, report_epoch=report_epoch
         )
+    if rise := describe_rise(history):
+        print(f"train: {rise}", flush=True)
     best = max(history, key=rank_epoch)
     training: Training = {
         "data_version": version,

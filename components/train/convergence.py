@@ -1,0 +1,33 @@
+"""Whether val still rises at the end of a training: then more epochs would give another model."""
+
+from collections.abc import Sequence
+from statistics import mean, variance
+
+from components.shared.formats.training import Epoch
+
+LAST = 0.2  # share of the epochs that is compared with as many before them
+ERRORS = 2  # standard errors by which the mean must have risen; less is the jumps from epoch to epoch
+
+
+def describe_rise(history: Sequence[Epoch]) -> str:
+    """Says so if the accuracy on val still rises.
+
+    Args:
+        history: The metrics of each epoch.
+
+    Returns:
+        A sentence; empty if it does not rise, or the epochs are too few (under eight) to tell.
+    """
+    accuracies = [row["val_accuracy"] for row in history]
+    epochs = round(LAST * len(accuracies))
+    if epochs < 2:
+        return ""
+    last, before = accuracies[-epochs:], accuracies[-2 * epochs : -epochs]
+    error = ((variance(last) + variance(before)) / epochs) ** 0.5
+    if mean(last) - mean(before) <= ERRORS * error:
+        return ""
+    return (
+        f"The accuracy on val still rises: it is {mean(last):.3f} on average over the last {epochs} epochs, and was "
+        f"{mean(before):.3f} over the {epochs} before. With more epochs the model would be another, so a comparison of "
+        "two versions may show how long they were trained, and not their data."
+    )

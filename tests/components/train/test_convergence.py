@@ -1,0 +1,66 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from components.shared.formats.training import Epoch, Training
+from components.train.convergence import describe_rise
+from components.train.report import write_training_report
+from tests.pages import Page
+
+
+def history(accuracies: Sequence[float]) -> list[Epoch]:
+    return [
+        {"epoch": number, "accuracy": 0.5, "loss": 1.0, "val_accuracy": float(value), "val_loss": 1.0}
+        for number, value in enumerate(accuracies, start=1)
+    ]
+
+
+def test_a_curve_that_rises_to_the_end_is_told_with_its_figures() -> None:
+    assert describe_rise(history([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.70, 0.71, 0.80, 0.81])) == (
+        "The accuracy on val still rises: it is 0.805 on average over the last 2 epochs, and was 0.705 over the 2 "
+        "before. With more epochs the model would be another, so a comparison of two versions may show how long they "
+        "were trained, and not their data."
+    )
+
+
+@pytest.mark.parametrize(
+    "accuracies",
+    [
+        [0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9],  # at rest
+        [0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8],  # it falls
+        [0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.80, 0.90, 0.82, 0.92],  # the rise is smaller than the jumps
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],  # one epoch in five is too few to tell
+        [0.5],
+    ],
+)
+def test_no_rise_is_told_where_there_is_none_or_nobody_can_tell(accuracies: list[float]) -> None:
+    assert describe_rise(history(accuracies)) == ""
+
+
+def test_jumps_about_a_mean_are_seldom_taken_for_a_rise() -> None:
+    rng = np.random.default_rng(1)
+    found = [describe_rise(history(rng.normal(0.9, 0.03, 100))) for _ in range(500)]
+    assert np.mean([bool(text) for text in found]) < 0.05
+    rising = [describe_rise(history(np.linspace(0.6, 0.9, 100) + rng.normal(0, 0.03, 100))) for _ in range(500)]
+    assert np.mean([bool(text) for text in rising]) > 0.95
+
+
+@pytest.mark.parametrize("is_rising", [True, False])
+def test_the_report_warns_of_a_rise(tmp_path: Path, is_rising: bool) -> None:
+    curve = history(np.linspace(0.1, 0.9 if is_rising else 0.1, 10))
+    training: Training = {
+        "data_version": "1.dir",
+        "classes": ["i"],
+        "settings": {"epochs": 10},
+        "parameters": 9,
+        "best_epoch": 10,
+        "val_accuracy": 0.9,
+        "val_loss": 1.0,
+    }
+    write_training_report(str(tmp_path / "report"), curve, training)
+    warning = describe_rise(curve)
+    assert bool(warning) == is_rising
+    assert ("still rises" in Page(tmp_path / "report").text) == is_rising
+    assert warning in Page(tmp_path / "report").text
