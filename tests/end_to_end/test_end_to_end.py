@@ -793,14 +793,16 @@ def test_containers_give_the_same_bytes(
 def read_made(run: Run) -> dict[str, str]:
     """The digest of each file by task, output and name, without the place of the run, which the examples name.
 
-    The event files, in which times stand, are left out.
+    The event files, in which times stand, and the fingerprints of SavedModels, which newer TensorFlows number at
+    random, are left out.
     """
     place = re.compile(re.escape(f"{run.folder}/artifacts/").encode() + rb"[^/]+")
     made: dict[str, str] = {}
     for task, content in run.summary["stages"].items():
         for name in content["artifacts"].keys() - {"event_files"}:
             artifact = run.artifact(task, name)
-            for path in filter(Path.is_file, [artifact, *artifact.rglob("*")]):
+            files = filter(Path.is_file, [artifact, *artifact.rglob("*")])
+            for path in (path for path in files if path.name != "fingerprint.pb"):
                 written = place.sub(b"", path.read_bytes())
                 made[f"{task}/{name}/{path.relative_to(artifact)}"] = hashlib.sha256(written).hexdigest()
     return made
