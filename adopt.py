@@ -72,7 +72,7 @@ def _adopt(options: argparse.Namespace) -> None:
         from pipelines.data.curated import open_curated
         from pipelines.data.dvc_version import open_repository
         from pipelines.local.record import find_curated, find_measurement
-        from pipelines.submission.request import check_experiment
+        from pipelines.submission.request import check_experiment_name
 
     def find_figures(version: str) -> "Figures | None":
         record = find_measurement(options.runs, options.experiment, version)
@@ -81,7 +81,7 @@ def _adopt(options: argparse.Namespace) -> None:
         history = Path(record["artifacts"].get("history", ""))
         return Figures(record["run"], Path(record["artifacts"]["evaluation"]), history if history.is_file() else None)
 
-    check_experiment(options.experiment)
+    check_experiment_name(options.experiment)
     chosen = AdoptionOptions(options.commit, options.message, options.tag, options.push, options.new, options.force)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
     with open_repository(options.data) as (repo, folder), open_curated(place) as source:

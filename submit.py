@@ -20,7 +20,7 @@ def main() -> None:
         if options.notify:
             _check_webhook(options.notify)
         if options.prune:
-            _prune(options)  # of any experiment: earlier versions of this code took paths for names
+            _prune(options)  # any name: older versions let an experiment be a path, whose runs can still be pruned
             return
         _check_experiment(options.experiment)
         state = _run_here(options) if options.local else _run_on_cluster(options)
@@ -34,9 +34,9 @@ def _check_webhook(address: str) -> None:
 
 
 def _check_experiment(name: str) -> None:
-    from pipelines.submission.request import check_experiment  # as above
+    from pipelines.submission.request import check_experiment_name  # as above
 
-    check_experiment(name)
+    check_experiment_name(name)  # also for --list and --attach, which make no request
 
 
 def _prune(options: argparse.Namespace) -> None:

@@ -20,7 +20,7 @@ import sys
 import time
 import types
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 LONGEST = 1 << 20  # bytes of a request, which are more than Linux takes in one message
 PACKAGES = (
@@ -76,7 +76,7 @@ def _send(answer: socket.socket, number: int) -> None:
         answer.sendall(str(number).encode())
 
 
-def _become_command(streams: list[int], arguments: list[str], environment: dict[str, str], folder: str) -> None:
+def _become_command(streams: list[int], arguments: list[str], environment: dict[str, str], folder: str) -> NoReturn:
     """Does what `python SCRIPT ARGUMENT...` does, and ends the process."""
     for number, stream in enumerate(streams):
         os.dup2(stream, number)

@@ -193,27 +193,27 @@ def _suspect(judged: JudgedImage, classes: list[str], *, ink: bool) -> Suspicion
     doubted = given < DOUBT
     kinds = _list_kinds(judged, doubted=doubted, taken_for_another=guess != label, lost=best < LOST)
     suggested = guess if guess != label and doubted and judged.may_be_its_guess and not judged.strange else ""
+    parts = f" Its ink is in about {judged.image.parts:.0f} parts." if judged.fragmented else ""
     if "blank" in kinds:
         return Suspicion(kinds, "drop", "", 1.0, "There is no ink." if ink else "It is of one plain colour.")
     if suggested and best >= SURE:
-        return Suspicion(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.")
+        return Suspicion(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.{parts}")
     if "ambiguous" in kinds and judged.odd:
         why = "It looks like no class, and unlike the other images of its own."
-        return Suspicion(kinds, "drop", suggested, 1 - best, why)
+        return Suspicion(kinds, "drop", suggested, 1 - best, why + parts)
     if "conflicting_duplicate" in kinds:
         other = next(twin for twin in judged.twins if twin.label != judged.image.label)
-        why = f"The same picture is {classes[other.label]} in {other.filename}."
+        why = f"The same picture is {classes[other.label]} in {other.filename}.{parts}"
         return Suspicion(kinds, "look", suggested, 1 - given, why)
-    parts = f"Its ink is in about {judged.image.parts:.0f} parts."
     if doubted:
         why = f"It looks like {guess} or something else, hardly like {label}."
         if guess == label:
             why = f"It hardly looks like {label}."
         elif judged.strange:
             why = f"It hardly looks like {label}, and is unlike the images of {guess}, too."
-        return Suspicion(kinds, "look", suggested, 1 - given, f"{why} {parts}" if judged.fragmented else why)
+        return Suspicion(kinds, "look", suggested, 1 - given, why + parts)
     if judged.fragmented:
-        return Suspicion(kinds, "look", "", 1 - given, parts)
+        return Suspicion(kinds, "look", "", 1 - given, parts.lstrip())
     if judged.twins:
         same = ", apart from its place on the page" if ink else ""
         if "exact_duplicate" in kinds:

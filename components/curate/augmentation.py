@@ -27,8 +27,9 @@ class Warp(NamedTuple):
     elastic: float  # standard deviation of the shift at each knot, as a share of the shorter side
 
 
-# Of 6 trainings each on the competition's images for 100 epochs, mild copies reached 0.904 on val (0.891 to 0.911) and
-# strong ones 0.893 (0.887 to 0.903); warps half or twice as strong as these two were no better, or worse.
+# Of 6 trainings each on the competition's images for 100 epochs, in another framework (see benchmarks/README.md), mild
+# copies reached 0.904 on val (0.891 to 0.911) and strong ones 0.893 (0.887 to 0.903); warps half as strong as the mild
+# ones were no better, and twice as strong as the strong ones worse.
 MILD = Warp(rotation=8.0, shear=0.1, stretch=1.16, elastic=0.01)
 STRONG = Warp(rotation=20.0, shear=0.25, stretch=1.35, elastic=0.02)
 VARIATIONS = ("mild", "strong")

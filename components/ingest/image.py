@@ -92,7 +92,7 @@ def _load(data: bytes, max_pixels: int) -> _Loaded:
         if data.startswith(PNG_SIGNATURE):
             return _load_png(data, max_pixels)
         return _load_other(data, max_pixels)
-    except BadImage:
+    except (BadImage, ImportError):  # a TensorFlow that cannot be imported is no fault of the file
         raise
     except UnidentifiedImageError:
         raise BadImage("not a PNG, JPEG, BMP, GIF, WebP or TIFF image") from None

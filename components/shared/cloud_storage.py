@@ -75,8 +75,8 @@ def parse_address(uri: str) -> Address:
         raise UserError(f"{uri or repr(uri)}: names no bucket; write gs://BUCKET/FOLDER.")
     if not BUCKET.fullmatch(matched[1]):
         raise UserError(
-            f"{uri}: no bucket has the name {matched[1]}, since they consist of small letters, digits, dashes, "
-            "underscores and dots, with a letter or digit at both ends; check the address."
+            f"{uri}: no bucket has the name {matched[1]}, since names of buckets have lowercase letters, digits, "
+            "dashes, underscores and dots, with a letter or digit at both ends; check the address."
         )
     return Address(matched[1], matched[2])
 
@@ -150,7 +150,11 @@ def explain_errors(shown: str, *, role: str = READ, if_missing: str = IF_MISSING
             " a service account"
         )
     except (api.RetryError, requests.ConnectionError, requests.Timeout) as error:
-        reason = f"Cloud Storage does not answer ({_find_first_cause(error)}); check the network and the address"
+        cause, said = (error.cause if isinstance(error, api.RetryError) else error), _find_first_cause(error)
+        if isinstance(cause, (api.GoogleAPICallError, requests.exceptions.SSLError)):  # it did answer, but not so
+            reason = f"Cloud Storage cannot be used ({said}); check the address and run again"
+        else:
+            reason = f"Cloud Storage does not answer ({said}); check the network and the address"
     except (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, OSError, ValueError) as error:
         reason = f"Cloud Storage cannot be used ({shorten(error)}); check the address and run again"
     else:

@@ -6,7 +6,7 @@ from statistics import mean, variance
 from components.shared.formats.training import Epoch
 
 LAST = 0.2  # share of the epochs that is compared with as many before them
-ERRORS = 2  # standard errors by which the mean must have risen; less is the jumps from epoch to epoch
+ERRORS = 2  # standard errors that the mean must have risen by; epochs jump by less without rising
 
 
 def describe_rise(history: Sequence[Epoch]) -> str:
@@ -28,6 +28,6 @@ def describe_rise(history: Sequence[Epoch]) -> str:
         return ""
     return (
         f"The accuracy on val still rises: it is {mean(last):.3f} on average over the last {epochs} epochs, and was "
-        f"{mean(before):.3f} over the {epochs} before. With more epochs the model would be another, so a comparison of "
+        f"{mean(before):.3f} over the {epochs} before. More epochs would give another model, so a comparison of "
         "two versions may show how long they were trained, and not their data."
     )

@@ -6,16 +6,16 @@ from matplotlib.ticker import MaxNLocator
 
 from components.shared.formats.training import Epoch, Training
 from components.shared.report import render_svg, write_report
-from components.train.convergence import describe_rise
 
 
-def write_training_report(output: str, history: list[Epoch], training: Training) -> None:
+def write_training_report(output: str, history: list[Epoch], training: Training, rise: str) -> None:
     """Writes the page.
 
     Args:
         output: The path of the HTML file.
         history: The metrics of each epoch.
         training: The content of training.json.
+        rise: That the accuracy on val still rises, as a sentence; empty if it does not.
     """
     epochs = [row["epoch"] for row in history]
     curves = {
@@ -23,7 +23,7 @@ def write_training_report(output: str, history: list[Epoch], training: Training)
         "loss": ([row["loss"] for row in history], [row["val_loss"] for row in history]),
     }
     plots = [_plot_curves(name, epochs, *pair, best_epoch=training["best_epoch"]) for name, pair in curves.items()]
-    write_report(output, "train/report.html.j2", training=training, rise=describe_rise(history), plots=plots)
+    write_report(output, "train/report.html.j2", training=training, rise=rise, plots=plots)
 
 
 def _plot_curves(name: str, epochs: list[int], train: list[float], val: list[float], *, best_epoch: int) -> Markup:

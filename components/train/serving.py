@@ -74,5 +74,7 @@ def transform_images(transform_fn: Any, image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.zeros([tf.size(image_bytes), *spec.shape[1:]], spec.dtype)
 
     (specs,), _ = transform_fn.structured_input_signature
-    features = {name: fill(specs[name]) for name in sorted(specs)}  # TensorFlow has them in an order of each process
+    features = {
+        name: fill(specs[name]) for name in sorted(specs)
+    }  # sorted, since TensorFlow's order differs from process to process
     return transform_fn({**features, ENCODED: image_bytes[:, tf.newaxis]})[IMAGE]

@@ -79,7 +79,8 @@ def train_model(
         history = _fit(
             model, train=train, val=val, settings=settings, event_files=event_files, report_epoch=report_epoch
         )
-    if rise := describe_rise(history):
+    rise = describe_rise(history)
+    if rise:
         print(f"train: {rise}", flush=True)
     best = max(history, key=rank_epoch)
     training: Training = {
@@ -96,7 +97,7 @@ def train_model(
         write_training(folder, training)
         with new_file(history_output) as path:
             write_history(path, history)
-        write_training_report(report_output, history, training)
+        write_training_report(report_output, history, training, rise)
     return training
 
 

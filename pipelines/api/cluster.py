@@ -26,7 +26,7 @@ from pipelines.submission.request import (
     ClusterOptions,
     RunOptions,
     RunRequest,
-    check_experiment,
+    check_experiment_name,
     make_request,
 )
 
@@ -103,17 +103,21 @@ class Cluster:
         actions.change_schedule(self._connection, name, change)
 
     def list_runs(self, experiment: str = "default") -> list["ClusterRun"]:
-        """The newest runs of an experiment, the newest first."""
-        check_experiment(experiment)
+        """The newest runs of an experiment, the newest first.
+
+        Raises:
+            UserError: no folder can have the experiment's name.
+        """
+        check_experiment_name(experiment)
         return [self._open(run, experiment) for run in runs.list_newest(self._connection, experiment)]
 
     def find_run(self, name: str = LATEST, experiment: str = "default") -> "ClusterRun":
         """The run of that id or name, or the newest of the experiment, whatever its state.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or no folder can have the experiment's name.
         """
-        check_experiment(experiment)
+        check_experiment_name(experiment)
         run = runs.find(self._connection, name, experiment)
         return self._open(run, runs.name_experiment(self._connection, run, experiment))
 

@@ -27,7 +27,7 @@ from pipelines.submission.request import (
     LocalOptions,
     Runner,
     RunOptions,
-    check_experiment,
+    check_experiment_name,
     make_request,
 )
 
@@ -84,8 +84,12 @@ class Machine:
         return MachineRun(record, request.experiment, request.runs / request.experiment / record["run"])
 
     def list_runs(self, experiment: str = "default") -> list["MachineRun"]:
-        """The runs of an experiment, the newest first."""
-        check_experiment(experiment)
+        """The runs of an experiment, the newest first.
+
+        Raises:
+            UserError: no folder can have the experiment's name.
+        """
+        check_experiment_name(experiment)
         records = reversed(list_records(self.runs, experiment))
         return [MachineRun(record, experiment, self.runs / experiment / record["run"]) for record in records]
 
@@ -93,9 +97,9 @@ class Machine:
         """The run of that name or in that folder, or the latest that succeeded.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or no folder can have the experiment's name.
         """
-        check_experiment(experiment)
+        check_experiment_name(experiment)
         record = find_record(self.runs, experiment, name)
         is_folder = Path(name, FILE).is_file() and name != LATEST
         return MachineRun(record, experiment, Path(name) if is_folder else self.runs / experiment / record["run"])

@@ -46,7 +46,7 @@ PYTHON_TYPES = {"str": str, "int": int, "bool": bool, "datetime": str}
 LATE = "it did not come to its end in time"
 SHORTEST_TOKEN = 10  # characters; a shorter one may be a part of any word
 SECRET = ("authorization", "cookie")  # headers
-# Headers that each request sets for itself, and by which it can be read; of all that begin with Content- likewise.
+# Headers by which a request is framed; a person may set none of them, nor any that begins with Content-.
 OWN = ("accept-encoding", "connection", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade")
 HEADER = re.compile(r"([A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*([!-~]([ -~]*[!-~])?)[ \t]*")  # as RFC 9110 has it, in ASCII
 Heard = tuple[BaseHTTPResponse, bytes]  # an answer and its content
@@ -70,7 +70,7 @@ class Talk:
 
     def blot(self, text: str) -> str:
         """The text without the tokens that were sent."""
-        for token in sorted(self.tokens, key=len, reverse=True):  # of one, another may be a part
+        for token in sorted(self.tokens, key=len, reverse=True):  # the longest first, since one may be part of another
             text = text.replace(token, BLOT)
         return text
 

@@ -30,7 +30,7 @@ class Client(kfp.Client):  # type: ignore[misc]
         Args:
             host: the address; None for the kubeconfig's, or that inside a cluster.
             talk: what its requests have in common.
-            kubeconfig: which has the address.
+            kubeconfig: the one whose cluster is asked; None if there is a host, or inside a cluster.
             options: those of kfp.Client.
 
         Raises:

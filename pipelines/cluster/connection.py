@@ -189,6 +189,8 @@ def _check(settings: dict[str, str]) -> None:
 
 
 def _may_pass(error: Exception, status: int | None) -> bool:
+    if isinstance(error, PluginFailed):
+        return not error.is_lasting
     if status is None:
         return "CERTIFICATE_VERIFY_FAILED" not in str(error)
     # 409: somebody else has made it in the meantime, so the next attempt finds it

@@ -34,7 +34,12 @@ BROKEN = (
 
 
 class PluginFailed(Exception):
-    """A plugin gives no token, perhaps only now; the text says which plugin, and what to do."""
+    """A plugin gives no token; the text says which plugin, and what to do."""
+
+    def __init__(self, message: str, *, is_lasting: bool = False) -> None:
+        """Notes also whether it is in vain to ask the plugin again."""
+        super().__init__(message)
+        self.is_lasting = is_lasting
 
 
 class Kubeconfig(KubeConfigLoader):  # type: ignore[misc]
@@ -122,6 +127,7 @@ def _run_plugin(settings: Any, folder: str, seconds: float) -> dict[str, Any]:
             plugin.args,
             env=environment,
             cwd=plugin.cwd,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -131,7 +137,7 @@ def _run_plugin(settings: Any, folder: str, seconds: float) -> dict[str, Any]:
         raise PluginFailed(f"{name} has given no answer for {seconds:.0f} s; {check}") from None
     except OSError as error:
         advice = shorten(settings.safe_get("installHint") or "install it, or put it on the PATH")
-        raise PluginFailed(f"{name} cannot be started ({error.strerror}); {advice}.") from None
+        raise PluginFailed(f"{name} cannot be started ({error.strerror}); {advice}.", is_lasting=True) from None
     if done.returncode:
         said = shorten(done.stderr)[:LONGEST_MESSAGE] or f"exit code {done.returncode}"
         raise PluginFailed(f"{name} failed ({said}); {check}")

@@ -99,7 +99,7 @@ def check_decisions_at(uri: str, reviewer: str) -> None:
         UserError: there is none, or a row says nothing clear.
     """
     with contextlib.ExitStack() as stack:
-        with _take_for_doubt():
+        with _doubt_refusals():
             path = stack.enter_context(open_local_copy(uri))
         check_decisions(path, reviewer=reviewer, shown=uri)
 
@@ -113,7 +113,7 @@ def check_bucket_exists(root: str) -> None:
     """
     check_root(root)
     try:
-        with _take_for_doubt():
+        with _doubt_refusals():
             lies_at(root, timeout=TIMEOUT)
     except MissingError:
         raise UserError(f"{root}: not found in Cloud Storage; check pipeline_root in the config.") from None
@@ -121,15 +121,15 @@ def check_bucket_exists(root: str) -> None:
 
 def _lies_at(uri: str) -> bool:
     try:
-        with _take_for_doubt():
+        with _doubt_refusals():
             return lies_at(uri, timeout=TIMEOUT)
     except MissingError:
         return False
 
 
 @contextlib.contextmanager
-def _take_for_doubt() -> Iterator[None]:
-    """Turns what Cloud Storage says into a CannotTellError, but for that something is missing there."""
+def _doubt_refusals() -> Iterator[None]:
+    """Makes a CannotTellError of every UserError but MissingError."""
     try:
         yield
     except MissingError:

@@ -79,7 +79,7 @@ def wait_for_run(
                     # not every server's history says that it was cancelled
                     return run, "cancelled" if was_cancelled and run.state == "FAILED" else read_state(run)
             else:
-                for task, attempt in _list_stuck(run, nodes):
+                for task, attempt in _list_stuck(run, nodes) if tasks else ():
                     if (task, attempt) not in explained:
                         explained.add((task, attempt))
                         tell(explain_wait(cluster, run, task))
@@ -162,7 +162,7 @@ def _is_settled(run: V2beta1Run, nodes: dict[str, TaskNodes], progress: dict[str
     """Whether the server knows how all tasks, of which `progress` tells, ended of a run that has ended."""
     if any(map(_goes_on, nodes.values())):
         return False
-    if run.state == "SUCCEEDED":
+    if run.state == "SUCCEEDED" or not progress:  # none where nobody knows the stages any more
         return len(nodes) == len(progress)
     return run.state != "FAILED" or any(task.state in ("failed", "cancelled") for task in progress.values())
 

@@ -84,14 +84,14 @@ class StageConfig(Strict):
 _FOR_KUBERNETES = ("requests", "node_selector", "tolerations", "timeout", "image_pull_policy")
 
 
-# What its largest machine has, in CPUs and bytes, and how the names of what it puts beside them begin.
+# Of Vertex AI's largest machine the CPUs, and the bytes of memory; and the form of its accelerators' names.
 _VERTEX_CPUS, _VERTEX_MEMORY = 96, 624 * 10**9
 _VERTEX_ACCELERATOR = re.compile(r"(NVIDIA|TPU)_[A-Z0-9_]+")
 _DECIMAL = {"m": 1e-3, "": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 
 
-def _find_too_much_for_vertex(stage: StageConfig) -> Iterator[str]:
+def _find_unfit_for_vertex(stage: StageConfig) -> Iterator[str]:
     """What of a stage's settings no machine of Vertex AI Pipelines has, a field and the reason each."""
     if (cpu := stage.limits.cpu) and _read_quantity(cpu) > _VERTEX_CPUS:
         yield f"limits.cpu: is {cpu}, but a machine of Vertex AI Pipelines has at most {_VERTEX_CPUS} CPUs"
@@ -186,11 +186,9 @@ class Config(Strict):
                     f"{min(refused)}: is for Kubernetes, and Vertex AI Pipelines does not take it; leave it out, or "
                     "leave out `platform: vertex`"
                 )
-            too_much = [
-                f"{place}.{what}" for place, stage in stages.items() for what in _find_too_much_for_vertex(stage)
-            ]
-            if too_much:
-                raise ValueError(min(too_much))
+            unfit = [f"{place}.{what}" for place, stage in stages.items() for what in _find_unfit_for_vertex(stage)]
+            if unfit:
+                raise ValueError(min(unfit))
             if self.pipeline_root and not is_address(self.pipeline_root):
                 raise ValueError(
                     f"pipeline_root: is {quote(self.pipeline_root)}, but Vertex AI Pipelines keeps artifacts in Cloud "

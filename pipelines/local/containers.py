@@ -35,17 +35,21 @@ READ_ONLY, WRITABLE = "ro", "rw"
 _ENDS_SHORT, _ENDS_LONG = re.compile(":"), re.compile('[,"]')
 _ANSWER = 20  # seconds in which a daemon tells what it is
 _PATIENCE = 300  # seconds for all else: a Podman without root copies an image before its first container
-_OTHER_ANSWER, _PROBLEMS = "it answers something else than Docker does", {"model_type": "is no JSON object"}
+_OTHER_ANSWER = "it answers something else than Docker does"
+_PROBLEMS = {"model_type": "is no JSON object"}
 # What the client raises when the daemon refuses something, or answers no more; the last of a log that is cut off.
 _FAILURES = (docker.errors.DockerException, requests.RequestException, urllib3.exceptions.HTTPError, struct.error)
 
 
+# Answers of a daemon; the fields have the API's names.
 class _Component(BaseModel):
+    """A part of the daemon, such as Podman Engine."""
+
     Name: str
 
 
 class _Version(BaseModel):
-    """What a daemon says of itself, as its API has it; so are the names of the fields here and below."""
+    """What a daemon says of itself."""
 
     Os: str
     Arch: str
@@ -53,10 +57,14 @@ class _Version(BaseModel):
 
 
 class _Info(BaseModel):
+    """How a daemon runs."""
+
     SecurityOptions: list[str] | None = None
 
 
 class _Image(BaseModel):
+    """An image, and the platform that it is for."""
+
     Id: str
     Os: str
     Architecture: str
@@ -78,9 +86,8 @@ class Daemon(NamedTuple):
         return f"{self.name} at {self.address}"
 
 
-@contextlib.contextmanager
-def connect() -> Iterator[Daemon]:
-    """The Docker or Podman of DOCKER_HOST, or else the first whose socket answers.
+def connect() -> Daemon:
+    """The Docker or Podman of DOCKER_HOST, or else the first whose socket answers; its client stays open.
 
     Raises:
         UserError: none does.
@@ -91,13 +98,10 @@ def connect() -> Iterator[Daemon]:
     tried = []
     for address in [given] if given else [f"unix://{path}" for path in sockets]:
         try:
-            daemon = _open(address)
+            return _open(address)
         except _FAILURES as error:
             reason = _explain_silence(error)
             tried.append(f"{address} ({reason})" if reason else address)
-            continue
-        yield daemon
-        return
     raise UserError(
         f"No Docker or Podman answers at {' or '.join(tried)}; start one (for Podman: systemctl --user start "
         "podman.socket), name another by DOCKER_HOST, or leave out --runner docker."
@@ -105,7 +109,7 @@ def connect() -> Iterator[Daemon]:
 
 
 def _explain_silence(error: Exception) -> str:
-    """Why no daemon answers; empty if nobody is there."""
+    """Why no daemon answers; empty if the connection fails, as it does where nobody is there."""
     if "Permission denied" in str(error):
         return "Permission denied"
     cause = error.__cause__ or error  # the client's own error is about what its first request raised
@@ -119,8 +123,10 @@ def _explain_silence(error: Exception) -> str:
 def _open(address: str) -> Daemon:
     daemon = _ask(address)
     daemon.client.api.timeout = _ANSWER
-    daemon.client.ping()  # it may have gone since
-    daemon.client.api.timeout = _PATIENCE
+    try:
+        daemon.client.ping()  # it may have gone since
+    finally:
+        daemon.client.api.timeout = _PATIENCE  # stages may run by the same client
     return daemon
 
 
@@ -157,25 +163,25 @@ def check_images(images: Iterable[str]) -> None:
     Raises:
         UserError: it does not, or one is missing, or is for another platform.
     """
-    with connect() as daemon:
-        for image in images:
-            try:
-                found = _find_image(daemon, image)
-            except docker.errors.NotFound:
-                raise UserError(
-                    f"{image}: no such image on this machine; build it with `make images`, or pull it."
-                ) from None
-            except _FAILURES as error:
-                raise UserError(
-                    f"{image}: {daemon} does not say whether it has this image ({_find_reason(error)}); see that "
-                    f"`{daemon.name.lower()} image inspect {image}` works."
-                ) from None
-            platform = f"{found.Os}/{found.Architecture}"
-            if platform != daemon.platform and not _can_start(daemon, found):
-                raise UserError(
-                    f"{image}: this image is for {platform}, and {daemon} cannot run it on {daemon.platform}; build it "
-                    "on this machine with `make images`, or pull the one for this machine."
-                )
+    daemon = connect()
+    for image in images:
+        try:
+            found = _find_image(daemon, image)
+        except docker.errors.NotFound:
+            raise UserError(
+                f"{image}: no such image on this machine; build it with `make images`, or pull it."
+            ) from None
+        except _FAILURES as error:
+            raise UserError(
+                f"{image}: {daemon} does not say whether it has this image ({_find_reason(error)}); see that "
+                f"`{daemon.name.lower()} image inspect {image}` works."
+            ) from None
+        platform = f"{found.Os}/{found.Architecture}"
+        if platform != daemon.platform and not _can_start(daemon, found):
+            raise UserError(
+                f"{image}: this image is for {platform}, and {daemon} cannot run it on {daemon.platform}; build it "
+                "on this machine with `make images`, or pull the one for this machine."
+            )
 
 
 def _find_image(daemon: Daemon, image: str) -> _Image:
@@ -219,20 +225,17 @@ def check_mounts(runs: Path, arguments: dict[str, Any]) -> None:
         UserError: the path of one fits neither form of a mount.
     """
     for path in (str(runs.resolve()), *_list_folders(arguments)):
-        if _ENDS_SHORT.search(path) and _ENDS_LONG.search(path):
-            with connect() as daemon:
-                if daemon.name == "Podman":
-                    raise UserError(
-                        f"{path}: Podman cannot mount a path that has a colon and a comma or quotation mark; move or "
-                        "rename it, or leave out --runner docker."
-                    )
+        if _ENDS_SHORT.search(path) and _ENDS_LONG.search(path) and connect().name == "Podman":
+            raise UserError(
+                f"{path}: Podman cannot mount a path that has a colon and a comma or quotation mark; move or rename "
+                "it, or leave out --runner docker."
+            )
 
 
 def identify_image(image: str) -> str:
     """The id of an image, which is a hash of its content; empty if the daemon does not say."""
     try:
-        with connect() as daemon:
-            return _find_image(daemon, image).Id
+        return _find_image(connect(), image).Id
     except (UserError, *_FAILURES):
         return ""  # the stage will meet the same, and tell
 
@@ -252,13 +255,13 @@ def start_stages_in_containers(
     """
     access = dict.fromkeys(_list_folders(arguments), READ_ONLY) | {str(folder): WRITABLE}
     own = docker_task_handler.DockerTaskHandler
-    with connect() as daemon:
-        options = _describe_mounts(access, daemon) | _describe_user(daemon)
-        docker_task_handler.DockerTaskHandler = partial(_Container, daemon, folder, options, warn)
-        try:
-            yield
-        finally:
-            docker_task_handler.DockerTaskHandler = own
+    daemon = connect()
+    options = _describe_mounts(access, daemon) | _describe_user(daemon)
+    docker_task_handler.DockerTaskHandler = partial(_Container, daemon, folder, options, warn)
+    try:
+        yield
+    finally:
+        docker_task_handler.DockerTaskHandler = own
 
 
 def _list_folders(arguments: dict[str, Any]) -> Iterator[str]:

@@ -111,11 +111,11 @@ def make_request(options: RunOptions, *, config: str, runs: Path) -> RunRequest:
     request = RunRequest(**{"experiment": "default", **fields}, config=config, runs=runs)
     if problem := find_contradiction(request):
         raise UserError(f"{problem}.")
-    check_experiment(request.experiment)
+    check_experiment_name(request.experiment)
     return request
 
 
-def check_experiment(name: str) -> None:
+def check_experiment_name(name: str) -> None:
     """Checks that an experiment of this name can have a folder of its own among the runs.
 
     Raises:

@@ -68,7 +68,7 @@ class Kubernetes:
         self.users = {ADMIN: "admin"}  # by their tokens
         # The resources on which a user may do all, by namespace; "" is for what lies in none.
         self.rights: dict[str, dict[str, set[str]]] = {"admin": {EVERY: {EVERY}}}
-        self.requests: list[str] = []  # the paths, also of those that are refused
+        self.requests: list[str] = []  # the paths that it answered itself, refusals too; not what it passed on
 
     def put(self, kind: str, name: str, *, namespace: str = NAMESPACE, **fields: Any) -> Json:
         """Takes in an object, in place of one of that name; `labels` and `annotations` are of its metadata."""

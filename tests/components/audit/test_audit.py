@@ -240,6 +240,26 @@ def test_no_label_is_suggested_for_what_is_unlike_the_class_that_it_is_taken_for
     assert found == {"train/i/20.png": ("relabel", "v"), "train/i/21.png": ("look", "")}
 
 
+def test_whatever_is_suggested_the_parts_of_the_ink_are_told() -> None:
+    images = [
+        AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, parts, CopyOrder(0, False, 0))
+        for n, parts in enumerate([1.0] * 19 + [20.0] * 3)
+    ]
+    probabilities = np.float32([[0.9, 0.1]] * 20 + [[0.05, 0.95], [0.25, 0.75]])
+    distance = np.float32([0.1] * 21 + [0.4])
+    verdict = Verdict(probabilities, distance, distance)
+    ranked = rank(images, verdict, Duplicates(np.arange(22), np.zeros(22)))
+    found = {issue.filename: (issue.action, issue.why) for issue in ranked[:3]}
+    assert found == {
+        "train/i/19.png": ("look", "Its ink is in about 20 parts."),
+        "train/i/20.png": ("relabel", "It looks like v, not like i. Its ink is in about 20 parts."),
+        "train/i/21.png": (
+            "look",
+            "It hardly looks like i, and is unlike the images of v, too. Its ink is in about 20 parts.",
+        ),
+    }
+
+
 def test_no_class_that_is_not_judged_is_suggested_and_its_images_have_no_probability() -> None:
     images = [
         AuditedImage(f"{n:064x}", f"train/{name}/{n}.png", "train", "iv".index(name), False, 0, CopyOrder(0, False, 0))

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -463,3 +464,11 @@ def decoded_exactly(example: ImageExample) -> np.ndarray:
     if example.format == "png":
         return decoded(example)
     return tf.io.decode_jpeg(example.encoded, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+
+
+def test_a_tensorflow_that_cannot_be_imported_makes_no_image_bad(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(WAVES).save(buffer, "JPEG")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ImportError):
+        read_image("train/i/0.jpg", buffer.getvalue(), label=0, max_pixels=MAX_PIXELS)

@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+import requests
+from google.api_core.exceptions import ServiceUnavailable
+from google.api_core.retry import Retry
 
 from components.shared import cloud_storage
 from components.shared.errors import UserError
@@ -60,8 +63,8 @@ def test_a_name_that_no_bucket_can_have_is_refused(bucket: str) -> None:
     with pytest.raises(UserError) as raised:
         cloud_storage.parse_address(f"gs://{bucket}/x")
     assert str(raised.value) == (
-        f"gs://{bucket}/x: no bucket has the name {bucket}, since they consist of small letters, digits, dashes, "
-        "underscores and dots, with a letter or digit at both ends; check the address."
+        f"gs://{bucket}/x: no bucket has the name {bucket}, since names of buckets have lowercase letters, "
+        "digits, dashes, underscores and dots, with a letter or digit at both ends; check the address."
     )
 
 
@@ -157,3 +160,24 @@ def test_role_that_is_lacking_is_named(role: str) -> None:
         f"gs://b/a: permission refused (403 no storage.objects.create); give the account of this run the role {role}"
         " on the bucket."
     )
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (
+            ServiceUnavailable("come back later"),
+            "cannot be used (503 come back later); check the address and run again",
+        ),
+        (requests.exceptions.SSLError("expired"), "cannot be used (expired); check the address and run again"),
+        (requests.ConnectionError("refused"), "does not answer (refused); check the network and the address"),
+        (requests.Timeout("too late"), "does not answer (too late); check the network and the address"),
+    ],
+)
+def test_only_who_is_silent_is_said_not_to_answer(cause: Exception, said: str) -> None:
+    def ask() -> None:
+        raise cause
+
+    with pytest.raises(UserError) as caught, cloud_storage.explain_errors("gs://b/a"):
+        Retry(predicate=lambda _: True, initial=0.01, timeout=0.05)(ask)()
+    assert str(caught.value) == f"gs://b/a: Cloud Storage {said}."

@@ -20,7 +20,7 @@ def history(accuracies: Sequence[float]) -> list[Epoch]:
 def test_a_curve_that_rises_to_the_end_is_told_with_its_figures() -> None:
     assert describe_rise(history([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.70, 0.71, 0.80, 0.81])) == (
         "The accuracy on val still rises: it is 0.805 on average over the last 2 epochs, and was 0.705 over the 2 "
-        "before. With more epochs the model would be another, so a comparison of two versions may show how long they "
+        "before. More epochs would give another model, so a comparison of two versions may show how long they "
         "were trained, and not their data."
     )
 
@@ -59,8 +59,8 @@ def test_the_report_warns_of_a_rise(tmp_path: Path, is_rising: bool) -> None:
         "val_accuracy": 0.9,
         "val_loss": 1.0,
     }
-    write_training_report(str(tmp_path / "report"), curve, training)
     warning = describe_rise(curve)
+    write_training_report(str(tmp_path / "report"), curve, training, warning)
     assert bool(warning) == is_rising
     assert ("still rises" in Page(tmp_path / "report").text) == is_rising
     assert warning in Page(tmp_path / "report").text

@@ -62,6 +62,7 @@ ANSWERS: dict[str, Any] = {  # of a Docker, by the end of the request's path
         "Components": [{"Name": "Engine"}],
     },
     "/info": {"SecurityOptions": []},
+    "/_ping": "OK",
     "/images/train:x/json": {"Id": "sha256:0", "Os": "linux", "Architecture": ARCHITECTURE},
 }
 
@@ -98,7 +99,8 @@ def answering(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any], *, delay
 def test_a_daemon_that_does_not_answer_is_not_waited_for_as_long_as_for_a_container(monkeypatch: pytest.MonkeyPatch):
     assert (containers._ANSWER, containers._PATIENCE) == (20, 300)
     monkeypatch.setattr(containers, "_ANSWER", 1)
-    with answering(monkeypatch, ANSWERS) as address, connect() as daemon:
+    with answering(monkeypatch, ANSWERS) as address:
+        daemon = connect()
         assert (str(daemon), daemon.client.api.timeout) == (f"Docker at {address}", 300)
     with answering(monkeypatch, ANSWERS, delay=30) as address, pytest.raises(UserError) as raised:
         check_images(["train:x"])
