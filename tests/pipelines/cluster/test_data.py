@@ -135,7 +135,7 @@ def test_a_place_in_the_bucket_where_nothing_lies_starts_no_run(lab: Lab):
         "gs://images/numerals/i/0.png: is an object and no folder; give the address of a folder of images."
     )
     impossible = lab.refused("--data", "gs://Images/numerals")
-    assert impossible.startswith("gs://Images/numerals: no bucket has the name Images, since they consist of small ")
+    assert impossible.startswith("gs://Images/numerals: no bucket has the name Images, since names of buckets have ")
     assert lab.runs() == []
 
 
