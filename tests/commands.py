@@ -20,6 +20,7 @@ from pathlib import Path
 SERVER = Path(__file__).with_name("fork_server.py")
 # What begins like this is read when Python starts, and what is else read then, fork_server.py reads again.
 OF_PYTHON = ("PYTHON", "LC_", "LANG", "LD_")
+ENVIRONMENT = dict(os.environ)  # of the server; tests/conftest.py imports this before a test may change it
 
 _starting = threading.Lock()  # two tests' threads must not start two servers
 
@@ -29,7 +30,7 @@ def run_command(
 ) -> "subprocess.CompletedProcess[str]":
     """Runs `python SCRIPT ARGUMENT...` to its end, with nothing on stdin, and captures what it prints."""
     command = [sys.executable, *arguments]
-    if _list_of_python(environment) != _list_of_python(os.environ):
+    if _list_of_python(environment) != _list_of_python(ENVIRONMENT):
         pipes = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
         return subprocess.run(command, cwd=folder, env=environment, timeout=timeout, **pipes)
     request = {"arguments": arguments, "environment": dict(environment), "folder": str(folder)}
@@ -67,7 +68,11 @@ def _start_server() -> socket.socket:
     command = [sys.executable, str(SERVER), str(theirs.fileno())]
     with theirs:
         server = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            command,
+            pass_fds=[theirs.fileno()],
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
     atexit.register(server.wait)
     atexit.register(requests.close)  # which is called first

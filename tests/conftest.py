@@ -35,6 +35,9 @@ os.environ.update(HANGS_WITHOUT)  # gcsfs reads it when it is imported, which ma
 # A shell's background job ignores Ctrl-C, and nohup hangups, and hands that down: what the tests start must take both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+from tests.commands import run_command  # noqa: E402 (it keeps the environment as it is now)
+
 ROOT = Path(__file__).parents[1]
 # Tests run submit.py in copies of the project, which have no environment beside them.
 os.environ.setdefault("STAGES_PYTHON", str(ROOT / ".venv-stages/bin/python"))
@@ -220,8 +223,6 @@ def gcs(gcs_server: str, monkeypatch: pytest.MonkeyPatch) -> Gcs:
 def run_python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = PATIENCE):  # -> CompletedProcess[str]
     """Runs a script of the project as a user does, and captures what it prints."""
     import subprocess
-
-    from tests.commands import run_command
 
     words = list(map(str, arguments))
     if words[0].endswith(".py"):
