@@ -556,7 +556,7 @@ def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path)
         ({"repeats": 0}, "repeats is 0; it must be 1 or more."),
         ({"epochs": 0}, "epochs is 0; it must be 1 or more."),
         ({"seed": -1}, "seed is -1; it must be from 0 to 2147483647."),
-        ({"folds": 40}, "no class has more than 32 different images in train and val, fewer than the 40 folds"),
+        ({"folds": 40}, "no class has more than 33 different images in train and val, fewer than the 40 folds"),
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_written(
