@@ -52,7 +52,8 @@ def curate(
         policy_splits: The splits in which the policy may act: train, val, or both.
         relabel_confidence: The least confidence at which the policy follows a suggested label.
         drop_confidence: The least confidence at which it drops an image that the audit suggests to drop.
-        doubt_confidence: The least confidence at which it drops an image that the audit only suggests to look at.
+        doubt_confidence: The least doubt at which it drops an image that the audit only suggests to look at, or, below
+            0.7, does not doubt.
         duplicates: What happens to all but one of the images of a group of duplicates: drop or keep.
         most_dropped: The largest share of a class that the policy may drop before it stops.
         cleaning: The names of the operations on each picture of train and val, in the order they are applied.

@@ -24,7 +24,9 @@ class Policy(NamedTuple):
     splits: list[str]  # where the policy acts: train, val, or both
     relabel_confidence: float  # the least confidence of the audit at which its label is taken
     drop_confidence: float  # the least at which images are dropped that it suggests to drop
-    doubt_confidence: float  # the least at which images are dropped that it only suggests to look at
+    doubt_confidence: (
+        float  # the least doubt at which images are dropped that it only suggests to look at, or does not doubt
+    )
     duplicates: str  # whether all but one image of a group of duplicates are dropped: drop or keep
     most_dropped: float = 0.2  # the largest share of a class in a split that is dropped, besides exact copies
 
@@ -180,6 +182,10 @@ def _apply_policy(outcome: Outcome, issue: Issue, policy: Policy) -> Outcome:
     thresholds = {"drop": policy.drop_confidence, "look": policy.doubt_confidence}
     if issue.confidence >= thresholds.get(issue.action, math.inf):
         return outcome.drop("policy", issue.why)
+    # A stricter policy than the audit, which says to look at an image from a doubt of 0.7 on.
+    doubt = 1 - (1 if issue.label_probability is None else issue.label_probability)
+    if issue.action in ("", "keep_one") and doubt > policy.doubt_confidence:
+        return outcome.drop("policy", f"That it is {outcome.label} has a probability of {1 - doubt:.2f} alone.")
     return outcome
 
 
