@@ -30,6 +30,7 @@ from components.audit.ranking import AuditedImage  # noqa: E402
 from components.shared.duplicates import fingerprint, is_ink_on_paper  # noqa: E402
 from components.shared.formats.examples import CopyOrder  # noqa: E402
 from components.shared.formats.issues import Issue  # noqa: E402
+from components.shared.ink import convert_to_gray, find_ink  # noqa: E402
 from components.shared.pictures import decode_rgb  # noqa: E402
 from sample import draw_page  # noqa: E402
 
@@ -128,20 +129,22 @@ def run_audit(pictures: list[Picture], settings: AuditSettings) -> list[Issue]:
     classes = sorted({picture.label for picture in pictures})
     decoded = [decode_rgb(picture.encoded, picture.filename) for picture in pictures]
     fingerprints = [fingerprint(picture) for picture in decoded]
-    ink = is_ink_on_paper(fingerprints)
+    is_ink = is_ink_on_paper(fingerprints)
+    inks = [find_ink(convert_to_gray(picture)) if is_ink else None for picture in decoded]
     images = [
         AuditedImage(
             sha256=hashlib.sha256(picture.encoded).hexdigest(),
             filename=picture.filename,
             split=picture.filename.split("/")[0],
             label=classes.index(picture.label),
-            blank=not print_.ink_height if ink else is_plain(shown),
-            parts=count_parts(shown) if ink else 0,
+            blank=not print_.ink_height if is_ink else is_plain(shown),
+            parts=0 if ink is None else count_parts(ink),
             copy_order=CopyOrder(0, False, 0),
         )
-        for picture, shown, print_ in zip(pictures, decoded, fingerprints, strict=True)
+        for picture, shown, print_, ink in zip(pictures, decoded, fingerprints, inks, strict=True)
     ]
-    to_audit = AuditInput(images, np.stack([make_views(picture, ink=ink) for picture in decoded]), fingerprints, ink)
+    views = np.stack([make_views(picture, ink) for picture, ink in zip(decoded, inks, strict=True)])
+    to_audit = AuditInput(images, views, fingerprints, is_ink)
     with tempfile.TemporaryDirectory() as work:
         return audit_images(to_audit, classes, settings=settings, work=Path(work))[0]
 

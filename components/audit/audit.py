@@ -37,6 +37,7 @@ from components.shared.formats.examples import (
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import list_unexplained, read_guideline
 from components.shared.formats.issues import Issue, write_issues
+from components.shared.ink import convert_to_gray, find_ink
 from components.shared.pictures import decode_rgb
 from components.shared.review import PICTURE, write_review
 from components.shared.thumbnails import draw_thumbnails
@@ -215,16 +216,17 @@ def read_images(examples: ExampleSet, content: str) -> AuditInput:
         raise UserError(
             f"{examples.folder}: no image in train or val to audit; rerun ingest on a folder with train/ or val/."
         )
-    ink = choose_content(content, fingerprints)
+    is_ink = choose_content(content, fingerprints)
     images, views = [], []
     for (split, example, picture), print_ in zip(_decode_audited(examples), fingerprints, strict=True):
-        blank = not print_.ink_height if ink else is_plain(picture)
-        parts = count_parts(picture) if ink else 0
+        blank = not print_.ink_height if is_ink else is_plain(picture)
+        ink = find_ink(convert_to_gray(picture)) if is_ink else None
+        parts = 0 if ink is None else count_parts(ink)
         images.append(
             AuditedImage(example.sha256, example.filename, split, example.label, blank, parts, example.copy_order)
         )
-        views.append(make_views(picture, ink=ink))
-    return AuditInput(images, np.stack(views), fingerprints, ink)
+        views.append(make_views(picture, ink))
+    return AuditInput(images, np.stack(views), fingerprints, is_ink)
 
 
 def _decode_audited(examples: ExampleSet) -> Iterator[tuple[str, ImageExample, NDArray[np.uint8]]]:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from components.shared.ink import FLAT, SPECKS, convert_to_gray, crop_ink, find_ink
+from components.shared.ink import FLAT, SPECKS, crop_ink
 
 SIZE = 40  # pixels, square, of a view of ink
 MARGIN = 3  # pixels, for the warps
@@ -19,23 +19,24 @@ def is_plain(picture: NDArray[np.uint8]) -> bool:
     return int(np.ptp(picture.reshape(-1, picture.shape[2] if picture.ndim == 3 else 1), axis=0).max()) < PLAIN
 
 
-def count_parts(picture: NDArray[np.uint8]) -> float:
+def count_parts(ink: NDArray[np.bool_]) -> float:
     """Counts the separate parts of the ink, small ones less: the dashes of a ruled line beside a numeral hardly count.
 
     That is the inverse of Simpson's index (Measurement of Diversity, Nature 163, 1949): N for N parts of one size.
 
     Args:
-        picture: As `decode_rgb` returns it.
+        ink: bool [height, width], as `find_ink` finds it.
 
     Returns:
         1 or more; 0 without ink.
     """
-    ink = find_ink(convert_to_gray(picture)).astype(np.uint8)
-    areas = cv2.connectedComponentsWithStats(ink, connectivity=8)[2][1:, cv2.CC_STAT_AREA]  # the first is the paper
+    areas = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)[2][
+        1:, cv2.CC_STAT_AREA
+    ]  # the first is the paper
     return float(areas.sum(dtype=float) ** 2 / (areas.astype(float) ** 2).sum()) if len(areas) else 0.0
 
 
-def make_views(picture: NDArray[np.uint8], *, ink: bool) -> NDArray[np.uint8]:
+def make_views(picture: NDArray[np.uint8], ink: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     """Makes what a judge sees of a picture.
 
     Of ink there are three crops: all of it, most of it, and the strokes alone. From several views the judge learns to
@@ -43,16 +44,15 @@ def make_views(picture: NDArray[np.uint8], *, ink: bool) -> NDArray[np.uint8]:
 
     Args:
         picture: As `decode_rgb` returns it.
-        ink: Whether the data set is ink on paper.
+        ink: bool [height, width], its ink as `find_ink` finds it; None unless the data set is ink on paper.
 
     Returns:
         uint8 [3, SIZE, SIZE, 1], 255 where there is ink; or of other pictures uint8 [2, PICTURE_SIZE, PICTURE_SIZE, 3].
     """
-    if not ink:
+    if ink is None:
         return np.stack([fit_picture(picture), fit_picture(crop_subject(picture))])
-    mask = find_ink(convert_to_gray(picture))
-    strokes = isolate_strokes(np.where(mask, np.uint8(255), np.uint8(0))) > 0
-    crops = [crop_ink(mask, 0), crop_ink(mask, SPECKS), crop_ink(strokes, 0)]
+    strokes = isolate_strokes(np.where(ink, np.uint8(255), np.uint8(0))) > 0
+    crops = [crop_ink(ink, 0), crop_ink(ink, SPECKS), crop_ink(strokes, 0)]
     return np.stack([fit_into_square(np.where(crop, np.uint8(255), np.uint8(0))) for crop in crops])[..., None]
 
 

@@ -183,9 +183,10 @@ def _apply_policy(outcome: Outcome, issue: Issue, policy: Policy) -> Outcome:
     if issue.confidence >= thresholds.get(issue.action, math.inf):
         return outcome.drop("policy", issue.why)
     # A stricter policy than the audit, which says to look at an image from a doubt of 0.7 on.
-    doubt = 1 - (1 if issue.label_probability is None else issue.label_probability)
-    if issue.action in ("", "keep_one") and doubt > policy.doubt_confidence:
-        return outcome.drop("policy", f"That it is {outcome.label} has a probability of {1 - doubt:.2f} alone.")
+    probability = issue.label_probability
+    is_doubted = probability is not None and 1 - probability > policy.doubt_confidence
+    if is_doubted and issue.action in ("", "keep_one"):
+        return outcome.drop("policy", f"That it is {outcome.label} has a probability of {probability:.2f} alone.")
     return outcome
 
 

@@ -127,9 +127,9 @@ class Cluster:
 
     @property
     def namespace(self) -> str:
-        """The namespace of Kubernetes in which the runs are; of a server with users that of the user.
+        """The Kubernetes namespace of the runs; on a server with users, each user has one.
 
-        kfp may have kept it in a file of its own, which is nothing to a server without users.
+        kfp may have saved that in a file of its own, which a server without users ignores.
         """
         client = self._client
         kept = client.get_user_namespace() if client and client.health["multi_user"] else ""

@@ -87,27 +87,21 @@ _FOR_KUBERNETES = ("requests", "node_selector", "tolerations", "timeout", "image
 # Of Vertex AI's largest machine the CPUs, and the bytes of memory; and the form of its accelerators' names.
 _VERTEX_CPUS, _VERTEX_MEMORY = 96, 624 * 10**9
 _VERTEX_ACCELERATOR = re.compile(r"(NVIDIA|TPU)_[A-Z0-9_]+")
-_DECIMAL = {"m": 1e-3, "": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
-_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 
 
 def _find_unfit_for_vertex(stage: StageConfig) -> Iterator[str]:
     """What of a stage's settings no machine of Vertex AI Pipelines has, a field and the reason each."""
-    if (cpu := stage.limits.cpu) and _read_quantity(cpu) > _VERTEX_CPUS:
+    from kubernetes.utils.quantity import parse_quantity  # here, since its package takes long and only this needs it
+
+    if (cpu := stage.limits.cpu) and parse_quantity(cpu) > _VERTEX_CPUS:
         yield f"limits.cpu: is {cpu}, but a machine of Vertex AI Pipelines has at most {_VERTEX_CPUS} CPUs"
-    if (memory := stage.limits.memory) and _read_quantity(memory) > _VERTEX_MEMORY:
+    if (memory := stage.limits.memory) and parse_quantity(memory) > _VERTEX_MEMORY:
         yield f"limits.memory: is {memory}, but a machine of Vertex AI Pipelines has at most 624G"
     if stage.accelerator and not _VERTEX_ACCELERATOR.fullmatch(stage.accelerator.type):
         yield (
             f"accelerator.type: is {quote(stage.accelerator.type)}, but Vertex AI Pipelines has names of its own, such "
             "as NVIDIA_TESLA_T4"
         )
-
-
-def _read_quantity(text: str) -> float:
-    """The number that Kubernetes means by 500m or 16Gi."""
-    number = text.rstrip("mKMGTPEi")
-    return float(number) * (_DECIMAL | _BINARY)[text.removeprefix(number)]
 
 
 class Endpoint(Strict):

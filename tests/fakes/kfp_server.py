@@ -352,7 +352,7 @@ class KfpServer:
         self._tell_kubernetes("ScheduledWorkflow", f"scheduled-{uuid.uuid4().hex[:5]}", fields)
         check_texts(body)
         fields |= {key: body.get(key) for key in ("trigger", "no_catchup", "mode")}
-        fields["namespace"] = self._namespace(fields) or NAMESPACE  # that of the scheduled workflow
+        fields["namespace"] = self._namespace(fields) or NAMESPACE  # where the scheduled workflow is
         status = {"ENABLE": "ENABLED"}.get(body.get("mode"), "DISABLED")
         return self._new("recurring_run", **fields, max_concurrency=str(body["max_concurrency"]), status=status)
 

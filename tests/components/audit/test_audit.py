@@ -28,6 +28,7 @@ from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
 from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import write_manifest
+from components.shared.ink import find_ink
 from tests.conftest import ROOT, contents, ingest_folder
 from tests.pages import Page
 from tests.rows import make_augmented, make_issue
@@ -152,7 +153,7 @@ def test_parts_of_ink_are_counted_by_their_size(light: bool):
         page[20:60, 10 + 12 * number : 15 + 12 * number] = 20
 
     def count() -> float:
-        return count_parts(255 - page if light else page)
+        return count_parts(find_ink(255 - page if light else page))
 
     assert count() == pytest.approx(7)
     page[60, 15] = 20  # at the corner of the first bar
@@ -161,7 +162,7 @@ def test_parts_of_ink_are_counted_by_their_size(light: bool):
     assert count() == pytest.approx(7, abs=0.4)
     page[66:86, 10:110] = 20  # 2,000 pixels beside the 1,400 of the bars
     assert 2 < count() < 3
-    assert count_parts(np.full((9, 9), 250, np.uint8)) == 0
+    assert count_parts(find_ink(np.full((9, 9), 250, np.uint8))) == 0
 
 
 def test_images_are_fragmented_beside_those_of_their_label():

@@ -195,7 +195,7 @@ def test_kubectl_shows_and_ends_what_is_perhaps_there(lab: Lab, tmp_path: Path):
 
 @needs_kubectl
 def test_kubectl_tells_why_a_stage_waits(lab: Lab, tmp_path: Path):
-    """Where submit.py is given an address it does not know which kubeconfig is that of the cluster."""
+    """Given an address, submit.py cannot tell which kubeconfig belongs to the cluster."""
     with KfpServer(folder=tmp_path) as server:
         lab = lab._replace(server=server)
         environment = {"KFP_CA_FILE": str(server.ca_file)}
