@@ -47,6 +47,7 @@ def build(stages: Stages) -> BaseComponent:
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
         seed: int = settings["seed"],
+        seeds: int = settings["seeds"],
     ) -> None:
         settings_of_both = {
             "curated_schema_uri": curated_schema_uri,
@@ -55,6 +56,7 @@ def build(stages: Stages) -> BaseComponent:
             "batch_size": batch_size,
             "learning_rate": learning_rate,
             "seed": seed,
+            "seeds": seeds,
         }
         before = train_before(
             data_uri=data_uri,

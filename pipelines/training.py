@@ -47,6 +47,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
         batch_size: int = settings["batch_size"],
         learning_rate: float = settings["learning_rate"],
         seed: int = settings["seed"],
+        seeds: int = settings["seeds"],
     ) -> Outputs:
         ingest = stages.add_task(
             "ingest",
@@ -78,6 +79,7 @@ def build(stages: Stages, part: str = "") -> BaseComponent:
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
+            seeds=seeds,
         )
         evaluate = stages.add_task("evaluate", f"{prefix}evaluate", model=train.outputs["model"], examples=examples)
         return Outputs(

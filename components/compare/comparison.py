@@ -5,6 +5,7 @@ them, so every figure is a difference of pairs.
 """
 
 from collections.abc import Sequence
+from statistics import mean
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -12,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from components.compare.data_difference import compare_data, find_new_labels, follow_converted
-from components.compare.paired import Bootstrap, compare_accuracy, compare_classes, compute_mcnemar_p
-from components.compare.reading import AFTER, BEFORE, LOSS_AFTER, LOSS_BEFORE, pair_predictions
+from components.compare.paired import Bootstrap, compare_accuracy, compare_classes, compare_seeds, compute_mcnemar_p
+from components.compare.reading import AFTER, BEFORE, LOSS_AFTER, LOSS_BEFORE, list_models, pair_predictions
 from components.compare.report import write_comparison_report
 from components.shared.errors import UserError
 from components.shared.files import new_directory
@@ -27,10 +28,12 @@ from components.shared.formats.comparison import (
     Comparison,
     CorrectedChange,
     NewData,
+    SeedChange,
     SeenInTraining,
     SliceChange,
     SplitComparison,
     UnseenChange,
+    list_verdicts,
     write_comparison,
 )
 from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, list_measured_splits, read_evaluation
@@ -39,6 +42,9 @@ from components.shared.formats.predictions import read_predictions
 from components.shared.metrics import SLICES, slice_accuracy
 from components.shared.summary import count
 
+SEED_NOISE = (
+    "One training of each version cannot tell what the seed changes; three of each would, with the parameter seeds=3."
+)
 SAME_LENGTH = 1.2  # two trainings count as equally long if neither sees this many times the images of the other
 
 
@@ -99,12 +105,8 @@ def compare_evaluations(
     with new_directory(comparison_output) as folder:
         write_comparison(folder, comparison)
         write_comparison_report(report_output, versions.examples, comparison, gallery_size=gallery_size)
-    for figures in comparison["splits"].values():
-        print(f"compare: {figures['verdict']}", flush=True)
-        if figures["corrected"]:
-            print(f"compare: {figures['corrected']['verdict']}", flush=True)
-    if comparison["training_length"]:
-        print(f"compare: {comparison['training_length']}", flush=True)
+    for sentence in list_verdicts(comparison):
+        print(f"compare: {sentence}", flush=True)
     return comparison
 
 
@@ -130,6 +132,12 @@ def list_metrics(comparison: Comparison) -> dict[str, float]:
             f"{split}_newly_right": figures["newly_right"],
             f"{split}_newly_wrong": figures["newly_wrong"],
         }
+        if seeds := figures["seeds"]:
+            metrics |= {
+                f"{split}_mean_accuracy_change": seeds["change"],
+                f"{split}_mean_accuracy_change_margin": seeds["margin"],
+                f"{split}_seeds_p": seeds["p"],
+            }
         if corrected := figures["corrected"]:
             metrics[f"{split}_corrected_accuracy_before"] = corrected["accuracy"]["before"]
             metrics[f"{split}_corrected_accuracy"] = corrected["accuracy"]["after"]
@@ -199,7 +207,8 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
     if not splits:
         raise UserError("before_predictions have no val or test image, so there is nothing to compare the models on.")
     new_labels = find_new_labels(old, new)
-    return {
+    causes = _name_causes(versions)
+    comparison: Comparison = {
         "before": _describe_version(versions.before),
         "after": _describe_version(versions.after),
         "classes": versions.before["classes"],
@@ -207,31 +216,61 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
         "confidence_level": bootstrap.confidence_level,
         "seed": bootstrap.seed,
         "splits": {
-            split: _compare_split(split, versions, new_labels, bootstrap=bootstrap, slice_bins=slice_bins)
+            split: _compare_split(split, versions, new_labels, causes, bootstrap=bootstrap, slice_bins=slice_bins)
             for split in splits
         },
         "data": compare_data(old, new, versions.before["classes"]),
         "training_length": _compare_training_lengths(versions),
     }
+    if not all(figures["seeds"] for figures in comparison["splits"].values()):
+        comparison["seed_noise"] = SEED_NOISE
+    return comparison
 
 
 def _compare_training_lengths(versions: ComparedVersions) -> str:
-    """Says how many times as long the new training was, if that alone may have changed the model; else nothing."""
-    before = _count_trained_images(versions.before, versions.before_predictions)
-    after = _count_trained_images(versions.after, versions.after_predictions)
-    if not before or not after or 1 / SAME_LENGTH < after / before < SAME_LENGTH:
+    """Says how many times as long the new training was, and whether that may have changed the model; else nothing."""
+    ratio, shorter = _divide_training_lengths(versions)
+    if 1 / SAME_LENGTH < ratio < SAME_LENGTH:
         return ""
-    ratio, epochs = after / before, cast("float", versions.before["settings"]["epochs"])
+    longer = (
+        f"The new model was trained {ratio:,.{0 if ratio >= 10 else 1}f} times as long as the previous one, by images"
+        " times epochs, augmented images included"
+    )
+    if shorter.get("has_settled"):
+        return (
+            f"{longer}; that hardly explains a change, since the accuracy on val had settled in the shorter training."
+        )
+    epochs = cast("float", versions.before["settings"]["epochs"])
     equal = round(ratio * epochs)
     tells = (
         f"; a training on the previous version with {count(equal, 'epoch')} would tell"
         if equal not in (0, epochs)
         else ""
     )
-    return (
-        f"The new model was trained {ratio:,.{0 if ratio >= 10 else 1}f} times as long as the previous one, by images"
-        f" times epochs, augmented images included, so part of a change may come from that{tells}."
+    return f"{longer}, so part of a change may come from that{tells}."
+
+
+def _divide_training_lengths(versions: ComparedVersions) -> tuple[float, Evaluation]:
+    """How many times as long the new training was, 1 if that is not known, and the evaluation of the shorter one."""
+    before = _count_trained_images(versions.before, versions.before_predictions)
+    after = _count_trained_images(versions.after, versions.after_predictions)
+    ratio = after / before if before and after else 1.0
+    return ratio, versions.before if ratio >= 1 else versions.after
+
+
+def _name_causes(versions: ComparedVersions) -> str:
+    """Names what may have changed the accuracy besides chance: the data, and what else differs."""
+    causes = ["the data"]
+    before, after = (
+        {name: value for name, value in version["settings"].items() if name not in ("seed", "seeds")}
+        for version in (versions.before, versions.after)
     )
+    if before != after:
+        causes.append("the settings")
+    ratio, shorter = _divide_training_lengths(versions)
+    if not 1 / SAME_LENGTH < ratio < SAME_LENGTH and not shorter.get("has_settled"):
+        causes.append("the length of the training")
+    return " and ".join(causes)
 
 
 def _count_trained_images(evaluation: Evaluation, predictions: pd.DataFrame) -> float:
@@ -251,7 +290,13 @@ def _describe_version(evaluation: Evaluation) -> ComparedVersion:
 
 
 def _compare_split(
-    split: str, versions: ComparedVersions, new_labels: "pd.Series[str]", *, bootstrap: Bootstrap, slice_bins: int
+    split: str,
+    versions: ComparedVersions,
+    new_labels: "pd.Series[str]",
+    causes: str,
+    *,
+    bootstrap: Bootstrap,
+    slice_bins: int,
 ) -> SplitComparison:
     classes, old, new = versions.before["classes"], versions.before_predictions, versions.after_predictions
     pairs = pair_predictions(old, versions.yardstick_predictions, split)
@@ -267,7 +312,7 @@ def _compare_split(
     is_right_before, is_right_after = (pairs[name] == pairs[columns.LABEL] for name in (BEFORE, AFTER))
     return {
         "images": len(pairs),
-        "verdict": _format_verdict(where, overall, bootstrap.confidence_level),
+        "verdict": _format_verdict(where, overall, causes, bootstrap.confidence_level),
         **overall,
         "macro_f1": macro_f1,
         "classes": {
@@ -277,7 +322,9 @@ def _compare_split(
         "slices": _compare_slices(pairs, slice_bins, bootstrap),
         "seen_in_training": SeenInTraining(before=int(seen_before.sum()), after=int(seen_after.sum())),
         "unseen": _compare_unseen(pairs, ~(seen_before | seen_after), bootstrap),
-        "corrected": None if is_untouched or stayed.empty else _compare_corrected(split, pairs, stayed, bootstrap),
+        "corrected": None
+        if is_untouched or stayed.empty
+        else _compare_corrected(split, pairs, stayed, causes, bootstrap),
         "new_data": _describe_new_data(split, versions),
         "newly_right_images": _list_images(pairs[is_right_after & ~is_right_before], LOSS_BEFORE),
         "newly_wrong_images": _list_images(pairs[is_right_before & ~is_right_after], LOSS_AFTER),
@@ -290,14 +337,22 @@ def _compare_accuracy(pairs: pd.DataFrame, bootstrap: Bootstrap) -> AccuracyChan
     newly_right, newly_wrong = int((after & ~before).sum()), int((before & ~after).sum())
     return {
         "accuracy": compare_accuracy(before, after, bootstrap),
+        "seeds": compare_seeds(_find_right(pairs, BEFORE), _find_right(pairs, AFTER), bootstrap),
         "newly_right": newly_right,
         "newly_wrong": newly_wrong,
         "mcnemar_p": compute_mcnemar_p(newly_right, newly_wrong),
     }
 
 
-def _format_verdict(where: str, overall: AccuracyChange, confidence_level: float) -> str:
+def _find_right(pairs: pd.DataFrame, version: str) -> NDArray[np.bool_]:
+    """Whether each model of a version is right, bool [models, images]."""
+    return np.array([pairs[name] == pairs[columns.LABEL] for name in list_models(pairs, version)])
+
+
+def _format_verdict(where: str, overall: AccuracyChange, causes: str, confidence_level: float) -> str:
     """Says in a sentence how the accuracy changed on some images."""
+    if seeds := overall["seeds"]:
+        return _format_seeds_verdict(where, seeds, causes, confidence_level)
     accuracy, p = overall["accuracy"], overall["mcnemar_p"]
     before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"
@@ -309,13 +364,38 @@ def _format_verdict(where: str, overall: AccuracyChange, confidence_level: float
     )
 
 
+def _format_seeds_verdict(where: str, seeds: SeedChange, causes: str, confidence_level: float) -> str:
+    """Says in a sentence what the data changed, and how much of it the seeds may explain."""
+    before, after = seeds["before"], seeds["after"]
+    is_even = len(before) == len(after)
+    trainings = f"{len(before)} trainings each" if is_even else f"{len(before)} and {len(after)} trainings"
+    return (
+        f"On {where} the mean accuracy went from {mean(before):.3f} to {mean(after):.3f}: {seeds['change']:+.3f} from"
+        f" {causes}, ± {seeds['margin']:.3f} from the seed ({trainings},"
+        f" {min(before):.3f} to {max(before):.3f} before and {min(after):.3f} to {max(after):.3f} after;"
+        f" {100 * confidence_level:g} % over images {seeds['low']:+.3f} to {seeds['high']:+.3f}),"
+        f" which {_judge_seeds(seeds)}."
+    )
+
+
+def _judge_seeds(seeds: SeedChange) -> str:
+    """Says whether other seeds or other images of the same kind might have shown no such change."""
+    is_of_seed = abs(seeds["change"]) <= seeds["margin"]
+    is_of_images = seeds["low"] <= 0 <= seeds["high"]
+    if is_of_seed:
+        return "chance may explain" if is_of_images else "the seed may explain"
+    return "the choice of images may explain" if is_of_images else "is more than chance explains"
+
+
 def _judge(change: AccuracyChange, confidence_level: float) -> str:
-    """Says whether other images of the same kind might have shown no such change."""
+    """Says whether other images of the same kind might have shown no such change from one model to the other."""
     is_in_interval = change["accuracy"]["low"] <= 0 <= change["accuracy"]["high"]
     is_in_test = change["mcnemar_p"] >= 1 - confidence_level
     if is_in_interval != is_in_test:
         return "may or may not be chance: the interval and the test disagree"
-    return "chance may explain" if is_in_test else "is more than chance explains"
+    if is_in_test:
+        return "chance may explain"
+    return "is more than the choice of images explains, but one seed cannot tell how much of it is of the data"
 
 
 def _compare_slices(pairs: pd.DataFrame, bins: int, bootstrap: Bootstrap) -> list[SliceChange]:
@@ -357,7 +437,9 @@ def _take_new_labels(pairs: pd.DataFrame, new_labels: "pd.Series[str]") -> pd.Da
     return stayed.assign(**{columns.LABEL: stayed[columns.FILENAME].map(new_labels)})
 
 
-def _compare_corrected(split: str, pairs: pd.DataFrame, stayed: pd.DataFrame, bootstrap: Bootstrap) -> CorrectedChange:
+def _compare_corrected(
+    split: str, pairs: pd.DataFrame, stayed: pd.DataFrame, causes: str, bootstrap: Bootstrap
+) -> CorrectedChange:
     change = _compare_accuracy(stayed, bootstrap)
     relabelled = int((stayed[columns.LABEL] != pairs[columns.LABEL].loc[stayed.index]).sum())
     where = f"the {count(len(stayed), f'{split} image')} that stayed"
@@ -365,7 +447,7 @@ def _compare_corrected(split: str, pairs: pd.DataFrame, stayed: pd.DataFrame, bo
     return {
         "images": len(stayed),
         "relabelled": relabelled,
-        "verdict": _format_verdict(where, change, bootstrap.confidence_level),
+        "verdict": _format_verdict(where, change, causes, bootstrap.confidence_level),
         **change,
     }
 

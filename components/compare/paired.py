@@ -4,16 +4,17 @@ The bootstrap resamples images, each with its label and both predictions. Only h
 occurs matters, so a resample is one draw from the multinomial distribution over the combinations. That is equivalent to
 drawing images with replacement, but much faster. Intervals are percentile intervals (Efron and Tibshirani, An
 Introduction to the Bootstrap, 1993, chapter 13). Like the test, they hold for these two models and for images like
-these; they do not include what another seed of the training would change.
+these; what another seed of the training would change, only several trainings of each version tell.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
-from components.shared.formats.comparison import FigureChange
+from components.shared.formats.comparison import FigureChange, SeedChange
 
 Array = NDArray[Any]  # docstrings give the type and the shape
 
@@ -78,6 +79,49 @@ def compare_classes(
     return of_classes, _summarize(macro_before, macro_after, bootstrap)
 
 
+def compare_seeds(before: Array, after: Array, bootstrap: Bootstrap) -> SeedChange | None:
+    """Measures how the mean accuracy over the seeds changes, and what other seeds or other images might have shown.
+
+    The seeds are compared by Welch's t-test and interval, which assume nothing of how much the seeds of either version
+    differ (Welch, Biometrika 34, 1947); that trainings with the same seed are not paired loses little, since other
+    images soon lead to other weights. The images are resampled as above, by their share of right models.
+
+    Args:
+        before: Whether each model of the first version is right, bool [models, images].
+        after: The same of the second version.
+        bootstrap: How the interval over images is drawn; its confidence level is that of both intervals.
+
+    Returns:
+        The change; None unless there are two models of each version.
+    """
+    if min(len(before), len(after)) < 2:
+        return None
+    accuracies = before.mean(axis=1), after.mean(axis=1)
+    margin, p = _test_welch(*accuracies, bootstrap.confidence_level)
+    differences, frequencies = np.unique(after.mean(axis=0) - before.mean(axis=0), return_counts=True)
+    low, high = _bound(_resample(frequencies, bootstrap) @ differences / before.shape[1], bootstrap)
+    return {
+        "before": accuracies[0].tolist(),
+        "after": accuracies[1].tolist(),
+        "change": float(accuracies[1].mean() - accuracies[0].mean()),
+        "margin": margin,
+        "p": p,
+        "low": low,
+        "high": high,
+    }
+
+
+def _test_welch(before: Array, after: Array, confidence_level: float) -> tuple[float, float]:
+    """Half the width of the interval of the difference of means, and the p-value of the two-sided test."""
+    if not np.ptp(before) and not np.ptp(after):  # no seed makes a difference, so the test is not defined
+        return 0.0, float(before[0] == after[0])
+    of_before, of_after = (values.var(ddof=1) / len(values) for values in (before, after))  # variances of the means
+    error = math.sqrt(of_before + of_after)
+    freedom = error**4 / (of_before**2 / (len(before) - 1) + of_after**2 / (len(after) - 1))
+    errors = abs(after.mean() - before.mean()) / error
+    return float(t.ppf((1 + confidence_level) / 2, freedom) * error), float(2 * t.sf(errors, freedom))
+
+
 def compute_mcnemar_p(newly_right: int, newly_wrong: int) -> float:
     """Computes the p-value of McNemar's exact test, whose null hypothesis is that both models are right equally often.
 
@@ -118,12 +162,18 @@ def _score(counts: Array, labels: Array, predictions: Array, *, classes: int) ->
 
 def _summarize(before: Array, after: Array, bootstrap: Bootstrap) -> FigureChange:
     """Summarizes a figure of both models: the first value is that of the images, the others are of resamples."""
-    tail = (1 - bootstrap.confidence_level) / 2
-    low, high = np.nanquantile((after - before)[1:], [tail, 1 - tail])
+    low, high = _bound(after - before, bootstrap)
     return {
         "before": float(before[0]),
         "after": float(after[0]),
         "change": float(after[0] - before[0]),
-        "low": float(low),
-        "high": float(high),
+        "low": low,
+        "high": high,
     }
+
+
+def _bound(changes: Array, bootstrap: Bootstrap) -> tuple[float, float]:
+    """The percentile interval of changes, the first of which is that of the images, and the others of resamples."""
+    tail = (1 - bootstrap.confidence_level) / 2
+    low, high = np.nanquantile(changes[1:], [tail, 1 - tail])
+    return float(low), float(high)

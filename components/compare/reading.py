@@ -20,20 +20,21 @@ def pair_predictions(before: pd.DataFrame, yardstick: pd.DataFrame, split: str) 
         split: The split.
 
     Returns:
-        The rows of `before`, by file name, with the columns BEFORE, AFTER, LOSS_BEFORE and LOSS_AFTER.
+        The rows of `before`, by file name, with the columns BEFORE, AFTER, LOSS_BEFORE and LOSS_AFTER, and those of
+        further seeds, which begin with BEFORE and AFTER.
 
     Raises:
         UserError: The two have different images in the split, or different labels.
     """
     identity = [columns.FILENAME, columns.SHA256, columns.LABEL]
-    renamed = {columns.PREDICTION: AFTER, columns.LOSS: LOSS_AFTER}
+    renamed = _name_predictions(yardstick, AFTER) | {columns.LOSS: LOSS_AFTER}
     pairs = before[before[columns.SPLIT] == split].merge(
         yardstick[yardstick[columns.SPLIT] == split][[*identity, *renamed]].rename(columns=renamed),
         how="outer",
         on=identity,
         indicator=True,
     )
-    pairs = pairs.rename(columns={columns.PREDICTION: BEFORE, columns.LOSS: LOSS_BEFORE})
+    pairs = pairs.rename(columns=_name_predictions(before, BEFORE) | {columns.LOSS: LOSS_BEFORE})
     alone = pairs[pairs["_merge"] != "both"].sort_values(columns.FILENAME)
     if len(alone):
         raise UserError(
@@ -42,3 +43,14 @@ def pair_predictions(before: pd.DataFrame, yardstick: pd.DataFrame, split: str) 
             "the previous version."
         )
     return pairs.sort_values(columns.FILENAME, ignore_index=True)
+
+
+def list_models(pairs: pd.DataFrame, version: str) -> list[str]:
+    """Lists the columns with what each model of a version predicts, BEFORE or AFTER, that of its first seed first."""
+    return [name for name in pairs.columns if name == version or str(name).startswith(f"{version}_")]
+
+
+def _name_predictions(table: pd.DataFrame, version: str) -> dict[str, str]:
+    """The names that the columns with predictions of a version get beside those of the other."""
+    first, *others = columns.list_predictions(table)
+    return {first: version} | {name: f"{version}_{name}" for name in others}

@@ -1,6 +1,6 @@
 """The summary of compare: whether the next version is better."""
 
-from components.shared.formats.comparison import DIFFERENCES, Comparison
+from components.shared.formats.comparison import DIFFERENCES, Comparison, list_verdicts
 from components.shared.summary import write_summary
 
 
@@ -11,10 +11,8 @@ def write_comparison_summary(output: str, comparison: Comparison) -> None:
         output: The file to write.
         comparison: The content of comparison.json.
     """
-    sentences = []
     figures: dict[str, int | str] = {}
     for split, of_split in comparison["splits"].items():
-        sentences += [each["verdict"] for each in (of_split, of_split["corrected"]) if each]
         figures |= {
             f"images of {split} that are newly right": of_split["newly_right"],
             f"images of {split} that are newly wrong": of_split["newly_wrong"],
@@ -26,7 +24,7 @@ def write_comparison_summary(output: str, comparison: Comparison) -> None:
     }
     write_summary(
         output,
-        " ".join([*sentences, comparison["training_length"]]),
+        " ".join(list_verdicts(comparison)),
         figures | versions,
         "look at the images that are newly wrong in the report. If the next version is better, adopt.py keeps it.",
     )

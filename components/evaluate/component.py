@@ -25,14 +25,16 @@ def evaluate(
     """Predicts every image of the examples and measures the model on val and test.
 
     Args:
-        model: The SavedModel, as train writes it.
+        model: The SavedModel, as train writes it. The models of further seeds in it are measured too, but only for
+            their accuracy.
         examples: The folder of shards, as ingest writes it; of the classes that the model was trained on.
         batch_size: The number of images that are predicted at once.
         slice_bins: The number of slices, with equally many images, into which each scalar is cut.
         gallery_size: The most images that a gallery of the report shows.
         evaluation: A folder with evaluation.json: every figure, the data version and the settings of the training.
         predictions: A CSV file with a row per image; in each split those with the highest loss come first.
-        metrics: The figures of val and test. The metadata holds the data version.
+        metrics: The figures of val and test; with several seeds also the mean, least and highest accuracy. The metadata
+            holds the data version.
         val_confusion_matrix: The images of val by given label (rows) and prediction (columns); empty if there are more
             than 100 classes. Of two classes also the ROC curve of the second one.
         test_confusion_matrix: The same for test; empty if there is no test split as well.
@@ -45,6 +47,7 @@ def evaluate(
     from components.evaluate.evaluation import evaluate_model
     from components.evaluate.summary import write_evaluation_summary
     from components.shared.formats.evaluation import SCALAR_METRICS, list_measured_splits
+    from components.shared.seeds import summarize_seeds
 
     result = evaluate_model(
         model.path,
@@ -64,5 +67,6 @@ def evaluate(
             rates = curve["false_positive_rate"], curve["true_positive_rate"]
             matrices[split].log_roc_curve(*rates, curve["threshold"])
         log_metrics(metrics, {f"{split}_{name}": figures[name] for name in SCALAR_METRICS})
+        log_metrics(metrics, summarize_seeds(f"{split}_accuracy", figures.get("accuracies", [])))
     metrics.metadata["data_version"] = result["data_version"]
     write_evaluation_summary(summary.path, result)

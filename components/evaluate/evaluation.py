@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,13 @@ from components.shared.formats import model as model_format
 from components.shared.formats import predictions as columns
 from components.shared.formats.evaluation import MEASURED_SPLITS, Evaluation, write_evaluation
 from components.shared.formats.examples import ExampleSet, ImageExample, open_examples
-from components.shared.formats.predictions import describe_image, name_probability, write_predictions
+from components.shared.formats.model import list_seed_models
+from components.shared.formats.predictions import (
+    describe_image,
+    name_probability,
+    name_seed_prediction,
+    write_predictions,
+)
 from components.shared.formats.training import Training, read_training
 
 
@@ -87,6 +94,9 @@ def predict_images(model: str, examples: ExampleSet, batch_size: int) -> pd.Data
     table[columns.LOSS] = -np.log(np.clip(matrix[np.arange(len(labels)), labels], np.finfo(np.float32).eps, 1))
     for i, name in enumerate(classes):
         table[name_probability(name)] = matrix[:, i]
+    for seed, folder in list_seed_models(model).items():
+        of_seed = [probabilities for _, _, probabilities in _predict_batches(str(folder), examples, batch_size)]
+        table[name_seed_prediction(seed)] = np.array(classes)[np.concatenate(of_seed).argmax(axis=1)]
     order = table[columns.SPLIT].map(list(examples.manifest.splits).index)
     return table.iloc[np.lexsort([table[columns.FILENAME], -table[columns.LOSS], order])].reset_index(drop=True)
 
@@ -100,12 +110,13 @@ def _predict_batches(
         UserError: The model cannot be read or predicts something else, or it cannot decode an image.
     """
     advice = "give a model that train made"
+    name = f", seed {Path(model).name}" if Path(model).parent.name == model_format.SEEDS else ""
     signature: Any = model_format.load_saved_model(model, advice).signatures.get(model_format.SIGNATURE)
     if signature is None:
         raise UserError(f"{model}: has no signature {model_format.SIGNATURE}; {advice}.")
     classes = len(examples.manifest.classes)
     for split in examples.manifest.splits:
-        print(f"evaluate: predicting {split}", flush=True)
+        print(f"evaluate: predicting {split}{name}", flush=True)
         left = examples.read(split)
         while images := list(islice(left, batch_size)):
             try:
@@ -146,6 +157,8 @@ def _measure(predictions: pd.DataFrame, *, training: Training, examples: Example
         "classes": examples.manifest.classes,
         "train": {"images": len(rows["train"])},
     }
+    if "has_settled" in training:
+        evaluation["has_settled"] = training["has_settled"]
     for split in MEASURED_SPLITS:
         if split in rows:
             evaluation[split] = measure_split(rows[split], examples.manifest.classes, slice_bins)

@@ -7,7 +7,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, r
 
 from components.shared.formats import predictions as columns
 from components.shared.formats.evaluation import RocCurve, SplitFigures
-from components.shared.formats.predictions import name_probability
+from components.shared.formats.predictions import list_predictions, name_probability
 from components.shared.metrics import bound_share, slice_accuracy
 
 MOST_POINTS = 200  # of an ROC curve, which Kubeflow Pipelines keeps in its database
@@ -44,6 +44,8 @@ def measure_split(rows: pd.DataFrame, classes: list[str], slice_bins: int) -> Sp
         "slices": slice_accuracy(rows, slice_bins),
         "confusion_matrix": confusion_matrix(labels, predictions, labels=classes).tolist(),
     }
+    if len(of_seeds := list_predictions(rows)) > 1:
+        figures["accuracies"] = [float((rows[name] == labels).mean()) for name in of_seeds]
     if len(classes) == 2 and labels.nunique() == 2:
         figures["roc_curve"] = trace_roc_curve(labels == classes[1], rows[name_probability(classes[1])])
     return figures

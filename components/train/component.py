@@ -18,6 +18,7 @@ def train(
     optimizer: dict,
     loss: dict,
     seed: int,
+    seeds: int,
     model: Output[Model],
     history: Output[Artifact],
     event_files: Output[Artifact],
@@ -38,19 +39,22 @@ def train(
         optimizer: An optimizer of Keras, likewise.
         loss: A loss of Keras, likewise.
         seed: The same seed, 0 to 4294967295, gives the same model.
-        model: A SavedModel whose signature `serving_default` takes encoded images, with training.json beside it. Its
-            metadata holds the settings, the model's name among them, and the data version.
-        history: A CSV file with a row of metrics per epoch.
+        seeds: The number of trainings, with this seed and those above it.
+        model: A SavedModel whose signature `serving_default` takes encoded images, with training.json beside it, and in
+            `seeds/` the models of further seeds. Its metadata holds the settings, the model's name among them, and the
+            data version.
+        history: A CSV file with a row of metrics per epoch of the first training.
         event_files: A folder for TensorBoard, with the same metrics and the learning rate, in `train/` and
-            `validation/`.
-        metrics: The epoch that was kept, its accuracy and loss on val, and the number of the
-            model's weights.
+            `validation/`; those of further seeds in `seed-<seed>/`.
+        metrics: The epoch that was kept, its accuracy and loss on val, and the number of the model's weights; with
+            several seeds also the mean, least and highest accuracy on val.
         report: An HTML page with the curves.
         summary: A Markdown file for Kubeflow Pipelines' page of the task.
 
     Raises:
         SystemExit: A setting or an input is wrong; the message says what to do.
     """
+    from components.shared.seeds import summarize_seeds
     from components.train.settings import TrainingSettings
     from components.train.summary import write_training_summary
     from components.train.training import train_model
@@ -67,6 +71,7 @@ def train(
             optimizer=optimizer,
             loss=loss,
         ),
+        seeds=seeds,
         model_output=model.path,
         history_output=history.path,
         event_files_output=event_files.path,
@@ -80,6 +85,7 @@ def train(
             "val_accuracy": training["val_accuracy"],
             "val_loss": training["val_loss"],
             "parameters": training["parameters"],
+            **summarize_seeds("val_accuracy", training.get("val_accuracies", [])),
         },
     )
     write_training_summary(summary.path, training)

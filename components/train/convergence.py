@@ -9,6 +9,11 @@ LAST = 0.2  # share of the epochs that is compared with as many before them
 ERRORS = 2  # standard errors that the mean must have risen by; epochs jump by less without rising
 
 
+def has_settled(history: Sequence[Epoch]) -> bool:
+    """Whether the accuracy on val has come to rest at the end; False also if the epochs are too few to tell."""
+    return round(LAST * len(history)) >= 2 and not describe_rise(history)
+
+
 def describe_rise(history: Sequence[Epoch]) -> str:
     """Says so if the accuracy on val still rises.
 

@@ -15,9 +15,11 @@ from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
 from components.shared.formats.examples import ExampleSet, open_examples
+from components.shared.formats.model import SEEDS
 from components.shared.formats.training import Epoch, Progress, Settings, Training, write_history, write_training
 from components.shared.formats.transformed import read_model_name
-from components.train.convergence import describe_rise
+from components.shared.seeds import format_seeds
+from components.train.convergence import describe_rise, has_settled
 from components.train.report import write_training_report
 from components.train.serving import export_model
 from components.train.settings import TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
@@ -32,20 +34,30 @@ class LoadedSplit(NamedTuple):
     labels: NDArray[np.int64] | NDArray[np.float32]  # [images], or one-hot [images, classes] if the loss wants that
 
 
+class TrainedModel(NamedTuple):
+    """A model with the best of its weights, and how it came to them."""
+
+    seed: int
+    model: keras.Model
+    history: list[Epoch]
+
+
 def train_model(
     transformed_examples: str,
     transform_graph: str,
     *,
     settings: TrainingSettings,
+    seeds: int = 1,
     model_output: str,
     history_output: str,
     event_files_output: str,
     report_output: str,
 ) -> Training:
-    """Trains the model and keeps the weights of the best epoch (see rank_epoch).
+    """Trains the model and keeps the weights of the best epoch (see rank_epoch); the same for each further seed.
 
     Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and as event files, and the
-    curves as HTML. The arguments are those of the component (component.py).
+    curves as HTML. A model of a further seed is the one that a training with that seed alone makes. The arguments are
+    those of the component (component.py).
 
     Returns:
         The content of `training.json`.
@@ -55,50 +67,87 @@ def train_model(
             number.
     """
     check_settings(settings)
+    check_seeds(settings.seed, seeds)
     name = read_common_model(transformed_examples, transform_graph)
     fixed = load_model(name)
     examples = open_examples(transformed_examples)
     classes = examples.manifest.classes
     check_loss(settings, len(classes))
-    keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     shape = (*fixed.SIZE, fixed.CHANNELS)
     train, val = load_split(examples, "train", shape), load_split(examples, "val", shape)
     if not settings.takes_labels:
         train, val = encode_labels(train, len(classes)), encode_labels(val, len(classes))
-    model = build_checked(fixed, name, len(classes))
-    _compile(model, settings, train)
     described: Settings = {"model": name, **settings.describe()}
     version = examples.manifest.data_version
     folder = Path(event_files_output).parent
     run_name = "/".join(folder.parts[-2:])  # here the pipeline with its time, and the task
-    with (
-        new_directory(event_files_output) as event_files,
-        report_to_mlflow(run_name, version, described, str(folder)) as report_epoch,
-    ):
+
+    def train_with(seed: int, event_files: Path, report_epoch: Callable[[Epoch], None]) -> TrainedModel:
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(seed)
+        model = build_checked(fixed, name, len(classes))
+        own = settings._replace(seed=seed)
+        _compile(model, own, train)
+        label = f"seed {seed}, " if seeds > 1 else ""
         history = _fit(
-            model, train=train, val=val, settings=settings, event_files=event_files, report_epoch=report_epoch
+            model, train=train, val=val, settings=own, label=label, event_files=event_files, report_epoch=report_epoch
         )
-    rise = describe_rise(history)
+        return TrainedModel(seed, model, history)
+
+    with new_directory(event_files_output) as event_files:
+        with report_to_mlflow(run_name, version, described, str(folder)) as report_epoch:
+            trained = [train_with(settings.seed, event_files, report_epoch)]
+        for seed in range(settings.seed + 1, settings.seed + seeds):
+            trained.append(train_with(seed, event_files / f"seed-{seed}", lambda row: None))
+    rise = next(filter(None, (describe_rise(each.history) for each in trained)), "")
     if rise:
         print(f"train: {rise}", flush=True)
-    best = max(history, key=rank_epoch)
-    training: Training = {
-        "data_version": version,
+    has_all_settled = all(has_settled(each.history) for each in trained)
+    trainings = [
+        _describe_training(each, version, classes, described, has_all_settled=has_all_settled) for each in trained
+    ]
+    if seeds > 1:
+        trainings[0]["settings"] = trainings[0]["settings"] | {"seeds": seeds}
+        trainings[0]["val_accuracies"] = [training["val_accuracy"] for training in trainings]
+        print(f"train: val_accuracy of {seeds} seeds {format_seeds(trainings[0]['val_accuracies'])}", flush=True)
+    with new_directory(model_output) as folder:
+        for each, training in zip(trained, trainings, strict=True):
+            place = folder if each is trained[0] else folder / SEEDS / str(each.seed)
+            export_model(each.model, transform_graph=transform_graph, classes=classes, folder=place)
+            write_training(place, training)
+        with new_file(history_output) as path:
+            write_history(path, trained[0].history)
+        write_training_report(report_output, [each.history for each in trained], trainings[0], rise)
+    return trainings[0]
+
+
+def check_seeds(seed: int, seeds: int) -> None:
+    """Checks how often the model is to be trained.
+
+    Raises:
+        UserError: Not at all, or with seeds that are too large.
+    """
+    if seeds < 1:
+        raise UserError(f"seeds is {seeds}; it must be 1 or more.")
+    if seed + seeds > 2**32:
+        raise UserError(f"seeds is {seeds}, and the last seed would be over 4294967295; lower seed, which is {seed}.")
+
+
+def _describe_training(
+    trained: TrainedModel, data_version: str, classes: list[str], settings: Settings, *, has_all_settled: bool
+) -> Training:
+    best = max(trained.history, key=rank_epoch)
+    return {
+        "data_version": data_version,
         "classes": classes,
-        "settings": described,
-        "parameters": model.count_params(),
+        "settings": settings | {"seed": trained.seed},
+        "parameters": trained.model.count_params(),
         "best_epoch": best["epoch"],
         "val_accuracy": best["val_accuracy"],
         "val_loss": best["val_loss"],
+        "has_settled": has_all_settled,
     }
-    with new_directory(model_output) as folder:
-        export_model(model, transform_graph=transform_graph, classes=classes, folder=folder)
-        write_training(folder, training)
-        with new_file(history_output) as path:
-            write_history(path, history)
-        write_training_report(report_output, history, training, rise)
-    return training
 
 
 def read_common_model(transformed_examples: str, transform_graph: str) -> str:
@@ -192,10 +241,14 @@ def _fit(
     train: LoadedSplit,
     val: LoadedSplit,
     settings: TrainingSettings,
+    label: str,
     event_files: Path,
     report_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """Trains the model, leaves the best weights in it, and returns a row of metrics per epoch."""
+    """Trains the model, leaves the best weights in it, and returns a row of metrics per epoch.
+
+    The label says in the log which training it is.
+    """
     shuffled = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train.labels), seed=settings.seed)
     rows: list[Epoch] = []
     ends: list[float] = []  # of the epochs, in seconds
@@ -210,7 +263,7 @@ def _fit(
             best_weights[:] = model.get_weights()
         ends.append(time.monotonic())
         progress = Progress(epoch + 1, settings.epochs, logs["val_accuracy"])
-        print(f"train: {progress}, best {best['val_accuracy']:.3f}{_describe_rest(ends, settings)}", flush=True)
+        print(f"train: {label}{progress}, best {best['val_accuracy']:.3f}{_describe_rest(ends, settings)}", flush=True)
 
     model.fit(
         shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),

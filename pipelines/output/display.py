@@ -4,13 +4,21 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from components.shared.formats.comparison import DIFFERENCES, AccuracyChange, Comparison, read_comparison
+from components.shared.formats.comparison import (
+    DIFFERENCES,
+    AccuracyChange,
+    Comparison,
+    SeedChange,
+    list_verdicts,
+    read_comparison,
+)
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
 from pipelines.output.console import OutputConsole, is_notebook, link_to
 from pipelines.output.live import Progress, show_in_notebook
@@ -87,12 +95,14 @@ def print_figures(folder: Path) -> None:
 
 
 def print_comparison(folder: Path) -> None:
-    """What the new data version changed, in a table, and how its images differ; `folder` has the comparison.json."""
+    """What the new data version changed, in a table and in sentences; `folder` has the comparison.json."""
     console = OutputConsole()
     content = read_comparison(folder)
     console.print(_draw_changes(content))
     counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
     console.print(f"images: {', '.join(counts)}")
+    for sentence in list_verdicts(content):
+        console.print(escape(sentence))
 
 
 def print_steps(steps: Iterable[Step]) -> None:
@@ -152,12 +162,26 @@ def _write_change(name: str, images: int, change: AccuracyChange) -> list[str]:
     ]
 
 
+def _write_seeds(split: str, images: int, seeds: SeedChange) -> list[str]:
+    return [
+        f"{split}, mean of seeds",
+        f"{images:,}",
+        f"{mean(seeds['before']):.3f}",
+        f"{mean(seeds['after']):.3f}",
+        f"{seeds['change']:+.3f}",
+        f"± {seeds['margin']:.3f}",
+        f"{seeds['p']:.2g}",
+    ]
+
+
 def _draw_changes(content: Comparison) -> Table:
     """Both models on the previous version's images and labels, and the new model on those of the new version.
 
-    Where these images or labels were corrected, a row has both models on those that stayed, with their new labels.
+    Where each version was trained with several seeds, a row has the mean of their models. Where these images or labels
+    were corrected, a row has both models on those that stayed, with their new labels.
     """
-    table = Table(title="both models on the images of before; p is McNemar's", title_justify="left")
+    p = "McNemar's, for means Welch's" if any(each.get("seeds") for each in content["splits"].values()) else "McNemar's"
+    table = Table(title=f"both models on the images of before; p is {p}", title_justify="left")
     level = f"{100 * content['confidence_level']:g} %"
     for heading in ("split", "images", "before", "after", "change", level, "p", "new data"):
         width = 13 if heading == level else None  # so that narrow terminals wrap the headings and not the figures
@@ -165,6 +189,8 @@ def _draw_changes(content: Comparison) -> Table:
     for split, figures in content["splits"].items():
         new = figures["new_data"]
         table.add_row(*_write_change(split, figures["images"], figures), f"{new['accuracy']:.3f}" if new else "")
+        if seeds := figures.get("seeds"):
+            table.add_row(*_write_seeds(split, figures["images"], seeds))
         if corrected := figures["corrected"]:
             table.add_row(*_write_change(f"{split}, corrected", corrected["images"], corrected))
     return table

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from components.shared.files import new_file
-from components.shared.formats.comparison import DIFFERENCES, Comparison
+from components.shared.formats.comparison import DIFFERENCES, Comparison, list_verdicts
 from components.shared.formats.evaluation import Evaluation, list_measured_splits
 from components.shared.formats.training import Settings
 from pipelines.output.results import REPORTS, name_report
@@ -88,7 +88,7 @@ def write_index(folder: Path, overview: RunOverview, earlier: EarlierFigures | N
 <p class="soft">{escape(overview.end)}</p>
 {_list_failures(overview)}
 {_tabulate_origin(overview)}
-{_list_verdicts(overview.comparison) if overview.comparison else ""}
+{_write_verdicts(overview.comparison) if overview.comparison else ""}
 {_tabulate_figures(overview.figures, earlier) if overview.figures else ""}
 <h2>Reports, in their order</h2>
 <ol>
@@ -118,14 +118,11 @@ def _tabulate_origin(overview: RunOverview) -> str:
     return f'<div class="scroll"><table>\n{cells}\n</table></div>'
 
 
-def _list_verdicts(comparison: Comparison) -> str:
+def _write_verdicts(comparison: Comparison) -> str:
     """What the next version changed, in sentences, as the report of the comparison has them."""
-    verdicts = []
-    for split in comparison["splits"].values():
-        verdicts += [split["verdict"], *([split["corrected"]["verdict"]] if split["corrected"] else [])]
     counts = ", ".join(f"{comparison['data'][name]:,} {name}" for name in DIFFERENCES if comparison["data"][name])
-    sentences = [f"Images: {counts or 'none changed'}.", *verdicts, comparison.get("training_length", "")]
-    items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences if sentence)
+    sentences = [f"Images: {counts or 'none changed'}.", *list_verdicts(comparison)]
+    items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f"<h2>What has changed</h2>\n<ul>\n{items}\n</ul>"
 
 

@@ -50,6 +50,7 @@ class Forecast(NamedTuple):
 
     trainings: list[int]  # train images of each
     epochs: int
+    seeds: int  # trainings of each, which differ in their seed alone
     audited: int  # images; 0 if there is no audit
     seconds: float | None  # of the whole run, on two cores; None if that is not known
 
@@ -83,7 +84,7 @@ def _forecast_repeated_training(prepared: PreparedRun) -> Forecast | None:
     epochs = int(_get(prepared, "train", "epochs"))
     cost = COSTS.get(model)
     seconds = TASK_START + _estimate_training(cost, prepared, images) if cost else None
-    return Forecast([images], epochs, 0, seconds)
+    return Forecast([images], epochs, _get(prepared, "train", "seeds"), 0, seconds)
 
 
 def _forecast_workload(prepared: PreparedRun, counts: Counts) -> Forecast | None:
@@ -109,7 +110,7 @@ def _forecast_workload(prepared: PreparedRun, counts: Counts) -> Forecast | None
         seconds = TASK_START * len(list_tasks(MessageToDict(prepared.pipeline.pipeline_spec)))
         seconds += sum(_estimate_training(cost, prepared, images) + OTHER_STAGES * images for images in trainings)
         seconds += _estimate_audit(audited, **prepared.stages.parameters["audit"]) if audited else 0
-    return Forecast(trainings, epochs, audited, seconds)
+    return Forecast(trainings, epochs, get("train", "seeds"), audited, seconds)
 
 
 def _get(prepared: PreparedRun, stage: str, name: str) -> Any:
@@ -118,8 +119,8 @@ def _get(prepared: PreparedRun, stage: str, name: str) -> Any:
 
 
 def _estimate_training(cost: Cost, prepared: PreparedRun, images: int) -> float:
-    epochs, batch_size = (_get(prepared, "train", name) for name in ("epochs", "batch_size"))
-    seconds: float = TRAINING_START + epochs * images * (cost.step / batch_size + cost.image)
+    epochs, batch_size, seeds = (_get(prepared, "train", name) for name in ("epochs", "batch_size", "seeds"))
+    seconds: float = TRAINING_START + seeds * epochs * images * (cost.step / batch_size + cost.image)
     return seconds
 
 
@@ -133,6 +134,7 @@ def describe_forecast(forecast: Forecast) -> str:
     first, *others = (f"{count:,}" for count in forecast.trainings)
     epochs = "1 epoch" if forecast.epochs == 1 else f"{forecast.epochs:,} epochs"
     each = " each" if others else ""
+    each += f" with each of {forecast.seeds:,} seeds" if forecast.seeds > 1 else ""
     again = "".join(f" and again on about {count}" for count in others)
     audit = f", and audits {forecast.audited:,}" if forecast.audited else ""
     time = ""

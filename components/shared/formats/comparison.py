@@ -9,7 +9,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
-from components.shared.formats.documents import Count, Finite, Share, read_document, write_document
+from components.shared.formats.documents import Count, Finite, NotNegative, Share, read_document, write_document
 from components.shared.formats.evaluation import Interval
 from components.shared.formats.examples import ClassName, ClassNames, SplitName
 from components.shared.formats.training import Settings
@@ -41,10 +41,23 @@ SliceChange = TypedDict(
 )
 
 
+class SeedChange(TypedDict):
+    """How the accuracy changed on average over several trainings of each version, which differ in their seed alone."""
+
+    before: list[Share]  # of each seed; the first is the `before` of the accuracy of the two models
+    after: list[Share]
+    change: Finite  # of the mean
+    margin: NotNegative  # the change and this to both sides bound what other seeds would show (Welch's interval)
+    p: Share  # of Welch's test
+    low: Finite  # low and high bound what other images would show the change to be, with these models (bootstrap)
+    high: Finite
+
+
 class AccuracyChange(TypedDict):
     """How the accuracy changed, and on how many images."""
 
     accuracy: FigureChange
+    seeds: NotRequired[SeedChange | None]  # None unless both versions were trained with several seeds
     newly_right: Count  # images on which only the new model is right
     newly_wrong: Count  # images on which only the previous model is right
     mcnemar_p: Share  # of the exact, two-sided test
@@ -153,8 +166,9 @@ class Comparison(TypedDict):
     seed: int
     splits: dict[SplitName, SplitComparison]  # val before test; a split without images is left out
     data: DataDifference
-    # A sentence, if one model was trained clearly longer than the other, else empty; earlier versions did not write it.
-    training_length: NotRequired[str]
+    # Sentences, each empty if it does not apply; earlier versions did not write them.
+    training_length: NotRequired[str]  # one model was trained clearly longer than the other
+    seed_noise: NotRequired[str]  # the versions were trained once, so that nobody knows what the seed does
 
 
 # The counts of DataDifference, in the order in which people read them.
@@ -166,6 +180,20 @@ DIFFERENCES: tuple[Literal["relabelled", "moved", "dropped", "added", "altered",
     "altered",
     "augmented",
 )
+
+
+def list_verdicts(comparison: Comparison) -> list[str]:
+    """Lists what the new version changed, and what to know about that, as sentences."""
+    verdicts = []
+    for split in comparison["splits"].values():
+        verdicts += [each["verdict"] for each in (split, split["corrected"]) if each]
+    return verdicts + list_notes(comparison)
+
+
+def list_notes(comparison: Comparison) -> list[str]:
+    """Lists what to know about all changes of accuracy, as sentences."""
+    notes = (comparison.get("training_length", ""), comparison.get("seed_noise", ""))
+    return [note for note in notes if note]
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:

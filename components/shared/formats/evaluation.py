@@ -58,6 +58,7 @@ class SplitFigures(TypedDict):
     images: Annotated[Count, Field(gt=0)]
     accuracy: Share
     accuracy_interval: Interval
+    accuracies: NotRequired[list[Share]]  # with several seeds: of each model, the first of which has all other figures
     macro_f1: Share
     log_loss: NotNegative  # mean cross-entropy, in nats
     calibration_error: NotNegative  # expected calibration error
@@ -79,6 +80,7 @@ class Evaluation(TypedDict):
     data_version: str  # of the images that were predicted
     trained_on: str  # the data version that the model has learned from
     settings: Settings  # of the training
+    has_settled: NotRequired[bool]  # as in Training
     classes: ClassNames
     train: NotRequired[TrainFigures]
     val: NotRequired[SplitFigures]

@@ -1,6 +1,7 @@
 """What a model predicts for every image: a CSV file, by split, those with the highest loss first.
 
-As a pandas table it has the columns below, and `probability_<class>` for each class.
+As a pandas table it has the columns below, and `probability_<class>` for each class. Where the model was trained with
+several seeds, it has `prediction_seed_<seed>` for each model but the first.
 """
 
 from collections.abc import Collection
@@ -31,6 +32,7 @@ HEIGHT = "height"
 WIDTH = "width"
 SCALARS = (MEAN_INTENSITY, CONTRAST, INK_FRACTION, ASPECT_RATIO, BYTES, HEIGHT, WIDTH)
 
+_SEED_PREDICTION = "prediction_seed_"
 _TEXTS = (SPLIT, FILENAME, SHA256, LABEL, PREDICTION)
 _NUMBERS = (*SCALARS, CONFIDENCE, LOSS)
 _ADVICE = "give the predictions as evaluate writes them"
@@ -56,6 +58,16 @@ def name_probability(class_name: str) -> str:
         The name.
     """
     return f"probability_{class_name}"
+
+
+def name_seed_prediction(seed: int) -> str:
+    """Names the column with what the model of another seed predicts."""
+    return f"{_SEED_PREDICTION}{seed}"
+
+
+def list_predictions(table: "pd.DataFrame") -> list[str]:
+    """Lists the columns with the prediction of each seed, that of the model first."""
+    return [PREDICTION, *(name for name in table.columns if str(name).startswith(_SEED_PREDICTION))]
 
 
 def describe_image(split: str, example: ImageExample) -> dict[str, str | float]:
@@ -102,7 +114,8 @@ def write_predictions(table: "pd.DataFrame", path: Path) -> None:
         table: Predictions, as described above.
         path: The CSV file.
     """
-    quoted = table.assign(**{name: table[name].map(quote_formula) for name in _TEXTS})
+    texts = dict.fromkeys([*_TEXTS, *list_predictions(table)])
+    quoted = table.assign(**{name: table[name].map(quote_formula) for name in texts})
     quoted.to_csv(path, index=False, float_format="%.6g")
 
 
@@ -123,7 +136,8 @@ def read_predictions(path: str | Path, classes: Collection[str] | None = None) -
     twice = table[FILENAME][table[FILENAME].duplicated()]
     if len(twice):
         raise UserError(f"{path}: has {twice.iloc[0]} twice; {_ADVICE}.")
-    for column, known in ((SPLIT, SPLITS), (LABEL, classes), (PREDICTION, classes)):
+    of_classes = [(column, classes) for column in (LABEL, *list_predictions(table))]
+    for column, known in ((SPLIT, SPLITS), *of_classes):
         unknown = table[column][~table[column].isin(list(known or ()))]
         if known is not None and len(unknown):
             raise UserError(
@@ -138,13 +152,14 @@ def _read_table(path: str | Path) -> "pd.DataFrame":
     import numpy as np
     import pandas as pd  # here, since the tools have neither
 
-    kinds = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
+    kinds: dict[str, type] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
     try:
         # A class may be called NA or 1. All columns are read, so that a row with too few or too many cells is noticed.
         with open_regular(path) as file:
             header = pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
             for name in header[header.duplicated()]:  # which pandas would rename
                 raise ValueError(f"the column {quote(name)} twice")
+            kinds |= {name: str for name in header if name.startswith(_SEED_PREDICTION)}
             file.seek(0)
             table = pd.read_csv(file, dtype=kinds, keep_default_na=False, low_memory=False)
         if missing := [name for name in kinds if name not in table]:
@@ -160,4 +175,5 @@ def _read_table(path: str | Path) -> "pd.DataFrame":
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or cut(shorten(error))
         raise UserError(f"{path}: cannot be read as predictions ({reason}); {_ADVICE}.") from None
-    return table[list(kinds)].assign(**{name: table[name].map(unquote_formula) for name in _TEXTS})
+    texts = [name for name, kind in kinds.items() if kind is str]
+    return table[list(kinds)].assign(**{name: table[name].map(unquote_formula) for name in texts})

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
@@ -35,6 +35,9 @@ class Training(TypedDict):
     best_epoch: Annotated[int, Field(ge=1)]  # whose weights were kept, 1-based
     val_accuracy: Share  # of that epoch
     val_loss: Finite  # likewise, as the loss of the settings has it
+    # Whether the accuracy on val had come to rest at the end of each training; earlier versions did not write it.
+    has_settled: NotRequired[bool]
+    val_accuracies: NotRequired[list[Share]]  # with several seeds: of the epoch that was kept of each, in their order
 
 
 class Epoch(TypedDict):

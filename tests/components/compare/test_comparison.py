@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from PIL import Image
 
 from components.compare.comparison import ComparisonInputs, compare_evaluations, list_metrics
@@ -356,7 +357,8 @@ def test_images_that_ingest_converts_stay_the_same(tmp_path: Path) -> None:
 
 def test_file_and_metrics_hold_the_result(versions: Versions, capsys: pytest.CaptureFixture[str]) -> None:
     result = versions.compare()
-    assert capsys.readouterr().out.splitlines() == [f"compare: {each['verdict']}" for each in result["splits"].values()]
+    verdicts = [f"compare: {each['verdict']}" for each in result["splits"].values()]
+    assert capsys.readouterr().out.splitlines() == [*verdicts, f"compare: {result['seed_noise']}"]
     assert read_comparison(versions.folder / "outputs/comparison") == result
     assert result["after"] == {
         "data_version": "new.dir",
@@ -387,7 +389,8 @@ def test_verdict_of_a_gain_that_chance_does_not_show(versions: Versions) -> None
     for name, table in (("before", wrong), ("yardstick", before.assign(prediction=before["label"]))):
         versions.write(f"{name}_predictions", table)
     assert versions.compare()["splits"]["val"]["verdict"].endswith(
-        "McNemar p < 0.001), which is more than chance explains."
+        "McNemar p < 0.001), which is more than the choice of images explains, but one seed cannot tell how much of it"
+        " is of the data."
     )
 
 
@@ -574,10 +577,115 @@ def test_longer_training_is_told(
     assert f"compare: {sentence}" in capsys.readouterr().out
 
 
+def test_longer_training_hardly_explains_a_change_where_val_had_settled(versions: Versions) -> None:
+    versions.edit("after", {"settings": {"epochs": 8, "seed": 1}})
+    versions.edit("before", {"has_settled": False})
+    versions.edit("after", {"has_settled": True})
+    assert "part of a change may come from that" in versions.compare("rising")["training_length"]
+    versions.edit("before", {"has_settled": True})
+    versions.edit("after", {"has_settled": False})
+    assert versions.compare("settled")["training_length"].endswith(
+        "augmented images included; that hardly explains a change, since the accuracy on val had settled in the"
+        " shorter training."
+    )
+
+
 def test_training_of_about_the_same_length_or_an_unknown_one_is_not_told(versions: Versions) -> None:
     assert versions.compare()["training_length"] == ""
     versions.edit("after", {"settings": {"epochs": 50, "seed": 1}, "trained_on": "third.dir"})
     assert versions.compare("unknown")["training_length"] == ""
+
+
+# --- seeds -------------------------------------------------------------------------------------
+
+
+def add_seeds(versions: Versions, name: str, shares: list[float]) -> np.ndarray:
+    """Adds the predictions of further seeds, right for these shares; returns the accuracy of all on val."""
+    table = versions.read(f"{name}_predictions")
+    wrong = table["label"].map({"7": "NA", "NA": "$v$", "$v$": "7"})
+    number = table.groupby("split").cumcount() / table.groupby("split")["label"].transform("size")
+    for seed, share in enumerate(shares, start=2):
+        table[f"prediction_seed_{seed}"] = table["label"].where(number < share, wrong)
+    versions.write(f"{name}_predictions", table)
+    val = table[table["split"] == "val"]
+    columns = ["prediction", *(f"prediction_seed_{seed}" for seed in range(2, len(shares) + 2))]
+    return np.array([(val[column] == val["label"]).mean() for column in columns])
+
+
+def test_means_of_several_seeds_are_compared_and_their_noise_is_told(
+    versions: Versions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = add_seeds(versions, "before", [0.5, 0.4])
+    after = add_seeds(versions, "yardstick", [0.75, 0.8, 0.7])
+    result = versions.compare()
+    figures = result["splits"]["val"]
+    seeds, test = figures["seeds"], scipy.stats.ttest_ind(after, before, equal_var=False)
+    assert seeds["before"] == pytest.approx(before)
+    assert seeds["after"] == pytest.approx(after)
+    assert seeds["change"] == pytest.approx(after.mean() - before.mean())
+    assert seeds["p"] == pytest.approx(test.pvalue)
+    low, high = test.confidence_interval(BOOTSTRAP.confidence_level)
+    assert (seeds["change"] - seeds["margin"], seeds["change"] + seeds["margin"]) == pytest.approx((low, high))
+    assert seeds["low"] < seeds["change"] < seeds["high"]
+    assert figures["verdict"] == (
+        f"On the 12 untouched val images the mean accuracy went from {before.mean():.3f} to {after.mean():.3f}:"
+        f" {after.mean() - before.mean():+.3f} from the data, ± {seeds['margin']:.3f} from the seed (3 and 4 trainings,"
+        f" {before.min():.3f} to {before.max():.3f} before and {after.min():.3f} to {after.max():.3f} after;"
+        f" 90 % over images {seeds['low']:+.3f} to {seeds['high']:+.3f}), which is more than chance explains."
+    )
+    assert "seed_noise" not in result
+    assert f"compare: {figures['verdict']}\n" in capsys.readouterr().out
+    text = " ".join(versions.page().text.split())
+    assert figures["verdict"] in text
+    assert f"{100 * seeds['change']:+.1f} ± {100 * seeds['margin']:.1f}" in text
+    assert list_metrics(result)["val_mean_accuracy_change_margin"] == seeds["margin"]
+    # The models of the first seed are compared as without the others.
+    assert figures["accuracy"]["before"] == before[0]
+    assert figures["accuracy"]["after"] == after[0]
+
+
+@pytest.mark.parametrize(
+    ("shares_before", "shares_after", "said"),
+    [
+        ([0.5, 0.5], [0.6, 0.6], "the choice of images may explain"),  # all seeds agree, but on an image or two
+        ([0.1, 1.0], [0.2, 1.0], "chance may explain"),
+        ([0.0, 0.6], [0.4, 1.0], "the seed may explain"),
+    ],
+)
+def test_verdict_says_what_kind_of_chance_may_explain_a_change(
+    shares_before: list[float], shares_after: list[float], said: str, versions: Versions
+) -> None:
+    add_seeds(versions, "before", shares_before)
+    add_seeds(versions, "yardstick", shares_after)
+    assert versions.compare()["splits"]["val"]["verdict"].endswith(f"), which {said}.")
+
+
+def test_causes_besides_the_data_are_named(versions: Versions) -> None:
+    add_seeds(versions, "before", [0.5, 0.5])
+    add_seeds(versions, "yardstick", [0.75, 0.75])
+    versions.edit("after", {"settings": {"epochs": 8, "seed": 1, "optimizer": "SGD"}})
+    verdict = versions.compare()["splits"]["val"]["verdict"]
+    assert " from the data and the settings and the length of the training, ± " in verdict
+
+
+@pytest.mark.parametrize("name", ["before", "yardstick"])
+def test_one_training_of_a_version_cannot_tell_what_the_seed_does(name: str, versions: Versions) -> None:
+    add_seeds(versions, name, [0.5, 0.6])
+    result = versions.compare()
+    assert [figures["seeds"] for figures in result["splits"].values()] == [None, None]
+    assert result["seed_noise"] == (
+        "One training of each version cannot tell what the seed changes; three of each would, with the parameter"
+        " seeds=3."
+    )
+    assert result["seed_noise"] in " ".join(versions.page().text.split())
+
+
+def test_class_of_a_further_seed_that_does_not_exist_is_refused(versions: Versions) -> None:
+    add_seeds(versions, "before", [0.5])
+    table = versions.read("before_predictions")
+    versions.write("before_predictions", table.assign(prediction_seed_2="viii"))
+    with pytest.raises(UserError, match="has the prediction_seed_2 'viii', which is none of "):
+        versions.compare()
 
 
 # --- refused -----------------------------------------------------------------------------------

@@ -85,6 +85,37 @@ def images(raw: Path) -> dict[str, ImageExample]:
 # --- predictions -------------------------------------------------------------------------------
 
 
+def test_models_of_further_seeds_are_measured_too(
+    trained: Path, raw: Path, evaluated: Evaluated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here the further model is the first one with its classes turned around."""
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    module = tf.Module()
+    module.model = tf.saved_model.load(str(model))
+    module.predict = tf.function(
+        lambda image_bytes: {"probabilities": module.model(image_bytes)["probabilities"][:, ::-1]},
+        input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")],
+    )
+    other = model / "seeds/2"
+    tf.saved_model.save(module, str(other), signatures={"serving_default": module.predict})
+    shutil.copy(model / "training.json", other)
+    both = evaluate(model, raw, tmp_path / "both")
+    assert "evaluate: predicting val, seed 2\n" in capsys.readouterr().out
+    alone = evaluate(other, raw, tmp_path / "alone")
+    table, first, second = (each.predictions.set_index("filename").sort_index() for each in (both, evaluated, alone))
+    assert (first["prediction"] != second["prediction"]).any()
+    pd.testing.assert_frame_equal(table.drop(columns="prediction_seed_2"), first)
+    pd.testing.assert_series_equal(table["prediction_seed_2"], second["prediction"], check_names=False)
+    for split in ("val", "test"):
+        figures = both.result[split]
+        assert figures.pop("accuracies") == [evaluated.result[split]["accuracy"], alone.result[split]["accuracy"]]
+        assert figures == evaluated.result[split]
+    text = " ".join(Page(both.folder / "report").text.split())
+    assert "test accuracy, mean of 2 seeds" in text
+    assert "All other figures on this page are of the model of the first seed, 1." in text
+    assert "mean of" not in Page(evaluated.folder / "report").text
+
+
 def test_one_row_per_image_of_every_split(raw: Path, evaluated: Evaluated) -> None:
     expected = images(raw)
     rows = evaluated.predictions

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from components.shared.formats.training import Epoch, Training
-from components.train.convergence import describe_rise
+from components.train.convergence import describe_rise, has_settled
 from components.train.report import write_training_report
 from tests.pages import Page
 
@@ -39,6 +39,18 @@ def test_no_rise_is_told_where_there_is_none_or_nobody_can_tell(accuracies: list
     assert describe_rise(history(accuracies)) == ""
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "settled"),
+    [
+        ([0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], True),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.71, 0.80, 0.81], False),
+        ([0.9] * 7, False),  # too few to tell
+    ],
+)
+def test_a_training_has_settled_if_that_can_be_told(accuracies: list[float], settled: bool) -> None:
+    assert has_settled(history(accuracies)) is settled
+
+
 def test_jumps_about_a_mean_are_seldom_taken_for_a_rise() -> None:
     rng = np.random.default_rng(1)
     found = [describe_rise(history(rng.normal(0.9, 0.03, 100))) for _ in range(500)]
@@ -60,7 +72,7 @@ def test_the_report_warns_of_a_rise(tmp_path: Path, is_rising: bool) -> None:
         "val_loss": 1.0,
     }
     warning = describe_rise(curve)
-    write_training_report(str(tmp_path / "report"), curve, training, warning)
+    write_training_report(str(tmp_path / "report"), [curve], training, warning)
     assert bool(warning) == is_rising
     assert ("still rises" in Page(tmp_path / "report").text) == is_rising
     assert warning in Page(tmp_path / "report").text

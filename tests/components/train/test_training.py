@@ -43,8 +43,8 @@ class Trained(NamedTuple):
         with (self.folder / "history").open(newline="") as file:
             return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
-    def weights(self) -> dict[str, np.ndarray]:
-        reader = tf.train.load_checkpoint(str(self.folder / "model" / "variables" / "variables"))
+    def weights(self, model: str = "model") -> dict[str, np.ndarray]:
+        reader = tf.train.load_checkpoint(str(self.folder / model / "variables" / "variables"))
         return {
             name: reader.get_tensor(name)
             for name, dtype in reader.get_variable_to_dtype_map().items()
@@ -61,11 +61,12 @@ class Trained(NamedTuple):
         return {name: tensor.numpy() for name, tensor in outputs.items()}, labels
 
 
-def train(transformed: Path, folder: Path, settings: TrainingSettings) -> Trained:
+def train(transformed: Path, folder: Path, settings: TrainingSettings, **changed: int) -> Trained:
     train_model(
         str(transformed / "examples"),
         str(transformed / "graph"),
         settings=settings,
+        **changed,
         **outputs_in(folder, "model", "history", "event_files", "report"),
     )
     return Trained(folder)
@@ -157,6 +158,48 @@ def test_other_seed_gives_another_model(first: Trained, other_seed: Trained) -> 
     assert first.history[0]["loss"] != other_seed.history[0]["loss"]
     actual = other_seed.weights()
     assert any((weight != actual[name]).any() for name, weight in first.weights().items())
+
+
+def test_each_seed_of_several_gives_the_model_that_it_gives_alone(
+    first: Trained, transformed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = train(transformed, tmp_path / "both", SETTINGS, seeds=2)
+    said = capsys.readouterr().out
+    alone = train(transformed, tmp_path / "alone", SETTINGS._replace(seed=2))
+    for expected, model in ((first, "model"), (alone, "model/seeds/2")):
+        actual = both.weights(model)
+        assert actual.keys() == expected.weights().keys()
+        for name, weight in expected.weights().items():
+            np.testing.assert_array_equal(actual[name], weight, err_msg=name)
+    assert contents(both.folder)["history"] == contents(first.folder)["history"]
+    assert os.listdir(both.folder / "model/seeds") == ["2"]
+    accuracies = [first.training["val_accuracy"], alone.training["val_accuracy"]]
+    assert both.training == first.training | {
+        "settings": first.training["settings"] | {"seeds": 2},
+        "val_accuracies": accuracies,
+    }
+    assert json.loads((both.folder / "model/seeds/2/training.json").read_text()) == alone.training
+    assert {path.name for path in (both.folder / "event_files").iterdir()} == {"train", "validation", "seed-2"}
+    range_of_both = f"{np.mean(accuracies):.3f} ({min(accuracies):.3f} to {max(accuracies):.3f})"
+    assert f"train: seed 2, epoch 1/2, val_accuracy {alone.history[0]['val_accuracy']:.3f}" in said
+    assert f"train: val_accuracy of 2 seeds {range_of_both}\n" in said
+    assert range_of_both in Page(both.folder / "report").text
+
+
+@pytest.mark.parametrize(
+    ("seed", "seeds", "sentence"),
+    [
+        (1, 0, "seeds is 0; it must be 1 or more."),
+        (2**32 - 2, 3, "seeds is 3, and the last seed would be over 4294967295; lower seed, which is 4294967294."),
+    ],
+)
+def test_number_of_seeds_out_of_range_is_refused(
+    seed: int, seeds: int, sentence: str, transformed: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError) as caught:
+        train(transformed, tmp_path, SETTINGS._replace(seed=seed), seeds=seeds)
+    assert str(caught.value) == sentence
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_a_training_on_splits(tmp_path: Path):
     (data / "README.md").write_text("")
     (data / "Train/a/Thumbs.db").write_text("")
     found = make_forecast(prepare("training", model="of mine", epochs=3), ask(data))
-    assert found == Forecast([40], 3, 0, None)
+    assert found == Forecast([40], 3, 1, 0, None)
     assert describe_forecast(found) == "Trains on about 40 images, 3 epochs."
 
 
@@ -125,7 +125,7 @@ def test_a_training_alone_on_what_an_earlier_run_has_transformed(tmp_path: Path)
     assert make_forecast(repeated, RunRequest("default", "local", component="train")) is None  # for which model?
     write_model_name(tmp_path, "of mine")
     found = make_forecast(repeated, RunRequest("default", "local", component="train"))
-    assert found == Forecast([1000], 4, 0, None)
+    assert found == Forecast([1000], 4, 1, 0, None)
     assert describe_forecast(found) == "Trains on about 1,000 images, 4 epochs."
     write_model_name(tmp_path, "resnet")
     found = make_forecast(repeated, RunRequest("default", "local", component="train"))
@@ -155,4 +155,4 @@ def test_images_that_are_not_here_have_no_forecast(tmp_path: Path):
     ],
 )
 def test_the_sentence(seconds: float, said: str):
-    assert said in describe_forecast(Forecast([1000, 5000], 10, 1200, seconds))
+    assert said in describe_forecast(Forecast([1000, 5000], 10, 1, 1200, seconds))

@@ -1,0 +1,28 @@
+"""What trainings that differ in their seed alone say together."""
+
+from collections.abc import Sequence
+from statistics import mean
+
+
+def summarize_seeds(name: str, accuracies: Sequence[float]) -> dict[str, float]:
+    """The mean, the least and the highest of several trainings' accuracies, for metrics.
+
+    Args:
+        name: What they are, such as val_accuracy.
+        accuracies: One for each seed; none or one if there is nothing to sum up.
+
+    Returns:
+        The figures by their names, such as val_accuracy_mean; empty unless there are several seeds.
+    """
+    if len(accuracies) < 2:
+        return {}
+    return {
+        f"{name}_mean": mean(accuracies),
+        f"{name}_min": min(accuracies),
+        f"{name}_max": max(accuracies),
+    }
+
+
+def format_seeds(accuracies: Sequence[float]) -> str:
+    """The mean, and in brackets the least and the highest: 0.912 (0.905 to 0.920)."""
+    return f"{mean(accuracies):.3f} ({min(accuracies):.3f} to {max(accuracies):.3f})"
