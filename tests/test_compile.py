@@ -232,7 +232,7 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
             assert executor == pipelines["training"]["deploymentSpec"]["executors"][f"exec-{stage}"]
     given = {name: task["inputs"].get("parameters", {}) for name, task in tasks.items()}
     data = ("classes", "val_share", "test_share", "split_seed", "content", "curated_schema_uri")
-    both = (*data, "model", "epochs", "batch_size", "learning_rate", "seed")
+    both = (*data, "model", "epochs", "batch_size", "learning_rate", "seed", "seeds")
     assert {name: given["before"][name] for name in both} == {name: given["after"][name] for name in both}
     produced = {"producerTask": "curate", "outputParameterKey": "data_uri"}
     others = {name: value for name, value in given["after"].items() if name not in both}

@@ -12,6 +12,7 @@ from components.shared.files import lock_folder, new_directory, write_to_disk
 from components.shared.formats import schema
 from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits, read_evaluation
 from components.shared.formats.training import read_history
+from components.shared.seeds import summarize_seeds
 
 RESULTS = Path("results")  # where submit.py keeps the figures of the last run
 METRICS = "metrics.json"
@@ -117,6 +118,7 @@ def _choose_figures(figures: SplitFigures) -> dict[str, object]:
         "images": figures["images"],
         "accuracy": figures["accuracy"],
         "accuracy_interval": figures["accuracy_interval"],
+        **summarize_seeds("accuracy", figures.get("accuracies", [])),
         "macro_f1": figures["macro_f1"],
         "log_loss": figures["log_loss"],
         "calibration_error": figures["calibration_error"],

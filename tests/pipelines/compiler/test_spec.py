@@ -59,7 +59,7 @@ def test_sources_are_tasks_also_where_a_part_hands_on_what_they_made(improvement
 def test_parameters_are_those_of_the_whole_pipeline(improvement: Spec):
     """Not of those that have the same name by chance: the audit's epochs are not the training's."""
     assert find_parameters(improvement, "audit", ()) == {"content": "content", "seed": "seed"}
-    training = ("epochs", "batch_size", "learning_rate", "seed")
+    training = ("epochs", "batch_size", "learning_rate", "seed", "seeds")
     assert find_parameters(improvement, "after-train", ("after",)) == {name: name for name in training}
     data = ("classes", "val_share", "test_share", "split_seed", "content")  # curate and constants give the others
     assert find_parameters(improvement, "after-ingest", ("after",)) == {name: name for name in data}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.shared.formats.comparison import write_comparison
+from components.shared.formats.comparison import SeedChange, write_comparison
 from pipelines.compiler.spec import Task
 from pipelines.local.kfp_log import Watcher
 from pipelines.output.console import OutputConsole, count_on_terminal
@@ -78,3 +78,25 @@ def test_a_comparison_shows_corrected_images_in_a_row_of_their_own(
         ["val", "4", "0.500", "0.750", "+0.250"],
         ["val, corrected", "3", "0.250", "0.750", "+0.500"],
     ]
+
+
+def test_a_comparison_shows_the_mean_of_several_seeds_and_says_what_it_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLUMNS", "120")
+    seeds: SeedChange = {
+        "before": [0.5, 0.25],
+        "after": [0.75, 0.75],
+        "change": 0.375,
+        "margin": 0.2,
+        "p": 0.041,
+        "low": 0.1,
+        "high": 0.6,
+    }
+    val = {**COMPARISON["splits"]["val"], "seeds": seeds}
+    write_comparison(tmp_path, {**COMPARISON, "splits": {"val": val}, "seed_noise": "One cannot tell."})
+    print_comparison(tmp_path)
+    shown = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines()]
+    assert ["val, mean of seeds", "4", "0.375", "0.750", "+0.375", "± 0.200", "0.041", ""] in rows
+    assert shown.endswith("The accuracy went from 0.500 to 0.750.\nOne cannot tell.\n")

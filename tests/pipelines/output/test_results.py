@@ -61,6 +61,16 @@ def test_results_name_the_version_of_the_training_when_it_is_another(tmp_path: P
     assert (metrics["data_version"], metrics["trained_on"]) == ("2.dir", "1.dir")
 
 
+def test_results_have_the_mean_and_the_range_of_several_seeds(tmp_path: Path) -> None:
+    result = write_evaluation(tmp_path / "evaluation", "2.dir", {"val": 20, "test": 20}, 1)
+    val = {**result["val"], "accuracies": [0.5, 0.75, 0.25]}
+    (tmp_path / "evaluation/evaluation.json").write_text(json.dumps({**result, "val": val}))
+    keep_results(tmp_path / "evaluation", None, tmp_path / "results")
+    metrics = json.loads((tmp_path / "results/metrics.json").read_text())
+    assert [metrics["val"][f"accuracy_{name}"] for name in ("mean", "min", "max")] == [0.5, 0.25, 0.75]
+    assert "accuracy_mean" not in metrics["test"]
+
+
 @pytest.mark.parametrize("left", [None, '{"data_version": '], ids=["missing", "cut"])
 def test_results_stay_when_the_evaluation_cannot_be_read(tmp_path: Path, left: str | None) -> None:
     write_evaluation(tmp_path / "first", "1.dir", {"val": 20}, 1)
