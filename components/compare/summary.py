@@ -15,6 +15,8 @@ def write_comparison_summary(output: str, comparison: Comparison) -> None:
     figures: dict[str, int | str] = {}
     for split, of_split in comparison["splits"].items():
         sentences += [each["verdict"] for each in (of_split, of_split["corrected"]) if each]
+        if left_out := of_split.get("left_out"):
+            sentences.append(left_out["why"])
         figures |= {
             f"images of {split} that are newly right": of_split["newly_right"],
             f"images of {split} that are newly wrong": of_split["newly_wrong"],
