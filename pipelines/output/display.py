@@ -91,6 +91,9 @@ def print_comparison(folder: Path) -> None:
     console = OutputConsole()
     content = read_comparison(folder)
     console.print(_draw_changes(content))
+    for figures in content["splits"].values():
+        if left_out := figures.get("left_out"):
+            console.print(escape(left_out["why"]))
     counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
     console.print(f"images: {', '.join(counts)}")
 

@@ -123,6 +123,8 @@ def _list_verdicts(comparison: Comparison) -> str:
     verdicts = []
     for split in comparison["splits"].values():
         verdicts += [split["verdict"], *([split["corrected"]["verdict"]] if split["corrected"] else [])]
+        if left_out := split.get("left_out"):
+            verdicts.append(left_out["why"])
     counts = ", ".join(f"{comparison['data'][name]:,} {name}" for name in DIFFERENCES if comparison["data"][name])
     sentences = [f"Images: {counts or 'none changed'}.", *verdicts, comparison.get("training_length", "")]
     items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences if sentence)
