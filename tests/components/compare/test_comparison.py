@@ -453,6 +453,10 @@ def test_images_that_ingest_converts_stay_the_same(tmp_path: Path) -> None:
     data = comparison["data"]
     assert {name: data[name] for name in DIFFERENCES if data[name]} == {"relabelled": 1, "dropped": 1}
     assert [figures["new_data"]["same_images"] for figures in comparison["splits"].values()] == [True, True]
+    moved = versions.read("after_predictions")
+    put_in_train(versions, "after", moved[moved["filename"] == "val/NA/0.png"], stay=False)
+    val = versions.compare()["splits"]["val"]
+    assert (val["images"], val["left_out"]["images"]) == (8, 1)
 
 
 def test_file_and_metrics_hold_the_result(versions: Versions, capsys: pytest.CaptureFixture[str]) -> None:
