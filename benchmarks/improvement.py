@@ -3,16 +3,23 @@
     python benchmarks/improvement.py --data DIR --test-data DIR --seeds 1 2 3
 
 Trains on the data as it is (untouched), curated by the policy without augmentation (curated), augmented without
-curation but for what train shares with val and test (augmented), and both (all), each with the settings of --config
-and each seed, through submit.py. Every model is measured on the untouched val images and on the test images; its
-accuracy on its own val split is shown next to it. Finished trainings are kept in --out: run it again to continue.
+curation but for what train shares with val and test (augmented), both (all), and both with a policy that drops whatever
+is likelier of another class (strict), each with the settings of --config and each seed, through submit.py. Every model
+is measured on the untouched val images and on the test images; its accuracy on its own val split is shown next to it.
+Finished trainings are kept in --out: run it again to continue.
+
+The variant moved is a cross-validation, which costs --folds trainings for each seed: all parts of val but one move to
+train, whole groups of duplicates, and the model is measured on that one. Its val is the accuracy on the images of all
+parts, each by the model that did not learn from it; its test, that of the single models.
 """
 
 import argparse
+import csv
 import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +30,13 @@ from benchmarks.runs import find_finished  # noqa: E402
 
 # No confidence reaches 2.
 NEVER = {"relabel_confidence": 2, "drop_confidence": 2, "doubt_confidence": 2, "duplicates": "keep"}
-CURATIONS: dict[str, dict[str, Any]] = {"curated": {"augment_to": 0}, "augmented": NEVER, "all": {}}
+CURATIONS: dict[str, dict[str, Any]] = {
+    "curated": {"augment_to": 0},
+    "augmented": NEVER,
+    "all": {},
+    "strict": {"doubt_confidence": 0.5},
+    "moved": {},
+}
 VARIANTS = ("untouched", *CURATIONS)
 HEADER = ("variant", "train images", "val, untouched", "test", "val of its own version", "seeds")
 
@@ -36,14 +49,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "build/improvement", help="default: build/improvement")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    parser.add_argument("--folds", type=int, default=2, help="of the variant moved, 2 or more (default: %(default)s)")
     options = parser.parse_args()
+    if options.folds < 2:
+        parser.error("--folds is the number of parts of val, 2 or more")
+    options.out = options.out.resolve()  # the runs have it as their folder
     options.out.mkdir(parents=True, exist_ok=True)
     folders = ["--data", options.data.resolve(), "--test-data", options.test_data.resolve()]
     first = run(options, f"untouched-{options.seeds[0]}", *folders, param={"seed": options.seeds[0]})
     for variant in options.variants:
         for seed in options.seeds:
-            figures = measured(options, variant, seed, folders, first)
-            write(options.out / "figures" / f"{variant}-{seed}.json", figures)
+            measure = cross_validated if variant == "moved" else measured
+            figures = measure(options, variant, seed, folders, first)
+            write(options.out / "figures" / f"{figures['variant'].replace(' ', '-')}-{seed}.json", figures)
     print(
         table(
             [json.loads(path.read_text(encoding="utf-8")) for path in sorted((options.out / "figures").glob("*.json"))]
@@ -57,11 +75,37 @@ def measured(
     """The accuracies of the variant, trained with the seed; `first` is a run on the untouched data."""
     name = f"{variant}-{seed}"
     if variant != "untouched":
-        audit = run(options, "audit", "--component", "audit", "--from-run", first["folder"])
-        settings = {**CURATIONS[variant], "seed": seed}
-        curate = run(options, f"curate-{name}", "--component", "curate", "--from-run", audit["folder"], param=settings)
-        folders = ["--data", curate["artifacts"]["data"]]
+        folders = curated(options, name, first, {**CURATIONS[variant], "seed": seed})
     training = run(options, name, *folders, param={"seed": seed})
+    return {"variant": variant, "seed": seed, **compared(options, name, training, first)}
+
+
+def cross_validated(
+    options: argparse.Namespace, variant: str, seed: int, folders: list[Any], first: dict[str, Any]
+) -> dict[str, Any]:
+    """The same of models that each learned from all parts of val but one, which is measured."""
+    trainings, figures = [], []
+    for fold in range(options.folds):
+        name = f"{variant}-{options.folds}-{fold}-{seed}"
+        # Consecutive seeds keep one part of val after the other.
+        settings = {"val_to_train": 1 - 1 / options.folds, "seed": seed * options.folds + fold}
+        folders = curated(options, name, first, {**CURATIONS[variant], **settings})
+        trainings.append(run(options, name, *folders, param={"seed": seed}))
+        figures.append(compared(options, name, trainings[-1], first))
+    val = pool([find_right(training) for training in trainings], find_right(first).keys())
+    means = {name: statistics.mean(each[name] for each in figures) for name in ("train_images", "test", "own_val")}
+    return {"variant": f"{variant} in {options.folds}", "seed": seed, **means, "val": val}
+
+
+def curated(options: argparse.Namespace, name: str, first: dict[str, Any], settings: dict[str, Any]) -> list[Any]:
+    """The arguments that name the folder that curate makes of the untouched data; one audit is for all."""
+    audit = run(options, "audit", "--component", "audit", "--from-run", first["folder"])
+    curate = run(options, f"curate-{name}", "--component", "curate", "--from-run", audit["folder"], param=settings)
+    return ["--data", curate["artifacts"]["data"]]
+
+
+def compared(options: argparse.Namespace, name: str, training: dict[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    """The accuracies of a model, on the untouched images and on the val split of its own version."""
     own = metrics(training)
     examples = {"examples_uri": first["artifacts"]["examples"]}
     evaluate = run(
@@ -69,13 +113,29 @@ def measured(
     )
     yardstick = metrics(evaluate)
     return {
-        "variant": variant,
-        "seed": seed,
         "train_images": own["train"]["images"],
         "val": yardstick["val"]["accuracy"],
         "test": yardstick["test"]["accuracy"],
         "own_val": own["val"]["accuracy"],
     }
+
+
+def find_right(training: dict[str, Any]) -> dict[str, bool]:
+    """Whether the model is right on each val image of its version, by file name; curate keeps the names of those."""
+    with open(training["artifacts"]["predictions"], newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "val"]
+    return {row["filename"]: row["label"] == row["prediction"] for row in rows}
+
+
+def pool(folds: Sequence[Mapping[str, bool]], images: Collection[str]) -> float:
+    """The accuracy on the images, of which each is in the val split of one fold, or of some that count as one.
+
+    Some are in several: curate leaves at least ten of each class in val, and those with a duplicate in train or test.
+    """
+    answers = {image: [fold[image] for fold in folds if image in fold] for image in images}
+    if missing := sorted(image for image, right in answers.items() if not right):
+        sys.exit(f"{missing[0]} is in no val split of the folds, as are {len(missing) - 1} others.")
+    return statistics.mean(statistics.mean(right) for right in answers.values())
 
 
 def run(options: argparse.Namespace, name: str, *arguments: Any, param: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -105,11 +165,12 @@ def write(path: Path, content: dict[str, Any]) -> None:
 
 def table(figures: list[dict[str, Any]]) -> str:
     rows = [HEADER, ("---",) * len(HEADER)]
-    for variant in VARIANTS:
-        if own := [each for each in figures if each["variant"] == variant]:
-            images = f"{statistics.mean(each['train_images'] for each in own):,.0f}"
-            accuracies = [spread([each[name] for each in own]) for name in ("val", "test", "own_val")]
-            rows.append((variant, images, *accuracies, ", ".join(str(each["seed"]) for each in own)))
+    variants = {each["variant"] for each in figures}
+    for variant in sorted(variants, key=lambda name: (VARIANTS.index(name.split()[0]), len(name), name)):
+        own = [each for each in figures if each["variant"] == variant]
+        images = f"{statistics.mean(each['train_images'] for each in own):,.0f}"
+        accuracies = [spread([each[name] for each in own]) for name in ("val", "test", "own_val")]
+        rows.append((variant, images, *accuracies, ", ".join(str(each["seed"]) for each in own)))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -39,6 +39,7 @@ def build(stages: Stages) -> BaseComponent:
         disagreement: str = curation["disagreement"],
         deciding_reviewer: str = curation["deciding_reviewer"],
         most_dropped: float = curation["most_dropped"],
+        val_to_train: float = curation["val_to_train"],
         augment_times: float = curation["augment_times"],
         augment_to: int = curation["augment_to"],
         # both trainings
@@ -82,6 +83,7 @@ def build(stages: Stages) -> BaseComponent:
             disagreement=disagreement,
             deciding_reviewer=deciding_reviewer,
             most_dropped=most_dropped,
+            val_to_train=val_to_train,
             max_images=max_images,
             augment_times=augment_times,
             augment_to=augment_to,

@@ -251,6 +251,7 @@ def test_improvement_trains_twice_as_the_training_pipeline_does(pipelines):
         "disagreement",
         "deciding_reviewer",
         "most_dropped",
+        "val_to_train",
         "augment_times",
         "augment_to",
     }

@@ -1,7 +1,8 @@
 """Compares the evaluation of a data version with the evaluation of the previous version.
 
 The yardstick is the val and test images of the previous version with the labels they had. Both models have predicted
-them, so every figure is a difference of pairs.
+them, so every figure is a difference of pairs. Where the new version has moved some of them to train, it is those that
+neither model learned from.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from components.shared.formats.comparison import (
     ComparedVersion,
     Comparison,
     CorrectedChange,
+    LeftOut,
     NewData,
     SeedChange,
     SeenInTraining,
@@ -299,7 +301,7 @@ def _compare_split(
     slice_bins: int,
 ) -> SplitComparison:
     classes, old, new = versions.before["classes"], versions.before_predictions, versions.after_predictions
-    pairs = pair_predictions(old, versions.yardstick_predictions, split)
+    pairs, left_out = _leave_out_learned(pair_predictions(old, versions.yardstick_predictions, split), split, versions)
     labels, before, after = (pairs[name].map(classes.index).to_numpy() for name in (columns.LABEL, BEFORE, AFTER))
     of_classes, macro_f1 = compare_classes(labels, before, after, classes=len(classes), bootstrap=bootstrap)
     images = pairs[columns.LABEL].value_counts()
@@ -308,10 +310,13 @@ def _compare_split(
     stayed = _take_new_labels(pairs, new_labels)
     is_untouched = len(stayed) == len(pairs) and bool((stayed[columns.LABEL] == pairs[columns.LABEL]).all())
     counted = f"the {count(len(pairs), f'untouched {split} image' if is_untouched else f'{split} image')}"
+    if left_out and left_out["images"]:
+        counted += " that neither model learned from" + ("," if is_untouched else "")
     where = counted if is_untouched else f"{counted}, as they were before,"
     is_right_before, is_right_after = (pairs[name] == pairs[columns.LABEL] for name in (BEFORE, AFTER))
     return {
         "images": len(pairs),
+        "left_out": left_out,
         "verdict": _format_verdict(where, overall, causes, bootstrap.confidence_level),
         **overall,
         "macro_f1": macro_f1,
@@ -423,6 +428,28 @@ def _find_seen_in_training(pairs: pd.DataFrame, predictions: pd.DataFrame) -> ND
     """Finds the images that are, byte for byte, in the train split of a version, bool [images]."""
     train = predictions[columns.SHA256][predictions[columns.SPLIT] == "train"]
     return cast("NDArray[np.bool_]", pairs[columns.SHA256].isin(train).to_numpy())
+
+
+def _leave_out_learned(
+    pairs: pd.DataFrame, split: str, versions: ComparedVersions
+) -> tuple[pd.DataFrame, LeftOut | None]:
+    """Leaves out what a model learned from, if the new version has images of the split in train that were not there."""
+    before, after = (
+        _find_seen_in_training(pairs, table) for table in (versions.before_predictions, versions.after_predictions)
+    )
+    learned = before | after
+    if not (after & ~before).any():
+        return pairs, None
+    images, of_split = int(learned.sum()), count(len(pairs), f"{split} image")
+    if images == len(pairs):
+        why = f"A model learned from each of the {of_split}, so this says little about others."
+        return pairs, {"images": 0, "why": why}
+    too = f", the previous one {int(before.sum()):,}" if before.any() else ""
+    why = (
+        f"Left out, since a model learned from them: {images:,} of the {of_split}; the new version has"
+        f" {int(after.sum()):,} in train{too}."
+    )
+    return pairs[~learned], {"images": images, "why": why}
 
 
 def _compare_unseen(pairs: pd.DataFrame, is_unseen: NDArray[np.bool_], bootstrap: Bootstrap) -> UnseenChange | None:

@@ -21,6 +21,7 @@ def curate(
     doubt_confidence: float,
     duplicates: str,
     most_dropped: float,
+    val_to_train: float,
     cleaning: list,
     max_images: int,
     augment_times: float,
@@ -56,6 +57,7 @@ def curate(
             0.7, does not doubt.
         duplicates: What happens to all but one of the images of a group of duplicates: drop or keep.
         most_dropped: The largest share of a class that the policy may drop before it stops.
+        val_to_train: About which share of val moves to train; 0 for none.
         cleaning: The names of the operations on each picture of train and val, in the order they are applied.
         max_images: The most images that train and val may hold together.
         augment_times: The images of train including augmented ones, as a multiple of those before curation.
@@ -66,7 +68,7 @@ def curate(
         content: What the images are, ink or pictures, which are changed in other ways; auto lets them tell.
         ink_variation: How far the copies of ink are changed: mild or strong.
         ink_tones: The share of the copies of ink that get tones of their own for paper and ink.
-        seed: The seed of the augmentation.
+        seed: The seed of the augmentation, which also says which part of val stays.
         data: The folder of the new version, with manifest.csv.
         data_uri: The address of data, for a pipeline that takes its data by address.
         changes: A CSV file with a row per image of the examples.
@@ -91,7 +93,16 @@ def curate(
         CurationInputs(examples.path, issues.path, predictions.path, decisions_uris),
         CurationOutputs(data.path, changes.path, disputed.path, report.path),
         voting=Voting(disagreement, normalize_name(deciding_reviewer)),
-        policy=Policy(policy_splits, relabel_confidence, drop_confidence, doubt_confidence, duplicates, most_dropped),
+        policy=Policy(
+            policy_splits,
+            relabel_confidence,
+            drop_confidence,
+            doubt_confidence,
+            duplicates,
+            most_dropped,
+            val_to_train,
+            seed,
+        ),
         cleaning=cleaning,
         augmentation=Augmentation(
             max_images, augment_times, augment_to, hard_weight, flips, content, ink_variation, ink_tones, seed

@@ -10,6 +10,7 @@ from components.curate.augmentation import Augmentation, check_augmentation
 from components.curate.balance import count_copies, read_hardness
 from components.curate.cleaning import check_cleaning
 from components.curate.content import look_at_images
+from components.curate.moving import LEAST_OF_CLASS
 from components.curate.planning import Outcome, Policy, check_policy, plan_outcomes
 from components.curate.reading import SourceImage, read_images, read_issues, read_reviews
 from components.curate.report import write_curation_report
@@ -75,6 +76,11 @@ def curate_examples(
     """
     check_policy(policy)
     check_cleaning(cleaning)
+    if cleaning and policy.val_to_train:
+        raise UserError(
+            "cleaning and val_to_train are given together, but cleaning changes the bytes by which a comparison knows"
+            " the images that have moved to train; clean in one version and move in the next."
+        )
     check_augmentation(augmentation)
     check_voting(voting)
     examples = open_examples(inputs.examples)
@@ -95,7 +101,11 @@ def curate_examples(
         write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
         settled = reviews.get(SETTLED, {}).values()
         _write_disputed(outputs.disputed, examples, people=people, issues=issues, settled=settled)
-        left = [*describe_undecided(outcomes, issues, people), *describe_disputed(people)]
+        left = [
+            *describe_moved(outcomes, policy),
+            *describe_undecided(outcomes, issues, people),
+            *describe_disputed(people),
+        ]
         write_curation_report(
             outputs.report,
             examples=examples,
@@ -114,12 +124,24 @@ def curate_examples(
     return _count(outcomes, curated) | (disputes if len(reviews) > 1 else {})
 
 
+def describe_moved(outcomes: Iterable[Outcome], policy: Policy) -> list[str]:
+    """Says how many images move from val to train, if any may."""
+    if not policy.val_to_train:
+        return []
+    val = [outcome for outcome in outcomes if outcome.image.split == "val"]
+    moved = sum(outcome.is_moved for outcome in val)
+    return [
+        f"Images that move to train: {moved:,} of the {len(val):,} of val. At least {LEAST_OF_CLASS} of each class stay"
+        " there, or all there are, and so do those with a duplicate in train or test."
+    ]
+
+
 def describe_undecided(outcomes: Iterable[Outcome], issues: dict[str, Issue], people: Settlement) -> list[str]:
     """Says how many images the audit doubts that neither a person nor the policy has decided about, if any."""
     doubted = Counter(
         outcome.split
         for outcome in outcomes
-        if not outcome.decided_by
+        if outcome.decided_by in ("", "split")
         and outcome.image.filename not in people.disagreements
         and outcome.image.filename in issues
         and issues[outcome.image.filename].action in ("relabel", "drop", "look")

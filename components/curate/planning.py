@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
+from components.curate.moving import choose_moving
 from components.curate.reading import SourceImage
 from components.curate.voting import Disagreement, Settlement
 from components.shared.errors import UserError, quote
@@ -29,6 +30,8 @@ class Policy(NamedTuple):
     )
     duplicates: str  # whether all but one image of a group of duplicates are dropped: drop or keep
     most_dropped: float = 0.2  # the largest share of a class in a split that is dropped, besides exact copies
+    val_to_train: float = 0.0  # about which share of val moves to train, whatever `splits`
+    seed: int = 1  # which part of val stays then
 
 
 class Outcome(NamedTuple):
@@ -89,6 +92,8 @@ def check_policy(policy: Policy) -> None:
         raise UserError(f"duplicates is {quote(policy.duplicates)}; it must be drop or keep.")
     if not 0 <= policy.most_dropped <= 1:
         raise UserError(f"most_dropped is {policy.most_dropped}; it must be from 0 to 1.")
+    if not 0 <= policy.val_to_train < 1:
+        raise UserError(f"val_to_train is {policy.val_to_train}; it must be 0 or more and below 1.")
 
 
 def plan_outcomes(
@@ -102,6 +107,10 @@ def plan_outcomes(
     """Determines what becomes of each image.
 
     The policy leaves alone what people leave undecided because they disagree, and all copies and near duplicates of it.
+
+    What moves from val to train counts as train from the start. Of a group of duplicates that moves, every picture is
+    in the new version or none is, so that a comparison knows by the bytes from which images of val the new model
+    learned.
 
     Exact and near duplicates of val images, and exact ones of test images, are dropped from train, so that val and test
     stay uncontaminated. That includes val images that are dropped now, since the models of both versions are compared
@@ -121,24 +130,42 @@ def plan_outcomes(
         UserError: The policy would change most images or drop too many of a class, or a class would be left without
             images in train or val.
     """
+    images = sorted(images)
     labels = _list_decided_labels(people.decisions)
     disputes = _list_disputes(people)
-    outcomes = [
-        _decide(image, issues.get(image.filename), people=people, labels=labels, disputes=disputes, policy=policy)
-        for image in sorted(images)
-    ]
-    _check_audit(outcomes, policy)
-    outcomes = _separate_from_test(outcomes)
     group = _group_by_issue(issues)
+
+    def decide(moving: Collection[str]) -> list[Outcome]:
+        return [
+            _decide(
+                _start(image, moving),
+                issues.get(image.filename),
+                people=people,
+                labels=labels,
+                disputes=disputes,
+                policy=policy,
+            )
+            for image in images
+        ]
+
+    moving = _choose_moving(images, policy, group=group, disputes=disputes)
+    outcomes = decide(moving)
+    if parted := _find_parted(outcomes, moving, group):
+        moving -= parted
+        outcomes = decide(moving)
+    _check_audit(outcomes, policy, moving)
+    outcomes = _separate_from_test(outcomes)
     outcomes = _change_groups(outcomes, group, lambda twins: _separate_from_val(twins, people.decisions))
     if policy.duplicates == "drop":
         outcomes = _change_groups(
             outcomes,
-            group,
+            # Of what has moved only exact copies are dropped: a near duplicate would be missing in the new train split.
+            lambda image: image.sha256 if image.filename in moving else group(image),
             lambda twins: _keep_one(twins, issues, people=people.decisions, disputes=disputes, splits=policy.splits),
         )
-    _check_dropped(outcomes, issues, policy)
-    return _fill_val(outcomes, group, classes)
+    _check_dropped(outcomes, issues, policy, moving)
+    outcomes = _fill_val(outcomes, group, classes)
+    return [_tell_moved(outcome, policy) if outcome.image.filename in moving else outcome for outcome in outcomes]
 
 
 def _list_decided_labels(people: dict[str, Decision]) -> dict[str, str]:
@@ -151,8 +178,46 @@ def _list_disputes(people: Settlement) -> dict[str, Disagreement]:
     return {next(iter(each.decisions.values())).sha256: each for each in people.undecided.values()}
 
 
+def _choose_moving(
+    images: list[SourceImage],
+    policy: Policy,
+    *,
+    group: Callable[[SourceImage], str],
+    disputes: Mapping[str, Disagreement],
+) -> set[str]:
+    if not policy.val_to_train:
+        return set()
+    return choose_moving(images, share=policy.val_to_train, seed=policy.seed, group=group, disputed=disputes.keys())
+
+
+def _start(image: SourceImage, moving: Collection[str]) -> Outcome:
+    return Outcome(image, "train" if image.filename in moving else image.split, image.label)
+
+
+def _find_parted(outcomes: list[Outcome], moving: Collection[str], group: Callable[[SourceImage], str]) -> set[str]:
+    """Finds the moving groups of near duplicates of which some images would stay in the new version and others not."""
+    groups = defaultdict(list)
+    for outcome in outcomes:
+        if outcome.image.filename in moving:
+            groups[group(outcome.image)].append(outcome)
+    parted: set[str] = set()
+    for twins in groups.values():
+        left = {twin.image.sha256 for twin in twins if twin.split}
+        if left and left != {twin.image.sha256 for twin in twins}:
+            parted.update(twin.image.filename for twin in twins)
+    return parted
+
+
+def _tell_moved(outcome: Outcome, policy: Policy) -> Outcome:
+    """Says why an image has moved, if it is still there."""
+    if not outcome.is_moved:
+        return outcome
+    why = f"{outcome.why} It is of the share of val that moves to train, {policy.val_to_train:g}.".strip()
+    return outcome._replace(decided_by=outcome.decided_by or "split", why=why)
+
+
 def _decide(
-    image: SourceImage,
+    outcome: Outcome,
     issue: Issue | None,
     *,
     people: Settlement,
@@ -161,7 +226,7 @@ def _decide(
     policy: Policy,
 ) -> Outcome:
     """Decides as people did, about the image or a copy of it, or else as the policy says."""
-    outcome = Outcome(image, image.split, image.label)
+    image = outcome.image
     if issue is None:  # an image of test
         return outcome
     if decision := people.decisions.get(image.filename):
@@ -173,7 +238,7 @@ def _decide(
         return outcome._replace(label=labels[image.sha256], decided_by="person", why="As decided for a copy of it.")
     if dispute := people.disagreements.get(image.filename) or disputes.get(image.sha256):
         return outcome._replace(why=dispute.why)
-    return _apply_policy(outcome, issue, policy) if image.split in policy.splits else outcome
+    return _apply_policy(outcome, issue, policy) if outcome.split in policy.splits else outcome
 
 
 def _apply_policy(outcome: Outcome, issue: Issue, policy: Policy) -> Outcome:
@@ -190,8 +255,8 @@ def _apply_policy(outcome: Outcome, issue: Issue, policy: Policy) -> Outcome:
     return outcome
 
 
-def _check_audit(outcomes: list[Outcome], policy: Policy) -> None:
-    audited = [outcome for outcome in outcomes if outcome.image.split in policy.splits]
+def _check_audit(outcomes: list[Outcome], policy: Policy, moving: Collection[str]) -> None:
+    audited = [outcome for outcome in outcomes if _start(outcome.image, moving).split in policy.splits]
     changed = sum(outcome.decided_by == "policy" for outcome in audited)
     if changed > MOST_CHANGED * len(audited):
         raise UserError(
@@ -201,12 +266,14 @@ def _check_audit(outcomes: list[Outcome], policy: Policy) -> None:
         )
 
 
-def _check_dropped(outcomes: list[Outcome], issues: dict[str, Issue], policy: Policy) -> None:
+def _check_dropped(outcomes: list[Outcome], issues: dict[str, Issue], policy: Policy, moving: Collection[str]) -> None:
     """Checks that few images of each class are dropped that no person decided about; exact copies do not count."""
-    images = Counter((outcome.image.split, outcome.image.label) for outcome in outcomes)
-    dropped = Counter(
-        (outcome.image.split, outcome.image.label) for outcome in outcomes if _is_doubtful_drop(outcome, issues)
-    )
+
+    def count_classes(chosen: Iterable[Outcome]) -> Counter[tuple[str, str]]:
+        return Counter((_start(outcome.image, moving).split, outcome.image.label) for outcome in chosen)
+
+    images = count_classes(outcomes)
+    dropped = count_classes(outcome for outcome in outcomes if _is_doubtful_drop(outcome, issues))
     for (split, label), count in sorted(dropped.items()):
         of_class = images[split, label]
         always = min(FEW_DROPPED, of_class // 2) if policy.most_dropped else 0
@@ -234,24 +301,24 @@ def _separate_from_test(outcomes: list[Outcome]) -> list[Outcome]:
     ]
 
 
-def _group_by_issue(issues: dict[str, Issue]) -> Callable[[Outcome], str]:
+def _group_by_issue(issues: dict[str, Issue]) -> Callable[[SourceImage], str]:
     """Returns a function that names the group of duplicates of an image, which may be the only one in its group."""
 
-    def name_group(outcome: Outcome) -> str:
-        group = issues[outcome.image.filename].group
-        return outcome.image.sha256 if group is None else str(group)
+    def name_group(image: SourceImage) -> str:
+        group = issues[image.filename].group
+        return image.sha256 if group is None else str(group)
 
     return name_group
 
 
 def _change_groups(
-    outcomes: list[Outcome], group: Callable[[Outcome], str], change: Callable[[list[Outcome]], list[Outcome]]
+    outcomes: list[Outcome], group: Callable[[SourceImage], str], change: Callable[[list[Outcome]], list[Outcome]]
 ) -> list[Outcome]:
     """Changes the outcomes of each group of duplicates in train and val."""
     groups = defaultdict(list)
     for outcome in outcomes:
         if outcome.image.split in CURATED_SPLITS:
-            groups[group(outcome)].append(outcome)
+            groups[group(outcome.image)].append(outcome)
     changed = {outcome.image: outcome for twins in groups.values() if len(twins) > 1 for outcome in change(twins)}
     return [changed.get(outcome.image, outcome) for outcome in outcomes]
 
@@ -268,7 +335,7 @@ def _separate_from_val(twins: list[Outcome], people: dict[str, Decision]) -> lis
     why = f"The same picture is in val: {val[0].image.filename}."
     return [
         twin.drop("duplicate", why)
-        if twin.split == "train" and not (is_freed and twin.image.filename in people)
+        if twin.image.split == twin.split == "train" and not (is_freed and twin.image.filename in people)
         else twin
         for twin in twins
     ]
@@ -301,7 +368,7 @@ def _keep_one(
     ]
 
 
-def _fill_val(outcomes: list[Outcome], group: Callable[[Outcome], str], classes: list[str]) -> list[Outcome]:
+def _fill_val(outcomes: list[Outcome], group: Callable[[SourceImage], str], classes: list[str]) -> list[Outcome]:
     """Moves some training images to val for each class of which val has none."""
     for name in classes:
         if not any((outcome.split, outcome.label) == ("val", name) for outcome in outcomes):
@@ -317,12 +384,12 @@ def _fill_val(outcomes: list[Outcome], group: Callable[[Outcome], str], classes:
     return outcomes
 
 
-def _move_to_val(outcomes: list[Outcome], group: Callable[[Outcome], str], name: str) -> list[Outcome]:
+def _move_to_val(outcomes: list[Outcome], group: Callable[[SourceImage], str], name: str) -> list[Outcome]:
     """Moves whole groups of duplicates, those with the smallest hash first, and leaves one group in train."""
     groups = defaultdict(list)
     for outcome in outcomes:
         if outcome.split == "train":
-            groups[group(outcome)].append(outcome)
+            groups[group(outcome.image)].append(outcome)
     candidates = [twins for twins in groups.values() if any(twin.label == name for twin in twins)]
     candidates.sort(key=lambda twins: min(twin.image.sha256 for twin in twins))
     wanted = MOVED * sum(twin.label == name for twins in candidates for twin in twins)
@@ -332,5 +399,5 @@ def _move_to_val(outcomes: list[Outcome], group: Callable[[Outcome], str], name:
             break
         for twin in twins:
             why = f"{twin.why} val had no {name} left.".strip()
-            moved[twin.image] = twin._replace(split="val", decided_by="split", why=why)
+            moved[twin.image] = twin._replace(split="val", decided_by=twin.decided_by or "split", why=why)
     return [moved.get(outcome.image, outcome) for outcome in outcomes]

@@ -37,7 +37,7 @@ def write_curation_report(
         outcomes: What became of each of its images.
         targets: The files of the images that were not dropped, by the file name before.
         folder: The folder of the new version.
-        left: What is left for people to decide, a sentence each.
+        left: What people should know of it and what is left for them to decide, a sentence each.
         people: What people decided together.
         agreement: How far they agree; None if there are fewer than two.
         voting: What counts where they disagree.
@@ -63,7 +63,11 @@ def write_curation_report(
         before=Counter((outcome.image.split, outcome.image.label) for outcome in outcomes),
         after=Counter((outcome.split, outcome.label) for outcome in outcomes),
         augmented=_count_augmented(targets),
-        deciders=Counter((action, outcome.decided_by) for action, changed in galleries.items() for outcome in changed),
+        deciders=Counter(
+            (action, f"to {outcome.split}" if action == "moved" else outcome.decided_by)
+            for action, changed in galleries.items()
+            for outcome in changed
+        ),
         galleries=galleries,
         left=left,
         disagreements=disagreements,

@@ -1,7 +1,8 @@
 """What changed from the evaluation of a data version to that of the next: `comparison.json`.
 
 The yardstick is the val and test images of the previous version with the labels they had. Both models have predicted
-them, so every figure is a difference of pairs.
+them, so every figure is a difference of pairs. Where the new version has moved some of them to train, it is those that
+neither model learned from.
 """
 
 from pathlib import Path
@@ -84,6 +85,13 @@ class SeenInTraining(TypedDict):
     after: Count
 
 
+class LeftOut(TypedDict):
+    """The images of a split that do not count, where the new version has some of them in train that were not there."""
+
+    images: Count  # those that are, byte for byte, in the train split of either version; 0 if that would leave none
+    why: str  # as a sentence
+
+
 class NewData(TypedDict):
     """The new model on this split of the new version, which may hold other images or labels."""
 
@@ -106,7 +114,8 @@ class ChangedImage(TypedDict):
 class SplitComparison(AccuracyChange):
     """Both models on a split of the previous version."""
 
-    images: Count
+    images: Count  # without those left out, which are in no figure
+    left_out: NotRequired[LeftOut | None]  # None if all images count; earlier versions did not write it
     verdict: str  # the outcome as a sentence
     macro_f1: FigureChange
     classes: dict[ClassName, ClassChange]
@@ -187,6 +196,8 @@ def list_verdicts(comparison: Comparison) -> list[str]:
     verdicts = []
     for split in comparison["splits"].values():
         verdicts += [each["verdict"] for each in (split, split["corrected"]) if each]
+        if left_out := split.get("left_out"):
+            verdicts.append(left_out["why"])
     return verdicts + list_notes(comparison)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from components.compare.comparison import ComparisonInputs, compare_evaluations, list_metrics
 from components.compare.paired import Bootstrap, compare_accuracy, compute_mcnemar_p
+from components.compare.summary import write_comparison_summary
 from components.evaluate.evaluation import evaluate_model
 from components.evaluate.metrics import measure_split
 from components.shared.errors import UserError
@@ -86,7 +87,7 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
     """The tiny data under other class names, and the predictions of three models that nobody trained.
 
     Of 12 val images the first model has 6 right, the second 8: 4 newly right, 2 newly wrong. In the new version the
-    train images lack two and hold a val image, one is relabelled, and there are three augmented ones.
+    train images lack two, one is relabelled, and there are three augmented ones.
     """
     root = tmp_path_factory.mktemp("made")
     for split in SPLITS:
@@ -108,11 +109,10 @@ def made(tiny: Folders, tmp_path_factory: pytest.TempPathFactory) -> Versions:
     train = yardstick.index[yardstick["split"] == "train"]
     after = yardstick.drop(index=train[:2])
     after.loc[train[2], ["label", "filename"]] = ["7", "train/7/relabelled.png"]
-    leaked = after[after["split"] == "val"].tail(1).assign(split="train", filename="train/7/leaked.png")
     drawn = [
         after.loc[train[2:3]].assign(filename=f"train/7/x.augmented-{n}.png", sha256=f"{n:064x}") for n in range(3)
     ]
-    versions.write("after_predictions", pd.concat([after, leaked, *drawn]))
+    versions.write("after_predictions", pd.concat([after, *drawn]))
     versions.evaluate("before", open_examples(versions.examples).manifest.data_version)
     versions.evaluate("after", "new.dir")
     return versions
@@ -220,20 +220,121 @@ def test_own_split_of_the_new_data_stands_beside(compared: tuple[Versions, Compa
     assert "other images or labels" in versions.page().text
 
 
-def test_yardstick_images_that_a_model_was_trained_on_are_told(compared: tuple[Versions, Comparison]) -> None:
-    versions, result = compared
+def put_in_train(versions: Versions, name: str, images: pd.DataFrame, *, stay: bool = True) -> None:
+    """Puts images of another split into train of a version as well, or in place of where they were."""
+    rows = versions.read(f"{name}_predictions")
+    moved = images.assign(split="train", filename=images["filename"].str.replace("val/", "train/moved-"))
+    left = rows if stay else rows[~rows["filename"].isin(images["filename"])]
+    versions.write(f"{name}_predictions", pd.concat([left, moved]))
+    evaluation = read_evaluation(versions.evaluation(name).parent)
+    versions.evaluate(name, evaluation["data_version"])
+
+
+def test_yardstick_images_that_both_models_were_trained_on_are_told(versions: Versions) -> None:
     pairs = pairs_of(versions, "val")
+    for name in ("before", "after"):
+        leaked = versions.read(f"{name}_predictions")
+        put_in_train(versions, name, leaked[leaked["filename"] == pairs["filename"].iloc[-1]])
+    versions.write("yardstick_predictions", yardstick_with_train_of(versions, "before"))
+    result = versions.compare()
     figures = result["splits"]["val"]
-    assert figures["seen_in_training"] == {"before": 0, "after": 1}
-    rest = pairs.iloc[:-1]  # the last was leaked
+    assert (figures["images"], figures["left_out"]) == (12, None)
+    assert figures["seen_in_training"] == {"before": 1, "after": 1}
+    rest = pairs.iloc[:-1]
     assert figures["unseen"]["images"] == len(rest) == 11
     assert figures["unseen"]["accuracy"]["after"] == pytest.approx((rest["after"] == rest["label"]).mean())
     assert result["splits"]["test"]["seen_in_training"] == {"before": 0, "after": 0}
     assert result["splits"]["test"]["unseen"] is None
     assert (
-        "0 of these val images also occur, byte for byte, in the previous version's train split, and 1"
+        "1 of these val images also occur, byte for byte, in the previous version's train split, and 1"
         in versions.page().text
     )
+
+
+def yardstick_with_train_of(versions: Versions, name: str) -> pd.DataFrame:
+    """The new model on all images of a version; what it says of train does not count."""
+    rows, yardstick = versions.read(f"{name}_predictions"), versions.read("yardstick_predictions")
+    return pd.concat([yardstick[yardstick["split"] != "train"], rows[rows["split"] == "train"]])
+
+
+@pytest.mark.parametrize("stay", [True, False])
+def test_what_the_new_version_moved_to_train_is_left_out_of_every_figure(
+    stay: bool, versions: Versions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = pairs_of(versions, "val")
+    after = versions.read("after_predictions")
+    put_in_train(versions, "after", after[after["filename"].isin(pairs["filename"].iloc[:5])], stay=stay)
+    result = versions.compare()
+    rest, figures = pairs.iloc[5:], result["splits"]["val"]
+    right_before, right_after = (rest[name] == rest["label"] for name in ("before", "after"))
+    expected = compare_accuracy(right_before.to_numpy(), right_after.to_numpy(), BOOTSTRAP)
+    assert (figures["images"], figures["accuracy"]) == (7, expected)
+    assert figures["newly_right"] == (right_after & ~right_before).sum()
+    assert figures["newly_wrong"] == (right_before & ~right_after).sum()
+    assert sum(each["images"] for each in figures["classes"].values()) == 7
+    assert {row["filename"] for row in figures["newly_right_images"]} == set(
+        rest["filename"][right_after & ~right_before]
+    )
+    assert (figures["seen_in_training"], figures["unseen"]) == ({"before": 0, "after": 0}, None)
+    assert figures["corrected"] is None, "the images that count stayed as they were"
+    assert figures["verdict"].startswith(
+        "On the 7 untouched val images that neither model learned from, the accuracy went from "
+    )
+    why = "Left out, since a model learned from them: 5 of the 12 val images; the new version has 5 in train."
+    assert figures["left_out"] == {"images": 5, "why": why}
+    assert f"compare: {why}\n" in capsys.readouterr().out
+    words = " ".join(versions.page().text.split())
+    assert why in words
+    assert "with the labels they had, but for those that a model learned from." in words
+    assert result["splits"]["test"]["images"] == 6
+    assert result["splits"]["test"]["left_out"] is None
+    write_comparison_summary(str(versions.folder / "summary"), result)
+    assert why in (versions.folder / "summary").read_text(encoding="utf-8")
+    assert list_metrics(result)["val_accuracy"] == expected["after"]
+
+
+def test_images_of_train_before_are_left_out_as_well_where_others_moved(versions: Versions) -> None:
+    pairs = pairs_of(versions, "val")
+    before, after = (versions.read(f"{name}_predictions") for name in ("before", "after"))
+    put_in_train(versions, "before", before[before["filename"].isin(pairs["filename"].iloc[:2])])
+    put_in_train(versions, "after", after[after["filename"].isin(pairs["filename"].iloc[1:4])], stay=False)
+    versions.write("yardstick_predictions", yardstick_with_train_of(versions, "before"))
+    figures = versions.compare()["splits"]["val"]
+    assert figures["left_out"]["images"] == 4
+    assert figures["left_out"]["why"] == (
+        "Left out, since a model learned from them: 4 of the 12 val images; the new version has 3 in train, the"
+        " previous one 2."
+    )
+    assert figures["images"] == 8
+    assert figures["seen_in_training"] == {"before": 0, "after": 0}
+
+
+def test_corrected_images_among_those_that_count_are_told(versions: Versions) -> None:
+    pairs = pairs_of(versions, "val")
+    after = versions.read("after_predictions")
+    moved, relabelled = pairs["filename"].iloc[:5], pairs["filename"].iloc[6]
+    chosen = after["filename"] == relabelled
+    after.loc[chosen, "label"] = NAMES[1]
+    after.loc[chosen, "filename"] = f"val/{NAMES[1]}/relabelled.png"
+    versions.write("after_predictions", after)
+    put_in_train(versions, "after", after[after["filename"].isin(moved)], stay=False)
+    figures = versions.compare()["splits"]["val"]
+    assert figures["verdict"].startswith(
+        "On the 7 val images that neither model learned from, as they were before, the accuracy "
+    )
+    assert figures["corrected"]["verdict"].startswith(
+        "On the 7 val images that stayed, 1 of them with another label, the accuracy "
+    )
+
+
+def test_if_a_model_learned_from_all_of_them_that_is_told(versions: Versions) -> None:
+    after = versions.read("after_predictions")
+    put_in_train(versions, "after", after[after["split"] == "val"])
+    figures = versions.compare()["splits"]["val"]
+    why = "A model learned from each of the 12 val images, so this says little about others."
+    assert (figures["images"], figures["left_out"]) == (12, {"images": 0, "why": why})
+    assert figures["verdict"].startswith("On the 12 untouched val images the accuracy went from ")
+    assert why in versions.page().text
 
 
 def test_models_are_compared_on_corrected_images_too(versions: Versions) -> None:
@@ -315,10 +416,10 @@ def test_only_unaltered_images_that_stayed_are_corrected_ones(
 def test_data_difference_is_that_of_the_two_versions(compared: tuple[Versions, Comparison]) -> None:
     data = compared[1]["data"]
     totals = {name: count for name, count in data.items() if isinstance(count, int)}
-    assert totals == {"relabelled": 1, "moved": 0, "dropped": 2, "added": 1, "altered": 0, "augmented": 3}
+    assert totals == {"relabelled": 1, "moved": 0, "dropped": 2, "added": 0, "altered": 0, "augmented": 3}
     assert [each["to"] for each in data["relabels"]] == ["7"]
     assert sum(each["before"] for each in data["images"]["train"].values()) == 24
-    assert sum(each["after"] for each in data["images"]["train"].values()) == 23
+    assert sum(each["after"] for each in data["images"]["train"].values()) == 22
     assert data["images"]["train"]["7"]["augmented_after"] == 3
 
 
@@ -353,6 +454,10 @@ def test_images_that_ingest_converts_stay_the_same(tmp_path: Path) -> None:
     data = comparison["data"]
     assert {name: data[name] for name in DIFFERENCES if data[name]} == {"relabelled": 1, "dropped": 1}
     assert [figures["new_data"]["same_images"] for figures in comparison["splits"].values()] == [True, True]
+    moved = versions.read("after_predictions")
+    put_in_train(versions, "after", moved[moved["filename"] == "val/NA/0.png"], stay=False)
+    val = versions.compare()["splits"]["val"]
+    assert (val["images"], val["left_out"]["images"]) == (8, 1)
 
 
 def test_file_and_metrics_hold_the_result(versions: Versions, capsys: pytest.CaptureFixture[str]) -> None:

@@ -694,6 +694,53 @@ def test_next_turn_makes_the_augmented_images_again(inputs: Inputs, curated: Cur
     assert {row["action"] for row in second.changes.values()} == {"kept"}
 
 
+# --- val images that move to train -------------------------------------------------------------
+
+
+def test_a_share_of_val_moves_and_stays_there_in_the_next_turn(
+    inputs: Inputs,
+    curated: Curated,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("components.curate.moving.LEAST_OF_CLASS", 1)
+    found = curate(inputs, tmp_path / "first", policy=POLICY._replace(val_to_train=0.5))
+    moved = {name: row for name, row in found.changes.items() if row["action"] == "moved"}
+    assert 2 < len(moved) < 11
+    assert "val/v/twin.png" not in moved, "train has the same picture"
+    of_val = [name for name in found.changes if name.startswith("val/")]
+    dropped = found.changes["val/x/01.png"]  # it was chosen, too
+    assert (dropped["action"], dropped["decided_by"]) == ("dropped", "policy")
+    assert (found.counts["moved"], found.counts["val_images"]) == (len(moved), len(of_val) - len(moved) - 1)
+    assert found.counts["train_images"] + found.counts["val_images"] == 75
+    for name, row in moved.items():
+        assert (row["decided_by"], row["label"]) == ("split", row["new_label"])
+        assert row["why"] == "It is of the share of val that moves to train, 0.5."
+        assert row["new_filename"].startswith(f"train/{row['label']}/")
+        assert found.images[row["new_filename"]] == source_bytes(inputs, name)
+        assert found.manifest[row["new_filename"]].source_filename == name
+    sources = {image.source_filename for image in found.manifest.values() if image.seed is not None}
+    assert moved.keys() <= sources, "they are augmented as images of train"
+    said = f"Images that move to train: {len(moved)} of the {len(of_val)} of val."
+    assert f"curate: {said} At least 10 of each class stay there, or all there are" in capsys.readouterr().out
+    page = Page(found.folder / "report")
+    assert said in " ".join(page.text.split())
+    assert f"{len(moved)} moved {len(moved)} to train" in " ".join(page.text.split())
+
+    examples = tmp_path / "examples"
+    ingest(found.data, examples)
+    audit(examples, tmp_path / "issues", {})
+    predict(examples, tmp_path / "predictions", {})
+    next_inputs = Inputs(inputs.data, examples, tmp_path / "issues", tmp_path / "predictions")
+    second = curate(next_inputs, tmp_path / "second")
+    assert second.counts["moved"] == 0
+    assert {name for name in second.images if not is_augmented(name)} == {
+        name for name in found.images if not is_augmented(name)
+    }
+    assert "that move to train" not in Page(second.folder / "report").text
+
+
 # --- cleaning ----------------------------------------------------------------------------------
 
 
@@ -811,6 +858,10 @@ def test_settings_out_of_range_are_refused(inputs: Inputs, tmp_path: Path) -> No
     check_refused("seed is -1", inputs, tmp_path / "outputs", seed=-1)
     check_refused("duplicates is 'all'", inputs, tmp_path / "outputs", policy=POLICY._replace(duplicates="all"))
     check_refused("cleaning has 'soap'", inputs, tmp_path / "outputs", cleaning=["soap"])
+    moving = POLICY._replace(val_to_train=0.5)
+    message = "cleaning and val_to_train are given together, but cleaning changes the bytes by which a comparison knows"
+    check_refused(message, inputs, tmp_path / "outputs", cleaning=["crop"], policy=moving)
+    check_refused("val_to_train is 1", inputs, tmp_path / "outputs", policy=POLICY._replace(val_to_train=1))
 
 
 def test_a_class_left_without_images_is_named(inputs: Inputs, tmp_path: Path) -> None:
@@ -848,8 +899,8 @@ def test_step_gives_the_address_of_the_data_and_the_counts(inputs: Inputs, curat
         disagreement="majority",
         deciding_reviewer="",
         cleaning=[],
-        **{f"policy_{name}" if name == "splits" else name: value for name, value in POLICY._asdict().items()},
-        **AUGMENTATION._asdict(),
+        **{f"policy_{name}" if name == "splits" else name: value for name, value in POLICY._asdict().items()}
+        | AUGMENTATION._asdict(),
         data=dataset(tmp_path / "data"),
         data_uri=str(tmp_path / "data_uri"),
         changes=dataset(tmp_path / "changes"),

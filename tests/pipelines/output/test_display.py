@@ -62,6 +62,17 @@ def test_a_long_listing_shows_how_far_it_is_on_a_terminal_alone(
     assert shown.endswith("\x1b[2K"), "the line is gone at the end"
 
 
+def test_a_comparison_tells_what_it_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLUMNS", "120")
+    why = "Left out, since a model learned from them: 5 of the 9 val images; the new version has 5 in train."
+    val = COMPARISON["splits"]["val"] | {"left_out": {"images": 5, "why": why}}
+    write_comparison(tmp_path, {**COMPARISON, "splits": {"val": val}})
+    print_comparison(tmp_path)
+    assert f"The accuracy went from 0.500 to 0.750.\n{why}\n" in capsys.readouterr().out
+
+
 def test_a_comparison_shows_corrected_images_in_a_row_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

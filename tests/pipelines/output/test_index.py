@@ -104,6 +104,7 @@ def test_compares_the_figures_with_the_run_before(folder: Path, version: str):
 
 def test_an_improvement_begins_with_what_it_changed(folder: Path):
     split = {"verdict": "On 9 val images the accuracy stayed at <1>.", "corrected": {"verdict": "On 8 it went."}}
+    split["left_out"] = {"images": 3, "why": "Left out: 3."}
     comparison = {"splits": {"val": split}, "data": dict.fromkeys(DIFFERENCES, 0) | {"relabelled": 1_234, "dropped": 2}}
     overview = describe_run(folder, RECORD, "e")._replace(comparison={**comparison, "training_length": "Longer."})
     write_index(folder, overview, make_earlier(folder))
@@ -111,7 +112,7 @@ def test_an_improvement_begins_with_what_it_changed(folder: Path):
     assert "run before" not in text.lower(), "its own comparison is the fair one"
     assert (
         "What has changed Images: 1,234 relabelled, 2 dropped. "
-        "On 9 val images the accuracy stayed at <1>. On 8 it went. Longer. Figures "
+        "On 9 val images the accuracy stayed at <1>. On 8 it went. Left out: 3. Longer. Figures "
     ) in text
     unchanged = {"splits": {}, "data": dict.fromkeys(DIFFERENCES, 0)}
     write_index(folder, overview._replace(comparison=unchanged))
