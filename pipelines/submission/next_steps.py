@@ -123,10 +123,15 @@ def write_adoption(request: RunRequest, *source: str) -> str:
     return write_command("adopt.py", *words, *source)
 
 
-def write_next_turn(command: Command, data: str) -> str:
+def write_next_turn(command: Command, data: str, decisions: str = "") -> str:
     """The command that takes the next turn of the loop on a data set that was adopted from a run.
 
     The data set has the test images in it. Of a stage that ran alone the parameters are not those of the pipeline.
+
+    Args:
+        command: that asked for the run.
+        data: the data set.
+        decisions: the file of what people had decided about its images; empty if there is none.
     """
     request = command.request
     turn = command.change(
@@ -135,7 +140,7 @@ def write_next_turn(command: Command, data: str) -> str:
         data=data,
         test_data=None,
         rev=None,
-        decisions=(),
+        decisions=(decisions,) if decisions else (),
         params=() if request.component else request.params,
         from_run=DEFAULTS.from_run,
     )

@@ -180,3 +180,14 @@ def find_contradiction(request: RunRequest) -> str | None:
     if request.rev and is_address(request.data or ""):
         return f"--rev goes with a folder tracked by DVC, not with {request.data}"
     return None
+
+
+def find_wrong_turns(request: RunRequest, turns: int) -> str | None:
+    """What is wrong with asking for so many turns of the loop, in the words of the command line."""
+    if turns < 1:
+        return f"--turns is {turns}; it must be 1 or more"
+    if request.pipeline != "improvement":
+        return "--turns goes with --pipeline improvement, which is one turn of the loop"
+    if not request.data:
+        return "--turns goes with --data, the images of the first turn"
+    return None
