@@ -120,11 +120,11 @@ def print_turns(turns: Iterable[TurnFigures]) -> None:
     """The table of the turns of the loop."""
     rows = [*turns]
     splits = [*rows[0].accuracies]
-    table = Table(
-        title="all models on the images of the first version; gains with 95 % intervals", title_justify="left"
-    )
-    for heading in ("", "train images", "of these copies", *splits, "against the one before", "against the first"):
-        table.add_column(heading, justify="right" if heading else "left")
+    title = f"all models on {' and '.join(splits)} of the first version; gains on {splits[0]}, 95 %"
+    table = Table(title=title, title_justify="left")
+    for heading in ("images", "train", "copies in it", *splits, "gain", "since the first"):
+        width = 15 if heading in ("gain", "since the first") else None  # so that narrow terminals break no figure
+        table.add_column(heading, justify="left" if heading == "images" else "right", min_width=width)
     for name, images, copies, accuracies, gain, gain_since_first in rows:
         shown = (f"{accuracies[split]:.3f}" for split in splits)
         table.add_row(name, f"{images:,}", f"{copies:,}", *shown, gain, gain_since_first)

@@ -115,7 +115,7 @@ def tabulate_turns(turns: list[Turn]) -> Iterator[TurnFigures]:
     """Yields the figures of the first version, and of the one that each turn has made; nothing without turns."""
     for turn in turns[:1]:
         images, copies = _count_images(turn.since_first, "before")
-        yield TurnFigures("first version", images, copies, _read_accuracies(turn.since_first, "before"), "", "")
+        yield TurnFigures("first", images, copies, _read_accuracies(turn.since_first, "before"), "", "")
     for number, turn in enumerate(turns, start=1):
         images, copies = _count_images(turn.since_first, "after")
         accuracies = _read_accuracies(turn.since_first, "after")
@@ -125,7 +125,7 @@ def tabulate_turns(turns: list[Turn]) -> Iterator[TurnFigures]:
 
 def _count_images(comparison: Comparison, version: str) -> tuple[int, int]:
     """The images of train in one of the two versions, and how many of them are copies that curate made."""
-    counts = comparison["data"]["images"]["train"].values()
+    counts = comparison["data"]["images"].get("train", {}).values()
     if version == "before":
         images, copies = sum(each["before"] for each in counts), sum(each["augmented_before"] for each in counts)
     else:
