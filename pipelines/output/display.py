@@ -122,7 +122,7 @@ def print_turns(turns: Iterable[TurnFigures]) -> None:
     splits = [*rows[0].accuracies]
     title = f"all models on {' and '.join(splits)} of the first version; gains on {splits[0]}, 95 %"
     table = Table(title=title, title_justify="left")
-    for heading in ("images", "train", "copies in it", *splits, "gain", "since the first"):
+    for heading in ("images", "train", "copies", *splits, "gain", "since the first"):
         width = 15 if heading in ("gain", "since the first") else None  # so that narrow terminals break no figure
         table.add_column(heading, justify="left" if heading == "images" else "right", min_width=width)
     for name, images, copies, accuracies, gain, gain_since_first in rows:

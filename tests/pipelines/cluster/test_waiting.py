@@ -254,6 +254,26 @@ def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_resul
     assert refused == f"run {name}: compared two other runs; name one of these, by --from-run or --before."
 
 
+def test_a_version_is_compared_with_the_one_that_an_improvement_began_with(lab: Lab):
+    outputs = ("ingest/examples", "evaluate/evaluation", "evaluate/predictions", "train/model")
+    both = [f"{part}-{output}" for part in ("before", "after") for output in outputs]
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN_FRAMES, "SUCCEEDED"))]
+    first, second = (lab.begin(name, done, "images", pipeline="improvement") for name in ("turn 1", "turn 2"))
+    began, last = lab.leave(first, *both[:4]), lab.leave(second, *both)
+    lab.leave(first, *both[4:])
+    lab.server.script = [Frame("SUCCEEDED", dict.fromkeys(["yardstick", "compare"], "SUCCEEDED"))]
+    lab.done("--pipeline", "comparison", "--before", "turn 1:before", "--from-run", "turn 2", "--experiment", "images")
+    assert lab.runs()[-1]["runtime_config"]["parameters"] == {
+        "examples_uri": began["examples"],
+        "before_evaluation_uri": began["evaluation"],
+        "before_predictions_uri": began["predictions"],
+        "model_uri": last["model"],
+        "after_evaluation_uri": last["evaluation"],
+        "after_predictions_uri": last["predictions"],
+    }
+    assert {"from run: turn 2", "before: turn 1:before"} <= set(lab.runs()[-1]["description"].splitlines())
+
+
 def test_what_the_policy_leaves_to_people_has_its_page_and_leads_to_the_review(lab: Lab):
     """The decisions, and the run with them, from the folder that DVC tracks there."""
     run = lab.begin("stopped", progress(TURN_FRAMES, failed="curate"), "images", pipeline="improvement")
