@@ -48,7 +48,7 @@ def take_turns(request: RunRequest, turns: int, options: LocalOptions, webhook: 
     Raises:
         UserError: a run cannot be started, or its figures cannot be kept.
     """
-    current = choose_seeds(request, Stages(load_config(request.config)).parameters["train"].get("seeds"))
+    current = choose_seeds(request, Stages(load_config(request.config)).parameters["train"]["seeds"])
     if current != request:
         print_line(
             f"Trains {SEEDS} models of each version, to tell a gain from the noise of their seeds; --param seeds=1"

@@ -8,7 +8,7 @@ from statistics import mean
 from typing import NamedTuple
 
 from components.shared.formats.changes import Change, read_changes
-from components.shared.formats.comparison import Comparison, SplitComparison
+from components.shared.formats.comparison import AccuracyChange, Comparison, SplitComparison
 from components.shared.formats.decisions import SavedDecision, write_decisions
 from components.shared.formats.manifest import read_manifest
 from pipelines.output.display import TurnFigures
@@ -21,7 +21,7 @@ EARLIER = "decisions-earlier.csv"  # in the folder of a run: what people have de
 class Gain(NamedTuple):
     """How much more often a new model is right than another, on the images of the earlier version."""
 
-    split: str  # val, or test where there is no val
+    where: str  # on val, or on test where there is no val
     change: float
     low: float  # this and the next bound the change
     high: float
@@ -57,34 +57,41 @@ class Turn(NamedTuple):
 def read_gain(comparison: Comparison) -> Gain:
     """How the accuracy changed: with several seeds the mean, and else that of the two models."""
     split = "val" if "val" in comparison["splits"] else "test"
-    figures = comparison["splits"][split]
+    figures = _find_fair(comparison["splits"][split])
+    where = split if figures is comparison["splits"][split] else f"unseen images of {split}"
     if seeds := figures.get("seeds"):
         change, margin = seeds["change"], seeds["margin"]
-        return Gain(split, change, change - margin, change + margin, is_across_seeds=True)
+        return Gain(where, change, change - margin, change + margin, is_across_seeds=True)
     accuracy = figures["accuracy"]
-    return Gain(split, accuracy["change"], accuracy["low"], accuracy["high"], is_across_seeds=False)
+    return Gain(where, accuracy["change"], accuracy["low"], accuracy["high"], is_across_seeds=False)
+
+
+def _find_fair(figures: SplitComparison) -> AccuracyChange:
+    """The figures of a split, or if the new model has learned from some of its images, those of the others."""
+    unseen = figures["unseen"]
+    return unseen if unseen and figures["seen_in_training"]["after"] else figures
 
 
 def describe_gain(number: int, gain: Gain) -> str:
     """What a turn has brought, and whether it is therefore the last, in a sentence."""
     if gain.is_across_seeds:
-        shown, limit = f"({gain} on {gain.split})", "the seed"
+        shown, limit = f"({gain} on {gain.where})", "the seed"
     else:
-        shown, limit = f"({gain.change:+.3f} on {gain.split}, 95 %: {gain.low:+.3f}…{gain.high:+.3f})", "chance"
+        shown, limit = f"({gain.change:+.3f} on {gain.where}, 95 %: {gain.low:+.3f}…{gain.high:+.3f})", "chance"
     if not gain.is_real:
         return f"Turn {number} brought no gain beyond {limit} {shown}, so this is the last."
     doubt = "" if gain.is_across_seeds else "; with one seed, the seed alone may explain it"
     return f"Turn {number} brought a gain beyond {limit} {shown}{doubt}."
 
 
-def choose_seeds(request: RunRequest, default: int | None) -> RunRequest:
+def choose_seeds(request: RunRequest, default: int) -> RunRequest:
     """The request with several seeds, unless the command or the config says how many.
 
     Args:
         request: of the first turn.
         default: how many the config says; 1 if it says nothing.
     """
-    if default is None or default > 1 or any(param.partition("=")[0] == "seeds" for param in request.params):
+    if default > 1 or any(param.partition("=")[0] == "seeds" for param in request.params):
         return request
     return replace(request, params=(*request.params, f"seeds={SEEDS}"))
 
@@ -135,10 +142,10 @@ def _count_images(comparison: Comparison, version: str) -> tuple[int, int]:
 
 def _read_accuracies(comparison: Comparison, version: str) -> dict[str, float]:
     """The accuracy of one of the two versions on each split of the earlier one; of several seeds the mean."""
-    return {split: _read_accuracy(figures, version) for split, figures in comparison["splits"].items()}
+    return {split: _read_accuracy(_find_fair(figures), version) for split, figures in comparison["splits"].items()}
 
 
-def _read_accuracy(figures: SplitComparison, version: str) -> float:
+def _read_accuracy(figures: AccuracyChange, version: str) -> float:
     seeds, accuracy = figures.get("seeds"), figures["accuracy"]
     if version == "before":
         return mean(seeds["before"]) if seeds else accuracy["before"]

@@ -103,21 +103,10 @@ class ChangedImage(TypedDict):
     after: str
 
 
-class SeedsChange(TypedDict):
-    """The accuracies of several models of each version, trained with other seeds."""
-
-    before: list[Share]
-    after: list[Share]
-    change: Finite  # of the means
-    margin: Finite  # half the width of Welch's interval of the change
-    p: Share  # of Welch's test
-
-
 class SplitComparison(AccuracyChange):
     """Both models on a split of the previous version."""
 
     images: Count
-    seeds: NotRequired[SeedsChange | None]  # None with one seed; earlier versions did not write it
     verdict: str  # the outcome as a sentence
     macro_f1: FigureChange
     classes: dict[ClassName, ClassChange]

@@ -37,7 +37,8 @@ def across_seeds(change: float, margin: float, before: float = 0.5) -> dict[str,
     """The figures of two models of each version."""
     models = [before - 0.01, before + 0.01]
     after = [accuracy + change for accuracy in models]
-    return {"seeds": {"before": models, "after": after, "change": change, "margin": margin, "p": 0.5}}
+    of_images = {"low": -0.5, "high": 0.5}
+    return {"seeds": {"before": models, "after": after, "change": change, "margin": margin, "p": 0.5, **of_images}}
 
 
 def of_one_seed(change: float, low: float, high: float) -> dict[str, Any]:
@@ -82,6 +83,18 @@ def test_only_a_gain_on_val_beyond_the_seed_is_followed_by_another_turn(
     gain = read_gain(read_comparison(tmp_path))
     assert describe_gain(2, gain) == sentence
     assert gain.is_real == ("no gain" not in sentence)
+
+
+def test_images_from_which_the_new_model_has_learned_do_not_count():
+    """As those that were moved from val to train. That the previous model has learned from some is no advantage."""
+    unseen = {**across_seeds(0.01, 0.02), "accuracy": COMPARISON["splits"]["val"]["accuracy"], "images": 2}
+    figures = {**across_seeds(0.2, 0.02), "unseen": unseen}
+    learned = compare(val={**figures, "seen_in_training": {"before": 0, "after": 2}})
+    assert describe_gain(2, read_gain(learned)) == (  # type: ignore[arg-type]
+        "Turn 2 brought no gain beyond the seed (+0.010 ± 0.020 on unseen images of val), so this is the last."
+    )
+    duplicate = compare(val={**figures, "seen_in_training": {"before": 2, "after": 0}})
+    assert str(read_gain(duplicate)) == "+0.200 ± 0.020"
 
 
 def test_a_comparison_of_before_there_were_seeds_is_one_of_one_seed():
