@@ -122,7 +122,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, say
         request: what to run.
         options: how.
         webhook: the address that is told how the run ended; empty for none.
-        says_next: whether to say what comes next.
+        says_next: whether to say what comes next after a success, too.
 
     Returns:
         The content of its run.json.
@@ -175,7 +175,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, say
         problem = _keep_results(folder, record)
     _notify_end(webhook, folder, record)
     _print_outcome(folder, record, watcher.warnings)
-    if says_next:
+    if says_next or record["state"] != "succeeded":
         print_steps(list_steps(_describe_ending(folder, record, request), command))
     if problem:
         raise problem

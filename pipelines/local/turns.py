@@ -13,7 +13,7 @@ from pipelines.output.console import print_line
 from pipelines.output.display import Step, print_steps, print_turns
 from pipelines.output.index import FILE as INDEX
 from pipelines.submission.commands import Command
-from pipelines.submission.next_steps import write_adoption
+from pipelines.submission.next_steps import add_decisions, write_adoption
 from pipelines.submission.preparation import BEGINNING
 from pipelines.submission.request import LocalOptions, RunRequest
 from pipelines.submission.turns import (
@@ -138,7 +138,7 @@ def _list_steps(
         yield Step("take more turns", command=f"{again} --turns {turns}")
     elif (review := taken[-1].folder / REVIEW).is_file():
         yield Step(f"decide on the images that are doubted now; the page saves {DECISIONS}", page=review)
-        decided = Command(last, options).change(decisions=(*last.decisions, DECISIONS))
+        decided = add_decisions(Command(last, options), *last.decisions, DECISIONS)
         yield Step(f"move {DECISIONS} here, and go on from there with it", command=f"{decided} --turns {turns}")
     if adoptable:
         adoption = write_adoption(request, "--from-run", adoptable.run)

@@ -98,9 +98,14 @@ def _is_changed(file: str) -> bool:
 
 def _decide_again(command: Command, *files: str) -> Step:
     """The same run with these decisions, of which a page has just saved the last file, in place of an older one."""
+    return Step(f"move {files[-1]} here, and run again with it", command=str(add_decisions(command, *files)))
+
+
+def add_decisions(command: Command, *files: str) -> Command:
+    """The command with these files of decisions; the last takes the place of an older one of the same person."""
     *others, saved = files
     others = [file for file in others if name_reviewer(file) != name_reviewer(saved)]
-    return Step(f"move {saved} here, and run again with it", command=str(command.change(decisions=(*others, saved))))
+    return command.change(decisions=(*others, saved))
 
 
 def write_adoption(request: RunRequest, *source: str) -> str:

@@ -35,7 +35,7 @@ class RunOptions(TypedDict, total=False):
     pipeline: str  # training (the default), improvement or comparison
     component: str  # in place of a pipeline: this stage alone
     from_run: str | NamedRun  # the run whose artifacts it takes, or that is compared; the latest if it is left out
-    before: str | NamedRun  # the run that `from_run` is compared with
+    before: str | NamedRun  # the run that `from_run` is compared with; RUN:before is what an improvement began with
     decisions: str | Path | Sequence[str | Path]  # of the review or of another tool, one file a person; for improvement
     schema: str | Path  # schema.pbtxt that the images must fit
     params: Mapping[str, Any]  # parameters of the pipeline or of the stage, by their names

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from tests.end_to_end.test_end_to_end import TURN, Run, digests, read_makers
 CLASSES = ("i", "v", "x")
 IMAGES = {"train": 16, "val": 12, "test": 4}  # per class
 CONFIG = {
-    "train": {"parameters": {"epochs": 15, "batch_size": 4, "learning_rate": 0.001, "seed": 7}},
+    "train": {"parameters": {"epochs": 10, "batch_size": 4, "learning_rate": 0.001, "seed": 7}},
     "audit": {"parameters": {"folds": 2, "repeats": 1, "epochs": 1}},
     "curate": {"parameters": {"policy_splits": [], "hard_weight": 0.0, "augment_times": 2.0}},
     "validate": {"parameters": {"severity": {"schema": "warning"}}},
@@ -155,3 +156,22 @@ def test_the_same_again_and_a_single_turn_are_taken_from_the_cache(turns: Turns)
     (single,) = take(turns.workplace, *(word for word in words if word != "--local")).runs
     assert all(read_makers(single).values())
     assert read_comparison(single) == read_comparison(turns.runs[1])
+
+
+def test_a_turn_that_fails_says_what_comes_next(workplace: Path):
+    broken = workplace / "broken"
+    shutil.copytree(workplace / "data", broken)
+    (broken / "val/i/i00.png").write_bytes(b"no image")
+    options = ["--experiment", "broken", "--config", "tiny", "--pipeline", "improvement", "--data", "broken"]
+    command = [workplace / "project/submit.py", "--local", *options, "--turns", "2", "--param", "seeds=2"]
+    result = run_python(*command, cwd=workplace)
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout.startswith("\nTurn 1 of at most 2, on broken\n")
+    assert "\nbefore-ingest failed: 1 bad image; " in result.stdout
+    _, _, steps = result.stdout.partition("\nNext:\n")
+    program = os.path.relpath((workplace / "project/submit.py").resolve(), workplace)
+    shown = "--local --config tiny --experiment broken --pipeline improvement --data broken --param seeds=2"
+    assert steps.endswith(
+        f"  once the cause is corrected, run it again:\n    python {program} {shown}\n"
+        "The turns ended early. What was done stays, and the same command takes it from the cache.\n"
+    )

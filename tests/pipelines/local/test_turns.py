@@ -125,6 +125,14 @@ def test_without_a_gain_nothing_is_to_be_adopted_but_to_be_reviewed(take: Callab
     assert "--data data --test-data test --decisions decisions.csv --param seeds=2 --turns 3\n" in said
 
 
+def test_decisions_that_brought_no_gain_are_replaced_by_those_that_the_page_saves(take: Callable[..., Any]):
+    decided = replace(IMPROVEMENT, decisions=("decisions-anna.csv", "decisions.csv"))
+    _, _, said = take(0.0, most=3, request=decided)
+    assert (
+        "--test-data test --decisions decisions-anna.csv --decisions decisions.csv --param seeds=2 --turns 3\n" in said
+    )
+
+
 def test_after_as_many_turns_as_asked_for_the_next_ones_are_a_command(take: Callable[..., Any]):
     _, requests, said = take(0.05, 0.02, 0.07, most=2)
     assert len(requests) == 3
