@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 from components.shared.errors import command_line, delay_interrupt, parse_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
     from components.shared.formats.examples import Quarantined
+    from components.shared.formats.manifest import CuratedImage
     from pipelines.data.adoption import Figures, Plan, Snapshot
     from pipelines.data.curated import Curated
     from pipelines.submission.commands import Command
@@ -85,7 +88,8 @@ def _adopt(options: argparse.Namespace) -> None:
     chosen = AdoptionOptions(options.commit, options.message, options.tag, options.push, options.new, options.force)
     place = options.curated or find_curated(options.runs, options.experiment, options.from_run)
     with open_repository(options.data) as (repo, folder), open_curated(place) as source:
-        plan = make_plan(repo, folder, source, options=chosen, find_figures=find_figures)
+        earlier = _list_earlier(place)
+        plan = make_plan(repo, folder, source, options=chosen, find_figures=find_figures, earlier=earlier)
         _show(plan, source, left_out=_find_left_out(place))
         if plan.is_adopted and not options.commit and options.push is None:
             print(f"\nThere is nothing to do: {options.data} has this version, and git's last commit names it.")
@@ -98,6 +102,30 @@ def _adopt(options: argparse.Namespace) -> None:
         print()
         carry_out(repo, plan, source, done=lambda step: print(f"done: {step}"))
         print(_say_what_is_next(options, plan, place))
+
+
+def _list_earlier(place: str) -> "Iterator[list[CuratedImage]]":
+    """Yields the images of the version from which a run on this machine has curated a folder, if that is another one.
+
+    After several turns of the loop these are as many versions, the last before the first.
+
+    Args:
+        place: the path or address of the curated folder.
+    """
+    from components.shared.cloud_storage import is_address  # as above
+    from components.shared.errors import UserError
+    from components.shared.formats.manifest import read_manifest
+    from pipelines.local.record import find_last_task, find_maker
+
+    with contextlib.suppress(UserError, KeyError):  # what is damaged tells nothing, nor does a run without such a task
+        while (
+            not is_address(place) and (curating := find_maker(place)) and (task := find_last_task(curating, "curate"))
+        ):
+            ingesting = find_maker(task["inputs"]["examples"])  # that run, or the one from which curate ran again
+            place = str(ingesting["arguments"]["data_uri"]) if ingesting else ""
+            if is_address(place) or not find_maker(place):
+                return
+            yield read_manifest(Path(place))
 
 
 def _find_left_out(place: str) -> "list[Quarantined]":
@@ -149,6 +177,7 @@ def _find_command(options: argparse.Namespace, place: str) -> "Command":
 def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> str:
     from pipelines.output.results import RESULTS
     from pipelines.submission.next_steps import write_next_turn
+    from pipelines.submission.turns import EARLIER
 
     steps = []
     if options.commit:
@@ -163,7 +192,8 @@ def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> 
     command = _find_command(options, place)
     if not command.is_local and options.push is None:
         steps.append(shlex.join(["dvc", "push", os.path.relpath(plan.folder.path)]))  # for the cluster to read it
-    steps.append(write_next_turn(command, str(options.data)))
+    decided = [parent / EARLIER for parent in Path(place).parents if (parent / EARLIER).is_file()]
+    steps.append(write_next_turn(command, str(options.data), *map(os.path.relpath, decided[:1])))
     return "Next:\n" + "\n".join(f"    {step}" for step in steps)
 
 

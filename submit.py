@@ -53,9 +53,14 @@ def _prune(options: argparse.Namespace) -> None:
 def _run_here(options: argparse.Namespace) -> str:
     with delay_interrupt():
         from pipelines.local.submission import submit  # here, so that --help and mistakes are quick
+        from pipelines.local.turns import take_turns
         from pipelines.submission.request import LocalOptions
 
-    state = submit(_read_request(options), LocalOptions(options.runner, options.cold), options.notify)["state"]
+    request, local = _read_request(options), LocalOptions(options.runner, options.cold)
+    if options.turns:
+        state = take_turns(request, options.turns, local, options.notify)[-1]["state"]
+    else:
+        state = submit(request, local, options.notify)["state"]
     return "interrupted" if state == "cancelled" else state
 
 
@@ -154,7 +159,12 @@ def _parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--component", metavar="STAGE", help="run this stage alone, on the artifacts of an earlier run")
     parser.add_argument("--from-run", metavar="RUN", help="that earlier run (default: latest)")
-    parser.add_argument("--before", metavar="RUN", help="for the comparison: the run that --from-run is compared with")
+    parser.add_argument(
+        "--before",
+        metavar="RUN",
+        help="for the comparison: the run that --from-run is compared with; RUN:before is what an improvement began"
+        " with",
+    )
     parser.add_argument(
         "--notify", metavar="URL", default="", help="a webhook, Slack's or the like, to tell how the run ended"
     )
@@ -179,6 +189,12 @@ def _add_local_options(parser: argparse.ArgumentParser) -> None:
         "--runner", choices=["subprocess", "docker"], default="subprocess", help="docker: each stage in its image"
     )
     local.add_argument("--cold", action="store_true", help="start each stage in a new Python, which takes longer")
+    local.add_argument(
+        "--turns",
+        type=int,
+        metavar="N",
+        help="take up to N turns of --pipeline improvement, each on what the last one made, until one brings no gain",
+    )
     local.add_argument(
         "--prune", action="store_true", help="show the old runs of --experiment, and what removing them would free"
     )
@@ -232,6 +248,11 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
         return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)
 
     runner = "--runner" if options.runner != "subprocess" else None
+    if options.turns is not None and not options.local:
+        return (
+            "--turns goes with --local; on a cluster, take the next turn by running the improvement again, with --data"
+            " and the address of the folder `data` that curate has written"
+        )
     if options.local:
         if name := first("wait", "timeout", "force", "check", "list", "attach", "terminate", "recurring"):
             return f"{name} is for a cluster; leave out --local"
@@ -247,16 +268,18 @@ def _find_contradiction(options: argparse.Namespace) -> str | None:
         return f"{name} is for starting a run"
     starts = not (options.list or options.attach or options.terminate or options.change or options.prune)
     of_data = ("data", "test_data", "rev", "decisions", "schema")
-    of_runs = (*of_data, "param", "component", "before", "no_cache", "force", "wait")
+    of_runs = (*of_data, "param", "component", "before", "no_cache", "force", "wait", "turns")
     if not starts and (name := first("pipeline", *of_runs)):
         return f"{name} is for starting a run"
     if options.wait and options.cron:
         return "--wait is for a single run; --cron creates a recurring one"
     if options.timeout and not (options.wait or options.attach):
         return "--timeout goes with --wait or --attach"
-    from pipelines.submission.request import find_contradiction  # as above
+    from pipelines.submission.request import find_contradiction, find_wrong_turns  # as above
 
-    return find_contradiction(_read_request(options))
+    request = _read_request(options)
+    wrong = None if options.turns is None else find_wrong_turns(request, options.turns)
+    return wrong or find_contradiction(request)
 
 
 if __name__ == "__main__":

@@ -614,6 +614,75 @@ def test_the_next_turn_has_the_options_of_the_run_that_made_the_folder(place: Pl
     )
 
 
+def test_the_next_turn_keeps_to_what_people_decided_before(place: Place, run: Callable[..., str]):
+    folder = place.made.parents[1]
+    keep_command(folder, Command(RunRequest("default", "sample", pipeline="improvement", data="old"), LocalOptions()))
+    (folder / "decisions-earlier.csv").touch()
+    assert run("--yes").endswith(
+        f"\n    {place.submit} --local --config sample --pipeline improvement --data data "
+        "--decisions runs/default/20260101-000000-improvement/decisions-earlier.csv\n"
+    )
+
+
+def leave_second_turn(place: Place, files: list[File]) -> Path:
+    """A run that began with what the first one had curated."""
+    name = "20260102-000000-improvement"
+    leave_run(place.home, name, "succeeded", "data", started="2026-01-02T00:00:00+00:00")
+    path = place.home / "runs/default" / name / "run.json"
+    record = json.loads(path.read_text())
+    examples = str(path.parent / "artifacts/examples")
+    task = {"stage": "curate", "state": "succeeded", "seconds": 1.0, "parameters": {}, "artifacts": {}}
+    record["stages"]["curate"] = {**task, "inputs": {"examples": examples}}
+    record["arguments"]["data_uri"] = str(place.made)
+    path.write_text(json.dumps(record))
+    write_curated(path.parent / "artifacts/data", files)
+    return path.parent / "artifacts/data"
+
+
+SECOND = [
+    File("train/i/0.png", "i0", "train/i/0.png", "i0"),
+    File("train/i/0.augmented-0.png", "i0 bent otherwise", "train/i/0.png", "i0"),
+    File("train/i/1-2.png", "a v, really", "train/v/1-2.png", "a v, really"),  # back again
+    File("train/i/0-3.png", "v0 cleaned", "train/v/0.png", "v0 cleaned"),
+    File("train/v/1.png", "v1", "val/v/1.png", "v1"),
+    File("val/v/0.png", "val v", "val/v/0.png", "val v"),
+    File("test/i/0.png", "test i", "test/i/0.png", "test i"),
+]
+
+
+def test_what_several_turns_have_made_is_adopted_at_once(place: Place, run: Callable[..., str]):
+    """Each change counts from the present version, so what a turn has taken back is none."""
+    made = leave_second_turn(place, SECOND)
+    output = run()
+    assert "\n1 relabelled, 1 edited, 2 removed, 1 added to test, 1 augmented\n" in output
+    assert "another version" not in output
+    run("--yes")
+    assert {name: data for name, data in contents(place.home / "data").items() if data} == {
+        name: data for name, data in contents(made).items() if data
+    }
+
+
+def test_what_two_turns_have_made_follows_the_first_where_that_was_adopted(place: Place, run: Callable[..., str]):
+    run(*EVERYTHING)
+    leave_second_turn(place, SECOND)
+    output = run("--yes")
+    assert "\n2 relabelled, 1 moved, 1 removed, 1 augmented\n" in output
+
+
+def test_what_several_turns_have_made_of_another_version_is_adopted_only_by_force(
+    place: Place, refused: Callable[..., str], run: Callable[..., str]
+):
+    made = leave_second_turn(place, SECOND)
+    write(place.home / "data", {"train/v/1.png": "improved by hand since"})
+    track(place.home)
+    commit(place.home, "by-hand")
+    version = pointer((place.home / "data.dvc").read_text())
+    assert refused("--yes") == (
+        f"data: {version} lacks images of which {made} was made, so that is the next version of another one; "
+        "run the improvement on data, or insist with --force."
+    )
+
+
 def test_figures_that_its_run_measured_are_committed_with_it(place: Place, run: Callable[..., str]):
     """Whatever is in results/ then: a comparison or another training may have come between."""
     write(place.home / "results", {"metrics.json": '{"data_version": "0123.dir"}', "mine.txt": "kept"})

@@ -301,6 +301,20 @@ def test_refuses_a_run_whose_summary_is_damaged(workplace: Path, content: str):
             ["--component", "ingest", "--data", "images", "--from-run", "x"],
             "--from-run goes with --component and without",
         ),
+        (["--data", "images", "--pipeline", "improvement", "--turns", "0"], "--turns is 0; it must be 1 or more.\n"),
+        (["--data", "images", "--turns", "two"], "argument --turns: invalid int value: 'two'.\n"),
+        *(
+            (
+                ["--data", "images", "--turns", "2", *options],
+                "--turns goes with --pipeline improvement, which is one turn of the loop.\n",
+            )
+            for options in ([], ["--pipeline", "training"], ["--component", "ingest"])
+        ),
+        (
+            ["--pipeline", "improvement", "--turns", "2"],
+            "--turns goes with --data, the images of the first turn.\n",
+        ),
+        (["--prune", "--turns", "2"], "--turns is for starting a run.\n"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_refused(workplace: Path, options: list[str], sentence: str):
@@ -327,4 +341,14 @@ def test_a_locale_that_is_not_utf_8_keeps_names_as_they_are(workplace: Path):
     )
     assert (
         done.stderr == b"gr\\xf6\\xdfe{{$: no such folder; --data and --test-data name folders or a table of images.\n"
+    )
+
+
+def test_turns_on_a_cluster_are_taken_one_by_one(workplace: Path):
+    options = ["--pipeline", "improvement", "--data", "images", "--turns", "2"]
+    result = run_python(ROOT / "submit.py", *options, cwd=workplace)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "--turns goes with --local; on a cluster, take the next turn by running the improvement again, with --data and "
+        "the address of the folder `data` that curate has written.\n"
     )

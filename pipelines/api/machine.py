@@ -28,6 +28,7 @@ from pipelines.submission.request import (
     Runner,
     RunOptions,
     check_experiment_name,
+    find_wrong_turns,
     make_request,
 )
 
@@ -82,6 +83,29 @@ class Machine:
         request = make_request(options, config=self.config, runs=self.runs)
         record = submit(request, self._options, self.webhook)
         return MachineRun(record, request.experiment, request.runs / request.experiment / record["run"])
+
+    def take_turns(self, turns: int, **options: Unpack[RunOptions]) -> "list[MachineRun]":
+        """Takes turns of the loop, each on what the last one has made, until one brings no gain.
+
+        Args:
+            turns: the most to take.
+            options: of the first one, as `start` takes them; `pipeline` is improvement if it is left out.
+
+        Returns:
+            The runs in their order: the turns, and from the second one on after each a comparison with the first
+            version. If the last one has not succeeded, the turns ended with it.
+
+        Raises:
+            UserError: a run cannot be started.
+        """
+        from pipelines.local.turns import take_turns  # as above
+
+        request = make_request({"pipeline": "improvement", **options}, config=self.config, runs=self.runs)
+        if problem := find_wrong_turns(request, turns):
+            raise UserError(f"{problem}.")
+        records = take_turns(request, turns, self._options, self.webhook)
+        folder = request.runs / request.experiment
+        return [MachineRun(record, request.experiment, folder / record["run"]) for record in records]
 
     def list_runs(self, experiment: str = "default") -> list["MachineRun"]:
         """The runs of an experiment, the newest first.

@@ -13,6 +13,7 @@ from components.shared.formats.comparison import Comparison, read_comparison
 from components.shared.formats.documents import read_document
 from components.shared.formats.evaluation import Evaluation, read_evaluation
 from components.shared.formats.examples import MANIFEST, ExamplesManifest
+from components.shared.formats.manifest import FILE as CURATED
 from pipelines.cluster import runs, waiting
 from pipelines.cluster.artifacts import Execution, Uris, find_artifacts, find_made, read_execution
 from pipelines.cluster.connection import Cluster
@@ -26,6 +27,7 @@ from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_repo
 from pipelines.submission.commands import Command, read_command
 from pipelines.submission.next_steps import Ending, list_steps, write_adoption
 from pipelines.submission.request import RunRequest
+from pipelines.submission.turns import EARLIER, keep_decisions
 
 
 class EndedRun(NamedTuple):
@@ -69,6 +71,7 @@ def fetch_results(
     comparison = _show_comparison(compared) if compared else None
     _keep_reports(uris, folder)
     if state == "succeeded":
+        _keep_decisions(execution, uris, folder)
         _tell_cached(execution, uris)
     earlier = _find_measured_before(cluster, execution.run, request) if figures else None
     write_index(folder, _describe_run(cluster, ended, figures, comparison), earlier)
@@ -134,6 +137,17 @@ def _keep_report(uri: str, path: Path) -> bool:
     if not path.stat().st_size:
         path.unlink()
     return path.exists()
+
+
+def _keep_decisions(execution: Execution, uris: Uris, folder: Path) -> None:
+    """Writes what people have decided about the images that the run has curated, if they have decided anything."""
+    changes, data = uris.get(("curate", "changes")), uris.get(("curate", "data"))
+    if not (execution.parameters.get("decisions_uris") and changes and data):
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        fetch(changes, Path(temporary, "changes.csv"))
+        fetch_object(f"{data}/{CURATED}", Path(temporary, CURATED))
+        keep_decisions(folder / EARLIER, str(Path(temporary, "changes.csv")), temporary)
 
 
 def _tell_cached(execution: Execution, uris: Uris) -> None:

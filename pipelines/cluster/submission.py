@@ -12,7 +12,7 @@ from components.shared.cloud_storage import is_address, upload
 from components.shared.errors import UserError
 from components.shared.files import hash_file
 from pipelines.cluster import runs, waiting
-from pipelines.cluster.artifacts import Execution, PipelineDeleted, read_execution
+from pipelines.cluster.artifacts import Execution, PipelineDeleted, find_made, read_execution
 from pipelines.cluster.checks import check_endpoint
 from pipelines.cluster.connection import Cluster, NoAnswerYetError
 from pipelines.cluster.earlier import describe_run
@@ -30,7 +30,7 @@ from pipelines.compiler.stages import Stages
 from pipelines.data.dvc_version import DataVersion, resolve_version
 from pipelines.output.console import print_line
 from pipelines.output.display import Step, print_steps
-from pipelines.submission.arguments import EarlierRun
+from pipelines.submission.arguments import EarlierRun, select_beginning
 from pipelines.submission.commands import Command, keep_command, write_action
 from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.notification import notify_end
@@ -65,6 +65,12 @@ class ClusterTarget:
         """An earlier run, by its outputs in Cloud Storage."""
         run = runs.find(self._cluster, name, self._experiment, succeeded=True)
         return describe_run(self._cluster, run, stages=stages, stage=stage)
+
+    def find_beginning(self, name: str) -> EarlierRun:
+        """The first part of an improvement, by its outputs in Cloud Storage."""
+        run = runs.find(self._cluster, name, self._experiment, succeeded=True)
+        made = find_made(self._cluster, read_execution(self._cluster, run))
+        return select_beginning(EarlierRun(run.run_id, run.display_name, {}, {}, {}), made)
 
 
 def submit(cluster: Cluster, request: RunRequest, options: ClusterOptions) -> V2beta1Run | None:

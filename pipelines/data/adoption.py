@@ -11,16 +11,16 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.shared.errors import UserError, shorten
 from components.shared.files import name_temporary, new_directory, remove_attempts, write_to_disk
 from components.shared.formats.examples import is_augmented
-from components.shared.formats.manifest import is_image_path
+from components.shared.formats.manifest import CuratedImage, is_image_path
 from components.shared.formats.names import has_image_suffix, has_passed_over
-from pipelines.data.curated import Curated, compute_md5
+from pipelines.data.curated import Curated, compute_md5, trace_back
 from pipelines.data.dvc_version import (
     Folder,
     check_committed,
@@ -138,6 +138,7 @@ def make_plan(
     *,
     options: AdoptionOptions,
     find_figures: Callable[[str], Figures | None],
+    earlier: Iterable[list[CuratedImage]] = (),
 ) -> Plan:
     """What it takes to make `curated` the version of `folder`; nothing is changed yet.
 
@@ -147,6 +148,8 @@ def make_plan(
         curated: what they are to be.
         options: what is to be done.
         find_figures: finds what a run has measured on a data version.
+        earlier: the images of the version that `curated` was made from, if that was curated as well, and so on: after
+            several turns of the loop the last may become the next version at once.
 
     Raises:
         UserError: it cannot be done, or something that is on disk would be lost.
@@ -163,7 +166,7 @@ def make_plan(
     now = on_disk if head and head.value == on_disk.name else _read_cache(repo, head)
     if now.name == upcoming.name:
         now = upcoming  # it may not be in the cache
-    changes = _compare(now, upcoming, curated)
+    changes = _compare(now, upcoming, curated, earlier)
     options = options._replace(message=options.message or _write_message(upcoming, changes))
     obstacle, has_results = _find_results_obstacle(git), read_data_version(RESULTS) == upcoming.name
     figures = find_figures(upcoming.name) if not obstacle and not has_results else None
@@ -311,11 +314,20 @@ def _list_entries(folder: Path) -> Iterator[str]:
             yield os.path.relpath(os.path.join(parent, name), folder)
 
 
-def _compare(now: Snapshot, upcoming: Snapshot, curated: Curated) -> ChangeCounts | None:
+def _compare(
+    now: Snapshot, upcoming: Snapshot, curated: Curated, earlier: Iterable[list[CuratedImage]]
+) -> ChangeCounts | None:
     """What changes from one version to the next; None if it is not known what the present one holds."""
     if now.name == upcoming.name:  # the manifest tells the names before, which the folder no longer has
         return ChangeCounts()
-    return None if now.name and not now.md5s else count_changes(now.md5s, curated)
+    if now.name and not now.md5s:
+        return None
+    changes = count_changes(now.md5s, curated)
+    traced, manifests = changes, iter(earlier)
+    while traced.added and (manifest := next(manifests, None)):
+        curated = curated._replace(images=trace_back(curated.images, manifest))
+        traced = count_changes(now.md5s, curated)
+    return changes if traced.added else traced
 
 
 def count_changes(now: dict[str, str], curated: Curated) -> ChangeCounts:

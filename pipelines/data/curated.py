@@ -80,6 +80,28 @@ def _check(folder: Path, shown: str) -> Curated:
     return Curated(shown, folder, images, md5s)
 
 
+def trace_back(images: list[CuratedImage], earlier: list[CuratedImage]) -> list[CuratedImage]:
+    """The images of a version that was curated from a curated one, with their sources in the version before that.
+
+    Args:
+        images: Of the last version.
+        earlier: Of the one that it was curated from.
+    """
+    sources = {(image.filename, image.sha256): image for image in earlier}
+    found = [(image, sources.get((image.source_path, image.source_sha256))) for image in images]
+    return [
+        image._replace(
+            source_filename=source.source_filename,
+            source_sha256=source.source_sha256,
+            source_path=source.source_path,
+            operations=[*source.operations, *image.operations],
+        )
+        if source
+        else image
+        for image, source in found
+    ]
+
+
 def compute_md5(content: bytes) -> str:
     """The MD5 in hex, by which DVC knows a file."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

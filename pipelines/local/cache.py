@@ -187,8 +187,8 @@ class StageCache:
     def _describe(self, name: str, value: Any) -> Any:
         """An argument as JSON: a parameter by its value, and what is an address by what lies there.
 
-        Where that is also counts, as a stage may write it down; but within the run's own folder, which is new each
-        time, it does not.
+        Where that is also counts, as a stage may write it down; but within the folders of the runs, which are new each
+        time, it does not: the next turn of the loop begins with what the last one has curated and ingested.
         """
         if isinstance(value, dsl.Artifact):
             return {"metadata": value.metadata, "content": _hash_address(value.uri)}
@@ -200,8 +200,8 @@ class StageCache:
             return value
         if name in DATA and is_table_name(Path(value).name) and Path(value).is_file():
             raise _UnknownContentError  # the images that the table names are elsewhere
-        is_own = Path(value).is_relative_to(self._folder)
-        return {"address": "" if is_own else value, "content": _hash_address(value)}
+        is_of_a_run = any(Path(value).is_relative_to(folder) for folder in (self._folder, self._root.parent))
+        return {"address": "" if is_of_a_run else value, "content": _hash_address(value)}
 
 
 @contextlib.contextmanager

@@ -45,13 +45,14 @@ from pipelines.output.display import (
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.index import EarlierFigures, write_index
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
-from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task
+from pipelines.submission.arguments import EarlierRun, check_not_comparison, inherit_task, select_beginning
 from pipelines.submission.commands import Command, keep_command
 from pipelines.submission.forecast import describe_forecast, make_forecast
 from pipelines.submission.next_steps import Ending, list_steps, write_adoption
 from pipelines.submission.notification import notify_end
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
+from pipelines.submission.turns import EARLIER, keep_decisions
 
 
 class LocalTarget:
@@ -103,14 +104,25 @@ class LocalTarget:
             return inherit_task(run, self.find_run(before, stages, stage), stages.list_affected(*changed))
         return run
 
+    def find_beginning(self, name: str) -> EarlierRun:
+        """The first part of an improvement, by its run.json."""
+        record = find_record(self._runs, self._experiment, name)
+        made = {
+            (task, output): artifact["uri"]
+            for task, content in record["stages"].items()
+            for output, artifact in content["artifacts"].items()
+        }
+        return select_beginning(EarlierRun(record["run"], record["run"], {}, {}, {}), made)
 
-def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> RunRecord:
+
+def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, says_next: bool = True) -> RunRecord:
     """Runs what is asked for and shows what came out.
 
     Args:
         request: what to run.
         options: how.
         webhook: the address that is told how the run ended; empty for none.
+        says_next: whether to say what comes next after a success, too.
 
     Returns:
         The content of its run.json.
@@ -163,7 +175,8 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "") -> Run
         problem = _keep_results(folder, record)
     _notify_end(webhook, folder, record)
     _print_outcome(folder, record, watcher.warnings)
-    print_steps(list_steps(_describe_ending(folder, record, request), command))
+    if says_next or record["state"] != "succeeded":
+        print_steps(list_steps(_describe_ending(folder, record, request), command))
     if problem:
         raise problem
     return record
@@ -207,6 +220,8 @@ def _keep_reports(folder: Path, record: RunRecord) -> None:
     for artifact, file in (("evaluation", evaluation.FILE), ("comparison", comparison.FILE)):
         if artifact in made:
             _copy(made[artifact] / file, folder / file)
+    if record["arguments"].get("decisions_uris") and {"changes", "data"} <= made.keys():
+        keep_decisions(folder / EARLIER, str(made["changes"]), str(made["data"]))
 
 
 def _copy(source: str | Path, target: Path) -> None:

@@ -43,6 +43,17 @@ class Step(NamedTuple):
     command: str = ""
 
 
+class TurnFigures(NamedTuple):
+    """A version of the images in the table of the turns."""
+
+    name: str
+    images: int  # of train
+    copies: int  # of these
+    accuracies: dict[str, float]  # on the val and test images of the first version
+    gain: str  # against the version before; this and the next are empty for the first version
+    gain_since_first: str
+
+
 @contextlib.contextmanager
 def show_progress(progress: Progress) -> Iterator[None]:
     """Shows the tasks while the block runs: on a terminal or in a notebook live, otherwise with a line per change."""
@@ -103,6 +114,21 @@ def print_comparison(folder: Path) -> None:
     console.print(f"images: {', '.join(counts)}")
     for sentence in list_verdicts(content):
         console.print(escape(sentence))
+
+
+def print_turns(turns: Iterable[TurnFigures]) -> None:
+    """The table of the turns of the loop."""
+    rows = [*turns]
+    splits = [*rows[0].accuracies]
+    title = f"all models on {' and '.join(splits)} of the first version; gains on {splits[0]}, 95 %"
+    table = Table(title=title, title_justify="left")
+    for heading in ("images", "train", "copies", *splits, "gain", "since the first"):
+        width = 15 if heading in ("gain", "since the first") else None  # so that narrow terminals break no figure
+        table.add_column(heading, justify="left" if heading == "images" else "right", min_width=width)
+    for name, images, copies, accuracies, gain, gain_since_first in rows:
+        shown = (f"{accuracies[split]:.3f}" for split in splits)
+        table.add_row(name, f"{images:,}", f"{copies:,}", *shown, gain, gain_since_first)
+    OutputConsole().print(table)
 
 
 def print_steps(steps: Iterable[Step]) -> None:

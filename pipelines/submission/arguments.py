@@ -56,6 +56,22 @@ def check_not_comparison(pipeline: str, name: str) -> None:
         raise UserError(f"run {name}: compared two other runs; name one of these, by --from-run or --before.")
 
 
+def select_beginning(run: EarlierRun, made: Mapping[tuple[str, str], str]) -> EarlierRun:
+    """An improvement with what its first part, `before`, has made.
+
+    Args:
+        run: the run.
+        made: the URIs of its artifacts, by the names of the task and of the output.
+
+    Raises:
+        UserError: it has no such part.
+    """
+    artifacts = {output: uri for (task, output), uri in made.items() if task.startswith("before-")}
+    if not artifacts:
+        raise UserError(f"run {run.name}: is no improvement, so it began with no other version; leave out :before.")
+    return replace(run, id=f"{run.id}:before", name=f"{run.name}:before", artifacts=artifacts)
+
+
 def check_arguments(
     pipeline: BaseComponent, arguments: dict[str, Any], *, params: tuple[str, ...], stages: Stages
 ) -> dict[str, Any]:

@@ -98,9 +98,14 @@ def _is_changed(file: str) -> bool:
 
 def _decide_again(command: Command, *files: str) -> Step:
     """The same run with these decisions, of which a page has just saved the last file, in place of an older one."""
+    return Step(f"move {files[-1]} here, and run again with it", command=str(add_decisions(command, *files)))
+
+
+def add_decisions(command: Command, *files: str) -> Command:
+    """The command with these files of decisions; the last takes the place of an older one of the same person."""
     *others, saved = files
     others = [file for file in others if name_reviewer(file) != name_reviewer(saved)]
-    return Step(f"move {saved} here, and run again with it", command=str(command.change(decisions=(*others, saved))))
+    return command.change(decisions=(*others, saved))
 
 
 def write_adoption(request: RunRequest, *source: str) -> str:
@@ -123,10 +128,15 @@ def write_adoption(request: RunRequest, *source: str) -> str:
     return write_command("adopt.py", *words, *source)
 
 
-def write_next_turn(command: Command, data: str) -> str:
+def write_next_turn(command: Command, data: str, decisions: str = "") -> str:
     """The command that takes the next turn of the loop on a data set that was adopted from a run.
 
     The data set has the test images in it. Of a stage that ran alone the parameters are not those of the pipeline.
+
+    Args:
+        command: that asked for the run.
+        data: the data set.
+        decisions: the file of what people had decided about its images; empty if there is none.
     """
     request = command.request
     turn = command.change(
@@ -135,7 +145,7 @@ def write_next_turn(command: Command, data: str) -> str:
         data=data,
         test_data=None,
         rev=None,
-        decisions=(),
+        decisions=(decisions,) if decisions else (),
         params=() if request.component else request.params,
         from_run=DEFAULTS.from_run,
     )

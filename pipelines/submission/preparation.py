@@ -28,6 +28,7 @@ from pipelines.submission.request import RunRequest
 VERSIONS = {"data_uri": "data_version", "test_data_uri": "test_data_version"}  # the parameter that has that of each
 # The parameters that tell ingest where the images are, and which of the files there are none.
 DATA = (*VERSIONS, *VERSIONS.values(), "ignored")
+BEGINNING = ":before"  # after the name of an improvement: the version that it began with, and not the one that it made
 # The parameters of the pipeline `comparison`, without _uri, and the artifacts of the earlier and of the later run.
 BEFORE = {"examples": "examples", "before_evaluation": "evaluation", "before_predictions": "predictions"}
 AFTER = {"model": "model", "after_evaluation": "evaluation", "after_predictions": "predictions"}
@@ -47,6 +48,9 @@ class Target(Protocol):
 
     def find_run(self, name: str, stages: Stages, stage: str | None) -> EarlierRun:
         """The earlier run of that name; `stage` is the one to repeat."""
+
+    def find_beginning(self, name: str) -> EarlierRun:
+        """The improvement of that name, with what it made of the version that it began with."""
 
 
 class LocatedData(NamedTuple):
@@ -280,7 +284,9 @@ def _choose_caching(request: RunRequest, config: Config, target: Target, argumen
 def _find_earlier_runs(request: RunRequest, stages: Stages, target: Target) -> dict[str, EarlierRun]:
     runs = {}
     if request.before:
-        runs["before"] = target.find_run(request.before, stages, None)
+        name = request.before.removesuffix(BEGINNING)
+        is_whole = name == request.before
+        runs["before"] = target.find_run(name, stages, None) if is_whole else target.find_beginning(name)
     if request.before or (request.component and not (request.component == "ingest" and request.data)):
         runs["from run"] = target.find_run(request.from_run, stages, request.component)
     if request.before and runs["before"].id == runs["from run"].id:

@@ -35,7 +35,7 @@ class RunOptions(TypedDict, total=False):
     pipeline: str  # training (the default), improvement or comparison
     component: str  # in place of a pipeline: this stage alone
     from_run: str | NamedRun  # the run whose artifacts it takes, or that is compared; the latest if it is left out
-    before: str | NamedRun  # the run that `from_run` is compared with
+    before: str | NamedRun  # the run that `from_run` is compared with; RUN:before is what an improvement began with
     decisions: str | Path | Sequence[str | Path]  # of the review or of another tool, one file a person; for improvement
     schema: str | Path  # schema.pbtxt that the images must fit
     params: Mapping[str, Any]  # parameters of the pipeline or of the stage, by their names
@@ -179,4 +179,15 @@ def find_contradiction(request: RunRequest) -> str | None:
         return "--rev goes with --data, the folder it is a version of"
     if request.rev and is_address(request.data or ""):
         return f"--rev goes with a folder tracked by DVC, not with {request.data}"
+    return None
+
+
+def find_wrong_turns(request: RunRequest, turns: int) -> str | None:
+    """What is wrong with asking for so many turns of the loop, in the words of the command line."""
+    if turns < 1:
+        return f"--turns is {turns}; it must be 1 or more"
+    if request.pipeline != "improvement":
+        return "--turns goes with --pipeline improvement, which is one turn of the loop"
+    if not request.data:
+        return "--turns goes with --data, the images of the first turn"
     return None

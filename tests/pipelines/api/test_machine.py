@@ -191,3 +191,18 @@ def test_values_are_those_of_the_command_line(machine: Machine) -> None:
     request = make_request({"params": params, "from_run": run, "component": "train"}, config="local", runs=Path("runs"))
     assert request.params == ("epochs=3", "rate=0.5", 'classes=["b", "a"]', "schema=x")
     assert request.from_run == "run-01"
+
+
+@pytest.mark.parametrize(
+    ("turns", "options", "sentence"),
+    [
+        (0, {"data": "images"}, "--turns is 0; it must be 1 or more."),
+        (2, {"data": "images", "pipeline": "training"}, "--turns goes with --pipeline improvement, which is one turn"),
+        (2, {}, "--turns goes with --data, the images of the first turn."),
+    ],
+)
+def test_turns_that_cannot_be_taken_are_refused(
+    tmp_path: Path, turns: int, options: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{sentence}"):
+        Machine(runs=tmp_path).take_turns(turns, **options)  # type: ignore[arg-type]

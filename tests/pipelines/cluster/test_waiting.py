@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from components.shared.formats.changes import Change, write_changes
+from components.shared.formats.decisions import SavedDecision, read_saved_decisions, write_decisions
 from components.shared.formats.examples import ExamplesManifest, Shard, SplitInfo
+from components.shared.formats.manifest import CuratedImage, write_manifest
 from pipelines.submission.commands import Command, keep_command
 from pipelines.submission.request import ClusterOptions, RunRequest
 from tests.fakes.kfp_rules import Frame, Json, progress
@@ -254,6 +257,26 @@ def test_wait_on_a_comparison_of_two_runs_shows_what_changed_and_keeps_the_resul
     assert refused == f"run {name}: compared two other runs; name one of these, by --from-run or --before."
 
 
+def test_a_version_is_compared_with_the_one_that_an_improvement_began_with(lab: Lab):
+    outputs = ("ingest/examples", "evaluate/evaluation", "evaluate/predictions", "train/model")
+    both = [f"{part}-{output}" for part in ("before", "after") for output in outputs]
+    done = [Frame("SUCCEEDED", dict.fromkeys(TURN_FRAMES, "SUCCEEDED"))]
+    first, second = (lab.begin(name, done, "images", pipeline="improvement") for name in ("turn 1", "turn 2"))
+    began, last = lab.leave(first, *both[:4]), lab.leave(second, *both)
+    lab.leave(first, *both[4:])
+    lab.server.script = [Frame("SUCCEEDED", dict.fromkeys(["yardstick", "compare"], "SUCCEEDED"))]
+    lab.done("--pipeline", "comparison", "--before", "turn 1:before", "--from-run", "turn 2", "--experiment", "images")
+    assert lab.runs()[-1]["runtime_config"]["parameters"] == {
+        "examples_uri": began["examples"],
+        "before_evaluation_uri": began["evaluation"],
+        "before_predictions_uri": began["predictions"],
+        "model_uri": last["model"],
+        "after_evaluation_uri": last["evaluation"],
+        "after_predictions_uri": last["predictions"],
+    }
+    assert {"from run: turn 2", "before: turn 1:before"} <= set(lab.runs()[-1]["description"].splitlines())
+
+
 def test_what_the_policy_leaves_to_people_has_its_page_and_leads_to_the_review(lab: Lab):
     """The decisions, and the run with them, from the folder that DVC tracks there."""
     run = lab.begin("stopped", progress(TURN_FRAMES, failed="curate"), "images", pipeline="improvement")
@@ -287,6 +310,30 @@ def test_what_the_policy_leaves_to_people_has_its_page_and_leads_to_the_review(l
     assert re.search(r"UTC, failed after \d+ s .*curate failed: its log is on the page that is named last", text)
     assert "before.dir" in text
     assert not (lab.workplace / "results").exists()
+
+
+def test_what_people_decided_is_kept_for_the_next_turn(lab: Lab, tmp_path: Path):
+    """A turn on a cluster leads to the next one by the address of its curated folder and this file."""
+    sha256 = "a" * 64
+    write_changes(
+        tmp_path / "changes.csv",
+        [Change("train/i/0.png", sha256, "i", "train/v/0.png", "v", "relabelled", "person", "")],
+    )
+    write_manifest(tmp_path, [CuratedImage("train/v/0.png", sha256, "train/i/0.png", sha256, "x", "v", [], None)])
+    decision = SavedDecision(sha256, "train/i/0.png", "i", "relabel", "v", "")
+    write_decisions(lab.workplace / "decisions.csv", [decision])
+
+    def script() -> Iterator[Frame]:
+        run = lab.runs()[-1]
+        lab.leave(run, "after-evaluate/evaluation/evaluation.json", content=json.dumps(evaluation("after.dir")))
+        lab.leave(run, "curate/changes", content=(tmp_path / "changes.csv").read_text())
+        lab.leave(run, "curate/data/manifest.csv", content=(tmp_path / "manifest.csv").read_text())
+        yield Frame("SUCCEEDED", dict.fromkeys(TURN_FRAMES, "SUCCEEDED"))
+
+    lab.server.script = script()
+    lab.done("--pipeline", "improvement", "--data", "gs://images/numerals", "--decisions", "decisions.csv", "--wait")
+    kept = lab.workplace / f"runs/default/{lab.runs()[-1]['run_id']}/decisions-earlier.csv"
+    assert read_saved_decisions(kept) == [SavedDecision(sha256, "train/v/0.png", "v", "keep", "", "")]
 
 
 def test_what_people_disagree_about_has_its_page_and_is_asked_again(lab: Lab):

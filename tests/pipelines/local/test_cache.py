@@ -187,6 +187,19 @@ def test_what_goes_in_must_be_what_it_was(ran: Workshop, change: Callable[[Works
     assert [task.made_by for task in ran.ask("third").taken] == ["second"]
 
 
+def test_what_lies_in_the_folder_of_a_run_counts_by_its_content_alone(workshop: Workshop):
+    """So the next turn of the loop need not ingest again what the last one has curated, nor what was taken from it."""
+    for run, place in (("first", "turn-1/curate/data"), ("second", "taken/curate/data")):
+        shutil.copytree(workshop.data, workshop.runs / "default" / run / "artifacts" / place)
+    workshop.parameters["data_uri"] = str(workshop.runs / "default/first/artifacts/turn-1/curate/data")
+    workshop.run(workshop.ask("first"), "first")
+    assert [task.made_by for task in workshop.ask("second").taken] == ["first"]
+    workshop.parameters["data_uri"] = str(workshop.runs / "default/second/artifacts/taken/curate/data")
+    assert [task.made_by for task in workshop.ask("third").taken] == ["first"]
+    edit(workshop.runs / "default/second/artifacts/taken/curate/data/train/i/1.png")
+    assert workshop.ask("fourth").outputs is None
+
+
 def test_an_edit_that_restores_the_time_and_the_size_is_seen(ran: Workshop):
     image = ran.data / "train/i/1.png"
     status = image.stat()

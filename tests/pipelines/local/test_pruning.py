@@ -35,6 +35,7 @@ class Runs:
         from_run: str = "",
         artifact: str = "model",
         own_name: str = "",
+        **arguments: object,
     ) -> Path:
         """A run that has ended, the next in time; what it takes is a path below the folder of the runs."""
         self._minutes += 1
@@ -47,7 +48,7 @@ class Runs:
             "pipeline": "training",
             "state": state,
             "started": (START + timedelta(minutes=self._minutes)).isoformat(),
-            "arguments": {"from_run": from_run} if from_run else {},
+            "arguments": {**({"from_run": from_run} if from_run else {}), **arguments},
             "seconds": 1.0,
             "stages": {
                 "train": {
@@ -119,6 +120,18 @@ def test_the_latest_curated_folder_stays_which_may_not_be_adopted_yet(runs: Runs
         runs.add(name, artifact=artifact)
     assert runs.prune("--keep", "1", "--yes").returncode == 0
     assert runs.list_names() == ["b", "d"]
+
+
+def test_a_turn_stays_whose_images_a_later_one_begins_with(runs: Runs):
+    """Likewise one whose decisions it keeps to."""
+    first, second = runs.add("a", artifact="data"), runs.add("b")
+    runs.add("c")
+    decisions = {"earlier": str(second / "decisions-earlier.csv")}
+    runs.add("d", artifact="data", data_uri=str(first / "artifacts/model"), decisions_uris=decisions)
+    assert runs.prune("--keep", "1", "--yes").stdout == (
+        "c: removed, 1 MB\na: stays, since default/d takes artifacts from it\n"
+        "b: stays, since default/d takes artifacts from it\n1 MB freed\n"
+    )
 
 
 @pytest.mark.parametrize("own_name", ["..", "../..", "/", "b", "x/../../other"])

@@ -100,3 +100,24 @@ def test_nothing_continues_from_a_comparison(tmp_path: Path, stages: Stages):
     leave(tmp_path, "run-01", {"compare": make_task("compare", {}, {}, comparison="/1/c")}, pipeline="comparison")
     with pytest.raises(UserError, match=r"^run run-01: compared two other runs; name one of these"):
         find(tmp_path, stages, "latest", "train")
+
+
+def test_an_improvement_has_the_version_that_it_began_with(tmp_path: Path):
+    """Its own artifacts are those of the version that it made."""
+    tasks = {
+        f"{part}-{stage}": make_task(stage, {}, {}, **{artifact: f"/{part}/{artifact}"})
+        for part in ("before", "after")
+        for stage, artifact in (("ingest", "examples"), ("evaluate", "predictions"))
+    }
+    leave(tmp_path, "run-01", tasks, pipeline="improvement")
+    run = LocalTarget(tmp_path, "default", "").find_beginning("run-01")
+    assert run.artifacts == {"examples": "/before/examples", "predictions": "/before/predictions"}
+    assert (run.id, run.name) == ("run-01:before", "run-01:before")
+
+
+def test_only_an_improvement_began_with_another_version(tmp_path: Path):
+    leave(tmp_path, "run-01", {"ingest": make_task("ingest", {}, {}, examples="/e")}, pipeline="training")
+    with pytest.raises(
+        UserError, match=r"^run run-01: is no improvement, so it began with no other version; leave out :before\.$"
+    ):
+        LocalTarget(tmp_path, "default", "").find_beginning("run-01")

@@ -209,6 +209,8 @@ def test_the_next_turn_is_where_the_last_was_with_its_options_on_the_new_data():
     assert here == f"python submit.py --local --runner docker --config lab {kept}"
     there = write_next_turn(Command(request, ClusterOptions({"host": "http://h"}, wait=True)), "new")
     assert there == f"python submit.py --config lab {kept} --host http://h --wait"
+    decided = write_next_turn(Command(request, LocalOptions()), "new", "runs/a/decisions-earlier.csv")
+    assert " --data new --decisions runs/a/decisions-earlier.csv --schema own.pbtxt " in decided
 
 
 def test_the_next_turn_after_a_stage_alone_is_a_whole_one_without_the_parameters_of_the_stage():

@@ -1,0 +1,178 @@
+"""Several turns of the loop: which runs follow one another, when they end, and what is said; no stage runs."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.shared.formats.comparison import write_comparison
+from pipelines.local import turns
+from pipelines.local.record import RunRecord
+from pipelines.submission.request import LocalOptions, RunRequest
+from tests.pipelines.submission.test_turns import across_seeds, compare
+
+IMPROVEMENT = RunRequest(
+    "default", "sample", pipeline="improvement", data="data", test_data="test", params=("seeds=2",), runs=Path("runs")
+)
+
+
+class Runs:
+    """Stands in for `submit`: its runs have these gains, or end in another state."""
+
+    def __init__(self, *outcomes: float | str) -> None:
+        self.outcomes, self.requests = [*outcomes], list[RunRequest]()
+
+    def submit(self, request: RunRequest, options: LocalOptions, webhook: str, *, says_next: bool) -> RunRecord:
+        assert (options, webhook, says_next) == (LocalOptions("docker"), "https://hook", False)
+        self.requests.append(request)
+        outcome = self.outcomes.pop(0)
+        name = f"{len(self.requests)}-{request.pipeline}"
+        folder = request.runs / "default" / name
+        folder.mkdir(parents=True)
+        (folder / "review.html").touch()
+        if isinstance(outcome, float):
+            write_comparison(folder, compare(val=across_seeds(outcome, 0.01)))
+        return {
+            "run": name,
+            "pipeline": str(request.pipeline),
+            "state": outcome if isinstance(outcome, str) else "succeeded",
+            "started": "2026-01-01T00:00:00+00:00",
+            "arguments": {},
+            "seconds": 1.0,
+            "stages": {},
+            "artifacts": {"data": str((folder / "data").resolve())},
+        }
+
+
+@pytest.fixture
+def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Takes turns with these outcomes; returns the runs' states, what they were asked for, and what was said."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*outcomes: float | str, most: int, request: RunRequest = IMPROVEMENT) -> Any:
+        runs = Runs(*outcomes)
+        monkeypatch.setattr(turns, "submit", runs.submit)
+        capsys.readouterr()
+        records = turns.take_turns(request, most, LocalOptions("docker"), "https://hook")
+        return [record["state"] for record in records], runs.requests, capsys.readouterr().out
+
+    return call
+
+
+def test_turns_follow_one_another_until_one_brings_no_gain(take: Callable[..., Any]):
+    states, requests, said = take(0.05, 0.02, 0.07, 0.004, 0.074, most=9)
+    assert states == ["succeeded"] * 5
+    second = replace(IMPROVEMENT, data="runs/default/1-improvement/data", test_data=None)
+    third = replace(second, data="runs/default/2-improvement/data")
+    comparison = RunRequest("default", "sample", pipeline="comparison", before="1-improvement:before")
+    assert requests == [
+        IMPROVEMENT,
+        second,
+        replace(comparison, from_run="2-improvement"),
+        third,
+        replace(comparison, from_run="4-improvement"),
+    ]
+    lines = said.splitlines()
+    assert [line for line in lines if line.startswith(("Turn", "What turn", "To adopt", "There is"))] == [
+        "Turn 1 of at most 9, on data",
+        "Turn 1 brought a gain beyond the seed (+0.050 ± 0.010 on val).",
+        "Turn 2 of at most 9, on runs/default/1-improvement/data",
+        "What turn 2 has made, compared with the first version",
+        "Turn 2 brought a gain beyond the seed (+0.020 ± 0.010 on val).",
+        "Turn 3 of at most 9, on runs/default/2-improvement/data",
+        "What turn 3 has made, compared with the first version",
+        "Turn 3 brought no gain beyond the seed (+0.004 ± 0.010 on val), so this is the last.",
+        "To adopt: what turn 2 has made, runs/default/2-improvement/data",
+    ]
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    assert [(row[0], row[-2], row[-1]) for row in cells if row[0]] == [
+        ("first", "", ""),
+        ("turn 1", "+0.050 ± 0.010", "+0.050 ± 0.010"),
+        ("turn 2", "+0.020 ± 0.010", "+0.070 ± 0.010"),
+        ("turn 3", "+0.004 ± 0.010", "+0.074 ± 0.010"),
+    ]
+    turn = "--local --runner docker --config sample --pipeline improvement"
+    assert said.partition("\nNext:\n")[2].replace("../", "") == (
+        "  look at the pages of turn 2:\n    runs/default/2-improvement/index.html\n"
+        "  decide on the images that are doubted now; the page saves decisions.csv:\n"
+        "    runs/default/4-improvement/review.html\n"
+        "  move decisions.csv here, and go on from there with it:\n"
+        f"    {submit()} {turn} --data runs/default/2-improvement/data --decisions decisions.csv --param seeds=2"
+        " --turns 9\n"
+        "  keep the new images of turn 2:\n"
+        f"    {submit('adopt.py')} --data data --new --from-run 2-improvement\n"
+    ).replace("../", "")
+
+
+def submit(program: str = "submit.py") -> str:
+    """How its commands begin."""
+    from pipelines.output.project import write_command
+
+    return write_command(program)
+
+
+def test_without_a_gain_nothing_is_to_be_adopted_but_to_be_reviewed(take: Callable[..., Any]):
+    states, requests, said = take(-0.05, most=3)
+    assert (states, requests) == (["succeeded"], [IMPROVEMENT])
+    assert "\nTurn 1 brought no gain beyond the seed (-0.050 ± 0.010 on val), so this is the last.\n" in said
+    assert (
+        "\nThere is nothing to adopt by itself; what a person decides may bring a gain: "
+        "runs/default/1-improvement/review.html\n" in said
+    )
+    assert "adopt.py" not in said
+    assert "--data data --test-data test --decisions decisions.csv --param seeds=2 --turns 3\n" in said
+
+
+def test_decisions_that_brought_no_gain_are_replaced_by_those_that_the_page_saves(take: Callable[..., Any]):
+    decided = replace(IMPROVEMENT, decisions=("decisions-anna.csv", "decisions.csv"))
+    _, _, said = take(0.0, most=3, request=decided)
+    assert (
+        "--test-data test --decisions decisions-anna.csv --decisions decisions.csv --param seeds=2 --turns 3\n" in said
+    )
+
+
+def test_after_as_many_turns_as_asked_for_the_next_ones_are_a_command(take: Callable[..., Any]):
+    _, requests, said = take(0.05, 0.02, 0.07, most=2)
+    assert len(requests) == 3
+    assert "so this is the last" not in said
+    assert (
+        "  take more turns:\n"
+        f"    {submit()} --local --runner docker --config sample --pipeline improvement "
+        "--data runs/default/2-improvement/data --param seeds=2 --turns 2\n"
+    ) in said
+    assert said.endswith("--data data --new --from-run 2-improvement\n")
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "taken"),
+    [(("cancelled",), 0), ((0.05, "failed"), 1), ((0.05, 0.02, "cancelled"), 1)],
+    ids=["in the first turn", "in the second turn", "in its comparison with the first version"],
+)
+def test_a_run_that_does_not_succeed_ends_the_turns(
+    take: Callable[..., Any], outcomes: tuple[float | str, ...], taken: int
+):
+    states, requests, said = take(*outcomes, most=3)
+    assert (states[-1], len(requests)) == (outcomes[-1], len(outcomes))
+    assert (
+        "\nThe turns ended early. What was done stays, and the same command takes it from the cache.\n" in f"\n{said}"
+    )
+    assert ("\nTo adopt: what turn 1 has made, runs/default/1-improvement/data\n" in said) == bool(taken)
+    assert "turn 2   " not in said
+
+
+def test_three_seeds_are_taken_unless_somebody_has_chosen_them(
+    take: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    class Stages:
+        def __init__(self, config: object) -> None:
+            self.parameters = {"train": {"seeds": 1}}
+
+    monkeypatch.setattr(turns, "Stages", Stages)
+    _, requests, said = take(0.0, most=1, request=replace(IMPROVEMENT, params=("epochs=2",)))
+    assert requests[0].params == ("epochs=2", "seeds=3")
+    assert said.startswith(
+        "Trains 3 models of each version, to tell a gain from the noise of their seeds; --param seeds=1 trains one, and"
+        " cannot tell.\n\nTurn 1 of at most 1, on data\n"
+    )

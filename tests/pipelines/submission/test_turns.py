@@ -1,0 +1,226 @@
+"""Turns of the loop: what counts as a gain, how the next turn begins, and what people decided before it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.shared.formats.changes import Change, write_changes
+from components.shared.formats.comparison import Comparison, read_comparison, write_comparison
+from components.shared.formats.decisions import Decision, read_decisions
+from components.shared.formats.manifest import CuratedImage, write_manifest
+from pipelines.output.display import TurnFigures, print_turns
+from pipelines.submission.request import RunRequest
+from pipelines.submission.turns import (
+    EARLIER,
+    Turn,
+    choose_seeds,
+    continue_from,
+    describe_gain,
+    find_adoptable,
+    keep_decisions,
+    read_gain,
+    tabulate_turns,
+)
+from tests.components.shared.formats.test_comparison import COMPARISON
+
+IMPROVEMENT = RunRequest("default", "sample", pipeline="improvement", data="data")
+
+
+def compare(**splits: dict[str, Any]) -> Comparison:
+    """A comparison with these figures in its splits."""
+    return {**COMPARISON, "splits": {name: COMPARISON["splits"]["val"] | figures for name, figures in splits.items()}}
+
+
+def across_seeds(change: float, margin: float, before: float = 0.5) -> dict[str, Any]:
+    """The figures of two models of each version."""
+    models = [before - 0.01, before + 0.01]
+    after = [accuracy + change for accuracy in models]
+    of_images = {"low": -0.5, "high": 0.5}
+    return {"seeds": {"before": models, "after": after, "change": change, "margin": margin, "p": 0.5, **of_images}}
+
+
+def of_one_seed(change: float, low: float, high: float) -> dict[str, Any]:
+    accuracy = {"before": 0.5, "after": 0.5 + change, "change": change, "low": low, "high": high}
+    return {"seeds": None, "accuracy": accuracy}
+
+
+@pytest.mark.parametrize(
+    ("splits", "sentence"),
+    [
+        (
+            {"val": across_seeds(0.0312, 0.011), "test": across_seeds(-0.2, 0.01)},
+            "Turn 2 brought a gain beyond the seed (+0.031 ± 0.011 on val).",
+        ),
+        (
+            {"val": across_seeds(0.003, 0.011), "test": across_seeds(0.2, 0.01)},
+            "Turn 2 brought no gain beyond the seed (+0.003 ± 0.011 on val), so this is the last.",
+        ),
+        (
+            {"val": across_seeds(0.01, 0.01)},
+            "Turn 2 brought no gain beyond the seed (+0.010 ± 0.010 on val), so this is the last.",
+        ),
+        (
+            {"test": across_seeds(-0.02, 0.011)},
+            "Turn 2 brought no gain beyond the seed (-0.020 ± 0.011 on test), so this is the last.",
+        ),
+        (
+            {"val": of_one_seed(0.05, 0.012, 0.088)},
+            "Turn 2 brought a gain beyond chance (+0.050 on val, 95 %: +0.012…+0.088); with one seed, the seed alone"
+            " may explain it.",
+        ),
+        (
+            {"val": of_one_seed(0.05, 0.0, 0.1)},
+            "Turn 2 brought no gain beyond chance (+0.050 on val, 95 %: +0.000…+0.100), so this is the last.",
+        ),
+    ],
+)
+def test_only_a_gain_on_val_beyond_the_seed_is_followed_by_another_turn(
+    tmp_path: Path, splits: dict[str, Any], sentence: str
+):
+    write_comparison(tmp_path, compare(**splits))
+    gain = read_gain(read_comparison(tmp_path))
+    assert describe_gain(2, gain) == sentence
+    assert gain.is_real == ("no gain" not in sentence)
+
+
+def test_images_from_which_the_new_model_has_learned_do_not_count():
+    """As those that were moved from val to train. That the previous model has learned from some is no advantage."""
+    unseen = {**across_seeds(0.01, 0.02), "accuracy": COMPARISON["splits"]["val"]["accuracy"], "images": 2}
+    figures = {**across_seeds(0.2, 0.02), "unseen": unseen}
+    learned = compare(val={**figures, "seen_in_training": {"before": 0, "after": 2}})
+    assert describe_gain(2, read_gain(learned)) == (  # type: ignore[arg-type]
+        "Turn 2 brought no gain beyond the seed (+0.010 ± 0.020 on unseen images of val), so this is the last."
+    )
+    duplicate = compare(val={**figures, "seen_in_training": {"before": 2, "after": 0}})
+    assert str(read_gain(duplicate)) == "+0.200 ± 0.020"
+
+
+def test_a_comparison_of_before_there_were_seeds_is_one_of_one_seed():
+    assert str(read_gain(COMPARISON)) == "+0.250 (-0.100…+0.400)"
+
+
+@pytest.mark.parametrize(
+    ("params", "default", "chosen"),
+    [
+        (("epochs=2",), 1, ("epochs=2", "seeds=3")),
+        (("seeds=1",), 1, ("seeds=1",)),
+        (("seeds=5", "epochs=2"), 1, ("seeds=5", "epochs=2")),
+        ((), 2, ()),
+    ],
+)
+def test_turns_have_three_seeds_unless_the_command_or_the_config_has_others(
+    params: tuple[str, ...], default: int, chosen: tuple[str, ...]
+):
+    request = RunRequest("default", "sample", pipeline="improvement", data="data", params=params)
+    assert choose_seeds(request, default).params == chosen
+
+
+def make_turn(folder: Path, change: float, since_first: float) -> Turn:
+    data = {
+        **COMPARISON["data"],
+        "images": {
+            "train": {
+                "i": {"before": 1000, "after": 950, "augmented_before": 0, "augmented_after": 4050},
+                "v": {"before": 100, "after": 100, "augmented_before": 1, "augmented_after": 2},
+            }
+        },
+    }
+    own = compare(val=across_seeds(change, 0.01, before=0.6))
+    first = compare(val=across_seeds(since_first, 0.02), test=across_seeds(since_first / 2, 0.02, before=0.7))
+    return Turn(folder.name, folder, str(folder / "artifacts/data"), own, {**first, "data": data})  # type: ignore[typeddict-item]
+
+
+def test_the_last_turn_with_a_gain_is_to_be_adopted(tmp_path: Path):
+    first, second, third = (make_turn(tmp_path / str(number), 0.02, 0.1) for number in range(3))
+    without = make_turn(tmp_path / "3", 0.01, 0.1)
+    assert find_adoptable([first, second, third]) is third
+    assert find_adoptable([first, second, without]) is second
+    assert find_adoptable([without]) is None
+    assert find_adoptable([]) is None
+
+
+def test_the_table_has_each_version_on_the_images_of_the_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    turns = [make_turn(tmp_path / "a", 0.1, 0.1), make_turn(tmp_path / "b", -0.004, 0.12)]
+    rows = [*tabulate_turns(turns)]
+    assert rows == [
+        TurnFigures("first", 1101, 1, {"val": 0.5, "test": 0.7}, "", ""),
+        TurnFigures(
+            "turn 1", 5102, 4052, pytest.approx({"val": 0.6, "test": 0.75}), "+0.100 ± 0.010", "+0.100 ± 0.020"
+        ),
+        TurnFigures(
+            "turn 2", 5102, 4052, pytest.approx({"val": 0.62, "test": 0.76}), "-0.004 ± 0.010", "+0.120 ± 0.020"
+        ),
+    ]
+    print_turns(rows)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].strip() == "all models on val and test of the first version; gains on val, 95 %"
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown]
+    assert [row for row in cells if row and row[0]] == [
+        ["first", "1,101", "1", "0.500", "0.700", "", ""],
+        ["turn 1", "5,102", "4,052", "0.600", "0.750", "+0.100 ± 0.010", "+0.100 ± 0.020"],
+        ["turn 2", "5,102", "4,052", "0.620", "0.760", "-0.004 ± 0.010", "+0.120 ± 0.020"],
+    ]
+
+
+def test_the_next_turn_is_the_improvement_of_what_was_curated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    turn = make_turn(tmp_path / "runs/default/20260101-000000-improvement", 0.1, 0.1)
+    request = RunRequest(
+        "default",
+        "sample",
+        pipeline="improvement",
+        data="data",
+        test_data="test",
+        rev="v1",
+        decisions=("decisions-anna.csv",),
+        schema="schema.pbtxt",
+        params=("epochs=2", "on_bad_image=quarantine", "seeds=3"),
+    )
+    expected = RunRequest(
+        "default",
+        "sample",
+        pipeline="improvement",
+        data="runs/default/20260101-000000-improvement/artifacts/data",
+        schema="schema.pbtxt",
+        params=("epochs=2", "seeds=3"),
+    )
+    assert continue_from(request, turn) == expected
+    turn.folder.mkdir(parents=True)
+    (turn.folder / EARLIER).touch()
+    decisions = (f"runs/default/20260101-000000-improvement/{EARLIER}",)
+    assert continue_from(request, turn).decisions == decisions
+
+
+def test_what_people_decided_counts_for_the_images_as_they_are_in_the_next_version(tmp_path: Path):
+    """An image that curate has converted has another content there, and a relabelled one another name."""
+    path, data, changes = tmp_path / EARLIER, tmp_path / "data", tmp_path / "changes.csv"
+    rows = [
+        ("train/i/0.png", "train/i/0.png", "i", "kept", "person", ""),
+        ("train/i/1.png", "train/v/1.png", "v", "relabelled", "person", "As decided for a copy of it."),
+        ("train/i/2.png", "", "", "dropped", "person", ""),
+        ("train/i/3.png", "train/v/3.png", "v", "relabelled", "policy", "The audit is sure."),
+        ("train/i/4.png", "train/i/4.png", "i", "kept", "", ""),
+        ("train/i/5.png", "train/i/5.png", "i", "kept", "", "Undecided: anna keep, ben drop."),
+        ("val/i/6.tif", "val/i/6.png", "i", "kept", "person", ""),
+    ]
+    write_changes(
+        changes,
+        [
+            Change(old, old[-5] * 64, "i", new, label, action, decided_by, why)
+            for old, new, label, action, decided_by, why in rows
+        ],
+    )
+    names = [new for _, new, *_ in rows if new]
+    sha256s = {name: ("f" if name == "val/i/6.png" else name[-5]) * 64 for name in names}
+    data.mkdir()
+    write_manifest(data, [CuratedImage(name, sha256s[name], name, "0" * 64, name, "i", [], None) for name in names])
+    keep_decisions(path, str(changes), str(data))
+    examples = {(sha256s[name], name): name.split("/")[1] for name in names}
+    kept = ["train/i/0.png", "train/v/1.png", "train/i/5.png", "val/i/6.png"]
+    assert read_decisions(path, examples, ["i", "v"], reviewer="earlier") == {
+        "earlier": [Decision(sha256s[name], name, name.split("/")[1], "keep") for name in kept]
+    }
+    with path.open(encoding="utf-8", newline="") as file:
+        assert {row["decided_at"] for row in csv.DictReader(file)} == {""}
