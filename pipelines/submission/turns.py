@@ -8,20 +8,21 @@ from statistics import mean
 from typing import NamedTuple
 
 from components.shared.formats.changes import Change, read_changes
-from components.shared.formats.comparison import AccuracyChange, Comparison, SplitComparison
+from components.shared.formats.comparison import AccuracyChange, Comparison
 from components.shared.formats.decisions import SavedDecision, write_decisions
 from components.shared.formats.manifest import read_manifest
 from pipelines.output.display import TurnFigures
 from pipelines.submission.request import RunRequest
 
 SEEDS = 3  # models of each version, where nobody has said how many
+OF_FIRST = ("on_bad_image", "val_to_train")  # the parameters of the first turn alone
 EARLIER = "decisions-earlier.csv"  # in the folder of a run: what people have decided about the images that it curated
 
 
 class Gain(NamedTuple):
     """How much more often a new model is right than another, on the images of the earlier version."""
 
-    where: str  # on val, or on test where there is no val
+    split: str  # val, or test where there is no val
     change: float
     low: float  # this and the next bound the change
     high: float
@@ -57,27 +58,20 @@ class Turn(NamedTuple):
 def read_gain(comparison: Comparison) -> Gain:
     """How the accuracy changed: with several seeds the mean, and else that of the two models."""
     split = "val" if "val" in comparison["splits"] else "test"
-    figures = _find_fair(comparison["splits"][split])
-    where = split if figures is comparison["splits"][split] else f"unseen images of {split}"
+    figures = comparison["splits"][split]
     if seeds := figures.get("seeds"):
         change, margin = seeds["change"], seeds["margin"]
-        return Gain(where, change, change - margin, change + margin, is_across_seeds=True)
+        return Gain(split, change, change - margin, change + margin, is_across_seeds=True)
     accuracy = figures["accuracy"]
-    return Gain(where, accuracy["change"], accuracy["low"], accuracy["high"], is_across_seeds=False)
-
-
-def _find_fair(figures: SplitComparison) -> AccuracyChange:
-    """The figures of a split, or if the new model has learned from some of its images, those of the others."""
-    unseen = figures["unseen"]
-    return unseen if unseen and figures["seen_in_training"]["after"] else figures
+    return Gain(split, accuracy["change"], accuracy["low"], accuracy["high"], is_across_seeds=False)
 
 
 def describe_gain(number: int, gain: Gain) -> str:
     """What a turn has brought, and whether it is therefore the last, in a sentence."""
     if gain.is_across_seeds:
-        shown, limit = f"({gain} on {gain.where})", "the seed"
+        shown, limit = f"({gain} on {gain.split})", "the seed"
     else:
-        shown, limit = f"({gain.change:+.3f} on {gain.where}, 95 %: {gain.low:+.3f}…{gain.high:+.3f})", "chance"
+        shown, limit = f"({gain.change:+.3f} on {gain.split}, 95 %: {gain.low:+.3f}…{gain.high:+.3f})", "chance"
     if not gain.is_real:
         return f"Turn {number} brought no gain beyond {limit} {shown}, so this is the last."
     doubt = "" if gain.is_across_seeds else "; with one seed, the seed alone may explain it"
@@ -100,7 +94,8 @@ def continue_from(request: RunRequest, turn: Turn) -> RunRequest:
     """The request of the next turn, on what a turn has curated.
 
     The test images are in that folder too. What people decided counts on, as the file of the turn has it. What to do
-    with images that cannot be read is a question about the first version alone: curate writes none.
+    with images that cannot be read, of which curate writes none, and which share of val moves to train, is a question
+    about the first version alone.
     """
     decided = os.path.relpath(turn.folder / EARLIER)
     return replace(
@@ -109,7 +104,7 @@ def continue_from(request: RunRequest, turn: Turn) -> RunRequest:
         test_data=None,
         rev=None,
         decisions=(decided,) if Path(decided).is_file() else (),
-        params=tuple(param for param in request.params if param.partition("=")[0] != "on_bad_image"),
+        params=tuple(param for param in request.params if param.partition("=")[0] not in OF_FIRST),
     )
 
 
@@ -142,7 +137,7 @@ def _count_images(comparison: Comparison, version: str) -> tuple[int, int]:
 
 def _read_accuracies(comparison: Comparison, version: str) -> dict[str, float]:
     """The accuracy of one of the two versions on each split of the earlier one; of several seeds the mean."""
-    return {split: _read_accuracy(_find_fair(figures), version) for split, figures in comparison["splits"].items()}
+    return {split: _read_accuracy(figures, version) for split, figures in comparison["splits"].items()}
 
 
 def _read_accuracy(figures: AccuracyChange, version: str) -> float:
