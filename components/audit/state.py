@@ -13,8 +13,8 @@ PARTS = 6.0  # ink in fewer parts, as count_parts counts them, is whole: a viii 
 FRAGMENTED = 1.5  # times as many parts as the usual image of its label has make an image fragmented
 FADED = 0.5  # of the usual contrast between ink and paper; what is left is faded
 OWN = 0.15  # share of the ink from which a part of it is no neighbour or ruled line that the edge cuts
-NIB = 0.7  # of the strokes' width; ink that meets the edge in less is a thin line, or a stroke that ends there
-CUT = 1.2  # widths of a stroke that meet one edge: one that ends there is rounded, and so meets it in less
+NIB = 0.6  # of the strokes' width; ink that meets the edge in less is a thin line, or a stroke that ends there
+CUT = 1.0  # widths of a stroke that meet one edge: one that ends there is rounded, and so meets it in less
 FENCE = 2.0  # interquartile ranges above the upper quartile; Tukey's fences are at 1.5 and 3
 HOLE = 0.6  # share of the area within its outline that the hole of a frame has; bars over and under a numeral have less
 FRAMED = 0.2  # of the frame's longer side that the ink in it has; a speck is smaller
@@ -47,9 +47,9 @@ def measure_state(gray: NDArray[np.uint8], ink: NDArray[np.bool_]) -> PictureSta
     if not ink.any():
         return NO_INK
     mask = ink.view(np.uint8)
-    numbers, stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[1:3]
-    areas = stats[1:, cv2.CC_STAT_AREA]  # the first is the paper
-    cut, side = _measure_cut(numbers, areas, measure_stroke(ink))
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    areas = np.asarray(stats[1:, cv2.CC_STAT_AREA], np.int32)  # the first is the paper
+    cut, side = _measure_cut(np.asarray(numbers, np.int32), areas, measure_stroke(ink))
     return PictureState(
         parts=count_parts(areas),
         contrast=abs(cv2.mean(gray, mask)[0] - cv2.mean(gray, 1 - mask)[0]),

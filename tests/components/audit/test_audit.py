@@ -315,7 +315,7 @@ def test_captions_say_nothing_twice_and_cards_what_they_count(faulty: Path, tmp_
     examples = open_examples(faulty)
     name = next(examples.read("train")).filename
     relabel = {"action": "relabel", "new_label": "v", "prediction": "v", "probability": 0.65}
-    same = "The same picture is v in val/v/3.png."
+    same, edge = "The same picture is v in val/v/3.png.", "Its ink runs into the left edge."
     rows = [
         {**relabel, "kinds": ("label",), "why": "It looks like v, not like i."},
         {
@@ -329,13 +329,17 @@ def test_captions_say_nothing_twice_and_cards_what_they_count(faulty: Path, tmp_
         {"kinds": ("blank",), "action": "drop", "why": "There is no ink."},
         {"kinds": ("outlier",), "action": "look", "why": "It hardly looks like i."},
         {"kinds": ("exact_duplicate",), "action": "keep_one", "why": "It is val/i/3.png again, byte for byte."},
+        {**relabel, "kinds": ("cut", "label"), "why": f"It looks like v, not like i. {edge}"},
+        {"kinds": ("cut",), "action": "look", "why": edge},
     ]
     issues = [make_issue(filename=name, label="i", **row) for row in rows]
     write_audit_report(str(tmp_path / "report.html"), examples, issues=issues, warnings=[], gallery_size=5)
     text = " ".join(Page(tmp_path / "report.html").text.split()).replace(name, "NAME")
     captions = [
-        "Another label fits better: 1 i → v? 65 % NAME",
+        "Another label fits better: 2 i → v? 65 % NAME i → v? 65 % NAME",
         "No ink, or one plain colour: 1 given i : drop There is no ink. NAME",
+        "Ink that runs into the edge of the picture: 2 i → v? 65 % It looks like v, not like i. Its ink runs into the"
+        " left edge. NAME given i Its ink runs into the left edge. NAME",
         "No class fits: 1 i, or v? 65 % NAME",
         "Unlike the other images of their label: 1 given i It hardly looks like i. NAME",
         f"The same picture under two labels: 2 i, or v? 65 % {same} NAME given i {same} NAME",
@@ -343,7 +347,8 @@ def test_captions_say_nothing_twice_and_cards_what_they_count(faulty: Path, tmp_
         "byte. NAME",
     ]
     assert text.endswith(" ".join(captions))
-    assert "1 to relabel" in text
+    assert "2 to relabel" in text
+    assert "ink that the edge cuts, or that is crowded, adds to the doubt about the label. Open review" in text
     assert "1 duplicates, else fine Above, each image to look at counts once, by what is suggested;" in text
 
 

@@ -136,7 +136,7 @@ def test_each_state_has_its_own_words() -> None:
     state = PictureState(parts=13.7, contrast=40.0, cut=2.0, side="left", strokes=9.0, framed=True)
     assert describe_states((), state) == ""
     assert describe_states(("crowded", "cut", "framed", "faded", "fragmented"), state) == (
-        "Its ink is in about 14 parts. Its ink is hardly darker than its paper, beside that of the others. It has a frame"
-        " around its ink. Its ink runs into the left edge. It has far more strokes side by side than the others of its"
-        " label."
+        "Its ink is in about 14 parts. Its ink is hardly darker than its paper, beside that of the others. It has a"
+        " frame around its ink. Its ink runs into the left edge. It has far more strokes side by side than the others"
+        " of its label."
     )
