@@ -57,7 +57,7 @@ def rank(
 
 def test_sure_states_come_first_and_the_others_by_their_doubt_and_a_bonus() -> None:
     states = [*[USUAL] * 40, FRAMED, FADED, FRAGMENTED, USUAL, USUAL, CUT, CUT, BOTH, CROWDED]
-    probabilities = [0.99] * 40 + [0.99, 0.98, 0.97] + [0.01, 0.29, 0.01, 0.95, 0.94, 0.7]
+    probabilities = [0.99] * 40 + [0.99, 0.98, 0.97] + [0.01, 0.29, 0.01, 0.95, 0.94, 0.5]
     ranked = rank(states, probabilities)
     found = [(Path(issue.filename).stem, issue.kinds) for issue in ranked if issue.kinds]
     assert found == [
@@ -65,13 +65,13 @@ def test_sure_states_come_first_and_the_others_by_their_doubt_and_a_bonus() -> N
         ("41", ("faded",)),
         ("40", ("framed",)),
         ("45", ("cut", "label")),
-        ("47", ("cut", "crowded")),
         ("43", ("label",)),
         ("48", ("crowded",)),
         ("44", ("label",)),
+        ("47", ("cut", "crowded")),
         ("46", ("cut",)),
     ]
-    assert [issue.why for issue in ranked[:5]] == [
+    assert [issue.why for issue in (*ranked[:4], ranked[7])] == [
         "Its ink is in about 20 parts.",
         "Its ink is hardly darker than its paper, beside that of the others.",
         "It has a frame around its ink.",
