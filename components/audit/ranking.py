@@ -87,9 +87,9 @@ def rank_images(
 
     Doubted are a label and the state of a picture. By one rule the two make one order: a state that hardly a good image
     is in, such as faded, comes first, beside blank pages and what stands under two labels. A state that many good
-    images are in as well, such as cut, adds WEAK to the doubt about the label, once for each such state. So a cut
-    image whose label is doubted, too, comes before one whose label alone is, and that before one that is cut alone.
-    What a policy may do by itself depends on the label alone.
+    images are in as well, such as cut, adds WEAK to the doubt about the label, once for each such state. So of two
+    labels that are doubted alike the one whose ink is cut comes first, and what is cut alone comes after most doubted
+    labels. What a policy may do by itself depends on the label alone.
 
     Args:
         images: The images.
