@@ -18,6 +18,9 @@ CUT = 1.0  # widths of a stroke that meet one edge: one that ends there is round
 FENCE = 2.0  # interquartile ranges above the upper quartile; Tukey's fences are at 1.5 and 3
 HOLE = 0.6  # share of the area within its outline that the hole of a frame has; bars over and under a numeral have less
 FRAMED = 0.2  # of the frame's longer side that the ink in it has; a speck is smaller
+BOX = 0.85  # share of the least rectangle around it that a box fills; bars over and under a numeral stand out
+BARE = 0.5  # share of the area of a box that its holes have
+DRAWN = 1.25  # times the length of its outline that the edges of its holes have, if there is more than the box
 LEAST_RANGE = 0.1  # of the upper quartile; the interquartile range of images that are all alike says nothing
 COMMON = 0.2  # share of the images; a state that more are in is how they are made, and no fault
 SIDES = ("top", "bottom", "left", "right")
@@ -108,20 +111,33 @@ def _measure_strokes(box: NDArray[np.bool_]) -> float:
 
 
 def _is_framed(mask: NDArray[np.uint8]) -> bool:
-    """Whether an outline that is little more than a hole has other ink in it.
+    """Whether an outline encloses other ink, or is a box with ink in it that touches the box.
 
     Args:
         mask: uint8 [height, width], 1 where there is ink.
     """
     contours, links = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    for number, (_, _, child, parent) in enumerate(links[0]):  # the next, the one before, the first inside, outside
-        is_filled_hole = child >= 0 and parent >= 0
-        if is_filled_hole and cv2.contourArea(contours[number]) >= HOLE * cv2.contourArea(contours[parent]):
-            side = max(cv2.boundingRect(contours[parent])[2:])
-            while child >= 0:
-                if max(cv2.boundingRect(contours[child])[2:]) >= FRAMED * side:
-                    return True
-                child = links[0][child][0]
+
+    def list_inside(number: int) -> list[int]:
+        """The contours directly within one: the holes of an outline, or the outlines in a hole."""
+        inside, number = [], links[0][number][2]
+        while number >= 0:
+            inside.append(number)
+            number = links[0][number][0]
+        return inside
+
+    for number in np.flatnonzero((links[0][:, 3] < 0) & (links[0][:, 2] >= 0)):  # outermost, with holes
+        area, side = cv2.contourArea(contours[number]), max(cv2.boundingRect(contours[number])[2:])
+        holes = {hole: cv2.contourArea(contours[hole]) for hole in list_inside(number)}
+        for hole, size in holes.items():
+            inner = (max(cv2.boundingRect(contours[part])[2:]) for part in list_inside(hole))
+            if size >= HOLE * area and any(length >= FRAMED * side for length in inner):
+                return True
+        box = np.prod(cv2.minAreaRect(contours[number])[1])
+        inside = sum(cv2.arcLength(contours[hole], closed=True) for hole in holes)
+        is_empty = inside < DRAWN * cv2.arcLength(contours[number], closed=True)
+        if not is_empty and area >= BOX * box and sum(holes.values()) >= BARE * area:
+            return True
     return False
 
 

@@ -77,9 +77,21 @@ def test_a_frame_is_an_outline_with_ink_in_it() -> None:
     assert not measure(page).framed
 
 
+def test_a_frame_may_touch_its_numeral() -> None:
+    page = draw_page()
+    page[:, 40:45] = page[:, 70:75] = 240  # one stroke is left
+    cv2.rectangle(page, (30, 20), (84, 80), 20, 3)
+    page[20:70, 55:60] = 20  # it reaches the upper side
+    assert measure(page).parts == 1
+    assert measure(page).framed
+    page[20:80, 55:60] = 20  # and the lower one, too
+    assert measure(page).parts == 1
+    assert measure(page).framed
+
+
 def test_bars_over_and_under_a_numeral_are_no_frame() -> None:
     page = draw_page()
-    page[27:30, 35:80] = page[70:73, 35:80] = 20
+    page[27:30, 30:85] = page[70:73, 30:85] = 20
     assert not measure(page).framed
 
 
