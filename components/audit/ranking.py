@@ -21,7 +21,7 @@ SURE = 0.6  # from this probability on, a prediction is suggested as the new lab
 LOST = 0.4  # a prediction with a smaller probability says nothing: perhaps the image is of no class
 STRANGE = 0.1  # share of the images that are farther from their own class than one that gets a new label may be from it
 ODD = 0.05  # share of the images that are called outliers, if their label is doubted too
-WEAK = 0.3  # what each of WEAK_STATES adds to the doubt of an image
+WEAK = 0.2  # what each of WEAK_STATES adds to the doubt of an image
 WEAK_STATES = frozenset({"cut", "crowded"})  # many good images are in one of them, too
 SURE_KINDS = frozenset({"blank", "fragmented", "faded", "framed", "conflicting_duplicate"})
 

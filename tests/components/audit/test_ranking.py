@@ -57,7 +57,7 @@ def rank(
 
 def test_sure_states_come_first_and_the_others_by_their_doubt_and_a_bonus() -> None:
     states = [*[USUAL] * 40, FRAMED, FADED, FRAGMENTED, USUAL, USUAL, CUT, CUT, BOTH, CROWDED]
-    probabilities = [0.99] * 40 + [0.99, 0.98, 0.97] + [0.01, 0.29, 0.01, 0.95, 0.94, 0.5]
+    probabilities = [0.99] * 40 + [0.99, 0.98, 0.97] + [0.01, 0.29, 0.01, 0.95, 0.94, 0.4]
     ranked = rank(states, probabilities)
     found = [(Path(issue.filename).stem, issue.kinds) for issue in ranked if issue.kinds]
     assert found == [
