@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.audit.cross_validation import AuditSettings, judge_images
-from components.audit.pictures import count_parts, is_plain, make_views
+from components.audit.pictures import is_plain, make_views
 from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
+from components.audit.state import NO_INK, measure_state
 from components.shared.duplicates import (
     MOST_NEAR,
     Fingerprint,
@@ -220,10 +221,11 @@ def read_images(examples: ExampleSet, content: str) -> AuditInput:
     images, views = [], []
     for (split, example, picture), print_ in zip(_decode_audited(examples), fingerprints, strict=True):
         blank = not print_.ink_height if is_ink else is_plain(picture)
-        ink = find_ink(convert_to_gray(picture)) if is_ink else None
-        parts = 0 if ink is None else count_parts(ink)
+        gray = convert_to_gray(picture)
+        ink = find_ink(gray) if is_ink else None
+        state = NO_INK if ink is None else measure_state(gray, ink)
         images.append(
-            AuditedImage(example.sha256, example.filename, split, example.label, blank, parts, example.copy_order)
+            AuditedImage(example.sha256, example.filename, split, example.label, blank, state, example.copy_order)
         )
         views.append(make_views(picture, ink))
     return AuditInput(images, np.stack(views), fingerprints, is_ink)

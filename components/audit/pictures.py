@@ -19,23 +19,6 @@ def is_plain(picture: NDArray[np.uint8]) -> bool:
     return int(np.ptp(picture.reshape(-1, picture.shape[2] if picture.ndim == 3 else 1), axis=0).max()) < PLAIN
 
 
-def count_parts(ink: NDArray[np.bool_]) -> float:
-    """Counts the separate parts of the ink, small ones less: the dashes of a ruled line beside a numeral hardly count.
-
-    That is the inverse of Simpson's index (Measurement of Diversity, Nature 163, 1949): N for N parts of one size.
-
-    Args:
-        ink: bool [height, width], as `find_ink` finds it.
-
-    Returns:
-        1 or more; 0 without ink.
-    """
-    areas = cv2.connectedComponentsWithStats(ink.astype(np.uint8), connectivity=8)[2][
-        1:, cv2.CC_STAT_AREA
-    ]  # the first is the paper
-    return float(areas.sum(dtype=float) ** 2 / (areas.astype(float) ** 2).sum()) if len(areas) else 0.0
-
-
 def make_views(picture: NDArray[np.uint8], ink: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     """Makes what a judge sees of a picture.
 

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from components.audit.judge import Verdict
+from components.audit.state import PictureState, describe_states, name_states
 from components.shared.duplicates import Duplicates
 from components.shared.formats.examples import CopyOrder
-from components.shared.formats.issues import Issue
+from components.shared.formats.issues import LABEL_KINDS, Issue
 
 UNLIKE = 0.4  # weight of the distance from images of the same label, relative to the weight of the label's probability
 DOUBT = 0.3  # a label with a smaller probability is doubted
@@ -20,15 +21,16 @@ SURE = 0.6  # from this probability on, a prediction is suggested as the new lab
 LOST = 0.4  # a prediction with a smaller probability says nothing: perhaps the image is of no class
 STRANGE = 0.1  # share of the images that are farther from their own class than one that gets a new label may be from it
 ODD = 0.05  # share of the images that are called outliers, if their label is doubted too
-PARTS = 6.0  # ink in fewer parts, as count_parts counts them, is whole: a viii whose dots stand apart has about five
-FRAGMENTED = 1.5  # times as many parts as the usual image of its label has make an image fragmented
+WEAK = 0.2  # what each of WEAK_STATES adds to the doubt of an image
+WEAK_STATES = frozenset({"cut", "crowded"})  # many good images are in one of them, too
+SURE_KINDS = frozenset({"blank", "fragmented", "faded", "framed", "conflicting_duplicate"})
 
 
 class Tier(IntEnum):
     """What comes before what."""
 
-    SURE = 0  # blank, fragmented, or one picture with two labels
-    DOUBTED = 1
+    SURE = 0  # of one of SURE_KINDS
+    DOUBTED = 1  # its label is, or it is in one of WEAK_STATES
     COPY = 2
     GOOD = 3
 
@@ -41,7 +43,7 @@ class AuditedImage(NamedTuple):
     split: str
     label: int  # 0-based position in the classes
     blank: bool
-    parts: float  # of its ink, as count_parts counts them; 0 if it is no ink on paper
+    state: PictureState  # NO_INK if it is no ink on paper
     copy_order: CopyOrder
 
 
@@ -56,7 +58,7 @@ class JudgedImage(NamedTuple):
     outlier_score: float  # likewise
     duplicate_score: float
     odd: bool  # whether it is unlike those of its label
-    fragmented: bool  # whether its ink is in far more parts than theirs
+    states: tuple[str, ...]  # the kinds of its state, see name_states
     strange: bool  # whether it is unlike those of the class that it is taken for
     group: int  # of its duplicates
     twins: list[AuditedImage]  # its duplicates without itself
@@ -82,6 +84,12 @@ def rank_images(
     ink: bool,
 ) -> list[Issue]:
     """Makes a row per image: doubted images, the worst first, then other duplicates, then the rest.
+
+    Doubted are a label and the state of a picture. By one rule the two make one order: a state that hardly a good image
+    is in, such as faded, comes first, beside blank pages and what stands under two labels. A state that many good
+    images are in as well, such as cut, adds WEAK to the doubt about the label, once for each such state. So of two
+    labels that are doubted alike the one whose ink is cut comes first, and what is cut alone comes after most doubted
+    labels. What a policy may do by itself depends on the label alone.
 
     Args:
         images: The images.
@@ -115,7 +123,7 @@ def _judge(
     quality, strangeness = score_images(np.array([image.label for image in images]), verdict)
     odd = verdict.distance >= np.nanquantile(verdict.distance, 1 - ODD)
     strange = verdict.guess_distance > np.nanquantile(verdict.distance, 1 - STRANGE)
-    fragmented = find_fragmented(images)
+    states = name_states([image.state for image in images], np.array([image.label for image in images]))
     numbers = [int(number) for number in duplicates.groups]
     groups: defaultdict[int, list[AuditedImage]] = defaultdict(list)
     for image, number in zip(images, numbers, strict=True):
@@ -130,7 +138,7 @@ def _judge(
             outlier_score=float(strangeness[place]),
             duplicate_score=float(duplicates.likeness[place]),
             odd=bool(odd[place]),
-            fragmented=bool(fragmented[place]),
+            states=states[place],
             strange=bool(strange[place]),
             group=number,
             twins=[other for other in groups[number] if other is not image],
@@ -158,30 +166,15 @@ def score_images(labels: NDArray[np.int64], verdict: Verdict) -> tuple[NDArray[n
     return quality, ranks
 
 
-def find_fragmented(images: list[AuditedImage]) -> NDArray[np.bool_]:
-    """Finds the images whose ink is in many parts, and in far more than is usual for their label.
-
-    People discard them even where they can be read: broken or faded strokes, dust, several drawings, a cut page.
-
-    Args:
-        images: All images.
-
-    Returns:
-        bool [images].
-    """
-    labels, parts = np.array([image.label for image in images]), np.array([image.parts for image in images])
-    usual = {label: np.median(parts[labels == label]) for label in np.unique(labels)}
-    return parts >= np.maximum(PARTS, FRAGMENTED * np.array([usual[label] for label in labels]))
-
-
 def _doubt(judged: JudgedImage) -> float:
-    return 1 - judged.label_score + UNLIKE * judged.outlier_score
+    weak = len(WEAK_STATES.intersection(judged.states))
+    return 1 - judged.label_score + UNLIKE * judged.outlier_score + WEAK * weak
 
 
 def _tier(issue: Issue) -> Tier:
-    if {"blank", "fragmented", "conflicting_duplicate"} & set(issue.kinds):
+    if SURE_KINDS.intersection(issue.kinds):
         return Tier.SURE
-    if {"label", "ambiguous", "outlier"} & set(issue.kinds):
+    if (LABEL_KINDS | WEAK_STATES).intersection(issue.kinds):
         return Tier.DOUBTED
     return Tier.COPY if issue.kinds else Tier.GOOD
 
@@ -193,17 +186,18 @@ def _suspect(judged: JudgedImage, classes: list[str], *, ink: bool) -> Suspicion
     doubted = given < DOUBT
     kinds = _list_kinds(judged, doubted=doubted, taken_for_another=guess != label, lost=best < LOST)
     suggested = guess if guess != label and doubted and judged.may_be_its_guess and not judged.strange else ""
-    parts = f" Its ink is in about {judged.image.parts:.0f} parts." if judged.fragmented else ""
+    state = describe_states(judged.states, judged.image.state)
+    and_state = f" {state}" if state else ""
     if "blank" in kinds:
         return Suspicion(kinds, "drop", "", 1.0, "There is no ink." if ink else "It is of one plain colour.")
     if suggested and best >= SURE:
-        return Suspicion(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.{parts}")
+        return Suspicion(kinds, "relabel", suggested, best, f"It looks like {guess}, not like {label}.{and_state}")
     if "ambiguous" in kinds and judged.odd:
         why = "It looks like no class, and unlike the other images of its own."
-        return Suspicion(kinds, "drop", suggested, 1 - best, why + parts)
+        return Suspicion(kinds, "drop", suggested, 1 - best, why + and_state)
     if "conflicting_duplicate" in kinds:
         other = next(twin for twin in judged.twins if twin.label != judged.image.label)
-        why = f"The same picture is {classes[other.label]} in {other.filename}.{parts}"
+        why = f"The same picture is {classes[other.label]} in {other.filename}.{and_state}"
         return Suspicion(kinds, "look", suggested, 1 - given, why)
     if doubted:
         why = f"It looks like {guess} or something else, hardly like {label}."
@@ -211,9 +205,9 @@ def _suspect(judged: JudgedImage, classes: list[str], *, ink: bool) -> Suspicion
             why = f"It hardly looks like {label}."
         elif judged.strange:
             why = f"It hardly looks like {label}, and is unlike the images of {guess}, too."
-        return Suspicion(kinds, "look", suggested, 1 - given, why + parts)
-    if judged.fragmented:
-        return Suspicion(kinds, "look", "", 1 - given, parts.lstrip())
+        return Suspicion(kinds, "look", suggested, 1 - given, why + and_state)
+    if judged.states:
+        return Suspicion(kinds, "look", "", 1 - given, state)
     if judged.twins:
         same = ", apart from its place on the page" if ink else ""
         if "exact_duplicate" in kinds:
@@ -227,7 +221,7 @@ def _list_kinds(judged: JudgedImage, *, doubted: bool, taken_for_another: bool, 
     doubted = doubted and not image.blank
     applies = {
         "blank": image.blank,
-        "fragmented": judged.fragmented,
+        **dict.fromkeys(judged.states, True),
         "label": doubted and taken_for_another,
         "ambiguous": doubted and lost,
         "outlier": doubted and judged.odd,

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from components.shared.formats.examples import ExampleSet
-from components.shared.formats.issues import KINDS, Issue
+from components.shared.formats.issues import KINDS, STATE_KINDS, Issue
 from components.shared.report import write_report
 from components.shared.thumbnails import draw_thumbnails
 
@@ -46,6 +46,7 @@ def write_audit_report(
         actions=Counter(issue.action for issue in issues if issue.action),
         classes=[_summarize_class(name, issues, len(classes)) for name in classes],
         titles=KINDS,
+        states=STATE_KINDS,
         galleries={kind: gallery for kind, gallery in galleries.items() if gallery},
         gallery_size=gallery_size,
         pictures=draw_thumbnails(examples, shown),

@@ -244,13 +244,14 @@ def _decide(
 def _apply_policy(outcome: Outcome, issue: Issue, policy: Policy) -> Outcome:
     if issue.action == "relabel" and issue.confidence >= policy.relabel_confidence:
         return outcome._replace(label=issue.new_label, decided_by="policy", why=issue.why)
+    action = "" if issue.is_for_people else issue.action
     thresholds = {"drop": policy.drop_confidence, "look": policy.doubt_confidence}
-    if issue.confidence >= thresholds.get(issue.action, math.inf):
+    if issue.confidence >= thresholds.get(action, math.inf):
         return outcome.drop("policy", issue.why)
     # A stricter policy than the audit, which says to look at an image from a doubt of 0.7 on.
     probability = issue.label_probability
     is_doubted = probability is not None and 1 - probability > policy.doubt_confidence
-    if is_doubted and issue.action in ("", "keep_one"):
+    if is_doubted and action in ("", "keep_one"):
         return outcome.drop("policy", f"That it is {outcome.label} has a probability of {probability:.2f} alone.")
     return outcome
 

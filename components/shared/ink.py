@@ -82,10 +82,11 @@ def find_ink_spans(ink: NDArray[np.bool_], share: float) -> tuple[tuple[int, int
     """
     if not ink.any():
         return (0, ink.shape[1]), (0, ink.shape[0])
-    return _find_span(ink.sum(0, dtype=float), share), _find_span(ink.sum(1, dtype=float), share)
+    pixels = ink.view(np.uint8)  # which are summed in half the time
+    return _find_span(pixels.sum(0, dtype=np.uint32), share), _find_span(pixels.sum(1, dtype=np.uint32), share)
 
 
-def _find_span(mass: NDArray[np.float64], share: float) -> tuple[int, int]:
+def _find_span(mass: NDArray[np.uint32], share: float) -> tuple[int, int]:
     total = np.cumsum(mass) / mass.sum()
     return int(np.searchsorted(total, share, "right")), int(np.searchsorted(total, 1 - share, "left")) + 1
 
@@ -103,7 +104,7 @@ def is_line_drawing(picture: NDArray[np.uint8], ink: NDArray[np.bool_]) -> bool:
     box = crop_ink(ink, SPECKS)
     if not box.size or max(box.shape) < LEAST_SIDE or ink.mean() > MOST_INK:
         return False
-    if _measure_stroke(ink) > THICKEST * max(box.shape) or _measure_hues(picture) > MOST_HUES:
+    if measure_stroke(ink) > THICKEST * max(box.shape) or _measure_hues(picture) > MOST_HUES:
         return False
     share = ink.mean()
     tones = convert_to_gray(picture).astype(np.float32)
@@ -111,11 +112,11 @@ def is_line_drawing(picture: NDArray[np.uint8], ink: NDArray[np.bool_]) -> bool:
     return bool(between >= TWO_TONED * tones.var())
 
 
-def _measure_stroke(ink: NDArray[np.bool_]) -> float:
+def measure_stroke(ink: NDArray[np.bool_]) -> float:
     """Estimates the width of the strokes in pixels: twice the area by the outline, which is pi / 4 of its steps."""
-    padded = np.pad(ink, 1)
-    steps = int((padded[1:] != padded[:-1]).sum() + (padded[:, 1:] != padded[:, :-1]).sum())
-    return float(2 * ink.sum() / (np.pi / 4 * steps))
+    edges = sum(np.count_nonzero(edge) for edge in (ink[0], ink[-1], ink[:, 0], ink[:, -1]))
+    steps = np.count_nonzero(ink[1:] != ink[:-1]) + np.count_nonzero(ink[:, 1:] != ink[:, :-1]) + edges
+    return float(2 * np.count_nonzero(ink) / (np.pi / 4 * steps))
 
 
 def _measure_hues(picture: NDArray[np.uint8]) -> float:

@@ -14,12 +14,18 @@ KINDS = {
     "label": "Another label fits better",
     "blank": "No ink, or one plain colour",
     "fragmented": "Ink in many parts: broken strokes, dust, or more than one drawing",
+    "faded": "Ink hardly darker than its paper",
+    "framed": "A frame around the ink",
+    "cut": "Ink that runs into the edge of the picture",
+    "crowded": "Far more strokes than is usual for their label: more than one drawing, a scribble, or a dirty page",
     "ambiguous": "No class fits",
     "outlier": "Unlike the other images of their label",
     "conflicting_duplicate": "The same picture under two labels",
     "exact_duplicate": "Byte for byte the same",
     "near_duplicate": "The same picture saved again, or the same ink elsewhere on the page",
 }
+LABEL_KINDS = frozenset({"label", "ambiguous", "outlier", "conflicting_duplicate"})  # those that doubt the label
+STATE_KINDS = frozenset({"fragmented", "faded", "framed", "cut", "crowded"})  # those that doubt the picture
 ACTIONS = ("relabel", "drop", "keep_one", "look", "")  # "": the image is as it should be
 _ADVICE = "give issues.csv as audit writes it"
 
@@ -59,6 +65,11 @@ class Issue(NamedTuple):
     why: str
     decision: str = ""  # for a person to fill in
     decided_label: str = ""  # likewise
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether it is to be looked at for the state of its picture alone, which no policy judges."""
+        return self.action == "look" and bool(self.kinds) and not LABEL_KINDS.intersection(self.kinds)
 
     @property
     def suggestion(self) -> str:

@@ -20,15 +20,14 @@ from PIL import Image, ImageDraw
 from components.audit.audit import audit_examples, read_images, warn_of_duplicates, warn_of_unexplained
 from components.audit.cross_validation import AuditSettings
 from components.audit.judge import Verdict, judge_unseen
-from components.audit.pictures import count_parts
-from components.audit.ranking import AuditedImage, find_fragmented, rank_images
+from components.audit.ranking import AuditedImage, rank_images
 from components.audit.report import write_audit_report
+from components.audit.state import NO_INK
 from components.shared.duplicates import Duplicates
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
 from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import write_manifest
-from components.shared.ink import find_ink
 from tests.conftest import ROOT, contents, ingest_folder
 from tests.pages import Page
 from tests.rows import make_augmented, make_issue
@@ -146,36 +145,6 @@ def test_ink_in_many_parts_comes_first_with_their_number(issues: list[dict[str, 
     assert [issue["filename"] for issue in issues if "fragmented" in issue["kinds"]] == ["train/v/broken.png"]
 
 
-@pytest.mark.parametrize("light", [False, True], ids=["dark ink", "light ink"])
-def test_parts_of_ink_are_counted_by_their_size(light: bool):
-    page = np.full((100, 120), 240, np.uint8)
-    for number in range(7):
-        page[20:60, 10 + 12 * number : 15 + 12 * number] = 20
-
-    def count() -> float:
-        return count_parts(find_ink(255 - page if light else page))
-
-    assert count() == pytest.approx(7)
-    page[60, 15] = 20  # at the corner of the first bar
-    assert count() == pytest.approx(7, abs=0.01)
-    page[90, 10:100:3] = 20  # thirty specks
-    assert count() == pytest.approx(7, abs=0.4)
-    page[66:86, 10:110] = 20  # 2,000 pixels beside the 1,400 of the bars
-    assert 2 < count() < 3
-    assert count_parts(find_ink(np.full((9, 9), 250, np.uint8))) == 0
-
-
-def test_images_are_fragmented_beside_those_of_their_label():
-    def image(label: int, parts: float) -> AuditedImage:
-        return AuditedImage("", "", "train", label, False, parts, CopyOrder(0, False, 0))
-
-    letters = [image(0, parts) for parts in (1, 1, 2, 2, 4, 5.9, 6, 30)]
-    words = [image(1, parts) for parts in (10, 12, 12, 12, 14, 17.9, 18)]
-    pictures = [image(2, 0)]
-    found = find_fragmented([*letters, *words, *pictures])
-    assert found.tolist() == [False] * 6 + [True] * 2 + [False] * 6 + [True] + [False]
-
-
 @pytest.mark.parametrize(
     ("one", "other", "kind"),
     [
@@ -202,10 +171,10 @@ def test_of_copies_the_best_comes_first_but_those_of_val_before() -> None:
         "train/i/many-bytes.png": CopyOrder(-9, False, -4),
     }
     copies = [
-        AuditedImage(str(number) * 64, filename, filename.split("/")[0], 0, False, 0, order)
+        AuditedImage(str(number) * 64, filename, filename.split("/")[0], 0, False, NO_INK, order)
         for number, (filename, order) in enumerate(orders.items())
     ]
-    alone = AuditedImage("9" * 64, "train/v/alone.png", "train", 1, False, 0, CopyOrder(0, False, 0))
+    alone = AuditedImage("9" * 64, "train/v/alone.png", "train", 1, False, NO_INK, CopyOrder(0, False, 0))
     distance = np.float32([0.3, 0.1, 0.2, 0.4, 0])
     verdict = Verdict(np.float32([[0.9, 0.1]] * 4 + [[0.1, 0.9]]), distance, distance)
     duplicates = Duplicates(np.array([0, 0, 0, 0, 4]), np.array([1.0, 1, 1, 1, 0]))
@@ -230,7 +199,8 @@ def test_a_judge_measures_how_far_an_image_is_from_its_label_and_from_what_it_lo
 def test_no_label_is_suggested_for_what_is_unlike_the_class_that_it_is_taken_for() -> None:
     """Of two images labelled i that are taken for v, one is as near to the other images of v as these are."""
     images = [
-        AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, 0, CopyOrder(0, False, 0)) for n in range(22)
+        AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, NO_INK, CopyOrder(0, False, 0))
+        for n in range(22)
     ]
     probabilities = np.float32([[0.9, 0.1]] * 20 + [[0.05, 0.95]] * 2)
     guess_distance = np.float32([0.1] * 20 + [0.1, 0.5])
@@ -243,7 +213,9 @@ def test_no_label_is_suggested_for_what_is_unlike_the_class_that_it_is_taken_for
 
 def test_whatever_is_suggested_the_parts_of_the_ink_are_told() -> None:
     images = [
-        AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, parts, CopyOrder(0, False, 0))
+        AuditedImage(
+            f"{n:064x}", f"train/i/{n}.png", "train", 0, False, NO_INK._replace(parts=parts), CopyOrder(0, False, 0)
+        )
         for n, parts in enumerate([1.0] * 19 + [20.0] * 3)
     ]
     probabilities = np.float32([[0.9, 0.1]] * 20 + [[0.05, 0.95], [0.25, 0.75]])
@@ -263,7 +235,9 @@ def test_whatever_is_suggested_the_parts_of_the_ink_are_told() -> None:
 
 def test_no_class_that_is_not_judged_is_suggested_and_its_images_have_no_probability() -> None:
     images = [
-        AuditedImage(f"{n:064x}", f"train/{name}/{n}.png", "train", "iv".index(name), False, 0, CopyOrder(0, False, 0))
+        AuditedImage(
+            f"{n:064x}", f"train/{name}/{n}.png", "train", "iv".index(name), False, NO_INK, CopyOrder(0, False, 0)
+        )
         for n, name in enumerate("i" * 20 + "v")
     ]
     probabilities = np.float32([[0.9, 0.1]] * 19 + [[0.1, 0.9], [0.3, 0.7]])
@@ -288,7 +262,7 @@ def rank(
 def test_images_that_were_not_judged_change_nothing_for_the_others() -> None:
     def rank_beside(unjudged: int) -> dict[str, tuple[str, str]]:
         images = [
-            AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, 0, CopyOrder(0, False, 0))
+            AuditedImage(f"{n:064x}", f"train/i/{n}.png", "train", 0, False, NO_INK, CopyOrder(0, False, 0))
             for n in range(200 + unjudged)
         ]
         probabilities = np.float32([[0.9, 0.1, 0]] * 180 + [[0.1, 0.8, 0.1]] * 10 + [[0.2, 0.35, 0.45]] * 10)
@@ -341,7 +315,7 @@ def test_captions_say_nothing_twice_and_cards_what_they_count(faulty: Path, tmp_
     examples = open_examples(faulty)
     name = next(examples.read("train")).filename
     relabel = {"action": "relabel", "new_label": "v", "prediction": "v", "probability": 0.65}
-    same = "The same picture is v in val/v/3.png."
+    same, edge = "The same picture is v in val/v/3.png.", "Its ink runs into the left edge."
     rows = [
         {**relabel, "kinds": ("label",), "why": "It looks like v, not like i."},
         {
@@ -355,13 +329,17 @@ def test_captions_say_nothing_twice_and_cards_what_they_count(faulty: Path, tmp_
         {"kinds": ("blank",), "action": "drop", "why": "There is no ink."},
         {"kinds": ("outlier",), "action": "look", "why": "It hardly looks like i."},
         {"kinds": ("exact_duplicate",), "action": "keep_one", "why": "It is val/i/3.png again, byte for byte."},
+        {**relabel, "kinds": ("cut", "label"), "why": f"It looks like v, not like i. {edge}"},
+        {"kinds": ("cut",), "action": "look", "why": edge},
     ]
     issues = [make_issue(filename=name, label="i", **row) for row in rows]
     write_audit_report(str(tmp_path / "report.html"), examples, issues=issues, warnings=[], gallery_size=5)
     text = " ".join(Page(tmp_path / "report.html").text.split()).replace(name, "NAME")
     captions = [
-        "Another label fits better: 1 i → v? 65 % NAME",
+        "Another label fits better: 2 i → v? 65 % NAME i → v? 65 % NAME",
         "No ink, or one plain colour: 1 given i : drop There is no ink. NAME",
+        "Ink that runs into the edge of the picture: 2 i → v? 65 % It looks like v, not like i. Its ink runs into the"
+        " left edge. NAME given i Its ink runs into the left edge. NAME",
         "No class fits: 1 i, or v? 65 % NAME",
         "Unlike the other images of their label: 1 given i It hardly looks like i. NAME",
         f"The same picture under two labels: 2 i, or v? 65 % {same} NAME given i {same} NAME",
@@ -369,7 +347,8 @@ def test_captions_say_nothing_twice_and_cards_what_they_count(faulty: Path, tmp_
         "byte. NAME",
     ]
     assert text.endswith(" ".join(captions))
-    assert "1 to relabel" in text
+    assert "2 to relabel" in text
+    assert "ink that the edge cuts, or that is crowded, adds to the doubt about the label. Open review" in text
     assert "1 duplicates, else fine Above, each image to look at counts once, by what is suggested;" in text
 
 

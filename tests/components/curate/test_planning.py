@@ -189,6 +189,19 @@ def test_a_strict_policy_drops_what_the_audit_hardly_doubts(action: str) -> None
     assert [usual[name].split for name in issues] == ["train", "train", "val", "train"]
 
 
+def test_an_image_that_its_picture_alone_makes_doubtful_is_for_people() -> None:
+    """As if it had no issue, the policy drops it for a doubt above the threshold and not at it."""
+    kinds = {A.filename: ("cut", "near_duplicate"), B.filename: ("cut", "label")}
+    issues = {
+        each.filename: issue(each, "look", 0.7, kinds=kinds[each.filename], label_probability=0.3) for each in (A, B)
+    }
+    found = planned([A, B], issues, doubt_confidence=0.7)
+    assert [found[each.filename].action for each in (A, B)] == ["kept", "dropped"]
+    found = planned([A, B], issues, doubt_confidence=0.6, most_dropped=1.0)
+    assert [found[each.filename].action for each in (A, B)] == ["dropped", "dropped"]
+    assert found[A.filename].why == "That it is i has a probability of 0.30 alone."
+
+
 @pytest.mark.parametrize("image", [A, V], ids=["train", "val"])
 @pytest.mark.parametrize("action", ["relabel", "drop", "look", ""])
 def test_a_persons_decision_wins(image: SourceImage, action: str) -> None:

@@ -1,0 +1,204 @@
+"""The state of a picture of ink on paper, whatever it shows: faded, broken, cut off, crowded, framed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from components.shared.ink import SPECKS, crop_ink, measure_stroke
+
+PARTS = 6.0  # ink in fewer parts, as count_parts counts them, is whole: a viii whose dots stand apart has about five
+FRAGMENTED = 1.5  # times as many parts as the usual image of its label has make an image fragmented
+FADED = 0.5  # of the usual contrast between ink and paper; what is left is faded
+OWN = 0.15  # share of the ink from which a part of it is no neighbour or ruled line that the edge cuts
+NIB = 0.6  # of the strokes' width; ink that meets the edge in less is a thin line, or a stroke that ends there
+CUT = 1.0  # widths of a stroke that meet one edge: one that ends there is rounded, and so meets it in less
+FENCE = 2.0  # interquartile ranges above the upper quartile; Tukey's fences are at 1.5 and 3
+HOLE = 0.6  # share of the area within its outline that the hole of a frame has; bars over and under a numeral have less
+FRAMED = 0.2  # of the frame's longer side that the ink in it has; a speck is smaller
+BOX = 0.85  # share of the least rectangle around it that a box fills; bars over and under a numeral stand out
+BARE = 0.5  # share of the area of a box that its holes have
+DRAWN = 1.25  # times the length of its outline that the edges of its holes have, if there is more than the box
+LEAST_RANGE = 0.1  # of the upper quartile; the interquartile range of images that are all alike says nothing
+COMMON = 0.2  # share of the images; a state that more are in is how they are made, and no fault
+SIDES = ("top", "bottom", "left", "right")
+
+
+class PictureState(NamedTuple):
+    """What is measured of the ink of one picture; all of it stays the same if the picture is enlarged or inverted."""
+
+    parts: float  # see count_parts
+    contrast: float  # tones between the ink and its paper
+    cut: float  # widths of a stroke in which its own ink meets the edge, where that is most
+    side: str  # of SIDES, that edge; "" if there is none
+    strokes: float  # those side by side on the usual row, times the ink's width by its height
+    framed: bool  # whether an outline encloses other ink
+
+
+NO_INK = PictureState(parts=0.0, contrast=0.0, cut=0.0, side="", strokes=0.0, framed=False)
+
+
+def measure_state(gray: NDArray[np.uint8], ink: NDArray[np.bool_]) -> PictureState:
+    """Measures the state of a picture.
+
+    Args:
+        gray: uint8 [height, width], its tones.
+        ink: bool [height, width], its ink as `find_ink` finds it.
+    """
+    if not ink.any():
+        return NO_INK
+    mask = ink.view(np.uint8)
+    _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    areas = np.asarray(stats[1:, cv2.CC_STAT_AREA], np.int32)  # the first is the paper
+    cut, side = _measure_cut(np.asarray(numbers, np.int32), areas, measure_stroke(ink))
+    return PictureState(
+        parts=count_parts(areas),
+        contrast=abs(cv2.mean(gray, mask)[0] - cv2.mean(gray, 1 - mask)[0]),
+        cut=cut,
+        side=side,
+        strokes=_measure_strokes(crop_ink(ink, SPECKS)),
+        framed=_is_framed(mask),
+    )
+
+
+def count_parts(areas: NDArray[np.int32]) -> float:
+    """Counts the separate parts of the ink, small ones less: the dashes of a ruled line beside a numeral hardly count.
+
+    That is the inverse of Simpson's index (Measurement of Diversity, Nature 163, 1949): N for N parts of one size.
+
+    Args:
+        areas: Their pixels, int [parts], at least one.
+
+    Returns:
+        1 or more.
+    """
+    return float(areas.sum(dtype=float) ** 2 / (areas.astype(float) ** 2).sum())
+
+
+def _measure_cut(numbers: NDArray[np.int32], areas: NDArray[np.int32], stroke: float) -> tuple[float, str]:
+    """Measures in which edge most of the larger parts of the ink end, and how much.
+
+    Args:
+        numbers: int [height, width], the part that each pixel belongs to; 0 is paper.
+        areas: int [parts], their pixels.
+        stroke: The strokes' width in pixels.
+
+    Returns:
+        In how many widths of a stroke, and the edge, of SIDES.
+    """
+    own = np.concatenate([[False], areas >= OWN * areas.sum()])
+    edges = (numbers[0], numbers[-1], numbers[:, 0], numbers[:, -1])
+    met = [_measure_runs(own[edge], NIB * stroke) / stroke for edge in edges]
+    most = max(met)
+    return most, SIDES[met.index(most)] if most else ""
+
+
+def _measure_runs(line: NDArray[np.bool_], least: float) -> int:
+    """Adds up the lengths of the runs of true values that have at least a certain length."""
+    ends = np.flatnonzero(np.diff(line, prepend=False, append=False))
+    lengths = ends[1::2] - ends[::2]
+    return int(lengths[lengths >= least].sum())
+
+
+def _measure_strokes(box: NDArray[np.bool_]) -> float:
+    """Measures how much stands side by side: the strokes on the usual row of the ink's box, times its aspect."""
+    if not box.size:
+        return 0.0
+    begun = np.count_nonzero(box[:, 1:] & ~box[:, :-1]) + np.count_nonzero(box[:, 0])
+    return begun / box.shape[0] * box.shape[1] / box.shape[0]
+
+
+def _is_framed(mask: NDArray[np.uint8]) -> bool:
+    """Whether an outline encloses other ink, or is a box with ink in it that touches the box.
+
+    Args:
+        mask: uint8 [height, width], 1 where there is ink.
+    """
+    contours, links = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+
+    def list_inside(number: int) -> list[int]:
+        """The contours directly within one: the holes of an outline, or the outlines in a hole."""
+        inside, number = [], links[0][number][2]
+        while number >= 0:
+            inside.append(number)
+            number = links[0][number][0]
+        return inside
+
+    for number in np.flatnonzero((links[0][:, 3] < 0) & (links[0][:, 2] >= 0)):  # outermost, with holes
+        area, side = cv2.contourArea(contours[number]), max(cv2.boundingRect(contours[number])[2:])
+        holes = {hole: cv2.contourArea(contours[hole]) for hole in list_inside(number)}
+        for hole, size in holes.items():
+            inner = (max(cv2.boundingRect(contours[part])[2:]) for part in list_inside(hole))
+            if size >= HOLE * area and any(length >= FRAMED * side for length in inner):
+                return True
+        box = np.prod(cv2.minAreaRect(contours[number])[1])
+        inside = sum(cv2.arcLength(contours[hole], closed=True) for hole in holes)
+        is_empty = inside < DRAWN * cv2.arcLength(contours[number], closed=True)
+        if not is_empty and area >= BOX * box and sum(holes.values()) >= BARE * area:
+            return True
+    return False
+
+
+def name_states(states: Sequence[PictureState], labels: NDArray[np.int64]) -> list[tuple[str, ...]]:
+    """Names the states in which pictures are and the usual one of the data set, or of its label, is not.
+
+    People discard such pictures even where they can be read. A state that is common is none: then it is how the
+    pictures were made.
+
+    Args:
+        states: What is measured of each picture; NO_INK of one that is blank, or no ink.
+        labels: Their labels, int64 [pictures].
+
+    Returns:
+        Of each the kinds, as issues.csv has them.
+    """
+    if not any(state.parts for state in states):
+        return [()] * len(states)
+    measured = {field: np.array([getattr(state, field) for state in states]) for field in PictureState._fields}
+    has_ink = measured["parts"] > 0
+    found = {
+        "fragmented": _find_fragmented(measured["parts"], labels),
+        "faded": has_ink & (measured["contrast"] < FADED * np.median(measured["contrast"][has_ink])),
+        "framed": measured["framed"].astype(bool),
+        "cut": measured["cut"] >= CUT,
+        "crowded": _find_crowded(measured["strokes"], labels),
+    }
+    rare = {
+        kind: is_so for kind, is_so in found.items() if kind == "fragmented" or is_so.sum() <= COMMON * has_ink.sum()
+    }
+    return [tuple(kind for kind, is_so in rare.items() if is_so[place]) for place in range(len(states))]
+
+
+def _find_fragmented(parts: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Finds ink in many parts, and in far more than is usual for its label: broken strokes, dust, several drawings."""
+    usual = {label: np.median(parts[labels == label]) for label in np.unique(labels)}
+    return parts >= np.maximum(PARTS, FRAGMENTED * np.array([usual[label] for label in labels]))
+
+
+def _find_crowded(strokes: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Finds far more strokes side by side than the other pictures of the label have, after Tukey's rule of outliers."""
+    crowded = np.zeros(len(strokes), bool)
+    for label in np.unique(labels):
+        own = labels == label
+        lower, upper = np.percentile(strokes[own], [25, 75])
+        crowded[own] = strokes[own] > upper + FENCE * max(upper - lower, LEAST_RANGE * upper)
+    return crowded
+
+
+def describe_states(kinds: tuple[str, ...], state: PictureState) -> str:
+    """Says in a sentence each in which of its states a picture is.
+
+    Args:
+        kinds: The kinds of the picture.
+        state: What is measured of it.
+    """
+    sentences = {
+        "fragmented": f"Its ink is in about {state.parts:.0f} parts.",
+        "faded": "Its ink is hardly darker than its paper, beside that of the others.",
+        "framed": "It has a frame around its ink.",
+        "cut": f"Its ink runs into the {state.side} edge.",
+        "crowded": "It has far more strokes side by side than the others of its label.",
+    }
+    return " ".join(sentence for kind, sentence in sentences.items() if kind in kinds)
