@@ -44,9 +44,7 @@ from components.shared.formats.predictions import read_predictions
 from components.shared.metrics import SLICES, slice_accuracy
 from components.shared.summary import count
 
-SEED_NOISE = (
-    "One training of each version cannot tell what the seed changes; three of each would, with the parameter seeds=3."
-)
+NOISE = ("seed", "seeds")  # the settings that change a model by chance alone
 SAME_LENGTH = 1.2  # two trainings count as equally long if neither sees this many times the images of the other
 
 
@@ -59,6 +57,13 @@ class ComparisonInputs(NamedTuple):
     after_predictions: str  # the new model on the new version
     yardstick_predictions: str  # the new model on the previous version
     examples: str  # of the previous version
+
+
+class TrainingLength(NamedTuple):
+    """How long the new training was beside the previous one."""
+
+    sentence: str  # empty if about as long
+    may_explain: bool  # whether that alone may have changed the model
 
 
 class ComparedVersions(NamedTuple):
@@ -209,39 +214,53 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
     if not splits:
         raise UserError("before_predictions have no val or test image, so there is nothing to compare the models on.")
     new_labels = find_new_labels(old, new)
-    causes = _name_causes(versions)
-    comparison: Comparison = {
+    length = _compare_training_lengths(versions)
+    causes = _name_causes(versions, is_other_length=length.may_explain)
+    compared: dict[str, SplitComparison] = {
+        split: _compare_split(
+            split, versions, new_labels=new_labels, causes=causes, bootstrap=bootstrap, slice_bins=slice_bins
+        )
+        for split in splits
+    }
+    return {
         "before": _describe_version(versions.before),
         "after": _describe_version(versions.after),
         "classes": versions.before["classes"],
         "resamples": bootstrap.resamples,
         "confidence_level": bootstrap.confidence_level,
         "seed": bootstrap.seed,
-        "splits": {
-            split: _compare_split(split, versions, new_labels, causes, bootstrap=bootstrap, slice_bins=slice_bins)
-            for split in splits
-        },
+        "splits": compared,
         "data": compare_data(old, new, versions.before["classes"]),
-        "training_length": _compare_training_lengths(versions),
+        "training_length": length.sentence,
+        "seed_noise": _describe_seed_noise(old, new),
     }
-    if not all(figures["seeds"] for figures in comparison["splits"].values()):
-        comparison["seed_noise"] = SEED_NOISE
-    return comparison
 
 
-def _compare_training_lengths(versions: ComparedVersions) -> str:
-    """Says how many times as long the new training was, and whether that may have changed the model; else nothing."""
-    ratio, shorter = _divide_training_lengths(versions)
-    if 1 / SAME_LENGTH < ratio < SAME_LENGTH:
+def _describe_seed_noise(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """Says that a version was trained once, if one was."""
+    before, after = (len(columns.list_predictions(table)) for table in (old, new))
+    if min(before, after) > 1:
         return ""
+    trained = "One training of each version"
+    if before != after:
+        trained = f"{count(before, 'training')} of the previous version and {after:,} of the new one"
+    return f"{trained} cannot tell what the seed changes; three of each would, with the parameter seeds=3."
+
+
+def _compare_training_lengths(versions: ComparedVersions) -> TrainingLength:
+    """Says how many times as long the new training was, if that is clearly longer or shorter."""
+    before = _count_trained_images(versions.before, versions.before_predictions)
+    after = _count_trained_images(versions.after, versions.after_predictions)
+    ratio = after / before if before and after else 1.0
+    if 1 / SAME_LENGTH < ratio < SAME_LENGTH:
+        return TrainingLength("", may_explain=False)
     longer = (
         f"The new model was trained {ratio:,.{0 if ratio >= 10 else 1}f} times as long as the previous one, by images"
         " times epochs, augmented images included"
     )
-    if shorter.get("has_settled"):
-        return (
-            f"{longer}; that hardly explains a change, since the accuracy on val had settled in the shorter training."
-        )
+    if _has_settled(versions.before if ratio >= 1 else versions.after):
+        settled = "that hardly explains a change, since the accuracy on val had settled in the shorter training"
+        return TrainingLength(f"{longer}; {settled}.", may_explain=False)
     epochs = cast("float", versions.before["settings"]["epochs"])
     equal = round(ratio * epochs)
     tells = (
@@ -249,30 +268,29 @@ def _compare_training_lengths(versions: ComparedVersions) -> str:
         if equal not in (0, epochs)
         else ""
     )
-    return f"{longer}, so part of a change may come from that{tells}."
+    return TrainingLength(f"{longer}, so part of a change may come from that{tells}.", may_explain=True)
 
 
-def _divide_training_lengths(versions: ComparedVersions) -> tuple[float, Evaluation]:
-    """How many times as long the new training was, 1 if that is not known, and the evaluation of the shorter one."""
-    before = _count_trained_images(versions.before, versions.before_predictions)
-    after = _count_trained_images(versions.after, versions.after_predictions)
-    ratio = after / before if before and after else 1.0
-    return ratio, versions.before if ratio >= 1 else versions.after
+def _has_settled(evaluation: Evaluation) -> bool:
+    """Whether more epochs would hardly change the model; with a schedule, perhaps only its learning rate has ended."""
+    return evaluation.get("has_settled", False) and "learning_rate_schedule" not in evaluation["settings"]
 
 
-def _name_causes(versions: ComparedVersions) -> str:
+def _name_causes(versions: ComparedVersions, *, is_other_length: bool) -> str:
     """Names what may have changed the accuracy besides chance: the data, and what else differs."""
-    causes = ["the data"]
-    before, after = (
-        {name: value for name, value in version["settings"].items() if name not in ("seed", "seeds")}
+    old, new = (
+        {name: value for name, value in version["settings"].items() if name not in NOISE}
         for version in (versions.before, versions.after)
     )
-    if before != after:
-        causes.append("the settings")
-    ratio, shorter = _divide_training_lengths(versions)
-    if not 1 / SAME_LENGTH < ratio < SAME_LENGTH and not shorter.get("has_settled"):
-        causes.append("the length of the training")
-    return " and ".join(causes)
+    differs = {
+        "the data": versions.before["trained_on"] != versions.after["trained_on"],
+        "the settings": old != new,
+        "the length of the training": is_other_length,
+    }
+    causes = [cause for cause, is_so in differs.items() if is_so]
+    if not causes:
+        return "the same data and settings"
+    return " and ".join(filter(None, [", ".join(causes[:-1]), causes[-1]]))
 
 
 def _count_trained_images(evaluation: Evaluation, predictions: pd.DataFrame) -> float:
@@ -294,9 +312,9 @@ def _describe_version(evaluation: Evaluation) -> ComparedVersion:
 def _compare_split(
     split: str,
     versions: ComparedVersions,
+    *,
     new_labels: "pd.Series[str]",
     causes: str,
-    *,
     bootstrap: Bootstrap,
     slice_bins: int,
 ) -> SplitComparison:
@@ -317,7 +335,7 @@ def _compare_split(
     return {
         "images": len(pairs),
         "left_out": left_out,
-        "verdict": _format_verdict(where, overall, causes, bootstrap.confidence_level),
+        "verdict": _format_verdict(where, overall, causes=causes, confidence_level=bootstrap.confidence_level),
         **overall,
         "macro_f1": macro_f1,
         "classes": {
@@ -329,7 +347,7 @@ def _compare_split(
         "unseen": _compare_unseen(pairs, ~(seen_before | seen_after), bootstrap),
         "corrected": None
         if is_untouched or stayed.empty
-        else _compare_corrected(split, pairs, stayed, causes, bootstrap),
+        else _compare_corrected(split, pairs, stayed, causes=causes, bootstrap=bootstrap),
         "new_data": _describe_new_data(split, versions),
         "newly_right_images": _list_images(pairs[is_right_after & ~is_right_before], LOSS_BEFORE),
         "newly_wrong_images": _list_images(pairs[is_right_before & ~is_right_after], LOSS_AFTER),
@@ -337,12 +355,11 @@ def _compare_split(
 
 
 def _compare_accuracy(pairs: pd.DataFrame, bootstrap: Bootstrap) -> AccuracyChange:
-    before = (pairs[BEFORE] == pairs[columns.LABEL]).to_numpy()
-    after = (pairs[AFTER] == pairs[columns.LABEL]).to_numpy()
-    newly_right, newly_wrong = int((after & ~before).sum()), int((before & ~after).sum())
+    before, after = _find_right(pairs, BEFORE), _find_right(pairs, AFTER)
+    newly_right, newly_wrong = int((after[0] & ~before[0]).sum()), int((before[0] & ~after[0]).sum())
     return {
-        "accuracy": compare_accuracy(before, after, bootstrap),
-        "seeds": compare_seeds(_find_right(pairs, BEFORE), _find_right(pairs, AFTER), bootstrap),
+        "accuracy": compare_accuracy(before[0], after[0], bootstrap),
+        "seeds": compare_seeds(before, after, bootstrap),
         "newly_right": newly_right,
         "newly_wrong": newly_wrong,
         "mcnemar_p": compute_mcnemar_p(newly_right, newly_wrong),
@@ -350,14 +367,14 @@ def _compare_accuracy(pairs: pd.DataFrame, bootstrap: Bootstrap) -> AccuracyChan
 
 
 def _find_right(pairs: pd.DataFrame, version: str) -> NDArray[np.bool_]:
-    """Whether each model of a version is right, bool [models, images]."""
+    """Whether each model of a version is right, that of the first seed first, bool [models, images]."""
     return np.array([pairs[name] == pairs[columns.LABEL] for name in list_models(pairs, version)])
 
 
-def _format_verdict(where: str, overall: AccuracyChange, causes: str, confidence_level: float) -> str:
+def _format_verdict(where: str, overall: AccuracyChange, *, causes: str, confidence_level: float) -> str:
     """Says in a sentence how the accuracy changed on some images."""
     if seeds := overall["seeds"]:
-        return _format_seeds_verdict(where, seeds, causes, confidence_level)
+        return _format_seeds_verdict(where, seeds, causes=causes, confidence_level=confidence_level)
     accuracy, p = overall["accuracy"], overall["mcnemar_p"]
     before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"
@@ -369,7 +386,7 @@ def _format_verdict(where: str, overall: AccuracyChange, causes: str, confidence
     )
 
 
-def _format_seeds_verdict(where: str, seeds: SeedChange, causes: str, confidence_level: float) -> str:
+def _format_seeds_verdict(where: str, seeds: SeedChange, *, causes: str, confidence_level: float) -> str:
     """Says in a sentence what the data changed, and how much of it the seeds may explain."""
     before, after = seeds["before"], seeds["after"]
     is_even = len(before) == len(after)
@@ -418,7 +435,7 @@ def _compare_slices(pairs: pd.DataFrame, bins: int, bootstrap: Bootstrap) -> lis
                 "from": entry["from"],
                 "to": entry["to"],
                 "images": len(part),
-                "accuracy": _compare_accuracy(part, bootstrap)["accuracy"],
+                "accuracy": compare_accuracy(_find_right(part, BEFORE)[0], _find_right(part, AFTER)[0], bootstrap),
             }
         )
     return changes
@@ -449,6 +466,9 @@ def _leave_out_learned(
         f"Left out, since a model learned from them: {images:,} of the {of_split}; the new version has"
         f" {int(after.sum()):,} in train{too}."
     )
+    if split == "val":
+        why += " The new model's best epoch was chosen on those that stay, and the previous one's on all of val, which"
+        why += " favours the new model a little."
     return pairs[~learned], {"images": images, "why": why}
 
 
@@ -465,7 +485,7 @@ def _take_new_labels(pairs: pd.DataFrame, new_labels: "pd.Series[str]") -> pd.Da
 
 
 def _compare_corrected(
-    split: str, pairs: pd.DataFrame, stayed: pd.DataFrame, causes: str, bootstrap: Bootstrap
+    split: str, pairs: pd.DataFrame, stayed: pd.DataFrame, *, causes: str, bootstrap: Bootstrap
 ) -> CorrectedChange:
     change = _compare_accuracy(stayed, bootstrap)
     relabelled = int((stayed[columns.LABEL] != pairs[columns.LABEL].loc[stayed.index]).sum())
@@ -474,7 +494,7 @@ def _compare_corrected(
     return {
         "images": len(stayed),
         "relabelled": relabelled,
-        "verdict": _format_verdict(where, change, causes, bootstrap.confidence_level),
+        "verdict": _format_verdict(where, change, causes=causes, confidence_level=bootstrap.confidence_level),
         **change,
     }
 

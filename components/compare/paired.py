@@ -82,7 +82,8 @@ def compare_classes(
 def compare_seeds(before: Array, after: Array, bootstrap: Bootstrap) -> SeedChange | None:
     """Measures how the mean accuracy over the seeds changes, and what other seeds or other images might have shown.
 
-    The seeds are compared by Welch's t-test and interval, which assume nothing of how much the seeds of either version
+    What the seed changes is that of the training alone: the images that an augmentation drew are the same for all. The
+    seeds are compared by Welch's t-test and interval, which assume nothing of how much the seeds of either version
     differ (Welch, Biometrika 34, 1947); that trainings with the same seed are not paired loses little, since other
     images soon lead to other weights. The images are resampled as above, by their share of right models.
 

@@ -57,7 +57,7 @@ def _find_changed_settings(before: Settings, after: Settings) -> dict[str, tuple
     return {
         name: (before.get(name, "not set"), after.get(name, "not set"))
         for name in {**before, **after}
-        if before.get(name) != after.get(name)
+        if before.get(name) != after.get(name) and name != "seeds"  # of which the sentences tell
     }
 
 

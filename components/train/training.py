@@ -80,13 +80,11 @@ def train_model(
         train, val = encode_labels(train, len(classes)), encode_labels(val, len(classes))
     described: Settings = {"model": name, **settings.describe()}
     version = examples.manifest.data_version
-    folder = Path(event_files_output).parent
-    run_name = "/".join(folder.parts[-2:])  # here the pipeline with its time, and the task
+    task_folder = Path(event_files_output).parent
+    run_name = "/".join(task_folder.parts[-2:])  # here the pipeline with its time, and the task
 
     def train_with(seed: int, event_files: Path, report_epoch: Callable[[Epoch], None]) -> TrainedModel:
-        keras.utils.clear_session()
-        keras.utils.set_random_seed(seed)
-        model = build_checked(fixed, name, len(classes))
+        model = _build_with_seed(seed, lambda: build_checked(fixed, name, len(classes)))
         own = settings._replace(seed=seed)
         _compile(model, own, train)
         label = f"seed {seed}, " if seeds > 1 else ""
@@ -96,28 +94,24 @@ def train_model(
         return TrainedModel(seed, model, history)
 
     with new_directory(event_files_output) as event_files:
-        with report_to_mlflow(run_name, version, described, str(folder)) as report_epoch:
-            trained = [train_with(settings.seed, event_files, report_epoch)]
-        for seed in range(settings.seed + 1, settings.seed + seeds):
-            trained.append(train_with(seed, event_files / f"seed-{seed}", lambda row: None))
-    rise = next(filter(None, (describe_rise(each.history) for each in trained)), "")
+        with report_to_mlflow(run_name, version, described, str(task_folder)) as report_epoch:
+            first = train_with(settings.seed, event_files, report_epoch)
+        others = [
+            train_with(seed, event_files / f"seed-{seed}", lambda row: None)
+            for seed in range(settings.seed + 1, settings.seed + seeds)
+        ]
+    trained = [first, *others]
+    trainings = _describe_trainings(trained, data_version=version, classes=classes, settings=described)
+    rise = _describe_rises(trained)
     if rise:
         print(f"train: {rise}", flush=True)
-    has_all_settled = all(has_settled(each.history) for each in trained)
-    trainings = [
-        _describe_training(each, version, classes, described, has_all_settled=has_all_settled) for each in trained
-    ]
-    if seeds > 1:
-        trainings[0]["settings"] = trainings[0]["settings"] | {"seeds": seeds}
-        trainings[0]["val_accuracies"] = [training["val_accuracy"] for training in trainings]
-        print(f"train: val_accuracy of {seeds} seeds {format_seeds(trainings[0]['val_accuracies'])}", flush=True)
-    with new_directory(model_output) as folder:
+    with new_directory(model_output) as model_folder:
         for each, training in zip(trained, trainings, strict=True):
-            place = folder if each is trained[0] else folder / SEEDS / str(each.seed)
+            place = model_folder if each is first else model_folder / SEEDS / str(each.seed)
             export_model(each.model, transform_graph=transform_graph, classes=classes, folder=place)
             write_training(place, training)
         with new_file(history_output) as path:
-            write_history(path, trained[0].history)
+            write_history(path, first.history)
         write_training_report(report_output, [each.history for each in trained], trainings[0], rise)
     return trainings[0]
 
@@ -134,20 +128,47 @@ def check_seeds(seed: int, seeds: int) -> None:
         raise UserError(f"seeds is {seeds}, and the last seed would be over 4294967295; lower seed, which is {seed}.")
 
 
-def _describe_training(
-    trained: TrainedModel, data_version: str, classes: list[str], settings: Settings, *, has_all_settled: bool
-) -> Training:
-    best = max(trained.history, key=rank_epoch)
-    return {
-        "data_version": data_version,
-        "classes": classes,
-        "settings": settings | {"seed": trained.seed},
-        "parameters": trained.model.count_params(),
-        "best_epoch": best["epoch"],
-        "val_accuracy": best["val_accuracy"],
-        "val_loss": best["val_loss"],
-        "has_settled": has_all_settled,
-    }
+def _build_with_seed(seed: int, build: Callable[[], keras.Model]) -> keras.Model:
+    """The untrained model as a new process would build it, whatever was trained in this one before."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    return build()
+
+
+def _describe_trainings(
+    trained: list[TrainedModel], *, data_version: str, classes: list[str], settings: Settings
+) -> list[Training]:
+    """The content of training.json of each model; that of the first says what came of the others."""
+    trainings: list[Training] = []
+    for each in trained:
+        best = max(each.history, key=rank_epoch)
+        trainings.append(
+            {
+                "data_version": data_version,
+                "classes": classes,
+                "settings": settings | {"seed": each.seed},
+                "parameters": each.model.count_params(),
+                "best_epoch": best["epoch"],
+                "val_accuracy": best["val_accuracy"],
+                "val_loss": best["val_loss"],
+                "has_settled": has_settled(each.history),
+            }
+        )
+    if len(trained) > 1:
+        first = trainings[0]
+        first["has_settled"] = all(training["has_settled"] for training in trainings)
+        first["settings"] = first["settings"] | {"seeds": len(trained)}
+        first["val_accuracies"] = [training["val_accuracy"] for training in trainings]
+        print(f"train: val_accuracy of {len(trained)} seeds {format_seeds(first['val_accuracies'])}", flush=True)
+    return trainings
+
+
+def _describe_rises(trained: list[TrainedModel]) -> str:
+    """Says of the first training in which the accuracy on val still rises that it does; else nothing."""
+    for each in trained:
+        if rise := describe_rise(each.history):
+            return f"{rise} That is the training with the seed {each.seed}." if len(trained) > 1 else rise
+    return ""
 
 
 def read_common_model(transformed_examples: str, transform_graph: str) -> str:

@@ -14,7 +14,14 @@ from typing_extensions import is_typeddict
 from components.shared.errors import command_line
 from components.shared.files import new_file
 from components.shared.formats.changes import Change
-from components.shared.formats.comparison import Comparison, SplitComparison
+from components.shared.formats.comparison import (
+    AccuracyChange,
+    Comparison,
+    FigureChange,
+    LeftOut,
+    SeedChange,
+    SplitComparison,
+)
 from components.shared.formats.evaluation import Evaluation, SplitFigures
 from components.shared.formats.examples import ExampleSet, ExamplesManifest, ImageExample
 from components.shared.formats.findings import Finding
@@ -41,6 +48,10 @@ RETURNED = (
     Change,
     Comparison,
     SplitComparison,
+    AccuracyChange,
+    FigureChange,
+    SeedChange,
+    LeftOut,
     Check,
 )
 TARGET = Path(__file__).parents[2] / "docs" / "api.md"

@@ -177,7 +177,7 @@ class Comparison(TypedDict):
     data: DataDifference
     # Sentences, each empty if it does not apply; earlier versions did not write them.
     training_length: NotRequired[str]  # one model was trained clearly longer than the other
-    seed_noise: NotRequired[str]  # the versions were trained once, so that nobody knows what the seed does
+    seed_noise: NotRequired[str]  # a version was trained once, so that nobody knows what the seed does
 
 
 # The counts of DataDifference, in the order in which people read them.

@@ -35,8 +35,7 @@ class Training(TypedDict):
     best_epoch: Annotated[int, Field(ge=1)]  # whose weights were kept, 1-based
     val_accuracy: Share  # of that epoch
     val_loss: Finite  # likewise, as the loss of the settings has it
-    # Whether the accuracy on val had come to rest at the end of each training; earlier versions did not write it.
-    has_settled: NotRequired[bool]
+    has_settled: NotRequired[bool]  # whether the accuracy on val was at rest at the end, in the trainings of all seeds
     val_accuracies: NotRequired[list[Share]]  # with several seeds: of the epoch that was kept of each, in their order
 
 
