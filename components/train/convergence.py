@@ -6,6 +6,7 @@ from statistics import mean, variance
 from components.shared.formats.training import Epoch
 
 LAST = 0.2  # share of the epochs that is compared with as many before them
+LEAST = 0.01  # of accuracy; a smaller rise over so many epochs is none that matters
 ERRORS = 2  # standard errors that the mean must have risen by; epochs jump by less without rising
 
 
@@ -29,7 +30,7 @@ def describe_rise(history: Sequence[Epoch]) -> str:
         return ""
     last, before = accuracies[-epochs:], accuracies[-2 * epochs : -epochs]
     error = ((variance(last) + variance(before)) / epochs) ** 0.5
-    if mean(last) - mean(before) <= ERRORS * error:
+    if mean(last) - mean(before) <= max(LEAST, ERRORS * error):
         return ""
     return (
         f"The accuracy on val still rises: it is {mean(last):.3f} on average over the last {epochs} epochs, and was "

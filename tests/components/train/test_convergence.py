@@ -31,6 +31,7 @@ def test_a_curve_that_rises_to_the_end_is_told_with_its_figures() -> None:
         [0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9],  # at rest
         [0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.8, 0.8],  # it falls
         [0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.80, 0.90, 0.82, 0.92],  # the rise is smaller than the jumps
+        [0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.951, 0.956, 0.961, 0.961],  # it is less than a point
         [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7],  # one epoch in five is too few to tell
         [0.5],
     ],
