@@ -44,6 +44,8 @@ from components.shared.formats.predictions import read_predictions
 from components.shared.metrics import SLICES, slice_accuracy
 from components.shared.summary import count
 
+LENGTH = "the length of the training"
+MAYBE_LENGTH = "; the length of the training may explain it as well"
 NOISE = ("seed", "seeds")  # the settings that change a model by chance alone
 SAME_LENGTH = 1.2  # two trainings count as equally long if neither sees this many times the images of the other
 
@@ -175,6 +177,11 @@ def _read_versions(inputs: ComparisonInputs) -> ComparedVersions:
     )
     _check_together("before", before, old)
     _check_together("after", after, new)
+    if columns.list_predictions(yardstick) != columns.list_predictions(new):
+        raise UserError(
+            "yardstick_predictions and after_predictions are of other seeds; give those of one model, as evaluate wrote"
+            " them."
+        )
     converted = follow_converted(old, new, examples)
     old, yardstick = (
         table.assign(**{columns.SHA256: [converted.get(sha256, sha256) for sha256 in table[columns.SHA256]]})
@@ -206,6 +213,12 @@ def _check_together(name: str, evaluation: Evaluation, predictions: pd.DataFrame
                 f"{name}_predictions have {images} {split} images, but {name}_evaluation has {counted}; "
                 "give both of the same run."
             )
+    models = len(columns.list_predictions(predictions))
+    if any(models != len(of_split.get("accuracies", [of_split["accuracy"]])) for of_split in figures.values()):
+        raise UserError(
+            f"{name}_predictions are of {count(models, 'seed')}, but {name}_evaluation is of others; give both of the"
+            " same run."
+        )
 
 
 def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bins: int) -> Comparison:
@@ -232,15 +245,18 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
         "splits": compared,
         "data": compare_data(old, new, versions.before["classes"]),
         "training_length": length.sentence,
+        "length_may_explain": length.may_explain,
         "seed_noise": _describe_seed_noise(old, new),
     }
 
 
 def _describe_seed_noise(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """Says that a version was trained once, if one was."""
+    """Says that a version was trained once, or twice, if one was."""
     before, after = (len(columns.list_predictions(table)) for table in (old, new))
-    if min(before, after) > 1:
+    if min(before, after) > 2:
         return ""
+    if min(before, after) == 2:
+        return "Two trainings of a version hardly tell how much the seed changes; three do, with the parameter seeds=3."
     trained = "One training of each version"
     if before != after:
         trained = f"{count(before, 'training')} of the previous version and {after:,} of the new one"
@@ -285,7 +301,7 @@ def _name_causes(versions: ComparedVersions, *, is_other_length: bool) -> str:
     differs = {
         "the data": versions.before["trained_on"] != versions.after["trained_on"],
         "the settings": old != new,
-        "the length of the training": is_other_length,
+        LENGTH: is_other_length,
     }
     causes = [cause for cause, is_so in differs.items() if is_so]
     if not causes:
@@ -378,7 +394,9 @@ def _format_verdict(where: str, overall: AccuracyChange, *, causes: str, confide
     accuracy, p = overall["accuracy"], overall["mcnemar_p"]
     before, after = f"{accuracy['before']:.3f}", f"{accuracy['after']:.3f}"
     went = f"went from {before} to {after}" if before != after else f"stayed at {after}"
-    meaning = f", which {_judge(overall, confidence_level)}" if before != after else ""
+    meaning = (
+        f", which {_judge(overall, confidence_level)}{MAYBE_LENGTH * (LENGTH in causes)}" if before != after else ""
+    )
     return (
         f"On {where} the accuracy {went} "
         f"({accuracy['change']:+.3f}, {100 * confidence_level:g} % {accuracy['low']:.3f} to {accuracy['high']:.3f}; "
@@ -396,7 +414,7 @@ def _format_seeds_verdict(where: str, seeds: SeedChange, *, causes: str, confide
         f" {causes}, ± {seeds['margin']:.3f} from the seed ({trainings},"
         f" {min(before):.3f} to {max(before):.3f} before and {min(after):.3f} to {max(after):.3f} after;"
         f" {100 * confidence_level:g} % over images {seeds['low']:+.3f} to {seeds['high']:+.3f}),"
-        f" which {_judge_seeds(seeds)}."
+        f" which {_judge_seeds(seeds)}{MAYBE_LENGTH * (LENGTH in causes)}."
     )
 
 

@@ -104,12 +104,17 @@ def compare_seeds(before: Array, after: Array, bootstrap: Bootstrap) -> SeedChan
     return {
         "before": accuracies[0].tolist(),
         "after": accuracies[1].tolist(),
-        "change": float(accuracies[1].mean() - accuracies[0].mean()),
+        "change": _round(accuracies[1].mean() - accuracies[0].mean()),
         "margin": margin,
         "p": p,
-        "low": low,
-        "high": high,
+        "low": _round(low),
+        "high": _round(high),
     }
+
+
+def _round(figure: float) -> float:
+    """The figure without the last digits, which depend on the order of a sum, so that no change is exactly 0."""
+    return round(float(figure), 12) + 0.0  # not -0.0
 
 
 def _test_welch(before: Array, after: Array, confidence_level: float) -> tuple[float, float]:

@@ -57,6 +57,7 @@ def evaluate_model(
     opened = open_examples(examples)
     training = read_training(model)
     _check_classes(training["classes"], opened.manifest.classes)
+    _check_seed_models(model, training)
     predictions = predict_images(model, opened, batch_size)
     evaluation = _measure(predictions, training=training, examples=opened, slice_bins=slice_bins)
     with new_directory(evaluation_output) as folder:
@@ -141,6 +142,27 @@ def _check_probabilities(model: str, images: list[ImageExample], probabilities: 
         raise UserError(
             f"{model}: its probabilities for {filename} are not numbers; train again with a lower learning_rate."
         )
+
+
+def _check_seed_models(model: str, training: Training) -> None:
+    """Checks that the models of further seeds are those that train made beside the first one."""
+    folders = list_seed_models(model)
+    settings = training["settings"]
+    first, seeds = int(settings["seed"]), int(settings.get("seeds", 1))
+    if list(folders) != list(range(first + 1, first + seeds)):
+        found = ", ".join(map(str, folders)) or "none"
+        raise UserError(
+            f"{model}: has further models of the seeds {found}, but training.json says that there are"
+            f" {seeds - 1:,}; give a model as train made it."
+        )
+    for seed, folder in folders.items():
+        own = read_training(folder)
+        told = {"seed": seed} | {name: value for name, value in settings.items() if name not in ("seed", "seeds")}
+        is_same = own["classes"] == training["classes"] and own["data_version"] == training["data_version"]
+        if not is_same or own["settings"] != told:
+            raise UserError(
+                f"{folder}: is of another training than the model beside it; give a model as train made it."
+            )
 
 
 def _check_classes(known: list[str], classes: list[str]) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import mean, variance
 
 from components.shared.formats.training import Epoch
+from components.shared.summary import count
 
 LAST = 0.2  # share of the epochs that is compared with as many before them
 LEAST = 0.01  # of accuracy; a smaller rise over so many epochs is none that matters
@@ -12,22 +13,25 @@ ERRORS = 2  # standard errors that the mean must have risen by; epochs jump by l
 
 def has_settled(history: Sequence[Epoch]) -> bool:
     """Whether the accuracy on val has come to rest at the end; False also if the epochs are too few to tell."""
-    return round(LAST * len(history)) >= 2 and not describe_rise(history)
+    return not describe_rise(history)
 
 
 def describe_rise(history: Sequence[Epoch]) -> str:
-    """Says so if the accuracy on val still rises.
+    """Says so if the accuracy on val still rises, or nobody can tell.
 
     Args:
         history: The metrics of each epoch.
 
     Returns:
-        A sentence; empty if it does not rise, or the epochs are too few (under eight) to tell.
+        A sentence, also if the epochs are too few (under eight) to tell; empty if it does not rise.
     """
     accuracies = [row["val_accuracy"] for row in history]
     epochs = round(LAST * len(accuracies))
     if epochs < 2:
-        return ""
+        return (
+            f"{count(len(accuracies), 'epoch')} cannot tell whether the accuracy on val has settled; it takes eight. A"
+            " comparison of two versions may show how long they were trained, and not their data."
+        )
     last, before = accuracies[-epochs:], accuracies[-2 * epochs : -epochs]
     error = ((variance(last) + variance(before)) / epochs) ** 0.5
     if mean(last) - mean(before) <= max(LEAST, ERRORS * error):

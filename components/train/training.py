@@ -26,6 +26,8 @@ from components.train.settings import TrainingSettings, check_loss, check_settin
 from components.train.tracking import EventFiles, report_to_mlflow
 from models.preprocessing import IMAGE, LABEL
 
+MOST_SEEDS = 100  # whose models are in memory until all are trained
+
 
 class LoadedSplit(NamedTuple):
     """All images of a split, in memory."""
@@ -122,10 +124,12 @@ def check_seeds(seed: int, seeds: int) -> None:
     Raises:
         UserError: Not at all, or with seeds that are too large.
     """
-    if seeds < 1:
-        raise UserError(f"seeds is {seeds}; it must be 1 or more.")
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise UserError(f"seeds is {seeds}; it must be from 1 to {MOST_SEEDS}.")
     if seed + seeds > 2**32:
-        raise UserError(f"seeds is {seeds}, and the last seed would be over 4294967295; lower seed, which is {seed}.")
+        raise UserError(
+            f"seeds is {seeds}, and the last seed would be over 4294967295; lower one of them (seed is {seed})."
+        )
 
 
 def _build_with_seed(seed: int, build: Callable[[], keras.Model]) -> keras.Model:

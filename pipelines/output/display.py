@@ -20,6 +20,7 @@ from components.shared.formats.comparison import (
     read_comparison,
 )
 from components.shared.formats.evaluation import Evaluation, list_measured_splits, read_evaluation
+from components.shared.seeds import format_seeds
 from pipelines.output.console import OutputConsole, is_notebook, link_to
 from pipelines.output.live import Progress, show_in_notebook
 
@@ -159,9 +160,13 @@ def show_way_to(page: Path) -> str:
 
 def _draw_figures(content: Evaluation) -> Table:
     table = Table(title=f"data version {escape(content['data_version'])}", title_justify="left")
-    for heading in ("split", "images", "accuracy", "95 %", "macro F1", "log loss", "calibration"):
+    headings = ["split", "images", "accuracy", "95 %", "macro F1", "log loss", "calibration"]
+    measured = list_measured_splits(content)
+    if has_seeds := any("accuracies" in figures for figures in measured.values()):
+        headings.append("accuracy, all seeds")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading == "split" else "right")
-    for split, figures in list_measured_splits(content).items():
+    for split, figures in measured.items():
         low, high = figures["accuracy_interval"]
         table.add_row(
             split,
@@ -171,6 +176,7 @@ def _draw_figures(content: Evaluation) -> Table:
             f"{figures['macro_f1']:.3f}",
             f"{figures['log_loss']:.3f}",
             f"{figures['calibration_error']:.3f}",
+            *([format_seeds(figures["accuracies"])] if has_seeds else []),
         )
     return table
 

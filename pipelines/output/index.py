@@ -11,6 +11,7 @@ from components.shared.files import new_file
 from components.shared.formats.comparison import DIFFERENCES, Comparison, list_verdicts
 from components.shared.formats.evaluation import Evaluation, list_measured_splits
 from components.shared.formats.training import Settings
+from components.shared.seeds import format_seeds
 from pipelines.output.results import REPORTS, name_report
 
 FILE = "index.html"
@@ -130,19 +131,23 @@ def _tabulate_figures(figures: Evaluation, earlier: EarlierFigures | None) -> st
     before = list_measured_splits(earlier.evaluation) if earlier else {}
     is_same_version = earlier is not None and earlier.evaluation["data_version"] == figures["data_version"]
     heading = "<th></th><th>accuracy</th>" + ("<th>run before</th><th>change</th>" if earlier else "")
+    measured = list_measured_splits(figures)
+    has_seeds = any("accuracies" in of_split for of_split in measured.values())
     heading += "<th>95 % interval</th><th>macro F1</th><th>log loss</th><th>images</th>"
+    heading += "<th>accuracy, all seeds</th>" if has_seeds else ""
     rows = []
-    for split, measured in list_measured_splits(figures).items():
-        low, high = measured["accuracy_interval"]
-        row = f"<td>{split}</td><td><b>{measured['accuracy']:.3f}</b></td>"
+    for split, of_split in measured.items():
+        low, high = of_split["accuracy_interval"]
+        row = f"<td>{split}</td><td><b>{of_split['accuracy']:.3f}</b></td>"
         if split in before:
-            change = measured["accuracy"] - before[split]["accuracy"]
+            change = of_split["accuracy"] - before[split]["accuracy"]
             tone = ("good" if change > 0 else "bad") if change and is_same_version else "soft"
             row += f'<td>{before[split]["accuracy"]:.3f}</td><td class="{tone}">{change:+.3f}</td>'
         elif earlier:
             row += "<td></td><td></td>"
-        row += f"<td>{low:.3f} to {high:.3f}</td><td>{measured['macro_f1']:.3f}</td><td>{measured['log_loss']:.3f}</td>"
-        row += f"<td>{measured['images']:,}</td>"
+        row += f"<td>{low:.3f} to {high:.3f}</td><td>{of_split['macro_f1']:.3f}</td><td>{of_split['log_loss']:.3f}</td>"
+        row += f"<td>{of_split['images']:,}</td>"
+        row += f"<td>{format_seeds(of_split['accuracies'])}</td>" if has_seeds else ""
         rows.append(f"<tr>{row}</tr>")
     table = f'<div class="scroll"><table>\n<tr>{heading}</tr>\n' + "\n".join(rows) + "\n</table></div>"
     explanation = f"\n<p>{_explain_comparison(figures, earlier)}</p>" if earlier else ""
@@ -164,7 +169,7 @@ def _explain_comparison(figures: Evaluation, earlier: EarlierFigures) -> str:
 
 
 def _list_other_settings(now: Settings, before: Settings) -> str:
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name) and name != "seeds"]
     return ", ".join(
         f"{name.replace('_', ' ')} {before.get(name, 'not set')} (now {now.get(name, 'not set')})" for name in names
     )

@@ -175,8 +175,9 @@ class Comparison(TypedDict):
     seed: int
     splits: dict[SplitName, SplitComparison]  # val before test; a split without images is left out
     data: DataDifference
-    # Sentences, each empty if it does not apply; earlier versions did not write them.
+    # Earlier versions did not write these. The sentences are empty if they do not apply.
     training_length: NotRequired[str]  # one model was trained clearly longer than the other
+    length_may_explain: NotRequired[bool]  # whether that may be why the accuracy changed
     seed_noise: NotRequired[str]  # a version was trained once, so that nobody knows what the seed does
 
 

@@ -30,6 +30,7 @@ NAMES = ["NA", "$v$", "7"]  # classes that a table reader or a plot could take f
 EVIL = """<script>alert('1')<|script> & "quoted".png"""
 BOOTSTRAP = Bootstrap(200, 0.9, 4)
 GALLERY = 2
+TEXTS = ("label", "prediction", *(f"prediction_seed_{seed}" for seed in range(2, 9)))
 FAVOURED = (
     " The new model's best epoch was chosen on those that stay, and the previous one's on all of val, which favours the"
     " new model a little."
@@ -44,7 +45,7 @@ class Versions(NamedTuple):
     examples: Path
 
     def read(self, name: str) -> pd.DataFrame:
-        return pd.read_csv(self.folder / name, dtype={"label": str, "prediction": str}, keep_default_na=False)
+        return pd.read_csv(self.folder / name, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False)
 
     def write(self, name: str, rows: pd.DataFrame) -> None:
         write_predictions(rows, self.folder / name)
@@ -711,13 +712,20 @@ def test_training_of_about_the_same_length_or_an_unknown_one_is_not_told(version
 
 
 def add_seeds(versions: Versions, name: str, shares: list[float]) -> np.ndarray:
-    """Adds the predictions of further seeds, right for these shares; returns the accuracy of all on val."""
+    """Adds the predictions of further seeds, right for these shares; returns the accuracy of all on val.
+
+    Those of the new model are added to its predictions on either version, and the evaluations say so.
+    """
+    if name == "yardstick":
+        add_seeds(versions, "after", shares)
     table = versions.read(f"{name}_predictions")
     wrong = table["label"].map({"7": "NA", "NA": "$v$", "$v$": "7"})
     number = table.groupby("split").cumcount() / table.groupby("split")["label"].transform("size")
     for seed, share in enumerate(shares, start=2):
         table[f"prediction_seed_{seed}"] = table["label"].where(number < share, wrong)
     versions.write(f"{name}_predictions", table)
+    if name != "yardstick":
+        versions.evaluate(name, read_evaluation(versions.evaluation(name).parent)["data_version"])
     val = table[table["split"] == "val"]
     columns = ["prediction", *(f"prediction_seed_{seed}" for seed in range(2, len(shares) + 2))]
     return np.array([(val[column] == val["label"]).mean() for column in columns])
@@ -727,7 +735,6 @@ def test_means_of_several_seeds_are_compared_and_their_noise_is_told(
     versions: Versions, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = add_seeds(versions, "before", [0.5, 0.4])
-    add_seeds(versions, "after", [0.75, 0.8, 0.7])
     after = add_seeds(versions, "yardstick", [0.75, 0.8, 0.7])
     result = versions.compare()
     figures = result["splits"]["val"]
@@ -781,7 +788,7 @@ def test_causes_besides_the_data_are_named(versions: Versions) -> None:
 
 
 def test_two_runs_on_the_same_data_change_nothing_by_the_data(versions: Versions) -> None:
-    for name in ("before", "yardstick", "after"):
+    for name in ("before", "yardstick"):
         add_seeds(versions, name, [0.5, 0.75])
     for name in ("before", "after"):
         versions.edit(name, {"trained_on": "1.dir"})
@@ -795,7 +802,7 @@ def test_two_runs_on_the_same_data_change_nothing_by_the_data(versions: Versions
     [
         ((), "One training of each version"),
         (("before",), "2 trainings of the previous version and 1 of the new one"),
-        (("yardstick", "after"), "1 training of the previous version and 2 of the new one"),
+        (("yardstick",), "1 training of the previous version and 2 of the new one"),
     ],
 )
 def test_one_training_of_a_version_cannot_tell_what_the_seed_does(
@@ -822,6 +829,31 @@ def test_what_several_seeds_say_alike_has_no_margin_but_images_that_may_explain_
     val = versions.compare()["splits"]["val"]
     assert (val["seeds"]["margin"], val["seeds"]["p"]) == (0, 0)
     assert val["verdict"].endswith("which the choice of images may explain.")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("yardstick", "yardstick_predictions and after_predictions are of other seeds; give those of one model"),
+        ("before", "before_predictions are of 1 seed, but before_evaluation is of others; give both of the same run."),
+    ],
+)
+def test_seeds_that_were_taken_out_of_predictions_are_missed(name: str, sentence: str, versions: Versions) -> None:
+    for each in ("before", "yardstick"):
+        add_seeds(versions, each, [0.5])
+    table = versions.read(f"{name}_predictions")
+    versions.write(f"{name}_predictions", table.drop(columns="prediction_seed_2"))
+    with pytest.raises(UserError) as caught:
+        versions.compare()
+    assert str(caught.value).startswith(sentence)
+
+
+def test_two_trainings_hardly_tell(versions: Versions) -> None:
+    for name in ("before", "yardstick"):
+        add_seeds(versions, name, [0.5])
+    assert versions.compare()["seed_noise"] == (
+        "Two trainings of a version hardly tell how much the seed changes; three do, with the parameter seeds=3."
+    )
 
 
 def test_class_of_a_further_seed_that_does_not_exist_is_refused(versions: Versions) -> None:

@@ -98,7 +98,9 @@ def test_models_of_further_seeds_are_measured_too(
     )
     other = model / "seeds/2"
     tf.saved_model.save(module, str(other), signatures={"serving_default": module.predict})
-    shutil.copy(model / "training.json", other)
+    training = json.loads((model / "training.json").read_text())
+    (other / "training.json").write_text(json.dumps({**training, "settings": {**training["settings"], "seed": 2}}))
+    (model / "training.json").write_text(json.dumps({**training, "settings": {**training["settings"], "seeds": 2}}))
     both = evaluate(model, raw, tmp_path / "both")
     assert "evaluate: predicting val, seed 2\n" in capsys.readouterr().out
     alone = evaluate(other, raw, tmp_path / "alone")
@@ -365,6 +367,29 @@ def test_evaluation_has_what_the_comparison_of_data_versions_needs(evaluated: Ev
 
 
 # --- refused -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folder", "edit", "sentence"),
+    [
+        ("3", {}, "{model}: has further models of the seeds 3, but training.json says that there are 1; give"),
+        ("2", {"classes": CLASSES[::-1]}, "{model}/seeds/2: is of another training than the model beside it; give"),
+        ("2", {"data_version": "9.dir"}, "{model}/seeds/2: is of another training than the model beside it; give"),
+    ],
+)
+def test_models_of_further_seeds_that_were_edited_are_refused(
+    folder: str, edit: dict[str, Any], sentence: str, trained: Path, raw: Path, tmp_path: Path
+) -> None:
+    model = shutil.copytree(trained / "model", tmp_path / "model")
+    training = json.loads((model / "training.json").read_text())
+    other = shutil.copytree(trained / "model", model / "seeds" / folder)
+    own = {**training, "settings": {**training["settings"], "seed": int(folder)}, **edit}
+    (other / "training.json").write_text(json.dumps(own))
+    (model / "training.json").write_text(json.dumps({**training, "settings": {**training["settings"], "seeds": 2}}))
+    with pytest.raises(UserError) as caught:
+        evaluate(model, raw, tmp_path / "outputs")
+    assert str(caught.value).startswith(sentence.format(model=model))
+    assert os.listdir(tmp_path) == ["model"]
 
 
 @pytest.mark.parametrize("option", ["batch_size", "slice_bins", "gallery_size"])

@@ -189,8 +189,13 @@ def test_each_seed_of_several_gives_the_model_that_it_gives_alone(
 @pytest.mark.parametrize(
     ("seed", "seeds", "sentence"),
     [
-        (1, 0, "seeds is 0; it must be 1 or more."),
-        (2**32 - 2, 3, "seeds is 3, and the last seed would be over 4294967295; lower seed, which is 4294967294."),
+        (1, 0, "seeds is 0; it must be from 1 to 100."),
+        (1, 101, "seeds is 101; it must be from 1 to 100."),
+        (
+            2**32 - 2,
+            3,
+            "seeds is 3, and the last seed would be over 4294967295; lower one of them (seed is 4294967294).",
+        ),
     ],
 )
 def test_number_of_seeds_out_of_range_is_refused(
