@@ -547,7 +547,7 @@ def write_page_with_doubts(evaluated: Evaluated, raw: Path, folder: Path, wrong:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (1, "The model gives 1 of the {} training images another label, although it was trained with the given one."),
+        (1, "The model gives 1 of the {} training images another label. Those"),
         (0, "The model gives every one of the {} training images the label that it was trained with: it has memorized"),
         (
             None,
