@@ -1,22 +1,23 @@
 """Turns of the loop, one after the other: what each has brought, whether another one is worth it, how it begins."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+from components.shared.errors import UserError
 from components.shared.formats.changes import Change, read_changes
 from components.shared.formats.comparison import AccuracyChange, Comparison
-from components.shared.formats.decisions import SavedDecision, write_decisions
+from components.shared.formats.decisions import EARLIER_FILE, SavedDecision, write_decisions
 from components.shared.formats.manifest import read_manifest
 from pipelines.output.display import TurnFigures
 from pipelines.submission.request import RunRequest
 
 SEEDS = 3  # models of each version, where nobody has said how many
 OF_FIRST = ("on_bad_image", "val_to_train")  # the parameters of the first turn alone
-EARLIER = "decisions-earlier.csv"  # in the folder of a run: what people have decided about the images that it curated
 
 
 class Gain(NamedTuple):
@@ -97,7 +98,7 @@ def continue_from(request: RunRequest, turn: Turn) -> RunRequest:
     with images that cannot be read, of which curate writes none, and which share of val moves to train, is a question
     about the first version alone.
     """
-    decided = os.path.relpath(turn.folder / EARLIER)
+    decided = os.path.relpath(turn.folder / EARLIER_FILE)
     return replace(
         request,
         data=os.path.relpath(turn.data),
@@ -151,7 +152,8 @@ def keep_decisions(path: Path, changes: str, data: str) -> None:
     """Writes what people have decided about the images of a curated folder, for the next turn to keep to.
 
     The images are known there by other names, and those that were dropped are gone. What people left undecided, because
-    they disagree, stays as it is in the next turn, too.
+    they disagree, stays as it is in the next turn, too; but of copies of one picture that have different labels, which
+    no decisions could keep, nothing is written.
 
     Args:
         path: the file to write.
@@ -159,11 +161,20 @@ def keep_decisions(path: Path, changes: str, data: str) -> None:
         data: the folder that it has written.
 
     Raises:
-        UserError: one of the two is not as curate writes it.
+        UserError: one of the two is not as curate writes it, or they are not of one run.
     """
     sha256s = {image.filename: image.sha256 for image in read_manifest(Path(data))}
     kept = [change for change in read_changes(changes) if change.new_filename and _is_of_people(change)]
-    write_decisions(path, [_keep(change, sha256s[change.new_filename]) for change in kept])
+    labels = defaultdict[str, set[str]](set)
+    for change in kept:
+        if change.new_filename not in sha256s:
+            raise UserError(
+                f"{changes}: has {change.new_filename}, which the manifest.csv of the curated folder has not; give the"
+                " outputs `changes` and `data` of the same run of curate."
+            )
+        labels[sha256s[change.new_filename]].add(change.new_label)
+    decisions = [_keep(change, sha256s[change.new_filename]) for change in kept]
+    write_decisions(path, [decision for decision in decisions if len(labels[decision.sha256]) == 1])
 
 
 def _is_of_people(change: Change) -> bool:

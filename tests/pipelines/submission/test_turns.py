@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from components.shared.errors import UserError
 from components.shared.formats.changes import Change, write_changes
 from components.shared.formats.comparison import Comparison, read_comparison, write_comparison
-from components.shared.formats.decisions import Decision, read_decisions
+from components.shared.formats.decisions import EARLIER_FILE, Decision, read_decisions
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from pipelines.output.display import TurnFigures, print_turns
 from pipelines.submission.request import RunRequest
 from pipelines.submission.turns import (
-    EARLIER,
     Turn,
     choose_seeds,
     continue_from,
@@ -176,14 +176,14 @@ def test_the_next_turn_is_the_improvement_of_what_was_curated(tmp_path: Path, mo
     )
     assert continue_from(request, turn) == expected
     turn.folder.mkdir(parents=True)
-    (turn.folder / EARLIER).touch()
-    decisions = (f"runs/default/20260101-000000-improvement/{EARLIER}",)
+    (turn.folder / EARLIER_FILE).touch()
+    decisions = (f"runs/default/20260101-000000-improvement/{EARLIER_FILE}",)
     assert continue_from(request, turn).decisions == decisions
 
 
 def test_what_people_decided_counts_for_the_images_as_they_are_in_the_next_version(tmp_path: Path):
     """An image that curate has converted has another content there, and a relabelled one another name."""
-    path, data, changes = tmp_path / EARLIER, tmp_path / "data", tmp_path / "changes.csv"
+    path, data, changes = tmp_path / EARLIER_FILE, tmp_path / "data", tmp_path / "changes.csv"
     rows = [
         ("train/i/0.png", "train/i/0.png", "i", "kept", "person", ""),
         ("train/i/1.png", "train/v/1.png", "v", "relabelled", "person", "As decided for a copy of it."),
@@ -212,3 +212,29 @@ def test_what_people_decided_counts_for_the_images_as_they_are_in_the_next_versi
     }
     with path.open(encoding="utf-8", newline="") as file:
         assert {row["decided_at"] for row in csv.DictReader(file)} == {""}
+
+
+def test_copies_of_a_picture_that_people_left_with_different_labels_are_not_decided_about(tmp_path: Path):
+    """The next turn would refuse a file that keeps both."""
+    path, data, changes = tmp_path / EARLIER_FILE, tmp_path / "data", tmp_path / "changes.csv"
+    why = "Undecided: anna keep, ben drop."
+    names = {"train/i/a.png": "0" * 64, "train/v/b.png": "0" * 64, "train/i/c.png": "1" * 64, "val/i/d.png": "1" * 64}
+    labels = {name: name.split("/")[1] for name in names}
+    write_changes(
+        changes, [Change(name, names[name], label, name, label, "kept", "", why) for name, label in labels.items()]
+    )
+    data.mkdir()
+    images = [CuratedImage(name, sha256, name, sha256, name, labels[name], [], None) for name, sha256 in names.items()]
+    write_manifest(data, images)
+    keep_decisions(path, str(changes), str(data))
+    examples = {(sha256, name): labels[name] for name, sha256 in names.items()}
+    assert read_decisions(path, examples, ["i", "v"], reviewer="earlier") == {
+        "earlier": [Decision("1" * 64, name, "i", "keep") for name in ("train/i/c.png", "val/i/d.png")]
+    }
+    write_manifest(data, images[:1])
+    with pytest.raises(UserError) as refused:
+        keep_decisions(path, str(changes), str(data))
+    assert str(refused.value) == (
+        f"{changes}: has train/v/b.png, which the manifest.csv of the curated folder has not; give the outputs"
+        " `changes` and `data` of the same run of curate."
+    )
