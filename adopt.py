@@ -174,10 +174,28 @@ def _find_command(options: argparse.Namespace, place: str) -> "Command":
     return find_command(options.runs, options.experiment, place) or unknown
 
 
+def _find_earlier_decisions(options: argparse.Namespace, place: str) -> str:
+    """The file of what people had decided about the images of a curated folder; empty if its run has left none.
+
+    Args:
+        options: of this command.
+        place: the path or address of the folder, which contains the name of the run's folder.
+    """
+    from components.shared.cloud_storage import is_address  # as above
+    from components.shared.formats.decisions import EARLIER_FILE
+    from pipelines.local.record import FILE as RECORD
+
+    if is_address(place):
+        folders = [path for path in (options.runs / options.experiment).glob("*") if path.name in place.split("/")]
+    else:
+        folders = [path for path in Path(place).resolve().parents if (path / RECORD).is_file()]
+    decided = [folder / EARLIER_FILE for folder in folders[:1] if (folder / EARLIER_FILE).is_file()]
+    return os.path.relpath(decided[0]) if decided else ""
+
+
 def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> str:
     from pipelines.output.results import RESULTS
     from pipelines.submission.next_steps import write_next_turn
-    from pipelines.submission.turns import EARLIER
 
     steps = []
     if options.commit:
@@ -192,8 +210,7 @@ def _say_what_is_next(options: argparse.Namespace, plan: "Plan", place: str) -> 
     command = _find_command(options, place)
     if not command.is_local and options.push is None:
         steps.append(shlex.join(["dvc", "push", os.path.relpath(plan.folder.path)]))  # for the cluster to read it
-    decided = [parent / EARLIER for parent in Path(place).parents if (parent / EARLIER).is_file()]
-    steps.append(write_next_turn(command, str(options.data), *map(os.path.relpath, decided[:1])))
+    steps.append(write_next_turn(command, str(options.data), _find_earlier_decisions(options, place)))
     return "Next:\n" + "\n".join(f"    {step}" for step in steps)
 
 

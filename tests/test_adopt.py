@@ -624,6 +624,13 @@ def test_the_next_turn_keeps_to_what_people_decided_before(place: Place, run: Ca
     )
 
 
+def test_no_decisions_of_another_folder_than_that_of_the_run_are_offered(place: Place, run: Callable[..., str]):
+    for folder in (place.home, place.home / "runs", place.home / "runs/default"):
+        (folder / "decisions-earlier.csv").touch()
+    said = run("--yes")
+    assert said.endswith(f"\n    {place.submit} --local --pipeline improvement --data data\n")
+
+
 def leave_second_turn(place: Place, files: list[File]) -> Path:
     """A run that began with what the first one had curated."""
     name = "20260102-000000-improvement"
@@ -1114,6 +1121,21 @@ def test_the_next_turn_after_a_run_on_a_cluster_is_there(place: Place, run: Call
     )
     output = run("--curated", uri, "--yes", "--push")
     assert output.endswith(f"git commit\n    {place.submit} --pipeline improvement --data data\n")
+
+
+def test_after_a_run_on_a_cluster_its_decisions_are_those_in_its_folder_here(
+    place: Place, run: Callable[..., str], gcs: Gcs
+):
+    uri = gcs.upload(place.made, "runs/improvement/run-1/curate/1/data")
+    for name in ("run-1", "run-2"):
+        folder = Path("runs/images", name)
+        folder.mkdir(parents=True)
+        (folder / "decisions-earlier.csv").touch()
+    output = run("--curated", uri, "--experiment", "images", "--yes", "--push")
+    assert output.endswith(
+        f"    {place.submit} --experiment images --pipeline improvement --data data --decisions "
+        "runs/images/run-1/decisions-earlier.csv\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from components.curate.moving import LEAST_OF_CLASS
 from components.curate.planning import Outcome, Policy, check_policy, plan_outcomes
 from components.curate.reading import SourceImage, read_images, read_issues, read_reviews
 from components.curate.report import write_curation_report
-from components.curate.voting import Settlement, Voting, check_voting, settle_decisions
+from components.curate.voting import Settlement, Voting, check_voting, let_earlier_yield, settle_decisions
 from components.curate.writing import ImageTarget, name_targets, write_images
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
@@ -86,7 +86,7 @@ def curate_examples(
     examples = open_examples(inputs.examples)
     classes = examples.manifest.classes
     images = read_images(examples)
-    reviews = read_reviews(inputs.decisions_uris, images, classes)
+    reviews = let_earlier_yield(read_reviews(inputs.decisions_uris, images, classes))
     check_deciding_reviewer(voting.deciding_reviewer, reviews)
     people = settle_decisions(reviews, voting)
     issues = read_issues(inputs.issues, images, classes)

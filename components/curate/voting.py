@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from components.shared.errors import UserError, quote
-from components.shared.formats.decisions import SETTLED, Decision
+from components.shared.formats.decisions import EARLIER, SETTLED, Decision
 
 RULES = ("majority", "unanimity")
 
@@ -66,6 +66,33 @@ def check_voting(voting: Voting) -> None:
     """
     if voting.disagreement not in RULES:
         raise UserError(f"disagreement is {quote(voting.disagreement)}; it must be {' or '.join(RULES)}.")
+
+
+def let_earlier_yield(reviews: Reviews) -> Reviews:
+    """Leaves out what people decided in earlier turns about images that somebody has decided about anew.
+
+    Who decides again has changed their mind, or knows more, and does not vote against themselves. Likewise, who gives a
+    copy of an image a label decides about the label of that picture.
+
+    Args:
+        reviews: What each reviewer decided, and under the name EARLIER what people had decided before.
+
+    Returns:
+        The same, but under that name only what nobody else decides about.
+    """
+    anew = [decision for reviewer, each in reviews.items() if reviewer != EARLIER for decision in each.values()]
+    images = {decision.filename for decision in anew}
+    labelled = _list_labels(anew)
+
+    def is_left(decision: Decision) -> bool:
+        return decision.filename not in images and decision.sha256 not in labelled
+
+    return {
+        reviewer: {
+            filename: decision for filename, decision in each.items() if reviewer != EARLIER or is_left(decision)
+        }
+        for reviewer, each in reviews.items()
+    }
 
 
 def settle_decisions(reviews: Reviews, voting: Voting) -> Settlement:

@@ -10,6 +10,7 @@ from kfp_server_api import V2beta1Run
 from components.shared.cloud_storage import fetch, fetch_object
 from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison, read_comparison
+from components.shared.formats.decisions import EARLIER_FILE
 from components.shared.formats.documents import read_document
 from components.shared.formats.evaluation import Evaluation, read_evaluation
 from components.shared.formats.examples import MANIFEST, ExamplesManifest
@@ -27,7 +28,7 @@ from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_repo
 from pipelines.submission.commands import Command, read_command
 from pipelines.submission.next_steps import Ending, list_steps, write_adoption
 from pipelines.submission.request import RunRequest
-from pipelines.submission.turns import EARLIER, keep_decisions
+from pipelines.submission.turns import keep_decisions
 
 
 class EndedRun(NamedTuple):
@@ -147,7 +148,7 @@ def _keep_decisions(execution: Execution, uris: Uris, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         fetch(changes, Path(temporary, "changes.csv"))
         fetch_object(f"{data}/{CURATED}", Path(temporary, CURATED))
-        keep_decisions(folder / EARLIER, str(Path(temporary, "changes.csv")), temporary)
+        keep_decisions(folder / EARLIER_FILE, str(Path(temporary, "changes.csv")), temporary)
 
 
 def _tell_cached(execution: Execution, uris: Uris) -> None:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from components.shared.errors import UserError
 from components.shared.files import hold_folder, new_file
 from components.shared.formats import comparison, evaluation
+from components.shared.formats.decisions import EARLIER_FILE
 from components.shared.formats.image_table import is_table_name
 from pipelines.compiler.config import load_config
 from pipelines.compiler.packages import write_package
@@ -52,7 +53,7 @@ from pipelines.submission.next_steps import Ending, list_steps, write_adoption
 from pipelines.submission.notification import notify_end
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
-from pipelines.submission.turns import EARLIER, keep_decisions
+from pipelines.submission.turns import keep_decisions
 
 
 class LocalTarget:
@@ -221,7 +222,7 @@ def _keep_reports(folder: Path, record: RunRecord) -> None:
         if artifact in made:
             _copy(made[artifact] / file, folder / file)
     if record["arguments"].get("decisions_uris") and {"changes", "data"} <= made.keys():
-        keep_decisions(folder / EARLIER, str(made["changes"]), str(made["data"]))
+        keep_decisions(folder / EARLIER_FILE, str(made["changes"]), str(made["data"]))
 
 
 def _copy(source: str | Path, target: Path) -> None:

@@ -3,10 +3,10 @@
 import os
 from collections.abc import Iterator
 
+from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison, read_comparison
 from components.shared.formats.decisions import FILE as DECISIONS
 from pipelines.compiler.config import load_config
-from pipelines.compiler.stages import Stages
 from pipelines.local.record import RunRecord
 from pipelines.local.submission import submit
 from pipelines.output.console import print_line
@@ -17,12 +17,14 @@ from pipelines.submission.next_steps import add_decisions, write_adoption
 from pipelines.submission.preparation import BEGINNING
 from pipelines.submission.request import LocalOptions, RunRequest
 from pipelines.submission.turns import (
-    SEEDS,
+    DEFAULT_SEEDS,
     Turn,
     choose_seeds,
     continue_from,
     describe_gain,
     find_adoptable,
+    format_level,
+    has_left_out,
     tabulate_turns,
 )
 
@@ -48,33 +50,40 @@ def take_turns(request: RunRequest, turns: int, options: LocalOptions, webhook: 
     Raises:
         UserError: a run cannot be started, or its figures cannot be kept.
     """
-    current = choose_seeds(request, Stages(load_config(request.config)).parameters["train"]["seeds"])
+    config = load_config(request.config)
+    current = choose_seeds(request, config)
     if current != request:
         print_line(
-            f"Trains {SEEDS} models of each version, to tell a gain from the noise of their seeds; --param seeds=1"
-            " trains one, and cannot tell."
+            f"Trains {DEFAULT_SEEDS} models of each version, to tell a gain from the noise of their seeds; --param"
+            " seeds=1 trains one, and cannot tell."
         )
     records: list[RunRecord] = []
     taken: list[Turn] = []
     requests: list[RunRequest] = []
-    while len(taken) < turns and (not taken or taken[-1].gain.is_real):
-        if taken:
-            current = continue_from(current, taken[-1])
-        requests.append(current)
-        print_line(f"\nTurn {len(requests)} of at most {turns}, on {current.data}")
-        records.append(submit(current, options, webhook, says_next=False))
-        if records[-1]["state"] != "succeeded":
-            break
-        turn = _describe_turn(request, records[-1])
-        if taken:
-            print_line(f"\nWhat turn {len(requests)} has made, compared with the first version")
-            records.append(submit(_compare(request, taken[0].run, turn.run), options, webhook, says_next=False))
+    try:
+        while len(taken) < turns and (not taken or taken[-1].gain.is_real):
+            if taken:
+                current = continue_from(current, taken[-1], config)
+            requests.append(current)
+            print_line(f"\nTurn {len(requests)} of at most {turns}, on {current.data}")
+            records.append(submit(current, options, webhook, says_next=False))
             if records[-1]["state"] != "succeeded":
                 break
-            turn = turn._replace(since_first=_read_comparison(request, records[-1]))
-        taken.append(turn)
-        print_line(f"\n{describe_gain(len(taken), turn.gain)}")
-    _print_outcome(taken, records[-1]["state"])
+            turn = _describe_turn(request, records[-1])
+            if taken:
+                print_line(f"\nWhat turn {len(requests)} has made, compared with the first version")
+                records.append(submit(_compare(request, taken[0].run, turn.run), options, webhook, says_next=False))
+                if records[-1]["state"] != "succeeded":
+                    break
+                turn = turn._replace(since_first=_read_comparison(request, records[-1]))
+            taken.append(turn)
+            print_line(f"\n{describe_gain(len(taken), turn)}")
+    except UserError:
+        if taken:  # what they have brought is not lost with the one that cannot be taken
+            _print_outcome(request, taken, is_whole=False)
+            print_steps(_list_steps(request, requests, taken, turns, options))
+        raise
+    _print_outcome(request, taken, is_whole=records[-1]["state"] == "succeeded")
     print_steps(_list_steps(request, requests, taken, turns, options))
     return records
 
@@ -102,18 +111,28 @@ def _compare(request: RunRequest, first: str, last: str) -> RunRequest:
     )
 
 
-def _print_outcome(taken: list[Turn], state: str) -> None:
-    """Prints what the turns have brought, and which images to adopt."""
+def _print_outcome(request: RunRequest, taken: list[Turn], *, is_whole: bool) -> None:
+    """Prints what the turns have brought, and which images to adopt.
+
+    Args:
+        request: that was made.
+        taken: those that ended well.
+        is_whole: whether no turn beside these was begun.
+    """
     if taken:
-        print_turns(tabulate_turns(taken))
-    if state != "succeeded":
-        print_line("The turns ended early. What was done stays, and the same command takes it from the cache.")
+        level = format_level(taken[0].comparison)
+        print_turns(tabulate_turns(taken), level, has_left_out=has_left_out(taken))
+    if not is_whole:
+        again = "" if request.no_cache else ", and the same command takes it from the cache"
+        print_line(f"The turns ended early. What was done stays{again}.")
     if turn := find_adoptable(taken):
         number = taken.index(turn) + 1
         print_line(f"To adopt: what turn {number} has made, {os.path.relpath(turn.data)}")
     elif taken:
         page = os.path.relpath(taken[-1].folder / REVIEW)
-        print_line(f"There is nothing to adopt by itself; what a person decides may bring a gain: {page}")
+        print_line(
+            f"No turn brought a gain, so there is nothing to adopt yet; what a person decides may bring one: {page}"
+        )
 
 
 def _list_steps(
@@ -134,7 +153,7 @@ def _list_steps(
     shown = adoptable or taken[-1]
     yield Step(f"look at the pages of turn {taken.index(shown) + 1}", page=shown.folder / INDEX)
     if adoptable is taken[-1]:
-        again = Command(continue_from(last, adoptable), options)
+        again = Command(continue_from(last, adoptable, load_config(request.config)), options)
         yield Step("take more turns", command=f"{again} --turns {turns}")
     elif (review := taken[-1].folder / REVIEW).is_file():
         yield Step(f"decide on the images that are doubted now; the page saves {DECISIONS}", page=review)

@@ -1,43 +1,53 @@
 """Turns of the loop, one after the other: what each has brought, whether another one is worth it, how it begins."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+from components.shared.errors import UserError
 from components.shared.formats.changes import Change, read_changes
 from components.shared.formats.comparison import AccuracyChange, Comparison
-from components.shared.formats.decisions import SavedDecision, write_decisions
+from components.shared.formats.decisions import EARLIER_FILE, SavedDecision, write_decisions
 from components.shared.formats.manifest import read_manifest
+from pipelines.compiler.config import Config
 from pipelines.output.display import TurnFigures
 from pipelines.submission.request import RunRequest
 
-SEEDS = 3  # models of each version, where nobody has said how many
+DEFAULT_SEEDS = 3  # models of each version, where nobody has said how many
 OF_FIRST = ("on_bad_image", "val_to_train")  # the parameters of the first turn alone
-EARLIER = "decisions-earlier.csv"  # in the folder of a run: what people have decided about the images that it curated
 
 
 class Gain(NamedTuple):
-    """How much more often a new model is right than another, on the images of the earlier version."""
+    """How much more often a new model is right than another, on the val images of the earlier version."""
 
-    split: str  # val, or test where there is no val
-    change: float
-    low: float  # this and the next bound the change
+    change: float  # with several seeds of the mean
+    low: float  # this and the next bound what other images would show
     high: float
-    is_across_seeds: bool  # whether they are bounds of the means of several seeds, and not of the draw of the images
+    margin: float | None  # the change and this to both sides bound what other seeds would show; None with one seed
+
+    @property
+    def is_beyond_seed(self) -> bool:
+        """Whether it is above 0 whatever the seeds; with one seed nobody knows, and it counts as if it were."""
+        return self.margin is None or self.change > self.margin
 
     @property
     def is_real(self) -> bool:
-        """Whether it is above 0 by more than chance."""
-        return self.low > 0
+        """Whether it is above 0 by more than chance: whatever the seeds, and whatever the choice of images."""
+        return self.is_beyond_seed and self.low > 0
+
+    @property
+    def interval(self) -> str:
+        """What other images would show, such as +0.003…+0.039."""
+        return f"{self.low:+.3f}…{self.high:+.3f}"
 
     def __str__(self) -> str:
         """Such as +0.021 ± 0.011, or with one seed +0.021 (+0.003…+0.039)."""
-        if self.is_across_seeds:
-            return f"{self.change:+.3f} ± {self.high - self.change:.3f}"
-        return f"{self.change:+.3f} ({self.low:+.3f}…{self.high:+.3f})"
+        limit = f"({self.interval})" if self.margin is None else f"± {self.margin:.3f}"
+        return f"{self.change:+.3f} {limit}"
 
 
 class Turn(NamedTuple):
@@ -57,54 +67,72 @@ class Turn(NamedTuple):
 
 def read_gain(comparison: Comparison) -> Gain:
     """How the accuracy changed: with several seeds the mean, and else that of the two models."""
-    split = "val" if "val" in comparison["splits"] else "test"
-    figures = comparison["splits"][split]
+    figures = comparison["splits"]["val"]  # there is one, since no training does without
     if seeds := figures.get("seeds"):
-        change, margin = seeds["change"], seeds["margin"]
-        return Gain(split, change, change - margin, change + margin, is_across_seeds=True)
+        return Gain(seeds["change"], seeds["low"], seeds["high"], seeds["margin"])
     accuracy = figures["accuracy"]
-    return Gain(split, accuracy["change"], accuracy["low"], accuracy["high"], is_across_seeds=False)
+    return Gain(accuracy["change"], accuracy["low"], accuracy["high"], None)
 
 
-def describe_gain(number: int, gain: Gain) -> str:
+def describe_gain(number: int, turn: Turn) -> str:
     """What a turn has brought, and whether it is therefore the last, in a sentence."""
-    if gain.is_across_seeds:
-        shown, limit = f"({gain} on {gain.split})", "the seed"
-    else:
-        shown, limit = f"({gain.change:+.3f} on {gain.split}, 95 %: {gain.low:+.3f}…{gain.high:+.3f})", "chance"
+    gain = turn.gain
+    across_seeds = f"({gain} on val)"
+    across_images = f"({gain.change:+.3f} on val, {format_level(turn.comparison)}: {gain.interval})"
+    if not gain.is_beyond_seed:
+        return f"Turn {number} brought no gain beyond the seed {across_seeds}, so this is the last."
     if not gain.is_real:
-        return f"Turn {number} brought no gain beyond {limit} {shown}, so this is the last."
-    doubt = "" if gain.is_across_seeds else "; with one seed, the seed alone may explain it"
-    return f"Turn {number} brought a gain beyond {limit} {shown}{doubt}."
+        return f"Turn {number} brought no gain beyond the choice of images {across_images}, so this is the last."
+    if gain.margin is not None:
+        return f"Turn {number} brought a gain beyond the seed and the choice of images {across_seeds}."
+    return (
+        f"Turn {number} brought a gain beyond the choice of images {across_images}; with one seed, the seed alone may"
+        " explain it."
+    )
 
 
-def choose_seeds(request: RunRequest, default: int) -> RunRequest:
+def format_level(comparison: Comparison) -> str:
+    """The confidence level of its intervals, such as 95 %."""
+    return f"{100 * comparison['confidence_level']:g} %"
+
+
+def choose_seeds(request: RunRequest, config: Config) -> RunRequest:
     """The request with several seeds, unless the command or the config says how many.
 
     Args:
         request: of the first turn.
-        default: how many the config says; 1 if it says nothing.
+        config: that it names.
     """
-    if default > 1 or any(param.partition("=")[0] == "seeds" for param in request.params):
+    is_chosen = any(param.partition("=")[0] == "seeds" for param in request.params)
+    if is_chosen or "seeds" in config.get_stage("train").parameters:
         return request
-    return replace(request, params=(*request.params, f"seeds={SEEDS}"))
+    return replace(request, params=(*request.params, f"seeds={DEFAULT_SEEDS}"))
 
 
-def continue_from(request: RunRequest, turn: Turn) -> RunRequest:
+def continue_from(request: RunRequest, turn: Turn, config: Config) -> RunRequest:
     """The request of the next turn, on what a turn has curated.
 
-    The test images are in that folder too. What people decided counts on, as the file of the turn has it. What to do
-    with images that cannot be read, of which curate writes none, and which share of val moves to train, is a question
-    about the first version alone.
+    The test images are in that folder too. What people decided counts on, as the file of the turn has it. Which share
+    of val moves to train is a question about the first version alone, whoever has answered it. So is what to do with
+    images that cannot be read, of which curate writes none; there the config's answer stays, by which the turn has read
+    these images itself, so that the cache has them.
+
+    Args:
+        request: of that turn.
+        turn: which was taken.
+        config: that it names.
     """
-    decided = os.path.relpath(turn.folder / EARLIER)
+    params = [param for param in request.params if param.partition("=")[0] not in OF_FIRST]
+    if config.get_stage("curate").parameters.get("val_to_train"):
+        params.append("val_to_train=0")
+    decided = os.path.relpath(turn.folder / EARLIER_FILE)
     return replace(
         request,
         data=os.path.relpath(turn.data),
         test_data=None,
         rev=None,
         decisions=(decided,) if Path(decided).is_file() else (),
-        params=tuple(param for param in request.params if param.partition("=")[0] not in OF_FIRST),
+        params=tuple(params),
     )
 
 
@@ -123,6 +151,12 @@ def tabulate_turns(turns: list[Turn]) -> Iterator[TurnFigures]:
         accuracies = _read_accuracies(turn.since_first, "after")
         since_first = str(read_gain(turn.since_first))
         yield TurnFigures(f"turn {number}", images, copies, accuracies, str(turn.gain), since_first)
+
+
+def has_left_out(turns: Iterable[Turn]) -> bool:
+    """Whether images of val or test do not count in the table, since a version of a turn has them in train."""
+    left_out = [split.get("left_out") for turn in turns for split in turn.since_first["splits"].values()]
+    return any(each["images"] for each in left_out if each)
 
 
 def _count_images(comparison: Comparison, version: str) -> tuple[int, int]:
@@ -151,7 +185,8 @@ def keep_decisions(path: Path, changes: str, data: str) -> None:
     """Writes what people have decided about the images of a curated folder, for the next turn to keep to.
 
     The images are known there by other names, and those that were dropped are gone. What people left undecided, because
-    they disagree, stays as it is in the next turn, too.
+    they disagree, stays as it is in the next turn, too; but of copies of one picture that have different labels, which
+    no decisions could keep, nothing is written.
 
     Args:
         path: the file to write.
@@ -159,11 +194,20 @@ def keep_decisions(path: Path, changes: str, data: str) -> None:
         data: the folder that it has written.
 
     Raises:
-        UserError: one of the two is not as curate writes it.
+        UserError: one of the two is not as curate writes it, or they are not of one run.
     """
     sha256s = {image.filename: image.sha256 for image in read_manifest(Path(data))}
     kept = [change for change in read_changes(changes) if change.new_filename and _is_of_people(change)]
-    write_decisions(path, [_keep(change, sha256s[change.new_filename]) for change in kept])
+    labels = defaultdict[str, set[str]](set)
+    for change in kept:
+        if change.new_filename not in sha256s:
+            raise UserError(
+                f"{changes}: has {change.new_filename}, which the manifest.csv of the curated folder has not; give the"
+                " outputs `changes` and `data` of the same run of curate."
+            )
+        labels[sha256s[change.new_filename]].add(change.new_label)
+    decisions = [_keep(change, sha256s[change.new_filename]) for change in kept]
+    write_decisions(path, [decision for decision in decisions if len(labels[decision.sha256]) == 1])
 
 
 def _is_of_people(change: Change) -> bool:

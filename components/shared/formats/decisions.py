@@ -49,6 +49,9 @@ FILE = "decisions.csv"  # what review.html saves
 # Whoever decides on the page of the disputed images has seen what the others say, and has the last word.
 SETTLED = "settled"
 SETTLED_FILE = f"decisions-{SETTLED}.csv"  # what that page saves
+# What people decided in earlier turns of the loop counts where nobody decides anew.
+EARLIER = "earlier"
+EARLIER_FILE = f"decisions-{EARLIER}.csv"  # what a run leaves of it in its folder, about the images that it curated
 
 
 class SavedDecision(NamedTuple):
@@ -103,13 +106,15 @@ def check_deciding_reviewer(name: str, reviewers: Collection[str]) -> None:
 
     Args:
         name: Of that person; empty for nobody.
-        reviewers: Who decided. One alone disagrees with nobody, and may be another person.
+        reviewers: Who decided. One alone disagrees with nobody, and may be another person; EARLIER disagrees with
+            nobody either.
 
     Raises:
         UserError: Several people decided, and nobody of that name.
     """
-    if name and len(reviewers) > 1 and normalize_name(name) not in reviewers:
-        raise UserError(name_unknown("the deciding_reviewer", name, reviewers))
+    people = [reviewer for reviewer in reviewers if reviewer != EARLIER]
+    if name and len(people) > 1 and normalize_name(name) not in people:
+        raise UserError(name_unknown("the deciding_reviewer", name, people))
 
 
 def read_decisions(

@@ -519,6 +519,24 @@ def choose_label(decision: str, new_label: str, label: str) -> str:
     return "drop" if decision == "drop" else new_label or label
 
 
+def test_who_decides_again_does_not_disagree_with_what_was_decided_earlier(inputs: Inputs, tmp_path: Path) -> None:
+    """Kept in one turn and dropped on the page of the next, by a person who may be the deciding one of the first."""
+    earlier = {"train/v/00.png": ("keep", ""), "val/x/01.png": ("keep", ""), "train/x/01.png": ("keep", "")}
+    anew = {"train/v/00.png": ("relabel", "i"), "val/x/01.png": ("drop", "")}
+    files = [
+        write_decisions(tmp_path / "decisions-earlier.csv", inputs, earlier),
+        write_decisions(tmp_path / "decisions.csv", inputs, anew),
+    ]
+    found = curate(inputs, tmp_path / "outputs", files, voting=Voting("majority", "anna"), augment_to=0)
+    decided = [(name, row["action"], row["decided_by"]) for name, row in found.changes.items() if row["why"]]
+    assert [each for each in decided if each[0] in earlier] == [
+        ("train/v/00.png", "relabelled", "person"),
+        ("train/x/01.png", "kept", "person"),
+        ("val/x/01.png", "dropped", "person"),
+    ]
+    assert (found.counts["disagreements"], found.counts["undecided"]) == (0, 0)
+
+
 def test_annotators_of_label_studio_vote_as_people_with_files_of_their_own_do(inputs: Inputs, tmp_path: Path) -> None:
     anna, ben, cleo = REVIEWS.values()
     exported = write_tasks(tmp_path / "decisions-team.json", inputs, {3: ben, 12: cleo})

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.curate.voting import Settlement, Voting, check_voting, settle_decisions
+from components.curate.voting import Settlement, Voting, check_voting, let_earlier_yield, settle_decisions
 from components.shared.errors import UserError
-from components.shared.formats.decisions import SETTLED, Decision, check_deciding_reviewer
+from components.shared.formats.decisions import EARLIER, SETTLED, Decision, check_deciding_reviewer
 
 CLASSES = ["i", "v", "x"]
 MAJORITY, UNANIMITY = Voting("majority", ""), Voting("unanimity", "")
@@ -90,6 +90,22 @@ def test_who_keeps_one_copy_says_nothing_against_dropping_another(voting: Voting
     )
     reviews["dora"] = review({copy: ""})
     assert settle_decisions(reviews, MAJORITY).decisions[copy].decision == "drop", "two of the three who saw it"
+
+
+def test_what_was_decided_earlier_counts_where_nobody_decides_anew() -> None:
+    kept, copy, other, last = IMAGES
+    earlier = review({kept: "i", copy: "i", other: "i", last: "x"})
+    anew = review({other: "", last: "v"})
+    reviews = let_earlier_yield({"decisions": anew, EARLIER: earlier})
+    assert reviews == {"decisions": anew, EARLIER: review({kept: "i", copy: "i"})}
+    found = settle_decisions(reviews, UNANIMITY)
+    assert found.decisions == anew | review({kept: "i", copy: "i"})
+    assert found.disagreements == {}
+    labelled = review({copy: "v"})
+    assert let_earlier_yield({EARLIER: earlier, "anna": labelled})[EARLIER] == review({other: "i", last: "x"})
+    dropped = review({copy: ""})
+    assert let_earlier_yield({EARLIER: earlier, "anna": dropped})[EARLIER].keys() == {kept, other, last}
+    assert let_earlier_yield({EARLIER: earlier}) == {EARLIER: earlier}
 
 
 def test_the_reason_tells_who_decided_what() -> None:
@@ -179,5 +195,8 @@ def test_settings_that_cannot_be_are_named() -> None:
     check_deciding_reviewer("anna", [])
     with pytest.raises(UserError, match="the deciding_reviewer 'ann' does not exist. Did you mean anna"):
         check_deciding_reviewer("ann", ["anna", "ben"])
+    check_deciding_reviewer("anna", ["decisions", EARLIER])
+    with pytest.raises(UserError, match=r"the deciding_reviewer 'anna' does not exist\. There are: ben, cleo\."):
+        check_deciding_reviewer("anna", ["ben", "cleo", EARLIER])
     with pytest.raises(UserError, match="disagreement is 'dice'; it must be majority or unanimity"):
         check_voting(Voting("dice", ""))

@@ -1,5 +1,6 @@
 """Several turns of the loop: which runs follow one another, when they end, and what is said; no stage runs."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from components.shared.errors import UserError
 from components.shared.formats.comparison import write_comparison
+from pipelines.compiler.config import Config
 from pipelines.local import turns
 from pipelines.local.record import RunRecord
 from pipelines.submission.request import LocalOptions, RunRequest
@@ -21,13 +24,15 @@ IMPROVEMENT = RunRequest(
 class Runs:
     """Stands in for `submit`: its runs have these gains, or end in another state."""
 
-    def __init__(self, *outcomes: float | str) -> None:
+    def __init__(self, *outcomes: float | str | UserError) -> None:
         self.outcomes, self.requests = [*outcomes], list[RunRequest]()
 
     def submit(self, request: RunRequest, options: LocalOptions, webhook: str, *, says_next: bool) -> RunRecord:
         assert (options, webhook, says_next) == (LocalOptions("docker"), "https://hook", False)
         self.requests.append(request)
         outcome = self.outcomes.pop(0)
+        if isinstance(outcome, UserError):
+            raise outcome
         name = f"{len(self.requests)}-{request.pipeline}"
         folder = request.runs / "default" / name
         folder.mkdir(parents=True)
@@ -77,10 +82,10 @@ def test_turns_follow_one_another_until_one_brings_no_gain(take: Callable[..., A
     lines = said.splitlines()
     assert [line for line in lines if line.startswith(("Turn", "What turn", "To adopt", "There is"))] == [
         "Turn 1 of at most 9, on data",
-        "Turn 1 brought a gain beyond the seed (+0.050 ± 0.010 on val).",
+        "Turn 1 brought a gain beyond the seed and the choice of images (+0.050 ± 0.010 on val).",
         "Turn 2 of at most 9, on runs/default/1-improvement/data",
         "What turn 2 has made, compared with the first version",
-        "Turn 2 brought a gain beyond the seed (+0.020 ± 0.010 on val).",
+        "Turn 2 brought a gain beyond the seed and the choice of images (+0.020 ± 0.010 on val).",
         "Turn 3 of at most 9, on runs/default/2-improvement/data",
         "What turn 3 has made, compared with the first version",
         "Turn 3 brought no gain beyond the seed (+0.004 ± 0.010 on val), so this is the last.",
@@ -118,7 +123,7 @@ def test_without_a_gain_nothing_is_to_be_adopted_but_to_be_reviewed(take: Callab
     assert (states, requests) == (["succeeded"], [IMPROVEMENT])
     assert "\nTurn 1 brought no gain beyond the seed (-0.050 ± 0.010 on val), so this is the last.\n" in said
     assert (
-        "\nThere is nothing to adopt by itself; what a person decides may bring a gain: "
+        "\nNo turn brought a gain, so there is nothing to adopt yet; what a person decides may bring one: "
         "runs/default/1-improvement/review.html\n" in said
     )
     assert "adopt.py" not in said
@@ -165,14 +170,35 @@ def test_a_run_that_does_not_succeed_ends_the_turns(
 def test_three_seeds_are_taken_unless_somebody_has_chosen_them(
     take: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
-    class Stages:
-        def __init__(self, config: object) -> None:
-            self.parameters = {"train": {"seeds": 1}}
-
-    monkeypatch.setattr(turns, "Stages", Stages)
+    monkeypatch.setattr(turns, "load_config", lambda name: Config(name=name))
     _, requests, said = take(0.0, most=1, request=replace(IMPROVEMENT, params=("epochs=2",)))
     assert requests[0].params == ("epochs=2", "seeds=3")
     assert said.startswith(
         "Trains 3 models of each version, to tell a gain from the noise of their seeds; --param seeds=1 trains one, and"
         " cannot tell.\n\nTurn 1 of at most 1, on data\n"
     )
+
+
+def test_a_later_run_that_cannot_be_started_does_not_hide_what_was_reached(
+    take: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+):
+    refusal = UserError("the file is broken.")
+    for outcomes in ((0.05, refusal), (0.05, 0.02, refusal)):
+        with pytest.raises(UserError, match="the file is broken"):
+            take(*outcomes, most=3)
+        said = capsys.readouterr().out
+        assert said.index("turn 1") < said.index("The turns ended early.")
+        assert (
+            "\nThe turns ended early. What was done stays, and the same command takes it from the cache.\n"
+            "To adopt: what turn 1 has made, runs/default/1-improvement/data\n" in said
+        )
+        assert said.endswith(f"    {submit('adopt.py')} --data data --new --from-run 1-improvement\n")
+        shutil.rmtree("runs")
+    with pytest.raises(UserError, match="the file is broken"):
+        take(refusal, most=3)
+    assert capsys.readouterr().out == "\nTurn 1 of at most 3, on data\n"
+
+
+def test_without_the_cache_nothing_is_taken_from_it(take: Callable[..., Any]):
+    _, _, said = take(0.05, "failed", most=3, request=replace(IMPROVEMENT, no_cache=True))
+    assert "\nThe turns ended early. What was done stays.\n" in said

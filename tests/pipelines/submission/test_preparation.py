@@ -176,6 +176,10 @@ def test_decisions_are_those_that_the_place_can_read(config: Config, tmp_path: P
         assert str(raised.value).startswith(message)
     # One person disagrees with nobody, and a configuration may name who decides.
     prepared(config, decisions=files[:1], params=("deciding_reviewer=bob",), **asked)
+    # Nor do they disagree with what was decided in earlier turns, whose deciding reviewer may not decide now.
+    earlier = tmp_path / "decisions-earlier.csv"
+    earlier.write_text("sha256,filename,label,decision,new_label\n")
+    prepared(config, decisions=(str(earlier), files[0]), params=("deciding_reviewer=bob",), **asked)
 
 
 def make_tasks(*annotators: int) -> str:
