@@ -100,7 +100,7 @@ def rank_images(
         ink: Whether the images are ink on paper.
 
     Returns:
-        The rows by rank. Of duplicates whose labels are not doubted the first is the one to keep.
+        The rows by rank. Of duplicates that are suspected of nothing else the first is the one to keep.
     """
     judged = _judge(images, verdict, is_judged, duplicates)
     most_doubted: defaultdict[int, float] = defaultdict(float)
@@ -206,14 +206,19 @@ def _suspect(judged: JudgedImage, classes: list[str], *, ink: bool) -> Suspicion
         elif judged.strange:
             why = f"It hardly looks like {label}, and is unlike the images of {guess}, too."
         return Suspicion(kinds, "look", suggested, 1 - given, why + and_state)
+    again = _describe_twin(judged, kinds, ink=ink) if judged.twins else ""
     if judged.states:
-        return Suspicion(kinds, "look", "", 1 - given, state)
+        return Suspicion(kinds, "look", "", 1 - given, f"{state} {again}".strip())
     if judged.twins:
-        same = ", apart from its place on the page" if ink else ""
-        if "exact_duplicate" in kinds:
-            same = ", byte for byte"
-        return Suspicion(kinds, "keep_one", "", 1.0, f"It is {judged.twins[0].filename} again{same}.")
+        return Suspicion(kinds, "keep_one", "", 1.0, again)
     return Suspicion(kinds, "", "", given, "")
+
+
+def _describe_twin(judged: JudgedImage, kinds: tuple[str, ...], *, ink: bool) -> str:
+    same = ", apart from its place on the page" if ink else ""
+    if "exact_duplicate" in kinds:
+        same = ", byte for byte"
+    return f"It is {judged.twins[0].filename} again{same}."
 
 
 def _list_kinds(judged: JudgedImage, *, doubted: bool, taken_for_another: bool, lost: bool) -> tuple[str, ...]:

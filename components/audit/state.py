@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from components.shared.ink import SPECKS, crop_ink, measure_stroke
@@ -16,13 +17,15 @@ OWN = 0.15  # share of the ink from which a part of it is no neighbour or ruled 
 NIB = 0.6  # of the strokes' width; ink that meets the edge in less is a thin line, or a stroke that ends there
 CUT = 1.0  # widths of a stroke that meet one edge: one that ends there is rounded, and so meets it in less
 FENCE = 2.0  # interquartile ranges above the upper quartile; Tukey's fences are at 1.5 and 3
-HOLE = 0.6  # share of the area within its outline that the hole of a frame has; bars over and under a numeral have less
-FRAMED = 0.2  # of the frame's longer side that the ink in it has; a speck is smaller
-BOX = 0.85  # share of the least rectangle around it that a box fills; bars over and under a numeral stand out
-BARE = 0.5  # share of the area of a box that its holes have
-DRAWN = 1.25  # times the length of its outline that the edges of its holes have, if there is more than the box
+FRAME_HOLE = 0.6  # share of a frame's area that one of its holes has; that of a numeral's bars is smaller
+FRAMED_INK = 0.2  # of the frame's longer side that ink in that hole measures; a speck is smaller
+BOX_AREA = 0.85  # share of the least rectangle around it that a box fills; bars over and under a numeral stand out
+BOX_HOLES = 0.5  # share of a box's area that its holes have together
+BOX_EDGES = 1.25  # times the length of its outline that the edges of its holes have, if ink divides the box
 LEAST_RANGE = 0.1  # of the upper quartile; the interquartile range of images that are all alike says nothing
 COMMON = 0.2  # share of the images; a state that more are in is how they are made, and no fault
+COMMON_IN_LABEL = 0.5  # likewise of the images of a label, such as circled digits beside plain ones
+LEAST_COMMON = 5  # images of a label; fewer in a state do not say that the label is made so
 SIDES = ("top", "bottom", "left", "right")
 
 
@@ -119,7 +122,7 @@ def _is_framed(mask: NDArray[np.uint8]) -> bool:
     contours, links = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
 
     def list_inside(number: int) -> list[int]:
-        """The contours directly within one: the holes of an outline, or the outlines in a hole."""
+        """The contours directly within one: the holes of an outline, or the outlines of the ink in a hole."""
         inside, number = [], links[0][number][2]
         while number >= 0:
             inside.append(number)
@@ -127,25 +130,55 @@ def _is_framed(mask: NDArray[np.uint8]) -> bool:
         return inside
 
     for number in np.flatnonzero((links[0][:, 3] < 0) & (links[0][:, 2] >= 0)):  # outermost, with holes
-        area, side = cv2.contourArea(contours[number]), max(cv2.boundingRect(contours[number])[2:])
-        holes = {hole: cv2.contourArea(contours[hole]) for hole in list_inside(number)}
-        for hole, size in holes.items():
-            inner = (max(cv2.boundingRect(contours[part])[2:]) for part in list_inside(hole))
-            if size >= HOLE * area and any(length >= FRAMED * side for length in inner):
-                return True
-        box = np.prod(cv2.minAreaRect(contours[number])[1])
-        inside = sum(cv2.arcLength(contours[hole], closed=True) for hole in holes)
-        is_empty = inside < DRAWN * cv2.arcLength(contours[number], closed=True)
-        if not is_empty and area >= BOX * box and sum(holes.values()) >= BARE * area:
+        holes = list_inside(number)
+        ink = [[contours[part] for part in list_inside(hole)] for hole in holes]
+        parts = [contours[hole] for hole in holes]
+        if _is_around_ink(contours[number], parts, ink) or _is_divided_box(contours[number], parts):
             return True
     return False
+
+
+def _is_around_ink(outline: MatLike, holes: list[MatLike], ink: list[list[MatLike]]) -> bool:
+    """Whether an outline has a large hole with ink in it that does not touch the outline.
+
+    Args:
+        outline: The contour of a part of the ink.
+        holes: The contours of its holes.
+        ink: The contours of the ink in each hole.
+    """
+    area, side = cv2.contourArea(outline), _measure_side(outline)
+    return any(
+        cv2.contourArea(hole) >= FRAME_HOLE * area and any(_measure_side(part) >= FRAMED_INK * side for part in parts)
+        for hole, parts in zip(holes, ink, strict=True)
+    )
+
+
+def _measure_side(contour: MatLike) -> int:
+    """The longer side of the upright rectangle around a contour."""
+    return max(cv2.boundingRect(contour)[2:])
+
+
+def _is_divided_box(outline: MatLike, holes: list[MatLike]) -> bool:
+    """Whether an outline is a box, turned or not, that ink which touches it divides: the edges of its holes are long.
+
+    Args:
+        outline: The contour of a part of the ink.
+        holes: The contours of its holes.
+    """
+    area, rectangle = cv2.contourArea(outline), np.prod(cv2.minAreaRect(outline)[1])
+    edges = sum(cv2.arcLength(hole, closed=True) for hole in holes)
+    return bool(
+        area >= BOX_AREA * rectangle
+        and sum(map(cv2.contourArea, holes)) >= BOX_HOLES * area
+        and edges >= BOX_EDGES * cv2.arcLength(outline, closed=True)
+    )
 
 
 def name_states(states: Sequence[PictureState], labels: NDArray[np.int64]) -> list[tuple[str, ...]]:
     """Names the states in which pictures are and the usual one of the data set, or of its label, is not.
 
-    People discard such pictures even where they can be read. A state that is common is none: then it is how the
-    pictures were made.
+    People discard such pictures even where they can be read. A state that is common among all pictures, or among those
+    of a label, is none: then it is how they were made. Only pictures that have ink say what is usual.
 
     Args:
         states: What is measured of each picture; NO_INK of one that is blank, or no ink.
@@ -154,21 +187,40 @@ def name_states(states: Sequence[PictureState], labels: NDArray[np.int64]) -> li
     Returns:
         Of each the kinds, as issues.csv has them.
     """
-    if not any(state.parts for state in states):
-        return [()] * len(states)
-    measured = {field: np.array([getattr(state, field) for state in states]) for field in PictureState._fields}
-    has_ink = measured["parts"] > 0
+    named: list[tuple[str, ...]] = [()] * len(states)
+    inked = [place for place, state in enumerate(states) if state.parts]
+    if not inked:
+        return named
+    labels = labels[inked]
+    measured = {field: np.array([getattr(states[place], field) for place in inked]) for field in PictureState._fields}
     found = {
         "fragmented": _find_fragmented(measured["parts"], labels),
-        "faded": has_ink & (measured["contrast"] < FADED * np.median(measured["contrast"][has_ink])),
-        "framed": measured["framed"].astype(bool),
+        "faded": measured["contrast"] < FADED * np.median(measured["contrast"]),
+        "framed": measured["framed"],
         "cut": measured["cut"] >= CUT,
         "crowded": _find_crowded(measured["strokes"], labels),
     }
-    rare = {
-        kind: is_so for kind, is_so in found.items() if kind == "fragmented" or is_so.sum() <= COMMON * has_ink.sum()
-    }
-    return [tuple(kind for kind, is_so in rare.items() if is_so[place]) for place in range(len(states))]
+    rare = {kind: _leave_out_common(is_so, labels) for kind, is_so in found.items()}
+    for number, place in enumerate(inked):
+        named[place] = tuple(kind for kind, is_so in rare.items() if is_so[number])
+    return named
+
+
+def _leave_out_common(is_so: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Leaves out a state that is common, and of a label one that is common in it.
+
+    Args:
+        is_so: Whether each picture is in the state, bool [pictures].
+        labels: Their labels, int64 [pictures].
+    """
+    if is_so.sum() > COMMON * len(is_so):
+        return np.zeros_like(is_so)
+    rare = is_so.copy()
+    for label in np.unique(labels[is_so]):
+        own = labels == label
+        if is_so[own].sum() >= LEAST_COMMON and is_so[own].mean() > COMMON_IN_LABEL:
+            rare[own] = False
+    return rare
 
 
 def _find_fragmented(parts: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -196,7 +248,7 @@ def describe_states(kinds: tuple[str, ...], state: PictureState) -> str:
     """
     sentences = {
         "fragmented": f"Its ink is in about {state.parts:.0f} parts.",
-        "faded": "Its ink is hardly darker than its paper, beside that of the others.",
+        "faded": "Its ink hardly stands out from its paper.",
         "framed": "It has a frame around its ink.",
         "cut": f"Its ink runs into the {state.side} edge.",
         "crowded": "It has far more strokes side by side than the others of its label.",

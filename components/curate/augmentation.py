@@ -80,7 +80,8 @@ class Augmentation(NamedTuple):
         """Returns how many images train and val are to hold together.
 
         Args:
-            train: The images of train before curation, without those that an earlier curation made of others.
+            train: The images of train before curation, without those that an earlier curation made of others, and
+                those that move there.
             val: The images of val after curation.
         """
         if self.augment_to >= 0:

@@ -131,8 +131,9 @@ def describe_moved(outcomes: Iterable[Outcome], policy: Policy) -> list[str]:
     val = [outcome for outcome in outcomes if outcome.image.split == "val"]
     moved = sum(outcome.is_moved for outcome in val)
     return [
-        f"Images that move to train: {moved:,} of the {len(val):,} of val. At least {LEAST_OF_CLASS} of each class stay"
-        " there, or all there are, and so do those with a duplicate in train or test."
+        f"Images that move to train: {moved:,} of the {len(val):,} of val. At least {LEAST_OF_CLASS} of each class, or"
+        " all there are, are left there by the move, before images are dropped; so are those with a near duplicate, or"
+        " with a copy in train or test."
     ]
 
 
@@ -201,6 +202,7 @@ def _plan_copies(
             f"drop {count - augmentation.max_images:,}."
         )
     before = sum(image.split == "train" for image in images)
+    before += sum(outcome.is_moved for outcome in by_split["train"])
     wanted = augmentation.count_wanted(before, len(by_split["val"]))
     if count >= wanted:
         return {}

@@ -1,8 +1,8 @@
 """Which images of val move to train, where the user allows it.
 
-Groups of duplicates lie on a circle, each where its content puts it. Val keeps those on an arc, and the seed says where
-the arc begins: consecutive seeds have arcs side by side, so that 1 / (1 - share) of them keep each image once. So an
-image's choice depends on no other image, unless its class would have too few left.
+Pictures lie on a circle, each where its bytes put it. Val keeps those on an arc, and the seed says where the arc
+begins: consecutive seeds have arcs side by side, so that 1 / (1 - share) of them keep each image once. So an image's
+choice depends on no other image, unless it has near duplicates or its class would have too few left.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from components.curate.reading import SourceImage
 from components.shared.formats.examples import CURATED_SPLITS
 
-LEAST_OF_CLASS = 10  # images that val keeps of each class, or all it has; of fewer, one is more than 0.1 of the recall
+LEAST_OF_CLASS = 10  # images of each class that the move leaves in val, or all; of fewer, one is over 0.1 of the recall
 
 
 def choose_moving(
@@ -23,10 +23,12 @@ def choose_moving(
     group: Callable[[SourceImage], str],
     disputed: Collection[str],
 ) -> set[str]:
-    """Chooses the images of val that move to train, in whole groups of duplicates.
+    """Chooses the images of val that move to train, all copies of a file together.
 
-    Groups stay that have an image in train or test, since then these would be the same on both sides; those with
-    several labels, of which a person is to choose; and what people disagree about.
+    Images stay that have a copy or a near duplicate in train, or a copy in test, since then these would be the same on
+    both sides; copies with several labels, of which a person is to choose; and what people disagree about. Near
+    duplicates stay in val as well: if a later version dropped one of them, a comparison, which knows by the bytes what
+    a model learned from, would measure on a picture that the model knows.
 
     Args:
         images: All images of the data version.
@@ -46,7 +48,7 @@ def choose_moving(
             groups[group(image)].append(image)
     candidates = []  # with their distance from the beginning of the arc
     for twins in groups.values():
-        distance = (_place(twins) - seed * (1 - share)) % 1
+        distance = (_place(twins[0]) - seed * (1 - share)) % 1
         if distance >= 1 - share and _may_move(twins, fixed):
             candidates.append((distance, twins))
     left = Counter(image.label for image in images if image.split == "val")
@@ -60,11 +62,10 @@ def choose_moving(
 
 
 def _may_move(twins: list[SourceImage], fixed: Collection[str]) -> bool:
-    is_alike = len({(twin.split, twin.label) for twin in twins}) == 1
-    return is_alike and twins[0].split == "val" and not any(twin.sha256 in fixed for twin in twins)
+    is_alike = len({(twin.split, twin.label, twin.sha256) for twin in twins}) == 1
+    return is_alike and twins[0].split == "val" and twins[0].sha256 not in fixed
 
 
-def _place(twins: list[SourceImage]) -> float:
-    """Returns the place of a group on the circle, 0 to 1, by its content; other divisions by content are others."""
-    first = min(twin.sha256 for twin in twins)
-    return int.from_bytes(hashlib.sha256(f"val_to_train:{first}".encode()).digest()[:6], "big") / 2**48
+def _place(image: SourceImage) -> float:
+    """Returns the place of a picture on the circle, 0 to 1, by its content; other divisions by content are others."""
+    return int.from_bytes(hashlib.sha256(f"val_to_train:{image.sha256}".encode()).digest()[:6], "big") / 2**48

@@ -108,9 +108,7 @@ def plan_outcomes(
 
     The policy leaves alone what people leave undecided because they disagree, and all copies and near duplicates of it.
 
-    What moves from val to train counts as train from the start. Of a group of duplicates that moves, every picture is
-    in the new version or none is, so that a comparison knows by the bytes from which images of val the new model
-    learned.
+    What moves from val to train counts as train from the start.
 
     Exact and near duplicates of val images, and exact ones of test images, are dropped from train, so that val and test
     stay uncontaminated. That includes val images that are dropped now, since the models of both versions are compared
@@ -135,36 +133,29 @@ def plan_outcomes(
     disputes = _list_disputes(people)
     group = _group_by_issue(issues)
 
-    def decide(moving: Collection[str]) -> list[Outcome]:
-        return [
-            _decide(
-                _start(image, moving),
-                issues.get(image.filename),
-                people=people,
-                labels=labels,
-                disputes=disputes,
-                policy=policy,
-            )
-            for image in images
-        ]
-
     moving = _choose_moving(images, policy, group=group, disputes=disputes)
-    outcomes = decide(moving)
-    if parted := _find_parted(outcomes, moving, group):
-        moving -= parted
-        outcomes = decide(moving)
+    outcomes = [
+        _decide(
+            _start(image, moving),
+            issues.get(image.filename),
+            people=people,
+            labels=labels,
+            disputes=disputes,
+            policy=policy,
+        )
+        for image in images
+    ]
     _check_audit(outcomes, policy, moving)
     outcomes = _separate_from_test(outcomes)
     outcomes = _change_groups(outcomes, group, lambda twins: _separate_from_val(twins, people.decisions))
     if policy.duplicates == "drop":
         outcomes = _change_groups(
             outcomes,
-            # Of what has moved only exact copies are dropped: a near duplicate would be missing in the new train split.
-            lambda image: image.sha256 if image.filename in moving else group(image),
+            group,
             lambda twins: _keep_one(twins, issues, people=people.decisions, disputes=disputes, splits=policy.splits),
         )
     _check_dropped(outcomes, issues, policy, moving)
-    outcomes = _fill_val(outcomes, group, classes)
+    outcomes = _fill_val(outcomes, group, classes, disputes)
     return [_tell_moved(outcome, policy) if outcome.image.filename in moving else outcome for outcome in outcomes]
 
 
@@ -192,20 +183,6 @@ def _choose_moving(
 
 def _start(image: SourceImage, moving: Collection[str]) -> Outcome:
     return Outcome(image, "train" if image.filename in moving else image.split, image.label)
-
-
-def _find_parted(outcomes: list[Outcome], moving: Collection[str], group: Callable[[SourceImage], str]) -> set[str]:
-    """Finds the moving groups of near duplicates of which some images would stay in the new version and others not."""
-    groups = defaultdict(list)
-    for outcome in outcomes:
-        if outcome.image.filename in moving:
-            groups[group(outcome.image)].append(outcome)
-    parted: set[str] = set()
-    for twins in groups.values():
-        left = {twin.image.sha256 for twin in twins if twin.split}
-        if left and left != {twin.image.sha256 for twin in twins}:
-            parted.update(twin.image.filename for twin in twins)
-    return parted
 
 
 def _tell_moved(outcome: Outcome, policy: Policy) -> Outcome:
@@ -356,10 +333,10 @@ def _keep_one(
         return twins
     conflicting = len({twin.label for twin in left}) > 1
 
-    def rank(twin: Outcome) -> tuple[bool, float, CopyOrder, int]:
-        issue = issues[twin.image.filename]
-        likely = issue.probabilities.get(twin.label, 0.0) if conflicting else 0.0
-        return (twin.image.filename not in people, -likely, twin.image.copy_order, issue.rank)
+    def rank(twin: Outcome) -> tuple[bool, float, CopyOrder, str]:
+        filename = twin.image.filename
+        likely = issues[filename].probabilities.get(twin.label, 0.0) if conflicting else 0.0
+        return (filename not in people, -likely, twin.image.copy_order, filename)
 
     best = min(left, key=rank)
     why = f"{best.image.filename} is the same picture{', as ' + best.label if conflicting else ''}."
@@ -369,11 +346,13 @@ def _keep_one(
     ]
 
 
-def _fill_val(outcomes: list[Outcome], group: Callable[[SourceImage], str], classes: list[str]) -> list[Outcome]:
+def _fill_val(
+    outcomes: list[Outcome], group: Callable[[SourceImage], str], classes: list[str], disputes: Collection[str]
+) -> list[Outcome]:
     """Moves some training images to val for each class of which val has none."""
     for name in classes:
         if not any((outcome.split, outcome.label) == ("val", name) for outcome in outcomes):
-            outcomes = _move_to_val(outcomes, group, name)
+            outcomes = _move_to_val(outcomes, group, name, disputes)
     counts = Counter((outcome.split, outcome.label) for outcome in outcomes)
     for name in classes:
         for split in CURATED_SPLITS:
@@ -385,18 +364,27 @@ def _fill_val(outcomes: list[Outcome], group: Callable[[SourceImage], str], clas
     return outcomes
 
 
-def _move_to_val(outcomes: list[Outcome], group: Callable[[SourceImage], str], name: str) -> list[Outcome]:
-    """Moves whole groups of duplicates, those with the smallest hash first, and leaves one group in train."""
+def _move_to_val(
+    outcomes: list[Outcome], group: Callable[[SourceImage], str], name: str, disputes: Collection[str]
+) -> list[Outcome]:
+    """Moves whole groups of duplicates, those with the smallest hash first, and leaves one group in train.
+
+    What people disagree about stays in train.
+    """
+
+    def is_disputed(twins: list[Outcome]) -> bool:
+        return any(twin.image.sha256 in disputes for twin in twins)
+
     groups = defaultdict(list)
     for outcome in outcomes:
         if outcome.split == "train":
             groups[group(outcome.image)].append(outcome)
     candidates = [twins for twins in groups.values() if any(twin.label == name for twin in twins)]
-    candidates.sort(key=lambda twins: min(twin.image.sha256 for twin in twins))
+    candidates.sort(key=lambda twins: (is_disputed(twins), min(twin.image.sha256 for twin in twins)))
     wanted = MOVED * sum(twin.label == name for twins in candidates for twin in twins)
     moved: dict[SourceImage, Outcome] = {}
     for twins in candidates[:-1]:
-        if sum(outcome.label == name for outcome in moved.values()) >= wanted:
+        if is_disputed(twins) or sum(outcome.label == name for outcome in moved.values()) >= wanted:
             break
         for twin in twins:
             why = f"{twin.why} val had no {name} left.".strip()

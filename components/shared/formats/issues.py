@@ -14,7 +14,7 @@ KINDS = {
     "label": "Another label fits better",
     "blank": "No ink, or one plain colour",
     "fragmented": "Ink in many parts: broken strokes, dust, or more than one drawing",
-    "faded": "Ink hardly darker than its paper",
+    "faded": "Ink that hardly stands out from its paper",
     "framed": "A frame around the ink",
     "cut": "Ink that runs into the edge of the picture",
     "crowded": "Far more strokes than is usual for their label: more than one drawing, a scribble, or a dirty page",

@@ -32,12 +32,15 @@ def rank(
     *,
     splits: Sequence[str] = (),
     groups: Sequence[int] = (),
+    sizes: Sequence[int] = (),
 ) -> list[Issue]:
     """Ranks images of i by their states and the probability that they are one, and as many good ones of v."""
     count = len(states)
     images = [
-        AuditedImage(f"{n:064x}", f"{split}/i/{n}.png", split, 0, False, state, CopyOrder(0, False, n))
-        for n, (state, split) in enumerate(zip(states, splits or ["train"] * count, strict=True))
+        AuditedImage(f"{n:064x}", f"{split}/i/{n}.png", split, 0, False, state, CopyOrder(0, False, size))
+        for n, (state, split, size) in enumerate(
+            zip(states, splits or ["train"] * count, sizes or range(count), strict=True)
+        )
     ]
     others = [image._replace(sha256=f"{1000 + n:064x}", label=1, state=USUAL) for n, image in enumerate(images)]
     images += [image._replace(filename=image.filename.replace("/i/", "/v/")) for image in others]
@@ -73,12 +76,29 @@ def test_sure_states_come_first_and_the_others_by_their_doubt_and_a_bonus() -> N
     ]
     assert [issue.why for issue in (*ranked[:4], ranked[7])] == [
         "Its ink is in about 20 parts.",
-        "Its ink is hardly darker than its paper, beside that of the others.",
+        "Its ink hardly stands out from its paper.",
         "It has a frame around its ink.",
         "It looks like v, not like i. Its ink runs into the left edge.",
         "Its ink runs into the left edge. It has far more strokes side by side than the others of its label.",
     ]
     assert {issue.action for issue in ranked if issue.kinds} == {"look", "relabel"}
+
+
+def test_the_state_of_a_copy_does_not_hide_that_it_is_one() -> None:
+    ranked = rank([CUT, *[USUAL] * 19], [0.99] * 20, groups=[0, 0, *range(2, 20)])
+    said = {issue.filename: (issue.kinds, issue.action, issue.why) for issue in ranked if issue.kinds}
+    assert said == {
+        "train/i/0.png": (
+            ("cut", "near_duplicate"),
+            "look",
+            "Its ink runs into the left edge. It is train/i/1.png again, apart from its place on the page.",
+        ),
+        "train/i/1.png": (
+            ("near_duplicate",),
+            "keep_one",
+            "It is train/i/0.png again, apart from its place on the page.",
+        ),
+    }
 
 
 def test_pictures_that_are_no_ink_have_no_state() -> None:
@@ -97,7 +117,7 @@ def test_states_change_nothing_that_the_policy_does(data: st.DataObject) -> None
     thresholds = st.floats(0, 1) | st.sampled_from([0.3, 0.5, 0.6, 0.7])
     states = draw(st.sampled_from([USUAL, USUAL, USUAL, FRAGMENTED, FADED, FRAMED, CUT, CROWDED, BOTH]))
     probabilities, groups = draw(shares), draw(st.integers(0, count - 1))
-    splits = draw(st.sampled_from(["train", "train", "val"]))
+    splits, sizes = draw(st.sampled_from(["train", "train", "val"])), draw(st.integers(0, 2))
     policy = Policy(
         ["train", "val"],
         *[data.draw(thresholds) for _ in range(3)],
@@ -106,7 +126,7 @@ def test_states_change_nothing_that_the_policy_does(data: st.DataObject) -> None
     )
 
     def plan(states: list[PictureState]) -> Any:
-        issues = rank(states, probabilities, splits=splits, groups=groups)
+        issues = rank(states, probabilities, splits=splits, groups=groups, sizes=sizes)
         images = [
             SourceImage(
                 issue.filename,
@@ -114,7 +134,7 @@ def test_states_change_nothing_that_the_policy_does(data: st.DataObject) -> None
                 issue.split,
                 issue.label,
                 ".png",
-                CopyOrder(0, False, int(issue.sha256, 16)),
+                CopyOrder(0, False, sizes[int(issue.sha256, 16) % 1000]),
                 aspect_ratio=1,
                 ink_fraction=0,
                 contrast=0,

@@ -142,13 +142,40 @@ def test_what_many_pictures_have_is_how_they_were_made() -> None:
     framed, cut = usual._replace(framed=True), usual._replace(cut=2.0, side="left")
     assert list_named([*[usual] * 8, framed, cut], [0] * 10) == {8: ("framed",), 9: ("cut",)}
     assert list_named([*[usual] * 6, *[framed] * 3, cut], [0] * 10) == {9: ("cut",)}
+    fragmented = usual._replace(parts=20.0)
+    assert list_named([*[usual] * 8, *[fragmented] * 2], [0] * 10) == dict.fromkeys((8, 9), ("fragmented",))
+    assert list_named([*[usual] * 7, *[fragmented] * 3], [0] * 10) == {}
+
+
+@pytest.mark.parametrize("kind", ["framed", "cut", "faded"])
+def test_what_most_pictures_of_a_label_have_is_how_it_is_made(kind: str) -> None:
+    usual = measure(draw_page())
+    state = {
+        "framed": usual._replace(framed=True),
+        "cut": usual._replace(cut=2.0, side="left"),
+        "faded": usual._replace(contrast=usual.contrast / 3),
+    }[kind]
+    circled = [*[state] * 6, *[usual] * 2]
+    letters = [*[usual] * 60, state]
+    assert list_named([*circled, *letters], [0] * 8 + [1] * 61) == {68: (kind,)}
+    few = [*[state] * 4, *[usual] * 2]
+    assert list_named([*few, *letters], [0] * 6 + [1] * 61) == dict.fromkeys((0, 1, 2, 3, 66), (kind,))
+    half = [*[state] * 6, *[usual] * 6]
+    found = list_named([*half, *letters], [0] * 12 + [1] * 61)
+    assert found == dict.fromkeys((0, 1, 2, 3, 4, 5, 72), (kind,))
+
+
+def test_blank_pages_do_not_say_what_is_usual_for_a_label() -> None:
+    usual = measure(draw_page())
+    word = usual._replace(parts=8.0)
+    assert list_named([*[NO_INK] * 9, usual, usual], [0] * 11) == {}
+    assert list_named([*[NO_INK] * 9, word, word, *[usual] * 40], [0] * 11 + [1] * 40) == {}
 
 
 def test_each_state_has_its_own_words() -> None:
     state = PictureState(parts=13.7, contrast=40.0, cut=2.0, side="left", strokes=9.0, framed=True)
     assert describe_states((), state) == ""
     assert describe_states(("crowded", "cut", "framed", "faded", "fragmented"), state) == (
-        "Its ink is in about 14 parts. Its ink is hardly darker than its paper, beside that of the others. It has a"
-        " frame around its ink. Its ink runs into the left edge. It has far more strokes side by side than the others"
-        " of its label."
+        "Its ink is in about 14 parts. Its ink hardly stands out from its paper. It has a frame around its ink. Its ink"
+        " runs into the left edge. It has far more strokes side by side than the others of its label."
     )

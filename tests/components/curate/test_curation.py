@@ -722,7 +722,8 @@ def test_a_share_of_val_moves_and_stays_there_in_the_next_turn(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("components.curate.moving.LEAST_OF_CLASS", 1)
+    for module in ("moving", "curation"):
+        monkeypatch.setattr(f"components.curate.{module}.LEAST_OF_CLASS", 1)
     found = curate(inputs, tmp_path / "first", policy=POLICY._replace(val_to_train=0.5))
     moved = {name: row for name, row in found.changes.items() if row["action"] == "moved"}
     assert 2 < len(moved) < 11
@@ -741,7 +742,11 @@ def test_a_share_of_val_moves_and_stays_there_in_the_next_turn(
     sources = {image.source_filename for image in found.manifest.values() if image.seed is not None}
     assert moved.keys() <= sources, "they are augmented as images of train"
     said = f"Images that move to train: {len(moved)} of the {len(of_val)} of val."
-    assert f"curate: {said} At least 10 of each class stay there, or all there are" in capsys.readouterr().out
+    why = (
+        " At least 1 of each class, or all there are, are left there by the move, before images are dropped; so are"
+        " those with a near duplicate, or with a copy in train or test."
+    )
+    assert f"curate: {said}{why}\n" in capsys.readouterr().out
     page = Page(found.folder / "report")
     assert said in " ".join(page.text.split())
     assert f"{len(moved)} moved {len(moved)} to train" in " ".join(page.text.split())
@@ -757,6 +762,23 @@ def test_a_share_of_val_moves_and_stays_there_in_the_next_turn(
         name for name in found.images if not is_augmented(name)
     }
     assert "that move to train" not in Page(second.folder / "report").text
+
+
+def test_what_moves_is_augmented_beside_the_images_of_train(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.curate.moving.LEAST_OF_CLASS", 1)
+    policy = Policy([], 2.0, 2.0, 2.0, "keep")
+    of_train = sum(name.startswith("train/") for name in curate(inputs, tmp_path / "none", policy=policy).changes)
+    for share in (0.0, 0.5):
+        found = curate(
+            inputs,
+            tmp_path / f"{share}",
+            policy=policy._replace(val_to_train=share),
+            augment_to=-1,
+            augment_times=3.0,
+        )
+        assert found.counts["train_images"] == 3 * (of_train + found.counts["moved"])
 
 
 # --- cleaning ----------------------------------------------------------------------------------
