@@ -26,6 +26,7 @@ LEAST_RANGE = 0.1  # of the upper quartile; the interquartile range of images th
 COMMON = 0.2  # share of the images; a state that more are in is how they are made, and no fault
 COMMON_IN_LABEL = 0.5  # likewise of the images of a label, such as circled digits beside plain ones
 LEAST_COMMON = 5  # images of a label; fewer in a state do not say that the label is made so
+MOST_OUTLINES = 2000  # of the parts and holes of a drawing, dusty pages included
 SIDES = ("top", "bottom", "left", "right")
 
 
@@ -62,7 +63,7 @@ def measure_state(gray: NDArray[np.uint8], ink: NDArray[np.bool_]) -> PictureSta
         cut=cut,
         side=side,
         strokes=_measure_strokes(crop_ink(ink, SPECKS)),
-        framed=_is_framed(mask),
+        framed=not _is_noise(mask, len(areas)) and _is_framed(mask),
     )
 
 
@@ -111,6 +112,11 @@ def _measure_strokes(box: NDArray[np.bool_]) -> float:
         return 0.0
     begun = np.count_nonzero(box[:, 1:] & ~box[:, :-1]) + np.count_nonzero(box[:, 0])
     return begun / box.shape[0] * box.shape[1] / box.shape[0]
+
+
+def _is_noise(mask: NDArray[np.uint8], parts: int) -> bool:
+    """Whether the ink has more parts and holes than any drawing: their outlines would take minutes to follow."""
+    return bool(parts + cv2.connectedComponents(1 - mask, connectivity=4)[0] > MOST_OUTLINES)
 
 
 def _is_framed(mask: NDArray[np.uint8]) -> bool:

@@ -28,6 +28,7 @@ class Gain(NamedTuple):
     low: float  # this and the next bound what other images would show
     high: float
     margin: float | None  # the change and this to both sides bound what other seeds would show; None with one seed
+    is_of_length: bool  # whether the new model was trained longer, and that alone may be why
 
     @property
     def is_beyond_seed(self) -> bool:
@@ -68,10 +69,11 @@ class Turn(NamedTuple):
 def read_gain(comparison: Comparison) -> Gain:
     """How the accuracy changed: with several seeds the mean, and else that of the two models."""
     figures = comparison["splits"]["val"]  # there is one, since no training does without
+    is_of_length = comparison.get("length_may_explain", False)
     if seeds := figures.get("seeds"):
-        return Gain(seeds["change"], seeds["low"], seeds["high"], seeds["margin"])
+        return Gain(seeds["change"], seeds["low"], seeds["high"], seeds["margin"], is_of_length)
     accuracy = figures["accuracy"]
-    return Gain(accuracy["change"], accuracy["low"], accuracy["high"], None)
+    return Gain(accuracy["change"], accuracy["low"], accuracy["high"], None, is_of_length)
 
 
 def describe_gain(number: int, turn: Turn) -> str:
@@ -83,11 +85,12 @@ def describe_gain(number: int, turn: Turn) -> str:
         return f"Turn {number} brought no gain beyond the seed {across_seeds}, so this is the last."
     if not gain.is_real:
         return f"Turn {number} brought no gain beyond the choice of images {across_images}, so this is the last."
+    length = "; but the new model was trained longer, and that alone may be why" if gain.is_of_length else ""
     if gain.margin is not None:
-        return f"Turn {number} brought a gain beyond the seed and the choice of images {across_seeds}."
+        return f"Turn {number} brought a gain beyond the seed and the choice of images {across_seeds}{length}."
     return (
         f"Turn {number} brought a gain beyond the choice of images {across_images}; with one seed, the seed alone may"
-        " explain it."
+        f" explain it{length}."
     )
 
 

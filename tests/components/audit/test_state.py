@@ -89,6 +89,12 @@ def test_a_frame_may_touch_its_numeral() -> None:
     assert measure(page).framed
 
 
+def test_noise_is_no_frame_and_takes_no_time() -> None:
+    """Its parts and holes have so many outlines that to follow them would take minutes."""
+    noise = np.random.default_rng(1).integers(0, 256, (2000, 2000), np.uint8)
+    assert not measure_state(noise, noise < 128).framed
+
+
 def test_bars_over_and_under_a_numeral_are_no_frame() -> None:
     page = draw_page()
     page[27:30, 30:85] = page[70:73, 30:85] = 20

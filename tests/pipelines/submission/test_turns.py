@@ -99,6 +99,15 @@ def test_only_a_gain_on_val_beyond_chance_is_followed_by_another_turn(
     assert turn.gain.is_real == ("no gain" not in sentence)
 
 
+def test_that_a_longer_training_may_be_why_is_told_with_the_gain(tmp_path: Path):
+    longer: Comparison = {**compare(val=across_seeds(0.371, 0.223)), "length_may_explain": True}
+    turn = Turn("run-1", tmp_path, "data", longer, longer)
+    assert describe_gain(1, turn) == (
+        "Turn 1 brought a gain beyond the seed and the choice of images (+0.371 ± 0.223 on val); but the new model was"
+        " trained longer, and that alone may be why."
+    )
+
+
 def test_a_comparison_of_before_there_were_seeds_is_one_of_one_seed():
     assert str(read_gain(COMPARISON)) == "+0.250 (-0.100…+0.400)"
 
