@@ -28,7 +28,7 @@ class Gain(NamedTuple):
     low: float  # this and the next bound what other images would show
     high: float
     margin: float | None  # the change and this to both sides bound what other seeds would show; None with one seed
-    is_of_length: bool  # whether the new model was trained longer, and that alone may be why
+    is_of_length: bool  # whether the lengths of the trainings differ, and that alone may be why
 
     @property
     def is_beyond_seed(self) -> bool:
@@ -85,7 +85,7 @@ def describe_gain(number: int, turn: Turn) -> str:
         return f"Turn {number} brought no gain beyond the seed {across_seeds}, so this is the last."
     if not gain.is_real:
         return f"Turn {number} brought no gain beyond the choice of images {across_images}, so this is the last."
-    length = "; but the new model was trained longer, and that alone may be why" if gain.is_of_length else ""
+    length = "; but the lengths of the trainings differ, and that alone may be why" if gain.is_of_length else ""
     if gain.margin is not None:
         return f"Turn {number} brought a gain beyond the seed and the choice of images {across_seeds}{length}."
     return (

@@ -94,7 +94,7 @@ def test_the_turns_end_with_the_first_that_brings_no_gain(turns: Turns):
     assert first["low"] > 0
     assert second["change"] <= second["margin"]
     shown = [f"({each['change']:+.3f} ± {each['margin']:.3f} on val)" for each in (first, second)]
-    longer = "but the new model was trained longer, and that alone may be why"  # twice, and val has not settled
+    longer = "but the lengths of the trainings differ, and that alone may be why"  # twice, and val has not settled
     assert f"\nTurn 1 brought a gain beyond the seed and the choice of images {shown[0]}; {longer}.\n" in turns.output
     assert f"\nTurn 2 brought no gain beyond the seed {shown[1]}, so this is the last.\n" in turns.output
     curated = os.path.relpath(turns.runs[0].artifact("curate", "data"), turns.workplace)

@@ -103,8 +103,8 @@ def test_that_a_longer_training_may_be_why_is_told_with_the_gain(tmp_path: Path)
     longer: Comparison = {**compare(val=across_seeds(0.371, 0.223)), "length_may_explain": True}
     turn = Turn("run-1", tmp_path, "data", longer, longer)
     assert describe_gain(1, turn) == (
-        "Turn 1 brought a gain beyond the seed and the choice of images (+0.371 ± 0.223 on val); but the new model was"
-        " trained longer, and that alone may be why."
+        "Turn 1 brought a gain beyond the seed and the choice of images (+0.371 ± 0.223 on val); but the lengths of"
+        " the trainings differ, and that alone may be why."
     )
 
 
