@@ -9,8 +9,8 @@ is measured on the untouched val images and on the test images; its accuracy on 
 Finished trainings are kept in --out: run it again to continue.
 
 The variant moved is a cross-validation, which costs --folds trainings for each seed: all parts of val but one move to
-train, without near duplicates, which always stay, and the model is measured on that one. Its val is the accuracy on the images of all
-parts, each by the model that did not learn from it; its test, that of the single models.
+train, without near duplicates, which always stay, and the model is measured on that one. Its val is the accuracy on
+the images of all parts, each by the model that did not learn from it; its test, that of the single models.
 """
 
 import argparse
