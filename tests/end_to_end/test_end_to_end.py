@@ -257,7 +257,7 @@ def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):
     given = training.summary["stages"]["train"]["parameters"]
     named = {"model": "resnet", "optimizer": "Adam", "loss": "SparseCategoricalCrossentropy"}
     assert metrics["settings"] == {**{name: given[name] for name in metrics["settings"] if name not in named}, **named}
-    assert given.keys() - metrics["settings"].keys() == {"learning_rate_schedule"}  # there is none
+    assert given.keys() - metrics["settings"].keys() == {"learning_rate_schedule", "seeds"}  # there is none, and one
     for split in ("val", "test"):
         rows = [row for row in training.predictions() if row["split"] == split]
         pairs = Counter((row["label"], row["prediction"]) for row in rows)
