@@ -7,13 +7,14 @@ from components.shared.formats.training import Epoch
 from components.shared.summary import count
 
 LAST = 0.2  # share of the epochs that is compared with as many before them
+ENOUGH = 4  # epochs of each part; with fewer, that no rise is seen does not say that there is none
 LEAST = 0.01  # of accuracy; a smaller rise over so many epochs is none that matters
 ERRORS = 2  # standard errors that the mean must have risen by; epochs jump by less without rising
 
 
 def has_settled(history: Sequence[Epoch]) -> bool:
-    """Whether the accuracy on val has come to rest at the end; False also if the epochs are too few to tell."""
-    return not describe_rise(history)
+    """Whether the accuracy on val has come to rest at the end; False also if the epochs are too few to be sure."""
+    return round(LAST * len(history)) >= ENOUGH and not describe_rise(history)
 
 
 def describe_rise(history: Sequence[Epoch]) -> str:

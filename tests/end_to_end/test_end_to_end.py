@@ -189,7 +189,7 @@ def test_summary_holds_states_parameters_and_every_artifact(training: Run, tiny:
         "loss": {"class_name": "SparseCategoricalCrossentropy"},
     }
     # from the command, a config and defaults
-    assert train == {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7, **of_keras}
+    assert train == {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7, "seeds": 1, **of_keras}
     assert summary["stages"]["validate"]["parameters"]["severity"] == {"schema": "warning"}
     assert summary["stages"]["ingest"]["parameters"]["classes"] == CLASSES
 

@@ -51,9 +51,10 @@ def test_too_few_epochs_to_tell_are_told(accuracies: list[float], epochs: str) -
 @pytest.mark.parametrize(
     ("accuracies", "settled"),
     [
-        ([0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], True),
+        ([0.1, 0.5, 0.7, 0.8, *[0.9] * 16], True),
+        ([0.1, 0.5, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], False),  # too few to be sure
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.71, 0.80, 0.81], False),
-        ([0.9] * 7, False),  # too few to tell
+        ([0.9] * 7, False),
     ],
 )
 def test_a_training_has_settled_if_that_can_be_told(accuracies: list[float], settled: bool) -> None:
