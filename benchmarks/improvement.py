@@ -8,9 +8,10 @@ is likelier of another class (strict), each with the settings of --config and ea
 is measured on the untouched val images and on the test images; its accuracy on its own val split is shown next to it.
 Finished trainings are kept in --out: run it again to continue.
 
-The variant moved is a cross-validation, which costs --folds trainings for each seed: all parts of val but one move to
-train, without near duplicates, which always stay, and the model is measured on that one. Its val is the accuracy on
-the images of all parts, each by the model that did not learn from it; its test, that of the single models.
+The variant moved is a cross-validation, which costs --folds trainings for each seed. In each fold, all parts of val but
+one move to train (near duplicates always stay), and the model is measured on the part that stayed. Its accuracy on val
+pools all parts, so that each image is judged by a model that has not learned from it; its accuracy on test is the mean
+of the folds' models.
 """
 
 import argparse

@@ -221,9 +221,11 @@ def read_images(examples: ExampleSet, content: str) -> AuditInput:
     images, views = [], []
     for (split, example, picture), print_ in zip(_decode_audited(examples), fingerprints, strict=True):
         blank = not print_.ink_height if is_ink else is_plain(picture)
-        gray = convert_to_gray(picture)
-        ink = find_ink(gray) if is_ink else None
-        state = NO_INK if ink is None else measure_state(gray, ink)
+        ink, state = None, NO_INK
+        if is_ink:
+            gray = convert_to_gray(picture)
+            ink = find_ink(gray)
+            state = measure_state(gray, ink)
         images.append(
             AuditedImage(example.sha256, example.filename, split, example.label, blank, state, example.copy_order)
         )

@@ -383,7 +383,7 @@ def _compare_accuracy(pairs: pd.DataFrame, bootstrap: Bootstrap) -> AccuracyChan
 
 
 def _find_right(pairs: pd.DataFrame, version: str) -> NDArray[np.bool_]:
-    """Whether each model of a version is right, that of the first seed first, bool [models, images]."""
+    """Whether each model of a version is right on each image, bool [models, images]; the first seed comes first."""
     return np.array([pairs[name] == pairs[columns.LABEL] for name in list_models(pairs, version)])
 
 

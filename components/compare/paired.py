@@ -82,10 +82,10 @@ def compare_classes(
 def compare_seeds(before: Array, after: Array, bootstrap: Bootstrap) -> SeedChange | None:
     """Measures how the mean accuracy over the seeds changes, and what other seeds or other images might have shown.
 
-    What the seed changes is that of the training alone: the images that an augmentation drew are the same for all. The
-    seeds are compared by Welch's t-test and interval, which assume nothing of how much the seeds of either version
-    differ (Welch, Biometrika 34, 1947); that trainings with the same seed are not paired loses little, since other
-    images soon lead to other weights. The images are resampled as above, by their share of right models.
+    Only the seed of the training varies; the copies that augmentation drew are the same for every model. The seeds are
+    compared by Welch's t-test and interval, which do not assume that the seeds of both versions vary equally (Welch,
+    Biometrika 34, 1947). Trainings with the same seed are not treated as pairs, which loses little, since other images
+    soon lead to other weights. The images are resampled as above, each with the share of the models that are right.
 
     Args:
         before: Whether each model of the first version is right, bool [models, images].
@@ -113,7 +113,7 @@ def compare_seeds(before: Array, after: Array, bootstrap: Bootstrap) -> SeedChan
 
 
 def _round(figure: float) -> float:
-    """The figure without the last digits, which depend on the order of a sum, so that no change is exactly 0."""
+    """Rounds off the digits that depend on the order of summation, so that equal accuracies differ by exactly 0."""
     return round(float(figure), 12) + 0.0  # not -0.0
 
 
@@ -179,7 +179,7 @@ def _summarize(before: Array, after: Array, bootstrap: Bootstrap) -> FigureChang
 
 
 def _bound(changes: Array, bootstrap: Bootstrap) -> tuple[float, float]:
-    """The percentile interval of changes, the first of which is that of the images, and the others of resamples."""
+    """The percentile interval of the resampled changes; the first value, the observed change, is left out."""
     tail = (1 - bootstrap.confidence_level) / 2
     low, high = np.nanquantile(changes[1:], [tail, 1 - tail])
     return float(low), float(high)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from components.shared.errors import UserError
 from components.shared.formats.comparison import ClassChange, ClassCounts, Comparison, FigureChange, list_notes
 from components.shared.formats.examples import ExampleSet
-from components.shared.formats.training import Settings
+from components.shared.formats.training import find_changed_settings
 from components.shared.report import render_svg, write_report
 from components.shared.thumbnails import draw_thumbnails
 
@@ -48,17 +48,9 @@ def write_comparison_report(output: str, examples: ExampleSet, comparison: Compa
         galleries=galleries,
         pictures=pictures,
         settings_before=comparison["before"]["settings"],
-        settings_changed=_find_changed_settings(comparison["before"]["settings"], comparison["after"]["settings"]),
+        settings_changed=find_changed_settings(comparison["before"]["settings"], comparison["after"]["settings"]),
         data_totals={split: _sum_counts(counts.values()) for split, counts in comparison["data"]["images"].items()},
     )
-
-
-def _find_changed_settings(before: Settings, after: Settings) -> dict[str, tuple[object, object]]:
-    return {
-        name: (before.get(name, "not set"), after.get(name, "not set"))
-        for name in {**before, **after}
-        if before.get(name) != after.get(name) and name != "seeds"  # of which the sentences tell
-    }
 
 
 def _sum_counts(of_classes: Collection[ClassCounts]) -> ClassCounts:

@@ -1,7 +1,7 @@
 """The summary of evaluate: how good the model is, and on which class it is worst."""
 
 from components.shared.formats.evaluation import Evaluation, SplitFigures, list_measured_splits
-from components.shared.seeds import format_seeds
+from components.shared.seeds import describe_seeds
 from components.shared.summary import count, write_summary
 
 
@@ -16,7 +16,7 @@ def write_evaluation_summary(output: str, evaluation: Evaluation) -> None:
     figures: dict[str, str | float] = {}
     for split, of_split in measured.items():
         figures |= {
-            **_describe_seeds(split, of_split),
+            **describe_seeds(split, of_split.get("accuracies", [])),
             f"macro F1 on {split}": of_split["macro_f1"],
             f"the class of {split} with the lowest recall": _describe_worst(of_split),
         }
@@ -33,11 +33,6 @@ def _describe_accuracy(split: str, figures: SplitFigures) -> str:
     low, high = figures["accuracy_interval"]
     images = count(figures["images"], "image")
     return f"{figures['accuracy']:.3f} on the {images} of {split} (95 % {low:.3f} to {high:.3f})"
-
-
-def _describe_seeds(split: str, figures: SplitFigures) -> dict[str, str]:
-    accuracies = figures.get("accuracies", [])
-    return {f"accuracy on {split} of {len(accuracies)} seeds": format_seeds(accuracies)} if accuracies else {}
 
 
 def _describe_worst(figures: SplitFigures) -> str:

@@ -26,3 +26,16 @@ def summarize_seeds(name: str, accuracies: Sequence[float]) -> dict[str, float]:
 def format_seeds(accuracies: Sequence[float]) -> str:
     """The mean, and in brackets the least and the highest: 0.912 (0.905 to 0.920)."""
     return f"{mean(accuracies):.3f} ({min(accuracies):.3f} to {max(accuracies):.3f})"
+
+
+def describe_seeds(split: str, accuracies: Sequence[float]) -> dict[str, str]:
+    """The line about several seeds in the summary of a stage; empty if there is one.
+
+    Args:
+        split: Where the accuracies were measured.
+        accuracies: One for each seed; none if there is one.
+
+    Returns:
+        What the figure is, with the figure.
+    """
+    return {f"accuracy on {split} of {len(accuracies)} seeds": format_seeds(accuracies)} if accuracies else {}

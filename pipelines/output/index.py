@@ -10,7 +10,7 @@ from urllib.parse import quote
 from components.shared.files import new_file
 from components.shared.formats.comparison import DIFFERENCES, Comparison, list_verdicts
 from components.shared.formats.evaluation import Evaluation, list_measured_splits
-from components.shared.formats.training import Settings
+from components.shared.formats.training import Settings, find_changed_settings
 from components.shared.seeds import format_seeds
 from pipelines.output.results import REPORTS, name_report
 
@@ -169,9 +169,9 @@ def _explain_comparison(figures: Evaluation, earlier: EarlierFigures) -> str:
 
 
 def _list_other_settings(now: Settings, before: Settings) -> str:
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name) and name != "seeds"]
     return ", ".join(
-        f"{name.replace('_', ' ')} {before.get(name, 'not set')} (now {now.get(name, 'not set')})" for name in names
+        f"{name.replace('_', ' ')} {earlier} (now {later})"
+        for name, (earlier, later) in find_changed_settings(before, now).items()
     )
 
 

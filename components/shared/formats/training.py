@@ -67,6 +67,23 @@ def parse_progress(text: str) -> Progress | None:
     return Progress(int(match[1]), int(match[2]), float(match[3])) if match else None
 
 
+def find_changed_settings(before: Settings, after: Settings) -> dict[str, tuple[object, object]]:
+    """Finds what differs between two trainings; how many seeds were trained changes none of their first models.
+
+    Args:
+        before: The settings of the one.
+        after: Those of the other.
+
+    Returns:
+        Both values of each setting that differs, "not set" where it is missing.
+    """
+    return {
+        name: (before.get(name, "not set"), after.get(name, "not set"))
+        for name in {**before, **after}
+        if before.get(name) != after.get(name) and name != "seeds"
+    }
+
+
 def write_training(folder: Path, training: Training) -> None:
     """Writes `training.json` into the model's folder."""
     write_document(folder / FILE, training)
