@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.watching import watch_run  # noqa: E402
 from components.shared.errors import command_line  # noqa: E402
 from components.shared.files import new_directory  # noqa: E402
-from components.shared.formats.changes import read_changes
+from components.shared.formats.changes import read_changes  # noqa: E402
 from components.shared.formats.examples import open_examples, parse_example  # noqa: E402
 from components.shared.formats.manifest import read_manifest  # noqa: E402
 from components.shared.formats.tfrecord import read_records  # noqa: E402
