@@ -14,6 +14,7 @@ def evaluate(
     batch_size: int,
     slice_bins: int,
     gallery_size: int,
+    beam_options: list,
     evaluation: Output[Artifact],
     predictions: Output[Dataset],
     metrics: Output[Metrics],
@@ -31,6 +32,7 @@ def evaluate(
         batch_size: The number of images that are predicted at once.
         slice_bins: The number of slices, with equally many images, into which each scalar is cut.
         gallery_size: The most images that a gallery of the report shows.
+        beam_options: Options of Apache Beam, each as --name=value.
         evaluation: A folder with evaluation.json: every figure, the data version and the settings of the training.
         predictions: A CSV file with a row per image; in each split those with the highest loss come first.
         metrics: The figures of val and test; with several seeds also the mean, least and highest accuracy. The metadata
@@ -55,6 +57,9 @@ def evaluate(
         batch_size=batch_size,
         slice_bins=slice_bins,
         gallery_size=gallery_size,
+        beam_options=beam_options,
+        model_uri=model.uri,
+        examples_uri=examples.uri,
         evaluation_output=evaluation.path,
         predictions_output=predictions.path,
         report_output=report.path,

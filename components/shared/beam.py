@@ -12,8 +12,9 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -25,6 +26,7 @@ from components.shared.errors import UserError, quote, shorten
 WITH_OWN_OPTIONS = ("PortableRunner", "FlinkRunner", "SparkRunner")
 # Beam logs the trace of an error that it also raises, and that may become a sentence.
 logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
+FAILED = "failed"  # a file in the work folder with the sentence that call_for_each raises
 UNCOMPRESSED = "uncompressed"  # one of Beam's CompressionTypes; without it Beam decides by the name of a file
 
 
@@ -44,6 +46,38 @@ def make_pipeline(options: list[str]) -> beam.Pipeline:
         return beam.Pipeline(options=_parse(options))
     except (ValueError, ImportError, AttributeError) as error:  # such as a runner that does not exist
         raise UserError(f"beam_options: {shorten(error)}.") from None
+
+
+def call_for_each(elements: Sequence[Any], function: Callable[..., None], *, options: list[str], work: str) -> None:
+    """Calls a function for each element, such as a shard, on whichever worker is free.
+
+    Args:
+        elements: What it is called for.
+        function: It takes an element, and may be called for one again, as when a worker was lost. What it makes it
+            writes to the work folder, so that the pipeline holds nothing.
+        options: Beam's options.
+        work: The address of the work folder.
+
+    Raises:
+        UserError: An option is wrong, or the function raised it.
+    """
+    with make_pipeline(options) as pipeline:
+        _ = pipeline | beam.Create(elements) | beam.Map(_call, function=function, work=work)
+    if exists(f"{work}/{FAILED}"):
+        with open_local_copy(f"{work}/{FAILED}") as path:
+            raise UserError(path.read_text(encoding="utf-8"))
+
+
+def _call(element: Any, *, function: Callable[..., None], work: str) -> None:
+    """Calls the function, unless it has failed; Beam would repeat what failed, and end with a stack trace."""
+    failed = f"{work}/{FAILED}"
+    if exists(failed):
+        return
+    try:
+        function(element)
+    except UserError as error:
+        with open_local_target(failed) as path:
+            path.write_text(str(error), encoding="utf-8")
 
 
 def choose_address(path: str, uri: str, options: list[str]) -> str:
@@ -107,13 +141,13 @@ def take(source: str, target: Path) -> None:
 
 @contextlib.contextmanager
 def open_local_copy(address: str) -> Iterator[Path]:
-    """Yields a path on this machine at which the file can be read."""
+    """Yields a path on this machine at which the file or folder can be read."""
     if not _is_remote(address):
         yield Path(address)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "copy"
-        _download(address, path)
+        take(address, path)
         yield path
 
 

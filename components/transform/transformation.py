@@ -1,11 +1,10 @@
 """TensorFlow Transform over Beam: analyse the train split, then apply the transform graph to every shard."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
@@ -18,8 +17,8 @@ from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 from tfx_bsl.public import tfxio
 
 from components.shared.beam import (
+    call_for_each,
     choose_address,
-    exists,
     make_pipeline,
     make_work_folder,
     open_local_copy,
@@ -46,7 +45,6 @@ from models.preprocessing import LABEL as MODEL_LABEL
 GRAPH = "graph"  # the folder below the work folder
 ApplyGraph = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # from serialized examples to transformed ones
 Preprocess = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
-FAILED = "failed"  # a file there, with the name of a shard that has an image which cannot be decoded
 
 
 def transform_examples(
@@ -86,8 +84,9 @@ def transform_examples(
             preprocess = _guard_preprocessing(fixed, model)
             _analyze(paths, preprocess, schema=parsed, beam_options=beam_options, work=work)
             print("transform: transforming all splits", flush=True)
-            _transform(names, examples=address, batch_size=batch_size, beam_options=beam_options, work=work)
-            _check_failure(work, examples)
+            # One shard per call, so that the order of the examples, and so every byte, is the same on any runner.
+            transform = partial(_transform_shard, examples=address, shown=examples, batch_size=batch_size, work=work)
+            call_for_each(names, transform, options=beam_options, work=work)
             take(f"{work}/{GRAPH}", graph)
             for name in names:
                 take(f"{work}/{name}", output / name)
@@ -155,30 +154,12 @@ def _analyze(paths: list[str], preprocess: Preprocess, *, schema: Schema, beam_o
         _ = raw_metadata | tft_beam.WriteMetadata(f"{graph}/{tft.TFTransformOutput.RAW_METADATA_DIR}", pipeline)
 
 
-def _transform(names: list[str], *, examples: str, batch_size: int, beam_options: list[str], work: str) -> None:
-    """Writes one shard per task, so that the order of the examples, and so every byte, is the same on any runner."""
-    with make_pipeline(beam_options) as pipeline:
-        _ = (
-            pipeline
-            | "shards" >> beam.Create(names)  # spread over the workers
-            | "transform" >> beam.Map(_transform_shard, examples=examples, batch_size=batch_size, work=work)
-        )
-
-
-def _transform_shard(name: str, *, examples: str, batch_size: int, work: str) -> None:
+def _transform_shard(name: str, *, examples: str, shown: str, batch_size: int, work: str) -> None:
     apply_graph, encoder = _load_graph(f"{work}/{GRAPH}")
     try:
         _apply_to_shard(name, apply_graph, encoder, examples=examples, batch_size=batch_size, work=work)
-    except tf.errors.InvalidArgumentError:  # Beam would try again, and end with a stack trace
-        with open_local_target(f"{work}/{FAILED}") as path:
-            path.write_text(name, encoding="utf-8")
-
-
-def _check_failure(work: str, examples: str) -> None:
-    if exists(f"{work}/{FAILED}"):
-        with open_local_copy(f"{work}/{FAILED}") as path:
-            shard = path.read_text(encoding="utf-8")
-        raise UserError(f"{examples}/{shard}: an image of it cannot be decoded; rerun the stage that made it.")
+    except tf.errors.InvalidArgumentError:
+        raise UserError(f"{shown}/{name}: an image of it cannot be decoded; rerun the stage that made it.") from None
 
 
 def _apply_to_shard(

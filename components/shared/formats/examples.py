@@ -260,19 +260,23 @@ class ExampleSet:
             UserError: A shard is not as ingest writes it, or says something else than the manifest.
         """
         for shard in self.manifest.splits[split].shards:
-            path, number = f"{self.folder}/{shard.name}", 0
-            try:
-                for record in read_records(path):
-                    number += 1
-                    example = parse_example(record)
-                    self._check_example(example, split)
-                    yield example
-                if number != shard.images:
-                    raise ValueError(f"it ends here, but has {shard.images} images by {MANIFEST}")
-            except EOFError:
-                raise UserError(f"{path}: damaged after image {number}; rerun the stage that made it.") from None
-            except ValueError as error:
-                raise UserError(f"{path}, image {number}: {error}; rerun the stage that made it.") from None
+            yield from self.read_shard(split, shard)
+
+    def read_shard(self, split: str, shard: Shard, path: str | Path = "") -> Iterator[ImageExample]:
+        """Yields each image of a shard of the split, as `read` does; `path` is where else the shard is."""
+        shown, number = f"{self.folder}/{shard.name}", 0
+        try:
+            for record in read_records(path or shown):
+                number += 1
+                example = parse_example(record)
+                self._check_example(example, split)
+                yield example
+            if number != shard.images:
+                raise ValueError(f"it ends here, but has {shard.images} images by {MANIFEST}")
+        except EOFError:
+            raise UserError(f"{shown}: damaged after image {number}; rerun the stage that made it.") from None
+        except ValueError as error:
+            raise UserError(f"{shown}, image {number}: {error}; rerun the stage that made it.") from None
 
     def make_dataset(self, split: str) -> "tf.data.Dataset":
         """The images of a split for TensorFlow, where that is installed.

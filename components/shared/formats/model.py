@@ -32,12 +32,13 @@ def list_seed_models(folder: str | Path) -> dict[int, Path]:
     return dict(sorted((int(path.name), path) for path in found))
 
 
-def load_saved_model(folder: str, advice: str) -> Any:
+def load_saved_model(folder: str, advice: str, shown: str = "") -> Any:
     """Loads a SavedModel.
 
     Args:
         folder: Its folder.
         advice: What to do if it is none, as the end of a sentence.
+        shown: How messages name the folder; empty for its path.
 
     Returns:
         What TensorFlow makes of it.
@@ -51,4 +52,4 @@ def load_saved_model(folder: str, advice: str) -> Any:
         return tf.saved_model.load(folder)
     except (OSError, IndexError, KeyError, ValueError, tf.errors.OpError) as error:
         reason = shorten_to_sentence(error)
-        raise UserError(f"{folder}: cannot be read as a SavedModel ({reason}); {advice}.") from None
+        raise UserError(f"{shown or folder}: cannot be read as a SavedModel ({reason}); {advice}.") from None

@@ -23,7 +23,7 @@ from components.shared.formats.evaluation import FILE as EVALUATION
 from components.shared.formats.evaluation import read_evaluation
 from components.shared.formats.examples import SPLITS, open_examples
 from components.shared.formats.predictions import describe_image, write_predictions
-from tests.conftest import CLASSES, Folders, contents, ingest_folder
+from tests.conftest import BEAM, CLASSES, Folders, contents, ingest_folder
 from tests.pages import Page
 
 NAMES = ["NA", "$v$", "7"]  # classes that a table reader or a plot could take for something else
@@ -577,6 +577,7 @@ def test_what_evaluate_makes_is_read(trained: Path, examples: Path, tmp_path: Pa
         batch_size=16,
         slice_bins=3,
         gallery_size=4,
+        beam_options=BEAM,
         evaluation_output=evaluation,
         predictions_output=predictions,
         report_output=report,

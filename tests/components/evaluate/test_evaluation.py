@@ -23,7 +23,7 @@ from components.shared.formats.examples import ImageExample, open_examples
 from components.shared.metrics import SLICES, bound_share, slice_accuracy
 from components.shared.thumbnails import draw_thumbnail
 from pipelines.output.results import keep_results
-from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders, outputs_in
+from tests.conftest import BEAM, CLASSES, PROCESSES, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page
 from tests.shards import edit_record, set_text
 
@@ -42,9 +42,8 @@ class Evaluated(NamedTuple):
         return pd.read_csv(self.folder / "predictions")
 
 
-def evaluate(model: Path, examples: Path, folder: Path, **changed: int) -> Evaluated:
-    options = {"batch_size": 5, "slice_bins": BINS, "gallery_size": GALLERY}
-    assert changed.keys() <= options.keys()
+def evaluate(model: Path, examples: Path, folder: Path, **changed: Any) -> Evaluated:
+    options: dict[str, Any] = {"batch_size": 5, "slice_bins": BINS, "gallery_size": GALLERY, "beam_options": BEAM}
     result = evaluate_model(str(model), str(examples), **{**options, **changed}, **outputs_in(folder, *OUTPUTS))
     return Evaluated(folder, result)
 
@@ -85,6 +84,19 @@ def images(raw: Path) -> dict[str, ImageExample]:
 # --- predictions -------------------------------------------------------------------------------
 
 
+def test_workers_elsewhere_predict_the_same(trained: Path, raw: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+    """They read the inputs by their URIs, which here are copies, and share nothing else but the temp_location."""
+    uris = {
+        "model_uri": str(shutil.copytree(trained / "model", tmp_path / "elsewhere/model")),
+        "examples_uri": str(shutil.copytree(raw, tmp_path / "elsewhere/examples")),
+    }
+    options = [*PROCESSES, f"--temp_location={tmp_path / 'shared'}"]
+    again = evaluate(trained / "model", raw, tmp_path / "out", beam_options=options, **uris)
+    assert contents(again.folder / "evaluation") == contents(evaluated.folder / "evaluation")
+    assert (again.folder / "predictions").read_bytes() == (evaluated.folder / "predictions").read_bytes()
+    assert contents(tmp_path / "shared") == {}, "what the workers left is removed"
+
+
 def test_models_of_further_seeds_are_measured_too(
     trained: Path, raw: Path, evaluated: Evaluated, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,7 +114,8 @@ def test_models_of_further_seeds_are_measured_too(
     (other / "training.json").write_text(json.dumps({**training, "settings": {**training["settings"], "seed": 2}}))
     (model / "training.json").write_text(json.dumps({**training, "settings": {**training["settings"], "seeds": 2}}))
     both = evaluate(model, raw, tmp_path / "both")
-    assert "evaluate: predicting val, seed 2\n" in capsys.readouterr().out
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("evaluate: val-")]
+    assert [line.endswith(" images predicted by 2 models") for line in said] == [True, True]  # a line for each shard
     alone = evaluate(other, raw, tmp_path / "alone")
     table, first, second = (each.predictions.set_index("filename").sort_index() for each in (both, evaluated, alone))
     assert (first["prediction"] != second["prediction"]).any()
@@ -423,7 +436,7 @@ def test_model_whose_outputs_are_not_numbers_is_refused(trained: Path, raw: Path
     assert str(caught.value) == (
         f"{model}: its probabilities for {first} are not numbers; train again with a lower learning_rate."
     )
-    assert os.listdir(tmp_path) == ["model"]
+    assert os.listdir(tmp_path / "outputs") == []
 
 
 @pytest.mark.parametrize("left", [None, '{"classes": '], ids=["missing", "cut"])
@@ -597,7 +610,7 @@ def test_model_that_is_damaged_is_named(trained: Path, raw: Path, tmp_path: Path
             evaluate(model, raw, tmp_path / "out")
         assert str(caught.value).startswith(f"{model}: cannot be read as a SavedModel (")
         assert str(caught.value).endswith("); give a model that train made.")
-    assert not (tmp_path / "out").exists()
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_model_of_another_kind_is_refused(trained: Path, raw: Path, tmp_path: Path) -> None:
