@@ -32,6 +32,7 @@ def curate(
     ink_variation: str,
     ink_tones: float,
     seed: int,
+    beam_options: list,
     data: Output[Dataset],
     data_uri: OutputPath(str),  # type: ignore[valid-type]
     changes: Output[Dataset],
@@ -69,6 +70,7 @@ def curate(
         ink_variation: How far the copies of ink are changed: mild or strong.
         ink_tones: The share of the copies of ink that get tones of their own for paper and ink.
         seed: The seed of the augmentation, which also says which part of val stays.
+        beam_options: Options of Apache Beam, which writes the images, each as --name=value.
         data: The folder of the new version, with manifest.csv.
         data_uri: The address of data, for a pipeline that takes its data by address.
         changes: A CSV file with a row per image of the examples.
@@ -90,7 +92,7 @@ def curate(
     from components.shared.formats.decisions import normalize_name
 
     counts = curate_examples(
-        CurationInputs(examples.path, issues.path, predictions.path, decisions_uris),
+        CurationInputs(examples.path, issues.path, predictions.path, decisions_uris, examples.uri),
         CurationOutputs(data.path, changes.path, disputed.path, report.path),
         voting=Voting(disagreement, normalize_name(deciding_reviewer)),
         policy=Policy(
@@ -107,6 +109,7 @@ def curate(
         augmentation=Augmentation(
             max_images, augment_times, augment_to, hard_weight, flips, content, ink_variation, ink_tones, seed
         ),
+        beam_options=beam_options,
     )
     log_metrics(metrics, counts)
     Path(data_uri).write_text(data.uri, encoding="utf-8")

@@ -36,6 +36,7 @@ class CurationInputs(NamedTuple):
     issues: str
     predictions: str
     decisions_uris: Mapping[str, str]  # a path or gs://BUCKET/OBJECT by the name of the person who decided
+    examples_uri: str = ""  # where workers on other machines find the examples
 
 
 class CurationOutputs(NamedTuple):
@@ -55,6 +56,7 @@ def curate_examples(
     policy: Policy,
     cleaning: list[str],
     augmentation: Augmentation,
+    beam_options: list[str],
 ) -> dict[str, int]:
     """Writes the folder of the new version with its manifest.csv, the changes as CSV, and the pages.
 
@@ -65,6 +67,7 @@ def curate_examples(
         policy: What to do with the images about which no person decided.
         cleaning: The operations on each picture of train and val, in the order in which they are applied.
         augmentation: How many images are made from others, and how.
+        beam_options: Options of Apache Beam, which writes the images, each as --name=value.
 
     Returns:
         The numbers of images relabelled, dropped, moved to another split, and augmented, and those of train and val; of
@@ -96,7 +99,14 @@ def curate_examples(
         augmentation = look_at_images(examples, images, augmentation)
     targets = name_targets(outcomes, copies, cleaning)
     with new_directory(outputs.data) as folder, new_file(outputs.changes) as path:
-        curated = write_images(folder, examples, targets=targets, augmentation=augmentation)
+        curated = write_images(
+            folder,
+            examples,
+            targets=targets,
+            augmentation=augmentation,
+            beam_options=beam_options,
+            examples_uri=inputs.examples_uri,
+        )
         copy_guideline(Path(examples.folder, GUIDELINE), folder, classes)
         write_changes(path, (_describe_change(outcome, targets) for outcome in outcomes))
         settled = reviews.get(SETTLED, {}).values()

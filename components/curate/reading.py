@@ -34,6 +34,7 @@ class SourceImage(NamedTuple):
     ink_fraction: float
     contrast: float
     path: str = ""  # in the data set, which may have no splits, or folders below its classes
+    shard: str = ""  # the name of the shard that holds it
 
 
 def read_images(examples: ExampleSet) -> list[SourceImage]:
@@ -47,14 +48,15 @@ def read_images(examples: ExampleSet) -> list[SourceImage]:
     """
     paths = read_paths(examples.folder)
     return [
-        _describe(example, split, paths.get(example.filename, example.filename))
-        for split in examples.manifest.splits
-        for example in examples.read(split)
+        _describe(example, split, paths.get(example.filename, example.filename), shard.name)
+        for split, info in examples.manifest.splits.items()
+        for shard in info.shards
+        for example in examples.read_shard(split, shard)
         if not is_augmented(example.filename)
     ]
 
 
-def _describe(example: ImageExample, split: str, path: str) -> SourceImage:
+def _describe(example: ImageExample, split: str, path: str, shard: str) -> SourceImage:
     is_kept = hashlib.sha256(example.encoded).hexdigest() == example.sha256
     return SourceImage(
         filename=example.filename,
@@ -67,6 +69,7 @@ def _describe(example: ImageExample, split: str, path: str) -> SourceImage:
         contrast=example.contrast,
         copy_order=example.copy_order,
         path=path,
+        shard=shard,
     )
 
 

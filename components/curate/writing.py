@@ -2,12 +2,14 @@
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
+import pickle
+from collections import defaultdict, deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 
@@ -15,10 +17,22 @@ from components.curate.augmentation import Augmentation, Operation, apply_operat
 from components.curate.cleaning import Picture, clean
 from components.curate.planning import Outcome
 from components.curate.reading import SourceImage
-from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, ExampleSet
+from components.shared.beam import (
+    call_for_each,
+    choose_address,
+    choose_target,
+    make_work_folder,
+    open_local_copy,
+    open_local_target,
+    take,
+)
+from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, ExampleSet, Shard
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from components.shared.formats.names import LONGEST_NAME
 from components.shared.pictures import decode
+
+# In the work folder: what becomes of the images of a shard, what was written of it, and the images themselves.
+TARGETS, ROWS, IMAGES = ".targets", ".rows", "images"
 
 
 class ImageTarget(NamedTuple):
@@ -71,50 +85,93 @@ def _take_name(folder: str, stem: str, end: str, *, longest: int, sha256: str, t
 
 
 def write_images(
-    folder: Path, examples: ExampleSet, *, targets: dict[str, ImageTarget], augmentation: Augmentation
+    folder: Path,
+    examples: ExampleSet,
+    *,
+    targets: dict[str, ImageTarget],
+    augmentation: Augmentation,
+    beam_options: list[str],
+    examples_uri: str = "",
 ) -> list[CuratedImage]:
-    """Writes every image, and manifest.csv.
-
-    Images are read from the shards one by one, and a few per core are kept in memory at a time.
+    """Writes every image, shard by shard, and manifest.csv.
 
     Args:
         folder: The folder of the new version.
         examples: The examples of the previous version.
         targets: What to write for each image that is not dropped, by the file name before.
         augmentation: How images are augmented.
+        beam_options: Options of Apache Beam, each as --name=value.
+        examples_uri: Where workers on other machines find the examples.
 
     Returns:
         The rows of manifest.csv.
     """
-    cv2.setNumThreads(1)  # images, and not the parts of one, are worked on side by side
+    of_shards = defaultdict(list)
     for target in targets.values():
-        (folder / target.filename).parent.mkdir(parents=True, exist_ok=True)
+        of_shards[target.outcome.image.shard].append(target)
+    shards = [(split, shard) for split, info in examples.manifest.splits.items() for shard in info.shards]
     rows: list[CuratedImage] = []
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[list[CuratedImage]]] = deque()
-        for target, encoded in _read_pictures(examples, targets):
-            waiting.append(pool.submit(_write_target, folder, target, encoded, augmentation=augmentation))
-            if len(waiting) > 2 * workers:
-                rows += waiting.popleft().result()
-        for future in waiting:
-            rows += future.result()
+    with make_work_folder(beam_options, folder) as work:
+        for _, shard in shards:
+            _write_parcel(f"{work}/{shard.name}{TARGETS}", of_shards.pop(shard.name, []))
+        address = choose_target(str(folder), f"{work}/{IMAGES}", beam_options)
+        source = choose_address(examples.folder, examples_uri, beam_options)
+        write = partial(
+            _write_shard, examples=examples, source=source, target=address, augmentation=augmentation, work=work
+        )
+        call_for_each(shards, write, options=beam_options, work=work)
+        for _, shard in shards:
+            rows += _read_parcel(f"{work}/{shard.name}{ROWS}")
+        if address != str(folder):
+            take(address, folder)
     rows.sort(key=lambda row: row.filename)
     write_manifest(folder, rows)
     return rows
 
 
-def _read_pictures(examples: ExampleSet, targets: dict[str, ImageTarget]) -> Iterator[tuple[ImageTarget, bytes]]:
-    """Yields each target with the encoded picture of its image."""
-    for split in examples.manifest.splits:
-        print(f"curate: writing the images of {split}", flush=True)
-        for example in examples.read(split):
-            if example.filename in targets:
-                yield targets[example.filename], example.encoded
+def _write_shard(
+    element: tuple[str, Shard],
+    *,
+    examples: ExampleSet,
+    source: str,
+    target: str,
+    augmentation: Augmentation,
+    work: str,
+) -> None:
+    """Writes what becomes of the images of a shard, of which a few per core are in memory at a time."""
+    split, shard = element
+    cv2.setNumThreads(1)  # images, and not the parts of one, are worked on side by side
+    targets = {each.outcome.image.filename: each for each in _read_parcel(f"{work}/{shard.name}{TARGETS}")}
+    rows: list[CuratedImage] = []
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool, open_local_copy(f"{source}/{shard.name}") as path:
+        waiting: deque[Future[list[CuratedImage]]] = deque()
+        for image in examples.read_shard(split, shard, path):
+            if image.filename in targets:
+                written = targets[image.filename]
+                waiting.append(pool.submit(_write_target, target, written, image.encoded, augmentation=augmentation))
+            if len(waiting) > 2 * workers:
+                rows += waiting.popleft().result()
+        for future in waiting:
+            rows += future.result()
+    _write_parcel(f"{work}/{shard.name}{ROWS}", rows)
+    print(f"curate: {shard.name}, {len(rows):,} images written", flush=True)
+
+
+def _write_parcel(address: str, content: list[Any]) -> None:
+    """Writes what this process and a worker tell each other, to the work folder, which only they write to."""
+    with open_local_target(address) as path:
+        path.write_bytes(pickle.dumps(content))
+
+
+def _read_parcel(address: str) -> list[Any]:
+    with open_local_copy(address) as path:
+        content: list[Any] = pickle.loads(path.read_bytes())
+    return content
 
 
 def _write_target(
-    folder: Path, target: ImageTarget, encoded: bytes, *, augmentation: Augmentation
+    folder: str, target: ImageTarget, encoded: bytes, *, augmentation: Augmentation
 ) -> list[CuratedImage]:
     """Writes an image and its augmented ones, and returns their rows."""
     image, label = target.outcome.image, target.outcome.label
@@ -134,7 +191,7 @@ def _write_target(
 
 
 def _write_file(
-    folder: Path,
+    folder: str,
     filename: str,
     content: bytes,
     *,
@@ -143,7 +200,8 @@ def _write_file(
     operations: list[Operation],
     seed: int | None,
 ) -> CuratedImage:
-    (folder / filename).write_bytes(content)
+    with open_local_target(f"{folder}/{filename}") as path:
+        path.write_bytes(content)
     sha256 = hashlib.sha256(content).hexdigest()
     return CuratedImage(filename, sha256, source.filename, source.sha256, source.path, label, operations, seed)
 

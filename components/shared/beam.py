@@ -94,6 +94,20 @@ def choose_address(path: str, uri: str, options: list[str]) -> str:
     return (uri if uri and _get_temp_location(options) else path).rstrip("/")
 
 
+def choose_target(path: str, below_work: str, options: list[str]) -> str:
+    """Chooses the address at which workers write many files: the path itself, if they are sure to be on this machine.
+
+    Args:
+        path: Where the files are to be on this machine.
+        below_work: An address in the work folder.
+        options: Beam's options.
+
+    Returns:
+        One of both. From the second, `take` brings the files to the first.
+    """
+    return below_work if _get_temp_location(options) else path
+
+
 @contextlib.contextmanager
 def make_work_folder(options: list[str], beside: Path) -> Iterator[str]:
     """Makes a folder that every worker can write to, and removes it at the end.
@@ -155,7 +169,9 @@ def open_local_copy(address: str) -> Iterator[Path]:
 def open_local_target(address: str) -> Iterator[Path]:
     """Yields a path on this machine; the file written there is at `address` when the block ends well."""
     if not _is_remote(address):
-        yield Path(address)
+        path = Path(address)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "new"

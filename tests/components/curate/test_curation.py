@@ -32,7 +32,7 @@ from components.shared.formats.label_studio import make_choice
 from components.shared.formats.manifest import FILE as MANIFEST
 from components.shared.formats.manifest import CuratedImage, read_manifest, write_manifest
 from components.shared.formats.predictions import describe_image, write_predictions
-from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
+from tests.conftest import BEAM, CLASSES, PROCESSES, Folders, contents, copy_folders
 from tests.fakes.gcs import Gcs
 from tests.pages import Page
 from tests.rows import make_augmented, make_issue, make_prediction
@@ -197,6 +197,7 @@ def curate(
     policy: Policy = POLICY,
     cleaning: list[str] | None = None,
     voting: Voting = VOTING,
+    beam_options: list[str] = BEAM,
     **changed: Any,
 ) -> Curated:
     files = [decisions] if isinstance(decisions, str) else decisions
@@ -208,6 +209,7 @@ def curate(
         policy=policy,
         cleaning=cleaning or [],
         augmentation=AUGMENTATION._replace(**changed),
+        beam_options=beam_options,
     )
     assert sorted(os.listdir(folder)) == sorted(OUTPUTS)
     return Curated(folder, counts)
@@ -216,6 +218,14 @@ def curate(
 @pytest.fixture(scope="module")
 def curated(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Curated:
     return curate(inputs, tmp_path_factory.mktemp("curated"))
+
+
+def test_workers_elsewhere_write_the_same_version(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
+    options = [*PROCESSES, f"--temp_location={tmp_path / 'shared'}"]
+    again = curate(inputs, tmp_path / "curated", beam_options=options)
+    assert again.counts == curated.counts
+    assert contents(again.folder / "data") == contents(curated.folder / "data")
+    assert contents(tmp_path / "shared") == {}, "what the workers left is removed"
 
 
 def source_bytes(inputs: Inputs, filename: str) -> bytes:
@@ -941,6 +951,7 @@ def test_step_gives_the_address_of_the_data_and_the_counts(inputs: Inputs, curat
         cleaning=[],
         **{f"policy_{name}" if name == "splits" else name: value for name, value in POLICY._asdict().items()}
         | AUGMENTATION._asdict(),
+        beam_options=BEAM,
         data=dataset(tmp_path / "data"),
         data_uri=str(tmp_path / "data_uri"),
         changes=dataset(tmp_path / "changes"),
