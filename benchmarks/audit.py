@@ -33,10 +33,11 @@ import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
 from benchmarks.spoiling import SPOILERS, has_ink, spoil  # noqa: E402
-from components.audit.audit import AuditInput, audit_images  # noqa: E402
+from components.audit.audit import audit_images  # noqa: E402
 from components.audit.cross_validation import AuditSettings  # noqa: E402
 from components.audit.pictures import is_plain, make_views  # noqa: E402
 from components.audit.ranking import AuditedImage  # noqa: E402
+from components.audit.reading import AuditInput  # noqa: E402
 from components.audit.state import NO_INK, measure_state  # noqa: E402
 from components.shared.duplicates import fingerprint, is_ink_on_paper  # noqa: E402
 from components.shared.formats.examples import CopyOrder  # noqa: E402
@@ -199,8 +200,10 @@ def run_audit(pictures: list[Picture], settings: AuditSettings) -> list[Issue]:
         for picture, shown, print_, ink in zip(pictures, decoded, fingerprints, inks, strict=True)
     ]
     views = np.stack([make_views(picture, ink) for picture, ink in zip(decoded, inks, strict=True)])
-    to_audit = AuditInput(images, views, fingerprints, is_ink)
     with tempfile.TemporaryDirectory() as work:
+        file = Path(work, "views.npy")
+        np.save(file, views)
+        to_audit = AuditInput(images, file, fingerprints, is_ink)
         return audit_images(to_audit, classes, settings=settings, work=Path(work))[0]
 
 

@@ -3,7 +3,6 @@
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,46 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.audit.cross_validation import AuditSettings, judge_images
-from components.audit.pictures import is_plain, make_views
-from components.audit.ranking import AuditedImage, rank_images
+from components.audit.ranking import rank_images
+from components.audit.reading import AuditInput, read_images
 from components.audit.report import write_audit_report
-from components.audit.state import NO_INK, measure_state
-from components.shared.duplicates import (
-    MOST_NEAR,
-    Fingerprint,
-    check_content,
-    choose_content,
-    find_duplicates,
-    fingerprint,
-)
+from components.shared.beam import make_work_folder
+from components.shared.duplicates import MOST_NEAR, check_content, find_duplicates
 from components.shared.errors import UserError, cut
-from components.shared.files import new_file
-from components.shared.formats.examples import (
-    CURATED_SPLITS,
-    ExampleSet,
-    ExamplesManifest,
-    ImageExample,
-    is_augmented,
-    open_examples,
-)
+from components.shared.files import new_file, scratch_folder
+from components.shared.formats.examples import ExamplesManifest, open_examples
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import list_unexplained, read_guideline
 from components.shared.formats.issues import Issue, write_issues
-from components.shared.ink import convert_to_gray, find_ink
-from components.shared.pictures import decode_rgb
 from components.shared.review import PICTURE, write_review
 from components.shared.thumbnails import draw_thumbnails
 
 UNJUDGED = "Its class has too few different images to be judged."
-
-
-class AuditInput(NamedTuple):
-    """All images to audit; each field has an entry per image, in the same order."""
-
-    images: list[AuditedImage]
-    views: NDArray[np.uint8]  # [images, views, side, side, channels]
-    fingerprints: list[Fingerprint]
-    ink: bool  # whether they are ink on paper
 
 
 class AuditSummary(NamedTuple):
@@ -72,9 +46,11 @@ def audit_examples(
     content: str,
     review_size: int,
     gallery_size: int,
+    beam_options: list[str],
     issues_output: str,
     review_output: str,
     report_output: str,
+    examples_uri: str = "",
 ) -> AuditSummary:
     """Writes issues.csv with a row per image of train and val, the page on which a person decides, and the report.
 
@@ -86,9 +62,11 @@ def audit_examples(
         content: What the images are: ink, pictures, or auto if they are to tell.
         review_size: The most images on the page, those first that are doubted most.
         gallery_size: The most images in a gallery of the report.
+        beam_options: Options of Apache Beam, which reads the images, each as --name=value.
         issues_output: The path of issues.csv.
         review_output: The path of the page.
         report_output: The path of the report.
+        examples_uri: Where workers on other machines find the examples.
 
     Raises:
         UserError: A setting is out of range, the examples are damaged, or there are too few to judge.
@@ -98,9 +76,18 @@ def audit_examples(
     examples = open_examples(folder)
     manifest = examples.manifest
     guideline = read_guideline(Path(folder, GUIDELINE), manifest.classes)
-    to_audit = read_images(examples, content)
-    work = _choose_work_folder(manifest, settings)
-    issues, unjudged = audit_images(to_audit, manifest.classes, settings=settings, work=work)
+    kept = _choose_work_folder(manifest, settings)
+    with scratch_folder(Path(issues_output).with_name("audit-work")) as scratch:
+        with make_work_folder(beam_options, scratch) as work:
+            to_audit = read_images(
+                examples,
+                content,
+                beam_options=beam_options,
+                examples_uri=examples_uri,
+                work=work,
+                views=scratch / "views.npy",
+            )
+        issues, unjudged = audit_images(to_audit, manifest.classes, settings=settings, work=kept)
     with new_file(issues_output) as path:
         write_issues(path, issues)
         doubted = [issue for issue in issues if issue.kinds][:review_size]
@@ -120,7 +107,7 @@ def audit_examples(
         for warning in warnings:
             print(f"audit: {warning}", flush=True)
         write_audit_report(report_output, examples, issues=issues, warnings=warnings, gallery_size=gallery_size)
-    shutil.rmtree(work, ignore_errors=True)  # another audit of the same images may have cleared it
+    shutil.rmtree(kept, ignore_errors=True)  # another audit of the same images may have cleared it
     kinds = Counter(kind for issue in issues for kind in issue.kinds)
     actions = Counter(issue.action for issue in issues if issue.action)
     all_doubted = sum(bool(issue.kinds) for issue in issues)  # the page may show fewer
@@ -202,53 +189,6 @@ def warn_of_unexplained(guideline: dict[str, str] | None, classes: list[str]) ->
     """
     names = list_unexplained(guideline, classes)
     return [f"{GUIDELINE} has no section on these classes: {cut(', '.join(names))}."] if names else []
-
-
-def read_images(examples: ExampleSet, content: str) -> AuditInput:
-    """Reads the images of train and val; only small views of them are in memory, 5 to 7 KiB each.
-
-    They are read twice, since what a judge should see of them depends on what most of them are.
-
-    Raises:
-        UserError: There is none, or one cannot be decoded.
-    """
-    fingerprints = [fingerprint(picture) for _, _, picture in _decode_audited(examples)]
-    if not fingerprints:
-        raise UserError(
-            f"{examples.folder}: no image in train or val to audit; rerun ingest on a folder with train/ or val/."
-        )
-    is_ink = choose_content(content, fingerprints)
-    images, views = [], []
-    for (split, example, picture), print_ in zip(_decode_audited(examples), fingerprints, strict=True):
-        blank = not print_.ink_height if is_ink else is_plain(picture)
-        ink, state = None, NO_INK
-        if is_ink:
-            gray = convert_to_gray(picture)
-            ink = find_ink(gray)
-            state = measure_state(gray, ink)
-        images.append(
-            AuditedImage(example.sha256, example.filename, split, example.label, blank, state, example.copy_order)
-        )
-        views.append(make_views(picture, ink))
-    return AuditInput(images, np.stack(views), fingerprints, is_ink)
-
-
-def _decode_audited(examples: ExampleSet) -> Iterator[tuple[str, ImageExample, NDArray[np.uint8]]]:
-    """Yields each image to audit with its split and its picture."""
-    for split, example in _read_audited(examples):
-        yield split, example, decode_rgb(example.encoded, example.filename)
-
-
-def _read_audited(examples: ExampleSet) -> Iterator[tuple[str, ImageExample]]:
-    """Yields each image to audit with its split; test is never audited, since it only measures.
-
-    Images that curate made of others are left out: curate makes them again when those have changed.
-    """
-    for split in CURATED_SPLITS:
-        if split in examples.manifest.splits:
-            for example in examples.read(split):
-                if not is_augmented(example.filename):
-                    yield split, example
 
 
 def check_settings(settings: AuditSettings, review_size: int, gallery_size: int) -> None:

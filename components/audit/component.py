@@ -17,6 +17,7 @@ def audit(
     seed: int,
     review_size: int,
     gallery_size: int,
+    beam_options: list,
     issues: Output[Dataset],
     review: Output[HTML],
     metrics: Output[Metrics],
@@ -36,6 +37,7 @@ def audit(
         seed: From 0 to 2147483647; the same seed gives the same issues.
         review_size: The most images on the review page, 1 or more.
         gallery_size: The most images in a gallery of the report, 1 or more.
+        beam_options: Options of Apache Beam, which reads the images, each as --name=value.
         issues: CSV with a row per image, those to look at first on top; its metadata hold the data version.
         review: The page on which a person decides.
         metrics: The number of images, and of images by kind of issue and by suggested action.
@@ -52,6 +54,8 @@ def audit(
         content=content,
         review_size=review_size,
         gallery_size=gallery_size,
+        beam_options=beam_options,
+        examples_uri=examples.uri,
         issues_output=issues.path,
         review_output=review.path,
         report_output=report.path,

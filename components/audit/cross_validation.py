@@ -45,7 +45,7 @@ JudgeFolds = Callable[[list[tuple[Fold, Path]]], list[Verdict]]
 
 
 def judge_images(
-    views: NDArray[np.uint8],
+    views: Path,
     labels: NDArray[np.int64],
     groups: NDArray[np.int64],
     *,
@@ -56,7 +56,7 @@ def judge_images(
     """Judges every image in each repeat; later repeats train only on images whose labels the earlier found plausible.
 
     Args:
-        views: The images, uint8 [images, views, side, side, channels].
+        views: The images, a file of NumPy, uint8 [images, views, side, side, channels].
         labels: The class that each was given, int64 [images].
         groups: The number that duplicates share, int64 [images].
         is_judged: Whether the labels of each class are judged, bool [classes]; the others are believed.
@@ -70,7 +70,7 @@ def judge_images(
         UserError: A process was killed, as when memory runs out.
     """
     classes = len(is_judged)
-    identity = joblib.hash([views, labels, classes, settings.epochs])
+    identity = joblib.hash([np.load(views, mmap_mode="r"), labels, classes, settings.epochs], coerce_mmap=True)
     judge = partial(judge_fold, views, labels, classes=classes, epochs=settings.epochs)
     believed = np.ones(len(labels), bool)
     verdicts: list[Verdict] = []
@@ -152,13 +152,11 @@ def _judge_all(folds: list[Fold], judge_folds: JudgeFolds, classes: int, kept: P
     return whole
 
 
-def judge_fold(
-    views: NDArray[np.uint8], labels: NDArray[np.int64], fold: Fold, kept: Path, *, classes: int, epochs: int
-) -> Verdict:
+def judge_fold(views: Path, labels: NDArray[np.int64], fold: Fold, kept: Path, *, classes: int, epochs: int) -> Verdict:
     """Judges the images of one fold.
 
     Args:
-        views: All images, uint8 [images, views, side, side, channels].
+        views: All images, a file of NumPy, uint8 [images, views, side, side, channels].
         labels: Their classes, int64 [images].
         fold: Which to learn from and which to judge.
         kept: The file to keep the verdict in, for an audit that continues this one.
@@ -170,12 +168,11 @@ def judge_fold(
     """
     if not tf.config.list_physical_devices("GPU"):
         tf.config.threading.set_intra_op_parallelism_threads(1)  # gives the same sums on any number of cores
-    learned = ~fold.unseen & fold.believed
     verdict = judge_unseen(
-        views[learned],
-        labels[learned],
-        unseen=views[fold.unseen],
-        unseen_labels=labels[fold.unseen],
+        np.load(views, mmap_mode="r"),
+        labels,
+        learned=np.flatnonzero(~fold.unseen & fold.believed),
+        unseen=np.flatnonzero(fold.unseen),
         classes=classes,
         epochs=epochs,
         seed=fold.seed,

@@ -4,7 +4,8 @@ It never becomes the model; it only has to rank images. Since it is small and se
 every epoch, it has little chance to learn a wrong label by heart.
 """
 
-from typing import NamedTuple
+import tempfile
+from typing import BinaryIO, NamedTuple
 
 import keras
 import numpy as np
@@ -13,9 +14,10 @@ from keras import layers
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from components.audit.warp import INK, PICTURES, Warps, warp_pictures
+from components.audit.warp import INK, PICTURES, Strength, warp_pictures
 
 BATCH = 32  # pictures
+PART = 2**14  # pictures that are in memory at a time; a multiple of each size of a batch
 LEARNING_RATE = 2e-3  # at its peak, after the first epoch
 FEATURES = "features"  # name of the layer
 NEIGHBOURS = 5
@@ -37,8 +39,8 @@ def judge_unseen(
     views: NDArray[np.uint8],
     labels: NDArray[np.int64],
     *,
-    unseen: NDArray[np.uint8],
-    unseen_labels: NDArray[np.int64],
+    learned: NDArray[np.int64],
+    unseen: NDArray[np.int64],
     classes: int,
     epochs: int,
     seed: int,
@@ -46,11 +48,11 @@ def judge_unseen(
     """Trains a judge on some pictures and asks it about others.
 
     Args:
-        views: The pictures to learn from, uint8 [pictures, views, side, side, channels]; 1 channel
-            holds ink, 3 a picture in its colours.
+        views: All pictures, uint8 [pictures, views, side, side, channels], perhaps on disk; 1 channel holds ink, 3 a
+            picture in its colours.
         labels: Their classes, int64 [pictures].
-        unseen: The pictures to judge, likewise.
-        unseen_labels: Their classes, int64 [unseen pictures]; only the distance depends on them.
+        learned: The numbers of the pictures to learn from, int64 [learned pictures].
+        unseen: The numbers of those to judge, likewise; only the distance depends on their labels.
         classes: The number of classes.
         epochs: How long the judge is trained.
         seed: The same seed gives the same verdict.
@@ -62,14 +64,17 @@ def judge_unseen(
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     model = _build_model(views.shape[2:], classes)
-    _train(model, views, np.eye(classes, dtype=np.float32)[labels], epochs=epochs, seed=seed)
-    extractor = keras.Model(model.inputs, model.get_layer(FEATURES).output)
-    features, unseen_features = _extract_features(extractor, views), _extract_features(extractor, unseen)
-    probabilities = _predict_probabilities(model, unseen, seed)
-    distance, guess_distance = (
-        _measure_distance(features, labels, unseen=unseen_features, unseen_labels=compared)
-        for compared in (unseen_labels, probabilities.argmax(axis=1))
-    )
+    warps = INK if views.shape[-1] == 1 else PICTURES
+    _train(model, views, labels, learned=learned, warps=warps.strong, epochs=epochs, seed=seed)
+    probabilities = _predict_probabilities(model, views, unseen, warps=warps.slight, seed=seed)
+    with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as other:
+        extractor = keras.Model(model.inputs, model.get_layer(FEATURES).output)
+        features = _extract_features(extractor, views, learned, file=one)
+        unseen_features = _extract_features(extractor, views, unseen, file=other)
+        distance, guess_distance = (
+            _measure_distance(features, labels[learned], unseen=unseen_features, unseen_labels=compared)
+            for compared in (labels[unseen], probabilities.argmax(axis=1))
+        )
     return Verdict(probabilities, distance, guess_distance)
 
 
@@ -103,10 +108,17 @@ def _build_model(shape: tuple[int, ...], classes: int) -> keras.Model:
 
 
 def _train(
-    model: keras.Model, pictures: NDArray[np.uint8], targets: NDArray[np.float32], *, epochs: int, seed: int
+    model: keras.Model,
+    views: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    *,
+    learned: NDArray[np.int64],
+    warps: Strength,
+    epochs: int,
+    seed: int,
 ) -> None:
     """Shows one view of each picture per epoch, warped; the learning rate rises for one epoch and then falls to 0."""
-    steps, warps = -(-len(pictures) // BATCH), _choose_warps(pictures)
+    steps = -(-len(learned) // BATCH)
     rate = keras.optimizers.schedules.CosineDecay(
         LEARNING_RATE / 10, max(steps * (epochs - 1), 1), warmup_target=LEARNING_RATE, warmup_steps=steps
     )
@@ -117,34 +129,48 @@ def _train(
         jit_compile=False,  # XLA is slower for this model on CPUs
     )
     model.optimizer.build(model.trainable_variables)  # otherwise the step is traced twice
+    one_hot = np.eye(model.output_shape[1], dtype=np.float32)
     for epoch in range(epochs):
-        rng = np.random.default_rng([seed, epoch])
-        order = rng.permutation(len(pictures))
-        shown = pictures[order, rng.integers(pictures.shape[1], size=len(order))]
-        shown = warp_pictures(shown, warps.strong, [seed, epoch])
-        model.fit(shown, targets[order], batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+        rng, warping = np.random.default_rng([seed, epoch]), np.random.default_rng([seed, epoch])
+        order = rng.permutation(learned)
+        shown_views = rng.integers(views.shape[1], size=len(order))
+        for some in _divide(len(order)):
+            shown = warp_pictures(views[order[some], shown_views[some]], warps, warping)
+            model.fit(shown, one_hot[labels[order[some]]], batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
 
 
-def _choose_warps(pictures: NDArray[np.uint8]) -> Warps:
-    return INK if pictures.shape[-1] == 1 else PICTURES
+def _divide(count: int) -> list[slice]:
+    """Divides pictures into parts of which one at a time is in memory; batches do not depend on the division."""
+    return [slice(start, start + PART) for start in range(0, count, PART)]
 
 
-def _predict_probabilities(model: keras.Model, pictures: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
+def _predict_probabilities(
+    model: keras.Model, views: NDArray[np.uint8], pictures: NDArray[np.int64], *, warps: Strength, seed: int
+) -> NDArray[np.float32]:
     """Returns the mean of LOOKS predictions for each view, float32 [pictures, classes]."""
-    looks, slight = [], _choose_warps(pictures).slight
-    for view in range(pictures.shape[1]):
+    total = np.zeros((len(pictures), model.output_shape[1]), np.float32)
+    for view in range(views.shape[1]):
         for look in range(LOOKS):
-            shown = warp_pictures(pictures[:, view], slight, [seed, look]) if look else pictures[:, view]
-            logits = model.predict(shown, batch_size=256, verbose=0)
-            looks.append(keras.ops.convert_to_numpy(keras.ops.softmax(logits)))
-    return np.asarray(np.mean(looks, axis=0))
+            warping = np.random.default_rng([seed, look])
+            for some in _divide(len(pictures)):
+                shown = views[pictures[some], view]
+                shown = warp_pictures(shown, warps, warping) if look else shown
+                logits = model.predict(shown, batch_size=256, verbose=0)
+                total[some] += keras.ops.convert_to_numpy(keras.ops.softmax(logits))
+    return total / np.float32(views.shape[1] * LOOKS)
 
 
-def _extract_features(extractor: keras.Model, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Returns what the judge's last layer sees, the mean of all views, float32 [pictures, features]."""
-    views = range(pictures.shape[1])
-    features = [extractor.predict(pictures[:, view], batch_size=256, verbose=0) for view in views]
-    return np.asarray(np.mean(features, axis=0))
+def _extract_features(
+    extractor: keras.Model, views: NDArray[np.uint8], pictures: NDArray[np.int64], *, file: BinaryIO
+) -> NDArray[np.float32]:
+    """Returns what the judge's last layer sees, the mean of all views, float32 [pictures, features], in the file."""
+    features = np.memmap(file, np.float32, "w+", shape=(len(pictures), extractor.output_shape[1]))
+    for some in _divide(len(pictures)):
+        of_views = [
+            extractor.predict(views[pictures[some], view], batch_size=256, verbose=0) for view in range(views.shape[1])
+        ]
+        features[some] = np.mean(of_views, axis=0)
+    return features
 
 
 def _measure_distance(

@@ -43,18 +43,19 @@ PICTURES = Warps(
 )
 
 
-def warp_pictures(pictures: Iterable[NDArray[np.uint8]], strength: Strength, seed: list[int]) -> NDArray[np.uint8]:
+def warp_pictures(
+    pictures: Iterable[NDArray[np.uint8]], strength: Strength, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """Changes each picture at random.
 
     Args:
         pictures: Each uint8 [side, side, channels].
         strength: The limits of the changes.
-        seed: The same seed makes the same changes.
+        rng: Makes the same changes from the same state.
 
     Returns:
         uint8 [pictures, side, side, channels].
     """
-    rng = np.random.default_rng(seed)
     return np.stack([_warp_picture(picture, strength, rng) for picture in pictures])
 
 

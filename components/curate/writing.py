@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-import pickle
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 
@@ -24,7 +23,9 @@ from components.shared.beam import (
     make_work_folder,
     open_local_copy,
     open_local_target,
+    read_parcel,
     take,
+    write_parcel,
 )
 from components.shared.formats.examples import AUGMENTED, CURATED_SPLITS, ExampleSet, Shard
 from components.shared.formats.manifest import CuratedImage, write_manifest
@@ -113,7 +114,7 @@ def write_images(
     rows: list[CuratedImage] = []
     with make_work_folder(beam_options, folder) as work:
         for _, shard in shards:
-            _write_parcel(f"{work}/{shard.name}{TARGETS}", of_shards.pop(shard.name, []))
+            write_parcel(f"{work}/{shard.name}{TARGETS}", of_shards.pop(shard.name, []))
         address = choose_target(str(folder), f"{work}/{IMAGES}", beam_options)
         source = choose_address(examples.folder, examples_uri, beam_options)
         write = partial(
@@ -121,7 +122,7 @@ def write_images(
         )
         call_for_each(shards, write, options=beam_options, work=work)
         for _, shard in shards:
-            rows += _read_parcel(f"{work}/{shard.name}{ROWS}")
+            rows += read_parcel(f"{work}/{shard.name}{ROWS}")
         if address != str(folder):
             take(address, folder)
     rows.sort(key=lambda row: row.filename)
@@ -141,7 +142,7 @@ def _write_shard(
     """Writes what becomes of the images of a shard, of which a few per core are in memory at a time."""
     split, shard = element
     cv2.setNumThreads(1)  # images, and not the parts of one, are worked on side by side
-    targets = {each.outcome.image.filename: each for each in _read_parcel(f"{work}/{shard.name}{TARGETS}")}
+    targets = {each.outcome.image.filename: each for each in read_parcel(f"{work}/{shard.name}{TARGETS}")}
     rows: list[CuratedImage] = []
     workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool, open_local_copy(f"{source}/{shard.name}") as path:
@@ -154,20 +155,8 @@ def _write_shard(
                 rows += waiting.popleft().result()
         for future in waiting:
             rows += future.result()
-    _write_parcel(f"{work}/{shard.name}{ROWS}", rows)
+    write_parcel(f"{work}/{shard.name}{ROWS}", rows)
     print(f"curate: {shard.name}, {len(rows):,} images written", flush=True)
-
-
-def _write_parcel(address: str, content: list[Any]) -> None:
-    """Writes what this process and a worker tell each other, to the work folder, which only they write to."""
-    with open_local_target(address) as path:
-        path.write_bytes(pickle.dumps(content))
-
-
-def _read_parcel(address: str) -> list[Any]:
-    with open_local_copy(address) as path:
-        content: list[Any] = pickle.loads(path.read_bytes())
-    return content
 
 
 def _write_target(

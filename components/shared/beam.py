@@ -9,6 +9,7 @@ import difflib
 import io
 import logging
 import os
+import pickle
 import shutil
 import tempfile
 import uuid
@@ -178,6 +179,19 @@ def open_local_target(address: str) -> Iterator[Path]:
         yield path
         with path.open("rb") as new, FileSystems.create(address, compression_type=UNCOMPRESSED) as file:
             shutil.copyfileobj(new, file, 2**20)
+
+
+def write_parcel(address: str, content: list[Any]) -> None:
+    """Writes what the stage and a worker tell each other to the work folder, which only they write to."""
+    with open_local_target(address) as path:
+        path.write_bytes(pickle.dumps(content))
+
+
+def read_parcel(address: str) -> list[Any]:
+    """Reads what write_parcel wrote."""
+    with open_local_copy(address) as path:
+        content: list[Any] = pickle.loads(path.read_bytes())
+    return content
 
 
 def exists(address: str) -> bool:

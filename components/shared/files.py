@@ -58,6 +58,17 @@ def new_file(target: str | Path) -> Iterator[Path]:
         yield temporary
 
 
+@contextlib.contextmanager
+def scratch_folder(target: str | Path) -> Iterator[Path]:
+    """Makes a folder beside `target` for what is not kept; it is removed at the end, or by the next attempt."""
+    temporary = _prepare_temporary(target)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+
+
 def _prepare_temporary(target: str | Path) -> Path:
     remove_attempts(Path(target))
     return name_temporary(Path(target))

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from components.audit.audit import audit_examples, read_images, warn_of_duplicates, warn_of_unexplained
+from components.audit import judge
+from components.audit.audit import audit_examples, warn_of_duplicates, warn_of_unexplained
 from components.audit.cross_validation import AuditSettings
 from components.audit.judge import Verdict, judge_unseen
 from components.audit.ranking import AuditedImage, rank_images
@@ -28,7 +29,7 @@ from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
 from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import write_manifest
-from tests.conftest import ROOT, contents, ingest_folder
+from tests.conftest import BEAM, PROCESSES, ROOT, contents, ingest_folder
 from tests.pages import Page
 from tests.rows import make_augmented, make_issue
 from tests.shards import edit_record, set_text
@@ -95,8 +96,11 @@ def brief(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
         return contents(run_audit(faulty, BRIEF, tmp_path_factory.mktemp("brief")))
 
 
-def run_audit(examples: Path, settings: AuditSettings, folder: Path, content: str = "auto") -> Path:
-    audit_examples(str(examples), settings, content=content, review_size=1000, gallery_size=5, **outputs(folder))
+def run_audit(
+    examples: Path, settings: AuditSettings, folder: Path, content: str = "auto", beam_options: list[str] = BEAM
+) -> Path:
+    sizes = {"review_size": 1000, "gallery_size": 5}
+    audit_examples(str(examples), settings, content=content, **sizes, beam_options=beam_options, **outputs(folder))
     assert sorted(contents(folder)) == sorted(OUTPUTS.values())
     return folder
 
@@ -182,18 +186,27 @@ def test_of_copies_the_best_comes_first_but_those_of_val_before() -> None:
     assert [Path(issue.filename).stem for issue in ranked] == ["small", "many-bytes", "few-bytes", "jpeg", "alone"]
 
 
-def test_a_judge_measures_how_far_an_image_is_from_its_label_and_from_what_it_looks_like() -> None:
-    """Dark and light pictures; two dark ones are unseen, one of them labelled light."""
+def judge_dark_and_light() -> Verdict:
+    """Of dark and light pictures two dark ones are unseen, one of them labelled light."""
     rng = np.random.default_rng(1)
-    labels = np.repeat([0, 1], 20)
+    labels = np.repeat([0, 1, 0, 1], [1, 1, 20, 20])
     tones = np.concatenate([rng.integers(0, 60, 22), rng.integers(200, 255, 20)]).astype(np.uint8)
     views = np.broadcast_to(tones[:, None, None, None, None], (42, 1, 32, 32, 1)).copy()
-    verdict = judge_unseen(
-        views[2:], labels, unseen=views[:2], unseen_labels=np.array([0, 1]), classes=2, epochs=20, seed=1
-    )
+    return judge_unseen(views, labels, learned=np.arange(2, 42), unseen=np.arange(2), classes=2, epochs=20, seed=1)
+
+
+def test_a_judge_measures_how_far_an_image_is_from_its_label_and_from_what_it_looks_like() -> None:
+    verdict = judge_dark_and_light()
     assert verdict.probabilities.argmax(axis=1).tolist() == [0, 0]
     assert verdict.guess_distance[0] == pytest.approx(verdict.distance[0], abs=1e-3)
     assert verdict.guess_distance[1] < verdict.distance[1]
+
+
+def test_a_judge_that_sees_part_after_part_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = judge_dark_and_light()
+    monkeypatch.setattr(judge, "PART", judge.BATCH)
+    for values, expected in zip(judge_dark_and_light(), whole, strict=True):
+        np.testing.assert_array_equal(values, expected)
 
 
 def test_no_label_is_suggested_for_what_is_unlike_the_class_that_it_is_taken_for() -> None:
@@ -474,7 +487,7 @@ def test_a_killed_audit_continues_in_the_next_run(
     settings = SETTINGS._replace(repeats=2, epochs=2)
     whole = run_audit(faulty, settings, tmp_path / "whole")
     assert "finished before" not in capfd.readouterr().out
-    sizes = "content='auto', review_size=1000, gallery_size=5"
+    sizes = f"content='auto', review_size=1000, gallery_size=5, beam_options={BEAM}"
     call = f"audit_examples({str(faulty)!r}, {settings}, {sizes}, **{outputs(tmp_path / 'killed')})"
     code = f"from components.audit.audit import *; {call}"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)
@@ -483,12 +496,18 @@ def test_a_killed_audit_continues_in_the_next_run(
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert not contents(tmp_path / "killed")
+    assert all(name.startswith(".partial.") for name in contents(tmp_path / "killed"))
     capfd.readouterr()
-    again = run_audit(faulty, settings, tmp_path / "again")
+    again = run_audit(faulty, settings, tmp_path / "killed")
     assert re.search(r"audit: [12] of 2 folds were finished before", capfd.readouterr().out)
     assert contents(again) == contents(whole)
     assert not list_kept_folds(tmp_path)
+
+
+def test_workers_elsewhere_read_the_same(faulty: Path, brief: dict[str, bytes | None], tmp_path: Path):
+    options = [*PROCESSES, f"--temp_location={tmp_path / 'shared'}"]
+    assert contents(run_audit(faulty, BRIEF, tmp_path / "audit", beam_options=options)) == brief
+    assert contents(tmp_path / "shared") == {}, "what the workers left is removed"
 
 
 def test_one_core_gives_the_same(
@@ -526,7 +545,8 @@ def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path)
     folder = shutil.copytree(faulty, tmp_path / "examples")
     edit_record(folder, set_text("image/encoded", b"no picture"))
     with pytest.raises(UserError, match=r"^val/\w/\d\d.png: cannot be decoded; rerun ingest on the data.$"):
-        read_images(open_examples(folder), "auto")
+        run_audit(folder, BRIEF, tmp_path / "audit")
+    assert os.listdir(tmp_path / "audit") == []
 
 
 @pytest.mark.parametrize(
@@ -545,4 +565,4 @@ def test_a_wrong_setting_is_named_and_nothing_written(
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match=sentence):
         run_audit(faulty, SETTINGS._replace(**setting), tmp_path / "audit")
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
