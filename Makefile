@@ -70,6 +70,9 @@ benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages, t
 	rm -rf build/other_images
 	$(STAGES_BIN)/python benchmarks/other_images.py
 
+benchmark-scale: stages-python .venv/tools .venv-stages/ready ## measure each stage on 10,000 to 1,000,000 drawn images: many hours; it goes on where it stopped
+	$(BIN)/python benchmarks/scale.py $(ARGS)
+
 # An image whose tag is a hash of what it is made of need not be built twice; FORCE=1 does, and so does a TAG=. The hash
 # is made before the files are read, so it is made again afterwards.
 images: image-names ## build the images of the stages that have changed: BUILDER=, REGISTRY=, TAG=, BASE=, GPU=1, STAGES=, FORCE=1
@@ -185,4 +188,4 @@ QUIET = $(if $(shell test -t 2 && echo terminal),,--quiet)
 UV = $(BIN)/uv pip $(QUIET)
 PIP = $(BIN)/python -m pip $(QUIET) --disable-pip-version-check
 
-.PHONY: help stages-python setup-tools setup run notebook test test-fast test-kill test-full-disk fuzz lint docs benchmark images image-names push test-images audit lock
+.PHONY: help stages-python setup-tools setup run notebook test test-fast test-kill test-full-disk fuzz lint docs benchmark benchmark-scale images image-names push test-images audit lock

@@ -192,9 +192,11 @@ def check(figures: dict[int, dict[str, Figures]]) -> None:
             expected = size - (splits.get("test", 0) if stage == "audit" else 0)
             if contents and len(contents) != expected:
                 sys.exit(f"{stage}, {size:,} images: has {len(contents):,} and not {expected:,} of them.")
-            other = [name for name, content in smaller.items() if contents[name] != content]
-            if other:
-                sys.exit(f"{stage}, {size:,} images: {other[0]} differs from that of the smaller set.")
+            for name, content in smaller.items():
+                if name not in contents:
+                    sys.exit(f"{stage}, {size:,} images: {name} is not there, but is in the smaller set.")
+                if contents[name] != content:
+                    sys.exit(f"{stage}, {size:,} images: {name} differs from that of the smaller set.")
             smaller = contents
 
 

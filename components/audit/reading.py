@@ -60,8 +60,7 @@ def read_images(
     Raises:
         UserError: There is none, or one cannot be decoded.
     """
-    splits = [split for split in CURATED_SPLITS if split in examples.manifest.splits]
-    shards = [(split, shard) for split in splits for shard in examples.manifest.splits[split].shards]
+    shards = examples.manifest.list_shards(CURATED_SPLITS)
     source = choose_address(examples.folder, examples_uri, beam_options)
     print("audit: looking at the images", flush=True)
     take_fingerprints = partial(_take_fingerprints, examples=examples, source=source, work=work)
@@ -124,6 +123,6 @@ def _join_views(parts: list[str], *, images: int, target: Path) -> None:
         with open_local_copy(part) as path:
             views = np.load(path)
         if joined is None:
-            joined = open_memmap(target, "w+", views.dtype, (images, *views.shape[1:]))
+            joined = open_memmap(target, "w+", views.dtype, (images, *views.shape[1:]))  # type: ignore[no-untyped-call]
         joined[written : written + len(views)] = views
         written += len(views)

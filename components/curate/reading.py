@@ -49,8 +49,7 @@ def read_images(examples: ExampleSet) -> list[SourceImage]:
     paths = read_paths(examples.folder)
     return [
         _describe(example, split, paths.get(example.filename, example.filename), shard.name)
-        for split, info in examples.manifest.splits.items()
-        for shard in info.shards
+        for split, shard in examples.manifest.list_shards()
         for example in examples.read_shard(split, shard)
         if not is_augmented(example.filename)
     ]

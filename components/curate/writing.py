@@ -110,7 +110,7 @@ def write_images(
     of_shards = defaultdict(list)
     for target in targets.values():
         of_shards[target.outcome.image.shard].append(target)
-    shards = [(split, shard) for split, info in examples.manifest.splits.items() for shard in info.shards]
+    shards = examples.manifest.list_shards()
     rows: list[CuratedImage] = []
     with make_work_folder(beam_options, folder) as work:
         for _, shard in shards:

@@ -118,7 +118,7 @@ def predict_images(model: str, examples: ExampleSet, *, batch_size: int, workers
         The table that formats/predictions.py describes: by split, and then by falling loss. The loss is the
         cross-entropy in nats, with the probability of the label clipped from below at the float32 epsilon.
     """
-    shards = [(split, shard) for split, info in examples.manifest.splits.items() for shard in info.shards]
+    shards = examples.manifest.list_shards()
     predict = partial(_predict_shard, model=model, examples=examples, batch_size=batch_size, workers=workers, work=work)
     call_for_each(shards, predict, options=workers.beam_options, work=work)
     parts = []

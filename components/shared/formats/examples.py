@@ -18,7 +18,7 @@ there. It has a row for each such image. `labels.md` lies there too if the data 
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
@@ -223,6 +223,10 @@ class ExamplesManifest:
     def shards(self) -> list[Shard]:
         """The shards of all splits."""
         return [shard for split in self.splits.values() for shard in split.shards]
+
+    def list_shards(self, splits: Collection[str] = SPLITS) -> list[tuple[str, Shard]]:
+        """The shards of those of these splits that are there, each with its split."""
+        return [(name, shard) for name, split in self.splits.items() if name in splits for shard in split.shards]
 
     @property
     def left_out(self) -> list[Quarantined]:
