@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from components.shared.errors import UserError
 from components.shared.formats.changes import Change, read_changes
-from components.shared.formats.comparison import AccuracyChange, Comparison
+from components.shared.formats.comparison import AccuracyChange, Comparison, is_relabelled
 from components.shared.formats.decisions import EARLIER_FILE, SavedDecision, write_decisions
 from components.shared.formats.manifest import read_manifest
 from pipelines.compiler.config import Config
@@ -22,7 +22,10 @@ OF_FIRST = ("on_bad_image", "val_to_train")  # the parameters of the first turn 
 
 
 class Gain(NamedTuple):
-    """How much more often a new model is right than another, on the val images of the earlier version."""
+    """How much more often a new model is right than another, on the val images of the earlier version.
+
+    Those that have another label in the new version count with that one.
+    """
 
     change: float  # with several seeds of the mean
     low: float  # this and the next bound what other images would show
@@ -67,8 +70,14 @@ class Turn(NamedTuple):
 
 
 def read_gain(comparison: Comparison) -> Gain:
-    """How the accuracy changed: with several seeds the mean, and else that of the two models."""
-    figures = comparison["splits"]["val"]  # there is one, since no training does without
+    """How the accuracy changed: with several seeds the mean, and else that of the two models.
+
+    Where people corrected labels of val, it is the accuracy on the corrected ones: on wrong labels a better model may
+    look worse.
+    """
+    val = comparison["splits"]["val"]  # there is one, since no training does without
+    corrected = val["corrected"] if is_relabelled(val) else None
+    figures: AccuracyChange = corrected or val
     is_of_length = comparison.get("length_may_explain", False)
     if seeds := figures.get("seeds"):
         return Gain(seeds["change"], seeds["low"], seeds["high"], seeds["margin"], is_of_length)

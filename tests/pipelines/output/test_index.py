@@ -103,7 +103,8 @@ def test_compares_the_figures_with_the_run_before(folder: Path, version: str):
 
 
 def test_an_improvement_begins_with_what_it_changed(folder: Path):
-    split = {"verdict": "On 9 val images the accuracy stayed at <1>.", "corrected": {"verdict": "On 8 it went."}}
+    split: dict[str, Any] = {"verdict": "On 9 val images the accuracy stayed at <1>."}
+    split["corrected"] = {"verdict": "On 8 it went.", "relabelled": 0}
     split["left_out"] = {"images": 3, "why": "Left out: 3."}
     comparison = {"splits": {"val": split}, "data": dict.fromkeys(DIFFERENCES, 0) | {"relabelled": 1_234, "dropped": 2}}
     overview = describe_run(folder, RECORD, "e")._replace(comparison={**comparison, "training_length": "Longer."})

@@ -108,6 +108,14 @@ def test_that_a_longer_training_may_be_why_is_told_with_the_gain(tmp_path: Path)
     )
 
 
+def test_a_gain_is_one_on_the_corrected_labels_of_val():
+    figures = across_seeds(0.04, 0.01)
+    val = COMPARISON["splits"]["val"] | across_seeds(-0.02, 0.01)
+    for relabelled, gain in ((1, "+0.040 ± 0.010"), (0, "-0.020 ± 0.010")):
+        corrected = {**val, **figures, "images": 3, "relabelled": relabelled, "verdict": ""}
+        assert str(read_gain(compare(val={**val, "corrected": corrected}))) == gain
+
+
 def test_a_comparison_of_before_there_were_seeds_is_one_of_one_seed():
     assert str(read_gain(COMPARISON)) == "+0.250 (-0.100…+0.400)"
 
