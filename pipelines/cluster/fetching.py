@@ -76,7 +76,7 @@ def fetch_results(
         _tell_cached(execution, uris)
     earlier = _find_measured_before(cluster, execution.run, request) if figures else None
     write_index(folder, _describe_run(cluster, ended, figures, comparison), earlier)
-    print_steps(list_steps(_describe_ending(ended, tasks), ended.command))
+    print_steps(list_steps(_describe_ending(ended, tasks, comparison), ended.command))
 
 
 def _show_figures(ended: EndedRun) -> Evaluation | None:
@@ -233,13 +233,13 @@ def _fetch_figures(cluster: Cluster, run: V2beta1Run) -> Evaluation | None:
         return read_evaluation(fetch(uris[evaluate.name, "evaluation"], Path(temporary, "evaluation")))
 
 
-def _describe_ending(ended: EndedRun, states: dict[str, str]) -> Ending:
+def _describe_ending(ended: EndedRun, states: dict[str, str], comparison: Comparison | None) -> Ending:
     """How the run ended, for what comes next; `states` are those of its tasks."""
     curation = next((task.name for task in ended.execution.tasks if task.stage == "curate"), "")
     curated = ended.uris.get((curation, "data"))
     request = ended.command.request if ended.command else ended.request
     adoption = write_adoption(request, "--curated", curated) if curated else ""
-    return Ending(ended.state, ended.folder, states.get(curation, ""), adoption)
+    return Ending(ended.state, ended.folder, states.get(curation, ""), adoption, comparison)
 
 
 def link_to_run(cluster: Cluster, run: V2beta1Run) -> str:

@@ -116,7 +116,9 @@ class LocalTarget:
         return select_beginning(EarlierRun(record["run"], record["run"], {}, {}, {}), made)
 
 
-def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, says_next: bool = True) -> RunRecord:
+def submit(
+    request: RunRequest, options: LocalOptions, webhook: str = "", *, says_next: bool = True, turns: int = 0
+) -> RunRecord:
     """Runs what is asked for and shows what came out.
 
     Args:
@@ -124,6 +126,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, say
         options: how.
         webhook: the address that is told how the run ended; empty for none.
         says_next: whether to say what comes next after a success, too.
+        turns: how many turns of the loop are left with this one, if it is one of several.
 
     Returns:
         The content of its run.json.
@@ -177,7 +180,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, say
     _notify_end(webhook, folder, record)
     _print_outcome(folder, record, watcher.warnings)
     if says_next or record["state"] != "succeeded":
-        print_steps(list_steps(_describe_ending(folder, record, request), command))
+        print_steps(list_steps(_describe_ending(folder, record, request), command, turns))
     if problem:
         raise problem
     return record
@@ -191,7 +194,8 @@ def _notify_end(webhook: str, folder: Path, record: RunRecord) -> None:
 def _describe_ending(folder: Path, record: RunRecord, request: RunRequest) -> Ending:
     curation = next((task["state"] for task in record["stages"].values() if task["stage"] == "curate"), "")
     adoption = write_adoption(request, "--from-run", folder.name) if curation else ""
-    return Ending(record["state"], folder, curation, adoption)
+    compared = comparison.read_comparison(folder) if (folder / comparison.FILE).is_file() else None
+    return Ending(record["state"], folder, curation, adoption, compared)
 
 
 def _keep_reports_early(folder: Path, task: Task) -> None:

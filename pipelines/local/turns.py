@@ -13,7 +13,7 @@ from pipelines.output.console import print_line
 from pipelines.output.display import Step, print_steps, print_turns
 from pipelines.output.index import FILE as INDEX
 from pipelines.submission.commands import Command
-from pipelines.submission.next_steps import add_decisions, write_adoption
+from pipelines.submission.next_steps import add_decisions, list_length_checks, write_adoption
 from pipelines.submission.preparation import BEGINNING
 from pipelines.submission.request import LocalOptions, RunRequest
 from pipelines.submission.turns import (
@@ -61,12 +61,12 @@ def take_turns(request: RunRequest, turns: int, options: LocalOptions, webhook: 
     taken: list[Turn] = []
     requests: list[RunRequest] = []
     try:
-        while len(taken) < turns and (not taken or taken[-1].gain.is_real):
+        while len(taken) < turns and (not taken or taken[-1].is_worthwhile):
             if taken:
                 current = continue_from(current, taken[-1], config)
             requests.append(current)
             print_line(f"\nTurn {len(requests)} of at most {turns}, on {current.data}")
-            records.append(submit(current, options, webhook, says_next=False))
+            records.append(submit(current, options, webhook, says_next=False, turns=turns - len(taken)))
             if records[-1]["state"] != "succeeded":
                 break
             turn = _describe_turn(request, records[-1])
@@ -151,7 +151,9 @@ def _list_steps(
         return
     adoptable, last = find_adoptable(taken), requests[len(taken) - 1]
     shown = adoptable or taken[-1]
-    yield Step(f"look at the pages of turn {taken.index(shown) + 1}", page=shown.folder / INDEX)
+    number = taken.index(shown)
+    yield Step(f"look at the pages of turn {number + 1}", page=shown.folder / INDEX)
+    yield from list_length_checks(Command(requests[number], options), shown.comparison, shown.run)
     if adoptable is taken[-1]:
         again = Command(continue_from(last, adoptable, load_config(request.config)), options)
         yield Step("take more turns", command=f"{again} --turns {turns}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.shared.errors import UserError
-from components.shared.formats.comparison import write_comparison
+from components.shared.formats.comparison import Comparison, write_comparison
 from pipelines.compiler.config import Config
 from pipelines.local import turns
 from pipelines.local.record import RunRecord
@@ -22,14 +22,17 @@ IMPROVEMENT = RunRequest(
 
 
 class Runs:
-    """Stands in for `submit`: its runs have these gains, or end in another state."""
+    """Stands in for `submit`: its runs have these gains or comparisons, or end in another state."""
 
-    def __init__(self, *outcomes: float | str | UserError) -> None:
-        self.outcomes, self.requests = [*outcomes], list[RunRequest]()
+    def __init__(self, *outcomes: float | Comparison | str | UserError) -> None:
+        self.outcomes, self.requests, self.left = [*outcomes], list[RunRequest](), list[int]()
 
-    def submit(self, request: RunRequest, options: LocalOptions, webhook: str, *, says_next: bool) -> RunRecord:
+    def submit(
+        self, request: RunRequest, options: LocalOptions, webhook: str, *, says_next: bool, turns: int = 0
+    ) -> RunRecord:
         assert (options, webhook, says_next) == (LocalOptions("docker"), "https://hook", False)
         self.requests.append(request)
+        self.left.append(turns)
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, UserError):
             raise outcome
@@ -38,7 +41,9 @@ class Runs:
         folder.mkdir(parents=True)
         (folder / "review.html").touch()
         if isinstance(outcome, float):
-            write_comparison(folder, compare(val=across_seeds(outcome, 0.01)))
+            outcome = compare(val=across_seeds(outcome, 0.01))
+        if isinstance(outcome, dict):
+            write_comparison(folder, outcome)
         return {
             "run": name,
             "pipeline": str(request.pipeline),
@@ -56,7 +61,7 @@ def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Takes turns with these outcomes; returns the runs' states, what they were asked for, and what was said."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*outcomes: float | str, most: int, request: RunRequest = IMPROVEMENT) -> Any:
+    def call(*outcomes: float | Comparison | str, most: int, request: RunRequest = IMPROVEMENT) -> Any:
         runs = Runs(*outcomes)
         monkeypatch.setattr(turns, "submit", runs.submit)
         capsys.readouterr()
@@ -165,6 +170,42 @@ def test_a_run_that_does_not_succeed_ends_the_turns(
     )
     assert ("\nTo adopt: what turn 1 has made, runs/default/1-improvement/data\n" in said) == bool(taken)
     assert "turn 2   " not in said
+
+
+def test_each_turn_knows_how_many_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    runs = Runs(0.05, 0.02, 0.07, "failed")
+    monkeypatch.setattr(turns, "submit", runs.submit)
+    turns.take_turns(IMPROVEMENT, 4, LocalOptions("docker"), "https://hook")
+    assert [request.pipeline for request in runs.requests] == [
+        "improvement",
+        "improvement",
+        "comparison",
+        "improvement",
+    ]
+    assert runs.left == [4, 3, 0, 2]
+
+
+def test_a_turn_with_other_copies_alone_is_the_last_and_is_not_adopted(take: Callable[..., Any]):
+    copies = compare(val=across_seeds(0.02, 0.01))
+    copies["data"] = {**copies["data"], "relabelled": 0, "augmented": 0}
+    _, requests, said = take(0.05, copies, 0.07, most=3)
+    assert len(requests) == 3
+    assert "\nTurn 2 changed nothing: no label and no image but copies, so this is the last.\n" in said
+    assert "\nTo adopt: what turn 1 has made, runs/default/1-improvement/data\n" in said
+
+
+def test_what_a_longer_training_may_explain_is_tried_after_the_turns(take: Callable[..., Any]):
+    longer = compare(val=across_seeds(0.05, 0.01))
+    longer["length_may_explain"], longer["equal_epochs"] = True, 60
+    _, _, said = take(longer, most=1, request=replace(IMPROVEMENT, params=("seeds=2", "epochs=12")))
+    options = "--local --runner docker --config sample"
+    assert (
+        "  see what 60 epochs bring on the images as they were, since a longer training may explain the change:\n"
+        f"    {submit()} {options} --data data --test-data test --param seeds=2 --param epochs=60\n"
+        "  and, when that has ended, compare with it:\n"
+        f"    {submit()} {options} --pipeline comparison --from-run 1-improvement --before latest\n"
+    ) in said
 
 
 def test_three_seeds_are_taken_unless_somebody_has_chosen_them(

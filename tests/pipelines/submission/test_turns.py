@@ -8,7 +8,7 @@ import pytest
 
 from components.shared.errors import UserError
 from components.shared.formats.changes import Change, write_changes
-from components.shared.formats.comparison import Comparison, read_comparison, write_comparison
+from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison, write_comparison
 from components.shared.formats.decisions import EARLIER_FILE, Decision, read_decisions
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from pipelines.compiler.config import Config, StageConfig
@@ -106,6 +106,27 @@ def test_that_a_longer_training_may_be_why_is_told_with_the_gain(tmp_path: Path)
         "Turn 1 brought a gain beyond the seed and the choice of images (+0.371 ± 0.223 on val); but the lengths of"
         " the trainings differ, and that alone may be why."
     )
+
+
+def test_a_turn_that_made_other_copies_alone_is_the_last(tmp_path: Path):
+    """The first copies are images that a model has not seen, and as such a change."""
+    turn = make_turn(tmp_path / "run-1", 0.1, 0.1)
+    comparison = turn.comparison
+
+    def describe(copies_before: int, **changed: int) -> str:
+        counts = {"before": 9, "after": 9, "augmented_before": copies_before, "augmented_after": 36}
+        none = dict.fromkeys(DIFFERENCES, 0) | {"augmented": 36}
+        data = {**comparison["data"], **none, **changed, "images": {"train": {"i": counts}}}
+        taken = turn._replace(comparison={**comparison, "data": data})  # type: ignore[typeddict-item]
+        assert find_adoptable([taken]) == (taken if "a gain" in describe_gain(2, taken) else None)
+        return describe_gain(2, taken)
+
+    gain = "Turn 2 brought a gain beyond the seed and the choice of images (+0.100 ± 0.010 on val)."
+    assert describe(36) == "Turn 2 changed nothing: no label and no image but copies, so this is the last."
+    assert describe(36, augmented=0) == describe(36) == describe(0, augmented=0)
+    assert describe(0) == gain
+    for name in ("relabelled", "moved", "dropped", "added", "altered"):
+        assert describe(36, **{name: 1}) == gain
 
 
 def test_a_gain_is_one_on_the_corrected_labels_of_val():
