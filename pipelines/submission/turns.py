@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -235,8 +234,7 @@ def keep_decisions(path: Path, changes: str, data: str) -> None:
     """Writes what people have decided about the images of a curated folder, for the next turn to keep to.
 
     The images are known there by other names, and those that were dropped are gone. What people left undecided, because
-    they disagree, stays as it is in the next turn, too; but of copies of one picture that have different labels, which
-    no decisions could keep, nothing is written.
+    they disagree, stays as it is in the next turn, too, also copies of one picture that have different labels.
 
     Args:
         path: the file to write.
@@ -248,16 +246,13 @@ def keep_decisions(path: Path, changes: str, data: str) -> None:
     """
     sha256s = {image.filename: image.sha256 for image in read_manifest(Path(data))}
     kept = [change for change in read_changes(changes) if change.new_filename and _is_of_people(change)]
-    labels = defaultdict[str, set[str]](set)
     for change in kept:
         if change.new_filename not in sha256s:
             raise UserError(
                 f"{changes}: has {change.new_filename}, which the manifest.csv of the curated folder has not; give the"
                 " outputs `changes` and `data` of the same run of curate."
             )
-        labels[sha256s[change.new_filename]].add(change.new_label)
-    decisions = [_keep(change, sha256s[change.new_filename]) for change in kept]
-    write_decisions(path, [decision for decision in decisions if len(labels[decision.sha256]) == 1])
+    write_decisions(path, [_keep(change, sha256s[change.new_filename]) for change in kept])
 
 
 def find_decisions(runs: Path, data: Path) -> str:
