@@ -7,7 +7,9 @@ from components.shared.formats.comparison import read_comparison
 from components.shared.formats.evaluation import FILE as EVALUATION
 from components.shared.formats.evaluation import Evaluation, read_evaluation
 from pipelines.local.record import RunRecord
+from pipelines.output.doubt import describe_doubt
 from pipelines.output.index import RunOverview, TaskOutput
+from pipelines.output.results import name_report
 
 DETAILS = {"What every stage said is in": "run.log", "parameters and artifacts are in": "run.json"}
 
@@ -42,7 +44,13 @@ def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOvervie
         figures=figures,
         comparison=read_comparison(folder) if (folder / COMPARISON).is_file() else None,
         details=DETAILS,
+        doubt=_describe_doubt(folder, record),
     )
+
+
+def _describe_doubt(folder: Path, record: RunRecord) -> str:
+    issues, changes = folder / name_report("audit", "issues"), record["artifacts"].get("changes")
+    return describe_doubt(issues, Path(changes) if changes else None) if issues.is_file() else ""
 
 
 def _list_taken(record: RunRecord) -> str:

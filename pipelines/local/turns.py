@@ -8,12 +8,12 @@ from components.shared.formats.comparison import Comparison, read_comparison
 from components.shared.formats.decisions import FILE as DECISIONS
 from pipelines.compiler.config import load_config
 from pipelines.local.record import RunRecord
-from pipelines.local.submission import submit
+from pipelines.local.submission import count_left_out, submit
 from pipelines.output.console import print_line
 from pipelines.output.display import Step, print_steps, print_turns
 from pipelines.output.index import FILE as INDEX
 from pipelines.submission.commands import Command
-from pipelines.submission.next_steps import add_decisions, list_length_checks, write_adoption
+from pipelines.submission.next_steps import add_decisions, list_left_out, list_length_checks, write_adoption
 from pipelines.submission.preparation import BEGINNING
 from pipelines.submission.request import LocalOptions, RunRequest
 from pipelines.submission.turns import (
@@ -91,7 +91,7 @@ def take_turns(request: RunRequest, turns: int, options: LocalOptions, webhook: 
 def _describe_turn(request: RunRequest, record: RunRecord) -> Turn:
     comparison = _read_comparison(request, record)
     folder = request.runs / request.experiment / record["run"]
-    return Turn(record["run"], folder, record["artifacts"]["data"], comparison, comparison)
+    return Turn(record["run"], folder, record["artifacts"]["data"], comparison, comparison, count_left_out(record))
 
 
 def _read_comparison(request: RunRequest, record: RunRecord) -> Comparison:
@@ -153,6 +153,7 @@ def _list_steps(
     shown = adoptable or taken[-1]
     number = taken.index(shown)
     yield Step(f"look at the pages of turn {number + 1}", page=shown.folder / INDEX)
+    yield from list_left_out(taken[0].left_out, taken[0].folder)
     yield from list_length_checks(Command(requests[number], options), shown.comparison, shown.run)
     if adoptable is taken[-1]:
         again = Command(continue_from(last, adoptable, load_config(request.config)), options)

@@ -107,14 +107,19 @@ def print_figures(folder: Path) -> None:
     OutputConsole().print(_draw_figures(read_evaluation(folder)))
 
 
-def print_comparison(folder: Path) -> None:
-    """What the new data version changed, in a table and in sentences; `folder` has the comparison.json."""
+def print_comparison(folder: Path, doubt: str = "") -> None:
+    """What the new data version changed, in a table and in sentences.
+
+    Args:
+        folder: which has the comparison.json.
+        doubt: what makes it doubtful, as a sentence; empty for nothing.
+    """
     console = OutputConsole()
     content = read_comparison(folder)
     console.print(_draw_changes(content))
     counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
     console.print(f"images: {', '.join(counts)}")
-    for sentence in list_verdicts(content):
+    for sentence in filter(None, [*list_verdicts(content), doubt]):
         console.print(escape(sentence))
 
 

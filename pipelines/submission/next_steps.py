@@ -16,7 +16,7 @@ from pipelines.compiler.config import Config, load_config
 from pipelines.output.display import Step
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.project import write_command
-from pipelines.output.results import RESULTS, read_data_version
+from pipelines.output.results import RESULTS, name_report, read_data_version
 from pipelines.submission.commands import DEFAULTS, Command, write_option
 from pipelines.submission.request import LATEST, RunRequest
 from pipelines.submission.turns import describe_lack, find_decisions, stop_moving
@@ -30,6 +30,7 @@ class Ending(NamedTuple):
     curation: str  # how its stage curate ended; empty if it has none
     adoption: str  # the command that shows what adopting its curated folder would change; empty if it has none
     comparison: Comparison | None = None  # of what it has made with what it began with
+    left_out: int = 0  # images that ingest took for the same picture as one of val or test
 
 
 def list_steps(ending: Ending, command: Command | None, turns: int = 0) -> Iterator[Step]:
@@ -41,6 +42,7 @@ def list_steps(ending: Ending, command: Command | None, turns: int = 0) -> Itera
         turns: how many turns of the loop were left when it began, if it was one of several.
     """
     yield Step("look at its pages", page=ending.folder / INDEX)
+    yield from list_left_out(ending.left_out, ending.folder)
     if ending.state != "succeeded" and (log := ending.folder / "run.log").is_file():
         yield Step("read what was said", page=log)
     review = ending.folder / "review.html"
@@ -56,6 +58,21 @@ def list_steps(ending: Ending, command: Command | None, turns: int = 0) -> Itera
         yield from list_length_checks(command, ending.comparison, ending.folder.name)
     if ending.adoption and ending.state == "succeeded":
         yield Step(_introduce_adoption(ending, is_only=not again), command=ending.adoption)
+
+
+def list_left_out(images: int, folder: Path) -> Iterator[Step]:
+    """Yields the page that lists the images which ingest left out as the same picture, if there are any.
+
+    Args:
+        images: how many.
+        folder: of the run, which has the page if its validation has ended.
+    """
+    pages = (folder / name_report(task, "report") for task in ("before-validate", "validate"))
+    page = next((page for page in pages if page.is_file()), None)
+    if images and page:
+        which = f"the {images:,} images that ingest left out, each" if images > 1 else "the image that ingest left out,"
+        reason = f"check {which} as the same picture as one of val or test: simple shapes may only look alike"
+        yield Step(reason, page=page)
 
 
 def _introduce_adoption(ending: Ending, *, is_only: bool) -> str:

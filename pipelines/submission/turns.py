@@ -62,6 +62,7 @@ class Turn(NamedTuple):
     data: str  # the folder that it has curated
     comparison: Comparison  # with the version that it began with
     since_first: Comparison  # with the version that the first turn began with
+    left_out: int = 0  # images that ingest took for the same picture as one of val or test
 
     @property
     def gain(self) -> Gain:

@@ -12,13 +12,14 @@ from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison, write_comparison
 from pipelines.compiler.config import Config
 from pipelines.local import turns
-from pipelines.local.record import RunRecord
+from pipelines.local.record import ArtifactRecord, RunRecord
 from pipelines.submission.request import LocalOptions, RunRequest
 from tests.pipelines.submission.test_turns import across_seeds, compare
 
 IMPROVEMENT = RunRequest(
     "default", "sample", pipeline="improvement", data="data", test_data="test", params=("seeds=2",), runs=Path("runs")
 )
+EXAMPLES: ArtifactRecord = {"uri": "examples", "metadata": {}}
 
 
 class Runs:
@@ -40,6 +41,7 @@ class Runs:
         folder = request.runs / "default" / name
         folder.mkdir(parents=True)
         (folder / "review.html").touch()
+        (folder / "before-validate.html").touch()
         if isinstance(outcome, float):
             outcome = compare(val=across_seeds(outcome, 0.01))
         if isinstance(outcome, dict):
@@ -51,7 +53,7 @@ class Runs:
             "started": "2026-01-01T00:00:00+00:00",
             "arguments": {},
             "seconds": 1.0,
-            "stages": {},
+            "stages": {"before-ingest": {"stage": "ingest", "artifacts": {"examples": EXAMPLES}}},  # type: ignore[typeddict-item]
             "artifacts": {"data": str((folder / "data").resolve())},
         }
 
@@ -170,6 +172,17 @@ def test_a_run_that_does_not_succeed_ends_the_turns(
     )
     assert ("\nTo adopt: what turn 1 has made, runs/default/1-improvement/data\n" in said) == bool(taken)
     assert "turn 2   " not in said
+
+
+def test_images_that_ingest_left_out_are_told_after_the_turns(
+    take: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(EXAMPLES["metadata"], "duplicates_left_out", 12)
+    _, _, said = take(0.05, 0.02, 0.07, most=2)
+    assert (
+        "  check the 12 images that ingest left out, each as the same picture as one of val or test: simple shapes may"
+        " only look alike:\n    runs/default/1-improvement/before-validate.html\n"
+    ) in said
 
 
 def test_each_turn_knows_how_many_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

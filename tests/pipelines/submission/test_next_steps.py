@@ -147,6 +147,21 @@ def test_what_a_longer_training_explains_is_tried_with_two_commands(folder: Path
     assert len(list_what_is_said(turn, ending._replace(comparison=same))) == 2
 
 
+@pytest.mark.parametrize("name", ["validate.html", "before-validate.html"])
+def test_images_that_were_left_out_as_the_same_picture_are_counted_and_listed(tmp_path: Path, name: str):
+    (tmp_path / name).touch()
+
+    def list_counted(images: int) -> list[tuple[str, object]]:
+        return list_what_is_said(SAMPLE, Ending("succeeded", tmp_path, "", "", left_out=images))[1:-1]
+
+    same = "as the same picture as one of val or test: simple shapes may only look alike"
+    assert list_counted(0) == []
+    assert list_counted(1) == [(f"check the image that ingest left out, {same}", tmp_path / name)]
+    assert list_counted(1234) == [(f"check the 1,234 images that ingest left out, each {same}", tmp_path / name)]
+    (tmp_path / name).unlink()
+    assert list_counted(3) == [], "no page lists them"
+
+
 def test_a_turn_of_several_that_fails_is_repeated_with_those_that_are_left(folder: Path):
     (folder / "review.html").unlink()
     steps = [(step.reason, step.command) for step in list_steps(Ending("failed", folder, "waiting", ""), TURN, 2)]
