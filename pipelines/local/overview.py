@@ -24,6 +24,7 @@ def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOvervie
         experiment: that the run belongs to.
     """
     figures = read_evaluation(folder) if (folder / EVALUATION).is_file() else None
+    comparison = read_comparison(folder) if (folder / COMPARISON).is_file() else None
     started = record["started"][:16].replace("T", " ")
     tasks = record["stages"].items()
     return RunOverview(
@@ -42,9 +43,9 @@ def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOvervie
         },
         outputs=[TaskOutput(name, task["stage"], output) for name, task in tasks for output in task["artifacts"]],
         figures=figures,
-        comparison=read_comparison(folder) if (folder / COMPARISON).is_file() else None,
+        comparison=comparison,
         details=DETAILS,
-        doubt=_describe_doubt(folder, record),
+        doubt=_describe_doubt(folder, record) if comparison else "",
     )
 
 

@@ -45,12 +45,12 @@ def list_steps(ending: Ending, command: Command | None, turns: int = 0) -> Itera
     yield from list_left_out(ending.left_out, ending.folder)
     if ending.state != "succeeded" and (log := ending.folder / "run.log").is_file():
         yield Step("read what was said", page=log)
-    review = ending.folder / "review.html"
-    asks = review.is_file() and _asks_for_decisions(ending, command)
+    review, disputed = ending.folder / "review.html", ending.folder / "disputed.html"
+    is_disputed = disputed.is_file()
+    asks = review.is_file() and _asks_for_decisions(ending, command, is_disputed=is_disputed)
     if asks:
         yield Step(f"decide on the doubted images; the page saves {DECISIONS}", page=review)
-    disputed = ending.folder / "disputed.html"
-    if is_disputed := disputed.is_file():
+    if is_disputed:
         yield Step(f"decide on the images that people disagree about; the page saves {SETTLED_FILE}", page=disputed)
     again = list(_list_commands(ending, command, asks=asks, is_disputed=is_disputed)) if command else []
     yield from (step._replace(command=f"{step.command} --turns {turns}") for step in again) if turns else again
@@ -122,17 +122,16 @@ def list_length_checks(command: Command, comparison: Comparison, run: str) -> It
     yield Step("and, when that has ended, compare with it", command=str(replace(command, request=comparing)))
 
 
-def _asks_for_decisions(ending: Ending, command: Command | None) -> bool:
+def _asks_for_decisions(ending: Ending, command: Command | None, *, is_disputed: bool) -> bool:
     """Whether a person has to decide.
 
     Where curate failed, that is usually because its policy would drop too many images. Where the new images brought no
-    gain, more decisions may.
+    gain, more decisions may, first those on what people disagree about.
     """
     files = command.request.decisions if command else ()
     is_decided = any(PurePosixPath(file).name != EARLIER_FILE for file in files)
-    return ending.state == ending.curation and (
-        ending.state == "failed" or (ending.state == "succeeded" and (not is_decided or bool(_describe_lack(ending))))
-    )
+    may_help = not is_decided or (bool(_describe_lack(ending)) and not is_disputed)
+    return ending.state == ending.curation and (ending.state == "failed" or (ending.state == "succeeded" and may_help))
 
 
 def _list_commands(ending: Ending, command: Command, *, asks: bool, is_disputed: bool) -> Iterator[Step]:

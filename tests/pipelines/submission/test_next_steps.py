@@ -263,6 +263,8 @@ def test_what_people_disagree_about_is_asked_again(folder: Path, files: tuple[st
         ),
         ("or keep the new images", "python adopt.py …"),
     ]
+    loss = Ending("succeeded", folder, "succeeded", "python adopt.py …", compare(val=across_seeds(-0.05, 0.01)))
+    assert list_what_is_said(decided, loss)[:-1] == list_what_is_said(decided, loss._replace(comparison=None))[:-1]
 
 
 def test_what_the_policy_leaves_to_people_adds_to_what_another_tool_exported(folder: Path):
