@@ -86,7 +86,7 @@ def _describe_lack(ending: Ending) -> str:
 
 
 def list_length_checks(command: Command, comparison: Comparison, run: str) -> Iterator[Step]:
-    """Yields how to find out whether a longer training alone is why the accuracy changed, where it may be.
+    """Yields how to find out whether a longer training alone has brought a gain, where it may have.
 
     That is a training on the images of before which is as long as the new one, and a comparison with that.
 
@@ -96,7 +96,7 @@ def list_length_checks(command: Command, comparison: Comparison, run: str) -> It
         run: its name.
     """
     epochs = comparison.get("equal_epochs", 0)
-    if not epochs:
+    if not epochs or describe_lack(comparison):
         return
     from pipelines.compiler.packages import build  # here, since adopt.py does without kfp
     from pipelines.compiler.stages import Stages
@@ -116,7 +116,7 @@ def list_length_checks(command: Command, comparison: Comparison, run: str) -> It
         runs=command.request.runs,
     )
     yield Step(
-        f"see what {epochs:,} epochs bring on the images as they were, since a longer training may explain the change",
+        f"see what {epochs:,} epochs bring on the images as they were, since a longer training may explain the gain",
         command=str(training),
     )
     yield Step("and, when that has ended, compare with it", command=str(replace(command, request=comparing)))

@@ -214,7 +214,7 @@ def test_what_a_longer_training_may_explain_is_tried_after_the_turns(take: Calla
     _, _, said = take(longer, most=1, request=replace(IMPROVEMENT, params=("seeds=2", "epochs=12")))
     options = "--local --runner docker --config sample"
     assert (
-        "  see what 60 epochs bring on the images as they were, since a longer training may explain the change:\n"
+        "  see what 60 epochs bring on the images as they were, since a longer training may explain the gain:\n"
         f"    {submit()} {options} --data data --test-data test --param seeds=2 --param epochs=60\n"
         "  and, when that has ended, compare with it:\n"
         f"    {submit()} {options} --pipeline comparison --from-run 1-improvement --before latest\n"

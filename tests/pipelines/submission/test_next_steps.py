@@ -134,7 +134,7 @@ def test_what_a_longer_training_explains_is_tried_with_two_commands(folder: Path
     submit = "python submit.py --local --experiment mine"
     assert list_what_is_said(turn, ending)[1:] == [
         (
-            "see what 1,234 epochs bring on the images as they were, since a longer training may explain the change",
+            "see what 1,234 epochs bring on the images as they were, since a longer training may explain the gain",
             f"{submit} --data data/ --test-data t --param seeds=2 --param model=resnet50 --param epochs=1234",
         ),
         (
@@ -145,6 +145,9 @@ def test_what_a_longer_training_explains_is_tried_with_two_commands(folder: Path
     ]
     same: Comparison = {**longer, "length_may_explain": False, "equal_epochs": 0}
     assert len(list_what_is_said(turn, ending._replace(comparison=same))) == 2
+    chance: Comparison = {**longer, **compare(val=across_seeds(0.003, 0.01))}
+    said = list_what_is_said(turn, ending._replace(comparison=chance))
+    assert not any("--param epochs=1234" in str(command) for _, command in said), "there is no gain to explain"
 
 
 @pytest.mark.parametrize("name", ["validate.html", "before-validate.html"])
