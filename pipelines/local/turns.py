@@ -25,6 +25,7 @@ from pipelines.submission.turns import (
     find_adoptable,
     format_level,
     has_left_out,
+    is_corrected,
     tabulate_turns,
 )
 
@@ -121,7 +122,7 @@ def _print_outcome(request: RunRequest, taken: list[Turn], *, is_whole: bool) ->
     """
     if taken:
         level = format_level(taken[0].comparison)
-        print_turns(tabulate_turns(taken), level, has_left_out=has_left_out(taken))
+        print_turns(tabulate_turns(taken), level, has_left_out=has_left_out(taken), is_corrected=is_corrected(taken))
     if not is_whole:
         again = "" if request.no_cache else ", and the same command takes it from the cache"
         print_line(f"The turns ended early. What was done stays{again}.")

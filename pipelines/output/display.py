@@ -123,20 +123,22 @@ def print_comparison(folder: Path, doubt: str = "") -> None:
         console.print(escape(sentence))
 
 
-def print_turns(turns: Iterable[TurnFigures], level: str, *, has_left_out: bool) -> None:
+def print_turns(turns: Iterable[TurnFigures], level: str, *, has_left_out: bool, is_corrected: bool) -> None:
     """The table of the turns of the loop.
 
     Args:
         turns: its rows.
         level: the confidence level of the gains, such as 95 %.
         has_left_out: whether images of val and test do not count, since a model learned from them.
+        is_corrected: whether gains are those on corrected labels of val.
     """
     rows = [*turns]
     splits = [*rows[0].accuracies]
     yardstick = f"{' and '.join(splits)} of the first version"
     if has_left_out:
         yardstick = f"the images of {yardstick} that no model learned from"
-    title = f"all models on {yardstick}; gains on val, {level}"
+    gains = "gains on the corrected labels of val" if is_corrected else "gains on val"
+    title = f"all models on {yardstick}; {gains}, {level}"
     table = Table(title=title, title_justify="left")
     for heading in ("images", "train", "copies", *splits, "gain", "since the first"):
         width = 15 if heading in ("gain", "since the first") else None  # so that narrow terminals break no figure

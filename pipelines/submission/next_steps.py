@@ -54,7 +54,7 @@ def list_steps(ending: Ending, command: Command | None, turns: int = 0) -> Itera
         yield Step(f"decide on the images that people disagree about; the page saves {SETTLED_FILE}", page=disputed)
     again = list(_list_commands(ending, command, asks=asks, is_disputed=is_disputed)) if command else []
     yield from (step._replace(command=f"{step.command} --turns {turns}") for step in again) if turns else again
-    if command and ending.comparison:
+    if command and command.request.pipeline == "improvement" and ending.comparison:
         yield from list_length_checks(command, ending.comparison, ending.folder.name)
     if ending.adoption and ending.state == "succeeded":
         yield Step(_introduce_adoption(ending, is_only=not again), command=ending.adoption)

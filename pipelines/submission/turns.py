@@ -209,6 +209,11 @@ def has_left_out(turns: Iterable[Turn]) -> bool:
     return any(each["images"] for each in left_out if each)
 
 
+def is_corrected(turns: Iterable[Turn]) -> bool:
+    """Whether labels of val were corrected, so that gains are those on the corrected ones."""
+    return any(is_relabelled(each["splits"]["val"]) for turn in turns for each in (turn.comparison, turn.since_first))
+
+
 def _count_images(comparison: Comparison, version: str) -> tuple[int, int]:
     """The images of train in one of the two versions, and how many of them are copies that curate made."""
     counts = comparison["data"]["images"].get("train", {}).values()

@@ -21,6 +21,7 @@ from pipelines.submission.turns import (
     describe_gain,
     find_adoptable,
     has_left_out,
+    is_corrected,
     keep_decisions,
     read_gain,
     tabulate_turns,
@@ -194,7 +195,7 @@ def test_the_table_has_each_version_on_the_images_of_the_first(tmp_path: Path, c
             "turn 2", 5102, 4052, pytest.approx({"val": 0.62, "test": 0.76}), "-0.004 ± 0.010", "+0.120 ± 0.020"
         ),
     ]
-    print_turns(rows, "90 %", has_left_out=False)
+    print_turns(rows, "90 %", has_left_out=False, is_corrected=False)
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].strip() == "all models on val and test of the first version; gains on val, 90 %"
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown]
@@ -215,10 +216,23 @@ def test_the_table_says_that_images_from_which_a_model_learned_do_not_count(
         changed = turn._replace(since_first={**turn.since_first, "splits": splits})  # type: ignore[typeddict-item]
         assert has_left_out([turn, changed]) is expected
     assert not has_left_out([turn])
-    print_turns(tabulate_turns([turn]), "95 %", has_left_out=True)
+    print_turns(tabulate_turns([turn]), "95 %", has_left_out=True, is_corrected=False)
     title = capsys.readouterr().out.partition("┏")[0]
     assert " ".join(title.split()) == (
         "all models on the images of val and test of the first version that no model learned from; gains on val, 95 %"
+    )
+
+
+def test_the_table_says_that_gains_are_those_on_corrected_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    turn = make_turn(tmp_path / "a", 0.1, 0.1)
+    val = turn.comparison["splits"]["val"]
+    for relabelled, expected in ((0, False), (2, True)):
+        corrected = {**val, "corrected": {**val, "images": 3, "relabelled": relabelled, "verdict": ""}}
+        assert is_corrected([turn, turn._replace(since_first=compare(val=corrected))]) is expected
+    print_turns(tabulate_turns([turn]), "95 %", has_left_out=False, is_corrected=True)
+    title = capsys.readouterr().out.partition("┏")[0]
+    assert " ".join(title.split()) == (
+        "all models on val and test of the first version; gains on the corrected labels of val, 95 %"
     )
 
 
