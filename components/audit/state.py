@@ -8,7 +8,7 @@ import numpy as np
 from cv2.typing import MatLike
 from numpy.typing import NDArray
 
-from components.shared.ink import SPECKS, crop_ink, measure_stroke, measure_two_tones
+from components.shared.ink import SPECKS, crop_ink, measure_stroke
 
 # What is no drawing has no state. Measured: of handwriting, also faded, broken, cropped and overlaid, at least 0.93 of
 # the tones' variance is between ink and paper, of noise and gradients at most 0.8; the dustiest page has 0.017 outlines
@@ -59,9 +59,9 @@ def measure_state(gray: NDArray[np.uint8], ink: NDArray[np.bool_]) -> PictureSta
     Returns:
         The measures; NO_INK of what is no drawing on calm paper, such as a blank page, noise or a gradient.
     """
-    if not ink.any() or measure_two_tones(gray, ink) < CALM:
-        return NO_INK
     mask = ink.view(np.uint8)
+    if not ink.any() or _measure_two_tones(gray, mask) < CALM:
+        return NO_INK
     _, numbers, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = np.asarray(stats[1:, cv2.CC_STAT_AREA], np.int32)  # the first is the paper
     outlines = len(areas) + cv2.connectedComponents(1 - mask, connectivity=4)[0] - 1
@@ -76,6 +76,17 @@ def measure_state(gray: NDArray[np.uint8], ink: NDArray[np.bool_]) -> PictureSta
         strokes=_measure_strokes(crop_ink(ink, SPECKS)),
         framed=outlines <= MOST_OUTLINES and _is_framed(mask),
     )
+
+
+def _measure_two_tones(gray: NDArray[np.uint8], mask: NDArray[np.uint8]) -> float:
+    """Measures the share of the tones' variance that is between ink and paper, as ink.is_line_drawing does.
+
+    Args:
+        gray: uint8 [height, width].
+        mask: uint8 [height, width], 1 where there is ink.
+    """
+    share, (mean, deviation) = cv2.countNonZero(mask) / mask.size, cv2.meanStdDev(gray)
+    return float(share / (1 - share) * ((cv2.mean(gray, mask)[0] - mean[0, 0]) / deviation[0, 0]) ** 2)
 
 
 def count_parts(areas: NDArray[np.int32]) -> float:

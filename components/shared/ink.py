@@ -106,18 +106,10 @@ def is_line_drawing(picture: NDArray[np.uint8], ink: NDArray[np.bool_]) -> bool:
         return False
     if measure_stroke(ink) > THICKEST * max(box.shape) or _measure_hues(picture) > MOST_HUES:
         return False
-    return measure_two_tones(convert_to_gray(picture), ink) >= TWO_TONED
-
-
-def measure_two_tones(gray: NDArray[np.uint8], ink: NDArray[np.bool_]) -> float:
-    """Measures the share of the variance of a picture's tones that is between its ink and its paper.
-
-    Args:
-        gray: uint8 [height, width].
-        ink: Its ink, as `find_ink` finds it, which is neither nowhere nor everywhere.
-    """
-    share, tones = ink.mean(), gray.astype(np.float32)
-    return float(share * (1 - share) * (tones[ink].mean() - tones[~ink].mean()) ** 2 / tones.var())
+    share = ink.mean()
+    tones = convert_to_gray(picture).astype(np.float32)
+    between = share * (1 - share) * (tones[ink].mean() - tones[~ink].mean()) ** 2
+    return bool(between >= TWO_TONED * tones.var())
 
 
 def measure_stroke(ink: NDArray[np.bool_]) -> float:
