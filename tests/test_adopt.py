@@ -607,7 +607,8 @@ def leave_figures(place: Place, run: str, **changed: str) -> dict[str, Any]:
 
 def test_the_next_turn_has_the_options_of_the_run_that_made_the_folder(place: Place, run: Callable[..., str]):
     request = RunRequest("default", "sample", pipeline="improvement", data="old", test_data="t", schema="own.pbtxt")
-    keep_command(place.made.parents[1], Command(replace(request, params=("epochs=2",)), LocalOptions("docker")))
+    params = ("epochs=2", "val_to_train=0.5")  # what has moved is in the folder, and no more is to move
+    keep_command(place.made.parents[1], Command(replace(request, params=params), LocalOptions("docker")))
     assert run("--yes").endswith(
         f"\nNext:\n    git add data.dvc && git commit\n    {place.submit} --local --runner docker --config sample "
         "--pipeline improvement --data data --schema own.pbtxt --param epochs=2\n"

@@ -547,6 +547,13 @@ EPOCHS = "- name: epochs\n  type: Integer\n  default: 100\n  description: The nu
             [f"{YAML}: epochs: the parameter 'least' does not exist. There are: batch_size, epochs, "],
             id="limit that is no parameter",
         ),
+        pytest.param(
+            YAML,
+            "annotations: {minimum: 1}",
+            "annotations: {notWith: least}",
+            [f"{YAML}: epochs: the parameter 'least' does not exist. There are: "],
+            id="excluded parameter that is none",
+        ),
     ],
 )
 def test_broken_component_is_one_sentence(project: Path, file: str, old: str, new: str, named: list[str]):
@@ -659,6 +666,11 @@ def test_component_without_code_is_one_sentence(project: Path):
             "stages: {curate: {parameters: {max_images: 5, augment_to: 10}}}",
             [": curate.augment_to is 10; it must be from -1 to max_images, 5.\n"],
             id="range that another parameter gives",
+        ),
+        pytest.param(
+            "stages: {curate: {parameters: {val_to_train: 0.5, cleaning: [crop]}}}",
+            [": curate.val_to_train is 0.5, but cleaning is ['crop']; leave out one of the two.\n"],
+            id="two that exclude each other",
         ),
         pytest.param(
             "stages: {train: {parameters: {learning_rate: .nan}}}",

@@ -211,6 +211,11 @@ def test_runs_among_the_images_are_refused(workplace: Path) -> None:
             id="out of a range that another parameter gives",
         ),
         pytest.param(
+            "--data images --param seed=4294967290 --param seeds=9",
+            ["--param seed=4294967290: seed is 4294967290; it must be from 0 to 4294967196.\n"],
+            id="seed after which too few follow",
+        ),
+        pytest.param(
             "--data images --pipeline improvement --param seed=3000000000",
             ["--param seed=3000000000: seed is 3000000000; it must be from 0 to 2147483647.\n"],
             id="out of the range of a later stage",

@@ -66,6 +66,7 @@ class TrainingLength(NamedTuple):
 
     sentence: str  # empty if about as long
     may_explain: bool  # whether that alone may have changed the model
+    equal_epochs: int  # of a training on the previous version that would be as long; 0 if it tells nothing
 
 
 class ComparedVersions(NamedTuple):
@@ -246,6 +247,7 @@ def _compare_versions(versions: ComparedVersions, bootstrap: Bootstrap, slice_bi
         "data": compare_data(old, new, versions.before["classes"]),
         "training_length": length.sentence,
         "length_may_explain": length.may_explain,
+        "equal_epochs": length.equal_epochs,
         "seed_noise": _describe_seed_noise(old, new),
     }
 
@@ -269,22 +271,20 @@ def _compare_training_lengths(versions: ComparedVersions) -> TrainingLength:
     after = _count_trained_images(versions.after, versions.after_predictions)
     ratio = after / before if before and after else 1.0
     if 1 / SAME_LENGTH < ratio < SAME_LENGTH:
-        return TrainingLength("", may_explain=False)
+        return TrainingLength("", may_explain=False, equal_epochs=0)
     longer = (
         f"The new model was trained {ratio:,.{0 if ratio >= 10 else 1}f} times as long as the previous one, by images"
         " times epochs, augmented images included"
     )
     if _has_settled(versions.before if ratio >= 1 else versions.after):
         settled = "that hardly explains a change, since the accuracy on val had settled in the shorter training"
-        return TrainingLength(f"{longer}; {settled}.", may_explain=False)
+        return TrainingLength(f"{longer}; {settled}.", may_explain=False, equal_epochs=0)
     epochs = cast("float", versions.before["settings"]["epochs"])
     equal = round(ratio * epochs)
-    tells = (
-        f"; a training on the previous version with {count(equal, 'epoch')} would tell"
-        if equal not in (0, epochs)
-        else ""
-    )
-    return TrainingLength(f"{longer}, so part of a change may come from that{tells}.", may_explain=True)
+    equal = 0 if equal == epochs else equal
+    tells = f"; a training on the previous version with {count(equal, 'epoch')} would tell" if equal else ""
+    sentence = f"{longer}, so part of a change may come from that{tells}."
+    return TrainingLength(sentence, may_explain=True, equal_epochs=equal)
 
 
 def _has_settled(evaluation: Evaluation) -> bool:

@@ -6,7 +6,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from components.shared.errors import UserError
-from components.shared.formats.comparison import ClassChange, ClassCounts, Comparison, FigureChange, list_notes
+from components.shared.formats.comparison import (
+    ClassChange,
+    ClassCounts,
+    Comparison,
+    FigureChange,
+    is_relabelled,
+    list_notes,
+)
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.training import find_changed_settings
 from components.shared.report import render_svg, write_report
@@ -42,6 +49,7 @@ def write_comparison_report(output: str, examples: ExampleSet, comparison: Compa
         output,
         "compare/report.html.j2",
         result=comparison,
+        is_relabelled=is_relabelled,
         notes=list_notes(comparison),
         level=f"{100 * comparison['confidence_level']:g} %",
         plots={split: _plot_classes(figures["classes"]) for split, figures in comparison["splits"].items()},

@@ -160,8 +160,15 @@ def plan_outcomes(
 
 
 def _list_decided_labels(people: dict[str, Decision]) -> dict[str, str]:
-    """Returns the labels that people decided on by sha256, since copies of one picture have one label."""
-    return {person.sha256: person.outcome for person in people.values() if person.outcome}
+    """Returns the labels that people decided on by sha256, since copies of one picture have one label.
+
+    Where people left open in an earlier turn which one that is, copies keep several, which say nothing about another.
+    """
+    labels = defaultdict[str, set[str]](set)
+    for person in people.values():
+        if person.outcome:
+            labels[person.sha256].add(person.outcome)
+    return {sha256: label for sha256, (label, *others) in labels.items() if not others}
 
 
 def _list_disputes(people: Settlement) -> dict[str, Disagreement]:

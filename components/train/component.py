@@ -38,7 +38,7 @@ def train(
             learning rate stays.
         optimizer: An optimizer of Keras, likewise.
         loss: A loss of Keras, likewise.
-        seed: The same seed, 0 to 4294967295, gives the same model.
+        seed: The same seed, 0 to 4294967196, gives the same model.
         seeds: The number of trainings, with this seed and those above it.
         model: A SavedModel whose signature `serving_default` takes encoded images, with training.json beside it, and in
             `seeds/` the models of further seeds. Its metadata holds the settings, the model's name among them, and the

@@ -18,6 +18,7 @@ KerasObject = dict[str, Any]  # class_name and perhaps config, as Keras writes t
 LOSSES = ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "SparseCategoricalCrossentropy")
 
 
+LARGEST_SEED = 2**32 - 100  # the last of a hundred seeds that begin with it has 32 bits, which is all that NumPy takes
 RATED_STEPS = (0, 1, 1_000, 1_000_000)  # at which a schedule is tried
 
 
@@ -63,8 +64,8 @@ def check_settings(settings: TrainingSettings) -> None:
         value = getattr(settings, name)
         if not 0 < value < math.inf:
             raise UserError(f"{name} is {value}; it must be greater than 0{' and finite' if value > 0 else ''}.")
-    if not 0 <= settings.seed < 2**32:
-        raise UserError(f"seed is {settings.seed}; it must be from 0 to 4294967295.")
+    if not 0 <= settings.seed <= LARGEST_SEED:
+        raise UserError(f"seed is {settings.seed}; it must be from 0 to {LARGEST_SEED}.")
     for parameter in ("optimizer", "loss", "learning_rate_schedule"):
         _check_form(parameter, getattr(settings, parameter))
     _try("optimizer", settings.optimizer, lambda: _take_step(make_optimizer(settings)))

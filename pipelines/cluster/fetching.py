@@ -22,6 +22,7 @@ from pipelines.cluster.nodes import find_nodes
 from pipelines.cluster.stage_failures import StageFailure
 from pipelines.compiler.spec import Task
 from pipelines.output.display import print_comparison, print_figures, print_steps
+from pipelines.output.doubt import describe_doubt
 from pipelines.output.index import FILE as INDEX
 from pipelines.output.index import EarlierFigures, RunOverview, TaskOutput, write_index
 from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_report, name_report
@@ -69,14 +70,16 @@ def fetch_results(
     ended = EndedRun(execution, state, uris, folder, request, read_command(folder), failures)
     figures = _show_figures(ended) if state == "succeeded" else None
     compared = ended.uris.get(("compare", "comparison")) if state == "succeeded" else None
-    comparison = _show_comparison(compared) if compared else None
+    doubt = _describe_doubt(uris) if compared else ""
+    comparison = _show_comparison(compared, doubt) if compared else None
     _keep_reports(uris, folder)
     if state == "succeeded":
         _keep_decisions(execution, uris, folder)
         _tell_cached(execution, uris)
     earlier = _find_measured_before(cluster, execution.run, request) if figures else None
-    write_index(folder, _describe_run(cluster, ended, figures, comparison), earlier)
-    print_steps(list_steps(_describe_ending(ended, tasks), ended.command))
+    examples = _read_manifests(ended)
+    write_index(folder, _describe_run(cluster, ended, figures, comparison, examples)._replace(doubt=doubt), earlier)
+    print_steps(list_steps(_describe_ending(ended, tasks, comparison, examples), ended.command))
 
 
 def _show_figures(ended: EndedRun) -> Evaluation | None:
@@ -113,10 +116,20 @@ def _keep_results(execution: Execution, uris: Uris, evaluate: Task) -> Evaluatio
     return figures
 
 
-def _show_comparison(uri: str) -> Comparison:
+def _describe_doubt(uris: Uris) -> str:
+    """What the audit of an improvement says about the labels of val; empty for nothing."""
+    issues, changes = uris.get(("audit", "issues")), uris.get(("curate", "changes"))
+    if not (issues and changes):
+        return ""
+    with tempfile.TemporaryDirectory() as temporary:
+        fetched = [fetch(uri, Path(temporary, name)) for name, uri in (("issues", issues), ("changes", changes))]
+        return describe_doubt(*fetched)
+
+
+def _show_comparison(uri: str, doubt: str) -> Comparison:
     with tempfile.TemporaryDirectory() as temporary:
         comparison = fetch(uri, Path(temporary, "comparison"))
-        print_comparison(comparison)
+        print_comparison(comparison, doubt)
         return read_comparison(comparison)
 
 
@@ -160,7 +173,11 @@ def _tell_cached(execution: Execution, uris: Uris) -> None:
 
 
 def _describe_run(
-    cluster: Cluster, ended: EndedRun, figures: Evaluation | None, comparison: Comparison | None
+    cluster: Cluster,
+    ended: EndedRun,
+    figures: Evaluation | None,
+    comparison: Comparison | None,
+    examples: list[ExamplesManifest],
 ) -> RunOverview:
     run, tasks, parameters = ended.execution.run, ended.execution.tasks, ended.execution.parameters
     took = waiting.measure_seconds(run.created_at, run.finished_at)
@@ -173,7 +190,7 @@ def _describe_run(
             "experiment": ended.request.experiment,
             "images": str(parameters.get("data_uri", "")),
             "test images": str(parameters.get("test_data_uri", "")),
-            "data version": " → ".join(_list_versions(ended, figures)),
+            "data version": " → ".join(_list_versions(examples, figures)),
             "config": cluster.config.name,
             "command": str(ended.command or ""),
         },
@@ -195,16 +212,21 @@ def _write_said(failure: StageFailure) -> str:
     return f"{failure.said}{f' ({failure.again})' if failure.again else ''}"
 
 
-def _list_versions(ended: EndedRun, figures: Evaluation | None) -> list[str]:
+def _list_versions(examples: list[ExamplesManifest], figures: Evaluation | None) -> list[str]:
     """The data versions that the run has ingested, of an improvement both; else that of its figures."""
-    versions = []
+    return [each.data_version for each in examples] or ([figures["data_version"]] if figures else [])
+
+
+def _read_manifests(ended: EndedRun) -> list[ExamplesManifest]:
+    """What the run has ingested, of an improvement both versions."""
+    manifests = []
     for task in ended.execution.tasks:
         if task.stage == "ingest" and (uri := ended.uris.get((task.name, "examples"))):
             with tempfile.TemporaryDirectory() as temporary, contextlib.suppress(UserError):
                 path = Path(temporary, MANIFEST)
                 fetch_object(f"{uri}/{MANIFEST}", path)
-                versions.append(read_document(path, ExamplesManifest, "run again").data_version)
-    return versions or ([figures["data_version"]] if figures else [])
+                manifests.append(read_document(path, ExamplesManifest, "run again"))
+    return manifests
 
 
 def _find_measured_before(cluster: Cluster, run: V2beta1Run, request: RunRequest) -> EarlierFigures | None:
@@ -233,13 +255,16 @@ def _fetch_figures(cluster: Cluster, run: V2beta1Run) -> Evaluation | None:
         return read_evaluation(fetch(uris[evaluate.name, "evaluation"], Path(temporary, "evaluation")))
 
 
-def _describe_ending(ended: EndedRun, states: dict[str, str]) -> Ending:
+def _describe_ending(
+    ended: EndedRun, states: dict[str, str], comparison: Comparison | None, examples: list[ExamplesManifest]
+) -> Ending:
     """How the run ended, for what comes next; `states` are those of its tasks."""
     curation = next((task.name for task in ended.execution.tasks if task.stage == "curate"), "")
     curated = ended.uris.get((curation, "data"))
     request = ended.command.request if ended.command else ended.request
     adoption = write_adoption(request, "--curated", curated) if curated else ""
-    return Ending(ended.state, ended.folder, states.get(curation, ""), adoption)
+    left_out = sum(len(each.made_split.duplicates) for each in examples if each.made_split)
+    return Ending(ended.state, ended.folder, states.get(curation, ""), adoption, comparison, left_out)
 
 
 def link_to_run(cluster: Cluster, run: V2beta1Run) -> str:

@@ -104,6 +104,7 @@ def read_contract(path: Path) -> Contract:
 
 def _check_parameters(path: Path, contract: Contract) -> None:
     """Checks the defaults, and that the limits of a parameter name no other parameter that is not there."""
+    parameters = [port.name for port in contract.inputs if port.is_parameter]
     numbers = [port.name for port in contract.inputs if port.type in ("Integer", "Float")]
     defaults: dict[str, Any] = {}
     for port in [port for port in contract.inputs + contract.outputs if port.default is not None]:
@@ -118,6 +119,8 @@ def _check_parameters(path: Path, contract: Contract) -> None:
         for bound in port.annotations.bounds:
             if isinstance(bound, str) and bound not in numbers:
                 raise UserError(name_unknown(f"{path}: {port.name}: the parameter", bound, numbers))
+        if (other := port.annotations.not_with) and other not in parameters:
+            raise UserError(name_unknown(f"{path}: {port.name}: the parameter", other, parameters))
         if port.name in defaults:
             try:
                 check_holdable(defaults[port.name])

@@ -48,6 +48,8 @@ class Limits(Strict):
     properties: "dict[str, Limits]" = {}  # of the value of an object's key, by the key
     property_names: "Limits | None" = Field(default=None, alias="propertyNames")  # of each key of an object
     additional_properties: "Limits | None" = Field(default=None, alias="additionalProperties")  # of each value of one
+    # Not a word of JSON Schema: another parameter, which must be 0 or empty unless this one is.
+    not_with: str | None = Field(default=None, alias="notWith")
 
     @property
     def bounds(self) -> list[Bound]:
@@ -167,6 +169,8 @@ def check_limits(value: Any, limits: Limits, others: Mapping[str, Any], verb: st
     if allowed is not None and value not in allowed:
         raise ValueError(f"{verb} {show(value)}; it {'must be' if verb == 'is' else 'may be'} {_join(allowed)}")
     _check_bounds(value, limits, others, verb)
+    if value and limits.not_with and (other := others.get(limits.not_with)):
+        raise ValueError(f"{verb} {show(value)}, but {limits.not_with} is {show(other)}; leave out one of the two")
     if isinstance(value, list) and limits.items:
         for each in value:
             check_limits(each, limits.items, others, "holds")

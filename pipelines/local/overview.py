@@ -7,7 +7,9 @@ from components.shared.formats.comparison import read_comparison
 from components.shared.formats.evaluation import FILE as EVALUATION
 from components.shared.formats.evaluation import Evaluation, read_evaluation
 from pipelines.local.record import RunRecord
+from pipelines.output.doubt import describe_doubt
 from pipelines.output.index import RunOverview, TaskOutput
+from pipelines.output.results import name_report
 
 DETAILS = {"What every stage said is in": "run.log", "parameters and artifacts are in": "run.json"}
 
@@ -22,6 +24,7 @@ def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOvervie
         experiment: that the run belongs to.
     """
     figures = read_evaluation(folder) if (folder / EVALUATION).is_file() else None
+    comparison = read_comparison(folder) if (folder / COMPARISON).is_file() else None
     started = record["started"][:16].replace("T", " ")
     tasks = record["stages"].items()
     return RunOverview(
@@ -40,9 +43,15 @@ def describe_run(folder: Path, record: RunRecord, experiment: str) -> RunOvervie
         },
         outputs=[TaskOutput(name, task["stage"], output) for name, task in tasks for output in task["artifacts"]],
         figures=figures,
-        comparison=read_comparison(folder) if (folder / COMPARISON).is_file() else None,
+        comparison=comparison,
         details=DETAILS,
+        doubt=_describe_doubt(folder, record) if comparison else "",
     )
+
+
+def _describe_doubt(folder: Path, record: RunRecord) -> str:
+    issues, changes = folder / name_report("audit", "issues"), record["artifacts"].get("changes")
+    return describe_doubt(issues, Path(changes) if changes else None) if issues.is_file() else ""
 
 
 def _list_taken(record: RunRecord) -> str:

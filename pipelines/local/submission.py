@@ -116,7 +116,9 @@ class LocalTarget:
         return select_beginning(EarlierRun(record["run"], record["run"], {}, {}, {}), made)
 
 
-def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, says_next: bool = True) -> RunRecord:
+def submit(
+    request: RunRequest, options: LocalOptions, webhook: str = "", *, says_next: bool = True, turns: int = 0
+) -> RunRecord:
     """Runs what is asked for and shows what came out.
 
     Args:
@@ -124,6 +126,7 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, say
         options: how.
         webhook: the address that is told how the run ended; empty for none.
         says_next: whether to say what comes next after a success, too.
+        turns: how many turns of the loop are left with this one, if it is one of several.
 
     Returns:
         The content of its run.json.
@@ -172,12 +175,13 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, say
         _keep_reports(folder, record)
         measured = find_measured_before(request.runs, request.experiment, record)
         earlier = EarlierFigures(measured[0], f"../{quote(measured[0])}/{INDEX}", measured[1]) if measured else None
-        write_index(folder, describe_run(folder, record, request.experiment), earlier)
+        overview = describe_run(folder, record, request.experiment)
+        write_index(folder, overview, earlier)
         problem = _keep_results(folder, record)
     _notify_end(webhook, folder, record)
-    _print_outcome(folder, record, watcher.warnings)
+    _print_outcome(folder, record, watcher.warnings, overview.doubt)
     if says_next or record["state"] != "succeeded":
-        print_steps(list_steps(_describe_ending(folder, record, request), command))
+        print_steps(list_steps(_describe_ending(folder, record, request), command, turns))
     if problem:
         raise problem
     return record
@@ -191,7 +195,14 @@ def _notify_end(webhook: str, folder: Path, record: RunRecord) -> None:
 def _describe_ending(folder: Path, record: RunRecord, request: RunRequest) -> Ending:
     curation = next((task["state"] for task in record["stages"].values() if task["stage"] == "curate"), "")
     adoption = write_adoption(request, "--from-run", folder.name) if curation else ""
-    return Ending(record["state"], folder, curation, adoption)
+    compared = comparison.read_comparison(folder) if (folder / comparison.FILE).is_file() else None
+    return Ending(record["state"], folder, curation, adoption, compared, count_left_out(record))
+
+
+def count_left_out(record: RunRecord) -> int:
+    """How many images ingest left out, since they show the same picture as one of val or test."""
+    made = [task["artifacts"] for task in record["stages"].values() if task["stage"] == "ingest"]
+    return sum(int(each["examples"]["metadata"].get("duplicates_left_out", 0)) for each in made if "examples" in each)
 
 
 def _keep_reports_early(folder: Path, task: Task) -> None:
@@ -248,7 +259,7 @@ def _keep_results(folder: Path, record: RunRecord) -> UserError | None:
     return None
 
 
-def _print_outcome(folder: Path, record: RunRecord, warnings: list[str]) -> None:
+def _print_outcome(folder: Path, record: RunRecord, warnings: list[str], doubt: str) -> None:
     """Prints the figures and the reports of a run; after a failure, what the stage said."""
     console = OutputConsole()
     for task, content in record["stages"].items():
@@ -259,7 +270,7 @@ def _print_outcome(folder: Path, record: RunRecord, warnings: list[str]) -> None
     if (folder / evaluation.FILE).is_file():
         print_figures(folder)
     if (folder / comparison.FILE).is_file():
-        print_comparison(folder)
+        print_comparison(folder, doubt)
     console.print(f"{record['state']} after {record['seconds']:.0f} s")
     reports = [path for path in sorted(folder.glob("*.html")) if path.name != INDEX]
     for report in [*reports, *folder.glob("issues.csv"), *folder.glob("*schema.pbtxt")]:

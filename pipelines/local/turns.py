@@ -8,12 +8,12 @@ from components.shared.formats.comparison import Comparison, read_comparison
 from components.shared.formats.decisions import FILE as DECISIONS
 from pipelines.compiler.config import load_config
 from pipelines.local.record import RunRecord
-from pipelines.local.submission import submit
+from pipelines.local.submission import count_left_out, submit
 from pipelines.output.console import print_line
 from pipelines.output.display import Step, print_steps, print_turns
 from pipelines.output.index import FILE as INDEX
 from pipelines.submission.commands import Command
-from pipelines.submission.next_steps import add_decisions, write_adoption
+from pipelines.submission.next_steps import add_decisions, list_left_out, list_length_checks, write_adoption
 from pipelines.submission.preparation import BEGINNING
 from pipelines.submission.request import LocalOptions, RunRequest
 from pipelines.submission.turns import (
@@ -25,6 +25,7 @@ from pipelines.submission.turns import (
     find_adoptable,
     format_level,
     has_left_out,
+    is_corrected,
     tabulate_turns,
 )
 
@@ -61,12 +62,12 @@ def take_turns(request: RunRequest, turns: int, options: LocalOptions, webhook: 
     taken: list[Turn] = []
     requests: list[RunRequest] = []
     try:
-        while len(taken) < turns and (not taken or taken[-1].gain.is_real):
+        while len(taken) < turns and (not taken or taken[-1].is_worthwhile):
             if taken:
                 current = continue_from(current, taken[-1], config)
             requests.append(current)
             print_line(f"\nTurn {len(requests)} of at most {turns}, on {current.data}")
-            records.append(submit(current, options, webhook, says_next=False))
+            records.append(submit(current, options, webhook, says_next=False, turns=turns - len(taken)))
             if records[-1]["state"] != "succeeded":
                 break
             turn = _describe_turn(request, records[-1])
@@ -91,7 +92,7 @@ def take_turns(request: RunRequest, turns: int, options: LocalOptions, webhook: 
 def _describe_turn(request: RunRequest, record: RunRecord) -> Turn:
     comparison = _read_comparison(request, record)
     folder = request.runs / request.experiment / record["run"]
-    return Turn(record["run"], folder, record["artifacts"]["data"], comparison, comparison)
+    return Turn(record["run"], folder, record["artifacts"]["data"], comparison, comparison, count_left_out(record))
 
 
 def _read_comparison(request: RunRequest, record: RunRecord) -> Comparison:
@@ -121,7 +122,7 @@ def _print_outcome(request: RunRequest, taken: list[Turn], *, is_whole: bool) ->
     """
     if taken:
         level = format_level(taken[0].comparison)
-        print_turns(tabulate_turns(taken), level, has_left_out=has_left_out(taken))
+        print_turns(tabulate_turns(taken), level, has_left_out=has_left_out(taken), is_corrected=is_corrected(taken))
     if not is_whole:
         again = "" if request.no_cache else ", and the same command takes it from the cache"
         print_line(f"The turns ended early. What was done stays{again}.")
@@ -151,7 +152,10 @@ def _list_steps(
         return
     adoptable, last = find_adoptable(taken), requests[len(taken) - 1]
     shown = adoptable or taken[-1]
-    yield Step(f"look at the pages of turn {taken.index(shown) + 1}", page=shown.folder / INDEX)
+    number = taken.index(shown)
+    yield Step(f"look at the pages of turn {number + 1}", page=shown.folder / INDEX)
+    yield from list_left_out(taken[0].left_out, taken[0].folder)
+    yield from list_length_checks(Command(requests[number], options), shown.comparison, shown.run)
     if adoptable is taken[-1]:
         again = Command(continue_from(last, adoptable, load_config(request.config)), options)
         yield Step("take more turns", command=f"{again} --turns {turns}")

@@ -16,6 +16,7 @@ from components.shared.formats.comparison import (
     AccuracyChange,
     Comparison,
     SeedChange,
+    is_relabelled,
     list_verdicts,
     read_comparison,
 )
@@ -106,31 +107,38 @@ def print_figures(folder: Path) -> None:
     OutputConsole().print(_draw_figures(read_evaluation(folder)))
 
 
-def print_comparison(folder: Path) -> None:
-    """What the new data version changed, in a table and in sentences; `folder` has the comparison.json."""
+def print_comparison(folder: Path, doubt: str = "") -> None:
+    """What the new data version changed, in a table and in sentences.
+
+    Args:
+        folder: which has the comparison.json.
+        doubt: what makes it doubtful, as a sentence; empty for nothing.
+    """
     console = OutputConsole()
     content = read_comparison(folder)
     console.print(_draw_changes(content))
     counts = (f"{content['data'][name]:,} {name}" for name in DIFFERENCES)
     console.print(f"images: {', '.join(counts)}")
-    for sentence in list_verdicts(content):
+    for sentence in filter(None, [*list_verdicts(content), doubt]):
         console.print(escape(sentence))
 
 
-def print_turns(turns: Iterable[TurnFigures], level: str, *, has_left_out: bool) -> None:
+def print_turns(turns: Iterable[TurnFigures], level: str, *, has_left_out: bool, is_corrected: bool) -> None:
     """The table of the turns of the loop.
 
     Args:
         turns: its rows.
         level: the confidence level of the gains, such as 95 %.
         has_left_out: whether images of val and test do not count, since a model learned from them.
+        is_corrected: whether gains are those on corrected labels of val.
     """
     rows = [*turns]
     splits = [*rows[0].accuracies]
     yardstick = f"{' and '.join(splits)} of the first version"
     if has_left_out:
         yardstick = f"the images of {yardstick} that no model learned from"
-    title = f"all models on {yardstick}; gains on val, {level}"
+    gains = "gains on the corrected labels of val" if is_corrected else "gains on val"
+    title = f"all models on {yardstick}; {gains}, {level}"
     table = Table(title=title, title_justify="left")
     for heading in ("images", "train", "copies", *splits, "gain", "since the first"):
         width = 15 if heading in ("gain", "since the first") else None  # so that narrow terminals break no figure
@@ -190,6 +198,14 @@ def _draw_figures(content: Evaluation) -> Table:
     return table
 
 
+def _write_rows(name: str, images: int, change: AccuracyChange) -> list[list[str]]:
+    """The row of the two models and, of several seeds, the one of their mean."""
+    rows = [_write_change(name, images, change)]
+    if seeds := change.get("seeds"):
+        rows.append(_write_seeds(name, images, seeds))
+    return rows
+
+
 def _write_change(name: str, images: int, change: AccuracyChange) -> list[str]:
     accuracy = change["accuracy"]
     return [
@@ -219,7 +235,8 @@ def _draw_changes(content: Comparison) -> Table:
     """Both models on the previous version's images and labels, and the new model on those of the new version.
 
     Where each version was trained with several seeds, a row has the mean of their models. Where these images or labels
-    were corrected, a row has both models on those that stayed, with their new labels.
+    were corrected, a row has both models on those that stayed, with their new labels; where they got other labels, it
+    comes first.
     """
     p = "McNemar's, for means Welch's" if any(each.get("seeds") for each in content["splits"].values()) else "McNemar's"
     table = Table(title=f"both models on the images of before; p is {p}", title_justify="left")
@@ -228,10 +245,12 @@ def _draw_changes(content: Comparison) -> Table:
         width = 13 if heading == level else None  # so that narrow terminals wrap the headings and not the figures
         table.add_column(heading, justify="left" if heading == "split" else "right", min_width=width)
     for split, figures in content["splits"].items():
-        new = figures["new_data"]
-        table.add_row(*_write_change(split, figures["images"], figures), f"{new['accuracy']:.3f}" if new else "")
-        if seeds := figures.get("seeds"):
-            table.add_row(*_write_seeds(split, figures["images"], seeds))
-        if corrected := figures["corrected"]:
-            table.add_row(*_write_change(f"{split}, corrected", corrected["images"], corrected))
+        new, corrected = figures["new_data"], figures["corrected"]
+        rows = _write_rows(split, figures["images"], figures)
+        rows[0].append(f"{new['accuracy']:.3f}" if new else "")
+        if corrected:
+            rows_corrected = _write_rows(f"{split}, corrected", corrected["images"], corrected)
+            rows = rows_corrected + rows if is_relabelled(figures) else rows + rows_corrected
+        for row in rows:
+            table.add_row(*row)
     return table

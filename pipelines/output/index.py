@@ -60,6 +60,7 @@ class RunOverview(NamedTuple):
     figures: Evaluation | None  # of its model, if it has measured one
     comparison: Comparison | None  # with the data version before, if it has made one
     details: dict[str, str]  # where there is more: words and addresses
+    doubt: str = ""  # what makes the comparison doubtful, as a sentence
 
 
 def write_index(folder: Path, overview: RunOverview, earlier: EarlierFigures | None = None) -> None:
@@ -89,7 +90,7 @@ def write_index(folder: Path, overview: RunOverview, earlier: EarlierFigures | N
 <p class="soft">{escape(overview.end)}</p>
 {_list_failures(overview)}
 {_tabulate_origin(overview)}
-{_write_verdicts(overview.comparison) if overview.comparison else ""}
+{_write_verdicts(overview.comparison, overview.doubt) if overview.comparison else ""}
 {_tabulate_figures(overview.figures, earlier) if overview.figures else ""}
 <h2>Reports, in their order</h2>
 <ol>
@@ -119,10 +120,10 @@ def _tabulate_origin(overview: RunOverview) -> str:
     return f'<div class="scroll"><table>\n{cells}\n</table></div>'
 
 
-def _write_verdicts(comparison: Comparison) -> str:
+def _write_verdicts(comparison: Comparison, doubt: str) -> str:
     """What the next version changed, in sentences, as the report of the comparison has them."""
     counts = ", ".join(f"{comparison['data'][name]:,} {name}" for name in DIFFERENCES if comparison["data"][name])
-    sentences = [f"Images: {counts or 'none changed'}.", *list_verdicts(comparison)]
+    sentences = [f"Images: {counts or 'none changed'}.", *list_verdicts(comparison), *filter(None, [doubt])]
     items = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return f"<h2>What has changed</h2>\n<ul>\n{items}\n</ul>"
 

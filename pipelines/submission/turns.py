@@ -1,7 +1,7 @@
 """Turns of the loop, one after the other: what each has brought, whether another one is worth it, how it begins."""
 
+import hashlib
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +10,22 @@ from typing import NamedTuple
 
 from components.shared.errors import UserError
 from components.shared.formats.changes import Change, read_changes
-from components.shared.formats.comparison import AccuracyChange, Comparison
-from components.shared.formats.decisions import EARLIER_FILE, SavedDecision, write_decisions
+from components.shared.formats.comparison import DIFFERENCES, AccuracyChange, Comparison, is_relabelled
+from components.shared.formats.decisions import ADVICE, EARLIER_FILE, REQUIRED, SavedDecision, write_decisions
 from components.shared.formats.manifest import read_manifest
+from components.shared.formats.tables import read_rows
 from pipelines.compiler.config import Config
 from pipelines.output.display import TurnFigures
 from pipelines.submission.request import RunRequest
 
 DEFAULT_SEEDS = 3  # models of each version, where nobody has said how many
-OF_FIRST = ("on_bad_image", "val_to_train")  # the parameters of the first turn alone
 
 
 class Gain(NamedTuple):
-    """How much more often a new model is right than another, on the val images of the earlier version."""
+    """How much more often a new model is right than another, on the val images of the earlier version.
+
+    Those that have another label in the new version count with that one.
+    """
 
     change: float  # with several seeds of the mean
     low: float  # this and the next bound what other images would show
@@ -59,16 +62,35 @@ class Turn(NamedTuple):
     data: str  # the folder that it has curated
     comparison: Comparison  # with the version that it began with
     since_first: Comparison  # with the version that the first turn began with
+    left_out: int = 0  # images that ingest took for the same picture as one of val or test
 
     @property
     def gain(self) -> Gain:
         """What it has brought."""
         return read_gain(self.comparison)
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether images or labels are others; the first copies of images count as images, other copies do not."""
+        data = self.comparison["data"]
+        had_copies = any(each["augmented_before"] for split in data["images"].values() for each in split.values())
+        return any(data[name] for name in DIFFERENCES if name != "augmented" or not had_copies)
+
+    @property
+    def is_worthwhile(self) -> bool:
+        """Whether it is to be adopted, and another one may follow."""
+        return self.has_changed and self.gain.is_real
+
 
 def read_gain(comparison: Comparison) -> Gain:
-    """How the accuracy changed: with several seeds the mean, and else that of the two models."""
-    figures = comparison["splits"]["val"]  # there is one, since no training does without
+    """How the accuracy changed: with several seeds the mean, and else that of the two models.
+
+    Where people corrected labels of val, it is the accuracy on the corrected ones: on wrong labels a better model may
+    look worse.
+    """
+    val = comparison["splits"]["val"]  # there is one, since no training does without
+    corrected = val["corrected"] if is_relabelled(val) else None
+    figures: AccuracyChange = corrected or val
     is_of_length = comparison.get("length_may_explain", False)
     if seeds := figures.get("seeds"):
         return Gain(seeds["change"], seeds["low"], seeds["high"], seeds["margin"], is_of_length)
@@ -78,13 +100,12 @@ def read_gain(comparison: Comparison) -> Gain:
 
 def describe_gain(number: int, turn: Turn) -> str:
     """What a turn has brought, and whether it is therefore the last, in a sentence."""
+    if not turn.has_changed:
+        return f"Turn {number} changed nothing: no label and no image but copies, so this is the last."
+    if lack := describe_lack(turn.comparison):
+        return f"Turn {number} brought {lack}, so this is the last."
     gain = turn.gain
-    across_seeds = f"({gain} on val)"
-    across_images = f"({gain.change:+.3f} on val, {format_level(turn.comparison)}: {gain.interval})"
-    if not gain.is_beyond_seed:
-        return f"Turn {number} brought no gain beyond the seed {across_seeds}, so this is the last."
-    if not gain.is_real:
-        return f"Turn {number} brought no gain beyond the choice of images {across_images}, so this is the last."
+    across_seeds, across_images = f"({gain} on val)", _format_across_images(turn.comparison)
     length = "; but the lengths of the trainings differ, and that alone may be why" if gain.is_of_length else ""
     if gain.margin is not None:
         return f"Turn {number} brought a gain beyond the seed and the choice of images {across_seeds}{length}."
@@ -92,6 +113,22 @@ def describe_gain(number: int, turn: Turn) -> str:
         f"Turn {number} brought a gain beyond the choice of images {across_images}; with one seed, the seed alone may"
         f" explain it{length}."
     )
+
+
+def describe_lack(comparison: Comparison) -> str:
+    """Why what a comparison shows is no gain: it is within chance, or a loss; empty if it is one."""
+    gain = read_gain(comparison)
+    if not gain.is_beyond_seed:
+        return f"no gain beyond the seed ({gain} on val)"
+    if not gain.is_real:
+        return f"no gain beyond the choice of images {_format_across_images(comparison)}"
+    return ""
+
+
+def _format_across_images(comparison: Comparison) -> str:
+    """Such as (+0.040 on val, 95 %: -0.010…+0.090)."""
+    gain = read_gain(comparison)
+    return f"({gain.change:+.3f} on val, {format_level(comparison)}: {gain.interval})"
 
 
 def format_level(comparison: Comparison) -> str:
@@ -125,9 +162,7 @@ def continue_from(request: RunRequest, turn: Turn, config: Config) -> RunRequest
         turn: which was taken.
         config: that it names.
     """
-    params = [param for param in request.params if param.partition("=")[0] not in OF_FIRST]
-    if config.get_stage("curate").parameters.get("val_to_train"):
-        params.append("val_to_train=0")
+    params = [param for param in request.params if not param.startswith("on_bad_image=")]
     decided = os.path.relpath(turn.folder / EARLIER_FILE)
     return replace(
         request,
@@ -135,13 +170,25 @@ def continue_from(request: RunRequest, turn: Turn, config: Config) -> RunRequest
         test_data=None,
         rev=None,
         decisions=(decided,) if Path(decided).is_file() else (),
-        params=tuple(params),
+        params=stop_moving(params, config),
     )
+
+
+def stop_moving(params: Iterable[str], config: Config) -> tuple[str, ...]:
+    """The parameters of a turn on images of which some have moved from val to train: no others move.
+
+    Args:
+        params: of the turn before.
+        config: which may ask for it as well.
+    """
+    kept = [param for param in params if not param.startswith("val_to_train=")]
+    is_configured = bool(config.get_stage("curate").parameters.get("val_to_train"))
+    return (*kept, *["val_to_train=0"] * is_configured)
 
 
 def find_adoptable(turns: Iterable[Turn]) -> Turn | None:
     """The last turn that brought a gain; None if no turn did."""
-    return next((turn for turn in reversed([*turns]) if turn.gain.is_real), None)
+    return next((turn for turn in reversed([*turns]) if turn.is_worthwhile), None)
 
 
 def tabulate_turns(turns: list[Turn]) -> Iterator[TurnFigures]:
@@ -160,6 +207,11 @@ def has_left_out(turns: Iterable[Turn]) -> bool:
     """Whether images of val or test do not count in the table, since a version of a turn has them in train."""
     left_out = [split.get("left_out") for turn in turns for split in turn.since_first["splits"].values()]
     return any(each["images"] for each in left_out if each)
+
+
+def is_corrected(turns: Iterable[Turn]) -> bool:
+    """Whether labels of val were corrected, so that gains are those on the corrected ones."""
+    return any(is_relabelled(each["splits"]["val"]) for turn in turns for each in (turn.comparison, turn.since_first))
 
 
 def _count_images(comparison: Comparison, version: str) -> tuple[int, int]:
@@ -188,8 +240,7 @@ def keep_decisions(path: Path, changes: str, data: str) -> None:
     """Writes what people have decided about the images of a curated folder, for the next turn to keep to.
 
     The images are known there by other names, and those that were dropped are gone. What people left undecided, because
-    they disagree, stays as it is in the next turn, too; but of copies of one picture that have different labels, which
-    no decisions could keep, nothing is written.
+    they disagree, stays as it is in the next turn, too, also copies of one picture that have different labels.
 
     Args:
         path: the file to write.
@@ -201,16 +252,35 @@ def keep_decisions(path: Path, changes: str, data: str) -> None:
     """
     sha256s = {image.filename: image.sha256 for image in read_manifest(Path(data))}
     kept = [change for change in read_changes(changes) if change.new_filename and _is_of_people(change)]
-    labels = defaultdict[str, set[str]](set)
     for change in kept:
         if change.new_filename not in sha256s:
             raise UserError(
                 f"{changes}: has {change.new_filename}, which the manifest.csv of the curated folder has not; give the"
                 " outputs `changes` and `data` of the same run of curate."
             )
-        labels[sha256s[change.new_filename]].add(change.new_label)
-    decisions = [_keep(change, sha256s[change.new_filename]) for change in kept]
-    write_decisions(path, [decision for decision in decisions if len(labels[decision.sha256]) == 1])
+    write_decisions(path, [_keep(change, sha256s[change.new_filename]) for change in kept])
+
+
+def find_decisions(runs: Path, data: Path) -> str:
+    """The newest file of what people decided before about images that a data set has; empty if there is none.
+
+    It fits if all of the images are in the data set, as they were: after they were adopted from that run.
+
+    Args:
+        runs: the folder of the runs of an experiment.
+        data: the folder of the images.
+    """
+    files = sorted(runs.glob(f"*/{EARLIER_FILE}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return next((os.path.relpath(file) for file in files if _fits(file, data)), "")
+
+
+def _fits(file: Path, data: Path) -> bool:
+    try:
+        decided = [(row["filename"], row["sha256"]) for _, row in read_rows(file, REQUIRED, ADVICE)]
+        hashes = (hashlib.sha256((data / name).read_bytes()).hexdigest() == sha256 for name, sha256 in decided)
+        return bool(decided) and all(hashes)
+    except (OSError, UserError):  # an image that is not there, or a file that somebody has damaged
+        return False
 
 
 def _is_of_people(change: Change) -> bool:

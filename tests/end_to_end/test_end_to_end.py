@@ -25,6 +25,7 @@ import psutil
 import pytest
 import yaml
 
+from pipelines.submission.turns import describe_lack
 from tests.conftest import IMAGES, PATIENCE, ROOT, Folders, copy_project, run_in_stages, run_python
 from tests.fakes.podman import MissingError, Podman, borrow_python, running_podman
 
@@ -546,7 +547,9 @@ def test_improvement_prints_each_task_and_what_changed(improvement: Run):
     workplace = improvement.folder.parents[2]
     program = os.path.relpath((workplace / "project").resolve() / "adopt.py", workplace)
     adopt = f"python {program} --data data --new --from-run {improvement.folder.name}"
-    assert improvement.output.endswith(f"  keep the new images:\n    {adopt}\n")
+    lack = describe_lack(comparison)
+    reason = f"the comparison shows {lack}; to keep the new images all the same" if lack else "keep the new images"
+    assert improvement.output.endswith(f"  {reason}:\n    {adopt}\n")
 
 
 def test_improvement_leaves_every_report_under_a_name_that_says_what_it_is(improvement: Run):

@@ -93,10 +93,10 @@ def test_the_turns_end_with_the_first_that_brings_no_gain(turns: Turns):
     assert first["change"] > first["margin"]
     assert first["low"] > 0
     assert second["change"] <= second["margin"]
-    shown = [f"({each['change']:+.3f} ± {each['margin']:.3f} on val)" for each in (first, second)]
+    shown = f"({first['change']:+.3f} ± {first['margin']:.3f} on val)"
     longer = "but the lengths of the trainings differ, and that alone may be why"  # twice, and val has not settled
-    assert f"\nTurn 1 brought a gain beyond the seed and the choice of images {shown[0]}; {longer}.\n" in turns.output
-    assert f"\nTurn 2 brought no gain beyond the seed {shown[1]}, so this is the last.\n" in turns.output
+    assert f"\nTurn 1 brought a gain beyond the seed and the choice of images {shown}; {longer}.\n" in turns.output
+    assert "\nTurn 2 changed nothing: no label and no image but copies, so this is the last.\n" in turns.output
     curated = os.path.relpath(turns.runs[0].artifact("curate", "data"), turns.workplace)
     assert f"\nTo adopt: what turn 1 has made, {curated}\n" in turns.output
     assert turns.output.count("\nNext:\n") == 1
@@ -174,6 +174,6 @@ def test_a_turn_that_fails_says_what_comes_next(workplace: Path):
     program = os.path.relpath((workplace / "project/submit.py").resolve(), workplace)
     shown = "--local --config tiny --experiment broken --pipeline improvement --data broken --param seeds=2"
     assert steps.endswith(
-        f"  once the cause is corrected, run it again:\n    python {program} {shown}\n"
+        f"  once the cause is corrected, run it again:\n    python {program} {shown} --turns 2\n"
         "The turns ended early. What was done stays, and the same command takes it from the cache.\n"
     )

@@ -178,6 +178,7 @@ class Comparison(TypedDict):
     # Earlier versions did not write these. The sentences are empty if they do not apply.
     training_length: NotRequired[str]  # one model was trained clearly longer than the other
     length_may_explain: NotRequired[bool]  # whether that may be why the accuracy changed
+    equal_epochs: NotRequired[int]  # as long on the previous version as the new training was, where that may explain it
     seed_noise: NotRequired[str]  # a version was trained once, so that nobody knows what the seed does
 
 
@@ -196,10 +197,16 @@ def list_verdicts(comparison: Comparison) -> list[str]:
     """Lists what the new version changed, and what to know about that, as sentences."""
     verdicts = []
     for split in comparison["splits"].values():
-        verdicts += [each["verdict"] for each in (split, split["corrected"]) if each]
+        figures = (split["corrected"], split) if is_relabelled(split) else (split, split["corrected"])
+        verdicts += [each["verdict"] for each in figures if each]
         if left_out := split.get("left_out"):
             verdicts.append(left_out["why"])
     return verdicts + list_notes(comparison)
+
+
+def is_relabelled(split: SplitComparison) -> bool:
+    """Whether images of the split have other labels in the new version: then the figures on these come first."""
+    return bool(split["corrected"] and split["corrected"]["relabelled"])
 
 
 def list_notes(comparison: Comparison) -> list[str]:

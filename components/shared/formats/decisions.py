@@ -157,7 +157,7 @@ def read_decisions(
                         f"{decision.filename} is {_describe(decision)}, but {where} has it {_describe(earlier)};"
                         " leave one of the two."
                     )
-        _check_copies(place, decided.values())
+        _check_copies(place, decided.values(), person)
         reviews[person] = [decision for _, decision in decided.values()]
     return reviews
 
@@ -439,12 +439,15 @@ def _find_class(row: _Row, cell: str, classes: Collection[str]) -> str:
 # --- all decisions together --------------------------------------------------------------------
 
 
-def _check_copies(place: str, decided: Iterable[tuple[str, Decision]]) -> None:
+def _check_copies(place: str, decided: Iterable[tuple[str, Decision]], reviewer: str) -> None:
     """Copies of one picture may not end up with two labels; keeping one and dropping the others is no contradiction.
+
+    Only earlier turns may keep both, where people left open which label is right.
 
     Args:
         place: The file, for the message.
         decided: Each decision with its place in the file.
+        reviewer: Who decided.
 
     Raises:
         UserError: Two copies would.
@@ -454,7 +457,8 @@ def _check_copies(place: str, decided: Iterable[tuple[str, Decision]]) -> None:
         if decision.decision == "drop":
             continue
         earlier_place, earlier = seen.setdefault(decision.sha256, (where, decision))
-        if decision.outcome != earlier.outcome:
+        is_left_open = reviewer == EARLIER and decision.decision == earlier.decision == "keep"
+        if decision.outcome != earlier.outcome and not is_left_open:
             raise UserError(
                 f"{place}, {where}: {decision.filename} is {_describe(decision)}, but {earlier.filename} in"
                 f" {earlier_place}, which has the same bytes, is {_describe(earlier)}; give both one label or drop one."

@@ -89,10 +89,37 @@ def test_a_frame_may_touch_its_numeral() -> None:
     assert measure(page).framed
 
 
-def test_noise_is_no_frame_and_takes_no_time() -> None:
+def draw_what_is_no_drawing() -> dict[str, Picture]:
+    rng = np.random.default_rng(1)
+    rows, columns = np.mgrid[-1:1:64j, -1:1:64j]
+    return {
+        "uniform noise": rng.integers(0, 256, (64, 64), np.uint8),
+        "normal noise": rng.normal(128, 40, (64, 64)).clip(0, 255).astype(np.uint8),
+        "clouds": cv2.GaussianBlur(rng.integers(0, 256, (64, 64), np.uint8), (0, 0), 2),
+        "dust alone": np.where(rng.random((64, 64)) < 0.1, 20, 240).astype(np.uint8),
+        "gradient": (127 * columns + 128).astype(np.uint8),
+        "slanting gradient": (60 * (columns + rows) + 128).astype(np.uint8),
+        "light in the middle": (255 * (1 - np.hypot(rows, columns)).clip(0, 1)).astype(np.uint8),
+        "waves": (127 + 120 * np.sin(10 * columns)).astype(np.uint8),
+    }
+
+
+@pytest.mark.parametrize("name", draw_what_is_no_drawing())
+def test_noise_and_gradients_have_no_state(name: str) -> None:
+    picture = draw_what_is_no_drawing()[name]
+    assert find_ink(picture).any()
+    assert measure(picture) == NO_INK
+
+
+def test_noise_has_no_state_and_takes_no_time() -> None:
     """Its parts and holes have so many outlines that to follow them would take minutes."""
-    noise = np.random.default_rng(1).integers(0, 256, (2000, 2000), np.uint8)
-    assert not measure_state(noise, noise < 128).framed
+    noise = np.random.default_rng(1).integers(0, 2, (2000, 2000), np.uint8) * 255
+    assert measure_state(noise, noise < 128) == NO_INK
+
+
+def test_a_drawing_on_rough_paper_has_a_state() -> None:
+    rough = draw_page() + np.random.default_rng(1).normal(0, 15, (100, 120))
+    assert measure(rough.clip(0, 255).astype(np.uint8)).parts == pytest.approx(3, abs=0.2)
 
 
 def test_bars_over_and_under_a_numeral_are_no_frame() -> None:

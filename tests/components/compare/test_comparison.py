@@ -371,7 +371,10 @@ def test_models_are_compared_on_corrected_images_too(versions: Versions) -> None
     )
     said = "On the 11 val images that stayed, 2 of them with another label, the accuracy "
     assert corrected["verdict"].startswith(said)
-    assert said in versions.page().text
+    text = versions.page().text
+    assert text.index(said) < text.index("On the 12 val images, as they were before,"), "the right labels come first"
+    assert text.index("points val accuracy, corrected labels") < text.index("points val accuracy, old labels")
+    assert text.index("11 images that stayed, with their labels now") < text.index("val macro F1")
     assert result["splits"]["test"]["corrected"] is None
 
 
@@ -678,7 +681,9 @@ def test_longer_training_is_told(
     versions.write("after_predictions", pd.concat([before, *more]))
     versions.evaluate("after", "new.dir")
     versions.edit("after", {"settings": {"epochs": epochs, "seed": 1}})
-    sentence = versions.compare()["training_length"]
+    result = versions.compare()
+    sentence = result["training_length"]
+    assert (result["length_may_explain"], str(result["equal_epochs"])) == (True, tells.split()[0])
     assert sentence == (
         f"The new model was trained {said} times as long as the previous one, by images times epochs,"
         f" augmented images included, so part of a change may come from that; a training on the previous version with"
@@ -697,7 +702,9 @@ def test_longer_training_hardly_explains_a_change_where_val_had_settled(versions
     assert "part of a change may come from that" in versions.compare("schedule")["training_length"]
     versions.edit("before", {"settings": {"epochs": 2, "seed": 1}})
     versions.edit("after", {"has_settled": False})
-    assert versions.compare("settled")["training_length"].endswith(
+    settled = versions.compare("settled")
+    assert (settled["length_may_explain"], settled["equal_epochs"]) == (False, 0)
+    assert settled["training_length"].endswith(
         "augmented images included; that hardly explains a change, since the accuracy on val had settled in the"
         " shorter training."
     )

@@ -108,6 +108,20 @@ def test_policy_leaves_alone_what_people_disagree_about_and_its_copies() -> None
     assert found[B.filename].decided_by == "policy"
 
 
+def test_copies_that_an_earlier_turn_left_with_two_labels_stay_so_and_say_nothing_about_another_one() -> None:
+    """As decisions-earlier.csv keeps them; the policy may decide about a copy that was added since."""
+    copy, added = image("train/v/copy.png", A.filename), image("train/i/added.png", A.filename)
+    issues = {
+        A.filename: issue(A, "drop", 1.0, 1),
+        copy.filename: issue(copy, "relabel", 1.0, 1),
+        added.filename: issue(added, "drop", 1.0, 1),
+    }
+    found = planned([A, copy, added], issues, people=[person(A, "keep"), person(copy, "keep")])
+    assert found[A.filename] == Outcome(A, "train", "i", "person")
+    assert found[copy.filename] == Outcome(copy, "train", "v", "person")
+    assert found[added.filename].decided_by == "policy"
+
+
 def test_what_people_disagree_about_has_the_label_that_they_gave_a_copy() -> None:
     copy = image("train/v/copy.png", A.filename)
     found = planned([A, copy], people=[person(copy, "keep")], disagreements=disputed(A))

@@ -191,11 +191,6 @@ def test_each_seed_of_several_gives_the_model_that_it_gives_alone(
     [
         (1, 0, "seeds is 0; it must be from 1 to 100."),
         (1, 101, "seeds is 101; it must be from 1 to 100."),
-        (
-            2**32 - 2,
-            3,
-            "seeds is 3, and the last seed would be over 4294967295; lower one of them (seed is 4294967294).",
-        ),
     ],
 )
 def test_number_of_seeds_out_of_range_is_refused(
@@ -216,7 +211,7 @@ def test_number_of_seeds_out_of_range_is_refused(
         ("learning_rate", float("nan")),
         ("learning_rate", float("inf")),
         ("seed", -1),
-        ("seed", 2**32),
+        ("seed", 2**32 - 99),  # the last of a hundred would have 33 bits
     ],
 )
 def test_setting_out_of_range_is_refused(setting: str, value: float, transformed: Path, tmp_path: Path) -> None:

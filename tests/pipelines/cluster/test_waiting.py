@@ -18,6 +18,7 @@ import yaml
 from components.shared.formats.changes import Change, write_changes
 from components.shared.formats.decisions import SavedDecision, read_saved_decisions, write_decisions
 from components.shared.formats.examples import ExamplesManifest, Shard, SplitInfo
+from components.shared.formats.issues import write_issues
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from pipelines.submission.commands import Command, keep_command
 from pipelines.submission.request import ClusterOptions, RunRequest
@@ -36,6 +37,7 @@ from tests.pipelines.cluster.lab import (
     together,
     until,
 )
+from tests.rows import make_issue
 
 OWN_FILES = ("index.html", "command.json")  # of the folder of a run
 HISTORY = "epoch,accuracy,loss,val_accuracy,val_loss\n1,0.5,2,0.25,2.5\n"
@@ -153,6 +155,11 @@ def test_what_came_from_the_cache_is_fetched_from_the_run_that_made_it(lab: Lab)
 def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: Lab):
     """Of before the ingestion comes from KFP's cache."""
     figures: list[Json] = []
+    write_issues(
+        lab.workplace / "doubted.csv",
+        [make_issue(filename="val/i/0.png", split="val", kinds=("label",), action="relabel", new_label="v")],
+    )
+    issues = (lab.workplace / "doubted.csv").read_text(encoding="utf-8")
 
     def script() -> Iterator[Frame]:
         frames = progress(TURN_FRAMES, cached=("before/before-ingest",))
@@ -168,9 +175,10 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
                 lab.leave(run, f"{task}/examples/examples.json", content=describe_examples("after.dir"))
             if stage == "audit":
                 lab.leave(run, "audit/review", content="review")
-                lab.leave(run, "audit/issues", content="rank")
+                lab.leave(run, "audit/issues", content=issues)
             if stage == "curate":
                 lab.leave(run, "curate/data/manifest.csv", content="filename")
+                lab.leave(run, "curate/changes", content=",".join(Change._fields) + "\n")
                 lab.leave(run, "curate/disputed", content="")  # which asks nobody, and so is no page
             if stage == "train":
                 lab.leave(run, f"{task}/history", content=HISTORY if part == "after" else "epoch\n")
@@ -205,8 +213,14 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
         **{f"{part}-{s}.html": f"report of {part}-{s}" for part in ("before", "after") for s in reporting},
         **{f"{task}.html": f"report of {task}" for task in ("audit", "curate", "yardstick", "compare")},
         "review.html": "review",
-        "issues.csv": "rank",
+        "issues.csv": issues,
     }
+    doubt = (
+        "Labels of val that the audit doubts and nobody has decided about: 1 of 1. As far as they are wrong, so are the"
+        " figures on val."
+    )
+    assert f"\n{doubt}\n" in printed
+    assert doubt in Page(folder / "index.html").text
     said = printed[printed.index("from the cache") :].splitlines()
     assert said[:2] == ["from the cache: before-ingest", "no artifacts found, so no reports of: before-ingest"]
     turn = f"{lab.program} --config lab --pipeline improvement --data gs://images/numerals"
@@ -216,7 +230,8 @@ def test_wait_on_an_improvement_shows_what_changed_and_fetches_the_reports(lab: 
         f"    runs/default/{run['run_id']}/review.html",
         "  move decisions.csv here, and run again with it:",
         f"    {turn} --decisions decisions.csv --wait",
-        "  or keep the new images:",
+        "  the comparison shows no gain beyond the choice of images (+0.250 on val, 95 %: -0.125…+0.500); to keep the"
+        " new images all the same:",
     ]
     adopt = re.escape(lab.program.replace("submit.py", "adopt.py"))
     assert re.fullmatch(rf" +{adopt} --data data --new --curated gs://\S+/curate/\S+/data", said[-1])

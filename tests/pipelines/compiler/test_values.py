@@ -140,5 +140,11 @@ def test_a_limit_may_be_another_parameter():
     assert limit(9, {"most": None}, minimum=0, maximum="most") == ""
 
 
+def test_a_parameter_may_exclude_another_one():
+    assert limit(0.5, {"other": ["a"]}, notWith="other") == "is 0.5, but other is ['a']; leave out one of the two"
+    for value, other in ((0, ["a"]), (0.5, []), (0.5, None)):
+        assert limit(value, {"other": other}, notWith="other") == ""
+
+
 def test_every_text_is_found_wherever_it_stands():
     assert list(list_texts(["a", {"b": [1, {"c": "d"}]}, None])) == ["a", "b", "c", "d"]

@@ -9,27 +9,31 @@ from typing import Any
 import pytest
 
 from components.shared.errors import UserError
-from components.shared.formats.comparison import write_comparison
+from components.shared.formats.comparison import Comparison, write_comparison
 from pipelines.compiler.config import Config
 from pipelines.local import turns
-from pipelines.local.record import RunRecord
+from pipelines.local.record import ArtifactRecord, RunRecord
 from pipelines.submission.request import LocalOptions, RunRequest
 from tests.pipelines.submission.test_turns import across_seeds, compare
 
 IMPROVEMENT = RunRequest(
     "default", "sample", pipeline="improvement", data="data", test_data="test", params=("seeds=2",), runs=Path("runs")
 )
+EXAMPLES: ArtifactRecord = {"uri": "examples", "metadata": {}}
 
 
 class Runs:
-    """Stands in for `submit`: its runs have these gains, or end in another state."""
+    """Stands in for `submit`: its runs have these gains or comparisons, or end in another state."""
 
-    def __init__(self, *outcomes: float | str | UserError) -> None:
-        self.outcomes, self.requests = [*outcomes], list[RunRequest]()
+    def __init__(self, *outcomes: float | Comparison | str | UserError) -> None:
+        self.outcomes, self.requests, self.left = [*outcomes], list[RunRequest](), list[int]()
 
-    def submit(self, request: RunRequest, options: LocalOptions, webhook: str, *, says_next: bool) -> RunRecord:
+    def submit(
+        self, request: RunRequest, options: LocalOptions, webhook: str, *, says_next: bool, turns: int = 0
+    ) -> RunRecord:
         assert (options, webhook, says_next) == (LocalOptions("docker"), "https://hook", False)
         self.requests.append(request)
+        self.left.append(turns)
         outcome = self.outcomes.pop(0)
         if isinstance(outcome, UserError):
             raise outcome
@@ -37,8 +41,11 @@ class Runs:
         folder = request.runs / "default" / name
         folder.mkdir(parents=True)
         (folder / "review.html").touch()
+        (folder / "before-validate.html").touch()
         if isinstance(outcome, float):
-            write_comparison(folder, compare(val=across_seeds(outcome, 0.01)))
+            outcome = compare(val=across_seeds(outcome, 0.01))
+        if isinstance(outcome, dict):
+            write_comparison(folder, outcome)
         return {
             "run": name,
             "pipeline": str(request.pipeline),
@@ -46,7 +53,7 @@ class Runs:
             "started": "2026-01-01T00:00:00+00:00",
             "arguments": {},
             "seconds": 1.0,
-            "stages": {},
+            "stages": {"before-ingest": {"stage": "ingest", "artifacts": {"examples": EXAMPLES}}},  # type: ignore[typeddict-item]
             "artifacts": {"data": str((folder / "data").resolve())},
         }
 
@@ -56,7 +63,7 @@ def take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """Takes turns with these outcomes; returns the runs' states, what they were asked for, and what was said."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*outcomes: float | str, most: int, request: RunRequest = IMPROVEMENT) -> Any:
+    def call(*outcomes: float | Comparison | str, most: int, request: RunRequest = IMPROVEMENT) -> Any:
         runs = Runs(*outcomes)
         monkeypatch.setattr(turns, "submit", runs.submit)
         capsys.readouterr()
@@ -165,6 +172,53 @@ def test_a_run_that_does_not_succeed_ends_the_turns(
     )
     assert ("\nTo adopt: what turn 1 has made, runs/default/1-improvement/data\n" in said) == bool(taken)
     assert "turn 2   " not in said
+
+
+def test_images_that_ingest_left_out_are_told_after_the_turns(
+    take: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(EXAMPLES["metadata"], "duplicates_left_out", 12)
+    _, _, said = take(0.05, 0.02, 0.07, most=2)
+    assert (
+        "  check the 12 images that ingest left out, each as the same picture as one of val or test: simple shapes may"
+        " only look alike:\n    runs/default/1-improvement/before-validate.html\n"
+    ) in said
+
+
+def test_each_turn_knows_how_many_are_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    runs = Runs(0.05, 0.02, 0.07, "failed")
+    monkeypatch.setattr(turns, "submit", runs.submit)
+    turns.take_turns(IMPROVEMENT, 4, LocalOptions("docker"), "https://hook")
+    assert [request.pipeline for request in runs.requests] == [
+        "improvement",
+        "improvement",
+        "comparison",
+        "improvement",
+    ]
+    assert runs.left == [4, 3, 0, 2]
+
+
+def test_a_turn_with_other_copies_alone_is_the_last_and_is_not_adopted(take: Callable[..., Any]):
+    copies = compare(val=across_seeds(0.02, 0.01))
+    copies["data"] = {**copies["data"], "relabelled": 0, "augmented": 0}
+    _, requests, said = take(0.05, copies, 0.07, most=3)
+    assert len(requests) == 3
+    assert "\nTurn 2 changed nothing: no label and no image but copies, so this is the last.\n" in said
+    assert "\nTo adopt: what turn 1 has made, runs/default/1-improvement/data\n" in said
+
+
+def test_what_a_longer_training_may_explain_is_tried_after_the_turns(take: Callable[..., Any]):
+    longer = compare(val=across_seeds(0.05, 0.01))
+    longer["length_may_explain"], longer["equal_epochs"] = True, 60
+    _, _, said = take(longer, most=1, request=replace(IMPROVEMENT, params=("seeds=2", "epochs=12")))
+    options = "--local --runner docker --config sample"
+    assert (
+        "  see what 60 epochs bring on the images as they were, since a longer training may explain the gain:\n"
+        f"    {submit()} {options} --data data --test-data test --param seeds=2 --param epochs=60\n"
+        "  and, when that has ended, compare with it:\n"
+        f"    {submit()} {options} --pipeline comparison --from-run 1-improvement --before latest\n"
+    ) in said
 
 
 def test_three_seeds_are_taken_unless_somebody_has_chosen_them(

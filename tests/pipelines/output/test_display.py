@@ -86,9 +86,36 @@ def test_a_comparison_shows_corrected_images_in_a_row_of_their_own(
     print_comparison(tmp_path)
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
     assert [row[:5] for row in rows if row and row[0].startswith("val")] == [
-        ["val", "4", "0.500", "0.750", "+0.250"],
         ["val, corrected", "3", "0.250", "0.750", "+0.500"],
+        ["val", "4", "0.500", "0.750", "+0.250"],
     ]
+
+
+def test_the_figures_on_other_labels_come_first_and_those_without_an_image_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("COLUMNS", "140")
+    val, corrected = COMPARISON["splits"]["val"], "On those that stayed it went from 0.250 to 0.750."
+    seeds: SeedChange = {
+        "before": [0.25, 0.5],
+        "after": [0.75, 0.75],
+        "change": 0.375,
+        "margin": 0.125,
+        "p": 0.25,
+        "low": 0.2,
+        "high": 0.5,
+    }
+    change = {"accuracy": val["accuracy"], "seeds": seeds, "newly_right": 2, "newly_wrong": 0, "mcnemar_p": 0.5}
+    for relabelled, order in ((2, ["corrected", "old"]), (0, ["old", "corrected"])):
+        split = val | {"corrected": {**change, "images": 3, "relabelled": relabelled, "verdict": corrected}}
+        write_comparison(tmp_path, {**COMPARISON, "splits": {"val": split}})
+        print_comparison(tmp_path)
+        said = capsys.readouterr().out
+        names = [line.split("│")[1].strip() for line in said.splitlines() if line.startswith("│ val")]
+        rows = {"corrected": ["val, corrected", "val, corrected, mean of seeds"], "old": ["val"]}
+        assert names == [name for part in order for name in rows[part]]
+        verdicts = {"corrected": corrected, "old": val["verdict"]}
+        assert "\n".join(verdicts[part] for part in order) in said
 
 
 def test_a_comparison_shows_the_mean_of_several_seeds_and_says_what_it_means(

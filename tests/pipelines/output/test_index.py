@@ -5,13 +5,17 @@ from typing import Any
 
 import pytest
 
-from components.shared.formats.comparison import DIFFERENCES
+from components.shared.formats.changes import Change, write_changes
+from components.shared.formats.comparison import DIFFERENCES, write_comparison
 from components.shared.formats.evaluation import read_evaluation
+from components.shared.formats.issues import write_issues
 from pipelines.local.overview import describe_run
 from pipelines.local.record import RunRecord, TaskRecord
 from pipelines.output.index import EarlierFigures, write_index
+from tests.components.shared.formats.test_comparison import COMPARISON
 from tests.fakes.evaluation import write_evaluation
 from tests.pages import Page
+from tests.rows import make_issue
 
 EVIL = "<script>alert('1')</script>"
 
@@ -103,7 +107,8 @@ def test_compares_the_figures_with_the_run_before(folder: Path, version: str):
 
 
 def test_an_improvement_begins_with_what_it_changed(folder: Path):
-    split = {"verdict": "On 9 val images the accuracy stayed at <1>.", "corrected": {"verdict": "On 8 it went."}}
+    split: dict[str, Any] = {"verdict": "On 9 val images the accuracy stayed at <1>."}
+    split["corrected"] = {"verdict": "On 8 it went.", "relabelled": 0}
     split["left_out"] = {"images": 3, "why": "Left out: 3."}
     comparison = {"splits": {"val": split}, "data": dict.fromkeys(DIFFERENCES, 0) | {"relabelled": 1_234, "dropped": 2}}
     overview = describe_run(folder, RECORD, "e")._replace(comparison={**comparison, "training_length": "Longer."})
@@ -114,9 +119,30 @@ def test_an_improvement_begins_with_what_it_changed(folder: Path):
         "What has changed Images: 1,234 relabelled, 2 dropped. "
         "On 9 val images the accuracy stayed at <1>. On 8 it went. Left out: 3. Longer. Figures "
     ) in text
+    write_index(folder, overview._replace(doubt="One label of val is doubted."))
+    assert " Longer. One label of val is doubted. Figures " in read_page(folder)[1]
     unchanged = {"splits": {}, "data": dict.fromkeys(DIFFERENCES, 0)}
     write_index(folder, overview._replace(comparison=unchanged))
     assert "What has changed Images: none changed. Figures " in read_page(folder)[1]
+
+
+def test_an_improvement_says_how_many_labels_of_val_are_doubted(folder: Path):
+    """By issues.csv, which lies beside its reports, and by what curate says that a person has decided."""
+    names = [f"val/i/{number}.png" for number in range(3)]
+    write_issues(
+        folder / "issues.csv",
+        [make_issue(filename=name, split="val", kinds=("label",), action="relabel", new_label="v") for name in names],
+    )
+    write_changes(folder / "changes.csv", [Change(names[0], "0" * 64, "i", names[0], "i", "kept", "person", "")])
+    record: RunRecord = {**RECORD, "artifacts": {"changes": str(folder / "changes.csv")}}
+    assert describe_run(folder, record, "e").doubt == "", "it compares nothing"
+    write_comparison(folder, COMPARISON)
+    assert describe_run(folder, record, "e").doubt == (
+        "Labels of val that the audit doubts and nobody has decided about: 2 of 3. As far as they are wrong, so are the"
+        " figures on val."
+    )
+    (folder / "issues.csv").unlink()
+    assert describe_run(folder, record, "e").doubt == ""
 
 
 def make_earlier(folder: Path, **facts: Any) -> EarlierFigures:

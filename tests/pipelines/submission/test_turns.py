@@ -8,7 +8,7 @@ import pytest
 
 from components.shared.errors import UserError
 from components.shared.formats.changes import Change, write_changes
-from components.shared.formats.comparison import Comparison, read_comparison, write_comparison
+from components.shared.formats.comparison import DIFFERENCES, Comparison, read_comparison, write_comparison
 from components.shared.formats.decisions import EARLIER_FILE, Decision, read_decisions
 from components.shared.formats.manifest import CuratedImage, write_manifest
 from pipelines.compiler.config import Config, StageConfig
@@ -21,6 +21,7 @@ from pipelines.submission.turns import (
     describe_gain,
     find_adoptable,
     has_left_out,
+    is_corrected,
     keep_decisions,
     read_gain,
     tabulate_turns,
@@ -108,6 +109,35 @@ def test_that_a_longer_training_may_be_why_is_told_with_the_gain(tmp_path: Path)
     )
 
 
+def test_a_turn_that_made_other_copies_alone_is_the_last(tmp_path: Path):
+    """The first copies are images that a model has not seen, and as such a change."""
+    turn = make_turn(tmp_path / "run-1", 0.1, 0.1)
+    comparison = turn.comparison
+
+    def describe(copies_before: int, **changed: int) -> str:
+        counts = {"before": 9, "after": 9, "augmented_before": copies_before, "augmented_after": 36}
+        none = dict.fromkeys(DIFFERENCES, 0) | {"augmented": 36}
+        data = {**comparison["data"], **none, **changed, "images": {"train": {"i": counts}}}
+        taken = turn._replace(comparison={**comparison, "data": data})  # type: ignore[typeddict-item]
+        assert find_adoptable([taken]) == (taken if "a gain" in describe_gain(2, taken) else None)
+        return describe_gain(2, taken)
+
+    gain = "Turn 2 brought a gain beyond the seed and the choice of images (+0.100 ± 0.010 on val)."
+    assert describe(36) == "Turn 2 changed nothing: no label and no image but copies, so this is the last."
+    assert describe(36, augmented=0) == describe(36) == describe(0, augmented=0)
+    assert describe(0) == gain
+    for name in ("relabelled", "moved", "dropped", "added", "altered"):
+        assert describe(36, **{name: 1}) == gain
+
+
+def test_a_gain_is_one_on_the_corrected_labels_of_val():
+    figures = across_seeds(0.04, 0.01)
+    val = COMPARISON["splits"]["val"] | across_seeds(-0.02, 0.01)
+    for relabelled, gain in ((1, "+0.040 ± 0.010"), (0, "-0.020 ± 0.010")):
+        corrected = {**val, **figures, "images": 3, "relabelled": relabelled, "verdict": ""}
+        assert str(read_gain(compare(val={**val, "corrected": corrected}))) == gain
+
+
 def test_a_comparison_of_before_there_were_seeds_is_one_of_one_seed():
     assert str(read_gain(COMPARISON)) == "+0.250 (-0.100…+0.400)"
 
@@ -165,7 +195,7 @@ def test_the_table_has_each_version_on_the_images_of_the_first(tmp_path: Path, c
             "turn 2", 5102, 4052, pytest.approx({"val": 0.62, "test": 0.76}), "-0.004 ± 0.010", "+0.120 ± 0.020"
         ),
     ]
-    print_turns(rows, "90 %", has_left_out=False)
+    print_turns(rows, "90 %", has_left_out=False, is_corrected=False)
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].strip() == "all models on val and test of the first version; gains on val, 90 %"
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown]
@@ -186,10 +216,23 @@ def test_the_table_says_that_images_from_which_a_model_learned_do_not_count(
         changed = turn._replace(since_first={**turn.since_first, "splits": splits})  # type: ignore[typeddict-item]
         assert has_left_out([turn, changed]) is expected
     assert not has_left_out([turn])
-    print_turns(tabulate_turns([turn]), "95 %", has_left_out=True)
+    print_turns(tabulate_turns([turn]), "95 %", has_left_out=True, is_corrected=False)
     title = capsys.readouterr().out.partition("┏")[0]
     assert " ".join(title.split()) == (
         "all models on the images of val and test of the first version that no model learned from; gains on val, 95 %"
+    )
+
+
+def test_the_table_says_that_gains_are_those_on_corrected_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    turn = make_turn(tmp_path / "a", 0.1, 0.1)
+    val = turn.comparison["splits"]["val"]
+    for relabelled, expected in ((0, False), (2, True)):
+        corrected = {**val, "corrected": {**val, "images": 3, "relabelled": relabelled, "verdict": ""}}
+        assert is_corrected([turn, turn._replace(since_first=compare(val=corrected))]) is expected
+    print_turns(tabulate_turns([turn]), "95 %", has_left_out=False, is_corrected=True)
+    title = capsys.readouterr().out.partition("┏")[0]
+    assert " ".join(title.split()) == (
+        "all models on val and test of the first version; gains on the corrected labels of val, 95 %"
     )
 
 
@@ -273,8 +316,8 @@ def test_what_people_decided_counts_for_the_images_as_they_are_in_the_next_versi
         assert {row["decided_at"] for row in csv.DictReader(file)} == {""}
 
 
-def test_copies_of_a_picture_that_people_left_with_different_labels_are_not_decided_about(tmp_path: Path):
-    """The next turn would refuse a file that keeps both."""
+def test_copies_of_a_picture_that_people_left_with_different_labels_keep_both(tmp_path: Path):
+    """No policy is to decide in the next turn what it may not in this one."""
     path, data, changes = tmp_path / EARLIER_FILE, tmp_path / "data", tmp_path / "changes.csv"
     why = "Undecided: anna keep, ben drop."
     names = {"train/i/a.png": "0" * 64, "train/v/b.png": "0" * 64, "train/i/c.png": "1" * 64, "val/i/d.png": "1" * 64}
@@ -288,7 +331,7 @@ def test_copies_of_a_picture_that_people_left_with_different_labels_are_not_deci
     keep_decisions(path, str(changes), str(data))
     examples = {(sha256, name): labels[name] for name, sha256 in names.items()}
     assert read_decisions(path, examples, ["i", "v"], reviewer="earlier") == {
-        "earlier": [Decision("1" * 64, name, "i", "keep") for name in ("train/i/c.png", "val/i/d.png")]
+        "earlier": [Decision(sha256, name, labels[name], "keep") for name, sha256 in names.items()]
     }
     write_manifest(data, images[:1])
     with pytest.raises(UserError) as refused:

@@ -58,6 +58,16 @@ def read(file: Path, content: str | bytes) -> list[Decision]:
     return read_decisions(file, EXAMPLES, CLASSES)[""]
 
 
+def test_earlier_turns_keep_copies_whose_label_people_left_open(file: Path):
+    kept = [(B, "train/v/2.png", "keep", ""), (B, "val/vi/2.png", "keep", "")]
+    file.write_text(saved(*kept), encoding="utf-8")
+    found = read_decisions(file, EXAMPLES, CLASSES, reviewer="earlier")["earlier"]
+    assert found == [Decision(B, "train/v/2.png", "v", "keep"), Decision(B, "val/vi/2.png", "vi", "keep")]
+    file.write_text(saved(kept[0], (B, "val/vi/2.png", "relabel", "ii")), encoding="utf-8")
+    with pytest.raises(UserError, match="give both one label or drop one"):
+        read_decisions(file, EXAMPLES, CLASSES, reviewer="earlier")
+
+
 def test_every_word_of_decisions_csv(file: Path):
     rows = [
         (A, "train/i/1.png", "relabel", "ii"),
