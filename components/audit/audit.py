@@ -23,8 +23,7 @@ from components.shared.formats.examples import ExamplesManifest, open_examples
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import list_unexplained, read_guideline
 from components.shared.formats.issues import Issue, write_issues
-from components.shared.review import PICTURE, write_review
-from components.shared.thumbnails import draw_thumbnails
+from components.shared.review import MOST, draw_pictures, write_review
 
 UNJUDGED = "Its class has too few different images to be judged."
 
@@ -90,13 +89,15 @@ def audit_examples(
         issues, unjudged = audit_images(to_audit, manifest.classes, settings=settings, work=kept)
     with new_file(issues_output) as path:
         write_issues(path, issues)
-        doubted = [issue for issue in issues if issue.kinds][:review_size]
+        doubted = [issue for issue in issues if issue.kinds]
+        listed = doubted[:review_size]
         write_review(
             review_output,
-            doubted,
-            pictures=draw_thumbnails(examples, {issue.filename for issue in doubted}, PICTURE),
+            listed,
+            pictures=draw_pictures(examples, listed),
             classes=manifest.classes,
             data_version=manifest.data_version,
+            left_out=describe_left_out(len(listed), len(doubted)),
             guideline=guideline,
         )
         warnings = [
@@ -110,8 +111,7 @@ def audit_examples(
     shutil.rmtree(kept, ignore_errors=True)  # another audit of the same images may have cleared it
     kinds = Counter(kind for issue in issues for kind in issue.kinds)
     actions = Counter(issue.action for issue in issues if issue.action)
-    all_doubted = sum(bool(issue.kinds) for issue in issues)  # the page may show fewer
-    return AuditSummary(manifest.data_version, len(issues), all_doubted, kinds, actions)
+    return AuditSummary(manifest.data_version, len(issues), len(doubted), kinds, actions)
 
 
 def audit_images(
@@ -140,6 +140,22 @@ def audit_images(
     unjudged = {classes[label] for label in np.unique(labels[~is_judged[labels]])}
     issues = [issue._replace(why=issue.why or UNJUDGED) if issue.label in unjudged else issue for issue in issues]
     return issues, [name for name in classes if name in unjudged]
+
+
+def describe_left_out(listed: int, doubted: int) -> str:
+    """Says which of the doubted images the review page shows, if not all.
+
+    Args:
+        listed: The number of those that it shows.
+        doubted: The number of all.
+
+    Returns:
+        A sentence or two, or nothing.
+    """
+    if listed == doubted:
+        return ""
+    more = "" if listed == MOST else f" To see more of them here, audit with a review_size of up to {MOST:,}."
+    return f"Here are the {listed:,} images that are doubted most, of {doubted:,}; issues.csv lists all.{more}"
 
 
 def warn_of_unjudged(classes: list[str]) -> list[str]:
@@ -201,6 +217,8 @@ def check_settings(settings: AuditSettings, review_size: int, gallery_size: int)
     for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1), ("review_size", 1), ("gallery_size", 1)):
         if values[name] < least:
             raise UserError(f"{name} is {values[name]}; it must be {least} or more.")
+    if review_size > MOST:
+        raise UserError(f"review_size is {review_size}; it must be {MOST} or less, and issues.csv lists all images.")
     if not 0 <= settings.seed < 2**31:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
 

@@ -35,7 +35,7 @@ def audit(
             earlier ones found plausible.
         epochs: How long each judge is trained, 1 or more.
         seed: From 0 to 2147483647; the same seed gives the same issues.
-        review_size: The most images on the review page, 1 or more.
+        review_size: The most images on the review page, from 1 to 50000; with more than 5000 their pictures are small.
         gallery_size: The most images in a gallery of the report, 1 or more.
         beam_options: Options of Apache Beam, which reads the images, each as --name=value.
         issues: CSV with a row per image, those to look at first on top; its metadata hold the data version.

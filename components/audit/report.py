@@ -35,6 +35,9 @@ def write_audit_report(
     """
     classes = examples.manifest.classes
     galleries = {kind: [issue for issue in issues if kind in issue.kinds] for kind in KINDS}
+    by_class: dict[str, list[Issue]] = {name: [] for name in classes}
+    for issue in issues:
+        by_class[issue.label].append(issue)
     shown = {issue.filename for gallery in galleries.values() for issue in gallery[:gallery_size]}
     write_report(
         output,
@@ -44,7 +47,7 @@ def write_audit_report(
         images=len(issues),
         doubted=sum(bool(issue.kinds) for issue in issues),
         actions=Counter(issue.action for issue in issues if issue.action),
-        classes=[_summarize_class(name, issues, len(classes)) for name in classes],
+        classes=[_summarize_class(name, own, RARE * len(issues) / len(classes)) for name, own in by_class.items()],
         titles=KINDS,
         states=STATE_KINDS,
         galleries={kind: gallery for kind, gallery in galleries.items() if gallery},
@@ -53,13 +56,12 @@ def write_audit_report(
     )
 
 
-def _summarize_class(name: str, issues: list[Issue], classes: int) -> ClassSummary:
-    own = [issue for issue in issues if issue.label == name]
+def _summarize_class(name: str, own: list[Issue], few: float) -> ClassSummary:
     suggested = Counter(issue.new_label for issue in own if "label" in issue.kinds and issue.new_label)
     return ClassSummary(
         name=name,
         images=len(own),
-        rare=len(own) < RARE * len(issues) / classes,
+        rare=len(own) < few,
         doubted=sum(bool(issue.kinds) for issue in own),
         suggested=suggested.most_common(3),
     )

@@ -19,6 +19,7 @@ from components.shared.formats.training import find_changed_settings
 from components.shared.report import render_svg, write_report
 from components.shared.thumbnails import draw_thumbnails
 
+PLOTTED = 60  # the most classes in a plot
 GOOD, BAD, NEUTRAL = "#2e7d32", "#c62828", "#5d6b7a"  # as in report.html.j2
 
 
@@ -77,7 +78,10 @@ def _plot_classes(classes: dict[str, ClassChange]) -> list[Markup]:
     return [_plot_forest("F1", f1), _plot_forest("recall", recall)]
 
 
-def _plot_forest(title: str, changes: dict[str, FigureChange]) -> Markup:
+def _plot_forest(title: str, of_classes: dict[str, FigureChange]) -> Markup:
+    most = sorted(of_classes, key=lambda name: -abs(of_classes[name]["change"]))[:PLOTTED]
+    changes = {name: of_classes[name] for name in of_classes if name in most}
+    title += f", the {len(changes)} largest" if len(changes) < len(of_classes) else ""
     figure = Figure(figsize=(4.6, 0.9 + 0.27 * len(changes)))
     axis = figure.subplots()
     axis.axvline(0, color=NEUTRAL, linewidth=1)

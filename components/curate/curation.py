@@ -25,8 +25,7 @@ from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import copy_guideline, read_guideline
 from components.shared.formats.issues import Issue
 from components.shared.formats.manifest import CuratedImage
-from components.shared.review import PICTURE, write_review
-from components.shared.thumbnails import draw_thumbnails
+from components.shared.review import MOST, draw_pictures, write_review
 
 
 class CurationInputs(NamedTuple):
@@ -183,12 +182,18 @@ def _write_disputed(
         with new_file(output) as path:
             path.touch()
         return
+    asked = sorted(issues[filename] for filename in disputes)  # by their ranks
+    listed = asked[:MOST]
+    rest = (
+        f"Here are the first {MOST:,} disputed images, of {len(asked):,}; the next page asks about those that are left."
+    )
     write_review(
         output,
-        sorted(issues[filename] for filename in disputes),  # by their ranks
-        pictures=draw_thumbnails(examples, set(disputes), PICTURE),
+        listed,
+        pictures=draw_pictures(examples, listed),
         classes=examples.manifest.classes,
         data_version=examples.manifest.data_version,
+        left_out=rest if len(listed) < len(asked) else "",
         guideline=read_guideline(Path(examples.folder, GUIDELINE), examples.manifest.classes),
         disputes=disputes,
         settled=settled,

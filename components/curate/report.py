@@ -1,5 +1,7 @@
 """The report of curation: counts, galleries of the images that it changed, and examples of augmented ones."""
 
+import heapq
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from components.shared.report import write_report
 from components.shared.thumbnails import draw_thumbnail, draw_thumbnails
 
 GALLERY = 60  # the most images that are shown of each kind of change
+MONTAGES = 40  # the most classes whose augmented images are shown
 SOURCES = 2  # images of each class whose augmented images are shown
 SHOWN = 6  # the most augmented images that are shown of each of them
 
@@ -49,7 +52,8 @@ def write_curation_report(
         "dropped": [outcome for outcome in outcomes if not outcome.split],
         "moved": [outcome for outcome in outcomes if outcome.is_moved],
     }
-    montages = {name: _choose_montage(targets, name) for name in manifest.classes}
+    all_montages = _choose_montages(targets, manifest.classes)
+    montages = dict(itertools.islice(all_montages.items(), MONTAGES))
     disagreements = sorted(people.disagreements.items(), key=lambda pair: bool(pair[1].settled))  # undecided ones first
     shown = {outcome.image.filename for gallery in galleries.values() for outcome in gallery[:GALLERY]}
     shown |= {filename for filename, _ in disagreements[:GALLERY]}
@@ -77,6 +81,7 @@ def write_curation_report(
         hard_weight=hard_weight,
         gallery_size=GALLERY,
         montages=montages,
+        augmented_classes=len(all_montages),
         shown=SHOWN,
         pictures=draw_thumbnails(examples, shown),
         copies={filename: draw_thumbnail((folder / filename).read_bytes()) for filename in _list_copies(montages)},
@@ -94,7 +99,14 @@ def _count_augmented(targets: dict[str, ImageTarget]) -> Counter[str]:
     return counts
 
 
-def _choose_montage(targets: dict[str, ImageTarget], name: str) -> list[ImageTarget]:
-    """Chooses a few sources of augmented images of a class; sorting by hash picks them pseudo-randomly."""
-    sources = [target for target in targets.values() if target.copies and target.outcome.label == name]
-    return sorted(sources, key=lambda target: target.outcome.image.sha256)[:SOURCES]
+def _choose_montages(targets: dict[str, ImageTarget], classes: list[str]) -> dict[str, list[ImageTarget]]:
+    """Chooses a few sources of augmented images of each class that has some, by hash and so pseudo-randomly."""
+    sources: dict[str, list[ImageTarget]] = {name: [] for name in classes}
+    for target in targets.values():
+        if target.copies:
+            sources[target.outcome.label].append(target)
+    return {
+        name: heapq.nsmallest(SOURCES, of_class, key=lambda target: target.outcome.image.sha256)
+        for name, of_class in sources.items()
+        if of_class
+    }

@@ -52,6 +52,7 @@ def ingest(
         max_images: The most images that train and val may hold together.
         max_pixels: The most pixels, width times height, that an image may have; a larger one is a bad image.
         shards: The number of shards of each split, each written by one worker; those that get no image are left out.
+            0 for four of at most 128 MiB, or as many more as that takes.
         beam_options: Options of Apache Beam, each as --name=value.
         examples: The folder of shards, with the manifest examples.json. Its metadata holds the data version, the
             number of quarantined images, the images of each split and, where can_list_classes allows, each class.

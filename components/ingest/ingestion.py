@@ -24,6 +24,7 @@ from components.ingest.shards import (
     ShardSettings,
     WrittenShard,
     assign_shard,
+    count_shards,
     write_shard,
 )
 from components.ingest.sources import File, Part, Source
@@ -144,8 +145,8 @@ def _take_guideline(layout: Layout, folder: Path) -> None:
 def _check_options(on_bad_image: str, shards: int) -> None:
     if on_bad_image not in ("fail", "quarantine"):
         raise UserError(f"on_bad_image is '{on_bad_image}'; it must be fail or quarantine.")
-    if shards < 1:
-        raise UserError(f"shards is {shards}; it must be 1 or more.")
+    if shards < 0:
+        raise UserError(f"shards is {shards}; it must be 1 or more, or 0 to let their size decide.")
 
 
 def _check_version(name: str, data: Source, given: str) -> str:
@@ -217,6 +218,12 @@ def _run(
         )
         files = listed | "files" >> beam.Filter(lambda listed: isinstance(listed, File))
         failures = listed | "failures" >> beam.Filter(lambda listed: isinstance(listed, str))
+        counts = beam.pvalue.AsDict(_count(files))
+        shards = beam.pvalue.AsSingleton(
+            pipeline
+            | "shards given" >> beam.Create([settings.shards])
+            | "number of shards" >> beam.Map(lambda given, counts: count_shards(given, sum(counts.values())), counts)
+        )
         # The input of the writers, so that no image is read before all are listed and counted.
         refusal = (
             pipeline
@@ -226,18 +233,18 @@ def _run(
                 _check_listing,
                 max_images,
                 shares.test,
-                beam.pvalue.AsDict(_count(files)),
+                counts,
                 beam.pvalue.AsList(failures),
                 beam.pvalue.AsList(_find_posing(files, layout.augmented)),
             )
         )
         if not layout.is_divided:
-            files, refusal = _divide(files, refusal, settings, shares=shares, content=content)
+            files, refusal = _divide(files, refusal, shards, settings, shares=shares, content=content)
         written = (
             files
-            | "by shard" >> beam.Map(lambda file, shards: (assign_shard(file, shards), file), settings.shards)
+            | "by shard" >> beam.Map(lambda file, shards: (assign_shard(file, shards), file), shards)
             | "shards" >> beam.GroupByKey()
-            | "write" >> beam.FlatMap(write_shard, beam.pvalue.AsSingleton(refusal), settings)
+            | "write" >> beam.FlatMap(write_shard, beam.pvalue.AsSingleton(refusal), shards, settings)
         )
         refused = refusal | "refused" >> beam.Filter(bool)
         _ = (
@@ -250,13 +257,19 @@ def _run(
 
 
 def _divide(
-    files: PCollection[File], refusal: PCollection[str], settings: ShardSettings, *, shares: Shares, content: str
+    files: PCollection[File],
+    refusal: PCollection[str],
+    shards: beam.pvalue.AsSingleton,
+    settings: ShardSettings,
+    *,
+    shares: Shares,
+    content: str,
 ) -> tuple[PCollection[File], PCollection[str]]:
     """Gives each image without a split one; those that are left out count for the data version only."""
     inspected = (
         files
         | "undivided" >> beam.Filter(lambda file: file.is_image and not file.split)
-        | "undivided by shard" >> beam.Map(lambda file, shards: (assign_shard(file, shards), file), settings.shards)
+        | "undivided by shard" >> beam.Map(lambda file, shards: (assign_shard(file, shards), file), shards)
         | "undivided shards" >> beam.GroupByKey()
         | "inspect" >> beam.FlatMap(inspect_files, beam.pvalue.AsSingleton(refusal), settings)
     )
@@ -411,7 +424,7 @@ def _compute_version(written: list[WrittenShard], settings: ShardSettings, sourc
 
 def _take_split(split: str, written: list[WrittenShard], *, classes: list[str], folder: Path) -> SplitInfo:
     """Takes the shards of a split, numbered on without those that got no image, and counts."""
-    filled = sorted((w for w in written if w.split == split and w.classes), key=lambda shard: shard.number)
+    filled = sorted((w for w in written if w.split == split and w.classes), key=lambda w: (w.number, w.piece))
     shards = []
     for index, shard in enumerate(filled):
         name = name_shard(split, index, len(filled))

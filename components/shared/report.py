@@ -25,9 +25,9 @@ def write_report(output: str, template: str, **values: Any) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    html = environment.get_template(template).render(**values)
     with new_file(output) as path:
-        path.write_text(html, encoding="utf-8")
+        # Piece by piece, since a page with many pictures is large.
+        environment.get_template(template).stream(**values).dump(str(path), encoding="utf-8")
 
 
 def render_svg(figure: Figure) -> Markup:

@@ -4,52 +4,60 @@
 
 const $ = (id) => window.document.getElementById(id);
 const page = JSON.parse($("data").textContent); // a ReviewPage of review.py
-const { rows, classes } = page;
+const { classes } = page;
+const rows = [...window.document.querySelectorAll(".rows")].flatMap((block) => JSON.parse(block.textContent));
 const getId = (image) => `${image.sha256} ${image.filename}`;
-const rowOf = new Map(rows.map((row, order) => [getId(row), Object.assign(row, { order })]));
-
-const byId = (records) => new Map(records.map((record) => [getId(record), record]));
+const rowOf = new Map(rows.map((row, order) => [getId(row), Object.assign(row, { order, id: getId(row) })]));
+const groups = new Map(); // number of a group of duplicates -> its rows
+for (const row of rows) groups.get(row.group)?.push(row) ?? groups.set(row.group, [row]);
 
 // id -> a row of the file, also for images that only another audit of this version, or an earlier page, lists
-let decisions = byId(page.settled);
+const decisions = new Map();
+const numbers = Object.fromEntries(page.words.map((word) => [word, 0])); // decisions about images of this page
 const past = []; // for undo: [{ row, before: [[id, decision or undefined], ...] }]
 let shown = []; // the rows that pass the filters
 let current = null; // one of them
 let inGrid = false;
-let kept = true; // whether the browser keeps decisions
+let database = null; // in which the browser keeps decisions, if it does
 let saved = true; // whether the file holds all of them
 
 // ---- decisions
 
 function decide(row, changes) {
-  past.push({ row, before: changes.map(([changed]) => [getId(changed), decisions.get(getId(changed))]) });
-  for (const change of changes) setDecision(...change);
-  commitChange();
+  past.push({ row, before: changes.map(([changed]) => [changed.id, getDecision(changed)]) });
+  commitChange(changes.map((change) => makeDecision(...change)));
   const more = changes.length > 1 ? `, and ${changes.length - 1} more dropped` : "";
   say(`${describeDecision(row)}${more}: ${getBaseName(row)}. ${describeProgress()}`);
   const after = shown.filter((other) => other.order > row.order);
-  go(after.find((other) => !decisions.has(getId(other))) ?? after[0] ?? row);
+  go(after.find((other) => !getDecision(other)) ?? after[0] ?? row);
 }
 
-function setDecision({ sha256, filename, label }, word, new_class = "", decided_at = "") {
+function makeDecision({ id, sha256, filename, label }, word, new_class = "", decided_at = "") {
   const decision = word === "relabel" && new_class === label ? "keep" : word;
   const new_label = decision === "relabel" ? new_class : "";
   decided_at ||= new Date().toISOString().replace(/\.\d+/, "");
-  decisions.set(getId({ sha256, filename }), { sha256, filename, label, decision, new_label, decided_at });
+  return [id, { sha256, filename, label, decision, new_label, decided_at }];
+}
+
+function setDecision(id, decision) {
+  const before = decisions.get(id);
+  if (before && rowOf.has(id)) numbers[before.decision] -= 1;
+  if (decision && rowOf.has(id)) numbers[decision.decision] += 1;
+  decision ? decisions.set(id, decision) : decisions.delete(id);
 }
 
 function undo() {
   const step = past.pop();
   if (!step) return say("Nothing to undo.");
-  for (const [id, before] of step.before) before ? decisions.set(id, before) : decisions.delete(id);
-  commitChange();
+  commitChange(step.before);
   go(step.row);
   return say(`Undone${step.row ? `: ${getBaseName(step.row)}` : ""}. ${describeProgress()}`);
 }
 
-function commitChange() {
+function commitChange(changes) { // [[id, decision or undefined], ...]
+  for (const change of changes) setDecision(...change);
   saved = false;
-  store();
+  store(changes);
   filter();
 }
 
@@ -73,10 +81,10 @@ function accept() {
     : say("There is no suggestion for this image: look at it and decide.");
 }
 
-const getGroup = (row) => (row.group ? rows.filter((other) => other.group === row.group) : [row]);
+const getGroup = (row) => (row.group ? groups.get(row.group) : [row]);
 const formatName = (name) => name.replaceAll("_", " ");
 const getBaseName = (row) => row.filename.split("/").pop();
-const getDecision = (row) => decisions.get(getId(row));
+const getDecision = (row) => decisions.get(row.id);
 
 function describeDecision(row) {
   const decided = getDecision(row);
@@ -84,36 +92,74 @@ function describeDecision(row) {
   return decided.decision === "relabel" ? `relabel to ${decided.new_label}` : decided.decision;
 }
 
-// ---- kept in the browser
+// ---- kept in the browser, in a database, since what localStorage holds is no more than some 20,000 decisions
 
-function store() {
+const KEPT = "decisions"; // the database's only store: [page.store, id] -> decision
+const ofPage = window.IDBKeyRange.bound([page.store], [page.store, []]);
+const otherTabs = new BroadcastChannel(page.store);
+
+const finish = (request) =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+
+function openDatabase() {
+  const request = window.indexedDB.open("review", 1);
+  request.onupgradeneeded = () => request.result.createObjectStore(KEPT);
+  return finish(request);
+}
+
+function store(changes) {
+  otherTabs.postMessage(changes);
+  if (!database) return;
   try {
-    window.localStorage.setItem(page.store, JSON.stringify([...decisions.values()]));
+    const transaction = database.transaction(KEPT, "readwrite");
+    const kept = transaction.objectStore(KEPT);
+    for (const [id, decision] of changes) {
+      decision ? kept.put(decision, [page.store, id]) : kept.delete([page.store, id]);
+    }
+    transaction.onabort = warn; // the disk is full
+    transaction.commit(); // now, and so even if the page is closed in a moment
   } catch {
-    warn(); // the store is full
+    warn(); // the browser has closed the database, as where a person clears what it keeps
   }
 }
 
-function recall() {
-  let text = null;
-  try {
-    text = window.localStorage.getItem(page.store);
-  } catch {
-    warn(); // a sandboxed frame, or forbidden
-    return;
-  }
+async function recall() {
   let stored = [];
   try {
-    stored = JSON.parse(text ?? "[]").filter(isDecision);
+    database = await openDatabase();
+    stored = await finish(database.transaction(KEPT).objectStore(KEPT).getAll(ofPage));
   } catch {
-    say("The decisions that this browser had stored cannot be read.");
+    warn(); // a sandboxed frame, or forbidden
   }
-  decisions = byId([...page.settled, ...stored]);
-  saved = stored.length === 0;
+  const earlier = recallEarlier();
+  const all = [...page.settled, ...earlier, ...stored.filter(isDecision)].map((record) => [getId(record), record]);
+  for (const change of all) setDecision(...change);
+  saved = all.length === page.settled.length;
+  if (!earlier.length || !database) return;
+  store(all);
+  window.localStorage.removeItem(page.store);
+}
+
+// Decisions that the page of an earlier release has kept.
+function recallEarlier() {
+  try {
+    return JSON.parse(window.localStorage.getItem(page.store) ?? "[]").filter(isDecision);
+  } catch {
+    return []; // a sandboxed frame, or no text of ours
+  }
+}
+
+function hear({ data }) { // the changes that another tab has stored
+  for (const [id, decision] of data) if (!decision || isDecision(decision)) setDecision(id, decision);
+  saved = false;
+  refilter();
 }
 
 function warn() {
-  kept = false;
+  database = null;
   $("warning").textContent = `This browser does not keep decisions here: save ${page.file} before you close the page.`;
   $("warning").hidden = false;
 }
@@ -136,7 +182,8 @@ const unquoteFormula = (cell) => (cell.startsWith("'") && FORMULA.test(cell) ? c
 function toCsv() {
   const quote = (cell) => (/^\s|[",;\t\r\n]|\s$/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell);
   const order = ({ sha256, filename }) => rowOf.get(getId({ sha256, filename }))?.order ?? rows.length;
-  const records = [...decisions.values()].sort((a, b) => order(a) - order(b));
+  const compare = (a, b) => order(a) - order(b) || (a.filename < b.filename ? -1 : 1);
+  const records = [...decisions.values()].sort(compare);
   return [page.columns, ...records.map((record) => page.columns.map((name) => record[name]))]
     .map((cells) => `${cells.map(quoteFormula).map(quote).join(",")}\r\n`).join("");
 }
@@ -209,10 +256,9 @@ function toDecision(record) {
 
 function applyLoaded(records) {
   past.push({ row: null, before: records.map((record) => [getId(record), decisions.get(getId(record))]) });
-  for (const record of records) {
-    setDecision(rowOf.get(getId(record)), record.decision, record.new_label, record.decided_at);
-  }
-  commitChange();
+  commitChange(records.map((record) => {
+    return makeDecision(rowOf.get(getId(record)), record.decision, record.new_label, record.decided_at);
+  }));
   go(firstUndecided());
 }
 
@@ -236,8 +282,13 @@ function refilter() {
 function go(row) {
   if (shown.includes(row)) current = row;
   render();
-  if (inGrid && current) cards.get(current).scrollIntoView({ block: "nearest" });
-  if (inGrid && $("grid").contains(window.document.activeElement) && current) cards.get(current).focus();
+  if (!inGrid || !current) return;
+  if (!cards.has(current)) renderGrid(shown.indexOf(current));
+  cards.get(current).scrollIntoView({ block: "nearest" });
+  // What had the focus may have left the page because it was no longer in view.
+  if ([window.document.body, ...$("grid").children].includes(window.document.activeElement)) {
+    cards.get(current).focus({ preventScroll: true });
+  }
 }
 
 const firstUndecided = () => shown.find((row) => !getDecision(row)) ?? shown[0];
@@ -248,11 +299,7 @@ function move(steps) {
   go(shown[index]);
 }
 
-function countColumns() {
-  const top = (row) => cards.get(row).offsetTop;
-  const below = shown.findIndex((row) => top(row) > top(shown[0]));
-  return below < 0 ? shown.length : below;
-}
+const countColumns = () => getComputedStyle($("grid")).gridTemplateColumns.split(" ").length;
 
 function show(grid) {
   inGrid = grid;
@@ -276,7 +323,8 @@ function make(tag, properties = {}, ...children) {
 
 const formatCount = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const formatShare = (share) => (share > 0 && share < 0.01 ? "< 1 %" : `${Math.round(100 * share)} %`);
-const describeProgress = () => `${rows.filter(getDecision).length} of ${rows.length} decided.`;
+const countDecided = () => Object.values(numbers).reduce((sum, number) => sum + number, 0);
+const describeProgress = () => `${countDecided()} of ${rows.length} decided.`;
 
 function say(text) {
   $("status").textContent = text;
@@ -306,21 +354,21 @@ function renderButtons() {
 }
 
 function renderProgress() {
-  const numbers = page.words.map((word) => [word, rows.filter((row) => getDecision(row)?.decision === word).length]);
-  const all = numbers.reduce((sum, [, number]) => sum + number, 0);
-  const elsewhere = [...decisions.keys()].filter((id) => !rowOf.has(id)).length;
+  const all = countDecided();
   const isDone = all > 0 && all === rows.length;
   $("progress").textContent = `${all} of ${rows.length} decided${isDone ? `: save ${page.file}` : ""}`;
-  const counts = [...numbers, ["on images not listed here", elsewhere]].filter(([, number]) => number);
+  const elsewhere = decisions.size - all;
+  const counts = [...Object.entries(numbers), ["on images not listed here", elsewhere]].filter(([, number]) => number);
   $("counts").textContent = counts.map(([what, number]) => `${number} ${what}`).join(" · ");
   const width = (number) => `width: ${(100 * number) / Math.max(rows.length, 1)}%`;
-  $("bar").replaceChildren(...numbers.map(([word, number]) => make("i", { className: word, style: width(number) })));
+  const makeStripe = ([word, number]) => make("i", { className: word, style: width(number) });
+  $("bar").replaceChildren(...Object.entries(numbers).map(makeStripe));
   $("save").classList.toggle("unsaved", !saved);
 }
 
 function renderSingle(row) {
   const position = shown.indexOf(row) + 1, isFiltered = shown.length < rows.length;
-  $("picture").src = row.picture;
+  $("picture").src = getPicture(row);
   $("picture").alt = `${row.filename}, given label ${row.label}`;
   $("position").textContent = `${position} of ${shown.length}${isFiltered ? " shown" : ""}` +
     (row.rank === position ? "" : `, rank ${row.rank}`);
@@ -357,12 +405,16 @@ function makeBelief(who, label, share, style) {
   ];
 }
 
+const MOST_COPIES = 100; // that are shown
+
 function renderGroup(row) {
   const group = getGroup(row), isGroup = group.length > 1;
   $("group").hidden = !isGroup;
   $("single").classList.toggle("grouped", isGroup);
-  $("group-title").textContent = `Duplicates: ${formatCount(group.length, "image")}`;
-  $("copies").replaceChildren(...(isGroup ? group.map((other) => makeCopyCard(other, row)) : []));
+  const copies = isGroup ? group.slice(0, MOST_COPIES) : [];
+  const rest = copies.length < group.length && isGroup ? `, the first ${copies.length} of them` : "";
+  $("group-title").textContent = `Duplicates: ${formatCount(group.length, "image")}${rest}`;
+  $("copies").replaceChildren(...copies.map((other) => makeCopyCard(other, row)));
 }
 
 function makeCopyCard(other, row) {
@@ -375,12 +427,30 @@ function makeCopyCard(other, row) {
   return renderCard(card, other, [other.split, note].filter(Boolean).join(", "), other === row);
 }
 
-const cards = new Map(); // row -> its button in the grid
+const pictures = new Map(); // number of a block of them -> the pictures, of the blocks that were looked at last
 
-function getCard(row) {
-  if (!cards.has(row)) cards.set(row, makeGridCard(row));
-  return cards.get(row);
+function getPicture(row) {
+  const number = Math.floor(row.order / page.block);
+  const block = pictures.get(number) ?? parsePictures(number);
+  return block[row.order % page.block] ?? "";
 }
+
+function parsePictures(number) {
+  const element = $(`pictures-${number}`);
+  if (!element?.nextSibling) return []; // the browser is still reading the page
+  const block = JSON.parse(element.textContent);
+  if (pictures.size >= 8) pictures.delete(pictures.keys().next().value);
+  pictures.set(number, block);
+  return block;
+}
+
+function showRead() { // what was not there when the page was shown first
+  cards.clear();
+  render();
+}
+
+const cards = new Map(); // row -> its button in the grid; of those rows alone that are in view, or nearly so
+const NEARLY = 3; // rows of the grid above and below what is in view
 
 function makeGridCard(row) {
   const card = make("button", { className: "card" });
@@ -388,14 +458,26 @@ function makeGridCard(row) {
   return card;
 }
 
-function renderGrid() {
-  const focused = $("grid").contains(window.document.activeElement);
-  const wanted = shown.map((row) => renderCard(getCard(row), row, formatName(row.kinds.join(", ")), row === current));
-  const present = [...$("grid").children];
-  if (wanted.length !== present.length || wanted.some((card, index) => card !== present[index])) {
-    $("grid").replaceChildren(...wanted);
+// Shows the part of the grid around a place in it, or what is in view; instead of the other cards there is room.
+function renderGrid(place = null) {
+  const grid = $("grid"), { gridAutoRows, rowGap } = getComputedStyle(grid);
+  const height = parseFloat(gridAutoRows) + parseFloat(rowGap), width = countColumns();
+  const top = place === null ? -grid.getBoundingClientRect().top : Math.floor(place / width) * height;
+  const all = Math.ceil(shown.length / width), inView = Math.ceil(window.innerHeight / height);
+  const first = Math.min(Math.max(Math.floor(top / height) - NEARLY, 0), Math.max(all - 1, 0));
+  const last = Math.min(Math.max(first, Math.floor(top / height) + inView + NEARLY), all);
+  grid.style.paddingTop = `${first * height}px`;
+  grid.style.paddingBottom = `${(all - last) * height}px`;
+  const present = new Map(cards);
+  cards.clear();
+  for (const row of shown.slice(first * width, last * width)) {
+    cards.set(row, present.get(row) ?? makeGridCard(row));
+    renderCard(cards.get(row), row, formatName(row.kinds.join(", ")), row === current);
   }
-  if (focused) cards.get(current).focus();
+  const wanted = [...cards.values()], focused = window.document.activeElement;
+  if (wanted.length === grid.children.length && wanted.every((card, index) => card === grid.children[index])) return;
+  grid.replaceChildren(...wanted);
+  if (grid.contains(focused)) focused.focus({ preventScroll: true });
 }
 
 function renderCard(card, row, note, isCurrent) {
@@ -404,7 +486,7 @@ function renderCard(card, row, note, isCurrent) {
   card.dataset.state = state;
   const decided = getDecision(row);
   card.replaceChildren(
-    make("img", { loading: "lazy", alt: "", src: row.picture }),
+    make("img", { alt: "", src: getPicture(row) }),
     make("span", {}, make("b", { textContent: row.suggestion })),
     make("span", { className: "soft", textContent: note }),
     make("span", { className: decided?.decision ?? "soft", textContent: describeDecision(row) }),
@@ -437,7 +519,7 @@ let matches = []; // positions of the classes that match what was typed
 let marked = 0; // position in matches
 
 function openChooser() {
-  $("chooser-picture").src = current.picture;
+  $("chooser-picture").src = getPicture(current);
   $("chooser-title").textContent = `Which class, if not ${current.label}?`;
   $("query").placeholder = numbered ? "Number or name" : "Name";
   $("query").setAttribute("aria-label", `The right class: ${numbered ? "number or name" : "name"}`);
@@ -555,7 +637,12 @@ function handleKey(event) {
   action();
 }
 
-function start() {
+async function start() {
+  $("version").textContent = page.data_version;
+  $("by-number").hidden = !numbered;
+  fillFilters();
+  otherTabs.addEventListener("message", hear);
+  await recall();
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", action);
   for (const button of window.document.querySelectorAll("[data-close]")) {
     button.addEventListener("click", () => button.closest("dialog").close());
@@ -569,18 +656,13 @@ function start() {
   $("query").addEventListener("input", match);
   $("chooser").addEventListener("keydown", handleChooserKey);
   window.document.addEventListener("keydown", handleKey);
-  window.addEventListener("storage", (event) => { // of another tab
-    if (event.key !== page.store) return;
-    recall();
-    refilter();
-  });
+  for (const event of ["scroll", "resize"]) {
+    window.addEventListener(event, () => inGrid && current && renderGrid(), { passive: true });
+  }
+  window.document.addEventListener("DOMContentLoaded", showRead);
   window.addEventListener("beforeunload", (event) => {
-    if (!kept && !saved) event.preventDefault();
+    if (!database && !saved) event.preventDefault();
   });
-  $("version").textContent = page.data_version;
-  $("by-number").hidden = !numbered;
-  fillFilters();
-  recall();
   filter();
   go(firstUndecided());
 }

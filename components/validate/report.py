@@ -12,7 +12,9 @@ from components.shared.report import render_svg, write_report
 from components.shared.thumbnails import draw_thumbnails
 from components.validate.anomalies import Statistics
 
-SHOWN = 60  # images shown per kind of finding
+SHOWN = 60  # images shown per kind of finding, or a few more
+LISTED = 1000  # the most rows of a table of files, or of findings
+NAMED = 20  # the most images that are named in a row
 
 
 def write_validation_report(
@@ -32,13 +34,15 @@ def write_validation_report(
         of_kind = [finding for finding in findings if finding["kind"] == kind]
         if of_kind:
             groups.append({"kind": kind, "title": title, "findings": of_kind, "pictured": _pick_pictured(of_kind)})
-    shown = {name for group in groups for finding in group["pictured"] for name in finding["images"]}
+    shown = {name for group in groups for name, _ in group["pictured"]}
     write_report(
         output,
         "validate/report.html.j2",
         manifest=examples.manifest,
         is_inferred=is_inferred,
         groups=groups,
+        listed=LISTED,
+        named=NAMED,
         pictures=draw_thumbnails(examples, shown),
         histograms=[
             _plot_histogram(statistics, name, has_legend=not place) for place, name in enumerate(columns.SCALARS)
@@ -46,13 +50,12 @@ def write_validation_report(
     )
 
 
-def _pick_pictured(findings: list[Finding]) -> list[Finding]:
-    """The first findings about images, until they hold SHOWN images."""
-    pictured, count = [], 0
+def _pick_pictured(findings: list[Finding]) -> list[tuple[str, str]]:
+    """The images of the first findings, each with what was found, until there are SHOWN."""
+    pictured: list[tuple[str, str]] = []
     for finding in findings:
-        if finding["images"] and count < SHOWN:
-            pictured.append(finding)
-            count += len(finding["images"])
+        if len(pictured) < SHOWN:
+            pictured += [(name, finding["message"]) for name in finding["images"][:SHOWN]]
     return pictured
 
 

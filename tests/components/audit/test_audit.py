@@ -27,7 +27,7 @@ from components.audit.state import NO_INK
 from components.shared.duplicates import Duplicates
 from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
-from components.shared.formats.issues import Issue
+from components.shared.formats.issues import Issue, read_issues
 from components.shared.formats.manifest import write_manifest
 from tests.conftest import BEAM, PROCESSES, ROOT, contents, ingest_folder
 from tests.pages import Page
@@ -539,6 +539,23 @@ def test_an_audit_needs_no_home(
     else:
         monkeypatch.setenv("HOME", str(tmp_path / "file"))
     assert contents(run_audit(faulty, BRIEF, tmp_path / "homeless")) == brief
+
+
+def test_the_review_page_says_how_many_doubted_images_it_leaves_out(
+    faulty: Path, brief: dict[str, bytes | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sizes = {"content": "auto", "review_size": 2, "gallery_size": 5}
+    audit_examples(str(faulty), BRIEF, **sizes, **outputs(tmp_path))
+    assert (tmp_path / "issues.csv").read_bytes() == brief["issues.csv"]
+    doubted = sum(bool(issue.kinds) for _, issue in read_issues(tmp_path / "issues.csv"))
+    said = f"Here are the 2 images that are doubted most, of {doubted}; issues.csv lists all."
+    page = (tmp_path / "review.html").read_text()
+    assert f"{said} To see more of them here, audit with a review_size of up to 50,000." in page
+    assert len(re.findall('"sha256": "[0-9a-f]{64}"', page)) == 2
+    said = r"^review_size is 50001; it must be 50000 or less, and issues\.csv lists all images\.$"
+    with pytest.raises(UserError, match=said):
+        audit_examples(str(faulty), BRIEF, **{**sizes, "review_size": 50_001}, **outputs(tmp_path / "none"))
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(faulty: Path, tmp_path: Path):

@@ -414,7 +414,10 @@ def test_what_counts_where_people_disagree(inputs: Inputs, reviews: list[str], t
 
 
 def read_page(page: str) -> dict[str, Any]:
-    return json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    """What the script reads: the page, and its rows."""
+    blocks = [json.loads(text) for text in re.findall(r'class="rows">(.*?)</script>', page)]
+    rows = [row for block in blocks for row in block]
+    return {**json.loads(page.partition('id="data">')[2].partition("</script>")[0]), "rows": rows}
 
 
 def test_the_page_of_disputed_images_keeps_what_was_settled(inputs: Inputs, reviews: list[str], tmp_path: Path) -> None:

@@ -588,6 +588,37 @@ def test_report_escapes_file_names(trained: Path, raw: Path, evaluated: Evaluate
     assert shown[0] in page.text
 
 
+def test_report_of_a_thousand_classes_shows_those_with_the_most_mistakes(
+    evaluated: Evaluated, raw: Path, tmp_path: Path
+) -> None:
+    classes = [f"c{number:03d}" for number in range(1000)]
+    rows = pd.concat([evaluated.predictions.head(1)] * 3000, ignore_index=True)
+    rows["split"], rows["label"] = "val", [classes[number % 1000] for number in range(3000)]
+    rows["prediction"] = [
+        classes[(number + (700 <= number < 900)) % 1000] if number < 1000 else classes[number % 1000]
+        for number in range(3000)
+    ]
+    rows["filename"] = list(evaluated.predictions.query("split == 'val'")["filename"].head(1)) * 3000
+    result = {**evaluated.result, "classes": classes, "val": measure_split(rows, classes, 2)}
+    del result["test"]
+    write_evaluation_report(
+        str(tmp_path / "report"),
+        examples=open_examples(raw),
+        predictions=rows,
+        evaluation=result,  # type: ignore[arg-type]
+        gallery_size=1,
+    )
+    page = Page(tmp_path / "report")
+    assert (tmp_path / "report").stat().st_size < 1_000_000
+    text = " ".join(page.text.split())
+    said = "Here are the 60 classes with the most mistakes, of 1,000; evaluation.json has all."
+    assert f"Rows: the given label. Columns: the prediction. {said}" in text
+    shown = text.partition(said)[2].partition("recall")[0].split()
+    assert shown == classes[701:761], "each is wrong twice, as a label and as a prediction; c700 and c900 only once"
+    assert page.source.count("background: rgba(") == 60 * 60
+    assert page.source.count('background: rgba(198,40,40, 0.25)">1<') == 59, "one of three images of a class"
+
+
 def test_report_shows_the_confusion_matrix_and_scores(evaluated: Evaluated) -> None:
     page = Page(evaluated.folder / "report")
     words = page.text.split()

@@ -24,6 +24,7 @@ from PIL import Image
 from components.ingest.component import ingest as ingest_step
 from components.ingest.image import read_image
 from components.ingest.ingestion import ingest_data
+from components.ingest.shards import count_shards
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, ExamplesManifest, ImageExample, open_examples, parse_example
 from components.shared.formats.manifest import write_manifest
@@ -187,6 +188,37 @@ def test_number_of_shards(shards: int, tiny: Folders, tmp_path: Path) -> None:
         "examples.json",
         *(shard.name for content in manifest.splits.values() for shard in content.shards),
     }
+
+
+def test_four_shards_unless_one_would_be_too_large(
+    tiny: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    four = ingest(tiny, tmp_path / "four", shards=4)
+    assert ingest(tiny, tmp_path / "small", shards=0) == four
+    assert contents(tmp_path / "small") == contents(tmp_path / "four")
+    sizes = [(tmp_path / "four" / shard.name).stat().st_size for shard in four.shards]
+    most = max(sizes) // 3
+    monkeypatch.setattr("components.ingest.shards.MOST_BYTES", most)
+    large = ingest(tiny, tmp_path / "large", shards=0)
+    threads = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=4"]
+    ingest(tiny, tmp_path / "again", shards=0, beam_options=threads)
+    assert contents(tmp_path / "again") == contents(tmp_path / "large")
+    assert large.data_version == four.data_version
+    assert len(large.splits["train"].shards) > 2 * len(four.splits["train"].shards) == 8
+    framing = 16  # bytes that a TFRecord file has around each record
+    for shard in large.shards:
+        size = (tmp_path / "large" / shard.name).stat().st_size - framing * shard.images
+        assert size <= most or shard.images == 1
+    for split in SPLITS:
+        names, more = ([e.filename for e in stored(tmp_path / name, split)] for name in ("four", "large"))
+        assert names == more
+
+
+@pytest.mark.parametrize(
+    ("given", "images", "expected"), [(0, 10, 4), (0, 400_000, 4), (0, 400_001, 5), (0, 10**6, 10), (7, 10**6, 7)]
+)
+def test_very_many_images_are_written_by_more_workers(given: int, images: int, expected: int) -> None:
+    assert count_shards(given, images) == expected
 
 
 def test_order_of_the_images_does_not_depend_on_the_shards(tiny: Folders, plain: Path, tmp_path: Path) -> None:
@@ -553,7 +585,7 @@ def test_max_pixels_names_the_largest_image(tiny: Folders, tmp_path: Path) -> No
     ("option", "message"),
     [
         ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore'; it must be fail or quarantine"),
-        ({"shards": 0}, "shards is 0"),
+        ({"shards": -1}, r"^shards is -1; it must be 1 or more, or 0 to let their size decide\.$"),
         ({"beam_options": ["--runner=NoSuchRunner"]}, "beam_options: Unexpected pipeline runner: NoSuchRunner"),
         ({"classes": ["i", "v", "v", "x"]}, "each name may appear only once"),
     ],

@@ -19,7 +19,8 @@ from components.shared.formats import decisions as columns
 from components.shared.formats.decisions import read_decisions
 from components.shared.formats.guideline import read_guideline
 from components.shared.formats.issues import Issue, write_issues
-from components.shared.review import PICTURE, write_review
+from components.shared.formats.tables import write_rows
+from components.shared.review import MOST, PICTURE, SMALL_PICTURE, write_review
 from components.shared.thumbnails import draw_thumbnail
 from sample import draw_page
 from tests.conftest import ROOT
@@ -62,6 +63,7 @@ def open_review(context: Any, tmp_path: Path) -> Open:
     ) -> Any:
         page = new_page(context)
         page.goto(write_page(tmp_path / "review.html", rows, classes, data_version, **options).as_uri())
+        wait_until_recalled(page)
         return page
 
     return open_review
@@ -71,6 +73,11 @@ def new_page(context: Any) -> Any:
     page = context.new_page()
     page.on("filechooser", lambda _: None)  # else the first one may open before it is caught
     return page
+
+
+def wait_until_recalled(page: Any) -> None:
+    """Waits for what a person waits for: until the browser has said which decisions it keeps, no image is shown."""
+    expect(page.locator("#progress")).not_to_be_empty()
 
 
 def write_page(
@@ -543,7 +550,7 @@ def test_hostile_names_are_only_text(open_review: Open, tmp_path: Path):
         assert page.locator("#name").text_content() == row.filename
         press(page, "r Enter")
     press(page, "g ? Escape")
-    assert page.evaluate("[window.hacked, document.querySelectorAll('script').length]") == [None, 2]
+    assert page.evaluate("[window.hacked, document.querySelectorAll('script').length]") == [None, 4]
     following = [(number, "relabel", HOSTILE[number % len(HOSTILE)]) for number in range(1, len(rows) + 1)]
     file = save(page, tmp_path / "decisions.csv")
     assert decisions(file, rows, HOSTILE) == following
@@ -565,6 +572,7 @@ def test_no_cell_of_decisions_is_a_formula_for_a_spreadsheet(open_review: Open, 
     assert decisions(file, rows, classes) == expected
     other = open_review(rows, classes, data_version="2")
     load(other, file)
+    expect_progress(other, "3 of 3 decided: save decisions.csv")
     assert decisions(save(other, file), rows, classes) == expected
 
 
@@ -572,13 +580,51 @@ def test_a_store_that_others_have_filled_is_not_believed(open_review: Open):
     rows = issues(2)
     page = open_review(rows)
     press(page, "k")
-    page.evaluate('localStorage.setItem(localStorage.key(0), \'[null, 7, {"decision": "explode"}]\')')
+    keep(page, [None, 7, {"decision": "explode"}])
     page.reload()
     expect_progress(page, "0 of 2 decided")
-    page.evaluate("localStorage.setItem(localStorage.key(0), '{')")
+    page.evaluate("store => localStorage.setItem(store, '{')", STORE)
     page.reload()
+    wait_until_recalled(page)
     press(page, "d")
     expect_progress(page, "1 of 2 decided")
+
+
+STORE = f"decisions on data version {'1' * 32}.dir"
+
+
+def keep(page: Any, records: list[Any]) -> None:
+    """Puts records in the place of what the browser keeps for a page, in the database that the page has made."""
+    page.evaluate(
+        """async ([store, records]) => {
+          const finish = (request) => new Promise((resolve) => { request.onsuccess = () => resolve(request.result); });
+          const database = await finish(indexedDB.open("review"));
+          const kept = database.transaction("decisions", "readwrite").objectStore("decisions");
+          await finish(kept.clear());
+          for (const [index, record] of records.entries()) await finish(kept.put(record, [store, String(index)]));
+          database.close();
+        }""",
+        [STORE, records],
+    )
+
+
+def test_what_the_page_of_an_earlier_release_has_kept_is_taken_over(open_review: Open, tmp_path: Path):
+    rows = issues(3)
+    page = open_review(rows)
+    press(page, "s k")
+    earlier = [
+        {**{name: getattr(row, name) for name in ("sha256", "filename", "label")}, "decided_at": "2024-01-01T10:00:00Z"}
+        for row in rows
+    ]
+    earlier = [{**record, "decision": "relabel", "new_label": "iv"} for record in earlier[1:]]
+    page.evaluate("([store, kept]) => localStorage.setItem(store, JSON.stringify(kept))", [STORE, earlier])
+    page.reload()
+    expect_progress(page, "3 of 3 decided: save decisions.csv")
+    assert page.evaluate("localStorage.length") == 0
+    page.reload()
+    expect_progress(page, "3 of 3 decided: save decisions.csv")
+    file = save(page, tmp_path / "decisions.csv")
+    assert decisions(file, rows) == [(2, "keep", ""), (3, "relabel", "iv")], "what was decided later counts"
 
 
 def test_in_the_sandboxed_frame_of_the_kubeflow_ui(context: Any, tmp_path: Path):
@@ -646,11 +692,17 @@ def test_light_and_dark(open_review: Open):
     assert max(page.evaluate(brightness)) < 40
 
 
-def test_a_thousand_images(context: Any, tmp_path: Path):
+@pytest.fixture(scope="module")
+def scans() -> list[bytes]:
+    """Pictures as people scan them, of some thousand bytes."""
     scans = []
     for number in range(10):
         draw_page(np.random.default_rng(number), "vii").resize((150, 120)).save(buffer := io.BytesIO(), "PNG")
         scans.append(buffer.getvalue())
+    return scans
+
+
+def test_a_thousand_images(context: Any, tmp_path: Path, scans: list[bytes]):
     rows, path = issues(1000), tmp_path / "review.html"
     pictures = {row.filename: draw_thumbnail(scans[row.rank % 10], PICTURE) for row in reversed(rows)}
     write_review(str(path), rows, pictures=pictures, classes=CLASSES, data_version="1")
@@ -660,10 +712,59 @@ def test_a_thousand_images(context: Any, tmp_path: Path):
     page.goto(path.as_uri())
     expect(page.locator("#position")).to_have_text("1 of 1000")
     press(page, "g")
-    expect(page.get_by_role("region", name="Images").get_by_role("button")).to_have_count(1000)
+    cards = page.get_by_role("region", name="Images").get_by_role("button")
+    expect(cards.first).to_be_focused()
+    assert 20 < cards.count() < 60, "only those that are nearly in view"
     press(page, " ".join("k" * 20))
     expect_progress(page, "20 of 1000 decided")
     assert time.monotonic() - start < PATIENCE
+
+
+def test_fifty_thousand_images(context: Any, tmp_path: Path, scans: list[bytes]):
+    """One file; what a person does on it takes no longer than with a few; all decisions are kept."""
+    rows, path = issues(MOST), tmp_path / "review.html"
+    thumbnails = [draw_thumbnail(scan, SMALL_PICTURE, compact=True) for scan in scans]
+    pictures = {row.filename: thumbnails[row.rank % 10] for row in rows}
+    write_review(str(path), rows, pictures=pictures, classes=CLASSES, data_version="1")
+    assert path.stat().st_size < 100_000_000
+    page = new_page(context)
+    page.goto(path.as_uri())
+    expect(page.locator("#position")).to_have_text("1 of 50000")
+    press(page, "g End")
+    cards = page.get_by_role("region", name="Images").get_by_role("button")
+    last = cards.last
+    expect(last).to_be_focused()
+    expect(last).to_be_in_viewport(ratio=1)
+    assert last.get_attribute("title") == "train/i/50000.png"
+    assert last.get_by_role("presentation").evaluate("async image => (await image.decode(), image.naturalWidth)") == 112
+    assert cards.count() < 100
+    press(page, "ArrowUp ArrowLeft d")  # six in a row
+    expect(page.locator("[aria-current]")).to_have_attribute("title", "train/i/49994.png")
+    expect(page.locator("[aria-current]")).to_be_focused()
+    page.mouse.move(500, 300)
+    page.mouse.wheel(0, -100_000)
+    expect(last).not_to_have_attribute("title", "train/i/50000.png")
+    expect(cards.nth(24)).to_be_in_viewport()
+    press(page, "ArrowRight")  # goes on where the person was, who looked elsewhere in between
+    expect(page.locator("[aria-current]")).to_be_in_viewport(ratio=1)
+    expect(page.locator("[aria-current]")).to_have_attribute("title", "train/i/49995.png")
+    press(page, "Enter")
+    expect(page.locator("#name")).to_have_text("train/i/49995.png")
+
+    others = [columns.SavedDecision(row.sha256, row.filename, row.label, "skip", "", "") for row in rows[:-10]]
+    write_rows(tmp_path / "decisions.csv", columns.COLUMNS, others)
+    load(page, tmp_path / "decisions.csv")
+    expect_progress(page, "49991 of 50000 decided")
+    page.reload()
+    expect_progress(page, "49991 of 50000 decided")
+    expect(page.locator("#counts")).to_have_text("1 drop · 49990 skip")
+
+
+def test_says_how_many_doubted_images_it_leaves_out(open_review: Open):
+    said = "The 2 images that are doubted most, of 3."
+    page = open_review(issues(2), left_out=said)
+    expect(page.get_by_text(said)).to_be_visible()
+    assert open_review(issues(2)).locator("#left-out").count() == 0
 
 
 def test_pictures_are_small_and_those_of_other_images_left_out(tmp_path: Path):

@@ -3,6 +3,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,20 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 from components.ingest.ingestion import ingest_data
 from components.shared.errors import UserError
 from components.shared.formats import examples as ex
-from components.shared.formats.examples import ExamplesManifest, ImageExample, SplitInfo, open_examples
+from components.shared.formats.examples import (
+    ExampleSet,
+    ExamplesManifest,
+    ImageExample,
+    MadeSplit,
+    Quarantined,
+    SplitInfo,
+    open_examples,
+)
 from components.shared.formats.findings import Finding
 from components.validate import anomalies, validation
+from components.validate.anomalies import load_statistics
 from components.validate.image_statistics import FEATURES
+from components.validate.report import write_validation_report
 from components.validate.validation import Thresholds, validate_examples
 from tests.conftest import BEAM, CLASSES, PROCESSES, ROOT, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page
@@ -531,6 +542,42 @@ def test_report_says_how_images_without_splits_were_divided(tmp_path: Path) -> N
         assert f"{entry.path} {entry.reason}" in text
     for name in made.filled:
         assert name in text
+
+
+def test_report_of_very_many_findings_and_files_left_out_is_bounded_and_counts_them(
+    faulty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "components.validate.report.draw_thumbnails", lambda _, names: dict.fromkeys(names, "data:image/png;base64,")
+    )
+    names = [f"train/i/{number:06d}.png" for number in range(50_000)]
+    findings: list[Finding] = [
+        *({"kind": "duplicate_in_split", "message": f"{number} files.", "images": names} for number in (50_000, 2)),
+        *({"kind": "blank", "message": "contrast 0.", "images": [name], "severity": "warning"} for name in names),
+    ]
+    examples = open_examples(faulty)
+    left_out = [Quarantined(name, "a broken file") for name in names]
+    made = MadeSplit(0, 0.2, 0.0, [Quarantined(name, "the same picture") for name in names], [])
+    manifest = replace(examples.manifest, quarantined=left_out, made_split=made)
+    path = tmp_path / "report.html"
+    write_validation_report(
+        str(path),
+        examples=ExampleSet(examples.folder, manifest),
+        statistics=load_statistics(validate(faulty, tmp_path / "out").folder / "statistics", list(manifest.splits)),
+        findings=[{**finding, "severity": "warning"} for finding in findings],
+        is_inferred=True,
+    )
+    assert path.stat().st_size < 1_500_000
+    page = Page(path)
+    text = " ".join(page.text.split())
+    assert len(page.values("alt")) == 60 + 60, "of each kind"
+    assert "(blank, 50,000)" in text
+    assert "The first 1,000 as text; the output findings lists all" in text
+    assert f"{', '.join(names[:20])} and 49,980 more 50000 files." in text
+    assert "Left out at ingest (50,000, the first 1,000 of them here)" in text
+    assert "Left out, because the same picture is in val or test (50,000, the first 1,000 of them here)" in text
+    assert text.count("a broken file") == 1000
+    assert text.count(".png the same picture ") == 1000
 
 
 def test_report_shows_every_finding_with_its_pictures(faulty: Path, found: Validated) -> None:
