@@ -18,6 +18,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import DirectOptions
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler
 from apache_beam.transforms.combiners import ToList
 
@@ -33,6 +34,7 @@ from components.shared.errors import UserError, shorten
 # Beam logs the trace of an error that it also raises, and that may become a sentence.
 logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
 WORKER_LOST = threading.Event()  # in the present attempt of a pipeline on this machine
+NOTICE = 5  # seconds
 ATTEMPTS = 3  # of a pipeline on this machine, if it loses workers
 CALLED = "called"  # a file in the work folder with the positions of the elements that a function was called for
 FAILED = "failed"  # a file in the work folder with the sentence that call_for_each raises
@@ -66,7 +68,7 @@ def make_pipeline(options: list[str]) -> Iterator[beam.Pipeline]:
     if runs_elsewhere(parsed):
         _run_elsewhere(pipeline)
     else:
-        _run_here(pipeline)
+        _run_here(pipeline, parsed.view_as(DirectOptions).direct_running_mode == "multi_processing")
 
 
 def _run_elsewhere(pipeline: beam.Pipeline) -> None:
@@ -82,14 +84,15 @@ def _run_elsewhere(pipeline: beam.Pipeline) -> None:
         ) from None
 
 
-def _run_here(pipeline: beam.Pipeline) -> None:
+def _run_here(pipeline: beam.Pipeline, has_processes: bool) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         WORKER_LOST.clear()
         try:
             pipeline.run().wait_until_finish()
             return
         except Exception:
-            if not WORKER_LOST.is_set():
+            # Its connection may break before its process is seen to have ended.
+            if not (has_processes and WORKER_LOST.wait(NOTICE)):
                 raise
             if attempt == ATTEMPTS:
                 raise UserError(
@@ -107,7 +110,7 @@ def _watch_workers() -> None:
         start(handler)
         threading.Thread(target=_watch, args=[handler], daemon=True).start()
 
-    SubprocessSdkWorkerHandler.start_worker = start_and_watch
+    SubprocessSdkWorkerHandler.start_worker = start_and_watch  # type: ignore[method-assign, assignment]
 
 
 def _watch(handler: SubprocessSdkWorkerHandler) -> None:
@@ -123,7 +126,7 @@ def _watch(handler: SubprocessSdkWorkerHandler) -> None:
             future.abort(RuntimeError("the worker has ended"))
         return future
 
-    connection.push = push_in_vain
+    connection.push = push_in_vain  # type: ignore[method-assign, assignment]
     if connection._futures_by_id:
         WORKER_LOST.set()
         connection.abort(RuntimeError("the worker has ended"))
