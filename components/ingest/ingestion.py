@@ -28,7 +28,15 @@ from components.ingest.shards import (
     write_shard,
 )
 from components.ingest.sources import File, Part, Source
-from components.shared.beam import make_pipeline, make_work_folder, open_local_copy, open_local_target, take
+from components.shared.beam import (
+    check_complete,
+    exists,
+    make_pipeline,
+    make_work_folder,
+    open_local_copy,
+    open_local_target,
+    take,
+)
 from components.shared.cloud_storage import is_address
 from components.shared.duplicates import CONTENTS, check_content
 from components.shared.errors import UserError
@@ -247,8 +255,9 @@ def _run(
             | "write" >> beam.FlatMap(write_shard, beam.pvalue.AsSingleton(refusal), shards, settings)
         )
         refused = refusal | "refused" >> beam.Filter(bool)
+        expected = files | "to write" >> beam.Filter(lambda file: file.is_image) | "number" >> Count.Globally()
         _ = (
-            (written, refused)
+            (written, refused, expected)
             | "both" >> beam.Flatten()
             | "results" >> ToList()
             | "write results" >> beam.Map(_write_results, results)
@@ -397,19 +406,24 @@ def _check_listing(
     return ""
 
 
-def _write_results(results: list[WrittenShard | str], address: str) -> None:
-    content = [result if isinstance(result, str) else result.to_json() for result in results]
+def _write_results(results: list[WrittenShard | str | int], address: str) -> None:
+    content = [result.to_json() if isinstance(result, WrittenShard) else result for result in results]
     with open_local_target(address) as path:
         path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _read_results(address: str) -> list[WrittenShard]:
+    if not exists(address):
+        check_complete(0, 1)
     with open_local_copy(address) as path:
         content = json.loads(path.read_text(encoding="utf-8"))
     failures = [result for result in content if isinstance(result, str)]
     if failures:
         raise UserError(min(failures))
-    return [WrittenShard.from_json(result) for result in content]
+    written = [WrittenShard.from_json(result) for result in content if isinstance(result, dict)]
+    expected = sum(result for result in content if isinstance(result, int))
+    check_complete(sum(len(shard.bad) + sum(shard.classes.values()) for shard in written), expected)
+    return written
 
 
 def _compute_version(written: list[WrittenShard], settings: ShardSettings, source: Source, prefix: str = "") -> str:

@@ -5,13 +5,12 @@ artifacts by their URI and write below that location, from where the stage takes
 """
 
 import contextlib
-import difflib
-import io
 import logging
 import os
 import pickle
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,34 +18,121 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler
+from apache_beam.transforms.combiners import ToList
 
-from components.shared.errors import UserError, quote, shorten
+from components.shared.beam_options import (
+    check_options,
+    get_temp_location,
+    make_patient,
+    parse_options,
+    runs_elsewhere,
+)
+from components.shared.errors import UserError, shorten
 
-# The job servers of these runners have options of their own, which Beam's Python SDK passes on.
-WITH_OWN_OPTIONS = ("PortableRunner", "FlinkRunner", "SparkRunner")
 # Beam logs the trace of an error that it also raises, and that may become a sentence.
 logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
+WORKER_LOST = threading.Event()  # in the present attempt of a pipeline on this machine
+NOTICE = 5  # seconds
+ATTEMPTS = 3  # of a pipeline on this machine, if it loses workers
+CALLED = "called"  # a file in the work folder with the positions of the elements that a function was called for
 FAILED = "failed"  # a file in the work folder with the sentence that call_for_each raises
 UNCOMPRESSED = "uncompressed"  # one of Beam's CompressionTypes; without it Beam decides by the name of a file
 
 
-def make_pipeline(options: list[str]) -> beam.Pipeline:
-    """Makes a pipeline.
+@contextlib.contextmanager
+def make_pipeline(options: list[str]) -> Iterator[beam.Pipeline]:
+    """Makes a pipeline, and runs it at the end of the `with` block.
+
+    If a worker on this machine is lost, the pipeline runs again; Flink, Spark and Dataflow repeat what a lost worker
+    did themselves.
 
     Args:
         options: Beam's options, each as --name=value.
 
-    Returns:
-        The pipeline, which runs at the end of a `with` block.
+    Yields:
+        The pipeline.
 
     Raises:
-        UserError: An option or its value is wrong, or one that the runner needs is missing.
+        UserError: An option or its value is wrong, one that the runner needs is missing, or the service that ran the
+            pipeline has failed.
     """
+    parsed = parse_options(options)
+    make_patient(parsed)
     try:
-        return beam.Pipeline(options=_parse(options))
+        pipeline = beam.Pipeline(options=parsed)
     except (ValueError, ImportError, AttributeError) as error:  # such as a runner that does not exist
         raise UserError(f"beam_options: {shorten(error)}.") from None
+    yield pipeline
+    if runs_elsewhere(parsed):
+        _run_elsewhere(pipeline)
+    else:
+        _run_here(pipeline, parsed.view_as(DirectOptions).direct_running_mode == "multi_processing")
+
+
+def _run_elsewhere(pipeline: beam.Pipeline) -> None:
+    try:
+        pipeline.run().wait_until_finish()
+    except UserError:
+        raise
+    except Exception as error:  # that of a worker comes as text, with its trace
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise UserError(
+            f"beam_options: the service that ran the pipeline has failed ({shorten(lines[-1])}); its log and those of "
+            "its workers say more. If it has lost a worker, start the stage again."
+        ) from None
+
+
+def _run_here(pipeline: beam.Pipeline, has_processes: bool) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        WORKER_LOST.clear()
+        try:
+            pipeline.run().wait_until_finish()
+            return
+        except Exception:
+            # Its connection may break before its process is seen to have ended.
+            if not (has_processes and WORKER_LOST.wait(NOTICE)):
+                raise
+            if attempt == ATTEMPTS:
+                raise UserError(
+                    f"Beam has lost a worker process {ATTEMPTS} times, as when memory is short; give the stage more "
+                    "memory, or fewer workers by --direct_num_workers in beam_options, and start it again."
+                ) from None
+            print("Beam has lost a worker process; its pipeline runs again", flush=True)
+
+
+def _watch_workers() -> None:
+    """Lets Beam notice that a worker process of this machine has ended; it would wait for its answer for ever."""
+    start = SubprocessSdkWorkerHandler.start_worker
+
+    def start_and_watch(handler: SubprocessSdkWorkerHandler) -> None:
+        start(handler)
+        threading.Thread(target=_watch, args=[handler], daemon=True).start()
+
+    SubprocessSdkWorkerHandler.start_worker = start_and_watch  # type: ignore[method-assign, assignment]
+
+
+def _watch(handler: SubprocessSdkWorkerHandler) -> None:
+    """Waits for the end of a worker, and refuses what it has been asked, or is asked later."""
+    handler.worker_thread.join()
+    connection = handler.control_conn
+    push = connection.push
+
+    def push_in_vain(request: Any) -> Any:
+        future = push(request)
+        if future:  # a request, and not the end
+            WORKER_LOST.set()
+            future.abort(RuntimeError("the worker has ended"))
+        return future
+
+    connection.push = push_in_vain  # type: ignore[method-assign, assignment]
+    if connection._futures_by_id:
+        WORKER_LOST.set()
+        connection.abort(RuntimeError("the worker has ended"))
+
+
+_watch_workers()
 
 
 def call_for_each(elements: Sequence[Any], function: Callable[..., None], *, options: list[str], work: str) -> None:
@@ -60,25 +146,48 @@ def call_for_each(elements: Sequence[Any], function: Callable[..., None], *, opt
         work: The address of the work folder.
 
     Raises:
-        UserError: An option is wrong, or the function raised it.
+        UserError: An option is wrong, the function raised it, or the runner left elements out.
     """
+    called, failed = f"{work}/{CALLED}", f"{work}/{FAILED}"
     with make_pipeline(options) as pipeline:
-        _ = pipeline | beam.Create(elements) | beam.Map(_call, function=function, work=work)
-    if exists(f"{work}/{FAILED}"):
-        with open_local_copy(f"{work}/{FAILED}") as path:
+        _ = (
+            pipeline
+            | beam.Create(list(enumerate(elements)))
+            | beam.Map(_call, function=function, work=work)
+            | ToList()
+            | "write" >> beam.Map(lambda positions: write_parcel(called, positions))
+        )
+    if exists(failed):
+        with open_local_copy(failed) as path:
             raise UserError(path.read_text(encoding="utf-8"))
+    check_complete(len(set(read_parcel(called))) if exists(called) else 0, len(elements))
 
 
-def _call(element: Any, *, function: Callable[..., None], work: str) -> None:
+def check_complete(done: int, expected: int) -> None:
+    """Refuses what a runner has left incomplete without an error.
+
+    Raises:
+        UserError: The numbers differ.
+    """
+    if done != expected:
+        raise UserError(
+            f"beam_options: the runner ended without an error, but with {done:,} of {expected:,} parts; it loses data. "
+            "Take another runner."
+        )
+
+
+def _call(numbered: tuple[int, Any], *, function: Callable[..., None], work: str) -> int:
     """Calls the function, unless it has failed; Beam would repeat what failed, and end with a stack trace."""
+    position, element = numbered
     failed = f"{work}/{FAILED}"
     if exists(failed):
-        return
+        return position
     try:
         function(element)
     except UserError as error:
         with open_local_target(failed) as path:
             path.write_text(str(error), encoding="utf-8")
+    return position
 
 
 def choose_address(path: str, uri: str, options: list[str]) -> str:
@@ -92,7 +201,7 @@ def choose_address(path: str, uri: str, options: list[str]) -> str:
     Returns:
         The path or the URI, without a slash at the end.
     """
-    return (uri if uri and _get_temp_location(options) else path).rstrip("/")
+    return (uri if uri and get_temp_location(options) else path).rstrip("/")
 
 
 def choose_target(path: str, below_work: str, options: list[str]) -> str:
@@ -106,7 +215,7 @@ def choose_target(path: str, below_work: str, options: list[str]) -> str:
     Returns:
         One of both. From the second, `take` brings the files to the first.
     """
-    return below_work if _get_temp_location(options) else path
+    return below_work if get_temp_location(options) else path
 
 
 @contextlib.contextmanager
@@ -121,11 +230,11 @@ def make_work_folder(options: list[str], beside: Path) -> Iterator[str]:
         The address of the new folder.
 
     Raises:
-        UserError: An option is wrong.
+        UserError: An option is wrong, or a service that the runner needs does not answer.
     """
-    parsed = _parse(options)
-    FileSystems.set_options(parsed)
-    folder = f"{_get_temp_location(options) or beside}/work-{uuid.uuid4().hex}"
+    check_options(options)
+    FileSystems.set_options(parse_options(options))
+    folder = f"{get_temp_location(options) or beside}/work-{uuid.uuid4().hex}"
     if not _is_remote(folder):
         os.makedirs(folder)
     try:
@@ -141,15 +250,23 @@ def make_work_folder(options: list[str], beside: Path) -> Iterator[str]:
 
 
 def take(source: str, target: Path) -> None:
-    """Brings a file or folder that workers wrote to the path `target` on this machine."""
+    """Brings a file or folder that workers wrote to the path `target` on this machine.
+
+    Raises:
+        UserError: It is not there, although the pipeline has ended well.
+    """
     if _is_remote(source):
         below = [file.path for file in FileSystems.match([f"{source}/**"])[0].metadata_list]
+        if not below and not exists(source):
+            check_complete(0, 1)
         for address in below or [source]:
             path = Path(f"{target}{address.removeprefix(source)}")
             path.parent.mkdir(parents=True, exist_ok=True)
             _download(address, path)
     elif os.path.isdir(source):
         shutil.copytree(source, target, dirs_exist_ok=True)
+    elif not os.path.exists(source):
+        check_complete(0, 1)
     else:
         shutil.move(source, target)
 
@@ -206,36 +323,3 @@ def _download(address: str, path: Path) -> None:
 
 def _is_remote(address: str) -> bool:
     return "://" in address
-
-
-def _get_temp_location(options: list[str]) -> str:
-    return (_parse(options).view_as(GoogleCloudOptions).temp_location or "").rstrip("/")
-
-
-def _parse(options: list[str]) -> PipelineOptions:
-    for option in options:
-        if not (isinstance(option, str) and option.startswith("--")):
-            raise UserError(f"beam_options: {quote(option)} is not an option; write it as --name=value.")
-    parsed = PipelineOptions(options)
-    with _explain_argument_errors():
-        known = parsed.get_all_options()
-        unknown = parsed.get_all_options(retain_unknown_options=True).keys() - known.keys()
-    runner = parsed.view_as(StandardOptions).runner or ""
-    if unknown and runner not in WITH_OWN_OPTIONS:
-        near = difflib.get_close_matches(min(unknown), known, 1)
-        hint = f"; did you mean --{near[0]}?" if near else "."
-        raise UserError(f"beam_options: --{min(unknown)} is not an option of Beam{hint}")
-    if "Dataflow" in runner and not _is_remote(parsed.view_as(GoogleCloudOptions).temp_location or ""):
-        raise UserError("beam_options: Dataflow needs a bucket for its files: --temp_location=gs://BUCKET/FOLDER.")
-    return parsed
-
-
-@contextlib.contextmanager
-def _explain_argument_errors() -> Iterator[None]:
-    """Keeps the last line of what argparse prints before it exits; the hundreds of lines before are its usage."""
-    printed = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(printed):
-            yield
-    except SystemExit:
-        raise UserError(f"beam_options: {printed.getvalue().strip().splitlines()[-1].split('error: ')[-1]}.") from None

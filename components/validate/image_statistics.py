@@ -10,7 +10,7 @@ import tensorflow_data_validation as tfdv
 from apache_beam.pvalue import PCollection
 from tfx_bsl.public import tfxio
 
-from components.shared.beam import make_pipeline, make_work_folder, open_local_copy, take
+from components.shared.beam import check_complete, make_pipeline, make_work_folder, open_local_copy, take
 from components.shared.formats import examples as columns
 from components.shared.formats.examples import ExampleSet, parse_example
 from components.shared.formats.findings import Finding
@@ -63,6 +63,8 @@ def compute_statistics(
             _write_findings(summaries, blank_contrast, f"{work}/findings")
         for split in splits:
             take(f"{work}/{split}.tfrecord", output / f"{split}.tfrecord")
+            statistics = tfdv.load_statistics(str(output / f"{split}.tfrecord"))
+            check_complete(int(statistics.datasets[0].num_examples), examples.manifest.splits[split].images)
         with open_local_copy(f"{work}/findings") as path, path.open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
 
