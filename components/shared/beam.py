@@ -36,7 +36,7 @@ logging.getLogger("apache_beam.runners").setLevel(logging.CRITICAL)
 WORKER_LOST = threading.Event()  # in the present attempt of a pipeline on this machine
 NOTICE = 5  # seconds
 ATTEMPTS = 3  # of a pipeline on this machine, if it loses workers
-CALLED = "called"  # a file in the work folder with the positions of the elements that a function was called for
+CALLED = "called"  # begins the name of a file in the work folder: for which elements a function was called
 FAILED = "failed"  # a file in the work folder with the sentence that call_for_each raises
 UNCOMPRESSED = "uncompressed"  # one of Beam's CompressionTypes; without it Beam decides by the name of a file
 
@@ -148,7 +148,7 @@ def call_for_each(elements: Sequence[Any], function: Callable[..., None], *, opt
     Raises:
         UserError: An option is wrong, the function raised it, or the runner left elements out.
     """
-    called, failed = f"{work}/{CALLED}", f"{work}/{FAILED}"
+    called, failed = f"{work}/{CALLED}-{uuid.uuid4().hex}", f"{work}/{FAILED}"
     with make_pipeline(options) as pipeline:
         _ = (
             pipeline
