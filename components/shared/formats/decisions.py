@@ -6,7 +6,6 @@ well, and checked in the same way: an export of Label Studio, labels.json of Fif
 """
 
 import csv
-import io
 import posixpath
 import re
 import unicodedata
@@ -43,6 +42,7 @@ WORDS = ("keep", "relabel", "drop", "skip")
 # What review.html writes; read_decisions accepts other columns too, and needs those of REQUIRED and one of LABELS.
 COLUMNS = ("sha256", "filename", "label", "decision", "new_label", "decided_at")
 ADVICE = "give decisions.csv of review.html, or issues.csv with decisions filled in"
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # of a text, with what ends it
 REQUIRED = ("sha256", "filename", "decision")
 LABELS = ("decided_label", "new_label")  # the class that a person gave; in issues.csv, new_label is a suggestion
 FILE = "decisions.csv"  # what review.html saves
@@ -146,17 +146,19 @@ def read_decisions(
     """
     place = shown or str(path)
     images = _Images(examples)
+    by_annotator: dict[str, dict[str, tuple[str, Decision]]] = {}
+    for row in _read_file(Path(path), place, classes):
+        decided = by_annotator.setdefault(row.annotator, {})
+        if decision := _parse_row(row, images, classes):
+            where, earlier = decided.setdefault(decision.filename, (row.where, decision))
+            if earlier != decision:
+                raise row.error(
+                    f"{decision.filename} is {_describe(decision)}, but {where} has it {_describe(earlier)};"
+                    " leave one of the two."
+                )
     reviews: dict[str, list[Decision]] = {}
-    for person, rows in _group_by_person(_read_file(Path(path), place, classes), reviewer).items():
-        decided: dict[str, tuple[str, Decision]] = {}
-        for row in rows:
-            if decision := _parse_row(row, images, classes):
-                where, earlier = decided.setdefault(decision.filename, (row.where, decision))
-                if earlier != decision:
-                    raise row.error(
-                        f"{decision.filename} is {_describe(decision)}, but {where} has it {_describe(earlier)};"
-                        " leave one of the two."
-                    )
+    for annotator, person in _name_people(by_annotator, reviewer).items():
+        decided = by_annotator.get(annotator, {})
         _check_copies(place, decided.values(), person)
         reviews[person] = [decision for _, decision in decided.values()]
     return reviews
@@ -197,12 +199,13 @@ def check_decisions(
         UserError: The file is none that read_decisions takes, or a decision is none of WORDS, or lacks its class or has
             another.
     """
-    people = _group_by_person(_read_file(Path(path), shown or str(path), classes), reviewer)
-    for row in (row for rows in people.values() for row in rows):
+    annotators = set()
+    for row in _read_file(Path(path), shown or str(path), classes):
+        annotators.add(row.annotator)
         _, cell = _read_choice(row)
         if classes:
             _find_class(row, cell, classes)
-    return list(people)
+    return list(_name_people(annotators, reviewer).values())
 
 
 # --- from the file to rows ---------------------------------------------------------------------
@@ -222,14 +225,11 @@ class _Row(NamedTuple):
         return UserError(f"{self.place}, {self.where}: {sentence}")
 
 
-def _group_by_person(rows: Iterable[_Row], reviewer: str) -> dict[str, list[_Row]]:
-    """The rows of each person; those of one alone, who may have a number in the file, are the reviewer's."""
-    groups: dict[str, list[_Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.annotator].append(row)
-    if len(groups) < 2:
-        return {reviewer: [row for rows in groups.values() for row in rows]}
-    return {f"{reviewer}-{person}" if person else reviewer: rows for person, rows in sorted(groups.items())}
+def _name_people(annotators: Collection[str], reviewer: str) -> dict[str, str]:
+    """The person behind each annotator of a file; one alone, who may have a number in the file, is the reviewer."""
+    if len(annotators) < 2:
+        return {next(iter(annotators), ""): reviewer}
+    return {name: f"{reviewer}-{name}" if name else reviewer for name in sorted(annotators)}
 
 
 def _read_file(path: Path, place: str, classes: Collection[str]) -> Iterator[_Row]:
@@ -240,11 +240,16 @@ def _read_file(path: Path, place: str, classes: Collection[str]) -> Iterator[_Ro
         return _read_labels(read_export(path, shown=place), place, classes)
     if start == "{":
         return _read_labels(read_dataset(path, shown=place), place, classes)
-    header = text.splitlines()[0]
+    header = _find_first_line(text)
     names = {cell.strip().lower() for cell in re.split(f"[{SEPARATORS}]", header.replace('"', ""))}
     if is_label_table(names) and names.isdisjoint(("decision", *LABELS)):
         return _read_labels(read_labels(path, shown=place), place, classes)
     return _read_rows(text, place)
+
+
+def _find_first_line(text: str) -> str:
+    found = LINE.match(text)
+    return found[0].rstrip("\r\n") if found else ""
 
 
 def _read_labels(labels: Iterable[GivenLabel], place: str, classes: Collection[str]) -> Iterator[_Row]:
@@ -266,8 +271,9 @@ def _read_rows(text: str, place: str) -> Iterator[_Row]:
     header: list[str] = []
     next_line = 1
     try:
-        separator = find_separator(text.splitlines()[0], REQUIRED)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        separator = find_separator(_find_first_line(text), REQUIRED)
+        lines = (line[0] for line in LINE.finditer(text))  # io.StringIO would take four bytes for each character
+        reader = csv.reader(lines, delimiter=separator, strict=True)
         for cells in reader:
             line, next_line = next_line, reader.line_num + 1
             if not header:
