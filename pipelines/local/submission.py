@@ -131,8 +131,9 @@ def submit(request: RunRequest, options: LocalOptions, webhook: str = "", *, say
     Raises:
         UserError: it cannot be run, or its figures cannot be kept.
     """
-    # Without the exit handler, whose webhook is in a secret of the cluster.
-    config = load_config(request.config).model_copy(update={"notify": None})
+    # Without the exit handler, whose webhook is in a secret of the cluster, and with all folds in one task, which
+    # judges as many at once as there are cores.
+    config = load_config(request.config).model_copy(update={"notify": None, "parallel_folds": None})
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
     artifacts = [prepared.arguments.get(name, "") for name in prepared.stages.artifact_parameters]
     check_paths(request.runs / request.experiment, artifacts)
