@@ -37,7 +37,7 @@ from components.audit.audit import audit_images  # noqa: E402
 from components.audit.cross_validation import AuditSettings  # noqa: E402
 from components.audit.pictures import is_plain, make_views  # noqa: E402
 from components.audit.ranking import AuditedImage  # noqa: E402
-from components.audit.reading import AuditInput  # noqa: E402
+from components.audit.reading import JudgedImages  # noqa: E402
 from components.audit.state import NO_INK, measure_state  # noqa: E402
 from components.shared.duplicates import fingerprint, is_ink_on_paper  # noqa: E402
 from components.shared.formats.examples import CopyOrder  # noqa: E402
@@ -203,8 +203,9 @@ def run_audit(pictures: list[Picture], settings: AuditSettings) -> list[Issue]:
     with tempfile.TemporaryDirectory() as work:
         file = Path(work, "views.npy")
         np.save(file, views)
-        to_audit = AuditInput(images, file, fingerprints, is_ink)
-        return audit_images(to_audit, classes, settings=settings, work=Path(work))[0]
+        labels = np.array([image.label for image in images])
+        read = JudgedImages(images, labels, file, fingerprints, is_ink)
+        return audit_images(read, classes, settings=settings, work=Path(work))[0]
 
 
 def measure(issues: list[Issue], faults: dict[str, Fault]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """One turn of the loop: train, find what is wrong with the images, make the next version, train on it, compare."""
 
+from typing import Any
+
 from kfp import dsl
 from kfp.dsl.base_component import BaseComponent
 
@@ -73,7 +75,7 @@ def build(stages: Stages) -> BaseComponent:
             on_bad_image=on_bad_image,
             **settings_of_both,
         )
-        audit = stages.add_task("audit", examples=before.outputs["examples"], content=content, seed=seed)
+        audit = audit_images(stages, examples=before.outputs["examples"], content=content, seed=seed)
         curate = stages.add_task(
             "curate",
             examples=before.outputs["examples"],
@@ -116,3 +118,28 @@ def build(stages: Stages) -> BaseComponent:
         )
 
     return improvement
+
+
+def audit_images(stages: Stages, **inputs: Any) -> dsl.PipelineTask:
+    """Adds the audit; where the config has `parallel_folds`, each of its folds is a task before it.
+
+    Each cross-validation learns from the labels that those before it found plausible, so they follow each other.
+
+    Args:
+        stages: what tasks are made from.
+        inputs: what both stages take.
+
+    Returns:
+        The task of audit.
+    """
+    settings = stages.parameters["audit"]
+    verdicts: Any = []
+    if parallel := stages.config.parallel_folds:
+        same = {name: settings[name] for name in ("folds", "epochs", "beam_options")}
+        for repeat in range(settings["repeats"]):
+            with dsl.ParallelFor(list(range(settings["folds"])), parallelism=parallel) as fold:
+                judge = stages.add_task(
+                    "judge", f"judge-{repeat + 1}", repeat=repeat, fold=fold, verdicts_uris=verdicts, **same, **inputs
+                )
+            verdicts = dsl.Collected(judge.outputs["verdicts_uri"])
+    return stages.add_task("audit", verdicts_uris=verdicts, **inputs)

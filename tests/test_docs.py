@@ -23,7 +23,7 @@ from tests.conftest import ROOT, run_python
 DOCUMENTS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 GKE = ROOT / "docs" / "gke.md"
 VERTEX = ROOT / "docs" / "vertex.md"
-STAGES = ["ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare", "notify"]
+STAGES = ["ingest", "validate", "transform", "train", "evaluate", "audit", "curate", "compare", "judge", "notify"]
 SCRIPTS = (
     *("adopt.py", "submit.py", "compile.py", "export.py", "sample.py"),
     *("benchmarks/run.py", "benchmarks/improvement.py"),

@@ -11,18 +11,22 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from components.audit.cross_validation import AuditSettings, judge_images
-from components.audit.ranking import rank_images
-from components.audit.reading import AuditInput, read_images
+from components.audit.cross_validation import AuditSettings, find_judged_classes, judge_images
+from components.audit.finished_folds import fetch_verdicts
+from components.audit.pictures import is_plain
+from components.audit.ranking import AuditedImage, rank_images
+from components.audit.reading import JudgedImages, read_images
 from components.audit.report import write_audit_report
+from components.audit.state import NO_INK, measure_state
 from components.shared.beam import make_work_folder
 from components.shared.duplicates import MOST_NEAR, check_content, find_duplicates
 from components.shared.errors import UserError, cut
 from components.shared.files import new_file, scratch_folder
-from components.shared.formats.examples import ExamplesManifest, open_examples
+from components.shared.formats.examples import ExamplesManifest, ImageExample, open_examples
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import list_unexplained, read_guideline
 from components.shared.formats.issues import Issue, write_issues
+from components.shared.ink import SPECKS, convert_to_gray, crop_ink
 from components.shared.review import MOST, draw_pictures, write_review
 
 UNJUDGED = "Its class has too few different images to be judged."
@@ -46,6 +50,7 @@ def audit_examples(
     review_size: int,
     gallery_size: int,
     beam_options: list[str],
+    verdicts_uris: list[str],
     issues_output: str,
     review_output: str,
     report_output: str,
@@ -62,6 +67,7 @@ def audit_examples(
         review_size: The most images on the page, those first that are doubted most.
         gallery_size: The most images in a gallery of the report.
         beam_options: Options of Apache Beam, which reads the images, each as --name=value.
+        verdicts_uris: The addresses of verdicts that tasks of judge have written; what is missing is judged here.
         issues_output: The path of issues.csv.
         review_output: The path of the page.
         report_output: The path of the report.
@@ -70,23 +76,27 @@ def audit_examples(
     Raises:
         UserError: A setting is out of range, the examples are damaged, or there are too few to judge.
     """
-    check_settings(settings, review_size, gallery_size)
+    check_settings(settings)
+    check_sizes(review_size, gallery_size)
     check_content(content)
     examples = open_examples(folder)
     manifest = examples.manifest
     guideline = read_guideline(Path(folder, GUIDELINE), manifest.classes)
-    kept = _choose_work_folder(manifest, settings)
     with scratch_folder(Path(issues_output).with_name("audit-work")) as scratch:
+        kept = scratch / "kept" if verdicts_uris else _choose_work_folder(manifest, settings)
+        fetch_verdicts(verdicts_uris, scratch / "kept")
         with make_work_folder(beam_options, scratch) as work:
-            to_audit = read_images(
+            print("audit: looking at the images", flush=True)
+            read = read_images(
                 examples,
                 content,
+                describe_image,
                 beam_options=beam_options,
                 examples_uri=examples_uri,
                 work=work,
                 views=scratch / "views.npy",
             )
-        issues, unjudged = audit_images(to_audit, manifest.classes, settings=settings, work=kept)
+        issues, unjudged = audit_images(read, manifest.classes, settings=settings, work=kept)
     with new_file(issues_output) as path:
         write_issues(path, issues)
         doubted = [issue for issue in issues if issue.kinds]
@@ -102,7 +112,7 @@ def audit_examples(
         )
         warnings = [
             *warn_of_unjudged(unjudged),
-            *warn_of_duplicates(issues, ink=to_audit.ink),
+            *warn_of_duplicates(issues, ink=read.ink),
             *warn_of_unexplained(guideline, manifest.classes),
         ]
         for warning in warnings:
@@ -114,13 +124,23 @@ def audit_examples(
     return AuditSummary(manifest.data_version, len(issues), len(doubted), kinds, actions)
 
 
+def describe_image(
+    split: str, example: ImageExample, picture: NDArray[np.uint8], ink: NDArray[np.bool_] | None
+) -> AuditedImage:
+    """What is known of an image before it is judged; `ink` is None unless the images are ink on paper."""
+    blank, state = is_plain(picture), NO_INK
+    if ink is not None:
+        blank, state = not crop_ink(ink, SPECKS).size, measure_state(convert_to_gray(picture), ink)
+    return AuditedImage(example.sha256, example.filename, split, example.label, blank, state, example.copy_order)
+
+
 def audit_images(
-    to_audit: AuditInput, classes: list[str], *, settings: AuditSettings, work: Path
+    read: JudgedImages, classes: list[str], *, settings: AuditSettings, work: Path
 ) -> tuple[list[Issue], list[str]]:
     """Judges and ranks images.
 
     Args:
-        to_audit: The images.
+        read: The images, each looked at by describe_image.
         classes: The names of the classes.
         settings: How long and how often the images are judged.
         work: A folder for what is finished.
@@ -131,13 +151,12 @@ def audit_images(
     Raises:
         UserError: There are too few images to judge.
     """
-    images = to_audit.images
-    labels = np.array([image.label for image in images])
-    duplicates = find_duplicates(to_audit.fingerprints, to_audit.ink)
-    is_judged = find_judged_classes(labels, duplicates.groups, classes=len(classes), folds=settings.folds)
-    verdict = judge_images(to_audit.views, labels, duplicates.groups, is_judged=is_judged, settings=settings, work=work)
-    issues = rank_images(images, verdict, is_judged=is_judged, duplicates=duplicates, classes=classes, ink=to_audit.ink)
-    unjudged = {classes[label] for label in np.unique(labels[~is_judged[labels]])}
+    images: list[AuditedImage] = read.looks
+    duplicates = find_duplicates(read.fingerprints, read.ink)
+    is_judged = find_judged_classes(read.labels, duplicates.groups, classes=len(classes), folds=settings.folds)
+    verdict = judge_images(read, duplicates.groups, is_judged=is_judged, settings=settings, work=work)
+    issues = rank_images(images, verdict, is_judged=is_judged, duplicates=duplicates, classes=classes, ink=read.ink)
+    unjudged = {classes[label] for label in np.unique(read.labels[~is_judged[read.labels]])}
     issues = [issue._replace(why=issue.why or UNJUDGED) if issue.label in unjudged else issue for issue in issues]
     return issues, [name for name in classes if name in unjudged]
 
@@ -207,46 +226,38 @@ def warn_of_unexplained(guideline: dict[str, str] | None, classes: list[str]) ->
     return [f"{GUIDELINE} has no section on these classes: {cut(', '.join(names))}."] if names else []
 
 
-def check_settings(settings: AuditSettings, review_size: int, gallery_size: int) -> None:
-    """Checks the parameters of audit.
+def check_settings(settings: AuditSettings) -> None:
+    """Checks how long and how often images are to be judged.
 
     Raises:
-        UserError: One is out of range.
+        UserError: A setting is out of range.
     """
-    values = {**settings._asdict(), "review_size": review_size, "gallery_size": gallery_size}
-    for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1), ("review_size", 1), ("gallery_size", 1)):
-        if values[name] < least:
-            raise UserError(f"{name} is {values[name]}; it must be {least} or more.")
-    if review_size > MOST:
-        raise UserError(f"review_size is {review_size}; it must be {MOST} or less, and issues.csv lists all images.")
+    for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1)):
+        check_least(name, getattr(settings, name), least)
     if not 0 <= settings.seed < 2**31:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
 
 
-def find_judged_classes(
-    labels: NDArray[np.int64], groups: NDArray[np.int64], *, classes: int, folds: int
-) -> NDArray[np.bool_]:
-    """Finds the classes that each fold can have an image of; judges know too little of the others.
-
-    Args:
-        labels: int64 [images].
-        groups: The number that duplicates share, int64 [images].
-        classes: The number of classes.
-        folds: The number of folds.
-
-    Returns:
-        Whether each class is one of them, bool [classes].
+def check_sizes(review_size: int, gallery_size: int) -> None:
+    """Checks how much the pages are to show.
 
     Raises:
-        UserError: None is.
+        UserError: Nothing, or more than a page can.
     """
-    different = np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0], minlength=classes)
-    if different.max() < folds:
-        raise UserError(
-            f"no class has more than {different.max()} different images in train and val, fewer than the {folds} folds;"
-            " add images, or audit with fewer folds."
-        )
-    return different >= folds
+    check_least("review_size", review_size, 1)
+    if review_size > MOST:
+        raise UserError(f"review_size is {review_size}; it must be {MOST} or less, and issues.csv lists all images.")
+    check_least("gallery_size", gallery_size, 1)
+
+
+def check_least(name: str, value: int, least: int) -> None:
+    """Checks a parameter that has a least value.
+
+    Raises:
+        UserError: It is smaller.
+    """
+    if value < least:
+        raise UserError(f"{name} is {value}; it must be {least} or more.")
 
 
 def _choose_work_folder(manifest: ExamplesManifest, settings: AuditSettings) -> Path:

@@ -18,6 +18,7 @@ def audit(
     review_size: int,
     gallery_size: int,
     beam_options: list,
+    verdicts_uris: list,
     issues: Output[Dataset],
     review: Output[HTML],
     metrics: Output[Metrics],
@@ -38,6 +39,8 @@ def audit(
         review_size: The most images on the review page, from 1 to 50000; with more than 5000 their pictures are small.
         gallery_size: The most images in a gallery of the report, 1 or more.
         beam_options: Options of Apache Beam, which reads the images, each as --name=value.
+        verdicts_uris: The addresses of what tasks of judge have found, with the same settings; what is missing there is
+            judged here.
         issues: CSV with a row per image, those to look at first on top; its metadata hold the data version.
         review: The page on which a person decides.
         metrics: The number of images, and of images by kind of issue and by suggested action.
@@ -55,6 +58,7 @@ def audit(
         review_size=review_size,
         gallery_size=gallery_size,
         beam_options=beam_options,
+        verdicts_uris=verdicts_uris,
         examples_uri=examples.uri,
         issues_output=issues.path,
         review_output=review.path,

@@ -16,7 +16,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from components.audit.finished_folds import keep_verdict, read_verdict
 from components.audit.judge import Verdict, judge_unseen
+from components.audit.reading import JudgedImages
 from components.audit.workers import start_workers
+from components.shared.errors import UserError
 
 BELIEVED = 2 / 3  # stands for the probability of a label that is not judged, which issues.csv leaves out: no doubt
 BELIEF = 0.2  # the least score at which the next repeat trains on an image with its label
@@ -44,20 +46,39 @@ class Fold(NamedTuple):
 JudgeFolds = Callable[[list[tuple[Fold, Path]]], list[Verdict]]
 
 
+def find_judged_classes(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], *, classes: int, folds: int
+) -> NDArray[np.bool_]:
+    """Finds the classes that each fold can have an image of; judges know too little of the others.
+
+    Args:
+        labels: int64 [images].
+        groups: The number that duplicates share, int64 [images].
+        classes: The number of classes.
+        folds: The number of folds.
+
+    Returns:
+        Whether each class is one of them, bool [classes].
+
+    Raises:
+        UserError: None is.
+    """
+    different = np.bincount(np.unique(np.stack([labels, groups]), axis=1)[0], minlength=classes)
+    if different.max() < folds:
+        raise UserError(
+            f"no class has more than {different.max()} different images in train and val, fewer than the {folds} folds;"
+            " add images, or audit with fewer folds."
+        )
+    return different >= folds
+
+
 def judge_images(
-    views: Path,
-    labels: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    *,
-    is_judged: NDArray[np.bool_],
-    settings: AuditSettings,
-    work: Path,
+    read: JudgedImages, groups: NDArray[np.int64], *, is_judged: NDArray[np.bool_], settings: AuditSettings, work: Path
 ) -> Verdict:
     """Judges every image in each repeat; later repeats train only on images whose labels the earlier found plausible.
 
     Args:
-        views: The images, a file of NumPy, uint8 [images, views, side, side, channels].
-        labels: The class that each was given, int64 [images].
+        read: The images.
         groups: The number that duplicates share, int64 [images].
         is_judged: Whether the labels of each class are judged, bool [classes]; the others are believed.
         settings: How long and how often to judge.
@@ -69,25 +90,90 @@ def judge_images(
     Raises:
         UserError: A process was killed, as when memory runs out.
     """
-    classes = len(is_judged)
-    identity = joblib.hash([np.load(views, mmap_mode="r"), labels, classes, settings.epochs], coerce_mmap=True)
-    judge = partial(judge_fold, views, labels, classes=classes, epochs=settings.epochs)
+    labels, classes = read.labels, len(is_judged)
+    kept = _choose_folder(read, classes, settings, work)
+    judge = partial(judge_fold, read.views, labels, classes=classes, epochs=settings.epochs)
     believed = np.ones(len(labels), bool)
     verdicts: list[Verdict] = []
     with _start_judges(judge, settings.folds) as judge_folds:
         for repeat in range(settings.repeats):
-            numbers = assign_folds(labels, groups, folds=settings.folds, seed=settings.seed + repeat)
-            first_seed = settings.seed + repeat * settings.folds
-            folds = [
-                Fold(numbers == number, believed, first_seed + number, f"{number + 1}/{settings.folds}")
-                for number in range(settings.folds)
-            ]
-            judged = _judge_all(folds, judge_folds, classes, kept=work / identity)
+            folds = _plan_folds(labels, groups, believed, settings=settings, repeat=repeat)
+            judged = _judge_all(folds, judge_folds, classes, kept=kept)
             verdicts.append(_believe(judged, labels, ~is_judged[labels]))
             mean = Verdict(*(np.mean(parts, axis=0) for parts in zip(*verdicts, strict=True)))
-            believed = get_label_quality_scores(labels, mean.probabilities) >= BELIEF
+            believed = _find_plausible(labels, mean)
             print(f"audit: repeat {repeat + 1}/{settings.repeats}, {(~believed).sum()} labels doubted", flush=True)
     return mean
+
+
+def judge_one_fold(
+    read: JudgedImages,
+    groups: NDArray[np.int64],
+    *,
+    is_judged: NDArray[np.bool_],
+    settings: AuditSettings,
+    work: Path,
+    repeat: int,
+    fold: int,
+) -> Path:
+    """Judges the images of one fold, as `judge_images` with the same other arguments would.
+
+    Args:
+        read: The images; this and the next four as for `judge_images`.
+        groups: Likewise.
+        is_judged: Likewise.
+        settings: Likewise.
+        work: Likewise. The folds of the repeats before are read there; what is missing is judged, too.
+        repeat: The number of the repeat, from 0.
+        fold: The number of the fold, from 0.
+
+    Returns:
+        The file in the work folder with the verdict.
+
+    Raises:
+        UserError: As `judge_images`.
+    """
+    labels, classes = read.labels, len(is_judged)
+    believed = np.ones(len(labels), bool)
+    if repeat:
+        before = settings._replace(repeats=repeat)
+        believed = _find_plausible(labels, judge_images(read, groups, is_judged=is_judged, settings=before, work=work))
+    planned = _plan_folds(labels, groups, believed, settings=settings, repeat=repeat)[fold]
+    file = _name_file(_choose_folder(read, classes, settings, work), planned)
+    if read_verdict(file, pictures=int(planned.unseen.sum()), classes=classes) is None:
+        judge_fold(read.views, labels, planned, file, classes=classes, epochs=settings.epochs)
+    return file
+
+
+def _choose_folder(read: JudgedImages, classes: int, settings: AuditSettings, work: Path) -> Path:
+    """The folder of the finished folds of these images."""
+    views = np.load(read.views, mmap_mode="r")
+    return work / str(joblib.hash([views, read.labels, classes, settings.epochs], coerce_mmap=True))
+
+
+def _name_file(folder: Path, fold: Fold) -> Path:
+    return folder / f"{joblib.hash(fold)}.verdict"
+
+
+def _plan_folds(
+    labels: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    believed: NDArray[np.bool_],
+    *,
+    settings: AuditSettings,
+    repeat: int,
+) -> list[Fold]:
+    numbers = assign_folds(labels, groups, folds=settings.folds, seed=settings.seed + repeat)
+    first_seed = settings.seed + repeat * settings.folds
+    return [
+        Fold(numbers == number, believed, first_seed + number, f"{number + 1}/{settings.folds}")
+        for number in range(settings.folds)
+    ]
+
+
+def _find_plausible(labels: NDArray[np.int64], verdict: Verdict) -> NDArray[np.bool_]:
+    """Whether the next repeat learns from each image, bool [images]."""
+    return np.asarray(get_label_quality_scores(labels, verdict.probabilities) >= BELIEF)
 
 
 def _believe(verdict: Verdict, labels: NDArray[np.int64], believed: NDArray[np.bool_]) -> Verdict:
@@ -135,7 +221,7 @@ def assign_folds(labels: NDArray[np.int64], groups: NDArray[np.int64], *, folds:
 
 def _judge_all(folds: list[Fold], judge_folds: JudgeFolds, classes: int, kept: Path) -> Verdict:
     """The verdict on all images, each from the fold in which it is unseen; what is kept already is read."""
-    files = [kept / f"{joblib.hash(fold)}.verdict" for fold in folds]
+    files = [_name_file(kept, fold) for fold in folds]
     finished = [
         read_verdict(file, pictures=int(fold.unseen.sum()), classes=classes)
         for fold, file in zip(folds, files, strict=True)

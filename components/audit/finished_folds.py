@@ -6,13 +6,17 @@ and the two distances. Reading it runs nothing, whoever wrote it, and what is no
 
 import hashlib
 import os
+import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.audit.judge import Verdict
+from components.shared.cloud_storage import fetch, is_address
+from components.shared.errors import UserError
 
 DIGEST = hashlib.sha256().digest_size  # bytes
 
@@ -33,6 +37,25 @@ def keep_verdict(path: Path, verdict: Verdict) -> None:
             os.replace(written, path)
     except OSError as error:
         print(f"audit: {path.parent}: a finished fold cannot be kept ({error.strerror})", flush=True)
+
+
+def fetch_verdicts(uris: Iterable[str], folder: Path) -> None:
+    """Brings verdicts that were kept elsewhere to a folder in which read_verdict looks for them.
+
+    Args:
+        uris: The addresses of folders, paths or gs://BUCKET/FOLDER.
+        folder: The folder, in which their files have the same paths.
+
+    Raises:
+        UserError: There is nothing at an address, or it cannot be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for uri in uris:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            source = fetch(uri, Path(temporary, "fetched")) if is_address(uri) else Path(uri)
+            if not source.is_dir():
+                raise UserError(f"{uri}: no such folder; verdicts_uris names what judge has written.")
+            shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def read_verdict(path: Path, *, pictures: int, classes: int) -> Verdict | None:

@@ -164,6 +164,8 @@ class Config(Strict):
     # gs://BUCKET/OBJECT; empty: it is inferred. The key is `schema`, which is a method of pydantic's models.
     schema_file: str = Field(default="", alias="schema")
     notify: Notify | None = None  # whom each run on a cluster tells how it ended; None: nobody
+    # How many folds of the audit a cluster judges at once, each in a task of `judge`; None: audit judges them itself.
+    parallel_folds: int | None = Field(default=None, gt=0, strict=True)
     defaults: StageConfig = StageConfig()  # for every stage
     stages: dict[str, StageConfig] = {}  # by stage, what differs from `defaults`
 

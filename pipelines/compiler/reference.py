@@ -25,10 +25,11 @@ HEAD = """\
 Made by `make docs` from `components/*/component.yaml`: edit those, and make it again.
 
 First the stages of the training pipeline, in its order, then those that the improvement pipeline has beside them,
-whose trainings are called `before` and `after`; at the end `notify`, which follows each pipeline if the config has
-`notify`, and takes its values from there. A parameter marked with * is also one of the pipeline that has the
-stage, so that `--param NAME=VALUE` sets it for one run. The others are set in `pipelines/config/*.yaml` under
-`stages`, or where a stage runs alone, by `--component STAGE --param NAME=VALUE`.
+whose trainings are called `before` and `after`. At the end `judge`, one fold of the audit in a task of its own, if the
+config has `parallel_folds`, and `notify`, which follows each pipeline if the config has `notify`, and takes its values
+from there. A parameter marked with * is also one of the pipeline that has the stage, so that `--param NAME=VALUE` sets
+it for one run. The others are set in `pipelines/config/*.yaml` under `stages`, or where a stage runs alone, by
+`--component STAGE --param NAME=VALUE`.
 """
 
 

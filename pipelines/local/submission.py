@@ -134,8 +134,9 @@ def submit(
     Raises:
         UserError: it cannot be run, or its figures cannot be kept.
     """
-    # Without the exit handler, whose webhook is in a secret of the cluster.
-    config = load_config(request.config).model_copy(update={"notify": None})
+    # Without the exit handler, whose webhook is in a secret of the cluster, and with all folds in one task, which
+    # judges as many at once as there are cores.
+    config = load_config(request.config).model_copy(update={"notify": None, "parallel_folds": None})
     prepared = prepare(request, config, LocalTarget(request.runs, request.experiment, config.dvc_remote))
     artifacts = [prepared.arguments.get(name, "") for name in prepared.stages.artifact_parameters]
     check_paths(request.runs / request.experiment, artifacts)

@@ -38,7 +38,7 @@ def interface(component: Any, kind: str) -> dict[str, str]:
 
 def test_every_stage_has_a_contract():
     assert [path.parent.name for path in FILES] == [
-        *("audit", "compare", "curate", "evaluate", "ingest", "notify", "train", "transform", "validate")
+        *("audit", "compare", "curate", "evaluate", "ingest", "judge", "notify", "train", "transform", "validate")
     ]
 
 

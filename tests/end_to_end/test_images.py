@@ -31,7 +31,7 @@ TAG = "test"
 ISOLATION = ["--isolation", "chroot"]
 BUILD_FLAGS = [*ISOLATION, "--network", "host", "--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"]
 COMPONENTS = sorted(path.parent.name for path in ROOT.glob("components/*/component.yaml"))
-NEED_BEAM = {"ingest", "validate", "transform", "evaluate", "audit", "curate"}
+NEED_BEAM = {"ingest", "validate", "transform", "evaluate", "audit", "judge", "curate"}
 # The options of the runs on the sample.
 TRAINING = ["--param", "epochs=3"]
 IMPROVEMENT = ["--pipeline", "improvement", "--param", "epochs=2", "--param", "augment_to=1100"]

@@ -97,10 +97,23 @@ def brief(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
 
 
 def run_audit(
-    examples: Path, settings: AuditSettings, folder: Path, content: str = "auto", beam_options: list[str] = BEAM
+    examples: Path,
+    settings: AuditSettings,
+    folder: Path,
+    content: str = "auto",
+    beam_options: list[str] = BEAM,
+    verdicts_uris: list[str] | None = None,
 ) -> Path:
     sizes = {"review_size": 1000, "gallery_size": 5}
-    audit_examples(str(examples), settings, content=content, **sizes, beam_options=beam_options, **outputs(folder))
+    audit_examples(
+        str(examples),
+        settings,
+        content=content,
+        **sizes,
+        beam_options=beam_options,
+        verdicts_uris=verdicts_uris or [],
+        **outputs(folder),
+    )
     assert sorted(contents(folder)) == sorted(OUTPUTS.values())
     return folder
 
@@ -487,7 +500,7 @@ def test_a_killed_audit_continues_in_the_next_run(
     settings = SETTINGS._replace(repeats=2, epochs=2)
     whole = run_audit(faulty, settings, tmp_path / "whole")
     assert "finished before" not in capfd.readouterr().out
-    sizes = f"content='auto', review_size=1000, gallery_size=5, beam_options={BEAM}"
+    sizes = f"content='auto', review_size=1000, gallery_size=5, beam_options={BEAM}, verdicts_uris=[]"
     call = f"audit_examples({str(faulty)!r}, {settings}, {sizes}, **{outputs(tmp_path / 'killed')})"
     code = f"from components.audit.audit import *; {call}"
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, start_new_session=True)

@@ -57,7 +57,7 @@ def rename(project: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        pytest.param(append("components/audit/ranking.py"), {"audit"}, id="code of a stage"),
+        pytest.param(append("components/audit/ranking.py"), {"audit", "judge"}, id="code of a stage"),
         pytest.param(append("components/audit/component.yaml"), set(), id="a contract, which no image holds"),
         pytest.param(append("components/shared/files.py"), STAGES, id="what stages share"),
         pytest.param(append("models/resnet.py"), KNOW_MODELS, id="a model"),
@@ -71,9 +71,11 @@ def rename(project: Path) -> None:
         pytest.param(append("pipelines/training.py"), set(), id="a pipeline"),
         pytest.param(make("components/ingest/new.py"), {"ingest"}, id="a new file"),
         pytest.param(make("components/ingest/__pycache__/new.pyc"), set(), id="a compiled file"),
-        pytest.param(rename, {"audit"}, id="another name"),
+        pytest.param(rename, {"audit", "judge"}, id="another name"),
         pytest.param(
-            lambda project: (project / "components/audit/warp.py").chmod(0o755), {"audit"}, id="a file that can be run"
+            lambda project: (project / "components/audit/warp.py").chmod(0o755),
+            {"audit", "judge"},
+            id="a file that can be run",
         ),
     ],
 )
@@ -104,7 +106,7 @@ def test_compile_and_make_agree_with_and_without_git(project: Path):
     assert find_tags(project) == tags
     assert run_python("compile.py", cwd=project).returncode == 0
     compiled = {**read_images(project / "build/improvement.yaml"), **read_images(project / "build/training.yaml")}
-    assert compiled == {stage: tags[stage] for stage in STAGES - {"notify"}}
+    assert compiled == {stage: tags[stage] for stage in STAGES - {"judge", "notify"}}
     command = ["make", "--dry-run", "images", "push", "BUILDER=docker", "REGISTRY=here", f"PYTHON={sys.executable}"]
     done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
     built, pushed = re.findall(r"^for image in (.+); do", done.stdout, re.MULTILINE)
