@@ -110,7 +110,7 @@ def _watch_workers() -> None:
         start(handler)
         threading.Thread(target=_watch, args=[handler], daemon=True).start()
 
-    SubprocessSdkWorkerHandler.start_worker = start_and_watch  # type: ignore[method-assign, assignment]
+    SubprocessSdkWorkerHandler.start_worker = start_and_watch  # type: ignore[method-assign, assignment, unused-ignore]
 
 
 def _watch(handler: SubprocessSdkWorkerHandler) -> None:
@@ -126,7 +126,7 @@ def _watch(handler: SubprocessSdkWorkerHandler) -> None:
             future.abort(RuntimeError("the worker has ended"))
         return future
 
-    connection.push = push_in_vain  # type: ignore[method-assign, assignment]
+    connection.push = push_in_vain  # type: ignore[method-assign, assignment, unused-ignore]
     if connection._futures_by_id:
         WORKER_LOST.set()
         connection.abort(RuntimeError("the worker has ended"))

@@ -223,7 +223,7 @@ def _check_artifact_endpoints() -> None:
                 pass
         stage(handle, pipeline, address, token)
 
-    JobServiceHandle.stage = check_and_stage  # type: ignore[method-assign, assignment]
+    JobServiceHandle.stage = check_and_stage  # type: ignore[method-assign, assignment, unused-ignore]
 
 
 _check_artifact_endpoints()
