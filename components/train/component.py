@@ -54,6 +54,7 @@ def train(
     Raises:
         SystemExit: A setting or an input is wrong; the message says what to do.
     """
+    from components.shared.cloud_storage import is_address
     from components.shared.seeds import summarize_seeds
     from components.train.settings import TrainingSettings
     from components.train.summary import write_training_summary
@@ -76,6 +77,7 @@ def train(
         history_output=history.path,
         event_files_output=event_files.path,
         report_output=report.path,
+        progress_uri=model.uri.rpartition("/")[0] if is_address(model.uri) else "",
     )
     model.metadata.update(training["settings"], data_version=training["data_version"], framework="tensorflow")
     log_metrics(
