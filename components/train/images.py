@@ -7,8 +7,9 @@ shuffled, and then the images within a buffer.
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 
 from components.shared.errors import UserError
 from components.shared.formats.examples import ExampleSet
+from components.shared.formats.training import HeldAs
 from models.preprocessing import IMAGE, LABEL
 
 TYPES = (np.uint8, np.float16, np.float32)  # in memory, from small to large; transform writes the last
-SHARDS = "shards"  # in place of a type
+SHARDS: Literal["shards"] = "shards"  # in place of a type
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of a container
 
 _AT_ONCE = 256  # images
@@ -33,16 +35,16 @@ _KERAS_ITERATORS = 2  # that Keras 3.15 makes in each epoch; each makes Dataset.
 class Split(NamedTuple):
     """A split that was checked."""
 
-    count: int
+    size: int  # images
     shape: tuple[int, int, int]  # of an image: height, width, channels
     paths: list[str]  # of the shards
-    images: NDArray[Any] | None  # [count, *shape], of one of TYPES; None if they stay in the shards
-    labels: NDArray[np.int64]  # [count]
+    images: NDArray[Any] | None  # [size, *shape], of one of TYPES; None if they stay in the shards
+    labels: NDArray[np.int64]  # [size]
 
     @property
-    def held_as(self) -> str:
+    def held_as(self) -> HeldAs:
         """The type of the images in memory, or SHARDS."""
-        return SHARDS if self.images is None else str(self.images.dtype)
+        return SHARDS if self.images is None else cast(HeldAs, str(self.images.dtype))
 
 
 def measure_memory() -> int:
@@ -156,19 +158,16 @@ class Feed:
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = 0
-        self._shuffled = tf.data.Dataset.range(split.count).shuffle(split.count, seed=seed)
+        self._shuffled = tf.data.Dataset.range(split.size).shuffle(split.size, seed=seed)
         self._shuffles = 0
         self._order = np.empty(0, np.int64)
-        steps = math.ceil(split.count / batch_size)
+        steps = math.ceil(split.size / batch_size)
         if split.images is None:
             seeds = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(self._draw_seeds, [], tf.int64))
             records = seeds.flat_map(self._shuffle_records).batch(batch_size)
             batches = _parse(records, split, one_hot).apply(tf.data.experimental.assert_cardinality(steps))
         else:
-            orders = tf.data.Dataset.range(steps).map(
-                lambda step: tf.numpy_function(self._list_batch, [step], tf.int64)
-            )
-            batches = _gather(orders, split, one_hot)
+            batches = _gather(tf.data.Dataset.range(steps), split, one_hot, self._list_batch)
         self.batches = batches.prefetch(tf.data.AUTOTUNE)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -178,10 +177,10 @@ class Feed:
             while self._shuffles < _KERAS_ITERATORS * epoch:
                 iter(self._shuffled)
                 self._shuffles += 1
-            self._order = next(iter(self._shuffled.batch(self._split.count))).numpy()
+            self._order = next(iter(self._shuffled.batch(self._split.size))).numpy()
             self._shuffles += 1
 
-    def _list_batch(self, step: np.int64) -> NDArray[np.int64]:
+    def _list_batch(self, step: int) -> NDArray[np.int64]:
         return self._order[step * self._batch_size : (step + 1) * self._batch_size]
 
     def _draw_seeds(self) -> NDArray[np.int64]:
@@ -209,7 +208,10 @@ def make_batches(split: Split, *, one_hot: int) -> tf.data.Dataset:
     """The batches of val, in the order of its shards; the arguments are those of Feed."""
     if split.images is None:
         return _parse(tf.data.TFRecordDataset(split.paths).batch(_AT_ONCE), split, one_hot).prefetch(1)
-    return _gather(tf.data.Dataset.range(split.count).batch(_AT_ONCE), split, one_hot).prefetch(1)
+    steps = tf.data.Dataset.range(math.ceil(split.size / _AT_ONCE))
+    return _gather(
+        steps, split, one_hot, lambda step: np.arange(step * _AT_ONCE, min((step + 1) * _AT_ONCE, split.size))
+    ).prefetch(1)
 
 
 def _parse(records: tf.data.Dataset, split: Split, one_hot: int) -> tf.data.Dataset:
@@ -222,20 +224,22 @@ def _parse(records: tf.data.Dataset, split: Split, one_hot: int) -> tf.data.Data
     return records.map(parse)
 
 
-def _gather(orders: tf.data.Dataset, split: Split, one_hot: int) -> tf.data.Dataset:
-    """The images and labels at batches of positions. TensorFlow gets no array as a whole, since it would copy that."""
+def _gather(
+    steps: tf.data.Dataset, split: Split, one_hot: int, list_batch: Callable[[int], NDArray[np.int64]]
+) -> tf.data.Dataset:
+    """The images and labels at the positions of each step. TensorFlow gets no whole array, since it would copy that."""
 
-    def take(positions: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    def take(step: np.int64) -> tuple[NDArray[Any], NDArray[np.int64]]:
         assert split.images is not None
+        positions = list_batch(int(step))
         return split.images[positions], split.labels[positions]
 
-    def gather(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        types = (tf.as_dtype(split.held_as), tf.int64)
-        images, labels = tf.numpy_function(take, [positions], types)
+    def gather(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = tf.numpy_function(take, [step], (tf.as_dtype(split.held_as), tf.int64))
         images = tf.cast(tf.ensure_shape(images, (None, *split.shape)), tf.float32)
         return images, _encode(tf.ensure_shape(labels, (None,)), one_hot)
 
-    return orders.map(gather)
+    return steps.map(gather)
 
 
 def _encode(labels: tf.Tensor, one_hot: int) -> tf.Tensor:

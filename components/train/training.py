@@ -17,7 +17,15 @@ from components.shared.files import new_directory, new_file
 from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
 from components.shared.formats.examples import open_examples
 from components.shared.formats.model import SEEDS
-from components.shared.formats.training import Epoch, Progress, Settings, Training, write_history, write_training
+from components.shared.formats.training import (
+    Epoch,
+    HeldAs,
+    Progress,
+    Settings,
+    Training,
+    write_history,
+    write_training,
+)
 from components.shared.formats.transformed import read_model_name
 from components.shared.seeds import format_seeds
 from components.train.convergence import describe_rise, has_settled
@@ -80,7 +88,7 @@ def train_model(
     tf.config.experimental.enable_op_determinism()
     shape = (*fixed.SIZE, fixed.CHANNELS)
     train, val = load_splits(examples, shape, memory_share)
-    held_as = {"train": train.held_as, "val": val.held_as}
+    held_as: dict[str, HeldAs] = {"train": train.held_as, "val": val.held_as}
     one_hot = 0 if settings.takes_labels else len(classes)
     described: Settings = {"model": name, **settings.describe()}
     version = examples.manifest.data_version
@@ -166,7 +174,12 @@ def _build_with_seed(seed: int, build: Callable[[], keras.Model]) -> keras.Model
 
 
 def _describe_trainings(
-    trained: list[TrainedModel], *, data_version: str, classes: list[str], settings: Settings, held_as: dict[str, str]
+    trained: list[TrainedModel],
+    *,
+    data_version: str,
+    classes: list[str],
+    settings: Settings,
+    held_as: dict[str, HeldAs],
 ) -> list[Training]:
     """The content of training.json of each model; that of the first says what came of the others."""
     trainings: list[Training] = []
