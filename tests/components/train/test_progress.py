@@ -86,13 +86,16 @@ def read_weights(folder: Path) -> dict[str, bytes]:
 
 
 def read_events(folder: Path) -> dict[tuple[str, str, int], float]:
-    """Each figure by the folder of its file, its name and the epoch; each once."""
+    """Each figure of an epoch by the folder of its file, its name and the epoch; each once.
+
+    Keras also writes figures by iteration, which are not kept of the epochs before an interruption.
+    """
     figures: dict[tuple[str, str, int], float] = {}
     for path in sorted(folder.rglob("events.out.*")):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
             event = event_pb2.Event.FromString(record)
             for value in event.summary.value:
-                if value.HasField("tensor"):
+                if value.tag.startswith("epoch_"):
                     key = (str(path.parent.relative_to(folder)), value.tag, event.step)
                     assert key not in figures
                     figures[key] = float(tf.make_ndarray(value.tensor))
