@@ -369,14 +369,35 @@ def fetch_objects(uri: str, names: Iterable[str], folder: Path, *, if_missing: s
             pass
 
 
-def upload(path: Path, uri: str) -> None:
+def upload(path: Path, uri: str, *, timeout: float | None = None) -> None:
     """Writes a file of this machine to the object `uri`.
+
+    Args:
+        path: The file.
+        uri: The address of the object.
+        timeout: Seconds for which a request is repeated; None takes the library's.
 
     Raises:
         UserError: It may not be written.
     """
     with open_client(uri) as client, explain_errors(uri, role=WRITE):
-        _get_blob(client, uri).upload_from_filename(str(path), checksum="crc32c")
+        options = _set_patience(timeout) if timeout else {}
+        _get_blob(client, uri).upload_from_filename(str(path), checksum="crc32c", **options)
+
+
+def delete(uri: str, *, timeout: float) -> None:
+    """Deletes the object `uri`.
+
+    Args:
+        uri: Its address.
+        timeout: Seconds for which the request is repeated.
+
+    Raises:
+        MissingError: It does not exist.
+        UserError: It may not be deleted.
+    """
+    with open_client(uri) as client, explain_errors(uri, role=WRITE):
+        _get_blob(client, uri).delete(**_set_patience(timeout))
 
 
 def check_writable(uri: str) -> None:

@@ -19,6 +19,7 @@ def train(
     loss: dict,
     seed: int,
     seeds: int,
+    memory_share: float,
     model: Output[Model],
     history: Output[Artifact],
     event_files: Output[Artifact],
@@ -40,6 +41,8 @@ def train(
         loss: A loss of Keras, likewise.
         seed: The same seed, 0 to 4294967196, gives the same model.
         seeds: The number of trainings, with this seed and those above it.
+        memory_share: The largest share of the memory that the images of train and val may take. If they take more,
+            they are read from the shards in each epoch.
         model: A SavedModel whose signature `serving_default` takes encoded images, with training.json beside it, and in
             `seeds/` the models of further seeds. Its metadata holds the settings, the model's name among them, and the
             data version.
@@ -54,6 +57,7 @@ def train(
     Raises:
         SystemExit: A setting or an input is wrong; the message says what to do.
     """
+    from components.shared.cloud_storage import is_address
     from components.shared.seeds import summarize_seeds
     from components.train.settings import TrainingSettings
     from components.train.summary import write_training_summary
@@ -72,10 +76,12 @@ def train(
             loss=loss,
         ),
         seeds=seeds,
+        memory_share=memory_share,
         model_output=model.path,
         history_output=history.path,
         event_files_output=event_files.path,
         report_output=report.path,
+        progress_uri=model.uri.rpartition("/")[0] if is_address(model.uri) else "",
     )
     model.metadata.update(training["settings"], data_version=training["data_version"], framework="tensorflow")
     log_metrics(

@@ -6,8 +6,9 @@ import queue
 import re
 import textwrap
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import keras
 
@@ -21,15 +22,43 @@ _QUIET = {
 }
 _PATIENCE = 5  # seconds at the end of a training for what the server has not taken yet
 _LENGTH = 200  # characters of a reason: what MLflow says of a folder, which it no longer takes, has more than 100
+METRICS: tuple[Literal["accuracy", "loss", "val_accuracy", "val_loss"], ...] = (
+    "accuracy",
+    "loss",
+    "val_accuracy",
+    "val_loss",
+)
 _GOES_ON = "the training goes on without it"
 
 
 class EventFiles(keras.callbacks.TensorBoard):  # type: ignore[misc]
     """Writes loss, accuracy and learning rate of each epoch to event files in `train/` and `validation/`."""
 
-    def __init__(self, folder: Path) -> None:
-        """Takes the folder in which they shall be."""
+    def __init__(self, folder: Path, rows: Sequence[Epoch] = (), learning_rates: Sequence[float] = ()) -> None:
+        """Prepares to write.
+
+        Args:
+            folder: In which they shall be.
+            rows: The metrics of earlier epochs, before the training was interrupted.
+            learning_rates: Those at the ends of these epochs.
+        """
         super().__init__(folder, write_graph=False)
+        self._earlier = list(zip(rows, learning_rates, strict=True))
+        self._learning_rate: float | None = None  # while an earlier epoch is written
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Writes what is known of earlier epochs."""
+        super().on_train_begin(logs)
+        for row, learning_rate in self._earlier:
+            self._learning_rate = learning_rate
+            self.on_epoch_end(row["epoch"] - 1, {name: row[name] for name in METRICS})
+        self._learning_rate = None
+
+    def _collect_learning_rate(self, logs: dict[str, float]) -> dict[str, float]:
+        if self._learning_rate is not None:
+            return logs | {"learning_rate": self._learning_rate}
+        collected: dict[str, float] = super()._collect_learning_rate(logs)
+        return collected
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Counts the epochs from 1, as the history and the report do; Keras counts from 0."""

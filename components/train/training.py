@@ -1,39 +1,42 @@
 """Transformed examples -> their model, trained, as a SavedModel that takes encoded images."""
 
 import math
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from components.shared.errors import UserError
 from components.shared.files import new_directory, new_file
 from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
-from components.shared.formats.examples import ExampleSet, open_examples
+from components.shared.formats.examples import open_examples
 from components.shared.formats.model import SEEDS
-from components.shared.formats.training import Epoch, Progress, Settings, Training, write_history, write_training
+from components.shared.formats.training import (
+    Epoch,
+    HeldAs,
+    Progress,
+    Settings,
+    Training,
+    write_history,
+    write_training,
+)
 from components.shared.formats.transformed import read_model_name
 from components.shared.seeds import format_seeds
 from components.train.convergence import describe_rise, has_settled
+from components.train.images import SHARDS, Feed, load_splits, make_batches
+from components.train.progress import Backup, Course, ProgressStore, name_progress, restore_course
 from components.train.report import write_training_report
 from components.train.serving import export_model
 from components.train.settings import TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
 from components.train.tracking import EventFiles, report_to_mlflow
-from models.preprocessing import IMAGE, LABEL
 
 MOST_SEEDS = 100  # whose models are in memory until all are trained
-
-
-class LoadedSplit(NamedTuple):
-    """All images of a split, in memory."""
-
-    images: NDArray[np.float32]  # [images, height, width, channels]; 12 KiB each for 32 x 32 in colour
-    labels: NDArray[np.int64] | NDArray[np.float32]  # [images], or one-hot [images, classes] if the loss wants that
 
 
 class TrainedModel(NamedTuple):
@@ -50,12 +53,17 @@ def train_model(
     *,
     settings: TrainingSettings,
     seeds: int = 1,
+    memory_share: float = 0.5,
     model_output: str,
     history_output: str,
     event_files_output: str,
     report_output: str,
+    progress_uri: str = "",
 ) -> Training:
     """Trains the model and keeps the weights of the best epoch (see rank_epoch); the same for each further seed.
+
+    A training that was interrupted goes on after its last epoch, if it is started with the same arguments (see
+    progress.py); `progress_uri` is the folder in Cloud Storage for copies of its progress, empty for none.
 
     Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and as event files, and the
     curves as HTML. A model of a further seed is the one that a training with that seed alone makes. The arguments are
@@ -70,6 +78,8 @@ def train_model(
     """
     check_settings(settings)
     check_seeds(settings.seed, seeds)
+    if not 0 <= memory_share <= 1:
+        raise UserError(f"memory_share is {memory_share}; it must be from 0 to 1.")
     name = read_common_model(transformed_examples, transform_graph)
     fixed = load_model(name)
     examples = open_examples(transformed_examples)
@@ -77,25 +87,48 @@ def train_model(
     check_loss(settings, len(classes))
     tf.config.experimental.enable_op_determinism()
     shape = (*fixed.SIZE, fixed.CHANNELS)
-    train, val = load_split(examples, "train", shape), load_split(examples, "val", shape)
-    if not settings.takes_labels:
-        train, val = encode_labels(train, len(classes)), encode_labels(val, len(classes))
+    train, val = load_splits(examples, shape, memory_share)
+    held_as: dict[str, HeldAs] = {"train": train.held_as, "val": val.held_as}
+    one_hot = 0 if settings.takes_labels else len(classes)
     described: Settings = {"model": name, **settings.describe()}
     version = examples.manifest.data_version
     task_folder = Path(event_files_output).parent
     run_name = "/".join(task_folder.parts[-2:])  # here the pipeline with its time, and the task
 
+    progress_names = {
+        seed: name_progress(
+            {
+                "settings": described | {"seed": seed},
+                "examples": asdict(examples.manifest),
+                "is_streamed": train.held_as == SHARDS,
+            }
+        )
+        for seed in range(settings.seed, settings.seed + seeds)
+    }
+    store = ProgressStore(Path(model_output).parent, progress_uri, progress_names.values())
+
     def train_with(seed: int, event_files: Path, report_epoch: Callable[[Epoch], None]) -> TrainedModel:
         model = _build_with_seed(seed, lambda: build_checked(fixed, name, len(classes)))
         own = settings._replace(seed=seed)
-        _compile(model, own, train)
+        _compile(model, own, one_hot)
         label = f"seed {seed}, " if seeds > 1 else ""
-        history = _fit(
-            model, train=train, val=val, settings=own, label=label, event_files=event_files, report_epoch=report_epoch
-        )
-        return TrainedModel(seed, model, history)
+        with tempfile.TemporaryDirectory() as folder:
+            course = restore_course(store, progress_names[seed], Path(folder))
+            backup = Backup(store, progress_names[seed], Path(folder), course, own.epochs)
+            _fit(
+                model,
+                feed=Feed(train, batch_size=own.batch_size, seed=seed, one_hot=one_hot),
+                val=make_batches(val, one_hot=one_hot),
+                settings=own,
+                label=label,
+                course=course,
+                backup=backup,
+                event_files=event_files,
+                report_epoch=report_epoch,
+            )
+        return TrainedModel(seed, model, course.rows)
 
-    with new_directory(event_files_output) as event_files:
+    with store.delete_on_mistakes(), new_directory(event_files_output) as event_files:
         with report_to_mlflow(run_name, version, described, str(task_folder)) as report_epoch:
             first = train_with(settings.seed, event_files, report_epoch)
         others = [
@@ -103,7 +136,7 @@ def train_model(
             for seed in range(settings.seed + 1, settings.seed + seeds)
         ]
     trained = [first, *others]
-    trainings = _describe_trainings(trained, data_version=version, classes=classes, settings=described)
+    trainings = _describe_trainings(trained, data_version=version, classes=classes, settings=described, held_as=held_as)
     rise = _describe_rises(trained)
     if rise:
         print(f"train: {rise}", flush=True)
@@ -115,6 +148,7 @@ def train_model(
         with new_file(history_output) as path:
             write_history(path, first.history)
         write_training_report(report_output, [each.history for each in trained], trainings[0], rise)
+    store.delete()
     return trainings[0]
 
 
@@ -140,7 +174,12 @@ def _build_with_seed(seed: int, build: Callable[[], keras.Model]) -> keras.Model
 
 
 def _describe_trainings(
-    trained: list[TrainedModel], *, data_version: str, classes: list[str], settings: Settings
+    trained: list[TrainedModel],
+    *,
+    data_version: str,
+    classes: list[str],
+    settings: Settings,
+    held_as: dict[str, HeldAs],
 ) -> list[Training]:
     """The content of training.json of each model; that of the first says what came of the others."""
     trainings: list[Training] = []
@@ -156,6 +195,7 @@ def _describe_trainings(
                 "val_accuracy": best["val_accuracy"],
                 "val_loss": best["val_loss"],
                 "has_settled": has_settled(each.history),
+                "held_as": held_as,
             }
         )
     if len(trained) > 1:
@@ -190,11 +230,6 @@ def read_common_model(transformed_examples: str, transform_graph: str) -> str:
     return names[0]
 
 
-def encode_labels(split: LoadedSplit, classes: int) -> LoadedSplit:
-    """The split with its labels one-hot."""
-    return split._replace(labels=np.eye(classes, dtype=np.float32)[split.labels])
-
-
 def build_checked(fixed: FixedModel, name: str, classes: int) -> keras.Model:
     """The untrained model, if it takes and gives what its module says.
 
@@ -214,29 +249,6 @@ def build_checked(fixed: FixedModel, name: str, classes: int) -> keras.Model:
     return model
 
 
-def load_split(examples: ExampleSet, split: str, shape: tuple[int, int, int]) -> LoadedSplit:
-    """Reads all images of a split, each of this shape, into memory.
-
-    Raises:
-        UserError: A shard is damaged, or is not as transform writes it.
-    """
-    spec = {IMAGE: tf.io.FixedLenFeature(shape, tf.float32), LABEL: tf.io.FixedLenFeature((), tf.int64)}
-    batches = tf.data.TFRecordDataset(examples.list_shard_paths(split)).batch(256)
-    place, advice = f"{examples.folder}, {split}", "rerun transform"
-    try:
-        parsed = list(batches.map(lambda records: tf.io.parse_example(records, spec)).as_numpy_iterator())
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
-        raise UserError(f"{place}: a shard is not as transform writes it; {advice}.") from None
-    if (count := sum(len(batch[LABEL]) for batch in parsed)) != (images := examples.manifest.splits[split].images):
-        raise UserError(f"{place}: has {count:,} images, but {images:,} by its manifest; {advice}.")
-    loaded = LoadedSplit(*(np.concatenate([batch[name] for batch in parsed]) for name in (IMAGE, LABEL)))
-    if not np.isfinite(loaded.images).all():
-        raise UserError(f"{place}: an image has a value that is no number; {advice}.")
-    if not ((loaded.labels >= 0) & (loaded.labels < len(examples.manifest.classes))).all():
-        raise UserError(f"{place}: an image has a label that is none of the classes; {advice}.")
-    return loaded
-
-
 def _check_loss(epoch: int, logs: dict[str, float], settings: TrainingSettings) -> None:
     """Ends a training that has diverged: its weights are lost, and no later epoch would find them again."""
     rate = f"learning_rate (it is {settings.learning_rate:g})"
@@ -246,7 +258,7 @@ def _check_loss(epoch: int, logs: dict[str, float], settings: TrainingSettings) 
             raise UserError(f"the {name} is not a number from epoch {epoch} on; lower {advice}.")
 
 
-def _compile(model: keras.Model, settings: TrainingSettings, train: LoadedSplit) -> None:
+def _compile(model: keras.Model, settings: TrainingSettings, one_hot: int) -> None:
     model.compile(
         optimizer=make_optimizer(settings),
         loss=make_loss(settings),
@@ -256,49 +268,63 @@ def _compile(model: keras.Model, settings: TrainingSettings, train: LoadedSplit)
     )
     # Make all variables before the first step: otherwise TensorFlow would trace it twice.
     model.optimizer.build(model.trainable_variables)
-    model.compute_metrics(train.images[:1], train.labels[:1], model(train.images[:1]))
+    image = np.zeros((1, *model.input_shape[1:]), np.float32)
+    label = np.eye(1, one_hot, dtype=np.float32) if one_hot else np.zeros(1, np.int64)
+    model.compute_metrics(image, label, model(image))
     model.reset_metrics()
 
 
 def _fit(
     model: keras.Model,
     *,
-    train: LoadedSplit,
-    val: LoadedSplit,
+    feed: Feed,
+    val: tf.data.Dataset,
     settings: TrainingSettings,
     label: str,
+    course: Course,
+    backup: Backup,
     event_files: Path,
     report_epoch: Callable[[Epoch], None],
-) -> list[Epoch]:
-    """Trains the model, leaves the best weights in it, and returns a row of metrics per epoch.
+) -> None:
+    """Trains the model, or goes on with that, and leaves the best weights in it.
 
-    The label says in the log which training it is.
+    The course has a row of metrics per epoch at the end. The label says in the log which training it is.
     """
-    shuffled = tf.data.Dataset.from_tensor_slices(train).shuffle(len(train.labels), seed=settings.seed)
-    rows: list[Epoch] = []
+    rows = course.rows
     ends: list[float] = []  # of the epochs, in seconds
-    best_weights: list[NDArray[np.float32]] = []
+    if rows:
+        print(f"train: {label}goes on after epoch {len(rows)}/{settings.epochs}", flush=True)
+    for row in rows:
+        report_epoch(row)
+
+    def begin_epoch(epoch: int, logs: dict[str, float]) -> None:
+        feed.begin_epoch(epoch)
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
         _check_loss(epoch + 1, logs, settings)
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
+        course.learning_rates.append(float(model.optimizer.learning_rate))
         report_epoch(rows[-1])
         best = max(rows, key=rank_epoch)
         if best is rows[-1]:
-            best_weights[:] = model.get_weights()
+            course.best_weights = model.get_weights()
         ends.append(time.monotonic())
         progress = Progress(epoch + 1, settings.epochs, logs["val_accuracy"])
-        print(f"train: {label}{progress}, best {best['val_accuracy']:.3f}{_describe_rest(ends, settings)}", flush=True)
+        rest = _describe_rest(ends, settings.epochs - len(rows))
+        print(f"train: {label}{progress}, best {best['val_accuracy']:.3f}{rest}", flush=True)
 
     model.fit(
-        shuffled.batch(settings.batch_size).prefetch(tf.data.AUTOTUNE),
+        feed.batches,
         epochs=settings.epochs,
-        validation_data=tf.data.Dataset.from_tensor_slices(val).batch(256),
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=log_epoch), EventFiles(event_files)],
+        validation_data=val,
+        callbacks=[
+            keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=log_epoch),
+            EventFiles(event_files, rows, course.learning_rates),
+            backup,
+        ],
         verbose=0,
     )
-    model.set_weights(best_weights)
-    return rows
+    model.set_weights(course.best_weights)
 
 
 def rank_epoch(row: Epoch) -> tuple[float, float]:
@@ -306,9 +332,13 @@ def rank_epoch(row: Epoch) -> tuple[float, float]:
     return row["val_accuracy"], -row["val_loss"]
 
 
-def _describe_rest(ends: list[float], settings: TrainingSettings) -> str:
-    """How long the other epochs take at the pace of those after the first, in which TensorFlow prepares itself."""
-    left = settings.epochs - len(ends)
+def _describe_rest(ends: list[float], left: int) -> str:
+    """How long the epochs that are left take at the pace of those after the first, in which TensorFlow prepares itself.
+
+    Args:
+        ends: When those of this process ended, in seconds.
+        left: How many are left.
+    """
     if len(ends) < 2 or not left:
         return ""
     return f", {(ends[-1] - ends[0]) / (len(ends) - 1) * left / 60:.1f} min left"

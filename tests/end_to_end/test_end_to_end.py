@@ -190,7 +190,8 @@ def test_summary_holds_states_parameters_and_every_artifact(training: Run, tiny:
         "loss": {"class_name": "SparseCategoricalCrossentropy"},
     }
     # from the command, a config and defaults
-    assert train == {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7, "seeds": 1, **of_keras}
+    own = {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7, "seeds": 1, "memory_share": 0.5}
+    assert train == {**own, **of_keras}
     assert summary["stages"]["validate"]["parameters"]["severity"] == {"schema": "warning"}
     assert summary["stages"]["ingest"]["parameters"]["classes"] == CLASSES
 
@@ -258,7 +259,11 @@ def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):
     given = training.summary["stages"]["train"]["parameters"]
     named = {"model": "resnet", "optimizer": "Adam", "loss": "SparseCategoricalCrossentropy"}
     assert metrics["settings"] == {**{name: given[name] for name in metrics["settings"] if name not in named}, **named}
-    assert given.keys() - metrics["settings"].keys() == {"learning_rate_schedule", "seeds"}  # there is none, and one
+    assert given.keys() - metrics["settings"].keys() == {
+        "learning_rate_schedule",
+        "seeds",
+        "memory_share",
+    }  # none, and one
     for split in ("val", "test"):
         rows = [row for row in training.predictions() if row["split"] == split]
         pairs = Counter((row["label"], row["prediction"]) for row in rows)

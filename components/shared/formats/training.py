@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple, NotRequired
+from typing import Annotated, Literal, NamedTuple, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
@@ -17,12 +17,15 @@ from components.shared.formats.documents import (
     read_document,
     write_document,
 )
-from components.shared.formats.examples import ClassNames
+from components.shared.formats.examples import ClassNames, SplitName
 from components.shared.formats.tables import parse_row, read_rows, write_rows
 
 FILE = "training.json"
 # The model and the parameters of train, by name. An object of Keras stands there as its class and its config as JSON.
 Settings = dict[str, Number | str]
+
+# A training that reads train from the shards in each epoch has another order, and so another model for the same seed.
+HeldAs = Literal["uint8", "float16", "float32", "shards"]
 
 
 class Training(TypedDict):
@@ -36,6 +39,7 @@ class Training(TypedDict):
     val_accuracy: Share  # of that epoch
     val_loss: Finite  # likewise, as the loss of the settings has it
     has_settled: NotRequired[bool]  # whether the accuracy on val was at rest at the end, in the trainings of all seeds
+    held_as: NotRequired[dict[SplitName, HeldAs]]  # of train and val: the images' type in memory, or that it had none
     val_accuracies: NotRequired[list[Share]]  # with several seeds: of the epoch that was kept of each, in their order
 
 

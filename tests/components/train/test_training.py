@@ -17,9 +17,10 @@ from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 from components.shared.errors import UserError
 from components.shared.formats.examples import ASPECT_RATIO, open_examples
+from components.train.images import load_split
 from components.train.serving import Classifier, transform_images
 from components.train.settings import LOSSES, TrainingSettings, check_loss, check_settings, make_loss, make_optimizer
-from components.train.training import load_split, train_model
+from components.train.training import train_model
 from components.transform.transformation import transform_examples
 from models import mobilenet
 from models.preprocessing import IMAGE, LABEL

@@ -1,0 +1,232 @@
+"""The progress of a training, kept so that one that was interrupted goes on after its last epoch.
+
+It is one file per seed beside the outputs, whose name says what the training depends on, and where the outputs go to
+Cloud Storage, an object with the same name beside them: a pod that is tried again has an empty disk. A training that
+ends well deletes both.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tarfile
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from components.shared import cloud_storage
+from components.shared.errors import UserError
+from components.shared.files import TEMPORARY, new_file
+from components.shared.formats.training import Epoch
+
+ROOT = Path(__file__).parents[2]
+CODE = ("components/train", "models")  # folders whose modules decide what comes of a training
+LIBRARIES = ("tensorflow", "keras", "numpy")
+
+LEAST_PAUSE = 10.0  # seconds between two times that progress is kept; a repetition of so few costs less than care
+WORK_PER_COST = 100  # seconds of training for each second that keeping its progress takes
+COPY_PAUSE = 60.0  # seconds between two copies to Cloud Storage
+PATIENCE = 20.0  # seconds until Cloud Storage must have taken or given something
+
+_NAME = "progress"
+_KERAS, _COURSE, _BEST, _GENERATORS = "keras", "course.json", "best.npz", "generators.npz"  # in the file
+
+
+@dataclass
+class Course:
+    """How a training has gone so far."""
+
+    rows: list[Epoch] = field(default_factory=list)
+    learning_rates: list[float] = field(default_factory=list)  # at the end of each epoch
+    best_weights: list[NDArray[Any]] = field(default_factory=list)
+
+
+def name_progress(dependencies: dict[str, object]) -> str:
+    """The name of the file of a training.
+
+    Args:
+        dependencies: All that decides what comes of it, but for code, libraries and devices, as JSON takes it.
+
+    Returns:
+        A name that stands for them, and that files.py knows as one of a temporary file.
+    """
+    code = {
+        str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for folder in CODE
+        for path in sorted((ROOT / folder).glob("*.py"))
+    }
+    libraries = {name: version(name) for name in LIBRARIES}
+    devices = [device.device_type for device in tf.config.list_physical_devices()]
+    text = json.dumps([dependencies, code, libraries, devices], sort_keys=True)
+    return f".partial.{hashlib.sha256(text.encode()).hexdigest()[:16]}.{_NAME}"
+
+
+class ProgressStore:
+    """The files of progress of the trainings of a step, here and in Cloud Storage."""
+
+    def __init__(self, folder: Path, uri: str, names: Collection[str]) -> None:
+        """Removes the files of other trainings, which nothing goes on from any more.
+
+        Args:
+            folder: Where the files are.
+            uri: The address of the folder for the copies, gs://...; empty for none.
+            names: Those of the trainings of this step (see name_progress).
+        """
+        self._folder = folder
+        self._uri = uri
+        self._names = names
+        self._copied: set[str] = set()
+        self._copied_at = time.monotonic()
+        self._has_warned = False
+        for path in folder.glob(f".partial.*.{_NAME}"):
+            if path.name not in names and (matched := TEMPORARY.fullmatch(path.name)) and matched[1] == _NAME:
+                path.unlink()
+
+    def restore(self, name: str, target: Path) -> bool:
+        """Unpacks the file of a training into a folder, and says whether there was one."""
+        path = self._folder / name
+        if self._uri and not path.exists():
+            self._fetch(name)
+        if not path.exists():
+            return False
+        try:
+            with tarfile.open(path) as archive:
+                archive.extractall(target, filter="data")
+        except (tarfile.TarError, EOFError):
+            print(f"train: {path}: is damaged, so the training begins anew.", flush=True)
+            shutil.rmtree(target)
+            target.mkdir()
+            return False
+        return True
+
+    def keep(self, name: str, folder: Path, *, is_last: bool) -> None:
+        """Makes the content of a folder the file of a training; copies it, at the end or if the last copy is old."""
+        with new_file(self._folder / name) as path, tarfile.open(path, "w") as archive:
+            archive.add(folder, arcname=".")
+        if self._uri and (is_last or time.monotonic() - self._copied_at >= COPY_PAUSE):
+            self._copy(name)
+            self._copied_at = time.monotonic()
+
+    def delete(self) -> None:
+        """Deletes all files and their copies: their trainings have ended, and what came of them is written."""
+        for name in self._names:
+            (self._folder / name).unlink(missing_ok=True)
+        try:
+            for name in sorted(self._copied):
+                cloud_storage.delete(f"{self._uri}/{name}", timeout=PATIENCE)
+        except UserError as error:
+            print(f"train: a copy of the progress stays in Cloud Storage: {error}", flush=True)
+
+    @contextlib.contextmanager
+    def delete_on_mistakes(self) -> Iterator[None]:
+        """Deletes the files if the block ends with a mistake of the user's, which trying again would only repeat."""
+        try:
+            yield
+        except UserError:
+            self.delete()
+            raise
+
+    def _fetch(self, name: str) -> None:
+        try:
+            cloud_storage.fetch_object(f"{self._uri}/{name}", self._folder / name)
+            self._copied.add(name)
+        except cloud_storage.MissingError:
+            pass
+        except UserError as error:
+            self._warn(error)
+
+    def _copy(self, name: str) -> None:
+        try:
+            cloud_storage.upload(self._folder / name, f"{self._uri}/{name}", timeout=PATIENCE)
+            self._copied.add(name)
+        except UserError as error:
+            self._warn(error)
+
+    def _warn(self, error: UserError) -> None:
+        """Says once that something is wrong with the copies: the training itself needs none."""
+        if not self._has_warned:
+            print(f"train: no progress is kept in Cloud Storage: {error} The training goes on without it.", flush=True)
+        self._has_warned = True
+
+
+def restore_course(store: ProgressStore, name: str, folder: Path) -> Course:
+    """Unpacks the progress of a training, for Backup, and returns how it has gone; that of a new one if there is none.
+
+    Args:
+        store: Where it is.
+        name: That of the training.
+        folder: An empty folder for it.
+    """
+    if not store.restore(name, folder):
+        return Course()
+    course = Course(**json.loads((folder / _COURSE).read_text(encoding="utf-8")))
+    course.best_weights = _read_arrays(folder / _BEST)
+    return course
+
+
+class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
+    """Keeps and restores the weights and the optimizer as Keras does, and with them what Keras leaves out.
+
+    That is the course of the training, and the states of random generators, such as that of a layer Dropout.
+    """
+
+    def __init__(self, store: ProgressStore, name: str, folder: Path, course: Course, epochs: int) -> None:
+        """Prepares to go on.
+
+        Args:
+            store: Where the progress is kept.
+            name: That of the training.
+            folder: As restore_course has filled it.
+            course: As restore_course has returned it; whoever trains adds to it before this callback is called.
+            epochs: Of the training.
+        """
+        super().__init__(str(folder / _KERAS))
+        self._store = store
+        self._name = name
+        self._folder = folder
+        self._course = course
+        self._epochs = epochs
+        self._due = time.monotonic() + LEAST_PAUSE
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Restores the state after the last epoch that was kept."""
+        super().on_train_begin(logs)
+        if self._course.rows:
+            for variable, value in zip(self._list_generators(), _read_arrays(self._folder / _GENERATORS), strict=True):
+                variable.assign(value)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Keeps the state: after the last epoch, and otherwise unless that would slow down the training."""
+        begin, is_last = time.monotonic(), epoch + 1 == self._epochs
+        if begin < self._due and not is_last:
+            return
+        super().on_epoch_end(epoch, logs)
+        content = asdict(self._course)
+        _write_arrays(self._folder / _BEST, content.pop("best_weights"))
+        _write_arrays(self._folder / _GENERATORS, [variable.numpy() for variable in self._list_generators()])
+        (self._folder / _COURSE).write_text(json.dumps(content), encoding="utf-8")
+        self._store.keep(self._name, self._folder, is_last=is_last)
+        end = time.monotonic()
+        self._due = end + max(LEAST_PAUSE, WORK_PER_COST * (end - begin))
+
+    def _list_generators(self) -> list[keras.Variable]:
+        """The variables that are no weights, which Keras does not keep."""
+        weights = {id(variable) for variable in self.model.weights}
+        return [variable for variable in self.model.variables if id(variable) not in weights]
+
+
+def _write_arrays(path: Path, arrays: Sequence[NDArray[Any]]) -> None:
+    np.savez(path, *arrays)
+
+
+def _read_arrays(path: Path) -> list[NDArray[Any]]:
+    with np.load(path) as file:
+        return [file[f"arr_{number}"] for number in range(len(file.files))]

@@ -1,0 +1,210 @@
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.util import event_pb2
+
+from components.shared.errors import UserError
+from components.train import training
+from components.train.settings import TrainingSettings
+from components.train.training import train_model
+from tests.conftest import contents, outputs_in, run_killed
+from tests.fakes.gcs import Gcs
+
+SETTINGS = TrainingSettings(
+    epochs=4,
+    batch_size=8,
+    learning_rate=1e-3,
+    seed=1,
+    learning_rate_schedule={"class_name": "ExponentialDecay", "config": {"decay_steps": 3, "decay_rate": 0.7}},
+)
+# The progress of every epoch is kept and copied, however short it is. The model has a layer Dropout.
+TRAIN = """
+from components.train import progress
+from components.train.training import train_model
+from tests.components.train.test_progress import SETTINGS, use_dropout
+progress.LEAST_PAUSE = progress.WORK_PER_COST = progress.COPY_PAUSE = 0
+use_dropout()
+_, transformed, folder, uri, seeds = sys.argv
+train_model(
+    f"{transformed}/examples",
+    f"{transformed}/graph",
+    settings=SETTINGS,
+    seeds=int(seeds),
+    **{f"{name}_output": f"{folder}/{name}" for name in ("model", "history", "event_files", "report")},
+    progress_uri=uri,
+)
+"""
+PROGRESS = re.compile(r"\.partial\.[0-9a-f]{16}\.progress")
+
+
+def use_dropout(replace: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Puts a layer whose random generator has a state before the last of the model."""
+    build = training.build_checked
+
+    def build_with_dropout(*arguments: Any) -> keras.Model:
+        model = build(*arguments)
+        dropped = keras.layers.Dropout(0.3)(model.layers[-2].output)
+        return keras.Model(model.input, keras.layers.Dense(model.output_shape[1])(dropped))
+
+    replace(training, "build_checked", build_with_dropout)
+
+
+def train(transformed: Path, folder: Path, *, uri: str = "", **changed: Any) -> Path:
+    train_model(
+        str(transformed / "examples"),
+        str(transformed / "graph"),
+        **{"settings": SETTINGS, "progress_uri": uri} | changed,
+        **outputs_in(folder, "model", "history", "event_files", "report"),
+    )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_dropout(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(transformed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        use_dropout(patch.setattr)
+        return train(transformed, tmp_path_factory.mktemp("uninterrupted"), seeds=2)
+
+
+def read_weights(folder: Path) -> dict[str, bytes]:
+    """The bytes of each variable of the model, also of those that it does not need to predict."""
+    reader = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+    types = reader.get_variable_to_dtype_map()
+    return {name: reader.get_tensor(name).tobytes() for name in types if types[name] != tf.string}
+
+
+def read_events(folder: Path) -> dict[tuple[str, str, int], float]:
+    """Each figure of an epoch by the folder of its file, its name and the epoch; each once.
+
+    Keras also writes figures by iteration, which are not kept of the epochs before an interruption.
+    """
+    figures: dict[tuple[str, str, int], float] = {}
+    for path in sorted(folder.rglob("events.out.*")):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            event = event_pb2.Event.FromString(record)
+            for value in event.summary.value:
+                if value.tag.startswith("epoch_"):
+                    key = (str(path.parent.relative_to(folder)), value.tag, event.step)
+                    assert key not in figures
+                    figures[key] = float(tf.make_ndarray(value.tensor))
+    return figures
+
+
+def check_same(actual: Path, expected: Path, *, models: tuple[str, ...]) -> None:
+    for model in models:
+        weights = read_weights(expected / model)
+        assert len(weights) > 20
+        assert read_weights(actual / model) == weights
+        assert (actual / model / "training.json").read_bytes() == (expected / model / "training.json").read_bytes()
+    assert (actual / "history").read_bytes() == (expected / "history").read_bytes()
+    assert read_events(actual / "event_files") == read_events(expected / "event_files")
+    assert sorted(os.listdir(actual)) == ["event_files", "history", "model", "report"]
+
+
+def list_progress(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if PROGRESS.fullmatch(path.name)]
+
+
+@pytest.mark.parametrize(
+    ("when", "after", "files"), [("seed 1, epoch 3/4", 2, 1), ("seed 2, epoch 2/4", 1, 2)], ids=["first", "second"]
+)
+def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(
+    when: str,
+    after: int,
+    files: int,
+    transformed: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_killed(TRAIN, when, transformed, tmp_path, "", "2")
+    assert len(list_progress(tmp_path)) == files
+    train(transformed, tmp_path, seeds=2)
+    said = capsys.readouterr().out
+    seed = when[: len("seed 1")]
+    assert f"train: {seed}, goes on after epoch {after}/4\n" in said
+    assert f"train: {seed}, epoch {after}/4" not in said
+    assert f"train: {when}" in said
+    assert ("train: seed 1, goes on after epoch 4/4\n" in said) == (seed == "seed 2"), "a finished seed is not trained"
+    check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
+
+
+def test_a_pod_with_an_empty_disk_goes_on_from_the_bucket(
+    transformed: Path, uninterrupted: Path, gcs: Gcs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = "root/pipeline/run/train/attempt"
+    run_killed(TRAIN, "seed 2, epoch 2/4", transformed, tmp_path / "first", f"{gcs.uri}/{place}", "2")
+    kept = [blob.name for blob in gcs.client.list_blobs(gcs.bucket.name)]
+    assert sorted(kept) == sorted(f"{place}/{name}" for name in list_progress(tmp_path / "first"))
+    assert len(kept) == 2
+    train(transformed, tmp_path / "second", uri=f"{gcs.uri}/{place}", seeds=2)
+    said = capsys.readouterr().out
+    assert "train: seed 1, goes on after epoch 4/4\n" in said
+    assert "train: seed 2, goes on after epoch 1/4\n" in said
+    check_same(tmp_path / "second", uninterrupted, models=("model", "model/seeds/2"))
+    assert list(gcs.client.list_blobs(gcs.bucket.name)) == []
+
+
+def test_a_bucket_that_cannot_be_used_costs_the_copies_alone(
+    transformed: Path, uninterrupted: Path, gcs: Gcs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(transformed, tmp_path, uri="gs://no-such-bucket/root", seeds=2)
+    said = capsys.readouterr().out
+    sentence = (
+        "train: no progress is kept in Cloud Storage: gs://no-such-bucket/root/"
+        r"\.partial\.[0-9a-f]{16}\.progress: not found in Cloud Storage; check the address\. "
+        r"The training goes on without it\.\n"
+    )
+    assert len(re.findall(sentence, said)) == 1
+    check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
+
+
+@pytest.mark.parametrize("changed", [{"batch_size": 16}, {"seed": 5}])
+def test_a_training_with_other_settings_begins_anew(
+    changed: dict[str, int], transformed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_killed(TRAIN, "epoch 2/4", transformed, tmp_path, "", "1")
+    train(transformed, tmp_path, settings=SETTINGS._replace(**changed))
+    said = capsys.readouterr().out
+    assert "goes on after" not in said
+    assert "epoch 1/4" in said
+    assert list_progress(tmp_path) == []
+
+
+def test_a_damaged_file_of_progress_is_said_to_be_and_not_used(
+    transformed: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_killed(TRAIN, "seed 1, epoch 3/4", transformed, tmp_path, "", "2")
+    (name,) = list_progress(tmp_path)
+    os.truncate(tmp_path / name, 5000)
+    train(transformed, tmp_path, seeds=2)
+    assert f"train: {tmp_path / name}: is damaged, so the training begins anew.\n" in capsys.readouterr().out
+    check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
+
+
+def test_a_training_that_diverges_leaves_no_progress(
+    transformed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trying again would only find the same."""
+    check = training._check_loss
+
+    def diverge(epoch: int, logs: dict[str, float], settings: TrainingSettings) -> None:
+        check(epoch, logs | ({"loss": np.nan} if epoch == 3 else {}), settings)
+
+    monkeypatch.setattr(training, "_check_loss", diverge)
+    monkeypatch.setattr("components.train.progress.LEAST_PAUSE", 0)
+    with pytest.raises(UserError, match=r"^the loss is not a number from epoch 3 on; "):
+        train(transformed, tmp_path)
+    assert contents(tmp_path) == {}
