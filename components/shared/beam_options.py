@@ -88,7 +88,10 @@ def runs_elsewhere(options: PipelineOptions) -> bool:
 
 
 def _get_runner(options: PipelineOptions) -> str:
-    return (options.view_as(StandardOptions).runner or "").rsplit(".", 1)[-1]
+    """The name of the class; Beam also takes small letters, names without `Runner`, and the module in front."""
+    given = (options.view_as(StandardOptions).runner or "").rsplit(".", 1)[-1]
+    names = {name.lower(): name for name in (*PORTABLE, *IN_PROCESS, *LOSE_DATA, "DataflowRunner")}
+    return names.get(given.lower()) or names.get(f"{given.lower()}runner") or given
 
 
 def _let_beam_check(options: PipelineOptions) -> list[str]:

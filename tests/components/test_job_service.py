@@ -277,6 +277,14 @@ REFUSED: dict[str, tuple[list[str], list[str]]] = {
         [],
         ["DaskRunner loses data: in a trial it ended without an error and had written nothing; take another runner."],
     ),
+    "dask": (
+        [],
+        ["DaskRunner loses data: in a trial it ended without an error and had written nothing; take another runner."],
+    ),
+    "daskrunner": (
+        [],
+        ["DaskRunner loses data: in a trial it ended without an error and had written nothing; take another runner."],
+    ),
     "DataflowRunner": (
         ["--temp_location=/tmp"],
         [
