@@ -11,7 +11,13 @@ import joblib
 import numpy as np
 from numpy.typing import NDArray
 
-from components.audit.cross_validation import AuditSettings, find_judged_classes, judge_images
+from components.audit.cross_validation import (
+    AuditSettings,
+    check_least,
+    check_settings,
+    find_judged_classes,
+    judge_images,
+)
 from components.audit.finished_folds import fetch_verdicts
 from components.audit.pictures import is_plain
 from components.audit.ranking import AuditedImage, rank_images
@@ -226,18 +232,6 @@ def warn_of_unexplained(guideline: dict[str, str] | None, classes: list[str]) ->
     return [f"{GUIDELINE} has no section on these classes: {cut(', '.join(names))}."] if names else []
 
 
-def check_settings(settings: AuditSettings) -> None:
-    """Checks how long and how often images are to be judged.
-
-    Raises:
-        UserError: A setting is out of range.
-    """
-    for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1)):
-        check_least(name, getattr(settings, name), least)
-    if not 0 <= settings.seed < 2**31:
-        raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
-
-
 def check_sizes(review_size: int, gallery_size: int) -> None:
     """Checks how much the pages are to show.
 
@@ -248,16 +242,6 @@ def check_sizes(review_size: int, gallery_size: int) -> None:
     if review_size > MOST:
         raise UserError(f"review_size is {review_size}; it must be {MOST} or less, and issues.csv lists all images.")
     check_least("gallery_size", gallery_size, 1)
-
-
-def check_least(name: str, value: int, least: int) -> None:
-    """Checks a parameter that has a least value.
-
-    Raises:
-        UserError: It is smaller.
-    """
-    if value < least:
-        raise UserError(f"{name} is {value}; it must be {least} or more.")
 
 
 def _choose_work_folder(manifest: ExamplesManifest, settings: AuditSettings) -> Path:

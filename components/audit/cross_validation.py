@@ -46,6 +46,28 @@ class Fold(NamedTuple):
 JudgeFolds = Callable[[list[tuple[Fold, Path]]], list[Verdict]]
 
 
+def check_settings(settings: AuditSettings) -> None:
+    """Checks how long and how often images are to be judged.
+
+    Raises:
+        UserError: A setting is out of range.
+    """
+    for name, least in (("folds", 2), ("repeats", 1), ("epochs", 1)):
+        check_least(name, getattr(settings, name), least)
+    if not 0 <= settings.seed < 2**31:
+        raise UserError(f"seed is {settings.seed}; it must be from 0 to 2147483647.")
+
+
+def check_least(name: str, value: int, least: int) -> None:
+    """Checks a parameter that has a least value.
+
+    Raises:
+        UserError: It is smaller.
+    """
+    if value < least:
+        raise UserError(f"{name} is {value}; it must be {least} or more.")
+
+
 def find_judged_classes(
     labels: NDArray[np.int64], groups: NDArray[np.int64], *, classes: int, folds: int
 ) -> NDArray[np.bool_]:

@@ -3,8 +3,7 @@
 import shutil
 from pathlib import Path
 
-from components.audit.audit import check_settings
-from components.audit.cross_validation import AuditSettings, find_judged_classes, judge_one_fold
+from components.audit.cross_validation import AuditSettings, check_settings, find_judged_classes, judge_one_fold
 from components.audit.finished_folds import fetch_verdicts
 from components.audit.reading import read_images
 from components.shared.beam import make_work_folder

@@ -22,6 +22,7 @@ from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineRunner, create_runner
 
+from components.shared.cloud_storage import is_address
 from components.shared.errors import UserError, quote, shorten
 
 # Their job servers have options of their own, which Beam's Python SDK passes on.
@@ -118,7 +119,7 @@ def _find_problems_of_dataflow(options: PipelineOptions) -> list[str]:
     worker = options.view_as(WorkerOptions)
     problems = []
     for name, value in (("temp_location", cloud.temp_location), ("staging_location", cloud.staging_location)):
-        if (value or name == "temp_location") and not str(value).startswith("gs://"):
+        if (value or name == "temp_location") and not is_address(str(value)):
             problems.append(f"Dataflow needs a bucket for its files: --{name}=gs://BUCKET/FOLDER.")
     for name in ("project", "region"):
         if not getattr(cloud, name):

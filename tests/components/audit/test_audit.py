@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -558,7 +559,8 @@ def test_the_review_page_says_how_many_doubted_images_it_leaves_out(
     faulty: Path, brief: dict[str, bytes | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
-    sizes = {"content": "auto", "review_size": 2, "gallery_size": 5}
+    sizes: dict[str, Any] = {"content": "auto", "review_size": 2, "gallery_size": 5}
+    sizes |= {"beam_options": BEAM, "verdicts_uris": []}
     audit_examples(str(faulty), BRIEF, **sizes, **outputs(tmp_path))
     assert (tmp_path / "issues.csv").read_bytes() == brief["issues.csv"]
     doubted = sum(bool(issue.kinds) for _, issue in read_issues(tmp_path / "issues.csv"))
