@@ -15,7 +15,7 @@ from pipelines.compiler.image_tags import find_tag
 from tests.conftest import ROOT, contents, run_python
 
 TRAINING = ["evaluate", "ingest", "train", "transform", "validate"]
-STAGES = [*TRAINING, "audit", "compare", "curate"]
+STAGES = [*TRAINING, "audit", "compare", "curate", "judge"]
 PIPELINES = {
     "training": set(TRAINING),
     "improvement": {"before", "audit", "curate", "after", "yardstick", "compare"},
@@ -137,7 +137,7 @@ def test_output_parses_strictly_into_the_kfp_proto(build, name: str):
     assert tasks == PIPELINES.get(name, {name})
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", sorted({*STAGES} - {"judge"}))  # which only some configs have in a pipeline
 def test_stage_in_both_pipelines_has_the_interface_and_command_of_its_yaml(pipelines, stage: str):
     implementation = contract(stage)["implementation"]["container"]
     for pipeline in (pipelines[pipeline_with(stage)], pipelines[stage]):

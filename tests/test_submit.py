@@ -142,7 +142,7 @@ def test_runs_among_the_images_are_refused(workplace: Path) -> None:
             id="decisions not there",
         ),
         pytest.param(
-            "--component notify", ["'notify'", "curate, evaluate, ingest, train"], id="stage that follows others"
+            "--component notify", ["'notify'", "curate, evaluate, ingest, judge, train"], id="stage that follows others"
         ),
         pytest.param("--component trian", ["'trian'", "Did you mean train?", "evaluate"], id="unknown stage"),
         pytest.param("--data images --config lcoal", ["lcoal", "local", "sample"], id="unknown configuration"),

@@ -31,8 +31,9 @@ ROOT = Path(__file__).parents[2]
 CODE = ("components/train", "models")  # folders whose modules decide what comes of a training
 LIBRARIES = ("tensorflow", "keras", "numpy")
 
-LEAST_PAUSE = 10.0  # seconds between two times that progress is kept; a repetition of so few costs less than care
-WORK_PER_COST = 100  # seconds of training for each second that keeping its progress takes
+# Images that a training sees between two times that its progress is kept: some ten seconds' work of a CPU, of which
+# keeping takes a hundredth. Not a time, since what is read of a model on the way shows in the names in its SavedModel.
+IMAGES_BETWEEN = 20_000
 COPY_PAUSE = 60.0  # seconds between two copies to Cloud Storage
 PATIENCE = 20.0  # seconds until Cloud Storage must have taken or given something
 
@@ -178,7 +179,9 @@ class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
     That is the course of the training, and the states of random generators, such as that of a layer Dropout.
     """
 
-    def __init__(self, store: ProgressStore, name: str, folder: Path, course: Course, epochs: int) -> None:
+    def __init__(
+        self, store: ProgressStore, name: str, folder: Path, course: Course, *, epochs: int, images: int
+    ) -> None:
         """Prepares to go on.
 
         Args:
@@ -187,6 +190,7 @@ class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
             folder: As restore_course has filled it.
             course: As restore_course has returned it; whoever trains adds to it before this callback is called.
             epochs: Of the training.
+            images: How many it sees in each.
         """
         super().__init__(str(folder / _KERAS))
         self._store = store
@@ -194,7 +198,7 @@ class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
         self._folder = folder
         self._course = course
         self._epochs = epochs
-        self._due = time.monotonic() + LEAST_PAUSE
+        self._pause = -(-IMAGES_BETWEEN // images)  # epochs
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Restores the state after the last epoch that was kept."""
@@ -204,9 +208,9 @@ class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
                 variable.assign(value)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Keeps the state: after the last epoch, and otherwise unless that would slow down the training."""
-        begin, is_last = time.monotonic(), epoch + 1 == self._epochs
-        if begin < self._due and not is_last:
+        """Keeps the state after the last epoch, and otherwise as often as does not slow down the training."""
+        is_last = epoch + 1 == self._epochs
+        if (epoch + 1) % self._pause and not is_last:
             return
         super().on_epoch_end(epoch, logs)
         content = asdict(self._course)
@@ -214,8 +218,6 @@ class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
         _write_arrays(self._folder / _GENERATORS, [variable.numpy() for variable in self._list_generators()])
         (self._folder / _COURSE).write_text(json.dumps(content), encoding="utf-8")
         self._store.keep(self._name, self._folder, is_last=is_last)
-        end = time.monotonic()
-        self._due = end + max(LEAST_PAUSE, WORK_PER_COST * (end - begin))
 
     def _list_generators(self) -> list[keras.Variable]:
         """The variables that are no weights, which Keras does not keep."""

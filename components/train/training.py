@@ -114,7 +114,7 @@ def train_model(
         label = f"seed {seed}, " if seeds > 1 else ""
         with tempfile.TemporaryDirectory() as folder:
             course = restore_course(store, progress_names[seed], Path(folder))
-            backup = Backup(store, progress_names[seed], Path(folder), course, own.epochs)
+            backup = Backup(store, progress_names[seed], Path(folder), course, epochs=own.epochs, images=train.size)
             _fit(
                 model,
                 feed=Feed(train, batch_size=own.batch_size, seed=seed, one_hot=one_hot),

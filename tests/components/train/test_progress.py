@@ -29,7 +29,7 @@ TRAIN = """
 from components.train import progress
 from components.train.training import train_model
 from tests.components.train.test_progress import SETTINGS, use_dropout
-progress.LEAST_PAUSE = progress.WORK_PER_COST = progress.COPY_PAUSE = 0
+progress.IMAGES_BETWEEN, progress.COPY_PAUSE = 1, 0
 use_dropout()
 _, transformed, folder, uri, seeds = sys.argv
 train_model(
@@ -204,7 +204,7 @@ def test_a_training_that_diverges_leaves_no_progress(
         check(epoch, logs | ({"loss": np.nan} if epoch == 3 else {}), settings)
 
     monkeypatch.setattr(training, "_check_loss", diverge)
-    monkeypatch.setattr("components.train.progress.LEAST_PAUSE", 0)
+    monkeypatch.setattr("components.train.progress.IMAGES_BETWEEN", 1)
     with pytest.raises(UserError, match=r"^the loss is not a number from epoch 3 on; "):
         train(transformed, tmp_path)
     assert contents(tmp_path) == {}
