@@ -299,7 +299,7 @@ function move(steps) {
   go(shown[index]);
 }
 
-const countColumns = () => getComputedStyle($("grid")).gridTemplateColumns.split(" ").length;
+const countColumns = () => globalThis.getComputedStyle($("grid")).gridTemplateColumns.split(" ").length;
 
 function show(grid) {
   inGrid = grid;
@@ -460,7 +460,7 @@ function makeGridCard(row) {
 
 // Shows the part of the grid around a place in it, or what is in view; instead of the other cards there is room.
 function renderGrid(place = null) {
-  const grid = $("grid"), { gridAutoRows, rowGap } = getComputedStyle(grid);
+  const grid = $("grid"), { gridAutoRows, rowGap } = globalThis.getComputedStyle(grid);
   const height = parseFloat(gridAutoRows) + parseFloat(rowGap), width = countColumns();
   const top = place === null ? -grid.getBoundingClientRect().top : Math.floor(place / width) * height;
   const all = Math.ceil(shown.length / width), inView = Math.ceil(window.innerHeight / height);
