@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from components.shared.formats import model as model_format
 from components.shared.formats.examples import ENCODED
@@ -50,8 +51,19 @@ def export_model(model: keras.Model, *, transform_graph: str, classes: list[str]
         classes: The names of the classes, by label.
         folder: Where the SavedModel goes.
     """
+    _round_up_numbers()
     classifier = Classifier(model, transform_graph, classes)
     tf.saved_model.save(classifier, str(folder), signatures={model_format.SIGNATURE: classifier.__call__})
+
+
+def _round_up_numbers() -> None:
+    """Lets the numbers in the names of functions, which stand in the SavedModel, be the same for the same training.
+
+    TensorFlow counts functions and tensors alike, and how many tensors a training makes depends on how far ahead its
+    input was read when an epoch ended: some thousands, far fewer than what this rounds up to.
+    """
+    while ops.uid() % 2**20:
+        pass
 
 
 def transform_images(transform_fn: Any, image_bytes: tf.Tensor) -> tf.Tensor:
