@@ -196,7 +196,7 @@ def check(figures: dict[int, dict[str, Figures]]) -> None:
                 if name not in contents:
                     sys.exit(f"{stage}, {size:,} images: {name} is not there, but is in the smaller set.")
                 if contents[name] != content:
-                    sys.exit(f"{stage}, {size:,} images: {name} differs from that of the smaller set.")
+                    sys.exit(f"{stage}, {size:,} images: {name} is not the same as in the smaller set.")
             smaller = contents
 
 

@@ -112,8 +112,15 @@ def judge_images(
     Raises:
         UserError: A process was killed, as when memory runs out.
     """
+    kept = _choose_folder(read, len(is_judged), settings, work)
+    return _judge_repeats(read, groups, is_judged=is_judged, settings=settings, kept=kept)
+
+
+def _judge_repeats(
+    read: JudgedImages, groups: NDArray[np.int64], *, is_judged: NDArray[np.bool_], settings: AuditSettings, kept: Path
+) -> Verdict:
+    """As `judge_images`, with the folder in which finished folds of these images are kept."""
     labels, classes = read.labels, len(is_judged)
-    kept = _choose_folder(read, classes, settings, work)
     judge = partial(judge_fold, read.views, labels, classes=classes, epochs=settings.epochs)
     believed = np.ones(len(labels), bool)
     verdicts: list[Verdict] = []
@@ -156,12 +163,14 @@ def judge_one_fold(
         UserError: As `judge_images`.
     """
     labels, classes = read.labels, len(is_judged)
+    kept = _choose_folder(read, classes, settings, work)
     believed = np.ones(len(labels), bool)
     if repeat:
         before = settings._replace(repeats=repeat)
-        believed = _find_plausible(labels, judge_images(read, groups, is_judged=is_judged, settings=before, work=work))
+        verdict = _judge_repeats(read, groups, is_judged=is_judged, settings=before, kept=kept)
+        believed = _find_plausible(labels, verdict)
     planned = _plan_folds(labels, groups, believed, settings=settings, repeat=repeat)[fold]
-    file = _name_file(_choose_folder(read, classes, settings, work), planned)
+    file = _name_file(kept, planned)
     if read_verdict(file, pictures=int(planned.unseen.sum()), classes=classes) is None:
         judge_fold(read.views, labels, planned, file, classes=classes, epochs=settings.epochs)
     return file

@@ -29,7 +29,7 @@ def judge_examples(
 ) -> None:
     """Writes a folder with the verdict on the images of one fold.
 
-    The arguments are those of the component (component.py); `folder` is that of the examples, and `examples_uri` where
+    It takes the component's arguments (see component.py), with `folder` for the examples and `examples_uri` for where
     workers on other machines find them.
 
     Raises:

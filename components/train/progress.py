@@ -102,7 +102,7 @@ class ProgressStore:
             with tarfile.open(path) as archive:
                 archive.extractall(target, filter="data")
         except (tarfile.TarError, EOFError):
-            print(f"train: {path}: is damaged, so the training begins anew.", flush=True)
+            print(f"train: {path}: is damaged, so the training starts from the beginning.", flush=True)
             shutil.rmtree(target)
             target.mkdir()
             return False
@@ -163,7 +163,7 @@ def restore_course(store: ProgressStore, name: str, folder: Path) -> Course:
 
     Args:
         store: Where it is.
-        name: That of the training.
+        name: The name of its file (see name_progress).
         folder: An empty folder for it.
     """
     if not store.restore(name, folder):
@@ -186,7 +186,7 @@ class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
 
         Args:
             store: Where the progress is kept.
-            name: That of the training.
+            name: The name of its file (see name_progress).
             folder: As restore_course has filled it.
             course: As restore_course has returned it; whoever trains adds to it before this callback is called.
             epochs: Of the training.

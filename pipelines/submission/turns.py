@@ -83,7 +83,7 @@ class Turn(NamedTuple):
 
 
 def read_gain(comparison: Comparison) -> Gain:
-    """How the accuracy changed: with several seeds the mean, and else that of the two models.
+    """The change in accuracy: the mean over the seeds if there are several, otherwise the difference of the two models.
 
     Where people corrected labels of val, it is the accuracy on the corrected ones: on wrong labels a better model may
     look worse.

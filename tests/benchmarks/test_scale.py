@@ -35,7 +35,7 @@ def test_each_stage_has_its_figures_and_the_power_of_its_growth() -> None:
     ("changed", "sentence"),
     [
         ({"b": "2", "c": "3"}, "evaluate, 3 images: has 2 and not 3 of them."),
-        ({"a": "1", "b": "other", "c": "3"}, "evaluate, 3 images: b differs from that of the smaller set."),
+        ({"a": "1", "b": "other", "c": "3"}, "evaluate, 3 images: b is not the same as in the smaller set."),
         ({"b": "2", "c": "3", "d": "4"}, "evaluate, 3 images: a is not there, but is in the smaller set."),
     ],
     ids=["missing", "other content", "other image"],

@@ -190,7 +190,9 @@ def test_a_damaged_file_of_progress_is_said_to_be_and_not_used(
     (name,) = list_progress(tmp_path)
     os.truncate(tmp_path / name, 5000)
     train(transformed, tmp_path, seeds=2)
-    assert f"train: {tmp_path / name}: is damaged, so the training begins anew.\n" in capsys.readouterr().out
+    assert (
+        f"train: {tmp_path / name}: is damaged, so the training starts from the beginning.\n" in capsys.readouterr().out
+    )
     check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
 
 
