@@ -5,7 +5,7 @@ every epoch, it has little chance to learn a wrong label by heart.
 """
 
 import tempfile
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import keras
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from components.audit.warp import INK, PICTURES, Strength, warp_pictures
+from components.shared.datasets import without_tuning
 
 BATCH = 32  # pictures
 PART = 2**14  # pictures that are in memory at a time; a multiple of each size of a batch
@@ -136,7 +137,14 @@ def _train(
         shown_views = rng.integers(views.shape[1], size=len(order))
         for some in _divide(len(order)):
             shown = warp_pictures(views[order[some], shown_views[some]], warps, warping)
-            model.fit(shown, one_hot[labels[order[some]]], batch_size=BATCH, epochs=1, shuffle=False, verbose=0)
+            model.fit(_make_batches(BATCH, shown, one_hot[labels[order[some]]]), epochs=1, verbose=0)
+
+
+def _make_batches(size: int, *arrays: NDArray[Any]) -> tf.data.Dataset:
+    """The arrays in batches of so many pictures, in their order; those that Keras makes itself are tuned."""
+    is_even = len(arrays[0]) % size == 0  # then all batches are of one size, which decides in which order sums are made
+    batches = tf.data.Dataset.from_tensor_slices(arrays).batch(size, drop_remainder=is_even)
+    return without_tuning(batches.prefetch(1))
 
 
 def _divide(count: int) -> list[slice]:
@@ -155,7 +163,7 @@ def _predict_probabilities(
             for some in _divide(len(pictures)):
                 shown = views[pictures[some], view]
                 shown = warp_pictures(shown, warps, warping) if look else shown
-                logits = model.predict(shown, batch_size=256, verbose=0)
+                logits = model.predict(_make_batches(256, shown), verbose=0)
                 total[some] += keras.ops.convert_to_numpy(keras.ops.softmax(logits))
     return total / np.float32(views.shape[1] * LOOKS)
 
@@ -167,7 +175,8 @@ def _extract_features(
     features = np.memmap(file, np.float32, "w+", shape=(len(pictures), extractor.output_shape[1]))
     for some in _divide(len(pictures)):
         of_views = [
-            extractor.predict(views[pictures[some], view], batch_size=256, verbose=0) for view in range(views.shape[1])
+            extractor.predict(_make_batches(256, views[pictures[some], view]), verbose=0)
+            for view in range(views.shape[1])
         ]
         features[some] = np.mean(of_views, axis=0)
     return features

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from components.shared.datasets import without_tuning
 from components.shared.errors import UserError
 from components.shared.formats.examples import ExampleSet
 from components.shared.formats.training import HeldAs
@@ -29,6 +30,7 @@ _BUFFER = 2**28  # bytes of the images among which the next one is drawn; not of
 # order is the same on each machine
 _FILES = 8  # shards that are read in turn
 _BLOCK = 16  # images from each
+_AHEAD = 2  # batches that are ready before they are needed
 _KERAS_ITERATORS = 2  # that Keras 3.15 makes in each epoch; each makes Dataset.shuffle go on to its next order
 
 
@@ -90,7 +92,8 @@ def load_split(examples: ExampleSet, split: str, shape: tuple[int, int, int], mo
     labels = np.empty(expected, np.int64)
     count = 0
     try:
-        for batch in tf.data.TFRecordDataset(paths).batch(_AT_ONCE).map(_make_parser(shape)).as_numpy_iterator():
+        batches = tf.data.TFRecordDataset(paths).batch(_AT_ONCE).map(_make_parser(shape))
+        for batch in without_tuning(batches).as_numpy_iterator():
             begin, count = count, count + len(batch[LABEL])
             if not np.isfinite(batch[IMAGE]).all():
                 raise UserError(f"{place}: an image has a value that is no number; {advice}.")
@@ -168,7 +171,7 @@ class Feed:
             batches = _parse(records, split, one_hot).apply(tf.data.experimental.assert_cardinality(steps))
         else:
             batches = _gather(tf.data.Dataset.range(steps), split, one_hot, self._list_batch)
-        self.batches = batches.prefetch(tf.data.AUTOTUNE)
+        self.batches = _read_ahead(batches)
 
     def begin_epoch(self, epoch: int) -> None:
         """Prepares the order of an epoch, the first of which is 0; none may come before one that was prepared."""
@@ -207,11 +210,12 @@ class Feed:
 def make_batches(split: Split, *, one_hot: int) -> tf.data.Dataset:
     """The batches of val, in the order of its shards; the arguments are those of Feed."""
     if split.images is None:
-        return _parse(tf.data.TFRecordDataset(split.paths).batch(_AT_ONCE), split, one_hot).prefetch(1)
+        return _read_ahead(_parse(tf.data.TFRecordDataset(split.paths).batch(_AT_ONCE), split, one_hot))
     steps = tf.data.Dataset.range(math.ceil(split.size / _AT_ONCE))
-    return _gather(
+    batches = _gather(
         steps, split, one_hot, lambda step: np.arange(step * _AT_ONCE, min((step + 1) * _AT_ONCE, split.size))
-    ).prefetch(1)
+    )
+    return _read_ahead(batches)
 
 
 def _parse(records: tf.data.Dataset, split: Split, one_hot: int) -> tf.data.Dataset:
@@ -240,6 +244,10 @@ def _gather(
         return images, _encode(tf.ensure_shape(labels, (None,)), one_hot)
 
     return steps.map(gather)
+
+
+def _read_ahead(batches: tf.data.Dataset) -> tf.data.Dataset:
+    return without_tuning(batches.prefetch(_AHEAD))
 
 
 def _encode(labels: tf.Tensor, one_hot: int) -> tf.Tensor:

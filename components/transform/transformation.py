@@ -25,6 +25,7 @@ from components.shared.beam import (
     open_local_target,
     take,
 )
+from components.shared.datasets import without_tuning
 from components.shared.errors import UserError, shorten
 from components.shared.files import new_directory
 from components.shared.fixed_models import GUIDE, FixedModel, call_model, load_model
@@ -174,7 +175,7 @@ def _apply_to_shard(
     with open_local_copy(f"{examples}/{name}") as source, open_local_target(f"{work}/{name}") as target:
         batches = tf.data.TFRecordDataset(str(source)).batch(batch_size).map(apply_graph, tf.data.AUTOTUNE)
         with tf.io.TFRecordWriter(str(target)) as writer:
-            for batch in batches.as_numpy_iterator():
+            for batch in without_tuning(batches).as_numpy_iterator():
                 for record in encoder.encode(_to_record_batch(batch)):
                     # The encoder writes the features of an example in a random order.
                     writer.write(tf.train.Example.FromString(record).SerializeToString(deterministic=True))
