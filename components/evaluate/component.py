@@ -34,7 +34,8 @@ def evaluate(
         gallery_size: The most images that a gallery of the report shows.
         beam_options: Options of Apache Beam, each as --name=value.
         evaluation: A folder with evaluation.json: every figure, the data version and the settings of the training.
-        predictions: A CSV file with a row per image; in each split those with the highest loss come first.
+        predictions: A row per image, as CSV; as Parquet with more than five million cells. In each split those with the
+            highest loss come first.
         metrics: The figures of val and test; with several seeds also the mean, least and highest accuracy. The metadata
             holds the data version.
         val_confusion_matrix: The images of val by given label (rows) and prediction (columns); empty if there are more

@@ -67,7 +67,7 @@ def evaluate_model(
     model_uri: str = "",
     examples_uri: str = "",
 ) -> Evaluation:
-    """Writes `evaluation.json`, the predictions as CSV (a row per image, worst first) and the report.
+    """Writes `evaluation.json`, the predictions (a row per image, worst first) and the report.
 
     The train split is predicted as well, for its rows and its gallery: a training image with a high loss after training
     is likely mislabelled. Of its metrics there is only the number of its images. The arguments are those of the

@@ -142,7 +142,7 @@ class Run(ABC):
         return read_evaluation(self.locate("evaluation", task))
 
     def predictions(self, task: str = "") -> "pd.DataFrame":
-        """What the model predicts for each image, by file name; needs pandas."""
+        """What the model predicts for each image, by file name; needs pandas, and of very many images pyarrow."""
         return read_predictions(self.locate("predictions", task))
 
     def issues(self) -> list[Issue]:

@@ -1,12 +1,12 @@
-"""What a model predicts for every image: a CSV file, by split, those with the highest loss first.
+"""What a model predicts for every image, by split, those with the highest loss first: CSV, or Parquet for many images.
 
 As a pandas table it has the columns below, and `probability_<class>` for each class. Where the model was trained with
 several seeds, it has `prediction_seed_<seed>` for each model but the first.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from components.shared.errors import UserError, cut, quote, shorten
 from components.shared.files import open_regular
@@ -31,6 +31,9 @@ BYTES = "bytes"
 HEIGHT = "height"
 WIDTH = "width"
 SCALARS = (MEAN_INTENSITY, CONTRAST, INK_FRACTION, ASPECT_RATIO, BYTES, HEIGHT, WIDTH)
+
+MOST_CELLS_AS_CSV = 5_000_000  # which pandas takes some ten seconds to write, and twenty times as long as Parquet
+PARQUET = b"PAR1"  # the first bytes of such a file
 
 _SEED_PREDICTION = "prediction_seed_"
 _TEXTS = (SPLIT, FILENAME, SHA256, LABEL, PREDICTION)
@@ -108,12 +111,17 @@ def list_rows(table: "pd.DataFrame") -> list[PredictedImage]:
 
 
 def write_predictions(table: "pd.DataFrame", path: Path) -> None:
-    """Writes a table, its numbers with six significant digits; no text is a formula for a spreadsheet.
+    """Writes a table: as CSV, its numbers with six significant digits and no text a formula for a spreadsheet.
+
+    With more than MOST_CELLS_AS_CSV cells, it is written as Parquet, as it is.
 
     Args:
         table: Predictions, as described above.
-        path: The CSV file.
+        path: The file.
     """
+    if table.size > MOST_CELLS_AS_CSV:
+        table.to_parquet(path, index=False)
+        return
     texts = dict.fromkeys([*_TEXTS, *list_predictions(table)])
     quoted = table.assign(**{name: table[name].map(quote_formula) for name in texts})
     quoted.to_csv(path, index=False, float_format="%.6g")
@@ -123,7 +131,7 @@ def read_predictions(path: str | Path, classes: Collection[str] | None = None) -
     """Reads predictions, without the probabilities of the classes.
 
     Args:
-        path: The CSV file.
+        path: The file, CSV or Parquet.
         classes: The names that labels and predictions may have; None does not check them.
 
     Returns:
@@ -152,17 +160,10 @@ def _read_table(path: str | Path) -> "pd.DataFrame":
     import numpy as np
     import pandas as pd  # here, since the tools have neither
 
-    kinds: dict[str, type] = {**dict.fromkeys(_TEXTS, str), **dict.fromkeys(_NUMBERS, float)}
     try:
-        # A class may be called NA or 1. All columns are read, so that a row with too few or too many cells is noticed.
         with open_regular(path) as file:
-            header = pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
-            for name in header[header.duplicated()]:  # which pandas would rename
-                raise ValueError(f"the column {quote(name)} twice")
-            kinds |= {name: str for name in header if name.startswith(_SEED_PREDICTION)}
-            file.seek(0)
-            table = pd.read_csv(file, dtype=kinds, keep_default_na=False, low_memory=False)
-        if missing := [name for name in kinds if name not in table]:
+            table = _read_parquet(file) if file.peek(len(PARQUET)).startswith(PARQUET) else _read_csv(file)
+        if missing := [name for name in (*_TEXTS, *_NUMBERS) if name not in table]:
             raise ValueError(f"no column {', '.join(missing)}")
         if table.empty:
             raise ValueError("no rows")
@@ -175,5 +176,53 @@ def _read_table(path: str | Path) -> "pd.DataFrame":
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or cut(shorten(error))
         raise UserError(f"{path}: cannot be read as predictions ({reason}); {_ADVICE}.") from None
-    texts = [name for name, kind in kinds.items() if kind is str]
-    return table[list(kinds)].assign(**{name: table[name].map(unquote_formula) for name in texts})
+    return table[[*_choose_texts(list(table)), *_NUMBERS]]
+
+
+def _choose_texts(header: Sequence[str]) -> list[str]:
+    """Those of the columns that hold texts.
+
+    Raises:
+        ValueError: A column stands twice.
+    """
+    for name in header:
+        if header.count(name) > 1:
+            raise ValueError(f"the column {quote(name)} twice")
+    return [name for name in header if name in _TEXTS or name.startswith(_SEED_PREDICTION)]
+
+
+def _read_csv(file: IO[bytes]) -> "pd.DataFrame":
+    """All columns, so that a row with too few or too many cells is noticed.
+
+    Raises:
+        ValueError: It is no such table.
+    """
+    import pandas as pd
+
+    texts = _choose_texts(list(pd.read_csv(file, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]))
+    kinds: dict[str, type] = {**dict.fromkeys(texts, str), **dict.fromkeys(_NUMBERS, float)}
+    file.seek(0)
+    # A class may be called NA or 1.
+    table = pd.read_csv(file, dtype=kinds, keep_default_na=False, low_memory=False)
+    return table.assign(**{name: table[name].map(unquote_formula) for name in texts})
+
+
+def _read_parquet(file: IO[bytes]) -> "pd.DataFrame":
+    """The columns of texts and numbers, as far as they are there.
+
+    Raises:
+        ValueError: It is no such table.
+        OSError: It is damaged.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        content = parquet.ParquetFile(file)
+        header = content.schema_arrow.names
+        kinds = {**dict.fromkeys(_NUMBERS, pa.float64()), **dict.fromkeys(_choose_texts(header), pa.string())}
+        wanted = [name for name in header if name in kinds]
+        rows = content.read(wanted).cast(pa.schema([(name, kinds[name]) for name in wanted]))
+    except pa.ArrowException as error:
+        raise ValueError(error) from None
+    return rows.to_pandas(ignore_metadata=True)

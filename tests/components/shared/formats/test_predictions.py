@@ -2,10 +2,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from components.shared.errors import UserError
 from components.shared.formats import predictions as columns
@@ -47,10 +50,12 @@ def tables(draw: st.DrawFn) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(**{name_probability(name): 0.25 for name in CLASSES})
 
 
-@given(tables())
+@pytest.mark.parametrize("most_cells", [columns.MOST_CELLS_AS_CSV, 0])
+@given(table=tables())
 @settings(deadline=None)
-def test_what_is_written_is_read_by_file_name_with_six_digits(table: pd.DataFrame) -> None:
-    with TemporaryDirectory() as folder:
+def test_what_is_written_is_read_by_file_name_with_six_digits(most_cells: int, table: pd.DataFrame) -> None:
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "MOST_CELLS_AS_CSV", most_cells)
         path = Path(folder) / "predictions"
         write_predictions(table, path)
         found = read_predictions(str(path), CLASSES)
@@ -61,6 +66,21 @@ def test_what_is_written_is_read_by_file_name_with_six_digits(table: pd.DataFram
     for name in NUMBERS:
         assert found[name].dtype == float
         assert found[name].tolist() == pytest.approx(expected[name].tolist(), rel=1e-5)
+
+
+def test_many_rows_are_parquet_with_the_probabilities_and_read_without(tmp_path: Path) -> None:
+    rows = 400_000
+    table = pd.concat([pd.DataFrame([make_prediction(label="=1+1")])] * rows, ignore_index=True)
+    table[columns.FILENAME] = [f"val/i/{number}.png" for number in range(rows)]
+    table[columns.LOSS] = 1 / 3
+    table = table.assign(prediction_seed_2="i", probability_i=np.float32(0.1))
+    path = tmp_path / "predictions"
+    write_predictions(table, path)
+    found = read_predictions(path, CLASSES)
+    assert "probability_i" not in found
+    expected = table.drop(columns="probability_i").sort_values(columns.FILENAME, ignore_index=True)
+    pd.testing.assert_frame_equal(found[list(expected)], expected, check_dtype=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(path), table)
 
 
 def test_no_class_is_a_formula_for_a_spreadsheet(tmp_path: Path) -> None:
@@ -138,6 +158,63 @@ def test_cell_without_a_number_is_refused(tmp_path: Path, column: str, cell: str
 def test_cell_that_names_something_unknown_is_refused(tmp_path: Path, column: str, cell: str, sentence: str) -> None:
     rows = [make_prediction(), make_prediction(**{columns.FILENAME: "val/i/1.png", column: cell})]
     assert sentence in refuse(write(tmp_path / "predictions", *rows))
+
+
+def write_parquet(path: Path, **cells: Any) -> Path:
+    rows = [make_prediction(), make_prediction(filename="val/i/1.png")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "MOST_CELLS_AS_CSV", 0)
+        write_predictions(pd.DataFrame(rows).assign(**cells), path)
+    return path
+
+
+@pytest.mark.parametrize("column", [*TEXTS, *NUMBERS])
+def test_missing_column_of_a_parquet_file_is_named(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "predictions"
+    pd.DataFrame([make_prediction()]).drop(columns=column).to_parquet(path, index=False)
+    assert f"cannot be read as predictions (no column {column}); give" in refuse(path)
+
+
+@pytest.mark.parametrize("column", NUMBERS)
+@pytest.mark.parametrize("cell", ["high", None, float("nan"), float("inf"), [1.0]])
+def test_cell_of_a_parquet_file_without_a_number_is_refused(tmp_path: Path, column: str, cell: Any) -> None:
+    refuse(write_parquet(tmp_path / "predictions", **{column: [cell, cell]}))
+
+
+def test_missing_text_of_a_parquet_file_is_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "predictions", label=["i", None])
+    assert "a cell of val/i/1.png is missing or is not a number" in refuse(path)
+
+
+def test_parquet_file_with_a_column_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predictions"
+    rows = pa.Table.from_pandas(pd.DataFrame([make_prediction()]), preserve_index=False)
+    parquet.write_table(rows.append_column("label", [["v"]]), path)
+    assert "cannot be read as predictions (the column 'label' twice); give" in refuse(path)
+
+
+def test_torn_parquet_file_is_refused(tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "predictions")
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        refuse(path)
+
+
+@given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255))
+@settings(deadline=None)
+def test_damaged_parquet_file_is_read_or_refused(position: float, value: int) -> None:
+    with TemporaryDirectory() as folder:
+        path = write_parquet(Path(folder) / "predictions")
+        content = bytearray(path.read_bytes())
+        content[int(position * len(content))] = value
+        path.write_bytes(content)
+        try:
+            table = read_predictions(path, CLASSES)
+        except UserError as error:
+            assert str(error).startswith(str(path))  # noqa: PT017
+        else:
+            assert len(table) == 2
 
 
 @pytest.mark.parametrize("number", [0, 1])
