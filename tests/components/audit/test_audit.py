@@ -30,7 +30,7 @@ from components.shared.errors import UserError
 from components.shared.formats.examples import AUGMENTED, CopyOrder, ExampleSet, ExamplesManifest, open_examples
 from components.shared.formats.issues import Issue, read_issues
 from components.shared.formats.manifest import write_manifest
-from tests.conftest import BEAM, PROCESSES, ROOT, contents, ingest_folder
+from tests.conftest import BEAM, ROOT, contents, ingest_folder
 from tests.pages import Page
 from tests.rows import make_augmented, make_issue
 from tests.shards import edit_record, set_text
@@ -518,9 +518,10 @@ def test_a_killed_audit_continues_in_the_next_run(
     assert not list_kept_folds(tmp_path)
 
 
-def test_workers_elsewhere_read_the_same(faulty: Path, brief: dict[str, bytes | None], tmp_path: Path):
-    options = [*PROCESSES, f"--temp_location={tmp_path / 'shared'}"]
-    assert contents(run_audit(faulty, BRIEF, tmp_path / "audit", beam_options=options)) == brief
+def test_workers_elsewhere_read_the_same(
+    elsewhere: list[str], faulty: Path, brief: dict[str, bytes | None], tmp_path: Path
+):
+    assert contents(run_audit(faulty, BRIEF, tmp_path / "audit", beam_options=elsewhere)) == brief
     assert contents(tmp_path / "shared") == {}, "what the workers left is removed"
 
 

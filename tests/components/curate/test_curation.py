@@ -32,7 +32,7 @@ from components.shared.formats.label_studio import make_choice
 from components.shared.formats.manifest import FILE as MANIFEST
 from components.shared.formats.manifest import CuratedImage, read_manifest, write_manifest
 from components.shared.formats.predictions import describe_image, write_predictions
-from tests.conftest import BEAM, CLASSES, PROCESSES, Folders, contents, copy_folders
+from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders
 from tests.fakes.gcs import Gcs
 from tests.pages import Page
 from tests.rows import make_augmented, make_issue, make_prediction
@@ -220,9 +220,10 @@ def curated(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Curated
     return curate(inputs, tmp_path_factory.mktemp("curated"))
 
 
-def test_workers_elsewhere_write_the_same_version(inputs: Inputs, curated: Curated, tmp_path: Path) -> None:
-    options = [*PROCESSES, f"--temp_location={tmp_path / 'shared'}"]
-    again = curate(inputs, tmp_path / "curated", beam_options=options)
+def test_workers_elsewhere_write_the_same_version(
+    elsewhere: list[str], inputs: Inputs, curated: Curated, tmp_path: Path
+) -> None:
+    again = curate(inputs, tmp_path / "curated", beam_options=elsewhere)
     assert again.counts == curated.counts
     assert contents(again.folder / "data") == contents(curated.folder / "data")
     assert contents(tmp_path / "shared") == {}, "what the workers left is removed"

@@ -23,7 +23,7 @@ from components.shared.formats.examples import ImageExample, open_examples
 from components.shared.metrics import SLICES, bound_share, slice_accuracy
 from components.shared.thumbnails import draw_thumbnail
 from pipelines.output.results import keep_results
-from tests.conftest import BEAM, CLASSES, PROCESSES, Folders, contents, copy_folders, outputs_in
+from tests.conftest import BEAM, CLASSES, Folders, contents, copy_folders, outputs_in
 from tests.pages import Page
 from tests.shards import edit_record, set_text
 
@@ -84,14 +84,15 @@ def images(raw: Path) -> dict[str, ImageExample]:
 # --- predictions -------------------------------------------------------------------------------
 
 
-def test_workers_elsewhere_predict_the_same(trained: Path, raw: Path, evaluated: Evaluated, tmp_path: Path) -> None:
+def test_workers_elsewhere_predict_the_same(
+    elsewhere: list[str], trained: Path, raw: Path, evaluated: Evaluated, tmp_path: Path
+) -> None:
     """They read the inputs by their URIs, which here are copies, and share nothing else but the temp_location."""
     uris = {
         "model_uri": str(shutil.copytree(trained / "model", tmp_path / "elsewhere/model")),
         "examples_uri": str(shutil.copytree(raw, tmp_path / "elsewhere/examples")),
     }
-    options = [*PROCESSES, f"--temp_location={tmp_path / 'shared'}"]
-    again = evaluate(trained / "model", raw, tmp_path / "out", beam_options=options, **uris)
+    again = evaluate(trained / "model", raw, tmp_path / "out", beam_options=elsewhere, **uris)
     assert contents(again.folder / "evaluation") == contents(evaluated.folder / "evaluation")
     assert (again.folder / "predictions").read_bytes() == (evaluated.folder / "predictions").read_bytes()
     assert contents(tmp_path / "shared") == {}, "what the workers left is removed"

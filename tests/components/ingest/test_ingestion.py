@@ -28,7 +28,7 @@ from components.ingest.shards import count_shards
 from components.shared.errors import UserError
 from components.shared.formats.examples import SPLITS, ExamplesManifest, ImageExample, open_examples, parse_example
 from components.shared.formats.manifest import write_manifest
-from tests.conftest import BEAM, CLASSES, IMAGES, PROCESSES, ROOT, Folders, contents, ends_soon, run_killed
+from tests.conftest import BEAM, CLASSES, IMAGES, ROOT, Folders, contents, ends_soon, run_killed
 from tests.rows import make_augmented
 
 MAX_PIXELS = 1_000_000
@@ -164,14 +164,15 @@ def test_bytes_do_not_depend_on_the_runner(options: list[str], tiny: Folders, pl
     assert contents(tmp_path / "again") == contents(plain)
 
 
-@pytest.mark.parametrize("options", [BEAM, PROCESSES], ids=["one process", "processes"])
-def test_workers_may_write_below_a_temporary_location(
-    options: list[str], tiny: Folders, plain: Path, tmp_path: Path
-) -> None:
-    shared = tmp_path / "shared"
-    ingest(tiny, tmp_path / "outputs" / "again", beam_options=[*options, f"--temp_location={shared}"])
+def test_workers_elsewhere_write_the_same(elsewhere: list[str], tiny: Folders, plain: Path, tmp_path: Path) -> None:
+    ingest(tiny, tmp_path / "outputs" / "again", beam_options=elsewhere)
     assert contents(tmp_path / "outputs" / "again") == contents(plain)
-    assert contents(shared) == {}, "what the workers left is removed"
+    assert contents(tmp_path / "shared") == {}, "what the workers left is removed"
+
+
+def test_temporary_location_may_be_given_without_workers_elsewhere(tiny: Folders, plain: Path, tmp_path: Path) -> None:
+    ingest(tiny, tmp_path / "again", beam_options=[*BEAM, f"--temp_location={tmp_path / 'shared'}"])
+    assert contents(tmp_path / "again") == contents(plain)
 
 
 @pytest.mark.parametrize("shards", [1, 3, 1000])

@@ -17,7 +17,7 @@ from components.shared.formats.examples import SPLITS, ExamplesManifest, open_ex
 from components.transform.transformation import transform_examples
 from models.preprocessing import IMAGE, LABEL
 from models.resnet import SIZE
-from tests.conftest import BEAM, PROCESSES, contents, ends_soon, outputs_in, run_killed
+from tests.conftest import BEAM, contents, ends_soon, outputs_in, run_killed
 from tests.shards import edit_record, set_text
 
 
@@ -83,14 +83,14 @@ def test_bytes_do_not_depend_on_the_run_or_the_batches(
     assert contents(tmp_path / "examples") == contents(transformed / "examples")
 
 
-def test_workers_need_no_disk_of_the_stage(examples: Path, validated: Path, transformed: Path, tmp_path: Path) -> None:
-    """With a temporary location they read the examples by their URI, and write below that location."""
-    shared, outputs = tmp_path / "shared", tmp_path / "outputs"
-    options = [*PROCESSES, f"--temp_location={shared}"]
-    transform(examples, validated / "schema", outputs, options=options, uri=str(examples))
+def test_workers_elsewhere_write_the_same(
+    elsewhere: list[str], examples: Path, validated: Path, transformed: Path, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    transform(examples, validated / "schema", outputs, options=elsewhere, uri=str(examples))
     assert contents(outputs / "examples") == contents(transformed / "examples")
     assert contents(outputs / "graph").keys() == contents(transformed / "graph").keys()
-    assert contents(shared) == {}, "what the workers left is removed"
+    assert contents(tmp_path / "shared") == {}, "what the workers left is removed"
 
 
 def test_workers_elsewhere_read_the_examples_by_their_uri(examples: Path, validated: Path, tmp_path: Path) -> None:
