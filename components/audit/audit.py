@@ -1,7 +1,6 @@
 """Which images of train and val a person should look at first, and why: issues.csv, the page to decide, a report."""
 
 import shutil
-import tempfile
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from components.audit.state import NO_INK, measure_state
 from components.shared.beam import make_work_folder
 from components.shared.duplicates import MOST_NEAR, check_content, find_duplicates
 from components.shared.errors import UserError, cut
-from components.shared.files import new_file, scratch_folder
+from components.shared.files import find_cache_folder, new_file, scratch_folder
 from components.shared.formats.examples import ExamplesManifest, ImageExample, open_examples
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.guideline import list_unexplained, read_guideline
@@ -245,14 +244,8 @@ def check_sizes(review_size: int, gallery_size: int) -> None:
 
 
 def _choose_work_folder(manifest: ExamplesManifest, settings: AuditSettings) -> Path:
-    """Returns a folder in the user's cache: the same for the same images, wherever they are, settings and code.
-
-    Without a home, it is a temporary folder.
-    """
+    """A folder in the user's cache: the same for the same images, wherever they are, settings and code."""
     components = Path(__file__).parents[1]
     code = [path.read_bytes() for name in ("audit", "shared") for path in sorted((components / name).rglob("*.py"))]
     images = replace(manifest, data_uri="", test_data_uri="")
-    try:
-        return Path.home() / ".cache/audit" / str(joblib.hash([asdict(images), settings, code]))
-    except RuntimeError:  # a user without a name or home, as in some clusters
-        return Path(tempfile.mkdtemp())
+    return find_cache_folder("audit") / str(joblib.hash([asdict(images), settings, code]))

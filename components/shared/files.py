@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,19 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     paths = os.fsencode(one.absolute()), os.fsencode(other.absolute())
     return bool(library.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE) == 0)
+
+
+def find_cache_folder(stage: str) -> Path:
+    """The folder in the user's cache for what a stage keeps until it has ended well; made if it is missing.
+
+    It is a temporary folder for a user without a home, or with one that cannot be written to, as in some clusters.
+    """
+    try:
+        folder = Path.home() / ".cache" / stage
+        folder.mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError):
+        return Path(tempfile.mkdtemp())
+    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp())
 
 
 @contextlib.contextmanager

@@ -58,6 +58,7 @@ def train(
         SystemExit: A setting or an input is wrong; the message says what to do.
     """
     from components.shared.cloud_storage import is_address
+    from components.shared.files import find_cache_folder
     from components.shared.seeds import summarize_seeds
     from components.train.settings import TrainingSettings
     from components.train.summary import write_training_summary
@@ -81,6 +82,7 @@ def train(
         history_output=history.path,
         event_files_output=event_files.path,
         report_output=report.path,
+        progress_folder=find_cache_folder("train"),
         progress_uri=model.uri.rpartition("/")[0] if is_address(model.uri) else "",
     )
     model.metadata.update(training["settings"], data_version=training["data_version"], framework="tensorflow")

@@ -1,15 +1,17 @@
 """The progress of a training, kept so that one that was interrupted goes on after its last epoch.
 
-It is one file per seed beside the outputs, whose name says what the training depends on, and where the outputs go to
-Cloud Storage, an object with the same name beside them: a pod that is tried again has an empty disk. A training that
-ends well deletes both.
+It is one file per seed in the user's cache, whose name says what the training depends on: the same training goes on
+there, whichever run it belongs to. Where the outputs go to Cloud Storage, an object beside them has the same name: a
+pod that is tried again has an empty disk. A training that ends well deletes both.
 """
 
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import tarfile
+import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,11 +26,10 @@ from numpy.typing import NDArray
 
 from components.shared import cloud_storage
 from components.shared.errors import UserError
-from components.shared.files import TEMPORARY, new_file
 from components.shared.formats.training import Epoch
 
 ROOT = Path(__file__).parents[2]
-CODE = ("components/train", "models")  # folders whose modules decide what comes of a training
+CODE = ("components/train", "components/shared", "models")  # folders whose modules decide what comes of a training
 LIBRARIES = ("tensorflow", "keras", "numpy")
 
 # Images that a training sees between two times that its progress is kept: some ten seconds' work of a CPU, of which
@@ -36,8 +37,8 @@ LIBRARIES = ("tensorflow", "keras", "numpy")
 IMAGES_BETWEEN = 20_000
 COPY_PAUSE = 60.0  # seconds between two copies to Cloud Storage
 PATIENCE = 20.0  # seconds until Cloud Storage must have taken or given something
+OLD = 30 * 24 * 3600.0  # seconds after which progress is no longer kept
 
-_NAME = "progress"
 _KERAS, _COURSE, _BEST, _GENERATORS = "keras", "course.json", "best.npz", "generators.npz"  # in the file
 
 
@@ -57,7 +58,7 @@ def name_progress(dependencies: dict[str, object]) -> str:
         dependencies: All that decides what comes of it, but for code, libraries and devices, as JSON takes it.
 
     Returns:
-        A name that stands for them, and that files.py knows as one of a temporary file.
+        A name that stands for them.
     """
     code = {
         str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -67,17 +68,17 @@ def name_progress(dependencies: dict[str, object]) -> str:
     libraries = {name: version(name) for name in LIBRARIES}
     devices = [device.device_type for device in tf.config.list_physical_devices()]
     text = json.dumps([dependencies, code, libraries, devices], sort_keys=True)
-    return f".partial.{hashlib.sha256(text.encode()).hexdigest()[:16]}.{_NAME}"
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.progress"
 
 
 class ProgressStore:
     """The files of progress of the trainings of a step, here and in Cloud Storage."""
 
     def __init__(self, folder: Path, uri: str, names: Collection[str]) -> None:
-        """Removes the files of other trainings, which nothing goes on from any more.
+        """Removes files that are so old that nobody will go on from them.
 
         Args:
-            folder: Where the files are.
+            folder: Where the files are; trainings that run at the same time may share it.
             uri: The address of the folder for the copies, gs://...; empty for none.
             names: Those of the trainings of this step (see name_progress).
         """
@@ -87,20 +88,21 @@ class ProgressStore:
         self._copied: set[str] = set()
         self._copied_at = time.monotonic()
         self._has_warned = False
-        for path in folder.glob(f".partial.*.{_NAME}"):
-            if path.name not in names and (matched := TEMPORARY.fullmatch(path.name)) and matched[1] == _NAME:
-                path.unlink()
+        for path in folder.glob("*.progress"):
+            with contextlib.suppress(FileNotFoundError):  # another training may have removed it
+                if time.time() - path.stat().st_mtime > OLD:
+                    path.unlink()
 
     def restore(self, name: str, target: Path) -> bool:
         """Unpacks the file of a training into a folder, and says whether there was one."""
         path = self._folder / name
         if self._uri and not path.exists():
             self._fetch(name)
-        if not path.exists():
-            return False
         try:
             with tarfile.open(path) as archive:
                 archive.extractall(target, filter="data")
+        except FileNotFoundError:
+            return False
         except (tarfile.TarError, EOFError):
             print(f"train: {path}: is damaged, so the training starts from the beginning.", flush=True)
             shutil.rmtree(target)
@@ -110,8 +112,15 @@ class ProgressStore:
 
     def keep(self, name: str, folder: Path, *, is_last: bool) -> None:
         """Makes the content of a folder the file of a training; copies it, at the end or if the last copy is old."""
-        with new_file(self._folder / name) as path, tarfile.open(path, "w") as archive:
-            archive.add(folder, arcname=".")
+        try:
+            with tempfile.TemporaryDirectory(dir=self._folder) as own:  # the same training may run twice
+                written = Path(own, name)
+                with tarfile.open(written, "w") as archive:
+                    archive.add(folder, arcname=".")
+                os.replace(written, self._folder / name)
+        except OSError as error:
+            self._warn(f"in {self._folder} ({error.strerror}).")
+            return
         if self._uri and (is_last or time.monotonic() - self._copied_at >= COPY_PAUSE):
             self._copy(name)
             self._copied_at = time.monotonic()
@@ -142,19 +151,19 @@ class ProgressStore:
         except cloud_storage.MissingError:
             pass
         except UserError as error:
-            self._warn(error)
+            self._warn(f"in Cloud Storage: {error}")
 
     def _copy(self, name: str) -> None:
         try:
             cloud_storage.upload(self._folder / name, f"{self._uri}/{name}", timeout=PATIENCE)
             self._copied.add(name)
         except UserError as error:
-            self._warn(error)
+            self._warn(f"in Cloud Storage: {error}")
 
-    def _warn(self, error: UserError) -> None:
-        """Says once that something is wrong with the copies: the training itself needs none."""
+    def _warn(self, reason: str) -> None:
+        """Says once that progress cannot be kept: the training itself needs none."""
         if not self._has_warned:
-            print(f"train: no progress is kept in Cloud Storage: {error} The training goes on without it.", flush=True)
+            print(f"train: no progress is kept {reason} The training goes on without it.", flush=True)
         self._has_warned = True
 
 

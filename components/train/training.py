@@ -4,7 +4,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -58,12 +58,14 @@ def train_model(
     history_output: str,
     event_files_output: str,
     report_output: str,
+    progress_folder: Path | None = None,
     progress_uri: str = "",
 ) -> Training:
     """Trains the model and keeps the weights of the best epoch (see rank_epoch); the same for each further seed.
 
     A training that was interrupted goes on after its last epoch, if it is started with the same arguments (see
-    progress.py); `progress_uri` is the folder in Cloud Storage for copies of its progress, empty for none.
+    progress.py); `progress_folder` is where its progress is kept, by default beside the outputs, and `progress_uri` the
+    folder in Cloud Storage for copies of it, empty for none.
 
     Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and as event files, and the
     curves as HTML. A model of a further seed is the one that a training with that seed alone makes. The arguments are
@@ -99,13 +101,13 @@ def train_model(
         seed: name_progress(
             {
                 "settings": described | {"seed": seed},
-                "examples": asdict(examples.manifest),
+                "examples": asdict(replace(examples.manifest, data_uri="", test_data_uri="")),
                 "is_streamed": train.held_as == SHARDS,
             }
         )
         for seed in range(settings.seed, settings.seed + seeds)
     }
-    store = ProgressStore(Path(model_output).parent, progress_uri, progress_names.values())
+    store = ProgressStore(progress_folder or Path(model_output).parent, progress_uri, progress_names.values())
 
     def train_with(seed: int, event_files: Path, report_epoch: Callable[[Epoch], None]) -> TrainedModel:
         model = _build_with_seed(seed, lambda: build_checked(fixed, name, len(classes)))

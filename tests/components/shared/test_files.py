@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from components.shared.errors import UserError
-from components.shared.files import new_directory, new_file, remove_temporary
+from components.shared.files import find_cache_folder, new_directory, new_file, remove_temporary
 from tests.conftest import contents, run_python
 
 KINDS = {"file": new_file, "directory": new_directory}
 KILLED = """
 import os, signal, sys
-from components.shared.files import new_directory, new_file
+from components.shared.files import find_cache_folder, new_directory, new_file
 kind, target, kill = sys.argv[1:]
 with {"file": new_file, "directory": new_directory}[kind](target) as path:
     inner = path if kind == "file" else path / "inner"
@@ -134,3 +134,25 @@ def test_killed_writer_shows_nothing_and_runs_again(kind: str, tmp_path: Path) -
     assert again.returncode == 0, again.stderr
     assert inner(kind, target).read_text() == "first half, second half"
     assert os.listdir(tmp_path) == ["target"]
+
+
+def test_cache_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_cache_folder("train") == tmp_path / ".cache/train"
+    assert (tmp_path / ".cache/train").is_dir()
+
+
+@pytest.mark.parametrize("home", [None, "file"])
+def test_cache_folder_without_a_home_is_temporary(
+    home: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    if home is None:
+        monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    else:
+        monkeypatch.setenv("HOME", str(tmp_path / home))
+    folder = find_cache_folder("train")
+    assert folder.parent == tmp_path / "temporary"
+    assert folder.is_dir()

@@ -1,5 +1,8 @@
+import json
 import os
 import re
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ SETTINGS = TrainingSettings(
 )
 # The progress of every epoch is kept and copied, however short it is. The model has a layer Dropout.
 TRAIN = """
+from pathlib import Path
 from components.train import progress
 from components.train.training import train_model
 from tests.components.train.test_progress import SETTINGS, use_dropout
@@ -38,10 +42,11 @@ train_model(
     settings=SETTINGS,
     seeds=int(seeds),
     **{f"{name}_output": f"{folder}/{name}" for name in ("model", "history", "event_files", "report")},
+    progress_folder=Path(folder, "progress"),
     progress_uri=uri,
 )
 """
-PROGRESS = re.compile(r"\.partial\.[0-9a-f]{16}\.progress")
+PROGRESS = "[0-9a-f]{32}[.]progress"
 
 
 def use_dropout(replace: Callable[[Any, str, Any], None] = setattr) -> None:
@@ -56,11 +61,16 @@ def use_dropout(replace: Callable[[Any, str, Any], None] = setattr) -> None:
     replace(training, "build_checked", build_with_dropout)
 
 
+def make_progress_folder(folder: Path) -> Path:
+    (folder / "progress").mkdir(parents=True, exist_ok=True)
+    return folder / "progress"
+
+
 def train(transformed: Path, folder: Path, *, uri: str = "", **changed: Any) -> Path:
     train_model(
         str(transformed / "examples"),
         str(transformed / "graph"),
-        **{"settings": SETTINGS, "progress_uri": uri} | changed,
+        **{"settings": SETTINGS, "progress_folder": make_progress_folder(folder), "progress_uri": uri} | changed,
         **outputs_in(folder, "model", "history", "event_files", "report"),
     )
     return folder
@@ -110,11 +120,12 @@ def check_same(actual: Path, expected: Path, *, models: tuple[str, ...]) -> None
         assert (actual / model / "training.json").read_bytes() == (expected / model / "training.json").read_bytes()
     assert (actual / "history").read_bytes() == (expected / "history").read_bytes()
     assert read_events(actual / "event_files") == read_events(expected / "event_files")
-    assert sorted(os.listdir(actual)) == ["event_files", "history", "model", "report"]
+    assert sorted(os.listdir(actual)) == ["event_files", "history", "model", "progress", "report"]
+    assert list_progress(actual) == []
 
 
 def list_progress(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if PROGRESS.fullmatch(path.name)]
+    return [path.name for path in (folder / "progress").iterdir() if re.fullmatch(PROGRESS, path.name)]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +140,7 @@ def test_a_killed_training_goes_on_and_ends_as_one_that_was_not(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    make_progress_folder(tmp_path)
     run_killed(TRAIN, when, transformed, tmp_path, "", "2")
     assert len(list_progress(tmp_path)) == files
     train(transformed, tmp_path, seeds=2)
@@ -145,6 +157,7 @@ def test_a_pod_with_an_empty_disk_goes_on_from_the_bucket(
     transformed: Path, uninterrupted: Path, gcs: Gcs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     place = "root/pipeline/run/train/attempt"
+    make_progress_folder(tmp_path / "first")
     run_killed(TRAIN, "seed 2, epoch 2/4", transformed, tmp_path / "first", f"{gcs.uri}/{place}", "2")
     kept = [blob.name for blob in gcs.client.list_blobs(gcs.bucket.name)]
     assert sorted(kept) == sorted(f"{place}/{name}" for name in list_progress(tmp_path / "first"))
@@ -164,7 +177,7 @@ def test_a_bucket_that_cannot_be_used_costs_the_copies_alone(
     said = capsys.readouterr().out
     sentence = (
         "train: no progress is kept in Cloud Storage: gs://no-such-bucket/root/"
-        r"\.partial\.[0-9a-f]{16}\.progress: not found in Cloud Storage; check the address\. "
+        rf"{PROGRESS}: not found in Cloud Storage; check the address\. "
         r"The training goes on without it\.\n"
     )
     assert len(re.findall(sentence, said)) == 1
@@ -172,26 +185,65 @@ def test_a_bucket_that_cannot_be_used_costs_the_copies_alone(
 
 
 @pytest.mark.parametrize("changed", [{"batch_size": 16}, {"seed": 5}])
-def test_a_training_with_other_settings_begins_anew(
+def test_a_training_with_other_settings_begins_anew_and_leaves_the_progress_of_the_first(
     changed: dict[str, int], transformed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    make_progress_folder(tmp_path)
     run_killed(TRAIN, "epoch 2/4", transformed, tmp_path, "", "1")
+    kept = contents(tmp_path / "progress")
     train(transformed, tmp_path, settings=SETTINGS._replace(**changed))
     said = capsys.readouterr().out
     assert "goes on after" not in said
     assert "epoch 1/4" in said
-    assert list_progress(tmp_path) == []
+    assert contents(tmp_path / "progress") == kept
+
+
+def test_another_run_goes_on_wherever_its_images_and_outputs_are(
+    transformed: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_progress_folder(tmp_path / "first")
+    run_killed(TRAIN, "seed 2, epoch 2/4", transformed, tmp_path / "first", "", "2")
+    copy = shutil.copytree(transformed, tmp_path / "copy")
+    manifest = copy / "examples/examples.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"data_uri": "elsewhere"}))
+    train(copy, tmp_path / "second", seeds=2, progress_folder=tmp_path / "first/progress")
+    assert "train: seed 2, goes on after epoch 1/4\n" in capsys.readouterr().out
+    (tmp_path / "second/progress").rmdir()
+    (tmp_path / "first/progress").rename(tmp_path / "second/progress")
+    check_same(tmp_path / "second", uninterrupted, models=("model", "model/seeds/2"))
+
+
+def test_progress_of_a_month_ago_is_removed(transformed: Path, tmp_path: Path) -> None:
+    folder = make_progress_folder(tmp_path)
+    for name, days in (("old.progress", 31), ("new.progress", 29), ("old.txt", 31)):
+        (folder / name).touch()
+        os.utime(folder / name, 2 * (time.time() - days * 24 * 3600,))
+    train(transformed, tmp_path, settings=SETTINGS._replace(epochs=1))
+    assert sorted(contents(folder)) == ["new.progress", "old.txt"]
+
+
+def test_a_full_disk_costs_the_progress_alone(
+    transformed: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "missing"
+    train(transformed, tmp_path, seeds=2, progress_folder=missing)
+    sentence = (
+        f"train: no progress is kept in {missing} (No such file or directory). The training goes on without it.\n"
+    )
+    assert capsys.readouterr().out.count(sentence) == 1
+    check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
 
 
 def test_a_damaged_file_of_progress_is_said_to_be_and_not_used(
     transformed: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    folder = make_progress_folder(tmp_path)
     run_killed(TRAIN, "seed 1, epoch 3/4", transformed, tmp_path, "", "2")
     (name,) = list_progress(tmp_path)
-    os.truncate(tmp_path / name, 5000)
+    os.truncate(folder / name, 5000)
     train(transformed, tmp_path, seeds=2)
     assert (
-        f"train: {tmp_path / name}: is damaged, so the training starts from the beginning.\n" in capsys.readouterr().out
+        f"train: {folder / name}: is damaged, so the training starts from the beginning.\n" in capsys.readouterr().out
     )
     check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
 
@@ -209,4 +261,4 @@ def test_a_training_that_diverges_leaves_no_progress(
     monkeypatch.setattr("components.train.progress.IMAGES_BETWEEN", 1)
     with pytest.raises(UserError, match=r"^the loss is not a number from epoch 3 on; "):
         train(transformed, tmp_path)
-    assert contents(tmp_path) == {}
+    assert contents(tmp_path) == {"progress": None}
