@@ -35,7 +35,7 @@ CURATIONS: dict[str, dict[str, Any]] = {
     "curated": {"augment_to": 0},
     "augmented": NEVER,
     "all": {},
-    "strict": {"doubt_confidence": 0.5},
+    "strict": {"doubt_confidence": 0.5, "most_dropped": 0.5},
     "moved": {},
 }
 VARIANTS = ("untouched", *CURATIONS)
