@@ -8,7 +8,6 @@ finished is kept in --out: run it again to go on. The table is printed and drawn
 """
 
 import argparse
-import csv
 import hashlib
 import json
 import math
@@ -31,7 +30,9 @@ from components.shared.errors import command_line  # noqa: E402
 from components.shared.files import new_directory  # noqa: E402
 from components.shared.formats.changes import read_changes  # noqa: E402
 from components.shared.formats.examples import open_examples, parse_example  # noqa: E402
+from components.shared.formats.issues import read_issues  # noqa: E402
 from components.shared.formats.manifest import read_manifest  # noqa: E402
+from components.shared.formats.predictions import FILENAME, SHA256, read_predictions  # noqa: E402
 from components.shared.formats.tfrecord import read_records  # noqa: E402
 from pipelines.local.stages_environment import find_python  # noqa: E402
 
@@ -213,12 +214,12 @@ def list_contents(stage: str, outputs: dict[str, str], examples: str) -> Iterato
             names = (parse_example(record).filename for record in read_in_order(examples, examples))
             records = read_in_order(examples, outputs["transformed_examples"])
             yield from zip(names, map(checksum, records), strict=True)
-        case "evaluate" | "audit":
-            with open(
-                outputs["predictions" if stage == "evaluate" else "issues"], encoding="utf-8", newline=""
-            ) as file:
-                for row in csv.DictReader(file):
-                    yield row["filename"], row["sha256"]
+        case "evaluate":
+            table = read_predictions(outputs["predictions"])
+            yield from zip(table[FILENAME], table[SHA256], strict=True)
+        case "audit":
+            for issue in read_issues(outputs["issues"]):
+                yield issue.filename, issue.sha256
         case "curate":
             images = read_manifest(Path(outputs["data"]))
             kept = {image.source_filename: image.sha256 for image in images if image.seed is None}  # no copies
