@@ -218,7 +218,7 @@ def list_contents(stage: str, outputs: dict[str, str], examples: str) -> Iterato
             table = read_predictions(outputs["predictions"])
             yield from zip(table[FILENAME], table[SHA256], strict=True)
         case "audit":
-            for issue in read_issues(outputs["issues"]):
+            for _, issue in read_issues(outputs["issues"]):
                 yield issue.filename, issue.sha256
         case "curate":
             images = read_manifest(Path(outputs["data"]))
