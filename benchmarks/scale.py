@@ -56,7 +56,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "train": {"epochs": 1, "batch_size": 64},
     "evaluate": {"batch_size": 256},
     "audit": {"folds": 2, "repeats": 1, "epochs": 1},
-    "curate": {**NEVER, "max_images": MOST},
+    "curate": {**NEVER, "most_dropped": 1, "max_images": MOST},
 }
 Figures = dict[str, Any]
 

@@ -19,6 +19,8 @@ def train(
     loss: dict,
     seed: int,
     seeds: int,
+    dtype_policy: str,
+    gpus: int,
     memory_share: float,
     model: Output[Model],
     history: Output[Artifact],
@@ -41,6 +43,9 @@ def train(
         loss: A loss of Keras, likewise.
         seed: The same seed, 0 to 4294967196, gives the same model.
         seeds: The number of trainings, with this seed and those above it.
+        dtype_policy: That of Keras for the training: float32, mixed_bfloat16 or mixed_float16. The model that is kept
+            computes with float32.
+        gpus: How many GPUs of the machine share each batch; with 1 there need not be any.
         memory_share: The largest share of the memory that the images of train and val may take. If they take more,
             they are read from the shards in each epoch.
         model: A SavedModel whose signature `serving_default` takes encoded images, with training.json beside it, and in
@@ -75,6 +80,8 @@ def train(
             learning_rate_schedule=learning_rate_schedule,
             optimizer=optimizer,
             loss=loss,
+            dtype_policy=dtype_policy,
+            gpus=gpus,
         ),
         seeds=seeds,
         memory_share=memory_share,

@@ -148,7 +148,7 @@ class Feed:
         batches: A dataset of images, float32 [batch, *shape], and labels, for each epoch after `begin_epoch`.
     """
 
-    def __init__(self, split: Split, *, batch_size: int, seed: int, one_hot: int) -> None:
+    def __init__(self, split: Split, *, batch_size: int, seed: int, one_hot: int, gpus: int = 1) -> None:
         """Prepares the first epoch; the global seed must be set already.
 
         Args:
@@ -156,6 +156,7 @@ class Feed:
             batch_size: How many of them are in a batch.
             seed: Of the orders.
             one_hot: The number of the classes if labels are to be one-hot, else 0.
+            gpus: How many share a batch. The last batch is left out if it has fewer images.
         """
         self._split = split
         self._batch_size = batch_size
@@ -164,10 +165,11 @@ class Feed:
         self._shuffled = tf.data.Dataset.range(split.size).shuffle(split.size, seed=seed)
         self._shuffles = 0
         self._order = np.empty(0, np.int64)
-        steps = math.ceil(split.size / batch_size)
+        steps, rest = divmod(split.size, batch_size)
+        steps += rest >= gpus
         if split.images is None:
             seeds = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(self._draw_seeds, [], tf.int64))
-            records = seeds.flat_map(self._shuffle_records).batch(batch_size)
+            records = seeds.flat_map(self._shuffle_records).batch(batch_size).take(steps)
             batches = _parse(records, split, one_hot).apply(tf.data.experimental.assert_cardinality(steps))
         else:
             batches = _gather(tf.data.Dataset.range(steps), split, one_hot, self._list_batch)
@@ -207,14 +209,13 @@ class Feed:
         )
 
 
-def make_batches(split: Split, *, one_hot: int) -> tf.data.Dataset:
-    """The batches of val, in the order of its shards; the arguments are those of Feed."""
+def make_batches(split: Split, *, one_hot: int, gpus: int = 1) -> tf.data.Dataset:
+    """The batches of val, in the order of its shards, each with an image for each GPU; for the arguments see Feed."""
+    size = next(size for size in range(_AT_ONCE, 0, -1) if not 0 < split.size % size < gpus)
     if split.images is None:
-        return _read_ahead(_parse(tf.data.TFRecordDataset(split.paths).batch(_AT_ONCE), split, one_hot))
-    steps = tf.data.Dataset.range(math.ceil(split.size / _AT_ONCE))
-    batches = _gather(
-        steps, split, one_hot, lambda step: np.arange(step * _AT_ONCE, min((step + 1) * _AT_ONCE, split.size))
-    )
+        return _read_ahead(_parse(tf.data.TFRecordDataset(split.paths).batch(size), split, one_hot))
+    steps = tf.data.Dataset.range(math.ceil(split.size / size))
+    batches = _gather(steps, split, one_hot, lambda step: np.arange(step * size, min((step + 1) * size, split.size)))
     return _read_ahead(batches)
 
 

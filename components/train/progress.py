@@ -224,7 +224,9 @@ class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
         super().on_epoch_end(epoch, logs)
         content = asdict(self._course)
         _write_arrays(self._folder / _BEST, content.pop("best_weights"))
-        _write_arrays(self._folder / _GENERATORS, [variable.numpy() for variable in self._list_generators()])
+        _write_arrays(
+            self._folder / _GENERATORS, [keras.ops.convert_to_numpy(variable) for variable in self._list_generators()]
+        )
         (self._folder / _COURSE).write_text(json.dumps(content), encoding="utf-8")
         self._store.keep(self._name, self._folder, is_last=is_last)
 

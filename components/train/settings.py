@@ -9,14 +9,15 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
-from components.shared.errors import UserError, name_unknown, quote, shorten_to_sentence
+from components.shared.errors import UserError, cut, name_unknown, quote, shorten_to_sentence
 from components.shared.formats.training import Settings
 
 KerasObject = dict[str, Any]  # class_name and perhaps config, as Keras writes them
 
 # Those whose probabilities are a softmax of what the model gives, as the exported model has it.
 LOSSES = ("CategoricalCrossentropy", "CategoricalFocalCrossentropy", "SparseCategoricalCrossentropy")
-
+DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+MOST_GPUS = 16  # of a machine
 
 LARGEST_SEED = 2**32 - 100  # the last of a hundred seeds that begin with it has 32 bits, which is all that NumPy takes
 RATED_STEPS = (0, 1, 1_000, 1_000_000)  # at which a schedule is tried
@@ -32,11 +33,14 @@ class TrainingSettings(NamedTuple):
     learning_rate_schedule: KerasObject = {}
     optimizer: KerasObject = {"class_name": "Adam"}
     loss: KerasObject = {"class_name": "SparseCategoricalCrossentropy"}
+    dtype_policy: str = "float32"
+    gpus: int = 1  # that share each batch
 
     def describe(self) -> Settings:
         """The settings as the formats have them, without what has no effect."""
         unused = [] if self.learning_rate_schedule else ["learning_rate_schedule"]
         unused += [] if self.has_learning_rate else ["learning_rate"]
+        unused += [name for name in ("dtype_policy", "gpus") if getattr(self, name) == self._field_defaults[name]]
         return {
             name: _describe(value) if isinstance(value, dict) else value
             for name, value in self._asdict().items()
@@ -66,6 +70,11 @@ def check_settings(settings: TrainingSettings) -> None:
             raise UserError(f"{name} is {value}; it must be greater than 0{' and finite' if value > 0 else ''}.")
     if not 0 <= settings.seed <= LARGEST_SEED:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to {LARGEST_SEED}.")
+    if settings.dtype_policy not in DTYPE_POLICIES:
+        raise UserError(f"dtype_policy is '{cut(settings.dtype_policy)}'; it must be {' or '.join(DTYPE_POLICIES)}.")
+    most = min(MOST_GPUS, settings.batch_size)
+    if not 1 <= settings.gpus <= most:
+        raise UserError(f"gpus is {settings.gpus}; it must be from 1 to {most}, each with a part of a batch.")
     for parameter in ("optimizer", "loss", "learning_rate_schedule"):
         _check_form(parameter, getattr(settings, parameter))
     _try("optimizer", settings.optimizer, lambda: _take_step(make_optimizer(settings)))

@@ -1,9 +1,10 @@
 """Transformed examples -> their model, trained, as a SavedModel that takes encoded images."""
 
+import contextlib
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -29,6 +30,7 @@ from components.shared.formats.training import (
 from components.shared.formats.transformed import read_model_name
 from components.shared.seeds import format_seeds
 from components.train.convergence import describe_rise, has_settled
+from components.train.devices import choose_strategy
 from components.train.images import SHARDS, Feed, load_splits, make_batches
 from components.train.progress import Backup, Course, ProgressStore, name_progress, restore_course
 from components.train.report import write_training_report
@@ -89,7 +91,10 @@ def train_model(
     check_loss(settings, len(classes))
     tf.config.experimental.enable_op_determinism()
     shape = (*fixed.SIZE, fixed.CHANNELS)
+    strategy = choose_strategy(settings.gpus)
     train, val = load_splits(examples, shape, memory_share)
+    if (least := min(train.size, val.size)) < settings.gpus:
+        raise UserError(f"gpus is {settings.gpus}, but a split has {least} images; lower it.")
     held_as: dict[str, HeldAs] = {"train": train.held_as, "val": val.held_as}
     one_hot = 0 if settings.takes_labels else len(classes)
     described: Settings = {"model": name, **settings.describe()}
@@ -110,17 +115,19 @@ def train_model(
     store = ProgressStore(progress_folder or Path(model_output).parent, progress_uri, progress_names.values())
 
     def train_with(seed: int, event_files: Path, report_epoch: Callable[[Epoch], None]) -> TrainedModel:
-        model = _build_with_seed(seed, lambda: build_checked(fixed, name, len(classes)))
+        _begin_with_seed(seed)
         own = settings._replace(seed=seed)
-        _compile(model, own, one_hot)
+        with strategy.scope(), _use_dtype_policy(own.dtype_policy):
+            model = build_checked(fixed, name, len(classes))
+            _compile(model, own, one_hot)
         label = f"seed {seed}, " if seeds > 1 else ""
         with tempfile.TemporaryDirectory() as folder:
             course = restore_course(store, progress_names[seed], Path(folder))
             backup = Backup(store, progress_names[seed], Path(folder), course, epochs=own.epochs, images=train.size)
             _fit(
                 model,
-                feed=Feed(train, batch_size=own.batch_size, seed=seed, one_hot=one_hot),
-                val=make_batches(val, one_hot=one_hot),
+                feed=Feed(train, batch_size=own.batch_size, seed=seed, one_hot=one_hot, gpus=own.gpus),
+                val=make_batches(val, one_hot=one_hot, gpus=own.gpus),
                 settings=own,
                 label=label,
                 course=course,
@@ -128,6 +135,10 @@ def train_model(
                 event_files=event_files,
                 report_epoch=report_epoch,
             )
+        if (own.dtype_policy, own.gpus) != ("float32", 1):  # what is exported runs on one device, in float32
+            _begin_with_seed(seed)
+            model = build_checked(fixed, name, len(classes))
+            model.set_weights(course.best_weights)
         return TrainedModel(seed, model, course.rows)
 
     with store.delete_on_mistakes(), new_directory(event_files_output) as event_files:
@@ -168,11 +179,21 @@ def check_seeds(seed: int, seeds: int) -> None:
         )
 
 
-def _build_with_seed(seed: int, build: Callable[[], keras.Model]) -> keras.Model:
-    """The untrained model as a new process would build it, whatever was trained in this one before."""
+def _begin_with_seed(seed: int) -> None:
+    """Lets a model be built as in a new process, whatever was trained in this one before."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    return build()
+
+
+@contextlib.contextmanager
+def _use_dtype_policy(name: str) -> Iterator[None]:
+    """Lets the layers that are made in the block have this policy."""
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(usual)
 
 
 def _describe_trainings(
@@ -265,7 +286,8 @@ def _compile(model: keras.Model, settings: TrainingSettings, one_hot: int) -> No
         optimizer=make_optimizer(settings),
         loss=make_loss(settings),
         metrics=["accuracy"],
-        steps_per_execution=32,  # one call into TensorFlow for so many steps
+        # One call into TensorFlow for so many steps; Keras 3.15 cannot do that with several GPUs on TensorFlow 2.16.
+        steps_per_execution=32 if settings.gpus == 1 else 1,
         jit_compile=False,  # XLA is slower for this model on CPUs
     )
     # Make all variables before the first step: otherwise TensorFlow would trace it twice.
@@ -302,10 +324,15 @@ def _fit(
     def begin_epoch(epoch: int, logs: dict[str, float]) -> None:
         feed.begin_epoch(epoch)
 
+    def share_weights(logs: dict[str, float]) -> None:
+        """Gives all devices the same moving means of batch normalization, as saving the weights would."""
+        if settings.gpus > 1:
+            model.set_weights(model.get_weights())
+
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
         _check_loss(epoch + 1, logs, settings)
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
-        course.learning_rates.append(float(model.optimizer.learning_rate))
+        course.learning_rates.append(float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)))
         report_epoch(rows[-1])
         best = max(rows, key=rank_epoch)
         if best is rows[-1]:
@@ -320,7 +347,9 @@ def _fit(
         epochs=settings.epochs,
         validation_data=val,
         callbacks=[
-            keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=log_epoch),
+            keras.callbacks.LambdaCallback(
+                on_epoch_begin=begin_epoch, on_epoch_end=log_epoch, on_test_begin=share_weights
+            ),
             EventFiles(event_files, rows, course.learning_rates),
             backup,
         ],

@@ -191,7 +191,8 @@ def test_summary_holds_states_parameters_and_every_artifact(training: Run, tiny:
     }
     # from the command, a config and defaults
     own = {"epochs": 2, "batch_size": 8, "learning_rate": 0.0001, "seed": 7, "seeds": 1, "memory_share": 0.5}
-    assert train == {**own, **of_keras}
+    devices = {"dtype_policy": "float32", "gpus": 1}
+    assert train == {**own, **of_keras, **devices}
     assert summary["stages"]["validate"]["parameters"]["severity"] == {"schema": "warning"}
     assert summary["stages"]["ingest"]["parameters"]["classes"] == CLASSES
 
@@ -262,8 +263,10 @@ def test_metrics_follow_from_the_predictions(training: Run, workplace: Path):
     assert given.keys() - metrics["settings"].keys() == {
         "learning_rate_schedule",
         "seeds",
+        "dtype_policy",
+        "gpus",
         "memory_share",
-    }  # none, and one
+    }  # none, one, and the usual ones
     for split in ("val", "test"):
         rows = [row for row in training.predictions() if row["split"] == split]
         pairs = Counter((row["label"], row["prediction"]) for row in rows)
