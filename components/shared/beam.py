@@ -171,8 +171,8 @@ def check_complete(done: int, expected: int) -> None:
     """
     if done != expected:
         raise UserError(
-            f"beam_options: the runner ended without an error, but with {done:,} of {expected:,} parts; it loses data. "
-            "Take another runner."
+            f"beam_options: the runner ended without an error, but with {done:,} of {expected:,} parts, so what it "
+            "made is not to be relied on. Take another runner."
         )
 
 

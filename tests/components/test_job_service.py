@@ -231,5 +231,6 @@ def test_runner_that_leaves_elements_out_is_noticed(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UserError) as refusal, make_work_folder(options, tmp_path) as work:
         call_for_each([1, 2], time.sleep, options=options, work=work)
     assert str(refusal.value) == (
-        "beam_options: the runner ended without an error, but with 0 of 2 parts; it loses data. Take another runner."
+        "beam_options: the runner ended without an error, but with 0 of 2 parts, so what it made is not to be "
+        "relied on. Take another runner."
     )

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from pipelines.compiler.code_version import find_commit
-from tests.conftest import ROOT, Folders, copy_project, run_in_stages, run_python
+from tests.conftest import ROOT, Folders, contents, copy_project, run_in_stages, run_python
 from tests.end_to_end import test_end_to_end as end_to_end
 from tests.end_to_end.test_end_to_end import REAL, Run, image_files, only_run
 from tests.fakes.podman import MissingError, Podman, running_podman
@@ -245,6 +245,40 @@ def dvc_version(folder: Path) -> str:
         if path.is_file()
     ]
     return hashlib.md5(json.dumps(entries).encode()).hexdigest() + ".dir"
+
+
+# The two processes that docs/gke.md puts beside a stage, and the stage.
+ON_POOL = """
+python -m apache_beam.runners.portability.local_job_service_main --port=8099 --staging_dir=/tmp/staging &
+python -m apache_beam.runners.worker.worker_pool_main --service_port=50000 &
+"$@"
+ended=$?
+kill %1 %2
+exit $ended
+"""
+
+
+def test_the_image_of_a_stage_is_also_a_pool_of_beam_workers(
+    images: dict[str, Image], workplace: Path, sample: Folders, tmp_path: Path
+):
+    training = run_in_images(workplace, tmp_path, "--component", "ingest", *end_to_end.data_options(sample))
+    given = training.summary["stages"]["ingest"]["parameters"]
+    runner = ["--runner=PortableRunner", "--job_endpoint=localhost:8099"]
+    pool = ["--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
+    given = {**given, "beam_options": [*runner, *pool, f"--temp_location={tmp_path}/shared"]}
+    tmp_path.chmod(0o777)
+    outputs = {name: {"artifacts": [{"name": name, "uri": f"{tmp_path}/{name}"}]} for name in ("examples", "summary")}
+    executor_input = {
+        "inputs": {"parameterValues": given},
+        "outputs": {"artifacts": outputs, "outputFile": f"{tmp_path}/executor_output.json"},
+    }
+    contract = yaml.safe_load((ROOT / "components/ingest/component.yaml").read_text())["implementation"]["container"]
+    command = [*contract["command"], *contract["args"][:-1], json.dumps(executor_input)]
+    volumes = (f"{tmp_path}:{tmp_path}", f"{sample.data.parent}:{sample.data.parent}:ro")
+    run_in(images["ingest"].name, "sh", "-c", ON_POOL, "sh", *command, volumes=volumes)
+    written = contents(tmp_path / "examples")
+    assert written == contents(training.artifact("ingest", "examples"))
+    assert contents(tmp_path / "shared") == {}, "what the workers left is removed"
 
 
 @pytest.fixture(scope="session")
