@@ -176,24 +176,23 @@ def show_way_to(page: Path) -> str:
 
 
 def _draw_figures(content: Evaluation) -> Table:
+    """The figures of each split. What all of several seeds reached takes the place of two, which the report has."""
     table = Table(title=f"data version {escape(content['data_version'])}", title_justify="left")
-    headings = ["split", "images", "accuracy", "95 %", "macro F1", "log loss", "calibration"]
     measured = list_measured_splits(content)
-    if has_seeds := any("accuracies" in figures for figures in measured.values()):
-        headings.append("accuracy, all seeds")
-    for heading in headings:
+    has_seeds = any("accuracies" in figures for figures in measured.values())
+    others = ["accuracy, all seeds"] if has_seeds else ["log loss", "calibration"]
+    for heading in ("split", "images", "accuracy", "95 %", "macro F1", *others):
         table.add_column(heading, justify="left" if heading == "split" else "right")
     for split, figures in measured.items():
         low, high = figures["accuracy_interval"]
+        both = f"{figures['log_loss']:.3f}", f"{figures['calibration_error']:.3f}"
         table.add_row(
             split,
             f"{figures['images']:,}",
             f"{figures['accuracy']:.3f}",
             f"{low:.3f}-{high:.3f}",
             f"{figures['macro_f1']:.3f}",
-            f"{figures['log_loss']:.3f}",
-            f"{figures['calibration_error']:.3f}",
-            *([format_seeds(figures["accuracies"])] if has_seeds else []),
+            *([format_seeds(figures["accuracies"])] if has_seeds else both),
         )
     return table
 
