@@ -109,6 +109,7 @@ def run(runs: Path, stage: str, source: list[str], images: int) -> Figures:
         "seconds": round(task["seconds"] or 0, 1),
         "cpu_seconds": round(watched.cpu_seconds.get(stage, 0), 1),
         "peak_mib": round(watched.peaks.get(stage, 0) / 2**20),
+        "anonymous_mib": round(watched.anonymous_peaks.get(stage, 0) / 2**20),
         "written_mib": round(sum(measure_size(Path(path)) for path in outputs.values()) / 2**20, 1),
         "outputs": outputs,
     }
@@ -165,10 +166,10 @@ def table(figures: dict[int, dict[str, Figures]]) -> str:
     """A row for each stage: what it takes at each size, and the power of the images by which its CPU seconds grow."""
     sizes = list(figures)
     heads = [f"{size:,}" for size in sizes] + [f"power, {a:,} to {b:,}" for a, b in pairwise(sizes)]
-    rows = [["stage: s, CPU s, peak MiB, MiB written", *heads], ["---"] * (len(heads) + 1)]
+    rows = [["stage: s, CPU s, peak MiB, without pages of files, MiB written", *heads], ["---"] * (len(heads) + 1)]
     for stage in figures[sizes[0]]:
         own = [figures[size][stage] for size in sizes]
-        names = ("seconds", "cpu_seconds", "peak_mib", "written_mib")
+        names = ("seconds", "cpu_seconds", "peak_mib", "anonymous_mib", "written_mib")
         cells = [", ".join(f"{each[name]:,.0f}" for name in names) for each in own]
         powers = [
             f"{math.log(after['cpu_seconds'] / before['cpu_seconds'], larger / smaller):.2f}"

@@ -24,6 +24,7 @@ class Watched:
     record: RunRecord
     folder: Path
     peaks: dict[str, int]  # by task: the most memory of its processes, in bytes; see _Watcher
+    anonymous_peaks: dict[str, int]  # likewise, without pages of files, which the kernel may drop and read again
     cpu_seconds: dict[str, float]  # by task: of its processes, without what the fork server imports
     epochs: list[float] = field(default_factory=list)  # when each ended, by time.perf_counter
 
@@ -53,7 +54,7 @@ def watch_run(runs: Path, *arguments: str | Path, project: Path = ROOT) -> Watch
         raise UserError(f"{' '.join(command)}: failed:\n{said}")
     (folder,) = made
     record = find_record(runs, "", str(folder))
-    return Watched(seconds, record, folder, watcher.peaks, watcher.sum_cpu(), watcher.epochs)
+    return Watched(seconds, record, folder, watcher.peaks, watcher.anonymous_peaks, watcher.sum_cpu(), watcher.epochs)
 
 
 class _Watcher(threading.Thread):
@@ -71,6 +72,7 @@ class _Watcher(threading.Thread):
         self._task = ""
         self._cpu: dict[tuple[str, int], float] = {}  # by task and process
         self.peaks: dict[str, int] = {}
+        self.anonymous_peaks: dict[str, int] = {}
         self.epochs: list[float] = []
 
     def follow(self) -> str:
@@ -101,14 +103,23 @@ class _Watcher(threading.Thread):
             time.sleep(0.1)
 
     def _look(self, task: str) -> None:
-        memory = 0
+        memory = anonymous = 0
         for process in list_stage_processes(self._process.pid):
             try:
-                memory += process.memory_full_info().pss
+                sizes = read_memory(process.pid)
+                memory += sizes["Pss"]
+                anonymous += sizes["Pss_Anon"] + sizes["Pss_Shmem"]
                 self._cpu[task, process.pid] = sum(process.cpu_times()[:2])
-            except psutil.Error:  # it has ended
+            except (psutil.Error, OSError):  # it has ended
                 continue
         self.peaks[task] = max(self.peaks.get(task, 0), memory)
+        self.anonymous_peaks[task] = max(self.anonymous_peaks.get(task, 0), anonymous)
+
+
+def read_memory(process: int) -> dict[str, int]:
+    """The bytes of memory of a process, by the names that the kernel has for its kinds (man 5 proc, smaps_rollup)."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()[1:]
+    return {name.rstrip(":"): int(size) * 1024 for name, size, _ in map(str.split, lines)}
 
 
 def list_stage_processes(command: int) -> list[psutil.Process]:

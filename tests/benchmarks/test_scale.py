@@ -22,12 +22,12 @@ def test_fewer_pictures_are_the_beginning_of_more(tmp_path: Path) -> None:
 
 
 def test_each_stage_has_its_figures_and_the_power_of_its_growth() -> None:
-    small = {"seconds": 12, "cpu_seconds": 10, "peak_mib": 200, "written_mib": 5.4}
-    large = {"seconds": 80, "cpu_seconds": 100, "peak_mib": 1200, "written_mib": 54}
+    small = {"seconds": 12, "cpu_seconds": 10, "peak_mib": 200, "anonymous_mib": 150, "written_mib": 5.4}
+    large = {"seconds": 80, "cpu_seconds": 100, "peak_mib": 1200, "anonymous_mib": 900, "written_mib": 54}
     assert table({1000: {"ingest": small}, 10_000: {"ingest": large}}).splitlines() == [
-        "| stage: s, CPU s, peak MiB, MiB written | 1,000 | 10,000 | power, 1,000 to 10,000 |",
+        "| stage: s, CPU s, peak MiB, without pages of files, MiB written | 1,000 | 10,000 | power, 1,000 to 10,000 |",
         "| --- | --- | --- | --- |",
-        "| ingest | 12, 10, 200, 5 | 80, 100, 1,200, 54 | 1.00 |",
+        "| ingest | 12, 10, 200, 150, 5 | 80, 100, 1,200, 900, 54 | 1.00 |",
     ]
 
 
