@@ -7,6 +7,7 @@ pod that is tried again has an empty disk. A training that ends well deletes bot
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -39,6 +40,7 @@ COPY_PAUSE = 60.0  # seconds between two copies to Cloud Storage
 PATIENCE = 20.0  # seconds until Cloud Storage must have taken or given something
 OLD = 30 * 24 * 3600.0  # seconds after which progress is no longer kept
 
+_SUFFIX = ".progress"
 _KERAS, _COURSE, _BEST, _GENERATORS = "keras", "course.json", "best.npz", "generators.npz"  # in the file
 
 
@@ -68,7 +70,7 @@ def name_progress(dependencies: dict[str, object]) -> str:
     libraries = {name: version(name) for name in LIBRARIES}
     devices = [device.device_type for device in tf.config.list_physical_devices()]
     text = json.dumps([dependencies, code, libraries, devices], sort_keys=True)
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.progress"
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}{_SUFFIX}"
 
 
 class ProgressStore:
@@ -88,10 +90,10 @@ class ProgressStore:
         self._copied: set[str] = set()
         self._copied_at = time.monotonic()
         self._has_warned = False
-        for path in folder.glob("*.progress"):
+        for path in folder.glob(f"*{_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):  # another training may have removed it
                 if time.time() - path.stat().st_mtime > OLD:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()  # a folder was left by one that was killed
 
     def restore(self, name: str, target: Path) -> bool:
         """Unpacks the file of a training into a folder, and says whether there was one."""
@@ -99,24 +101,26 @@ class ProgressStore:
         if self._uri and not path.exists():
             self._fetch(name)
         try:
-            with tarfile.open(path) as archive:
-                archive.extractall(target, filter="data")
+            content = path.read_bytes()
         except FileNotFoundError:
             return False
-        except (tarfile.TarError, EOFError):
+        archive = content[hashlib.sha256().digest_size :]
+        if not content.startswith(hashlib.sha256(archive).digest()):
             print(f"train: {path}: is damaged, so the training starts from the beginning.", flush=True)
-            shutil.rmtree(target)
-            target.mkdir()
             return False
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(target, filter="data")
         return True
 
     def keep(self, name: str, folder: Path, *, is_last: bool) -> None:
         """Makes the content of a folder the file of a training; copies it, at the end or if the last copy is old."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as files:
+            files.add(folder, arcname=".")
         try:
-            with tempfile.TemporaryDirectory(dir=self._folder) as own:  # the same training may run twice
+            with tempfile.TemporaryDirectory(_SUFFIX, dir=self._folder) as own:  # the same training may run twice
                 written = Path(own, name)
-                with tarfile.open(written, "w") as archive:
-                    archive.add(folder, arcname=".")
+                written.write_bytes(hashlib.sha256(archive.getvalue()).digest() + archive.getvalue())
                 os.replace(written, self._folder / name)
         except OSError as error:
             self._warn(f"in {self._folder} ({error.strerror}).")

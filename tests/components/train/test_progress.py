@@ -5,16 +5,20 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorflow.core.util import event_pb2
 
 from components.shared.errors import UserError
 from components.train import training
+from components.train.progress import ProgressStore
 from components.train.settings import TrainingSettings
 from components.train.training import train_model
 from tests.conftest import contents, outputs_in, run_killed
@@ -215,7 +219,8 @@ def test_another_run_goes_on_wherever_its_images_and_outputs_are(
 
 def test_progress_of_a_month_ago_is_removed(transformed: Path, tmp_path: Path) -> None:
     folder = make_progress_folder(tmp_path)
-    for name, days in (("old.progress", 31), ("new.progress", 29), ("old.txt", 31)):
+    (folder / "folder.progress").mkdir()
+    for name, days in (("old.progress", 31), ("folder.progress", 31), ("new.progress", 29), ("old.txt", 31)):
         (folder / name).touch()
         os.utime(folder / name, 2 * (time.time() - days * 24 * 3600,))
     train(transformed, tmp_path, settings=SETTINGS._replace(epochs=1))
@@ -246,6 +251,28 @@ def test_a_damaged_file_of_progress_is_said_to_be_and_not_used(
         f"train: {folder / name}: is damaged, so the training starts from the beginning.\n" in capsys.readouterr().out
     )
     check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
+
+
+@given(position=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), is_cut=st.booleans())
+def test_progress_that_was_altered_is_not_used(position: float, value: int, is_cut: bool) -> None:
+    with TemporaryDirectory() as name:
+        source, target = Path(name, "source"), Path(name, "target")
+        (source / "keras").mkdir(parents=True)
+        (source / "keras/weights").write_bytes(bytes(range(256)))
+        (source / "course.json").write_text("{}")
+        target.mkdir()
+        store = ProgressStore(Path(name), "", ["a.progress"])
+        store.keep("a.progress", source, is_last=True)
+        content = bytearray(Path(name, "a.progress").read_bytes())
+        whole = bytes(content)
+        content[int(position * len(content))] = value
+        altered = bytes(content[: int(position * len(content))] if is_cut else content)
+        Path(name, "a.progress").write_bytes(altered)
+        if store.restore("a.progress", target):
+            assert contents(target) == contents(source)
+        else:
+            assert altered != whole
+            assert contents(target) == {}
 
 
 def test_a_training_that_diverges_leaves_no_progress(
