@@ -154,12 +154,17 @@ def test_only_images_whose_stage_needs_beam_carry_it(images: dict[str, Image], s
 
 
 def run_in(image: str, *command: Any, volumes: tuple[str, ...] = ()) -> str:
-    """What the command prints inside a container of the image, which is then removed; no network but its own."""
+    """What the command prints inside a container of the image, which is then removed; no network but its own.
+
+    Beam's job service gives its workers the container's name as its address, so that has to be one.
+    """
     container = output_of("buildah", "from", "--pull-never", image)
     options = [option for volume in volumes for option in ("--volume", volume)]
     loopback = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     try:
-        return output_of(*loopback, "buildah", "run", *ISOLATION, *options, container, "--", *command)
+        return output_of(
+            *loopback, "buildah", "run", *ISOLATION, "--hostname", "localhost", *options, container, "--", *command
+        )
     finally:
         output_of("buildah", "rm", container)
 
