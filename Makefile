@@ -70,7 +70,7 @@ benchmark: stages-python .venv/tools .venv-stages/ready ## measure the stages, t
 	rm -rf build/other_images
 	$(STAGES_BIN)/python benchmarks/other_images.py
 
-benchmark-scale: stages-python .venv/tools .venv-stages/ready ## measure each stage on 10,000 to 1,000,000 drawn images: many hours; it goes on where it stopped
+benchmark-scale: stages-python .venv/dev .venv-stages/ready ## measure each stage on 10,000 to 1,000,000 drawn images: many hours; it goes on where it stopped
 	$(BIN)/python benchmarks/scale.py $(ARGS)
 
 # An image whose tag is a hash of what it is made of need not be built twice; FORCE=1 does, and so does a TAG=. The hash

@@ -4,8 +4,9 @@
 
 Trains on the data as it is (untouched), curated by the policy without augmentation (curated), augmented without
 curation but for what train shares with val and test (augmented), both (all), and both with a policy that drops whatever
-is likelier of another class (strict), each with the settings of --config and each seed, through submit.py. Every model
-is measured on the untouched val images and on the test images; its accuracy on its own val split is shown next to it.
+is likelier of another class, up to half of a class (strict), each with the settings of --config and each seed, through
+submit.py. Every model is measured on the untouched val images and on the test images; its accuracy on its own val split
+is shown next to it.
 Finished trainings are kept in --out: run it again to continue.
 
 The variant moved is a cross-validation, which costs --folds trainings for each seed. In each fold, all parts of val but
@@ -47,7 +48,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--test-data", type=Path, required=True)
     parser.add_argument("--config", default="competition", help="a name in pipelines/config (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "build/improvement", help="default: build/improvement")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=ROOT / "build/improvement",
+        help="of one data set and config; default: build/improvement",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--folds", type=int, default=2, help="of the variant moved, 2 or more (default: %(default)s)")
@@ -99,8 +105,8 @@ def cross_validated(
 
 
 def curated(options: argparse.Namespace, name: str, first: dict[str, Any], settings: dict[str, Any]) -> list[Any]:
-    """The arguments that name the folder that curate makes of the untouched data; one audit is for all."""
-    audit = run(options, "audit", "--component", "audit", "--from-run", first["folder"])
+    """The arguments that name the folder that curate makes of the untouched data, by one audit for all."""
+    audit = run(options, f"audit-{options.seeds[0]}", "--component", "audit", "--from-run", first["folder"])
     curate = run(options, f"curate-{name}", "--component", "curate", "--from-run", audit["folder"], param=settings)
     return ["--data", curate["artifacts"]["data"]]
 

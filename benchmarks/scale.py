@@ -65,12 +65,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--out", type=Path, default=ROOT / "build/scale", help="default: build/scale")
-    parser.add_argument(
-        "--stages", nargs="+", choices=STAGES, default=list(STAGES), help="in the order of the pipeline"
-    )
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="beside ingest; default: all")
     options = parser.parse_args()
     out = options.out.resolve()
-    figures = {size: measure(out / str(size), size, options.stages) for size in sorted(set(options.images))}
+    stages = [stage for stage in STAGES if stage in {"ingest", *options.stages}]
+    figures = {size: measure(out / str(size), size, stages) for size in sorted(set(options.images))}
     (out / "scale.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     print(table(figures))
     subprocess.run(
@@ -223,10 +222,11 @@ def list_contents(stage: str, outputs: dict[str, str], examples: str) -> Iterato
                 yield issue.filename, issue.sha256
         case "curate":
             images = read_manifest(Path(outputs["data"]))
-            kept = {image.source_filename: image.sha256 for image in images if image.seed is None}  # no copies
+            kept = {image.filename: image.sha256 for image in images if image.seed is None}  # no copies
             for change in read_changes(Path(outputs["changes"])):
                 # Of more images, more are dropped from train because the same picture is in val.
-                yield change.filename, kept.get(change.filename, change.sha256)
+                is_kept = change.action != "dropped"
+                yield change.filename, kept.get(change.new_filename, "missing") if is_kept else change.sha256
 
 
 def read_in_order(examples: str, folder: str) -> Iterator[bytes]:

@@ -24,6 +24,7 @@ from components.audit.reading import JudgedImages, read_images
 from components.audit.report import write_audit_report
 from components.audit.state import NO_INK, measure_state
 from components.shared.beam import make_work_folder
+from components.shared.code import hash_code
 from components.shared.duplicates import MOST_NEAR, check_content, find_duplicates
 from components.shared.errors import UserError, cut
 from components.shared.files import find_cache_folder, new_file, scratch_folder
@@ -245,7 +246,6 @@ def check_sizes(review_size: int, gallery_size: int) -> None:
 
 def _choose_work_folder(manifest: ExamplesManifest, settings: AuditSettings) -> Path:
     """A folder in the user's cache: the same for the same images, wherever they are, settings and code."""
-    components = Path(__file__).parents[1]
-    code = [path.read_bytes() for name in ("audit", "shared") for path in sorted((components / name).rglob("*.py"))]
+    code = hash_code(("components/audit", "components/shared"), ("tensorflow", "keras", "numpy", "scikit-learn"))
     images = replace(manifest, data_uri="", test_data_uri="")
     return find_cache_folder("audit") / str(joblib.hash([asdict(images), settings, code]))

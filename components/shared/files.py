@@ -12,12 +12,15 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from components.shared.errors import DISK_ERRORS
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of fcntl.h and linux/fs.h
+CACHE = "data-centric-pipeline"  # in the folder for caches in a user's home
+CACHED = 30 * 24 * 3600.0  # seconds
 NOT_REGULAR = "not a regular file"
 # No person gives a file such a name, so what has it is ours to remove. The target's name comes last, since some writers
 # look at the ending.
@@ -127,14 +130,21 @@ def _exchange(one: Path, other: Path) -> bool:
 def find_cache_folder(stage: str) -> Path:
     """The folder in the user's cache for what a stage keeps until it has ended well; made if it is missing.
 
-    It is a temporary folder for a user without a home, or with one that cannot be written to, as in some clusters.
+    What was left there a month ago, by a stage that nobody started again, is removed. It is a temporary folder for a
+    user without a home, or with one that cannot be written to, as in some clusters.
     """
     try:
-        folder = Path.home() / ".cache" / stage
+        folder = Path.home() / ".cache" / CACHE / stage
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError
     except (RuntimeError, OSError):
         return Path(tempfile.mkdtemp())
-    return folder if os.access(folder, os.W_OK) else Path(tempfile.mkdtemp())
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+            if time.time() - path.stat().st_mtime > CACHED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
 
 
 @contextlib.contextmanager

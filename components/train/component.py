@@ -44,7 +44,7 @@ def train(
         seed: The same seed, 0 to 4294967196, gives the same model.
         seeds: The number of trainings, with this seed and those above it.
         dtype_policy: That of Keras for the training: float32, mixed_bfloat16 or mixed_float16. The model that is kept
-            computes with float32.
+            computes with float32, and is the one that is measured on val.
         gpus: How many GPUs of the machine share each batch; with 1 there need not be any.
         memory_share: The largest share of the memory that the images of train and val may take. If they take more,
             they are read from the shards in each epoch.

@@ -1,8 +1,8 @@
 """The images that a model learns from and is measured on: held in memory, or read from the shards in each epoch.
 
-Which of both is decided by the memory that there is. In memory they have the smallest type that holds their values
-exactly, so that the model is the same whichever that is. Read from the shards, train has another order: the shards are
-shuffled, and then the images within a buffer.
+The memory that there is decides which. In memory they have the smallest type that holds their values exactly, so that
+the model is the same whichever that is. Read from the shards, train has another order: the shards are shuffled, and
+then the images within a buffer.
 """
 
 import math
@@ -149,14 +149,15 @@ class Feed:
     """
 
     def __init__(self, split: Split, *, batch_size: int, seed: int, one_hot: int, gpus: int = 1) -> None:
-        """Prepares the first epoch; the global seed must be set already.
+        """Makes the datasets; begin_epoch comes before each epoch. The global seed must be set already.
 
         Args:
             split: The images.
             batch_size: How many of them are in a batch.
             seed: Of the orders.
             one_hot: The number of the classes if labels are to be one-hot, else 0.
-            gpus: How many share a batch. The last batch is left out if it has fewer images.
+            gpus: How many share a batch, whose size is a multiple of it. In each epoch some images are left out if
+                the last batch could not be shared evenly.
         """
         self._split = split
         self._batch_size = batch_size
@@ -165,11 +166,11 @@ class Feed:
         self._shuffled = tf.data.Dataset.range(split.size).shuffle(split.size, seed=seed)
         self._shuffles = 0
         self._order = np.empty(0, np.int64)
-        steps, rest = divmod(split.size, batch_size)
-        steps += rest >= gpus
+        self._seen = split.size - split.size % gpus
+        steps = math.ceil(self._seen / batch_size)
         if split.images is None:
             seeds = tf.data.Dataset.range(1).map(lambda _: tf.numpy_function(self._draw_seeds, [], tf.int64))
-            records = seeds.flat_map(self._shuffle_records).batch(batch_size).take(steps)
+            records = seeds.flat_map(self._shuffle_records).take(self._seen).batch(batch_size)
             batches = _parse(records, split, one_hot).apply(tf.data.experimental.assert_cardinality(steps))
         else:
             batches = _gather(tf.data.Dataset.range(steps), split, one_hot, self._list_batch)
@@ -182,7 +183,7 @@ class Feed:
             while self._shuffles < _KERAS_ITERATORS * epoch:
                 iter(self._shuffled)
                 self._shuffles += 1
-            self._order = next(iter(self._shuffled.batch(self._split.size))).numpy()
+            self._order = next(iter(self._shuffled.batch(self._split.size))).numpy()[: self._seen]
             self._shuffles += 1
 
     def _list_batch(self, step: int) -> NDArray[np.int64]:
@@ -209,13 +210,14 @@ class Feed:
         )
 
 
-def make_batches(split: Split, *, one_hot: int, gpus: int = 1) -> tf.data.Dataset:
-    """The batches of val, in the order of its shards, each with an image for each GPU; for the arguments see Feed."""
-    size = next(size for size in range(_AT_ONCE, 0, -1) if not 0 < split.size % size < gpus)
+def make_batches(split: Split, *, one_hot: int) -> tf.data.Dataset:
+    """The batches of val, in the order of its shards; the arguments are those of Feed."""
     if split.images is None:
-        return _read_ahead(_parse(tf.data.TFRecordDataset(split.paths).batch(size), split, one_hot))
-    steps = tf.data.Dataset.range(math.ceil(split.size / size))
-    batches = _gather(steps, split, one_hot, lambda step: np.arange(step * size, min((step + 1) * size, split.size)))
+        return _read_ahead(_parse(tf.data.TFRecordDataset(split.paths).batch(_AT_ONCE), split, one_hot))
+    steps = tf.data.Dataset.range(math.ceil(split.size / _AT_ONCE))
+    batches = _gather(
+        steps, split, one_hot, lambda step: np.arange(step * _AT_ONCE, min((step + 1) * _AT_ONCE, split.size))
+    )
     return _read_ahead(batches)
 
 

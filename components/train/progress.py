@@ -1,4 +1,4 @@
-"""The progress of a training, kept so that one that was interrupted goes on after its last epoch.
+"""The progress of a training, kept so that one that was interrupted goes on after the last epoch that was kept.
 
 It is one file per seed in the user's cache, whose name says what the training depends on: the same training goes on
 there, whichever run it belongs to. Where the outputs go to Cloud Storage, an object beside them has the same name: a
@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +25,20 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from components.shared import cloud_storage
-from components.shared.errors import UserError
+from components.shared.code import hash_code
+from components.shared.errors import UserError, shorten
 from components.shared.formats.training import Epoch
 
-ROOT = Path(__file__).parents[2]
 CODE = ("components/train", "components/shared", "models")  # folders whose modules decide what comes of a training
 LIBRARIES = ("tensorflow", "keras", "numpy")
 
-# Images that a training sees between two times that its progress is kept: some ten seconds' work of a CPU, of which
-# keeping takes a hundredth. Not a time, since what is read of a model on the way shows in the names in its SavedModel.
+# Images that a training sees between two times that its progress is kept: some twenty seconds' work of a CPU, of which
+# keeping takes a hundredth. Not a time: what is read of a model on the way changes names in its SavedModel, and these
+# must not depend on a clock.
 IMAGES_BETWEEN = 20_000
 COPY_PAUSE = 60.0  # seconds between two copies to Cloud Storage
-PATIENCE = 20.0  # seconds until Cloud Storage must have taken or given something
-OLD = 30 * 24 * 3600.0  # seconds after which progress is no longer kept
+PATIENCE = 20.0  # seconds until Cloud Storage must have taken or deleted something
 
-_SUFFIX = ".progress"
 _KERAS, _COURSE, _BEST, _GENERATORS = "keras", "course.json", "best.npz", "generators.npz"  # in the file
 
 
@@ -62,22 +60,16 @@ def name_progress(dependencies: dict[str, object]) -> str:
     Returns:
         A name that stands for them.
     """
-    code = {
-        str(path.relative_to(ROOT)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for folder in CODE
-        for path in sorted((ROOT / folder).glob("*.py"))
-    }
-    libraries = {name: version(name) for name in LIBRARIES}
     devices = [device.device_type for device in tf.config.list_physical_devices()]
-    text = json.dumps([dependencies, code, libraries, devices], sort_keys=True)
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}{_SUFFIX}"
+    text = json.dumps([dependencies, hash_code(CODE, LIBRARIES), devices], sort_keys=True)
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.progress"
 
 
 class ProgressStore:
     """The files of progress of the trainings of a step, here and in Cloud Storage."""
 
     def __init__(self, folder: Path, uri: str, names: Collection[str]) -> None:
-        """Removes files that are so old that nobody will go on from them.
+        """Looks for none yet.
 
         Args:
             folder: Where the files are; trainings that run at the same time may share it.
@@ -90,10 +82,6 @@ class ProgressStore:
         self._copied: set[str] = set()
         self._copied_at = time.monotonic()
         self._has_warned = False
-        for path in folder.glob(f"*{_SUFFIX}"):
-            with contextlib.suppress(FileNotFoundError):  # another training may have removed it
-                if time.time() - path.stat().st_mtime > OLD:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()  # a folder was left by one that was killed
 
     def restore(self, name: str, target: Path) -> bool:
         """Unpacks the file of a training into a folder, and says whether there was one."""
@@ -108,36 +96,51 @@ class ProgressStore:
         if not content.startswith(hashlib.sha256(archive).digest()):
             print(f"train: {path}: is damaged, so the training starts from the beginning.", flush=True)
             return False
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(target, filter="data")
+        try:
+            with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+                files.extractall(target, filter="data")
+        except OSError as error:
+            self.warn(f"({shorten(error)}).")
+            shutil.rmtree(target)
+            target.mkdir()
+            return False
         return True
 
     def keep(self, name: str, folder: Path, *, is_last: bool) -> None:
-        """Makes the content of a folder the file of a training; copies it, at the end or if the last copy is old."""
+        """Makes the content of a folder the file of a training; copies it, at the end or if the last copy is old.
+
+        Raises:
+            OSError: It cannot be written.
+        """
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as files:
             files.add(folder, arcname=".")
-        try:
-            with tempfile.TemporaryDirectory(_SUFFIX, dir=self._folder) as own:  # the same training may run twice
-                written = Path(own, name)
-                written.write_bytes(hashlib.sha256(archive.getvalue()).digest() + archive.getvalue())
-                os.replace(written, self._folder / name)
-        except OSError as error:
-            self._warn(f"in {self._folder} ({error.strerror}).")
-            return
+        with tempfile.TemporaryDirectory(dir=self._folder) as own:  # the same training may run twice
+            written = Path(own, name)
+            written.write_bytes(hashlib.sha256(archive.getvalue()).digest() + archive.getvalue())
+            os.replace(written, self._folder / name)
         if self._uri and (is_last or time.monotonic() - self._copied_at >= COPY_PAUSE):
             self._copy(name)
             self._copied_at = time.monotonic()
+
+    def warn(self, reason: str) -> None:
+        """Says once that progress cannot be kept: the training itself needs none."""
+        if not self._has_warned:
+            print(f"train: no progress is kept {reason} The training goes on without it.", flush=True)
+        self._has_warned = True
 
     def delete(self) -> None:
         """Deletes all files and their copies: their trainings have ended, and what came of them is written."""
         for name in self._names:
             (self._folder / name).unlink(missing_ok=True)
-        try:
-            for name in sorted(self._copied):
+        for name in sorted(self._copied):
+            try:
                 cloud_storage.delete(f"{self._uri}/{name}", timeout=PATIENCE)
-        except UserError as error:
-            print(f"train: a copy of the progress stays in Cloud Storage: {error}", flush=True)
+            except cloud_storage.MissingError:
+                pass
+            except UserError as error:
+                print(f"train: a copy of the progress stays in Cloud Storage: {error}", flush=True)
+                return  # the others would take as long to fail
 
     @contextlib.contextmanager
     def delete_on_mistakes(self) -> Iterator[None]:
@@ -154,21 +157,15 @@ class ProgressStore:
             self._copied.add(name)
         except cloud_storage.MissingError:
             pass
-        except UserError as error:
-            self._warn(f"in Cloud Storage: {error}")
+        except (UserError, OSError) as error:
+            self.warn(f"in Cloud Storage: {shorten(error)}.")
 
     def _copy(self, name: str) -> None:
         try:
             cloud_storage.upload(self._folder / name, f"{self._uri}/{name}", timeout=PATIENCE)
             self._copied.add(name)
         except UserError as error:
-            self._warn(f"in Cloud Storage: {error}")
-
-    def _warn(self, reason: str) -> None:
-        """Says once that progress cannot be kept: the training itself needs none."""
-        if not self._has_warned:
-            print(f"train: no progress is kept {reason} The training goes on without it.", flush=True)
-        self._has_warned = True
+            self.warn(f"in Cloud Storage: {shorten(error)}.")
 
 
 def restore_course(store: ProgressStore, name: str, folder: Path) -> Course:
@@ -225,14 +222,15 @@ class Backup(keras.callbacks.BackupAndRestore):  # type: ignore[misc]
         is_last = epoch + 1 == self._epochs
         if (epoch + 1) % self._pause and not is_last:
             return
-        super().on_epoch_end(epoch, logs)
-        content = asdict(self._course)
-        _write_arrays(self._folder / _BEST, content.pop("best_weights"))
-        _write_arrays(
-            self._folder / _GENERATORS, [keras.ops.convert_to_numpy(variable) for variable in self._list_generators()]
-        )
-        (self._folder / _COURSE).write_text(json.dumps(content), encoding="utf-8")
-        self._store.keep(self._name, self._folder, is_last=is_last)
+        try:
+            super().on_epoch_end(epoch, logs)
+            content = asdict(self._course)
+            _write_arrays(self._folder / _BEST, content.pop("best_weights"))
+            _write_arrays(self._folder / _GENERATORS, list(map(keras.ops.convert_to_numpy, self._list_generators())))
+            (self._folder / _COURSE).write_text(json.dumps(content), encoding="utf-8")
+            self._store.keep(self._name, self._folder, is_last=is_last)
+        except OSError as error:
+            self._store.warn(f"({shorten(error)}).")
 
     def _list_generators(self) -> list[keras.Variable]:
         """The variables that are no weights, which Keras does not keep."""

@@ -37,7 +37,7 @@ class TrainingSettings(NamedTuple):
     gpus: int = 1  # that share each batch
 
     def describe(self) -> Settings:
-        """The settings as the formats have them, without what has no effect."""
+        """The settings as the formats have them, without what has no effect, and without usual devices and types."""
         unused = [] if self.learning_rate_schedule else ["learning_rate_schedule"]
         unused += [] if self.has_learning_rate else ["learning_rate"]
         unused += [name for name in ("dtype_policy", "gpus") if getattr(self, name) == self._field_defaults[name]]
@@ -72,9 +72,11 @@ def check_settings(settings: TrainingSettings) -> None:
         raise UserError(f"seed is {settings.seed}; it must be from 0 to {LARGEST_SEED}.")
     if settings.dtype_policy not in DTYPE_POLICIES:
         raise UserError(f"dtype_policy is '{cut(settings.dtype_policy)}'; it must be {' or '.join(DTYPE_POLICIES)}.")
-    most = min(MOST_GPUS, settings.batch_size)
-    if not 1 <= settings.gpus <= most:
-        raise UserError(f"gpus is {settings.gpus}; it must be from 1 to {most}, each with a part of a batch.")
+    if not 1 <= settings.gpus <= MOST_GPUS or settings.batch_size % settings.gpus:
+        raise UserError(
+            f"gpus is {settings.gpus}; it must be from 1 to {MOST_GPUS}, and batch_size, which is "
+            f"{settings.batch_size}, a multiple of it."
+        )
     for parameter in ("optimizer", "loss", "learning_rate_schedule"):
         _check_form(parameter, getattr(settings, parameter))
     _try("optimizer", settings.optimizer, lambda: _take_step(make_optimizer(settings)))

@@ -65,9 +65,9 @@ def train_model(
 ) -> Training:
     """Trains the model and keeps the weights of the best epoch (see rank_epoch); the same for each further seed.
 
-    A training that was interrupted goes on after its last epoch, if it is started with the same arguments (see
-    progress.py); `progress_folder` is where its progress is kept, by default beside the outputs, and `progress_uri` the
-    folder in Cloud Storage for copies of it, empty for none.
+    A training that was interrupted goes on after the last epoch whose progress was kept, if it is started with the same
+    arguments (see progress.py); `progress_folder` is where that is, by default beside the outputs, and `progress_uri`
+    the folder in Cloud Storage for copies of it, empty for none.
 
     Writes the SavedModel with `training.json`, the history as CSV (one row per epoch) and as event files, and the
     curves as HTML. A model of a further seed is the one that a training with that seed alone makes. The arguments are
@@ -81,7 +81,7 @@ def train_model(
             number.
     """
     check_settings(settings)
-    check_seeds(settings.seed, seeds)
+    check_seeds(seeds)
     if not 0 <= memory_share <= 1:
         raise UserError(f"memory_share is {memory_share}; it must be from 0 to 1.")
     name = read_common_model(transformed_examples, transform_graph)
@@ -93,8 +93,8 @@ def train_model(
     shape = (*fixed.SIZE, fixed.CHANNELS)
     strategy = choose_strategy(settings.gpus)
     train, val = load_splits(examples, shape, memory_share)
-    if (least := min(train.size, val.size)) < settings.gpus:
-        raise UserError(f"gpus is {settings.gpus}, but a split has {least} images; lower it.")
+    if train.size < settings.gpus:
+        raise UserError(f"gpus is {settings.gpus}, but train has {train.size} images; lower it.")
     held_as: dict[str, HeldAs] = {"train": train.held_as, "val": val.held_as}
     one_hot = 0 if settings.takes_labels else len(classes)
     described: Settings = {"model": name, **settings.describe()}
@@ -115,8 +115,13 @@ def train_model(
     store = ProgressStore(progress_folder or Path(model_output).parent, progress_uri, progress_names.values())
 
     def train_with(seed: int, event_files: Path, report_epoch: Callable[[Epoch], None]) -> TrainedModel:
-        _begin_with_seed(seed)
         own = settings._replace(seed=seed)
+        kept = None
+        if (own.dtype_policy, own.gpus) != ("float32", 1):  # what is measured and kept runs on one device, in float32
+            _begin_with_seed(seed)
+            kept = build_checked(fixed, name, len(classes))
+            _compile(kept, own, one_hot)
+        _begin_with_seed(seed)
         with strategy.scope(), _use_dtype_policy(own.dtype_policy):
             model = build_checked(fixed, name, len(classes))
             _compile(model, own, one_hot)
@@ -126,8 +131,9 @@ def train_model(
             backup = Backup(store, progress_names[seed], Path(folder), course, epochs=own.epochs, images=train.size)
             _fit(
                 model,
+                kept or model,
                 feed=Feed(train, batch_size=own.batch_size, seed=seed, one_hot=one_hot, gpus=own.gpus),
-                val=make_batches(val, one_hot=one_hot, gpus=own.gpus),
+                val=make_batches(val, one_hot=one_hot),
                 settings=own,
                 label=label,
                 course=course,
@@ -135,11 +141,7 @@ def train_model(
                 event_files=event_files,
                 report_epoch=report_epoch,
             )
-        if (own.dtype_policy, own.gpus) != ("float32", 1):  # what is exported runs on one device, in float32
-            _begin_with_seed(seed)
-            model = build_checked(fixed, name, len(classes))
-            model.set_weights(course.best_weights)
-        return TrainedModel(seed, model, course.rows)
+        return TrainedModel(seed, kept or model, course.rows)
 
     with store.delete_on_mistakes(), new_directory(event_files_output) as event_files:
         with report_to_mlflow(run_name, version, described, str(task_folder)) as report_epoch:
@@ -165,18 +167,14 @@ def train_model(
     return trainings[0]
 
 
-def check_seeds(seed: int, seeds: int) -> None:
+def check_seeds(seeds: int) -> None:
     """Checks how often the model is to be trained.
 
     Raises:
-        UserError: Not at all, or with seeds that are too large.
+        UserError: Not at all, or too often.
     """
     if not 1 <= seeds <= MOST_SEEDS:
         raise UserError(f"seeds is {seeds}; it must be from 1 to {MOST_SEEDS}.")
-    if seed + seeds > 2**32:
-        raise UserError(
-            f"seeds is {seeds}, and the last seed would be over 4294967295; lower one of them (seed is {seed})."
-        )
 
 
 def _begin_with_seed(seed: int) -> None:
@@ -300,6 +298,7 @@ def _compile(model: keras.Model, settings: TrainingSettings, one_hot: int) -> No
 
 def _fit(
     model: keras.Model,
+    kept: keras.Model,
     *,
     feed: Feed,
     val: tf.data.Dataset,
@@ -310,9 +309,10 @@ def _fit(
     event_files: Path,
     report_epoch: Callable[[Epoch], None],
 ) -> None:
-    """Trains the model, or goes on with that, and leaves the best weights in it.
+    """Trains the model, or goes on with that, and leaves the best weights in the one that is kept.
 
-    The course has a row of metrics per epoch at the end. The label says in the log which training it is.
+    That is the same model, or one of float32 on one device, which is then the one that is measured on val. The course
+    has a row of metrics per epoch at the end. The label says in the log which training it is.
     """
     rows = course.rows
     ends: list[float] = []  # of the epochs, in seconds
@@ -324,12 +324,15 @@ def _fit(
     def begin_epoch(epoch: int, logs: dict[str, float]) -> None:
         feed.begin_epoch(epoch)
 
-    def share_weights(logs: dict[str, float]) -> None:
-        """Gives all devices the same moving means of batch normalization, as saving the weights would."""
-        if settings.gpus > 1:
-            model.set_weights(model.get_weights())
+    def measure_kept() -> dict[str, float]:
+        weights = model.get_weights()
+        model.set_weights(weights)  # so that all devices have the same moving means, as if the training went on here
+        kept.set_weights(weights)
+        return {f"val_{name}": value for name, value in kept.evaluate(val, verbose=0, return_dict=True).items()}
 
     def log_epoch(epoch: int, logs: dict[str, float]) -> None:
+        if kept is not model:
+            logs = logs | measure_kept()
         _check_loss(epoch + 1, logs, settings)
         rows.append(cast(Epoch, {"epoch": epoch + 1, **logs}))
         course.learning_rates.append(float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)))
@@ -345,17 +348,15 @@ def _fit(
     model.fit(
         feed.batches,
         epochs=settings.epochs,
-        validation_data=val,
+        validation_data=val if kept is model else None,
         callbacks=[
-            keras.callbacks.LambdaCallback(
-                on_epoch_begin=begin_epoch, on_epoch_end=log_epoch, on_test_begin=share_weights
-            ),
+            keras.callbacks.LambdaCallback(on_epoch_begin=begin_epoch, on_epoch_end=log_epoch),
             EventFiles(event_files, rows, course.learning_rates),
             backup,
         ],
         verbose=0,
     )
-    model.set_weights(course.best_weights)
+    kept.set_weights(course.best_weights)
 
 
 def rank_epoch(row: Epoch) -> tuple[float, float]:

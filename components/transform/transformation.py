@@ -173,7 +173,7 @@ def _apply_to_shard(
     work: str,
 ) -> None:
     with open_local_copy(f"{examples}/{name}") as source, open_local_target(f"{work}/{name}") as target:
-        batches = tf.data.TFRecordDataset(str(source)).batch(batch_size).map(apply_graph, tf.data.AUTOTUNE)
+        batches = tf.data.TFRecordDataset(str(source)).batch(batch_size).map(apply_graph, num_parallel_calls=2)
         with tf.io.TFRecordWriter(str(target)) as writer:
             for batch in without_tuning(batches).as_numpy_iterator():
                 for record in encoder.encode(_to_record_batch(batch)):

@@ -43,12 +43,12 @@ def test_folds_keep_one_part_of_val_after_the_other(tmp_path: Path, monkeypatch:
 
     def run(options: Namespace, name: str, *arguments: Any, param: dict[str, Any] | None = None) -> dict[str, Any]:
         ran[name] = {"arguments": arguments, "param": param}
-        fold = int(name.split("-")[-2]) if name != "audit" else 0
+        fold = int(name.split("-")[-2]) if name != "audit-2" else 0
         return write_training(tmp_path / name, parts[fold], val=0.9, test=0.7 + fold / 10, train=90 + fold)
 
     monkeypatch.setattr(improvement, "run", run)
     first = write_training(tmp_path / "first", everything, val=0.5, test=0.5)
-    found = cross_validated(Namespace(folds=3), "moved", 2, [], first)
+    found = cross_validated(Namespace(folds=3, seeds=[2]), "moved", 2, [], first)
     assert found == {
         "variant": "moved in 3",
         "seed": 2,

@@ -539,7 +539,7 @@ def test_one_core_gives_the_same(
 
 
 def list_kept_folds(home: Path) -> list[Path]:
-    return list((home / ".cache/audit").rglob("*.verdict"))
+    return list((home / ".cache/data-centric-pipeline/audit").rglob("*.verdict"))
 
 
 @pytest.mark.parametrize("home", ["a file", "none"])

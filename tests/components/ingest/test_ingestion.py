@@ -173,6 +173,7 @@ def test_workers_elsewhere_write_the_same(elsewhere: list[str], tiny: Folders, p
 def test_temporary_location_may_be_given_without_workers_elsewhere(tiny: Folders, plain: Path, tmp_path: Path) -> None:
     ingest(tiny, tmp_path / "again", beam_options=[*BEAM, f"--temp_location={tmp_path / 'shared'}"])
     assert contents(tmp_path / "again") == contents(plain)
+    assert contents(tmp_path / "shared") == {}, "what the workers left is removed"
 
 
 @pytest.mark.parametrize("shards", [1, 3, 1000])

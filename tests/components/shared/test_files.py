@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.conftest import contents, run_python
 KINDS = {"file": new_file, "directory": new_directory}
 KILLED = """
 import os, signal, sys
-from components.shared.files import find_cache_folder, new_directory, new_file
+from components.shared.files import new_directory, new_file
 kind, target, kill = sys.argv[1:]
 with {"file": new_file, "directory": new_directory}[kind](target) as path:
     inner = path if kind == "file" else path / "inner"
@@ -138,8 +139,24 @@ def test_killed_writer_shows_nothing_and_runs_again(kind: str, tmp_path: Path) -
 
 def test_cache_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert find_cache_folder("train") == tmp_path / ".cache/train"
-    assert (tmp_path / ".cache/train").is_dir()
+    folder = tmp_path / ".cache/data-centric-pipeline/train"
+    assert find_cache_folder("train") == folder
+    assert folder.is_dir()
+
+
+def test_what_was_left_in_the_cache_a_month_ago_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = find_cache_folder("train")
+    for name, days in (("old file", 31), ("new file", 29), ("old folder/inner", 31), ("new folder/inner", 29)):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        for changed in {path, folder / name.split("/")[0]}:
+            os.utime(changed, 2 * (time.time() - days * 24 * 3600,))
+    find_cache_folder("audit")
+    assert len(list(folder.iterdir())) == 4
+    find_cache_folder("train")
+    assert sorted(contents(folder)) == ["new file", "new folder", "new folder/inner"]
 
 
 @pytest.mark.parametrize("home", [None, "file"])

@@ -1,8 +1,9 @@
+import errno
 import json
 import os
 import re
 import shutil
-import time
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -217,24 +218,53 @@ def test_another_run_goes_on_wherever_its_images_and_outputs_are(
     check_same(tmp_path / "second", uninterrupted, models=("model", "model/seeds/2"))
 
 
-def test_progress_of_a_month_ago_is_removed(transformed: Path, tmp_path: Path) -> None:
-    folder = make_progress_folder(tmp_path)
-    (folder / "folder.progress").mkdir()
-    for name, days in (("old.progress", 31), ("folder.progress", 31), ("new.progress", 29), ("old.txt", 31)):
-        (folder / name).touch()
-        os.utime(folder / name, 2 * (time.time() - days * 24 * 3600,))
-    train(transformed, tmp_path, settings=SETTINGS._replace(epochs=1))
-    assert sorted(contents(folder)) == ["new.progress", "old.txt"]
-
-
+@pytest.mark.parametrize("place", ["keras", "progress", "course.json"])
 def test_a_full_disk_costs_the_progress_alone(
-    transformed: Path, uninterrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: str,
+    transformed: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    missing = tmp_path / "missing"
-    train(transformed, tmp_path, seeds=2, progress_folder=missing)
-    sentence = (
-        f"train: no progress is kept in {missing} (No such file or directory). The training goes on without it.\n"
-    )
+    """Whichever of the three kinds of writes it stops: Keras', those beside it, and that of the file of progress."""
+
+    def write(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    if place == "keras":
+        monkeypatch.setattr(keras.callbacks.BackupAndRestore, "_save_model", write)
+    else:
+        usual = Path.write_bytes if place == "progress" else Path.write_text
+        monkeypatch.setattr(
+            Path,
+            usual.__name__,
+            lambda path, *given, **named: (write if place in path.name else usual)(path, *given, **named),
+        )
+    train(transformed, tmp_path, seeds=2)
+    monkeypatch.undo()
+    said = capsys.readouterr().out
+    assert said.count("train: no progress is kept ([Errno 28] No space left on device: ") == 1
+    assert said.count("). The training goes on without it.\n") == 1
+    check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
+
+
+def test_a_full_disk_lets_a_training_begin_again(
+    transformed: Path,
+    uninterrupted: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_progress_folder(tmp_path)
+    run_killed(TRAIN, "seed 1, epoch 3/4", transformed, tmp_path, "", "2")
+
+    def extract(archive: tarfile.TarFile, *_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "extractall", extract)
+    train(transformed, tmp_path, seeds=2)
+    sentence = "train: no progress is kept ([Errno 28] No space left on device). The training goes on without it.\n"
     assert capsys.readouterr().out.count(sentence) == 1
     check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
 
