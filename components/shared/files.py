@@ -141,7 +141,7 @@ def find_cache_folder(stage: str) -> Path:
     except (RuntimeError, OSError):
         return Path(tempfile.mkdtemp())
     for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+        with contextlib.suppress(OSError):  # such as what another process has just removed
             if time.time() - path.stat().st_mtime > CACHED:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     return folder

@@ -69,7 +69,7 @@ class ProgressStore:
     """The files of progress of the trainings of a step, here and in Cloud Storage."""
 
     def __init__(self, folder: Path, uri: str, names: Collection[str]) -> None:
-        """Looks for none yet.
+        """Takes the places of the files, which may be there or not.
 
         Args:
             folder: Where the files are; trainings that run at the same time may share it.
