@@ -141,7 +141,7 @@ def _train(
 
 
 def _make_batches(size: int, *arrays: NDArray[Any]) -> tf.data.Dataset:
-    """The arrays in batches of so many pictures, in their order; those that Keras makes itself are tuned."""
+    """The arrays in batches of so many pictures, in their order. Keras would make some that TensorFlow tunes."""
     is_even = len(arrays[0]) % size == 0  # then all batches are of one size, which decides in which order sums are made
     batches = tf.data.Dataset.from_tensor_slices(arrays).batch(size, drop_remainder=is_even)
     return without_tuning(batches.prefetch(1))

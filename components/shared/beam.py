@@ -213,7 +213,7 @@ def choose_target(path: str, below_work: str, options: list[str]) -> str:
         options: Beam's options.
 
     Returns:
-        One of both. From the second, `take` brings the files to the first.
+        Either of them. From the second, `take` brings the files to the first.
     """
     return below_work if get_temp_location(options) else path
 
