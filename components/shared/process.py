@@ -1,7 +1,6 @@
 """The process of a stage: however it ends, its children end with it and its temporary files are gone."""
 
 import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -126,6 +125,8 @@ def end_with_parent() -> None:
     Only Linux can do that.
     """
     if sys.platform == "linux":
+        import ctypes  # here, since a component is to import as little as possible
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         output = select.poll()
         output.register(1, 0)

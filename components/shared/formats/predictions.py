@@ -223,6 +223,6 @@ def _read_parquet(file: IO[bytes]) -> "pd.DataFrame":
         kinds = {**dict.fromkeys(_NUMBERS, pa.float64()), **dict.fromkeys(_choose_texts(header), pa.string())}
         wanted = [name for name in header if name in kinds]
         rows = content.read(wanted).cast(pa.schema([(name, kinds[name]) for name in wanted]))
+        return rows.to_pandas(ignore_metadata=True)  # which looks at the texts
     except pa.ArrowException as error:
         raise ValueError(error) from None
-    return rows.to_pandas(ignore_metadata=True)
