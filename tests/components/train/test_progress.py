@@ -227,7 +227,7 @@ def test_a_full_disk_costs_the_progress_alone(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Whichever of the three kinds of writes it stops: Keras', those beside it, and that of the file of progress."""
+    """The disk may be full for Keras' checkpoint, for the files beside it, or for the file of progress."""
 
     def write(path: Path, *_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
