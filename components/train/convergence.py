@@ -30,8 +30,8 @@ def describe_rise(history: Sequence[Epoch]) -> str:
     epochs = round(LAST * len(accuracies))
     if epochs < 2:
         return (
-            f"{count(len(accuracies), 'epoch')} cannot tell whether the accuracy on val has settled; it takes eight. A"
-            " comparison of two versions may show how long they were trained, and not their data."
+            f"{count(len(accuracies), 'epoch')} cannot tell whether the accuracy on val has settled; it takes eighteen."
+            " A comparison of two versions may show how long they were trained, and not their data."
         )
     last, before = accuracies[-epochs:], accuracies[-2 * epochs : -epochs]
     error = ((variance(last) + variance(before)) / epochs) ** 0.5

@@ -43,7 +43,7 @@ def test_no_rise_is_told_where_there_is_none(accuracies: list[float]) -> None:
 )
 def test_too_few_epochs_to_tell_are_told(accuracies: list[float], epochs: str) -> None:
     assert describe_rise(history(accuracies)) == (
-        f"{epochs} cannot tell whether the accuracy on val has settled; it takes eight. A comparison of two versions"
+        f"{epochs} cannot tell whether the accuracy on val has settled; it takes eighteen. A comparison of two versions"
         " may show how long they were trained, and not their data."
     )
 
