@@ -1,34 +1,29 @@
 """Shows how a training goes, epoch by epoch: event files for TensorBoard, and the run that MLflow keeps of it."""
 
 import contextlib
+import importlib.util
+import multiprocessing
 import os
-import queue
 import re
-import textwrap
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Literal
 
 import keras
 
-from components.shared.errors import shorten, shorten_to_sentence
 from components.shared.formats.training import Epoch, Settings
+from components.train.mlflow_reporter import GAVE_UP, GOES_ON, SERVER, report
 
-_SERVER, _RUN = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"  # MLflow's own names, which Kubeflow Pipelines sets for a task
-_QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # which writes to the home folder
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with the password, if it has one
-}
+_IMPORT = 60  # seconds at most that a process takes to import MLflow on a busy machine
 _PATIENCE = 5  # seconds at the end of a training for what the server has not taken yet
-_LENGTH = 200  # characters of a reason: what MLflow says of a folder, which it no longer takes, has more than 100
 METRICS: tuple[Literal["accuracy", "loss", "val_accuracy", "val_loss"], ...] = (
     "accuracy",
     "loss",
     "val_accuracy",
     "val_loss",
 )
-_GOES_ON = "the training goes on without it"
 
 
 class EventFiles(keras.callbacks.TensorBoard):  # type: ignore[misc]
@@ -71,8 +66,9 @@ def report_to_mlflow(
 ) -> Iterator[Callable[[Epoch], None]]:
     """Reports a training to the MLflow server that the environment names, if it does.
 
-    The run is that of MLFLOW_RUN_ID, or a new one. A thread talks to the server, so that the training waits for it at
-    its end alone, and not for long. A server that does not take the figures is no reason to fail: a sentence says so.
+    The run is that of MLFLOW_RUN_ID, or a new one. Another process talks to the server, so that the training waits for
+    it at its end alone, and not for long. A server that does not take the figures is no reason to fail: a sentence says
+    so.
 
     Args:
         name: What a new run is called.
@@ -83,103 +79,60 @@ def report_to_mlflow(
     Yields:
         A function that takes the metrics of an epoch.
     """
-    if not _is_named(os.environ.get(_SERVER, "")) or not _import_mlflow():
+    if not _is_named(os.environ.get(SERVER, "")) or not _is_installed():
         yield lambda row: None
         return
-    rows: queue.SimpleQueue[Epoch | str] = queue.SimpleQueue()
-    given_up = threading.Event()
-    arguments = name, _name_parameters(data_version, settings), artifacts, rows, given_up
-    thread = threading.Thread(target=_report, args=arguments, daemon=True)
-    thread.start()
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    arguments = there, name, data_version, settings, artifacts
+    process = context.Process(target=report, args=arguments, daemon=True)
+    process.start()
+    there.close()
     status = "FAILED"
     try:
-        yield rows.put
+        yield lambda row: _send(here, row)
         status = "FINISHED"
     finally:
-        rows.put(status)
-        thread.join(_PATIENCE)
-        if thread.is_alive() and not given_up.is_set():
-            given_up.set()
-            print(f"train: the MLflow server of {_SERVER} does not answer in time; {_GOES_ON}.", flush=True)
+        _send(here, status)
+        _end(process, here)
 
 
 def _is_named(server: str) -> bool:
     """Whether a server is named; MLflow would take an address without a scheme for a folder."""
     if server and not re.match(r"[a-z+]+:/|databricks", server):
-        print(f"train: {_SERVER} is no address; begin it with http:// or https://; {_GOES_ON}.", flush=True)
+        print(f"train: {SERVER} is no address; begin it with http:// or https://; {GOES_ON}.", flush=True)
         return False
     return bool(server)
 
 
-def _import_mlflow() -> bool:
-    """Imports MLflow, which takes seconds, and says whether it is there.
-
-    Imports of two threads can wait for each other forever, so this comes before the thread begins.
-    """
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        import mlflow  # noqa: F401
-    except ImportError:
-        print(f"train: {_SERVER} is set, but mlflow-skinny is not installed; {_GOES_ON}.", flush=True)
-        return False
-    return True
+def _is_installed() -> bool:
+    """Whether MLflow is there; it is not imported here, which takes seconds."""
+    if importlib.util.find_spec("mlflow"):
+        return True
+    print(f"train: {SERVER} is set, but mlflow-skinny is not installed; {GOES_ON}.", flush=True)
+    return False
 
 
-def _report(
-    name: str,
-    parameters: Mapping[str, object],
-    artifacts: str,
-    rows: "queue.SimpleQueue[Epoch | str]",
-    given_up: threading.Event,
-) -> None:
-    """Sends the rows as they come, until the status with which the run ends; says nothing once it is given up."""
-    import mlflow
-
-    run = None
-    try:
-        run_id = os.environ.get(_RUN)
-        run = mlflow.start_run(run_id=run_id, run_name=None if run_id else name)
-        print(f"train: reports to MLflow as {shorten(run.info.run_name)}", flush=True)
-        mlflow.log_params(dict(parameters))
-        mlflow.set_tag("artifacts", artifacts)
-        while not isinstance(row := rows.get(), str):
-            mlflow.log_metrics(_name_metrics(row), step=row["epoch"])
-        mlflow.end_run(row)
-    except Exception as error:  # whatever it is, it is not the training's
-        # The address may have a password.
-        text = str(getattr(error, "message", error)).replace(os.environ[_SERVER], "the server")
-        reason = textwrap.shorten(re.sub(r"//\S+@", "//", shorten_to_sentence(text)), _LENGTH, placeholder="...")
-        if not given_up.is_set():
-            print(f"train: the MLflow server of {_SERVER} takes no more figures ({reason}); {_GOES_ON}.", flush=True)
-        given_up.set()
-        if run:
-            _end_run(rows)
+def _send(connection: Connection, message: Epoch | str) -> None:
+    with contextlib.suppress(OSError):  # the process has given up, and has said so
+        connection.send(message)
 
 
-def _end_run(rows: "queue.SimpleQueue[Epoch | str]") -> None:
-    """Waits for the status with which the run ends, and tells the server, which may take that."""
-    import mlflow
-
-    while not isinstance(status := rows.get(), str):
-        pass
-    with contextlib.suppress(Exception):
-        mlflow.end_run(status)
-
-
-# When a task has ended, Kubeflow Pipelines logs its parameters, such as `epochs`, and its output `metrics`, such as the
-# `val_accuracy` of the epoch that was kept, to the same run. MLflow takes none of them if one of the parameters has got
-# another value, as the optimizer would. So the names here are others.
+def _end(process: SpawnProcess, connection: Connection) -> None:
+    """Waits until the server has taken everything, but not for long."""
+    _receive(connection, _IMPORT)
+    process.join(_PATIENCE)
+    has_ended = process.exitcode is not None
+    process.kill()
+    process.join()
+    if (not has_ended or process.exitcode) and _receive(connection, 0) != GAVE_UP:
+        said = "does not answer in time" if not has_ended else "cannot be reported to, since MLflow has failed here"
+        print(f"train: the MLflow server of {SERVER} {said}; {GOES_ON}.", flush=True)
 
 
-def _name_parameters(data_version: str, settings: Settings) -> dict[str, object]:
-    return {"data_version": data_version, **{f"settings/{name}": value for name, value in settings.items()}}
-
-
-def _name_metrics(row: Epoch) -> dict[str, float]:
-    return {
-        "train/accuracy": row["accuracy"],
-        "train/loss": row["loss"],
-        "val/accuracy": row["val_accuracy"],
-        "val/loss": row["val_loss"],
-    }
+def _receive(connection: Connection, patience: float) -> str:
+    """The next thing that the process says within so many seconds; empty if it says nothing."""
+    with contextlib.suppress(EOFError, OSError):
+        if connection.poll(patience):
+            return str(connection.recv())
+    return ""

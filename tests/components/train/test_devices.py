@@ -28,14 +28,14 @@ import tensorflow as tf
 transformed, folder, network, gpus = sys.argv[1:]
 logical = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
-from components.train import devices, progress, training
+from components.train import devices, fitting, progress, training
 from tests.components.train.test_devices import SETTINGS, build_plain
 from tests.conftest import outputs_in
 devices.list_gpus = lambda: ["CPU:0", "CPU:1"]
 assert devices.choose_strategy(int(gpus)).num_replicas_in_sync == int(gpus)
 progress.IMAGES_BETWEEN = 1
 if network == "plain":
-    training.build_checked = build_plain
+    fitting.build_checked = build_plain
 training.train_model(
     transformed + "/examples",
     transformed + "/graph",

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tensorflow.core.util import event_pb2
 
 from components.shared.errors import UserError
-from components.train import training
+from components.train import fitting
 from components.train.progress import ProgressStore
 from components.train.settings import TrainingSettings
 from components.train.training import train_model
@@ -56,14 +56,14 @@ PROGRESS = "[0-9a-f]{32}[.]progress"
 
 def use_dropout(replace: Callable[[Any, str, Any], None] = setattr) -> None:
     """Puts a layer whose random generator has a state before the last of the model."""
-    build = training.build_checked
+    build = fitting.build_checked
 
     def build_with_dropout(*arguments: Any) -> keras.Model:
         model = build(*arguments)
         dropped = keras.layers.Dropout(0.3)(model.layers[-2].output)
         return keras.Model(model.input, keras.layers.Dense(model.output_shape[1])(dropped))
 
-    replace(training, "build_checked", build_with_dropout)
+    replace(fitting, "build_checked", build_with_dropout)
 
 
 def make_progress_folder(folder: Path) -> Path:
@@ -309,12 +309,12 @@ def test_a_training_that_diverges_leaves_no_progress(
     transformed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trying again would only find the same."""
-    check = training._check_loss
+    check = fitting._check_loss
 
     def diverge(epoch: int, logs: dict[str, float], settings: TrainingSettings) -> None:
         check(epoch, logs | ({"loss": np.nan} if epoch == 3 else {}), settings)
 
-    monkeypatch.setattr(training, "_check_loss", diverge)
+    monkeypatch.setattr(fitting, "_check_loss", diverge)
     monkeypatch.setattr("components.train.progress.IMAGES_BETWEEN", 1)
     with pytest.raises(UserError, match=r"^the loss is not a number from epoch 3 on; "):
         train(transformed, tmp_path)

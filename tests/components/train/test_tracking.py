@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from components.shared.formats.training import Epoch, read_history
+from components.train import fitting
 from components.train.tracking import report_to_mlflow
 from tests.components.train.test_training import SETTINGS, train
 from tests.conftest import PATIENCE, contents, run_python
@@ -171,12 +172,12 @@ def test_dead_server_fails_no_training(
     tmp_path: Path,
     closed_port: int,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:secret@127.0.0.1:{closed_port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     train(transformed, tmp_path, SETTINGS)
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     (sentence,) = [line for line in said.out.splitlines(keepends=True) if "MLflow" in line]
     assert sentence.startswith("train: the MLflow server of MLFLOW_TRACKING_URI takes no more figures (API request to ")
     assert sentence.endswith(GOES_ON)
@@ -185,8 +186,24 @@ def test_dead_server_fails_no_training(
     assert contents(tmp_path)["history"] == contents(task[1])["history"]
 
 
+def test_a_server_that_is_tried_again_changes_no_model(
+    trained: Path, transformed: Path, tmp_path: Path, closed_port: int, monkeypatch: pytest.MonkeyPatch
+):
+    """The pauses between two requests are random, and Python's generator is the one that Keras draws seeds from."""
+    build = fitting.build_checked
+
+    def build_slowly(*arguments: Any) -> Any:
+        time.sleep(3)
+        return build(*arguments)
+
+    monkeypatch.setattr(fitting, "build_checked", build_slowly)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
+    train(transformed, tmp_path, SETTINGS)
+    assert contents(tmp_path)["history"] == contents(trained)["history"]
+
+
 def test_a_run_of_which_the_server_refuses_the_settings_ends_with_its_training(
-    mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     """As with two trainings of one turn, and the same MLFLOW_RUN_ID."""
     run = mlflow.post("runs/create", experiment_id="0", run_name="turn")["run"]["info"]["run_id"]
@@ -197,36 +214,36 @@ def test_a_run_of_which_the_server_refuses_the_settings_ends_with_its_training(
             report_epoch(EPOCHS[0])
         info, parameters = mlflow.read_run(run)
         assert (info["status"], parameters) == ("FINISHED", {"data_version": "v1"})
-    said = capsys.readouterr().out.splitlines()
+    said = capfd.readouterr().out.splitlines()
     assert [line for line in said if "takes no more figures" in line] == said[-1:]
 
 
 @pytest.mark.parametrize("address", ["localhost:5000", "localhost", "https//mlflow.example"])
 def test_an_address_without_a_scheme_is_named(
-    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    address: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     with report_to_mlflow("turn/train", "v1", {}, "turn") as report_epoch:
         report_epoch(EPOCHS[0])
-    assert capsys.readouterr().out == (
+    assert capfd.readouterr().out == (
         f"train: MLFLOW_TRACKING_URI is no address; begin it with http:// or https://{GOES_ON}"
     )
 
 
 def test_a_folder_which_mlflow_no_longer_takes_is_refused_in_a_whole_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tmp_path.as_uri())
     with report_to_mlflow("turn/train", "v1", {}, "turn") as report_epoch:
         report_epoch(EPOCHS[0])
-    said = capsys.readouterr().out
+    said = capfd.readouterr().out
     assert said.startswith("train: the MLflow server of MLFLOW_TRACKING_URI takes no more figures (The filesystem ")
     assert said.endswith(f"will not receive further updates){GOES_ON}")
     assert "..." not in said
 
 
 def test_server_that_says_nothing_is_waited_for_at_the_end_alone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
@@ -236,19 +253,17 @@ def test_server_that_says_nothing_is_waited_for_at_the_end_alone(
             for row in EPOCHS:
                 report_epoch(row)
         assert time.monotonic() - started < PATIENCE / 2
-        assert capsys.readouterr().out == (
+        assert capfd.readouterr().out == (
             f"train: the MLflow server of MLFLOW_TRACKING_URI does not answer in time{GOES_ON}"
         )
 
 
-def test_missing_package_is_named(
-    closed_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+def test_missing_package_is_named(closed_port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with report_to_mlflow("turn/train", "v1", {}, "turn") as report_epoch:
         report_epoch(EPOCHS[0])
-    assert capsys.readouterr().out == f"train: MLFLOW_TRACKING_URI is set, but mlflow-skinny is not installed{GOES_ON}"
+    assert capfd.readouterr().out == f"train: MLFLOW_TRACKING_URI is set, but mlflow-skinny is not installed{GOES_ON}"
 
 
 def test_without_a_server_mlflow_is_not_imported():
