@@ -58,7 +58,7 @@ def watch_run(runs: Path, *arguments: str | Path, project: Path = ROOT) -> Watch
 
 
 class _Watcher(threading.Thread):
-    """Looks ten times a second at the processes of the task that runs now, and at the log.
+    """Looks up to ten times a second at the processes of the task that runs now, and at the log.
 
     Their memory is counted as proportional set size: pages that several processes have, such as those that a stage
     shares with the server it is forked from, count for each as its part.
@@ -95,12 +95,14 @@ class _Watcher(threading.Thread):
     def run(self) -> None:
         """Looks until the command has ended."""
         while self._process.poll() is None:
+            started = time.perf_counter()
             if self._task:
                 self._look(self._task)
+            looked = time.perf_counter() - started  # long where a process has gigabytes
             for log in set(self._runs.glob("[!.]*/*/run.log")) - self._logs:
                 ended = log.read_text(encoding="utf-8").count("train: epoch ")
                 self.epochs += [time.perf_counter()] * (ended - len(self.epochs))
-            time.sleep(0.1)
+            time.sleep(max(0.1, 20 * looked))
 
     def _look(self, task: str) -> None:
         memory = anonymous = 0
