@@ -1,5 +1,7 @@
 """Pictures as a judge should see them: of ink on paper the ink alone, of others all of them, in one size."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +14,17 @@ DUST = 0.05  # a part of the ink with less than this share of the largest one
 PICTURE_SIZE = 48  # pixels, square, of a view of a whole picture
 SUBJECT_MARGIN = 0.1  # share of the subject's longer side that a crop leaves around it
 PLAIN = 8  # tones; a picture whose colours differ by less shows nothing
+GRAIN = 5  # pixels, the side of a square over which the grain of paper, or a camera's noise, evens out
 
 
 def is_plain(picture: NDArray[np.uint8]) -> bool:
-    """Whether a picture, as `decode_rgb` returns it, is of one colour."""
-    return int(np.ptp(picture.reshape(-1, picture.shape[2] if picture.ndim == 3 else 1), axis=0).max()) < PLAIN
+    """Whether a picture, as `decode_rgb` returns it, is of one colour but for a faint grain."""
+    return _find_range(picture) < FLAT and _find_range(cv2.blur(picture, (GRAIN, GRAIN))) < PLAIN
+
+
+def _find_range(picture: NDArray[Any]) -> int:
+    """By how many tones the pixels differ in the channel in which they differ most."""
+    return int(np.ptp(picture.reshape(-1, picture.shape[2] if picture.ndim == 3 else 1), axis=0).max())
 
 
 def make_views(picture: NDArray[np.uint8], ink: NDArray[np.bool_] | None) -> NDArray[np.uint8]:

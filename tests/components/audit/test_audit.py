@@ -396,7 +396,7 @@ def test_review_page_holds_what_is_doubted_and_no_more(audit: Path, issues: list
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
-    """The audit of shapes in three colours: three wrong labels, a copy of val in another size, and a plain picture."""
+    """The audit of shapes in three colours: three wrong labels, a copy of val in another size, and two empty pages."""
     root = tmp_path_factory.mktemp("shapes")
     rng = np.random.default_rng(5)
     for split, count in {"train": 26, "val": 8}.items():
@@ -410,6 +410,8 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, str]]:
     original = Image.open(root / "data/val/v/00.png")
     original.resize((90, 90), Image.Resampling.LANCZOS).save(root / "data/train/v/scaled.jpg", quality=85)
     Image.new("RGB", (64, 64), (200, 30, 30)).save(root / "data/train/x/plain.png")
+    grain = rng.normal(245, 1.5, (64, 64, 1)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(grain.repeat(3, axis=2)).save(root / "data/train/x/scanned.png")
     examples = ingest_folder(root / "data", root / "examples", classes=CLASSES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
@@ -442,8 +444,9 @@ def test_a_shape_is_only_the_same_as_itself(shapes: list[dict[str, str]]):
     alike = [issue for issue in shapes if issue["group"]]
     assert {issue["filename"] for issue in alike} == {"val/v/00.png", "train/v/scaled.jpg"}
     assert row(shapes, "train/v/scaled.jpg")["why"] == "It is val/v/00.png again."
-    plain = row(shapes, "train/x/plain.png")
-    assert (plain["kinds"], plain["action"], plain["why"]) == ("blank", "drop", "It is of one plain colour.")
+    for name in ("plain", "scanned"):
+        empty = row(shapes, f"train/x/{name}.png")
+        assert (empty["kinds"], empty["action"], empty["why"]) == ("blank", "drop", "It is of one plain colour.")
 
 
 @pytest.mark.parametrize(
