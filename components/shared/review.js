@@ -78,7 +78,7 @@ function accept() {
   const suggested = suggest(current);
   return suggested
     ? decide(current, suggested.changes)
-    : say("There is no suggestion for this image: look at it and decide.");
+    : say(`There is no suggestion for ${getBaseName(current)}: look at it and decide.`);
 }
 
 const getGroup = (row) => (row.group ? groups.get(row.group) : [row]);
@@ -295,7 +295,8 @@ const firstUndecided = () => shown.find((row) => !getDecision(row)) ?? shown[0];
 
 function move(steps) {
   const index = Math.min(Math.max(shown.indexOf(current) + steps, 0), shown.length - 1);
-  if (shown[index] === current) say(steps < 0 ? "This is the first image." : "This is the last image.");
+  const atEnd = steps < 0 ? "This is the first image." : "This is the last image.";
+  say(shown[index] === current ? atEnd : "");
   go(shown[index]);
 }
 
@@ -552,6 +553,7 @@ function match() {
 }
 
 function renderOptions() {
+  $("options").style.setProperty("--longest", Math.max(...classes.map((name) => name.length)));
   $("options").replaceChildren(...matches.map((index, position) => {
     const name = make("span", { textContent: classes[index] });
     const option = make("div", { className: "option", id: `option-${index}` }, name);

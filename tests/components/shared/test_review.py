@@ -262,6 +262,15 @@ def test_any_class_names(open_review: Open, tmp_path: Path, classes: list[str], 
     assert decisions(save(page, tmp_path / "decisions.csv"), rows, classes) == [expected]
 
 
+def test_a_class_name_of_some_letters_stands_in_one_line(open_review: Open):
+    page = open_review([issue(1)], classes=["Bananen", "Birnen", "Äpfel", "strawberries"])
+    press(page, "r")
+    options = page.get_by_role("option").locator("span")
+    expect(options).to_have_count(4)
+    heights = [options.nth(number).bounding_box()["height"] for number in range(4)]
+    assert len(set(heights)) == 1, heights
+
+
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
@@ -285,7 +294,10 @@ def test_accepting_what_the_audit_suggests(open_review: Open, tmp_path: Path):
     expect(group.get_by_text("train, same bytes")).to_have_count(2)
     press(page, "ArrowRight ArrowRight a")  # the second copy is the one to keep
     expect(page.get_by_role("button", name="No suggestion")).to_be_disabled()
-    press(page, "a ArrowLeft ArrowLeft")
+    press(page, "a")
+    expect(page.locator("#status")).to_have_text("There is no suggestion for 4.png: look at it and decide.")
+    press(page, "ArrowLeft ArrowLeft")
+    expect(page.locator("#status")).to_be_empty()
     expect(group).to_be_hidden()
     press(page, "a")
     expected = [(1, "drop", ""), (2, "drop", ""), (3, "keep", "")]
