@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 from apache_beam.options.pipeline_options import (
+    DirectOptions,
     FlinkRunnerOptions,
     GoogleCloudOptions,
     PipelineOptions,
@@ -27,7 +28,8 @@ from components.shared.errors import UserError, quote, shorten
 
 # Their job servers have options of their own, which Beam's Python SDK passes on.
 PORTABLE = ("PortableRunner", "FlinkRunner", "SparkRunner")
-IN_PROCESS = ("FnApiRunner", "DirectRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner", "PrismRunner")
+IN_PROCESS = ("FnApiRunner", "DirectRunner", "SwitchingDirectRunner", "BundleBasedDirectRunner")
+RUNNERS = (*IN_PROCESS, *PORTABLE, "DataflowRunner")
 LOSE_DATA = {"DaskRunner": "it ended without an error and had written nothing"}
 ENVIRONMENTS = ("DOCKER", "EXTERNAL", "LOOPBACK", "PROCESS")
 PATIENCE = 10  # seconds for each of the two answers that a job service owes
@@ -43,13 +45,17 @@ def parse_options(options: list[str]) -> PipelineOptions:
     for option in options:
         if not (isinstance(option, str) and option.startswith("--")):
             raise UserError(f"beam_options: {quote(option)} is not an option; write it as --name=value.")
-    parsed = PipelineOptions(options)
     with _explain_argument_errors():
+        parsed = PipelineOptions(options)
         known = parsed.get_all_options()
         unknown = parsed.get_all_options(retain_unknown_options=True).keys() - known.keys()
     runner = _get_runner(parsed)
     if reason := LOSE_DATA.get(runner):
         raise UserError(f"beam_options: {runner} loses data: in a trial {reason}; take another runner.")
+    if runner and runner not in RUNNERS:
+        raise UserError(f"beam_options: --runner={runner} is none of those that a stage knows: {', '.join(RUNNERS)}.")
+    if parsed.view_as(DirectOptions).direct_num_workers < 0:
+        raise UserError("beam_options: --direct_num_workers must not be negative; 0 stands for the number of cores.")
     if unknown and runner not in PORTABLE:
         near = difflib.get_close_matches(min(unknown), known, 1)
         hint = f"; did you mean --{near[0]}?" if near else "."
@@ -91,7 +97,7 @@ def runs_elsewhere(options: PipelineOptions) -> bool:
 def _get_runner(options: PipelineOptions) -> str:
     """The name of the class; Beam also takes small letters, names without `Runner`, and the module in front."""
     given = (options.view_as(StandardOptions).runner or "").rsplit(".", 1)[-1]
-    names = {name.lower(): name for name in (*PORTABLE, *IN_PROCESS, *LOSE_DATA, "DataflowRunner")}
+    names = {name.lower(): name for name in (*RUNNERS, *LOSE_DATA)}
     return names.get(given.lower()) or names.get(f"{given.lower()}runner") or given
 
 
@@ -238,7 +244,9 @@ def _explain_argument_errors() -> Iterator[None]:
     """Keeps the last line of what argparse prints before it exits; the hundreds of lines before are its usage."""
     printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(printed):
+        with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(io.StringIO()):
             yield
-    except SystemExit:
+    except SystemExit as error:
+        if not error.code:
+            raise UserError("beam_options: --help is for a terminal; Beam's documentation has its options.") from None
         raise UserError(f"beam_options: {printed.getvalue().strip().splitlines()[-1].split('error: ')[-1]}.") from None

@@ -4,11 +4,9 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner, RunnerResult
@@ -214,20 +212,38 @@ SENSELESS = {
 }
 
 
+RUNNERS = (
+    "FnApiRunner, DirectRunner, SwitchingDirectRunner, BundleBasedDirectRunner, PortableRunner, FlinkRunner, "
+    "SparkRunner, DataflowRunner."
+)
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--runner=NoSuchRunner", f"--runner=NoSuchRunner is none of those that a stage knows: {RUNNERS}"),
+        ("--runner=os.system", f"--runner=system is none of those that a stage knows: {RUNNERS}"),
+        ("--help", "--help is for a terminal; Beam's documentation has its options."),
+        ("--direct_num_workers=-1", "--direct_num_workers must not be negative; 0 stands for the number of cores."),
+        ("--direct_num_workers=two", "argument --direct_num_workers: invalid int value: 'two'."),
+    ],
+)
+def test_option_that_no_stage_can_use_is_refused(
+    option: str, sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert refuse([option], tmp_path) == f"beam_options: {sentence}"
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.parametrize("options", SENSELESS, ids=" ".join)
 def test_senseless_value_is_refused(options: tuple[str, ...], tmp_path: Path) -> None:
     assert refuse(["--runner=PortableRunner", *options], tmp_path) == f"beam_options: {SENSELESS[options]}"
 
 
 def test_runner_that_leaves_elements_out_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    class Forgetful(FnApiRunner):
-        """It runs nothing, and says that all is well."""
-
-        def run_pipeline(self, pipeline: Any, options: Any) -> Any:
-            return RunnerResult(PipelineState.DONE, None)
-
-    monkeypatch.setattr(sys.modules[__name__], "Forgetful", Forgetful, raising=False)
-    options = [f"--runner={__name__}.Forgetful"]
+    """It runs nothing, and says that all is well."""
+    monkeypatch.setattr(FnApiRunner, "run_pipeline", lambda *_: RunnerResult(PipelineState.DONE, None))
+    options = ["--runner=FnApiRunner"]
     with pytest.raises(UserError) as refusal, make_work_folder(options, tmp_path) as work:
         call_for_each([1, 2], time.sleep, options=options, work=work)
     assert str(refusal.value) == (

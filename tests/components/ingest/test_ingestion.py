@@ -588,7 +588,7 @@ def test_max_pixels_names_the_largest_image(tiny: Folders, tmp_path: Path) -> No
     [
         ({"on_bad_image": "ignore"}, "on_bad_image is 'ignore'; it must be fail or quarantine"),
         ({"shards": -1}, r"^shards is -1; it must be 1 or more, or 0 to let their size decide\.$"),
-        ({"beam_options": ["--runner=NoSuchRunner"]}, "beam_options: Unexpected pipeline runner: NoSuchRunner"),
+        ({"beam_options": ["--runner=NoSuchRunner"]}, "beam_options: --runner=NoSuchRunner is none of those"),
         ({"classes": ["i", "v", "v", "x"]}, "each name may appear only once"),
     ],
 )
