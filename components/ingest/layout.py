@@ -2,6 +2,7 @@
 
 import unicodedata
 from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from components.ingest.augmented import AugmentedImages, read_augmented
@@ -12,7 +13,14 @@ from components.shared.formats.examples import SPLITS
 from components.shared.formats.guideline import FILE as GUIDELINE
 from components.shared.formats.image_table import is_table_name
 from components.shared.formats.manifest import FILE as MANIFEST
-from components.shared.formats.names import NAME_ADVICE, SPLIT_NAMES, is_passed_over, is_plain_name, sort_classes
+from components.shared.formats.names import (
+    NAME_ADVICE,
+    SPLIT_NAMES,
+    has_image_suffix,
+    is_passed_over,
+    is_plain_name,
+    sort_classes,
+)
 
 # Hidden folders that systems and tools make beside people's, as fnmatch takes them; any other may be a class whose name
 # begins with a dot.
@@ -236,7 +244,10 @@ def _check_class_folders(split: Split, children: list[Child], names: list[str]) 
                     f"{split.join_address()}: holds files where a folder for each class must be; if it is the folder of"
                     f" one class, name the folder that contains it{hint}."
                 )
-            raise UserError(f"{address}: lies beside the class folders; move it into one of them or remove it{hint}.")
+            advice = "move it into one of them or remove it"
+            if PurePosixPath(child.name).suffix and not has_image_suffix(child.name):
+                advice = "remove it, or let its name begin with README, as that of a file which is none of the images"
+            raise UserError(f"{address}: lies beside the class folders; {advice}{hint}.")
         if child.is_link:
             raise UserError(f"{address}: the class folder is a link; put the images themselves there.")
         if child.name not in names:

@@ -162,10 +162,14 @@ def test_a_guideline_may_lie_beside_the_class_folders_and_other_files_may_not(tm
     manifest = ingest(data, tmp_path / "examples")
     assert (tmp_path / "examples/labels.md").read_bytes() == b"# a\n\nFirst.\n"
     assert (manifest.classes, manifest.data_version) == (["a", "b"], version_of(data))
-    for name in ("labels.txt", "notes.md"):
+    renamed = "remove it, or let its name begin with README, as that of a file which is none of the images."
+    moved = "move it into one of them or remove it."
+    for name, advice in {"labels.txt": renamed, "notes.md": renamed, "1.png": moved, "scan": moved}.items():
         write(data, {name: b""})
-        assert f"{data}/{name}: lies beside the class folders" in refuse(data, tmp_path)
+        assert refuse(data, tmp_path) == f"{data}/{name}: lies beside the class folders; {advice}"
         (data / name).unlink()
+    write(data, {"README notes.md": b""})
+    assert ingest(data, tmp_path / "passed over").classes == ["a", "b"]
 
 
 @cache
@@ -661,8 +665,8 @@ def test_table_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_folder_of_a_table_asks_for_the_table(listed: Path, tmp_path: Path) -> None:
     write_table(listed / "labels.csv", rows_of(listed))
     assert refuse(listed, tmp_path) == (
-        f"{listed}/labels.csv: lies beside the class folders; move it into one of them or remove it; if it is the table"
-        " of the images, name it in place of the folder."
+        f"{listed}/labels.csv: lies beside the class folders; remove it, or let its name begin with README, as that of"
+        " a file which is none of the images; if it is the table of the images, name it in place of the folder."
     )
 
 
