@@ -260,6 +260,19 @@ def _keep_results(folder: Path, record: RunRecord) -> UserError | None:
     return None
 
 
+def _print_metrics(record: RunRecord) -> None:
+    """Prints the figures of a stage that ran alone, as its output `metrics` has them."""
+    for task, content in record["stages"].items():
+        figures = content["artifacts"].get("metrics", {"metadata": {}})["metadata"]
+        shown = [
+            f"{name.replace('_', ' ')} {value:,}" if isinstance(value, int) else f"{name.replace('_', ' ')} {value:.3f}"
+            for name, value in figures.items()
+            if isinstance(value, int | float)
+        ]
+        if shown:
+            OutputConsole().print(escape(f"{task}: {', '.join(shown)}"))
+
+
 def _print_outcome(folder: Path, record: RunRecord, warnings: list[str], doubt: str) -> None:
     """Prints the figures and the reports of a run; after a failure, what the stage said."""
     console = OutputConsole()
@@ -272,6 +285,8 @@ def _print_outcome(folder: Path, record: RunRecord, warnings: list[str], doubt: 
         print_figures(folder)
     if (folder / comparison.FILE).is_file():
         print_comparison(folder, doubt)
+    if len(record["stages"]) == 1 and not (folder / evaluation.FILE).is_file():
+        _print_metrics(record)
     console.print(f"{record['state']} after {record['seconds']:.0f} s")
     reports = [path for path in sorted(folder.glob("*.html")) if path.name != INDEX]
     for report in [*reports, *folder.glob("issues.csv"), *folder.glob("*schema.pbtxt")]:

@@ -725,6 +725,8 @@ def test_people_who_disagree_are_asked_again(improvement: Run, tiny: Folders):
     changes = {row["filename"]: row for row in read_csv(settled.artifact("curate", "changes"))}
     assert (changes["train/v/00.png"]["action"], changes["train/v/01.png"]["action"]) == ("dropped", "relabelled")
     assert changes["train/v/00.png"]["why"] == "By the word of settled: anna keep, ben drop, settled drop."
+    actions = Counter(row["action"] for row in changes.values())
+    assert f"\ncurate: relabelled {actions['relabelled']}, dropped {actions['dropped']}, moved 0, " in settled.output
     assert not (settled.folder / "disputed.html").exists()
     assert "disputed" not in settled.output
 
