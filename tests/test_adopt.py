@@ -593,14 +593,16 @@ def test_figures_of_another_version_are_named(place: Place, run: Callable[..., s
     assert "another version" not in run()
 
 
-def leave_figures(place: Place, run: str, **changed: str) -> dict[str, Any]:
-    """Makes a run one that has measured its model on the curated folder."""
+def leave_figures(place: Place, run: str, stage: str = "evaluate", **changed: str) -> dict[str, Any]:
+    """Makes a run one that has measured its model on the curated folder; or that ran a stage on what another had."""
     folder = place.home / "runs/default" / run
     measured = write_evaluation(folder / "evaluation", place.version, {"val": 8}, seed=1) | changed
     (folder / "evaluation/evaluation.json").write_text(json.dumps(measured))
     write_history(folder / "history.csv", seed=7)
     record = json.loads((folder / "run.json").read_text())
     record["artifacts"] |= {"evaluation": str(folder / "evaluation"), "history": str(folder / "history.csv")}
+    task = {"stage": stage, "state": "succeeded", "seconds": 1.0, "parameters": {}, "artifacts": {}, "inputs": {}}
+    record["stages"] = {stage: task}
     (folder / "run.json").write_text(json.dumps(record))
     return measured
 
@@ -697,6 +699,8 @@ def test_figures_that_its_run_measured_are_committed_with_it(place: Place, run: 
     measured = leave_figures(place, "20260101-000000-improvement")
     leave_run(place.home, "20260102-000000-training", "succeeded", started="2026-01-02T00:00:00+00:00")
     leave_figures(place, "20260102-000000-training", trained_on="0123.dir")  # another model
+    leave_run(place.home, "20260103-000000-curate", "succeeded", started="2026-01-03T00:00:00+00:00")
+    leave_figures(place, "20260103-000000-curate", stage="curate")
     output = run("--commit", "--tag", "v3")
     assert (
         "\n    copy the figures of 20260101-000000-improvement to results/\n    git add data.dvc results && " in output

@@ -193,7 +193,7 @@ class StageCache:
         if isinstance(value, dsl.Artifact):
             return {"metadata": value.metadata, "content": _hash_address(value.uri)}
         if not name.endswith(("_uri", "_uris")):
-            return value
+            return _unify_numbers(value)
         if isinstance(value, dict):
             return {key: self._describe(name, each) for key, each in value.items()}
         if not value:
@@ -273,6 +273,15 @@ def _describe_files(folder: Path) -> dict[str, str]:
 def _describe_file(path: Path) -> str:
     """The sha256 of a file, and behind it where a link leads."""
     return f"{hash_file(path)} {os.readlink(path) if path.is_symlink() else ''}"
+
+
+def _unify_numbers(value: Any) -> Any:
+    """The value with whole numbers as int: what a person gives is 100, and the same default of a pipeline 100.0."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _unify_numbers(each) for key, each in value.items()}
+    return [_unify_numbers(each) for each in value] if isinstance(value, list) else value
 
 
 def _hash_text(content: Any) -> str:

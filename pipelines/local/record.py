@@ -170,8 +170,11 @@ def find_measurement(runs: Path, experiment: str, version: str) -> RunRecord | N
 
 
 def _is_of(record: RunRecord, version: str) -> bool:
-    """Whether the figures of a run are of that data version, as far as its evaluation is still there and whole."""
-    if "evaluation" not in record["artifacts"]:
+    """Whether a run has measured that data version, as far as its evaluation is still there and whole.
+
+    A stage that ran alone has the evaluation of the run that it continued from among its artifacts, too.
+    """
+    if "evaluation" not in record["artifacts"] or not find_last_task(record, "evaluate"):
         return False
     try:
         content = read_evaluation(record["artifacts"]["evaluation"])

@@ -200,6 +200,16 @@ def test_what_lies_in_the_folder_of_a_run_counts_by_its_content_alone(workshop: 
     assert workshop.ask("fourth").outputs is None
 
 
+def test_a_whole_number_is_the_same_with_and_without_a_point(workshop: Workshop):
+    """kfp hands on the default of a pipeline as 3.0, and what a person gives as 3."""
+    workshop.parameters.update(epochs=3, optimizer={"config": {"steps": [1, 2.5]}})
+    workshop.run(workshop.ask("first"), "first")
+    workshop.parameters.update(epochs=3.0, optimizer={"config": {"steps": [1.0, 2.5]}})
+    assert [task.made_by for task in workshop.ask("second").taken] == ["first"]
+    workshop.parameters.update(epochs=3.5)
+    assert workshop.ask("third").outputs is None
+
+
 def test_an_edit_that_restores_the_time_and_the_size_is_seen(ran: Workshop):
     image = ran.data / "train/i/1.png"
     status = image.stat()
