@@ -29,7 +29,7 @@ from pipelines.output.results import REPORTS, RESULTS, keep_results, locate_repo
 from pipelines.submission.commands import Command, read_command
 from pipelines.submission.next_steps import Ending, list_steps, write_adoption
 from pipelines.submission.request import RunRequest
-from pipelines.submission.turns import keep_decisions
+from pipelines.submission.turns import LeftOut, keep_decisions
 
 
 class EndedRun(NamedTuple):
@@ -263,7 +263,10 @@ def _describe_ending(
     curated = ended.uris.get((curation, "data"))
     request = ended.command.request if ended.command else ended.request
     adoption = write_adoption(request, "--curated", curated) if curated else ""
-    left_out = sum(len(each.made_split.duplicates) for each in examples if each.made_split)
+    left_out = LeftOut(
+        sum(len(each.made_split.duplicates) for each in examples if each.made_split),
+        sum(len(each.quarantined) for each in examples),
+    )
     return Ending(ended.state, ended.folder, states.get(curation, ""), adoption, comparison, left_out)
 
 

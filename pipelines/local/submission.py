@@ -53,7 +53,7 @@ from pipelines.submission.next_steps import Ending, list_steps, write_adoption
 from pipelines.submission.notification import notify_end
 from pipelines.submission.preparation import prepare
 from pipelines.submission.request import LocalOptions, RunRequest
-from pipelines.submission.turns import keep_decisions
+from pipelines.submission.turns import LeftOut, keep_decisions
 
 
 class LocalTarget:
@@ -200,10 +200,13 @@ def _describe_ending(folder: Path, record: RunRecord, request: RunRequest) -> En
     return Ending(record["state"], folder, curation, adoption, compared, count_left_out(record))
 
 
-def count_left_out(record: RunRecord) -> int:
-    """How many images ingest left out, since they show the same picture as one of val or test."""
+def count_left_out(record: RunRecord) -> LeftOut:
+    """How much ingest left out, of all versions that the run has ingested."""
     made = [task["artifacts"] for task in record["stages"].values() if task["stage"] == "ingest"]
-    return sum(int(each["examples"]["metadata"].get("duplicates_left_out", 0)) for each in made if "examples" in each)
+    metadata = [each["examples"]["metadata"] for each in made if "examples" in each]
+    return LeftOut(
+        *(sum(int(each.get(name, 0)) for each in metadata) for name in ("duplicates_left_out", "quarantined"))
+    )
 
 
 def _keep_reports_early(folder: Path, task: Task) -> None:

@@ -12,6 +12,7 @@ from components.shared.errors import UserError
 from components.shared.formats.comparison import Comparison
 from components.shared.formats.decisions import EARLIER_FILE, SETTLED_FILE, name_reviewer
 from components.shared.formats.decisions import FILE as DECISIONS
+from components.shared.summary import count
 from pipelines.compiler.config import Config, load_config
 from pipelines.output.display import Step
 from pipelines.output.index import FILE as INDEX
@@ -19,7 +20,7 @@ from pipelines.output.project import write_command
 from pipelines.output.results import RESULTS, name_report, read_data_version
 from pipelines.submission.commands import DEFAULTS, Command, write_option
 from pipelines.submission.request import LATEST, RunRequest
-from pipelines.submission.turns import describe_lack, find_decisions, stop_moving
+from pipelines.submission.turns import LeftOut, describe_lack, find_decisions, stop_moving
 
 
 class Ending(NamedTuple):
@@ -30,7 +31,7 @@ class Ending(NamedTuple):
     curation: str  # how its stage curate ended; empty if it has none
     adoption: str  # the command that shows what adopting its curated folder would change; empty if it has none
     comparison: Comparison | None = None  # of what it has made with what it began with
-    left_out: int = 0  # images that ingest took for the same picture as one of val or test
+    left_out: LeftOut = LeftOut()
 
 
 def list_steps(ending: Ending, command: Command | None, turns: int = 0) -> Iterator[Step]:
@@ -60,19 +61,21 @@ def list_steps(ending: Ending, command: Command | None, turns: int = 0) -> Itera
         yield Step(_introduce_adoption(ending, is_only=not again), command=ending.adoption)
 
 
-def list_left_out(images: int, folder: Path) -> Iterator[Step]:
-    """Yields the page that lists the images which ingest left out as the same picture, if there are any.
+def list_left_out(left_out: LeftOut, folder: Path) -> Iterator[Step]:
+    """Yields the page that lists what ingest left out, if there is any.
 
     Args:
-        images: how many.
+        left_out: how much.
         folder: of the run, which has the page if its validation has ended.
     """
     pages = (folder / name_report(task, "report") for task in ("before-validate", "validate"))
     page = next((page for page in pages if page.is_file()), None)
-    if images and page:
+    if page and (images := left_out.duplicates):
         which = f"the {images:,} images that ingest left out, each" if images > 1 else "the image that ingest left out,"
         reason = f"check {which} as the same picture as one of val or test: simple shapes may only look alike"
         yield Step(reason, page=page)
+    if page and left_out.unreadable:
+        yield Step(f"see which {count(left_out.unreadable, 'file')} ingest left out, and why", page=page)
 
 
 def _introduce_adoption(ending: Ending, *, is_only: bool) -> str:

@@ -54,6 +54,13 @@ class Gain(NamedTuple):
         return f"{self.change:+.3f} {limit}"
 
 
+class LeftOut(NamedTuple):
+    """What ingest has left out of a version."""
+
+    duplicates: int = 0  # images that it took for the same picture as one of val or test
+    unreadable: int = 0  # files that are no images, or damaged
+
+
 class Turn(NamedTuple):
     """A turn that was taken to its end."""
 
@@ -62,7 +69,7 @@ class Turn(NamedTuple):
     data: str  # the folder that it has curated
     comparison: Comparison  # with the version that it began with
     since_first: Comparison  # with the version that the first turn began with
-    left_out: int = 0  # images that ingest took for the same picture as one of val or test
+    left_out: LeftOut = LeftOut()
 
     @property
     def gain(self) -> Gain:

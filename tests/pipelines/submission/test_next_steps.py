@@ -15,6 +15,7 @@ from pipelines.output.display import print_steps
 from pipelines.submission.commands import Command
 from pipelines.submission.next_steps import Ending, list_steps, write_adoption, write_next_turn
 from pipelines.submission.request import ClusterOptions, LocalOptions, RunRequest
+from pipelines.submission.turns import LeftOut
 from tests.conftest import ROOT
 from tests.pipelines.submission.test_turns import across_seeds, compare, of_one_seed
 
@@ -155,18 +156,22 @@ def test_what_a_longer_training_explains_is_tried_with_two_commands(folder: Path
 
 
 @pytest.mark.parametrize("name", ["validate.html", "before-validate.html"])
-def test_images_that_were_left_out_as_the_same_picture_are_counted_and_listed(tmp_path: Path, name: str):
+def test_what_ingest_left_out_is_counted_and_listed(tmp_path: Path, name: str):
     (tmp_path / name).touch()
 
-    def list_counted(images: int) -> list[tuple[str, object]]:
-        return list_what_is_said(SAMPLE, Ending("succeeded", tmp_path, "", "", left_out=images))[1:-1]
+    def list_counted(duplicates: int, unreadable: int = 0) -> list[tuple[str, object]]:
+        ending = Ending("succeeded", tmp_path, "", "", left_out=LeftOut(duplicates, unreadable))
+        return list_what_is_said(SAMPLE, ending)[1:-1]
 
     same = "as the same picture as one of val or test: simple shapes may only look alike"
     assert list_counted(0) == []
     assert list_counted(1) == [(f"check the image that ingest left out, {same}", tmp_path / name)]
     assert list_counted(1234) == [(f"check the 1,234 images that ingest left out, each {same}", tmp_path / name)]
+    unreadable = "see which 2 files ingest left out, and why"
+    assert list_counted(0, 2) == [(unreadable, tmp_path / name)]
+    assert [reason for reason, _ in list_counted(1, 2)] == [f"check the image that ingest left out, {same}", unreadable]
     (tmp_path / name).unlink()
-    assert list_counted(3) == [], "no page lists them"
+    assert list_counted(3, 3) == [], "no page lists them"
 
 
 def test_a_turn_of_several_that_fails_is_repeated_with_those_that_are_left(folder: Path):
