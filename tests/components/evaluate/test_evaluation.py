@@ -631,6 +631,20 @@ def test_report_shows_the_confusion_matrix_and_scores(evaluated: Evaluated) -> N
             assert str(count) in words
     origin = f"The model was trained on another data version, {evaluated.result['trained_on']}"
     assert f"{origin} . That is meant where the figures of two versions are compared" in " ".join(words)
+    assert "flatter" not in words, "val has chosen no epoch of a model of another version"
+
+
+def test_report_says_that_val_has_chosen_the_epoch(evaluated: Evaluated, raw: Path, tmp_path: Path) -> None:
+    result = evaluated.result | {"trained_on": evaluated.result["data_version"]}
+    write_evaluation_report(
+        str(tmp_path / "report"),
+        examples=open_examples(raw),
+        predictions=evaluated.predictions,
+        evaluation=result,
+        gallery_size=GALLERY,
+    )
+    chosen = "The epoch that was kept is the one with the best accuracy on val, so the figures of val flatter a little"
+    assert f"{chosen}; those of test do not." in " ".join(Page(tmp_path / "report").text.split())
 
 
 def test_model_that_is_damaged_is_named(trained: Path, raw: Path, tmp_path: Path) -> None:
