@@ -115,7 +115,8 @@ def _find_problems(runner: str, options: PipelineOptions) -> list[str]:
     if "Dataflow" in runner:
         return _find_problems_of_dataflow(options)
     if runner not in PORTABLE:
-        return []
+        is_ignored = bool(options.view_as(PortableOptions).job_endpoint)
+        return [f"--job_endpoint needs --runner, which is {' or '.join(PORTABLE)}."] if is_ignored else []
     problem = _find_missing_service(runner, options)
     return [*([problem] if problem else []), *_find_problems_of_workers(options.view_as(PortableOptions))]
 

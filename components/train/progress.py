@@ -92,6 +92,9 @@ class ProgressStore:
             content = path.read_bytes()
         except FileNotFoundError:
             return False
+        except OSError as error:
+            self.warn(f"({shorten(error)}).")
+            return False
         archive = content[hashlib.sha256().digest_size :]
         if not content.startswith(hashlib.sha256(archive).digest()):
             print(f"train: {path}: is damaged, so the training starts from the beginning.", flush=True)
@@ -132,7 +135,10 @@ class ProgressStore:
     def delete(self) -> None:
         """Deletes all files and their copies: their trainings have ended, and what came of them is written."""
         for name in self._names:
-            (self._folder / name).unlink(missing_ok=True)
+            try:
+                (self._folder / name).unlink(missing_ok=True)
+            except OSError as error:  # what the training has written is whole all the same
+                print(f"train: {self._folder / name}: stays there ({shorten(error)}).", flush=True)
         for name in sorted(self._copied):
             try:
                 cloud_storage.delete(f"{self._uri}/{name}", timeout=PATIENCE)

@@ -225,6 +225,10 @@ RUNNERS = (
         ("--runner=os.system", f"--runner=system is none of those that a stage knows: {RUNNERS}"),
         ("--help", "--help is for a terminal; Beam's documentation has its options."),
         ("--direct_num_workers=-1", "--direct_num_workers must not be negative; 0 stands for the number of cores."),
+        (
+            "--job_endpoint=localhost:1",
+            "--job_endpoint needs --runner, which is PortableRunner or FlinkRunner or SparkRunner.",
+        ),
         ("--direct_num_workers=two", "argument --direct_num_workers: invalid int value: 'two'."),
     ],
 )

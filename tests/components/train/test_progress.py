@@ -19,7 +19,7 @@ from tensorflow.core.util import event_pb2
 
 from components.shared.errors import UserError
 from components.train import fitting
-from components.train.progress import ProgressStore
+from components.train.progress import ProgressStore, name_progress
 from components.train.settings import TrainingSettings
 from components.train.training import train_model
 from tests.conftest import contents, outputs_in, run_killed
@@ -267,6 +267,27 @@ def test_a_full_disk_lets_a_training_begin_again(
     sentence = "train: no progress is kept ([Errno 28] No space left on device). The training goes on without it.\n"
     assert capsys.readouterr().out.count(sentence) == 1
     check_same(tmp_path, uninterrupted, models=("model", "model/seeds/2"))
+
+
+def test_what_can_neither_be_read_nor_deleted_costs_no_training(
+    transformed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here a folder is in the place of the file; a file system that has become read-only is another case."""
+    folder = make_progress_folder(tmp_path)
+    store_name: list[str] = []
+
+    def take_place(dependencies: dict[str, object]) -> str:
+        store_name.append(name := name_progress(dependencies))
+        (folder / name / "in the way").mkdir(parents=True, exist_ok=True)
+        return name
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("components.train.training.name_progress", take_place)
+        train(transformed, tmp_path, seeds=1)
+    said = capsys.readouterr().out
+    assert said.count("train: no progress is kept ([Errno 21] Is a directory: ") == 1
+    assert f"train: {folder / store_name[0]}: stays there ([Errno 21] Is a directory: " in said
+    assert (folder / store_name[0] / "in the way").is_dir()
 
 
 def test_a_damaged_file_of_progress_is_said_to_be_and_not_used(
