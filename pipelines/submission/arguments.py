@@ -232,9 +232,19 @@ def repeat_stage(contract: Contract, run: EarlierRun) -> dict[str, Any]:
         UserError: the run has no such artifact.
     """
     ports = [port.name for port in contract.inputs if not port.is_parameter]
-    names = {port.name for port in contract.inputs if port.is_parameter}
-    parameters = {name: value for name, value in run.parameters.items() if name in names}
+    parameters = {
+        port.name: _restore_number(run.parameters[port.name], port.type)
+        for port in contract.inputs
+        if port.is_parameter and port.name in run.parameters
+    }
     return parameters | address_artifacts(dict(zip(ports, ports, strict=True)), run) | {FROM_RUN: run.id}
+
+
+def _restore_number(value: Any, kind: str) -> Any:
+    """A number as its parameter's type wants it: of a task that came from the cache, a run has 12 as 12.0."""
+    if kind == "Integer" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return float(value) if kind == "Float" and type(value) is int else value
 
 
 def address_artifacts(names: dict[str, str], run: EarlierRun) -> dict[str, str]:

@@ -351,6 +351,9 @@ def test_a_run_with_nothing_new_takes_all_from_the_one_before(training: Run, wor
         assert re.search(rf"^✓ {stage} +succeeded +[\d.]+ s  from default/{training.folder.name}$", again.output, re.M)
     assert {path.name for path in again.folder.iterdir()} == {path.name for path in training.folder.iterdir()}
     assert again.metrics() == training.metrics()
+    alone = submit(workplace, "--component", "evaluate", "--from-run", again.folder, "--experiment", "same")
+    assert alone.summary["stages"]["evaluate"]["parameters"] == made["parameters"]
+    assert alone.metrics() == training.metrics()
 
 
 def test_a_new_setting_runs_what_it_changes(training: Run, workplace: Path, tiny: Folders):
