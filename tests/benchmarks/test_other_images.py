@@ -146,7 +146,9 @@ def curate(data: Path, target: Path) -> None:
 
 def leave_run(folder: Path, pipeline: str, **artifacts: Path) -> Path:
     run = folder / "runs/default" / f"20260101-000000-{pipeline}"
-    record: dict[str, Any] = {"run": run.name, "pipeline": pipeline, "state": "succeeded", "stages": {}}
+    task = {"stage": "evaluate", "state": "succeeded", "seconds": 1.0, "parameters": {}, "inputs": {}, "artifacts": {}}
+    stages = {"evaluate": task} if "evaluation" in artifacts else {}
+    record: dict[str, Any] = {"run": run.name, "pipeline": pipeline, "state": "succeeded", "stages": stages}
     record |= {"artifacts": {name: str(path) for name, path in artifacts.items()}}
     record |= {"started": "2026-01-01T00:00:00+00:00", "arguments": {}, "seconds": 1.0}
     run.mkdir(parents=True, exist_ok=True)
